@@ -1,0 +1,1 @@
+"""Pictures, classes and roles: what there is to learn from."""

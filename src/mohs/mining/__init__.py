@@ -1,0 +1,1 @@
+"""Mining: for each anchor a negative at a wanted hardness, picked over the whole bank."""

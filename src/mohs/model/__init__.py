@@ -1,0 +1,1 @@
+"""Backbone, embedding head, save and load."""

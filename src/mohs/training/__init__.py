@@ -1,0 +1,1 @@
+"""The segment loop: embed, mine, train in plan order, repeat."""
