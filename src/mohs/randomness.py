@@ -17,7 +17,9 @@ def check_seed(seed: int) -> int:
 
 
 def derived_seed(seed: int, purpose: str, step: int = 0) -> int:
-    """Return a 63-bit seed for one purpose and step: the first 8 bytes of SHA-256("seed/purpose/step"), top bit cleared.
+    """Return a 63-bit seed for one purpose and step.
+
+    It is the first 8 bytes of SHA-256("seed/purpose/step"), little endian, top bit cleared.
 
     Streams of different purposes or steps are independent, and adding a new purpose never changes an old one.
 

@@ -1,0 +1,81 @@
+"""The only place where sign, scale and squares are decided.
+
+A *distance* is Euclidean, ‖a − b‖: 0 is identical, smaller is closer. A *similarity* is a dot product of unit vectors:
+1 is identical, larger is closer; on unit vectors d² = 2 − 2s, so d lies in [0, 2] and d² in [0, 4].
+"""
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mohs.errors import InputError
+
+__all__ = ["check_embeddings", "exact_distance", "unit_rows"]
+
+_ROWS_PER_BLOCK = 8192
+
+
+def check_embeddings(embeddings_ND: ArrayLike, *, name: str = "embeddings_ND") -> NDArray[np.float32]:
+    """Return the embeddings as a C-contiguous float32[N, D] array (no copy if they are one already).
+
+    Torch tensors on the CPU, float16 and float64 are converted. Raises `InputError` if the array is not
+    two-dimensional, is empty, or has a row with NaN or Inf (the first such rows are named).
+
+    >>> check_embeddings([[0.0, 1.0], [np.nan, 0.0]])
+    Traceback (most recent call last):
+    mohs.errors.InputError: embeddings_ND: row 1 has NaN or Inf (1 row in all); leave it out or embed it again
+    """
+    if hasattr(embeddings_ND, "detach"):
+        embeddings_ND = embeddings_ND.detach().cpu().float().numpy()
+    array = np.ascontiguousarray(embeddings_ND, dtype=np.float32)
+    if array.ndim != 2 or 0 in array.shape:
+        raise InputError(f"{name}: shape {array.shape} is not [N, D] with N >= 1 and D >= 1; give one row per item")
+    bad: list[int] = []
+    for start in range(0, len(array), _ROWS_PER_BLOCK):
+        block = array[start : start + _ROWS_PER_BLOCK]
+        bad.extend((start + np.flatnonzero(~np.isfinite(block).all(axis=1))).tolist())
+    if bad:
+        rows = ", ".join(map(str, bad[:5])) + (", …" if len(bad) > 5 else "")
+        plural = "rows" if len(bad) > 1 else "row"
+        verb, them = ("have", "them") if len(bad) > 1 else ("has", "it")
+        raise InputError(
+            f"{name}: {plural} {rows} {verb} NaN or Inf ({len(bad)} {plural} in all); leave {them} out or "
+            f"embed {them} again"
+        )
+    return array
+
+
+def unit_rows(embeddings_ND: ArrayLike, *, name: str = "embeddings_ND") -> NDArray[np.float32]:
+    """Return each row divided by its Euclidean norm, float32[N, D].
+
+    Raises `InputError` for what `check_embeddings` refuses and for rows of norm zero, which have no direction.
+
+    >>> unit_rows([[3.0, 4.0]])
+    array([[0.6, 0.8]], dtype=float32)
+    """
+    array = check_embeddings(embeddings_ND, name=name)
+    norm_N = np.sqrt(np.einsum("nd,nd->n", array, array, dtype=np.float64))
+    zero = np.flatnonzero(norm_N == 0.0)
+    if zero.size:
+        raise InputError(
+            f"{name}: row {zero[0]} has norm 0 ({zero.size} in all) and cannot be normalised; leave it out or "
+            "use plain Euclidean distances"
+        )
+    unit_ND: NDArray[np.float32] = (array / norm_N[:, None]).astype(np.float32)
+    return unit_ND
+
+
+def exact_distance(a_TD: NDArray[np.float32], b_TD: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return ‖a_t − b_t‖ of paired rows, float32[T].
+
+    Differences, squares and their sum are float64 and rounded to float32 once, so near-duplicates keep their
+    relative precision (2 − 2s would lose it) and the value does not depend on block shapes or BLAS.
+
+    >>> exact_distance(np.float32([[1, 0]]), np.float32([[0, 1]]))
+    array([1.4142135], dtype=float32)
+    """
+    distance_T = np.empty(len(a_TD), dtype=np.float32)
+    for start in range(0, len(a_TD), _ROWS_PER_BLOCK):
+        block = slice(start, start + _ROWS_PER_BLOCK)
+        difference = a_TD[block].astype(np.float64) - b_TD[block].astype(np.float64)
+        distance_T[block] = np.sqrt(np.einsum("td,td->t", difference, difference))
+    return distance_T

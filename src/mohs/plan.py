@@ -1,0 +1,193 @@
+"""The plan: which triplets are trained on, in which order, and why."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+from numpy.typing import NDArray
+
+from mohs.artefacts import atomic_path
+from mohs.errors import InputError
+
+__all__ = ["POSITIVE_ORIGINS", "TripletPlan"]
+
+POSITIVE_ORIGINS = ("class", "catalog", "augmentation", "given")
+"""Where a positive comes from: another item of the anchor's class, the catalog item of that class, an augmentation of
+the anchor itself (its index is the anchor's), or the caller."""
+
+_COLUMNS: tuple[tuple[str, Any], ...] = (
+    ("anchor", np.int64),
+    ("positive", np.int64),
+    ("negative", np.int64),
+    ("hardness", np.float32),
+    ("achieved_hardness", np.float32),
+    ("anchor_positive_distance", np.float32),
+    ("anchor_negative_distance", np.float32),
+)
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class TripletPlan:
+    """T triplets in the order in which they are trained on, with the reason for each.
+
+    Attributes:
+        anchor, positive, negative: item indices, int64[T].
+        hardness: the hardness asked for, float32[T] in [0, 1].
+        achieved_hardness: where the negative found lies on the same scale, float32[T] in [0, 1].
+        anchor_positive_distance, anchor_negative_distance: Euclidean, float32[T], ≥ 0, measured by the bank the plan
+            was mined on; 0 for a positive that is an augmentation of the anchor.
+        positive_origin: index into `POSITIVE_ORIGINS`, uint8[T].
+        header: what made the plan: seed, curve, scale, fingerprints of bank and data, versions. JSON values.
+
+    Raises `InputError` if the columns differ in length, an index is negative, a hardness is outside [0, 1], a distance
+    is negative or NaN, or a negative equals its anchor or positive.
+
+    >>> plan = TripletPlan.of([0], [1], [2], hardness=[0.5], anchor_negative_distance=[1.25])
+    >>> len(plan), plan.negative
+    (1, array([2]))
+    """
+
+    anchor: NDArray[np.int64]
+    positive: NDArray[np.int64]
+    negative: NDArray[np.int64]
+    hardness: NDArray[np.float32]
+    achieved_hardness: NDArray[np.float32]
+    anchor_positive_distance: NDArray[np.float32]
+    anchor_negative_distance: NDArray[np.float32]
+    positive_origin: NDArray[np.uint8]
+    header: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, dtype in (*_COLUMNS, ("positive_origin", np.uint8)):
+            object.__setattr__(self, name, np.ascontiguousarray(getattr(self, name), dtype=dtype))
+        problems = list(_problems(self))
+        if problems:
+            raise InputError(*problems)
+
+    @classmethod
+    def of(
+        cls,
+        anchor: Any,
+        positive: Any,
+        negative: Any,
+        *,
+        hardness: Any = None,
+        achieved_hardness: Any = None,
+        anchor_positive_distance: Any = None,
+        anchor_negative_distance: Any = None,
+        positive_origin: Any = None,
+        header: Mapping[str, Any] | None = None,
+    ) -> "TripletPlan":
+        """Return a plan from indices alone: what is not given is 0, and positives count as given by the caller."""
+        zeros = np.zeros(len(anchor), dtype=np.float32)
+        hardness = zeros if hardness is None else hardness
+        return cls(
+            anchor=np.asarray(anchor),
+            positive=np.asarray(positive),
+            negative=np.asarray(negative),
+            hardness=hardness,
+            achieved_hardness=hardness if achieved_hardness is None else achieved_hardness,
+            anchor_positive_distance=zeros if anchor_positive_distance is None else anchor_positive_distance,
+            anchor_negative_distance=zeros if anchor_negative_distance is None else anchor_negative_distance,
+            positive_origin=(
+                np.full(len(anchor), POSITIVE_ORIGINS.index("given")) if positive_origin is None else positive_origin
+            ),
+            header=dict(header or {}),
+        )
+
+    def __len__(self) -> int:
+        return len(self.anchor)
+
+    def take(self, index: Any) -> "TripletPlan":
+        """Return the triplets chosen by a slice, an index array or a mask, in that order, with the same header."""
+        columns = {name: getattr(self, name)[index] for name, _ in _COLUMNS}
+        return replace(self, positive_origin=self.positive_origin[index], **columns)
+
+    def with_header(self, values: Mapping[str, Any]) -> "TripletPlan":
+        """Return the same triplets with `values` added to (or replacing parts of) the header."""
+        return replace(self, header={**self.header, **values})
+
+    def to_arrow(self) -> pa.Table:
+        """Return the plan as an Arrow table: the columns above, `positive_origin` as text, the header as metadata."""
+        columns = {name: pa.array(getattr(self, name)) for name, _ in _COLUMNS}
+        names = pa.array(POSITIVE_ORIGINS)
+        origin = pa.DictionaryArray.from_arrays(pa.array(self.positive_origin.astype(np.int8)), names)
+        table = pa.table({**columns, "positive_origin": origin})
+        header = json.dumps(dict(self.header), sort_keys=True, ensure_ascii=False, allow_nan=False)
+        return table.replace_schema_metadata({"mohs": header})
+
+    def save(self, path: str | Path) -> None:
+        """Write the plan as Parquet (or as CSV without its header, if the name ends in .csv), atomically.
+
+        The same plan gives the same bytes.
+        """
+        table = self.to_arrow()
+        with atomic_path(path) as temporary:
+            if Path(path).suffix == ".csv":
+                origin = table.column("positive_origin").cast(pa.string())
+                table = table.set_column(table.num_columns - 1, "positive_origin", origin)
+                pyarrow.csv.write_csv(table, temporary)
+            else:
+                pyarrow.parquet.write_table(table, temporary, compression="zstd")
+
+    @classmethod
+    def load(cls, path: str | Path) -> "TripletPlan":
+        """Return the plan in a Parquet file; raise `InputError` if it is missing, unreadable or not a plan."""
+        path = Path(path)
+        try:
+            table = pyarrow.parquet.read_table(path)
+        except FileNotFoundError:
+            raise InputError(f"{path}: no such file; check the path") from None
+        except (pa.ArrowInvalid, OSError) as error:
+            reason = str(error).splitlines()[0]
+            raise InputError(f"{path}: not a Parquet file ({reason}); make a plan with 'mohs mine'") from None
+        missing = [name for name, _ in (*_COLUMNS, ("positive_origin", None)) if name not in table.column_names]
+        metadata = table.schema.metadata or {}
+        if missing or b"mohs" not in metadata:
+            what = f"no column {missing[0]!r}" if missing else "no header"
+            raise InputError(f"{path}: not a triplet plan ({what}); make one with 'mohs mine'")
+        origin_names = table.column("positive_origin").cast(pa.string()).to_pylist()
+        unknown = sorted(set(map(str, origin_names)) - set(POSITIVE_ORIGINS))
+        if unknown:
+            raise InputError(f"{path}: positive_origin: {unknown[0]!r} is not one of {', '.join(POSITIVE_ORIGINS)}")
+        origin = np.array([POSITIVE_ORIGINS.index(name) for name in origin_names], dtype=np.uint8)
+        columns = {name: table.column(name).to_numpy() for name, _ in _COLUMNS}
+        try:
+            return cls(**columns, positive_origin=origin, header=json.loads(metadata[b"mohs"]))
+        except InputError as error:
+            raise InputError(*(f"{path}: {problem}" for problem in error.problems)) from None
+
+
+def _problems(plan: TripletPlan) -> list[str]:
+    """Return one line for each rule the columns break; rules that need equal lengths wait until those hold."""
+    lengths = {name: getattr(plan, name).shape for name, _ in (*_COLUMNS, ("positive_origin", None))}
+    if len(set(lengths.values())) > 1 or len(lengths["anchor"]) != 1:
+        listed = ", ".join(f"{name} {shape}" for name, shape in lengths.items())
+        return [f"plan: columns differ in shape ({listed}); give one value per triplet"]
+    rules = [
+        ("anchor", plan.anchor < 0, "is negative", "use item indices from 0"),
+        ("positive", plan.positive < 0, "is negative", "use item indices from 0"),
+        ("negative", plan.negative < 0, "is negative", "use item indices from 0"),
+        ("negative", plan.negative == plan.anchor, "is the anchor", "use an item of another class"),
+        ("negative", plan.negative == plan.positive, "is the positive", "use an item of another class"),
+        ("positive_origin", plan.positive_origin >= len(POSITIVE_ORIGINS), "is unknown", "use 0 to 3"),
+    ]
+    for name in ("hardness", "achieved_hardness"):
+        value = getattr(plan, name)
+        rules.append((name, ~((value >= 0) & (value <= 1)), "is not in [0, 1]", "0 is easiest, 1 hardest"))
+    for name in ("anchor_positive_distance", "anchor_negative_distance"):
+        rules.append((name, ~(getattr(plan, name) >= 0), "is negative or NaN", "give Euclidean distances"))
+    problems = []
+    for name, broken, rule, fix in rules:
+        rows = np.flatnonzero(broken)
+        if rows.size:
+            value = getattr(plan, name)[rows[0]]
+            problems.append(f"plan: row {rows[0]}: {name} {value} {rule} ({rows.size} rows in all); {fix}")
+    return problems
