@@ -1,0 +1,184 @@
+"""Decode every picture once, and keep the result as a memory-mapped file."""
+
+import errno
+import hashlib
+import os
+import shutil
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, final
+
+import numpy as np
+import PIL
+
+from mohs.artefacts import atomic_path, read_json, write_json
+from mohs.data.images import ImagePolicy, decode_images
+from mohs.data.table import Table, at_most_20
+from mohs.errors import BadImagesError, InputError, ResourceError
+
+__all__ = ["BadPicture", "LoadedPictures", "default_cache_dir", "load_pictures"]
+
+# Change this when decoding changes, so that older files are not used.
+FORMAT_VERSION = 1
+
+
+@final
+@dataclass(frozen=True)
+class BadPicture:
+    """An item whose picture cannot be read: its row `index` in the table, and why, in a line for the user."""
+
+    index: int
+    message: str
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class LoadedPictures:
+    """`pictures` uint8 [N - len(bad), H, W, C] in table order, without the `bad` items; `path` is the cache file."""
+
+    pictures: np.ndarray
+    bad: tuple[BadPicture, ...]
+    path: Path
+
+
+def default_cache_dir() -> Path:
+    """Return `$XDG_CACHE_HOME/mohs`, or `~/.cache/mohs` if that variable is not set."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "mohs"
+
+
+def load_pictures(
+    table: Table,
+    policy: ImagePolicy,
+    *,
+    cache_dir: Path | None = None,
+    max_bad_images: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> LoadedPictures:
+    """Return the table's pictures as a read-only memory map, decoding them if no cache file holds them yet.
+
+    The cache file is a `.npy` in `cache_dir` (default: `default_cache_dir()`), named by the paths, sizes and times of
+    the files, the policy, and the versions of Pillow and of this format: a changed picture is decoded again. It is
+    written whole or not at all, and several processes may do so at once. It is safe to delete at any time.
+
+    Pictures are decoded by one thread per core; `progress(done, total)` is called about 100 times.
+
+    Raises `InputError` naming the unreadable pictures if `max_bad_images` is 0, `BadImagesError` if there are more
+    than `max_bad_images` (or no others), `ResourceError` if the disk is full.
+    """
+    if isinstance(max_bad_images, bool) or not isinstance(max_bad_images, int) or max_bad_images < 0:
+        raise InputError(f"max_bad_images: {max_bad_images!r} is not an integer of 0 or more; use 0 to allow none")
+    if not len(table):
+        raise InputError(f"{table.source}: no items; add a row for each picture")
+    folder = Path(cache_dir) if cache_dir is not None else default_cache_dir()
+    path = folder / f"{_fingerprint(table, policy)}.npy"
+    loaded = _open(table, policy, path)
+    if loaded is None:
+        try:
+            _write(table, policy, path, max_bad_images, progress)
+        except OSError as error:
+            raise _explain(error, folder, table, policy) from error
+        loaded = _open(table, policy, path)
+        if loaded is None:
+            raise ResourceError(f"{path}: the file just written cannot be read back; check the disk")
+    _refuse(list(loaded.bad), len(table), max_bad_images)
+    return loaded
+
+
+def _fingerprint(table: Table, policy: ImagePolicy) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    digest.update(repr((FORMAT_VERSION, PIL.__version__, policy)).encode())
+    for i in range(len(table)):
+        path = os.path.abspath(table.path(i))  # noqa: PTH100 - a Path costs ten times as much, for every picture
+        try:
+            status = os.stat(path)  # noqa: PTH116
+            state = (status.st_size, status.st_mtime_ns)
+        except OSError:
+            state = (-1, -1)
+        digest.update(f"{path}\0{state}\n".encode(errors="surrogatepass"))
+    return digest.hexdigest()
+
+
+def _open(table: Table, policy: ImagePolicy, path: Path) -> LoadedPictures | None:
+    notes = path.with_suffix(".json")
+    if not path.is_file() or not notes.is_file():
+        return None
+    try:
+        bad = tuple(
+            BadPicture(index, _message(table, index, reason)) for index, reason in read_json(notes)["bad_pictures"]
+        )
+        pictures = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (InputError, OSError, ValueError, KeyError, TypeError):
+        return None  # A damaged file is written again.
+    expected = (len(table) - len(bad), policy.size, policy.size, policy.channels)
+    return LoadedPictures(pictures, bad, path) if pictures.shape == expected and pictures.dtype == np.uint8 else None
+
+
+def _message(table: Table, index: int, reason: str) -> str:
+    return f"{table.place(index)}: {reason}; replace the file or remove the {'row' if table.places else 'picture'}"
+
+
+def _refuse(bad: list[BadPicture], num_items: int, max_bad_images: int) -> None:
+    lines = at_most_20([picture.message for picture in bad])
+    if bad and max_bad_images == 0:
+        raise InputError(*lines)
+    if len(bad) > max_bad_images:
+        raise BadImagesError(f"{len(bad)} of {num_items} pictures cannot be read; allowed are {max_bad_images}", *lines)
+    if len(bad) == num_items:
+        raise BadImagesError("no picture can be read", *lines)
+
+
+def _write(
+    table: Table, policy: ImagePolicy, path: Path, max_bad_images: int, progress: Callable[[int, int], None] | None
+) -> None:
+    num_items = len(table)
+    shape = (policy.size, policy.size, policy.channels)
+    picture_bytes = policy.size**2 * policy.channels
+    num_workers = os.cpu_count() or 1
+    # Some 32 MiB at a time, a few pictures for each thread, and about 100 steps of progress.
+    step = max(4 * num_workers, min(2**25 // picture_bytes, num_items // 100))
+    reasons: list[tuple[int, str]] = []
+    path.parent.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(path.parent).free
+    if free < num_items * picture_bytes:
+        raise OSError(errno.ENOSPC, "not enough space")
+    # Plain writes, in order: writing through a memory map kills the process when the disk is full.
+    with atomic_path(path) as temporary, ThreadPoolExecutor(num_workers) as pool, temporary.open("wb") as file:
+        start = _write_header(file, num_items, shape)
+        for first in range(0, num_items, step):
+            last = min(first + step, num_items)
+            for i, picture in enumerate(decode_images([table.path(j) for j in range(first, last)], policy, pool=pool)):
+                if isinstance(picture, str):
+                    reasons.append((first + i, picture))
+                else:
+                    file.write(np.ascontiguousarray(picture).data)
+            if progress is not None:
+                progress(last, num_items)
+        _refuse([BadPicture(i, _message(table, i, reason)) for i, reason in reasons], num_items, max_bad_images)
+        file.seek(0)
+        if _write_header(file, num_items - len(reasons), shape) != start:
+            raise ResourceError(f"{path}: the header changed its length; use another version of numpy")
+        # First the notes: a picture file without them is not used.
+        notes = {"source": table.source, "policy": repr(policy), "num_items": num_items, "bad_pictures": reasons}
+        write_json(path.with_suffix(".json"), notes)
+
+
+def _write_header(file: IO[bytes], num_items: int, shape: tuple[int, ...]) -> int:
+    # numpy pads the header so that the first axis can change in place.
+    header = {"descr": "|u1", "fortran_order": False, "shape": (num_items, *shape)}
+    np.lib.format.write_array_header_1_0(file, header)
+    return file.tell()
+
+
+def _explain(error: OSError, folder: Path, table: Table, policy: ImagePolicy) -> Exception:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        num_bytes = len(table) * policy.size**2 * policy.channels
+        return ResourceError(
+            f"{folder}: no space for the decoded pictures ({num_bytes:,} bytes); "
+            "free some, or name another folder with --cache-dir"
+        )
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
+        return InputError(f"{folder}: cannot be written ({error.strerror}); name another folder with --cache-dir")
+    return error

@@ -1,0 +1,103 @@
+"""A table together with its decoded pictures."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import final
+
+import numpy as np
+
+from mohs.data.cache import load_pictures
+from mohs.data.images import ImagePolicy
+from mohs.data.table import Table, as_indices, read_table
+from mohs.errors import InputError
+
+__all__ = ["Dataset", "open_dataset"]
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """N items and their pictures.
+
+    `pictures` is uint8 [N, H, W, C], C = 1 or 3, often a read-only memory map: index it with as many rows as needed.
+    `left_out` has one line for each item that was left out because its picture could not be read.
+    """
+
+    table: Table
+    pictures: np.ndarray
+    left_out: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        found = self.pictures.shape
+        if self.pictures.dtype != np.uint8 or len(found) != 4 or found[0] != len(self.table) or found[3] not in (1, 3):
+            raise InputError(
+                f"pictures: {self.pictures.dtype}{found} is not uint8 [{len(self.table)}, H, W, 1 or 3]; "
+                "give one picture an item, channels last"
+            )
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    @property
+    def labels(self) -> np.ndarray:
+        """Class of each item, str [N]."""
+        return self.table.labels
+
+    @property
+    def roles(self) -> np.ndarray:
+        """Role of each item, `"sample"` or `"catalog"`, str [N]."""
+        return self.table.roles
+
+    @cached_property
+    def labels_id(self) -> np.ndarray:
+        """Class number of each item, int64 [N]: the position of its label among the sorted labels of this dataset."""
+        return np.unique(self.table.labels, return_inverse=True)[1].astype(np.int64)
+
+    def take(self, indices: Sequence[int] | np.ndarray) -> "Dataset":
+        """Return the items `indices` (int [K] or a bool [N] mask).
+
+        Rows that follow one another stay a view of the memory map; others are copied into memory.
+        """
+        rows = as_indices(indices, len(self))
+        if rows.size and np.array_equal(rows, np.arange(rows[0], rows[0] + rows.size)):
+            pictures = self.pictures[rows[0] : rows[0] + rows.size]
+        else:
+            pictures = np.asarray(self.pictures[rows])
+        return Dataset(self.table.take(rows), pictures, self.left_out)
+
+
+def open_dataset(
+    source: str | Path,
+    *,
+    catalog: str | Path | None = None,
+    policy: ImagePolicy,
+    cache_dir: Path | None = None,
+    file_column: str = "file",
+    class_column: str = "class",
+    max_bad_images: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> Dataset:
+    """Return the dataset of a table or folder (see `read_table`), its pictures decoded once and cached.
+
+    `"glyphs"` is the built-in set, drawn at `policy.size` (a folder of that name is `"./glyphs"`). With
+    `max_bad_images` above 0, up to that many items whose pictures cannot be read are left out, and named in
+    `Dataset.left_out`. `progress(done, total)` is called from time to time while pictures are decoded.
+
+    Raises what `read_table` and `load_pictures` raise.
+
+    >>> open_dataset("glyphs", policy=ImagePolicy(size=16, channels=1)).pictures.shape[1:]
+    (16, 16, 1)
+    """
+    if source == "glyphs":
+        if catalog is not None:
+            raise InputError(f"catalog: {str(catalog)!r} with 'glyphs', which has its own; leave catalog out")
+        from mohs.data.glyphs import draw_glyphs
+
+        return draw_glyphs(policy.size, channels=policy.channels)
+    table = read_table(source, catalog=catalog, file_column=file_column, class_column=class_column)
+    loaded = load_pictures(table, policy, cache_dir=cache_dir, max_bad_images=max_bad_images, progress=progress)
+    if loaded.bad:
+        table = table.take(np.setdiff1d(np.arange(len(table)), [bad.index for bad in loaded.bad]))
+    return Dataset(table, loaded.pictures, tuple(bad.message for bad in loaded.bad))

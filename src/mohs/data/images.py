@@ -1,0 +1,157 @@
+"""From a picture file to a square uint8 array."""
+
+import contextlib
+import warnings
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, final, get_args
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from mohs.errors import InputError
+
+__all__ = ["ImagePolicy", "decode_image", "decode_images"]
+
+Fit = Literal["pad", "stretch", "crop"]
+
+# Pillow's own limit, kept here because its variable can be changed by any other library.
+MAX_PIXELS = 89_478_485
+
+
+@final
+@dataclass(frozen=True)
+class ImagePolicy:
+    """How pictures become arrays of one shape, uint8 [size, size, channels].
+
+    `size` is in pixels, 8 to 2,048. `channels` is 3 (RGB) or 1 (grey, ITU-R 601 luma). `fit` says what happens to a
+    picture that is not square: `"pad"` keeps it whole, centred, and fills the rest with the median colour of its
+    border; `"crop"` keeps the centre; `"stretch"` distorts it.
+
+    >>> ImagePolicy(size=0)
+    Traceback (most recent call last):
+    mohs.errors.InputError: size: 0 is not an integer from 8 to 2048 (pixels); use for example size=64
+    """
+
+    size: int = 64
+    channels: int = 3
+    fit: Fit = "pad"
+
+    def __post_init__(self) -> None:
+        problems = []
+        if isinstance(self.size, bool) or not isinstance(self.size, int) or not 8 <= self.size <= 2048:
+            problems.append(f"size: {self.size!r} is not an integer from 8 to 2048 (pixels); use for example size=64")
+        if isinstance(self.channels, bool) or self.channels not in (1, 3):
+            problems.append(f"channels: {self.channels!r} is not 1 (grey) or 3 (RGB); use channels=3")
+        if self.fit not in get_args(Fit):
+            problems.append(f"fit: {self.fit!r} is not 'pad', 'stretch' or 'crop'; use fit='pad'")
+        if problems:
+            raise InputError(*problems)
+
+
+def decode_image(path: str | Path, policy: ImagePolicy) -> np.ndarray:
+    """Return the picture in `path` as uint8 [H, W, C], H = W = `policy.size`, C = `policy.channels`.
+
+    EXIF orientation is applied, transparency is flattened on white, 16 bits become 8 (v // 256), an animation gives
+    its first frame. Resizing is antialiased (Lanczos); a large JPEG is first reduced while it is decoded.
+
+    Raises `InputError` if the file is missing, truncated, no picture, or has more than 89,478,485 pixels.
+    """
+    picture = decode_images([path], policy)[0]
+    if isinstance(picture, str):
+        raise InputError(f"{str(path)!r}: {picture}; replace the file")
+    return picture
+
+
+def decode_images(
+    paths: Sequence[str | Path], policy: ImagePolicy, *, pool: ThreadPoolExecutor | None = None
+) -> list[np.ndarray | str]:
+    """Return, for each path, the picture as in `decode_image`, or a string that says why it cannot be read."""
+    with _quiet():
+        if pool is None:
+            return [_decode(path, policy) for path in paths]
+        return list(pool.map(_decode, paths, [policy] * len(paths)))
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    # Around the whole pool, not in its threads: catch_warnings changes the state of the process.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _decode(path: str | Path, policy: ImagePolicy) -> np.ndarray | str:
+    try:
+        with Image.open(path) as image:
+            if image.width * image.height > MAX_PIXELS:
+                return f"too large ({image.width} x {image.height}; at most {MAX_PIXELS:,} pixels)"
+            return _to_array(image, policy)
+    except FileNotFoundError:
+        return "no such file" + ("; write / rather than \\ in paths" if "\\" in str(path) else "")
+    except (IsADirectoryError, PermissionError) as error:
+        return f"cannot be opened ({(error.strerror or '').lower()})"
+    except UnidentifiedImageError:
+        return "empty file" if Path(path).stat().st_size == 0 else "not a picture of a known format"
+    except Image.DecompressionBombError:
+        return f"too large (more than {MAX_PIXELS:,} pixels)"
+    except MemoryError:
+        raise
+    except Exception as error:  # Pillow's decoders raise almost anything on a broken file.
+        reason = "truncated file" if "truncated" in str(error).lower() else str(error) or type(error).__name__
+        return f"cannot be decoded ({reason})"
+
+
+def _to_array(image: Image.Image, policy: ImagePolicy) -> np.ndarray:
+    size = policy.size
+    if policy.fit == "pad":
+        # The longer side is what counts; draft() looks at both.
+        shrink = max(image.size) / (2 * size)
+        image.draft(None, (max(1, int(image.width / shrink)), max(1, int(image.height / shrink))))
+    else:
+        image.draft(None, (2 * size, 2 * size))
+    image.load()
+    ImageOps.exif_transpose(image, in_place=True)
+    picture = _to_eight_bits(image).convert("L" if policy.channels == 1 else "RGB")
+    if policy.fit == "stretch":
+        picture = picture.resize((size, size), Image.Resampling.LANCZOS, reducing_gap=3.0)
+    elif policy.fit == "crop":
+        picture = ImageOps.fit(picture, (size, size), Image.Resampling.LANCZOS)
+    else:
+        scale = size / max(picture.size)
+        shape = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
+        picture = picture.resize(shape, Image.Resampling.LANCZOS, reducing_gap=3.0)
+    pixels_HWC = np.asarray(picture).reshape(picture.height, picture.width, policy.channels)
+    if pixels_HWC.shape[:2] == (size, size):
+        return pixels_HWC
+    return _pad(pixels_HWC, size)
+
+
+def _to_eight_bits(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I;16"):
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.mode == "I":
+        values = np.asarray(image)
+        if values.min() < 0 or values.max() > 65_535:
+            raise ValueError("32-bit integer pixels; save it with 8 or 16 bits")
+        return Image.fromarray((values >> 8).astype(np.uint8))
+    if image.mode == "F":
+        raise ValueError("floating-point pixels have no fixed range; save it with 8 or 16 bits")
+    if not image.has_transparency_data:
+        return image
+    colours = image.convert("RGBA")
+    white = Image.new("RGBA", colours.size, (255, 255, 255, 255))
+    return Image.alpha_composite(white, colours)
+
+
+def _pad(pixels_HWC: np.ndarray, size: int) -> np.ndarray:
+    height, width, channels = pixels_HWC.shape
+    border = [pixels_HWC[0], pixels_HWC[-1], pixels_HWC[:, 0], pixels_HWC[:, -1]]
+    colour = np.median(np.concatenate(border), axis=0).astype(np.uint8)
+    padded = np.empty((size, size, channels), np.uint8)
+    padded[:] = colour
+    top, left = (size - height) // 2, (size - width) // 2
+    padded[top : top + height, left : left + width] = pixels_HWC
+    return padded
