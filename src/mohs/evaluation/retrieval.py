@@ -1,0 +1,298 @@
+"""Retrieval metrics: whether a query finds items of its own class first.
+
+Distances are Euclidean, smaller is closer. The ranking rule for all metrics, chosen so that a collapsed embedding
+cannot look good: ties are pessimistic (`mohs.evaluation.ties`). The i-th closest relevant item of a query has
+
+    rank_i = i + number of irrelevant gallery items that are not farther than it
+
+so with all embeddings equal every relevant item comes after every irrelevant one: the worst score there is.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+import numpy.typing as npt
+
+from mohs.errors import InputError
+from mohs.evaluation.inputs import checked_embeddings, checked_labels, class_codes
+from mohs.evaluation.intervals import class_bootstrap_interval
+from mohs.evaluation.ties import tie_limit
+
+__all__ = ["RetrievalResult", "evaluate_all_against_all", "evaluate_retrieval", "nearest"]
+
+# Rows of a block of distances: 1,024 x 20,000 in float64 is 160 MB. Fixed, so that results never depend on the machine.
+_BLOCK_ROWS = 1024
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class RetrievalResult:
+    """What `evaluate_retrieval` measured. All means are over the queries with at least one relevant gallery item.
+
+    Attributes:
+        recall: recall@k for each k: the share of queries with at least one item of their class among the k nearest.
+        mean_average_precision: mAP over the full ranking; of a query (1/R) Σ_i i/rank_i over its R relevant items.
+        map_at_r: MAP@R: (1/R) Σ i/rank_i over the relevant items with rank_i ≤ R (Musgrave et al. 2020, section 3).
+        r_precision: the share of relevant items among the R nearest.
+        mean_reciprocal_rank: mean of 1/rank of the first match.
+        num_queries: all queries, those without a match too.
+        num_gallery: all gallery items.
+        num_queries_without_match: queries with no item of their class in the gallery (themselves left out). They have
+            no right answer: left out of every mean, and counted here.
+        intervals: 95% class-bootstrap intervals of "recall@1" and "mAP"; empty if the queries that count are of one
+            class only.
+        first_match_rank: int64 [Q], rank of the first match, 1 is best; -1 without a match.
+        average_precision: float64 [Q]; NaN without a match.
+        hit_at_1: bool [Q], whether the nearest item is a match; False without a match.
+        counted: bool [Q], False for the queries without a match.
+    """
+
+    recall: dict[int, float]
+    mean_average_precision: float
+    map_at_r: float
+    r_precision: float
+    mean_reciprocal_rank: float
+    num_queries: int
+    num_gallery: int
+    num_queries_without_match: int
+    intervals: dict[str, tuple[float, float]]
+    first_match_rank: npt.NDArray[np.int64]
+    average_precision: npt.NDArray[np.float64]
+    hit_at_1: npt.NDArray[np.bool_]
+    counted: npt.NDArray[np.bool_]
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The means under their usual names, for tables and logs: recall@k for each k, mAP, MAP@R, R-precision, MRR."""
+        return {f"recall@{k}": value for k, value in self.recall.items()} | {
+            "mAP": self.mean_average_precision,
+            "MAP@R": self.map_at_r,
+            "R-precision": self.r_precision,
+            "MRR": self.mean_reciprocal_rank,
+        }
+
+
+def evaluate_retrieval(
+    query_embeddings_QD: npt.ArrayLike,
+    query_labels_Q: npt.ArrayLike,
+    gallery_embeddings_GD: npt.ArrayLike,
+    gallery_labels_G: npt.ArrayLike,
+    *,
+    ks: Sequence[int] = (1, 5, 10, 50),
+    self_indices_Q: npt.ArrayLike | None = None,
+    seed: int = 0,
+) -> RetrievalResult:
+    """Rank the gallery for each query by Euclidean distance and return the usual retrieval metrics.
+
+    Ties are pessimistic: see the module's rule. The full ranking is used, in blocks of 1,024 queries, so memory is
+    O(1,024 · G). Distances are computed in float64.
+
+    Args:
+        query_embeddings_QD: numbers [Q, D], numpy or torch; unit vectors or not.
+        query_labels_Q: integers or strings [Q].
+        gallery_embeddings_GD: numbers [G, D].
+        gallery_labels_G: labels [G] of the same kind as the queries'.
+        ks: the k of recall@k, each at least 1. A k beyond the gallery means the whole gallery.
+        self_indices_Q: int [Q], the gallery index of the query itself, which is left out for that query; -1 if the
+            query is not in the gallery. None: no query is in the gallery.
+        seed: of the bootstrap of the intervals.
+
+    Raises:
+        InputError: shapes or lengths that do not fit, rows with NaN or Inf, or no query with any match.
+
+    >>> result = evaluate_retrieval([[0.0, 0.1], [1.0, 0.0]], ["a", "b"], [[0.0, 0.0], [0.9, 0.0]], ["a", "b"], ks=(1,))
+    >>> result.recall[1], result.mean_average_precision
+    (1.0, 1.0)
+    """
+    queries_QD, gallery_GD = _checked_pair(query_embeddings_QD, gallery_embeddings_GD)
+    num_queries, num_gallery = len(queries_QD), len(gallery_GD)
+    query_codes_Q, gallery_codes_G = class_codes(
+        checked_labels(query_labels_Q, "query_labels_Q", num_queries),
+        checked_labels(gallery_labels_G, "gallery_labels_G", num_gallery),
+    )
+    if not ks or any(isinstance(k, bool) or not isinstance(k, (int, np.integer)) or k < 1 for k in ks):
+        raise InputError(f"ks: {list(ks)!r} is not a list of integers >= 1; use for example (1, 5, 10)")
+    self_Q = _checked_self_indices(self_indices_Q, num_queries, num_gallery)
+
+    # With the gallery in class order, the relevant items of a query are one slice of its row of distances.
+    order_G = np.argsort(gallery_codes_G, kind="stable")
+    place_G = np.empty(num_gallery, dtype=np.int64)
+    place_G[order_G] = np.arange(num_gallery)
+    start_Q = np.searchsorted(gallery_codes_G[order_G], query_codes_Q, side="left")
+    stop_Q = np.searchsorted(gallery_codes_G[order_G], query_codes_Q, side="right")
+    in_gallery_Q = self_Q >= 0
+    self_place_Q = np.where(in_gallery_Q, place_G[self_Q], -1)
+    self_is_relevant_Q = in_gallery_Q & (gallery_codes_G[self_Q] == query_codes_Q)
+    num_relevant_Q = stop_Q - start_Q - self_is_relevant_Q
+    counted_Q = num_relevant_Q > 0
+    if not counted_Q.any():
+        raise InputError(
+            f"query_labels_Q: none of the {num_queries} queries has another item of its class in the gallery; "
+            "check that both label arrays come from the same table, or add pictures"
+        )
+
+    first_rank_Q = np.full(num_queries, -1, dtype=np.int64)
+    average_precision_Q = np.full(num_queries, np.nan)
+    map_at_r_Q, r_precision_Q = np.zeros(num_queries), np.zeros(num_queries)
+    norm_Q = np.linalg.norm(queries_QD, axis=1)
+    for first, distances_BG in _distance_blocks(queries_QD, gallery_GD[order_G], self_place_Q):
+        sorted_BG = np.sort(distances_BG, axis=1)
+        for row, query in enumerate(range(first, first + len(distances_BG))):
+            R = int(num_relevant_Q[query])
+            if R == 0:
+                continue
+            # A query that is itself in the slice lies at infinity, so it sorts behind the R others.
+            relevant_R = np.sort(distances_BG[row, start_Q[query] : stop_Q[query]])[:R]
+            limit_R = tie_limit(relevant_R, norm_Q[query]).astype(np.float32)
+            not_farther_R = np.searchsorted(sorted_BG[row], limit_R, side="right")
+            relevant_not_farther_R = np.searchsorted(relevant_R, limit_R, side="right")
+            i_R = np.arange(1, R + 1)
+            rank_R = i_R + not_farther_R - relevant_not_farther_R
+            precision_R = i_R / rank_R
+            within_R = rank_R <= R
+            first_rank_Q[query] = rank_R[0]
+            average_precision_Q[query] = precision_R.mean()
+            map_at_r_Q[query] = precision_R[within_R].sum() / R
+            r_precision_Q[query] = within_R.mean()
+
+    ranks = first_rank_Q[counted_Q]
+    hit_at_1_Q = first_rank_Q == 1
+    codes = query_codes_Q[counted_Q]
+    intervals = {}
+    if len(np.unique(codes)) > 1:
+        intervals = {
+            "recall@1": class_bootstrap_interval(hit_at_1_Q[counted_Q], codes, seed=seed),
+            "mAP": class_bootstrap_interval(average_precision_Q[counted_Q], codes, seed=seed),
+        }
+    return RetrievalResult(
+        recall={int(k): float((ranks <= k).mean()) for k in ks},
+        mean_average_precision=float(average_precision_Q[counted_Q].mean()),
+        map_at_r=float(map_at_r_Q[counted_Q].mean()),
+        r_precision=float(r_precision_Q[counted_Q].mean()),
+        mean_reciprocal_rank=float((1 / ranks).mean()),
+        num_queries=num_queries,
+        num_gallery=num_gallery,
+        num_queries_without_match=int((~counted_Q).sum()),
+        intervals=intervals,
+        first_match_rank=first_rank_Q,
+        average_precision=average_precision_Q,
+        hit_at_1=hit_at_1_Q,
+        counted=counted_Q,
+    )
+
+
+def evaluate_all_against_all(
+    embeddings_ND: npt.ArrayLike, labels_N: npt.ArrayLike, *, ks: Sequence[int] = (1, 5, 10, 50), seed: int = 0
+) -> RetrievalResult:
+    """Return the metrics of `evaluate_retrieval` with every item a query and all others its gallery.
+
+    An item is left out of its own gallery by its index, not by its distance, so duplicates of it stay in. Items that
+    are alone in their class count as `num_queries_without_match`, and stay in the gallery of the others.
+
+    >>> evaluate_all_against_all([[0.0], [0.1], [5.0], [5.1]], [0, 0, 1, 1], ks=(1,)).recall
+    {1: 1.0}
+    """
+    embeddings_ND = checked_embeddings(embeddings_ND, "embeddings_ND")
+    labels_N = checked_labels(labels_N, "labels_N", len(embeddings_ND))
+    return evaluate_retrieval(
+        embeddings_ND, labels_N, embeddings_ND, labels_N, ks=ks, self_indices_Q=np.arange(len(labels_N)), seed=seed
+    )
+
+
+def nearest(
+    query_embeddings_QD: npt.ArrayLike,
+    gallery_embeddings_GD: npt.ArrayLike,
+    k: int,
+    *,
+    self_indices_Q: npt.ArrayLike | None = None,
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+    """Return (gallery indices int64 [Q, k], Euclidean distances float32 [Q, k]) of the k nearest, nearest first.
+
+    Exact. Ties break on (distance, gallery index): equal rows are at exactly equal distances, because the distances of
+    the candidates are computed again from the differences. For pictures of results, not for metrics, whose ties are
+    pessimistic.
+
+    Args:
+        query_embeddings_QD: numbers [Q, D].
+        gallery_embeddings_GD: numbers [G, D].
+        k: 1 to G, or to G − 1 if a query is itself in the gallery.
+        self_indices_Q: int [Q], the gallery index of the query itself, which is left out; -1 for none.
+
+    Raises:
+        InputError: shapes that do not fit, rows with NaN or Inf, or k out of range.
+
+    >>> indices, distances = nearest([[0.0]], [[3.0], [-1.0], [1.0]], 2)
+    >>> indices.tolist(), distances.tolist()
+    ([[1, 2]], [[1.0, 1.0]])
+    """
+    queries_QD, gallery_GD = _checked_pair(query_embeddings_QD, gallery_embeddings_GD)
+    self_Q = _checked_self_indices(self_indices_Q, len(queries_QD), len(gallery_GD))
+    largest = len(gallery_GD) - int((self_Q >= 0).any())
+    if not 1 <= k <= largest:
+        raise InputError(f"k: {k!r} is not in [1, {largest}], the number of gallery items a query can have")
+    indices_QK = np.empty((len(queries_QD), k), dtype=np.int64)
+    distances_QK = np.empty((len(queries_QD), k), dtype=np.float32)
+    norm_Q = np.linalg.norm(queries_QD, axis=1)
+    for first, distances_BG in _distance_blocks(queries_QD, gallery_GD, self_Q):
+        kth_B = np.partition(distances_BG, k - 1, axis=1)[:, k - 1]
+        for row, query in enumerate(range(first, first + len(distances_BG))):
+            candidates = np.flatnonzero(distances_BG[row] <= tie_limit(kth_B[row], norm_Q[query]))
+            exact = np.sqrt(np.square(gallery_GD[candidates] - queries_QD[query]).sum(axis=1)).astype(np.float32)
+            # Candidates ascend by index, so a stable sort breaks ties on it.
+            chosen = np.argsort(exact, kind="stable")[:k]
+            indices_QK[query], distances_QK[query] = candidates[chosen], exact[chosen]
+    return indices_QK, distances_QK
+
+
+def _distance_blocks(
+    queries_QD: npt.NDArray[np.float64], gallery_GD: npt.NDArray[np.float64], self_Q: npt.NDArray[np.int64]
+) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
+    # float64 products: in float32, d² = ‖q‖² + ‖g‖² − 2q·g would lose all digits of the small distances of a nearly
+    # collapsed embedding. Rounded to float32 at the end, which the tie tolerance covers.
+    half_square_G = np.square(gallery_GD).sum(axis=1) / 2
+    half_square_Q = np.square(queries_QD).sum(axis=1) / 2
+    for first in range(0, len(queries_QD), _BLOCK_ROWS):
+        block = slice(first, first + _BLOCK_ROWS)
+        squares_BG = queries_QD[block] @ gallery_GD.T
+        np.subtract(half_square_G, squares_BG, out=squares_BG)
+        squares_BG += half_square_Q[block, None]
+        squares_BG *= 2
+        np.maximum(squares_BG, 0, out=squares_BG)
+        distances_BG = np.sqrt(squares_BG, dtype=np.float64, out=squares_BG).astype(np.float32)
+        del squares_BG
+        rows = np.flatnonzero(self_Q[block] >= 0)
+        distances_BG[rows, self_Q[block][rows]] = np.inf
+        yield first, distances_BG
+
+
+def _checked_pair(
+    query_embeddings_QD: npt.ArrayLike, gallery_embeddings_GD: npt.ArrayLike
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    queries_QD = checked_embeddings(query_embeddings_QD, "query_embeddings_QD")
+    gallery_GD = checked_embeddings(gallery_embeddings_GD, "gallery_embeddings_GD")
+    if queries_QD.shape[1] != gallery_GD.shape[1]:
+        raise InputError(
+            f"query_embeddings_QD, gallery_embeddings_GD: {queries_QD.shape[1]} and {gallery_GD.shape[1]} dimensions; "
+            "use embeddings of one model for both"
+        )
+    return queries_QD, gallery_GD
+
+
+def _checked_self_indices(values: npt.ArrayLike | None, num_queries: int, num_gallery: int) -> npt.NDArray[np.int64]:
+    if values is None:
+        return np.full(num_queries, -1, dtype=np.int64)
+    indices = np.asarray(values)
+    if indices.shape != (num_queries,) or indices.dtype.kind not in "iu":
+        raise InputError(
+            f"self_indices_Q: shape {indices.shape} and type {indices.dtype}; "
+            f"give one integer for each of the {num_queries} queries"
+        )
+    wrong = np.flatnonzero((indices < -1) | (indices >= num_gallery))
+    if len(wrong):
+        raise InputError(
+            f"self_indices_Q: {indices[wrong[0]]} of query {wrong[0]} is not in [-1, {num_gallery}); "
+            "give an index of the gallery, or -1 for a query that is not in it"
+        )
+    return indices.astype(np.int64)
