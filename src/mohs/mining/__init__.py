@@ -1,1 +1,7 @@
 """Mining: for each anchor a negative at a wanted hardness, picked over the whole bank."""
+
+from mohs.mining.entry import mine
+from mohs.mining.positives import choose_positives
+from mohs.mining.scales import Scale
+
+__all__ = ["Scale", "choose_positives", "mine"]

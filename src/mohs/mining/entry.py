@@ -1,0 +1,144 @@
+"""The entry: inputs in, plan out."""
+
+from importlib.metadata import version
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mohs.artefacts import fingerprint
+from mohs.distances import exact_distance
+from mohs.errors import InputError
+from mohs.mining.exact import mine_exact
+from mohs.mining.positives import choose_positives
+from mohs.mining.problem import Problem, item_indices, make_problem
+from mohs.mining.scales import Scale
+from mohs.plan import POSITIVE_ORIGINS, TripletPlan
+from mohs.randomness import check_seed
+
+__all__ = ["mine"]
+
+METHODS = ("exact",)
+
+
+def mine(
+    embeddings_ND: ArrayLike,
+    labels_N: ArrayLike,
+    *,
+    anchors_T: ArrayLike,
+    hardness_T: ArrayLike,
+    scale: Scale = "range",
+    positives_T: ArrayLike | None = None,
+    candidates: ArrayLike | None = None,
+    method: Literal["exact"] = "exact",
+    margin: float | None = None,
+    squared: bool = False,
+    seed: int = 0,
+    device: str | None = None,
+) -> TripletPlan:
+    """Return a plan: for each anchor the negative at the hardness asked for, out of all items of other classes.
+
+    Distances are Euclidean on the rows as given (normalise them first if the loss does), float32, rounded once from
+    float64; ties go to the lower item index. `mohs.mining.scales` says what a hardness means on each scale. The same
+    inputs give the same plan, byte for byte, whatever the number of threads.
+
+    Args:
+        embeddings_ND: the bank, one row per item; numpy array or torch tensor.
+        labels_N: one class per item, strings or integers.
+        anchors_T: item indices, for example from `mohs.anchor_sequence`.
+        hardness_T: in [0, 1], 1 is hardest; one value, or one per anchor.
+        scale: "range", "rank", "log-rank" or "margin".
+        positives_T: item indices of the anchors' classes; an anchor that is its own positive is to be augmented. None
+            draws them with `choose_positives(labels_N, anchors_T, seed=seed)`.
+        candidates: the items that may be negatives: a bool mask [N] or item indices; None for all.
+        method: "exact".
+        margin: the loss's margin, > 0; for the scale "margin" only.
+        squared: True if the loss compares squared distances; for the scale "margin" only.
+        seed: in [0, 2**63); used for the positives only.
+        device: None or "cpu".
+
+    Raises `InputError` for embeddings with NaN or Inf, lengths that differ, indices out of range, hardness outside
+    [0, 1], a single class, positives of another class, and anchors without any negative.
+
+    >>> plan = mine(np.float32([[0.0], [0.1], [1.0], [3.0]]), ["a", "a", "b", "c"], anchors_T=[0, 0],
+    ...             hardness_T=[1.0, 0.0])
+    >>> plan.positive, plan.negative
+    (array([1, 1]), array([2, 3]))
+    """
+    if method not in METHODS:
+        raise InputError(f"method: {method!r} is not one of {', '.join(map(repr, METHODS))}")
+    if device not in (None, "cpu"):
+        raise InputError(f"device: {device!r} is not one of None, 'cpu'")
+    seed = check_seed(seed)
+    problem = make_problem(
+        embeddings_ND,
+        labels_N,
+        anchors_T=anchors_T,
+        hardness_T=hardness_T,
+        scale=scale,
+        candidates=candidates,
+        margin=margin,
+        squared=squared,
+    )
+    if positives_T is None:
+        positives, origin = choose_positives(problem.labels_N, problem.anchors_T, seed=seed)
+    else:
+        positives, origin = _given_positives(problem, positives_T)
+    bank, anchors = problem.bank_ND, problem.anchors_T
+    positive_distance = _pair_distance(bank, anchors, positives)
+    negatives, achieved = mine_exact(problem, positive_distance)
+    return TripletPlan(
+        anchor=anchors,
+        positive=positives,
+        negative=negatives,
+        hardness=problem.hardness_T.astype(np.float32),
+        achieved_hardness=achieved.astype(np.float32),
+        anchor_positive_distance=positive_distance,
+        anchor_negative_distance=_pair_distance(bank, anchors, negatives),
+        positive_origin=origin,
+        header=_header(problem, method, seed),
+    )
+
+
+def _given_positives(problem: Problem, positives_T: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+    positives = item_indices("positives_T", positives_T, len(problem.bank_ND))
+    if positives.shape != problem.anchors_T.shape:
+        raise InputError(
+            f"positives_T: {len(positives)} positives for {len(problem.anchors_T)} anchors; give one per anchor"
+        )
+    wrong = np.flatnonzero(problem.class_N[positives] != problem.class_N[problem.anchors_T])
+    if wrong.size:
+        t = wrong[0]
+        anchor, positive = problem.anchors_T[t], positives[t]
+        raise InputError(
+            f"positives_T: item {positive} at position {t} is of class {problem.labels_N[positive].item()!r}, its "
+            f"anchor {anchor} of class {problem.labels_N[anchor].item()!r} ({wrong.size} such positives); give items "
+            "of the anchor's class"
+        )
+    augmented = positives == problem.anchors_T
+    names = POSITIVE_ORIGINS
+    origin = np.where(augmented, names.index("augmentation"), names.index("given")).astype(np.uint8)
+    return positives, origin
+
+
+def _pair_distance(bank_ND: NDArray[np.float32], a_T: NDArray[np.int64], b_T: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Return the exact distances of item pairs without copying the whole bank twice."""
+    step = 8192
+    blocks = [exact_distance(bank_ND[a_T[i : i + step]], bank_ND[b_T[i : i + step]]) for i in range(0, len(a_T), step)]
+    return np.concatenate(blocks)
+
+
+def _header(problem: Problem, method: str, seed: int) -> dict[str, Any]:
+    return {
+        "scale": problem.scale,
+        "margin": problem.margin,
+        "squared": problem.squared,
+        "method": method,
+        "num_items": len(problem.bank_ND),
+        "num_classes": len(problem.class_start_C1) - 1,
+        "num_candidates": len(problem.candidates_M),
+        "seed": seed,
+        "bank_fingerprint": fingerprint(problem.bank_ND),
+        "labels_fingerprint": fingerprint(problem.labels_N),
+        "versions": {"mohs": version("mohs"), "numpy": np.__version__},
+    }

@@ -1,0 +1,96 @@
+"""Which positive an anchor gets when the caller does not say."""
+
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mohs.errors import InputError
+from mohs.plan import POSITIVE_ORIGINS
+from mohs.randomness import generator
+
+__all__ = ["choose_positives"]
+
+_CLASS, _CATALOG, _AUGMENTATION = (POSITIVE_ORIGINS.index(name) for name in ("class", "catalog", "augmentation"))
+
+
+def choose_positives(
+    labels_N: ArrayLike,
+    anchors_T: ArrayLike,
+    *,
+    seed: int,
+    catalog_N: ArrayLike | None = None,
+    prefer: Literal["class", "catalog"] = "class",
+) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+    """Return a positive for each anchor, int64[T], and where it comes from, uint8[T] into `POSITIVE_ORIGINS`.
+
+    A positive is an item of the anchor's class other than the anchor, drawn evenly at random. With `prefer="class"`
+    it is a sample if there is another one, else a catalog item; with `prefer="catalog"` the other way round. An anchor
+    that is alone in its class is its own positive, to be augmented. The choice for the first T anchors is a prefix of
+    the choice for more anchors.
+
+    Args:
+        labels_N: one label per item, strings or integers.
+        anchors_T: item indices in [0, N).
+        seed: in [0, 2**63).
+        catalog_N: True for catalog items, bool[N]; None if there are none.
+        prefer: "class" or "catalog".
+
+    Raises `InputError` for lengths that differ, anchors out of range or another `prefer`.
+
+    >>> positives, origin = choose_positives(["a", "a", "b"], [0, 1, 2], seed=0)
+    >>> positives, [POSITIVE_ORIGINS[o] for o in origin]
+    (array([1, 0, 2]), ['class', 'class', 'augmentation'])
+    """
+    labels = np.asarray(labels_N)
+    anchors = np.asarray(anchors_T)
+    if prefer not in ("class", "catalog"):
+        raise InputError(f"prefer: {prefer!r} is not one of 'class', 'catalog'")
+    if labels.ndim != 1 or labels.size == 0:
+        raise InputError(f"labels_N: shape {labels.shape} is not [N] with N >= 1; give one label per item")
+    if anchors.ndim != 1 or anchors.dtype.kind not in "iu":
+        raise InputError(f"anchors_T: {anchors.dtype}{anchors.shape} is not a list of item indices; give integers [T]")
+    outside = np.flatnonzero((anchors < 0) | (anchors >= len(labels)))
+    if outside.size:
+        raise InputError(
+            f"anchors_T: {anchors[outside[0]]} at position {outside[0]} is not an item index in [0, {len(labels)})"
+        )
+    catalog = np.zeros(len(labels), dtype=bool) if catalog_N is None else np.asarray(catalog_N)
+    if catalog.dtype != bool or catalog.shape != labels.shape:
+        raise InputError(f"catalog_N: {catalog.dtype}{catalog.shape} is not bool[{len(labels)}]; give one per item")
+
+    class_N = np.unique(labels, return_inverse=True)[1]
+    draw_T = generator(seed, "positives").random(len(anchors))
+    positives_T = anchors.astype(np.int64)
+    origin_T = np.full(len(anchors), _AUGMENTATION, dtype=np.uint8)
+    pools = [(~catalog, _CLASS), (catalog, _CATALOG)]
+    # The pool that is preferred comes last and overwrites.
+    for pool_N, origin in pools if prefer == "catalog" else reversed(pools):
+        chosen_T = _another_of_class(class_N, pool_N, anchors, draw_T)
+        found = chosen_T >= 0
+        positives_T[found] = chosen_T[found]
+        origin_T[found] = origin
+    return positives_T, origin_T
+
+
+def _another_of_class(
+    class_N: NDArray[np.int64], pool_N: NDArray[np.bool_], anchors_T: NDArray[np.int64], draw_T: NDArray[np.float64]
+) -> NDArray[np.int64]:
+    """Return a random item of the pool that shares the anchor's class and is not the anchor, or −1."""
+    pool = np.flatnonzero(pool_N)
+    pool = pool[np.argsort(class_N[pool], kind="stable")]
+    count_C = np.bincount(class_N[pool], minlength=class_N.max() + 1)
+    start_C = np.cumsum(count_C) - count_C
+    place_N = np.full(len(class_N), -1)
+    place_N[pool] = np.arange(len(pool)) - start_C[class_N[pool]]
+    class_T = class_N[anchors_T]
+    count_T, place_T = count_C[class_T], place_N[anchors_T]
+    inside_T = place_T >= 0
+    others_T = count_T - inside_T
+    # Steps 1 … others from the anchor's own place, or places 0 … others − 1 where the anchor is not in the pool.
+    step_T = np.minimum((draw_T * others_T).astype(np.int64), np.maximum(others_T - 1, 0))
+    turn_T = np.where(inside_T, place_T + 1 + step_T, step_T) % np.maximum(count_T, 1)
+    found_T = others_T > 0
+    chosen_T = np.full(len(anchors_T), -1)
+    chosen_T[found_T] = pool[(start_C[class_T] + turn_T)[found_T]]
+    return chosen_T

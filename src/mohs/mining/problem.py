@@ -1,0 +1,168 @@
+"""What is to be mined, checked once: every method starts from the same arrays."""
+
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mohs.distances import check_embeddings
+from mohs.errors import InputError
+from mohs.mining.scales import SCALES, Scale
+
+__all__ = ["Problem", "make_problem"]
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """Checked inputs of one mining run.
+
+    Attributes:
+        bank_ND: the embeddings as given, float32[N, D].
+        labels_N: as given, an array of strings or integers.
+        class_N: class numbers 0 … C − 1 in the order of the sorted labels, int64[N].
+        candidates_M: the items that may be negatives, by (class, item index), int64[M].
+        class_start_C1: the candidates of class c are `candidates_M[class_start_C1[c] : class_start_C1[c + 1]]`,
+            int64[C + 1].
+        anchors_T, hardness_T: int64[T] and float64[T].
+        num_negatives_T: candidates outside the anchor's class, int64[T], at least 1.
+        scale, margin, squared: as in `mohs.mine`.
+    """
+
+    bank_ND: NDArray[np.float32]
+    labels_N: NDArray[np.generic]
+    class_N: NDArray[np.int64]
+    candidates_M: NDArray[np.int64]
+    class_start_C1: NDArray[np.int64]
+    anchors_T: NDArray[np.int64]
+    hardness_T: NDArray[np.float64]
+    num_negatives_T: NDArray[np.int64]
+    scale: Scale
+    margin: float | None
+    squared: bool
+
+
+def make_problem(
+    embeddings_ND: ArrayLike,
+    labels_N: ArrayLike,
+    *,
+    anchors_T: ArrayLike,
+    hardness_T: ArrayLike,
+    scale: Scale,
+    candidates: ArrayLike | None,
+    margin: float | None,
+    squared: bool,
+) -> Problem:
+    """Return the checked inputs; raise `InputError` for what `mohs.mine` refuses."""
+    if scale not in SCALES:
+        raise InputError(f"scale: {scale!r} is not one of {', '.join(map(repr, SCALES))}")
+    _check_margin(scale, margin, squared)
+    bank = check_embeddings(embeddings_ND)
+    labels = _labels(labels_N, len(bank))
+    anchors = item_indices("anchors_T", anchors_T, len(bank))
+    if not anchors.size:
+        raise InputError("anchors_T: is empty; give at least one anchor")
+    hardness = _hardness(hardness_T, len(anchors))
+    names_C, class_N = np.unique(labels, return_inverse=True)
+    if len(names_C) < 2:
+        raise InputError(
+            f"labels_N: all {len(labels)} items are of class {_name(names_C[0])}; give at least two classes"
+        )
+
+    candidates_M = _candidates(candidates, len(bank))
+    candidates_M = candidates_M[np.argsort(class_N[candidates_M], kind="stable")]
+    count_C = np.bincount(class_N[candidates_M], minlength=len(names_C))
+    num_negatives = len(candidates_M) - count_C[class_N[anchors]]
+    without = np.flatnonzero(num_negatives == 0)
+    if without.size:
+        first = anchors[without[0]]
+        raise InputError(
+            f"candidates: anchor {first} (position {without[0]}) of class {_name(labels[first])} has no negative: none "
+            f"of the {len(candidates_M)} candidates is of another class ({without.size} such anchors); add candidates "
+            "of other classes or leave these anchors out"
+        )
+    return Problem(
+        bank_ND=bank,
+        labels_N=labels,
+        class_N=class_N,
+        candidates_M=candidates_M,
+        class_start_C1=np.concatenate([[0], np.cumsum(count_C)]),
+        anchors_T=anchors,
+        hardness_T=hardness,
+        num_negatives_T=num_negatives,
+        scale=scale,
+        margin=None if margin is None else float(margin),
+        squared=bool(squared),
+    )
+
+
+def item_indices(name: str, values: ArrayLike, num_items: int) -> NDArray[np.int64]:
+    """Return `values` as int64[T], all in [0, N)."""
+    array = np.asarray(values)
+    if array.ndim != 1 or (array.dtype.kind not in "iu" and array.size):
+        raise InputError(f"{name}: {array.dtype}{list(array.shape)} is not a list of item indices; give integers [T]")
+    outside = np.flatnonzero((array < 0) | (array >= num_items))
+    if outside.size:
+        raise InputError(
+            f"{name}: {array[outside[0]]} at position {outside[0]} is not an item index in [0, {num_items}) "
+            f"({outside.size} such values)"
+        )
+    return array.astype(np.int64)
+
+
+def _labels(labels_N: ArrayLike, num_items: int) -> NDArray[np.generic]:
+    labels = np.asarray(labels_N)
+    if labels.shape != (num_items,):
+        raise InputError(
+            f"labels_N: shape {labels.shape} does not match {num_items} embeddings; give one label per row"
+        )
+    if labels.dtype.kind == "O":
+        labels = labels.astype(str)
+    if labels.dtype.kind not in "iubUST":
+        raise InputError(f"labels_N: {labels.dtype} is neither text nor whole numbers; give class names or numbers")
+    return labels
+
+
+def _hardness(hardness_T: ArrayLike, num_anchors: int) -> NDArray[np.float64]:
+    hardness = np.asarray(hardness_T, dtype=np.float64)
+    if hardness.shape not in ((), (num_anchors,)):
+        raise InputError(
+            f"hardness_T: shape {hardness.shape} does not match {num_anchors} anchors; give one value, or one per anchor"
+        )
+    hardness = np.broadcast_to(hardness, num_anchors)
+    bad = np.flatnonzero(~((hardness >= 0.0) & (hardness <= 1.0)))
+    if bad.size:
+        raise InputError(
+            f"hardness_T: {hardness[bad[0]]} at position {bad[0]} is not in [0, 1] ({bad.size} such values); "
+            "hardness runs from 0 (easiest) to 1 (hardest)"
+        )
+    return hardness
+
+
+def _candidates(candidates: ArrayLike | None, num_items: int) -> NDArray[np.int64]:
+    if candidates is None:
+        return np.arange(num_items)
+    array = np.asarray(candidates)
+    if array.dtype == bool:
+        if array.shape != (num_items,):
+            raise InputError(f"candidates: bool mask of shape {array.shape} is not [{num_items}]; give one per item")
+        array = np.flatnonzero(array)
+    array = np.unique(item_indices("candidates", array, num_items))
+    if not array.size:
+        raise InputError("candidates: none is left; allow at least one item to be a negative")
+    return array
+
+
+def _check_margin(scale: Scale, margin: float | None, squared: bool) -> None:
+    if scale != "margin":
+        if margin is not None or squared:
+            raise InputError(f"margin, squared: have no meaning on the scale {scale!r}; leave them out")
+    elif margin is None:
+        raise InputError("margin: the scale 'margin' needs the loss's margin; use for example margin=0.2")
+    elif not (np.isfinite(margin) and margin > 0):
+        raise InputError(f"margin: {margin!r} is not a positive number; use for example 0.2")
+
+
+def _name(label: np.generic) -> str:
+    return repr(label.item())

@@ -1,0 +1,94 @@
+"""What a hardness means for an anchor: a distance threshold or a rank among its negatives.
+
+An anchor has M negatives at Euclidean distances d (float32, see `mohs.distances.exact_distance`); they are ordered by
+(distance, item index). h = 1 is the hardest choice of every scale and h = 0 the easiest.
+
+============  ======================================================================  ============================
+scale         negative chosen                                                         achieved hardness
+============  ======================================================================  ============================
+`range`       nearest with d ≥ τ = dmax − h·(dmax − dmin)                             (dmax − d) / (dmax − dmin)
+`rank`        0-based rank r = rint((1 − h)·(M − 1)), nearest first                   1 − r / (M − 1)
+`log-rank`    0-based rank r = rint(M^(1 − h)) − 1                                    1 − ln(r + 1) / ln M
+`margin`      nearest with key(d) ≥ key(d_ap) + (1 − h)·margin, key(d) = d or d²      1 − (key(d) − key(d_ap)) / margin
+============  ======================================================================  ============================
+
+rint rounds halves to even. Where `margin` finds no such negative it takes the nearest with d > d_ap, and failing that
+the nearest of all; its achieved hardness is clipped to [0, 1]. Where dmax = dmin, or M = 1, every hardness chooses the
+same negative and the hardness asked for counts as achieved.
+"""
+
+from typing import Literal, TypeAlias, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["SCALES", "Scale", "achieved_by_distance", "achieved_by_rank", "margin_threshold", "rank_of"]
+
+Scale: TypeAlias = Literal["range", "rank", "log-rank", "margin"]
+SCALES: tuple[str, ...] = get_args(Scale)
+
+
+def rank_of(scale: Scale, hardness_T: NDArray[np.float64], num_negatives_T: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the 0-based rank that `rank` or `log-rank` asks for among M negatives, int64[T] in [0, M − 1].
+
+    >>> rank_of("rank", np.array([0.0, 0.5, 1.0]), np.array([5, 5, 5]))
+    array([4, 2, 0])
+    >>> rank_of("log-rank", np.array([0.0, 0.5, 1.0]), np.array([100, 100, 100]))
+    array([99,  9,  0])
+    """
+    if scale == "rank":
+        return np.rint((1.0 - hardness_T) * (num_negatives_T - 1)).astype(np.int64)
+    return np.rint(num_negatives_T.astype(np.float64) ** (1.0 - hardness_T)).astype(np.int64) - 1
+
+
+def margin_threshold(
+    positive_distance_T: NDArray[np.float32], hardness_T: NDArray[np.float64], margin: float, squared: bool
+) -> NDArray[np.float32]:
+    """Return the smallest float32 d with key(d) ≥ key(d_ap) + (1 − h)·margin, float32[T].
+
+    >>> margin_threshold(np.float32([0.5]), np.array([0.5]), 0.5, False)
+    array([0.75], dtype=float32)
+    """
+    positive_T = positive_distance_T.astype(np.float64)
+    offset_T = (1.0 - hardness_T) * margin
+    if not squared:
+        return _ceil_float32(positive_T + offset_T)
+    key_T = positive_T * positive_T + offset_T
+    threshold_T = np.sqrt(key_T).astype(np.float32)
+    # The square of a float32 is exact in float64, so a step or two decides.
+    for _ in range(2):
+        below_T = np.nextafter(threshold_T, np.float32(0.0))
+        threshold_T = np.where(below_T.astype(np.float64) ** 2 >= key_T, below_T, threshold_T)
+    for _ in range(2):
+        above_T = np.nextafter(threshold_T, np.float32(np.inf))
+        threshold_T = np.where(threshold_T.astype(np.float64) ** 2 >= key_T, threshold_T, above_T)
+    return threshold_T
+
+
+def achieved_by_rank(
+    scale: Scale, rank_T: NDArray[np.int64], num_negatives_T: NDArray[np.int64], hardness_T: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return the hardness at which `rank_T` lies on the scale `rank` or `log-rank`, float64[T] in [0, 1]."""
+    only_T = num_negatives_T == 1
+    if scale == "rank":
+        achieved_T = 1.0 - rank_T / np.where(only_T, 1, num_negatives_T - 1)
+    else:
+        achieved_T = 1.0 - np.log(rank_T + 1.0) / np.log(np.where(only_T, 2, num_negatives_T))
+    return np.where(only_T, hardness_T, achieved_T)
+
+
+def achieved_by_distance(
+    distance_T: NDArray[np.float32],
+    easiest_T: NDArray[np.float32],
+    hardest_T: NDArray[np.float32],
+    hardness_T: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """Return (dmax − d) / (dmax − dmin), or the hardness asked for where dmax = dmin, float64[T] in [0, 1]."""
+    d, dmax, dmin = (x.astype(np.float64) for x in (distance_T, easiest_T, hardest_T))
+    same = dmax == dmin
+    return np.where(same, hardness_T, (dmax - d) / np.where(same, 1.0, dmax - dmin))
+
+
+def _ceil_float32(value_T: NDArray[np.float64]) -> NDArray[np.float32]:
+    rounded_T = value_T.astype(np.float32)
+    return np.where(rounded_T >= value_T, rounded_T, np.nextafter(rounded_T, np.float32(np.inf)))
