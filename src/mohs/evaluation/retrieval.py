@@ -138,15 +138,19 @@ def evaluate_retrieval(
     map_at_r_Q, r_precision_Q = np.zeros(num_queries), np.zeros(num_queries)
     norm_Q = np.linalg.norm(queries_QD, axis=1)
     for first, distances_BG in _distance_blocks(queries_QD, gallery_GD[order_G], self_place_Q):
-        sorted_BG = np.sort(distances_BG, axis=1)
-        for row, query in enumerate(range(first, first + len(distances_BG))):
-            R = int(num_relevant_Q[query])
+        block = range(first, first + len(distances_BG))
+        # A query that is itself in the slice lies at infinity, so it sorts behind the R others.
+        relevant_BR = [
+            np.sort(distances_G[start_Q[query] : stop_Q[query]])[: num_relevant_Q[query]]
+            for query, distances_G in zip(block, distances_BG, strict=True)
+        ]
+        distances_BG.sort(axis=1)
+        for query, sorted_G, relevant_R in zip(block, distances_BG, relevant_BR, strict=True):
+            R = len(relevant_R)
             if R == 0:
                 continue
-            # A query that is itself in the slice lies at infinity, so it sorts behind the R others.
-            relevant_R = np.sort(distances_BG[row, start_Q[query] : stop_Q[query]])[:R]
             limit_R = tie_limit(relevant_R, norm_Q[query]).astype(np.float32)
-            not_farther_R = np.searchsorted(sorted_BG[row], limit_R, side="right")
+            not_farther_R = np.searchsorted(sorted_G, limit_R, side="right")
             relevant_not_farther_R = np.searchsorted(relevant_R, limit_R, side="right")
             i_R = np.arange(1, R + 1)
             rank_R = i_R + not_farther_R - relevant_not_farther_R
@@ -251,20 +255,27 @@ def _distance_blocks(
 ) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
     # float64 products: in float32, d² = ‖q‖² + ‖g‖² − 2q·g would lose all digits of the small distances of a nearly
     # collapsed embedding. Rounded to float32 at the end, which the tie tolerance covers.
+    # The next block overwrites the one before.
     half_square_G = np.square(gallery_GD).sum(axis=1) / 2
     half_square_Q = np.square(queries_QD).sum(axis=1) / 2
+    # The two buffers are used for all blocks: touching fresh memory costs as much as the product.
+    num_rows = min(_BLOCK_ROWS, len(queries_QD))
+    squares_BG = np.empty((num_rows, len(gallery_GD)))
+    distances_BG = np.empty((num_rows, len(gallery_GD)), dtype=np.float32)
     for first in range(0, len(queries_QD), _BLOCK_ROWS):
         block = slice(first, first + _BLOCK_ROWS)
-        squares_BG = queries_QD[block] @ gallery_GD.T
-        np.subtract(half_square_G, squares_BG, out=squares_BG)
-        squares_BG += half_square_Q[block, None]
-        squares_BG *= 2
-        np.maximum(squares_BG, 0, out=squares_BG)
-        distances_BG = np.sqrt(squares_BG, dtype=np.float64, out=squares_BG).astype(np.float32)
-        del squares_BG
+        num_rows = len(queries_QD[block])
+        squares, distances = squares_BG[:num_rows], distances_BG[:num_rows]
+        np.matmul(queries_QD[block], gallery_GD.T, out=squares)
+        np.subtract(half_square_G, squares, out=squares)
+        squares += half_square_Q[block, None]
+        np.maximum(squares, 0, out=squares)
+        distances[:] = squares
+        distances *= 2
+        np.sqrt(distances, out=distances)
         rows = np.flatnonzero(self_Q[block] >= 0)
-        distances_BG[rows, self_Q[block][rows]] = np.inf
-        yield first, distances_BG
+        distances[rows, self_Q[block][rows]] = np.inf
+        yield first, distances
 
 
 def _checked_pair(
