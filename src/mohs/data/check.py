@@ -1,0 +1,156 @@
+"""What is in a table, and what is wrong with it, before any time is spent on training."""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from os import cpu_count
+from typing import final
+
+import numpy as np
+
+from mohs.artefacts import sha256_file
+from mohs.data.images import ImagePolicy, decode_images
+from mohs.data.table import Table, at_most_20
+from mohs.errors import InputError
+
+__all__ = ["CheckResult", "check_table"]
+
+
+@final
+@dataclass(frozen=True)
+class CheckResult:
+    """Counts of a table, and one line for each thing to look at.
+
+    `class_sizes` holds pairs (items in a class, how many classes have that many), ascending. A singleton is a class
+    of one item: it has no positive pair. `duplicates` are groups of files with the same bytes, as item positions.
+    `problems` must be solved before training (or allowed with `max_bad_images`); `warnings` should be looked at.
+    Both list at most 20 items a kind.
+    """
+
+    num_items: int
+    num_samples: int
+    num_catalog: int
+    num_classes: int
+    class_sizes: tuple[tuple[int, int], ...]
+    smallest_class: int
+    median_class: float
+    largest_class: int
+    num_singletons: int
+    num_classes_without_catalog: int
+    num_classes_without_sample: int
+    missing: tuple[int, ...]
+    unreadable: tuple[int, ...]
+    one_colour: tuple[int, ...]
+    duplicates: tuple[tuple[int, ...], ...]
+    duplicates_across_classes: tuple[tuple[int, ...], ...]
+    problems: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+    def raise_problems(self) -> None:
+        """Raise `InputError` with the problems, if there are any."""
+        if self.problems:
+            raise InputError(*self.problems)
+
+
+def check_table(table: Table, *, progress: Callable[[int, int], None] | None = None) -> CheckResult:
+    """Return what is in `table` after reading every file: counts, missing and broken pictures, duplicates.
+
+    Every picture is decoded in full, because a truncated JPEG shows in no other way, by one thread per core. Files
+    are duplicates if their bytes are equal (SHA-256). `progress(done, total)` is called from time to time.
+    """
+    missing, unreadable, one_colour, problems = _check_pictures(table, progress)
+    labels, sizes = np.unique(table.labels, return_counts=True)
+    names: list[str] = labels.tolist()
+    with_catalog = set(table.labels[table.roles == "catalog"].tolist())
+    with_sample = set(table.labels[table.roles == "sample"].tolist())
+    duplicates = _find_duplicates(table, set(missing))
+    across = tuple(group for group in duplicates if len({table.labels[i] for i in group}) > 1)
+    within = [group for group in duplicates if group not in set(across)]
+    if len(names) < 2:
+        problems.append(f"{table.source}: {len(names)} class; similarity learning needs at least 2; add other classes")
+    warnings = [
+        *at_most_20([f"{table.place(i)}: one colour only; look at it" for i in one_colour]),
+        *at_most_20([f"{_join(table, group)}: the same picture in different classes; keep one" for group in across]),
+        *at_most_20([f"{_join(table, group)}: the same picture again; keep one" for group in within]),
+        *at_most_20(_similar_names(table.source, names)),
+    ]
+    num_singletons = int(np.sum(sizes == 1))
+    if num_singletons:
+        warnings.append(f"{table.source}: {num_singletons} of {len(names)} classes have one item: no positive pair")
+    return CheckResult(
+        num_items=len(table),
+        num_samples=int(np.sum(table.roles == "sample")),
+        num_catalog=int(np.sum(table.roles == "catalog")),
+        num_classes=len(names),
+        class_sizes=tuple(sorted(Counter(sizes.tolist()).items())),
+        smallest_class=int(sizes.min(initial=len(table))),
+        median_class=float(np.median(sizes)) if sizes.size else 0.0,
+        largest_class=int(sizes.max(initial=0)),
+        num_singletons=num_singletons,
+        num_classes_without_catalog=len(with_sample - with_catalog),
+        num_classes_without_sample=len(with_catalog - with_sample),
+        missing=tuple(missing),
+        unreadable=tuple(unreadable),
+        one_colour=tuple(one_colour),
+        duplicates=tuple(duplicates),
+        duplicates_across_classes=across,
+        problems=tuple(problems),
+        warnings=tuple(warnings),
+    )
+
+
+def _check_pictures(
+    table: Table, progress: Callable[[int, int], None] | None
+) -> tuple[list[int], list[int], list[int], list[str]]:
+    policy = ImagePolicy(size=32, channels=3, fit="stretch")
+    missing: list[int] = []
+    unreadable: list[int] = []
+    one_colour: list[int] = []
+    lines: list[str] = []
+    num_workers = cpu_count() or 1
+    step = max(4 * num_workers, min(1024, len(table) // 100))
+    with ThreadPoolExecutor(num_workers) as pool:
+        for first in range(0, len(table), step):
+            last = min(first + step, len(table))
+            pictures = decode_images([table.path(j) for j in range(first, last)], policy, pool=pool)
+            for i, picture in enumerate(pictures, start=first):
+                if isinstance(picture, str):
+                    (missing if not table.path(i).is_file() else unreadable).append(i)
+                    lines.append(f"{table.place(i)}: {picture}; replace the file or remove the row")
+                elif np.all(picture == picture[0, 0]):
+                    one_colour.append(i)
+            if progress is not None:
+                progress(last, len(table))
+    return missing, unreadable, one_colour, list(at_most_20(lines))
+
+
+def _find_duplicates(table: Table, missing: set[int]) -> list[tuple[int, ...]]:
+    # Only files of one size can be equal; most need not be read again.
+    of_size: dict[int, list[int]] = defaultdict(list)
+    for i in range(len(table)):
+        if i not in missing:
+            of_size[table.path(i).stat().st_size].append(i)
+    of_hash: dict[str, list[int]] = defaultdict(list)
+    for positions in of_size.values():
+        if len(positions) > 1:
+            for i in positions:
+                of_hash[sha256_file(table.path(i))].append(i)
+    return sorted(tuple(positions) for positions in of_hash.values() if len(positions) > 1)
+
+
+def _join(table: Table, group: tuple[int, ...]) -> str:
+    shown = [f"{table.place(i)} ({table.labels[i]!s})" for i in group[:4]]
+    return " = ".join(shown) + (f" = {len(group) - 4} more" if len(group) > 4 else "")
+
+
+def _similar_names(source: str, names: list[str]) -> list[str]:
+    """Return a line for labels that differ in white space or capitals only: often one class written twice."""
+    written: dict[str, list[str]] = defaultdict(list)
+    for name in names:
+        written[" ".join(name.split()).casefold()].append(name)
+    return [
+        f"{source}: classes {' and '.join(map(repr, group))} differ in white space or capitals only; are they one?"
+        for group in written.values()
+        if len(group) > 1
+    ]

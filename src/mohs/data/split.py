@@ -1,0 +1,230 @@
+"""Which items are for training and which for testing, and how to take a few items of each class."""
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import numpy as np
+
+from mohs.data.dataset import Dataset
+from mohs.data.table import SPLITS, Table, at_most_20
+from mohs.errors import InputError
+from mohs.randomness import generator
+
+__all__ = [
+    "assign_splits",
+    "classes_below",
+    "limit_per_class",
+    "split_by_class",
+    "split_by_item",
+    "take_per_class",
+]
+
+
+def split_by_class(labels: np.ndarray, fractions: Mapping[str, float], *, seed: int) -> np.ndarray:
+    """Return the split of each item, str [N]: no class is in two splits (open set).
+
+    `fractions` gives the share of the classes for each split but train, such as `{"test": 0.2}`; train has the rest
+    (at least one class). A share f of C classes is round(f·C), at least 1. The order of rows does not matter.
+
+    >>> split_by_class(np.array(["a", "b", "a", "c"]), {"test": 0.3}, seed=1).tolist()
+    ['train', 'test', 'train', 'train']
+
+    Raises `InputError` for a wrong share or if there are fewer classes than splits.
+    """
+    shares = _check_fractions(fractions)
+    names, class_of_item = np.unique(labels, return_inverse=True)
+    sizes = [max(1, round(share * len(names))) for share in shares.values()]
+    if sum(sizes) >= len(names):
+        raise InputError(
+            f"fractions: {dict(fractions)} of {len(names)} classes leave none for 'train'; lower them or add classes"
+        )
+    order = generator(seed, "split").permutation(len(names))
+    split_of_class = np.full(len(names), "train", dtype="<U10")
+    first = 0
+    for name, size in zip(shares, sizes, strict=True):
+        split_of_class[order[first : first + size]] = name
+        first += size
+    return split_of_class[class_of_item]
+
+
+def split_by_item(
+    labels: np.ndarray,
+    fractions: Mapping[str, float],
+    *,
+    seed: int,
+    roles: np.ndarray | None = None,
+    keys: Sequence[str] | None = None,
+) -> np.ndarray:
+    """Return the split of each item, str [N], stratified by class: every class keeps a training item (closed set).
+
+    A share f of a class of n items is n·f rounded up or down at random, such that the shares of the whole come out
+    right. Classes of one item go to train, and count in no share. Where n·f would take a whole class, one item stays
+    in train, so that the share is smaller. With `roles`, catalog items are training items, and shares are of the
+    samples; a class with a catalog item may lose all its samples. With `keys` (file names, say) the order of rows
+    does not matter.
+
+    Raises `InputError` for a wrong share.
+    """
+    shares = _check_fractions(fractions)
+    random = generator(seed, "split")
+    names, class_of_item, class_sizes = np.unique(labels, return_inverse=True, return_counts=True)
+    is_sample = np.ones(len(labels), dtype=bool) if roles is None else np.asarray(roles) == "sample"
+    num_left = np.bincount(class_of_item[is_sample], minlength=len(names))
+    may_lose = np.where(class_sizes > num_left, num_left, num_left - 1)
+    # Classes in random order, items at random within theirs; in that order every 1/f-th item is taken.
+    place_of_class = random.permutation(len(names))
+    priority = np.empty(len(labels))
+    priority[_canonical_order(labels, keys)] = random.random(len(labels))
+    pool = np.lexsort((priority, place_of_class[class_of_item]))
+    pool = pool[is_sample[pool] & (may_lose[class_of_item[pool]] > 0)]
+    splits = np.full(len(labels), "train", dtype="<U10")
+    remaining = 1.0
+    for name, share in shares.items():
+        steps = np.floor(np.arange(len(pool) + 1) * (share / remaining) + random.random())
+        for item in pool[np.diff(steps) > 0].tolist():
+            if may_lose[class_of_item[item]] > 0:
+                may_lose[class_of_item[item]] -= 1
+                splits[item] = name
+        pool = pool[splits[pool] == "train"]
+        remaining -= share
+    return splits
+
+
+def assign_splits(table: Table, by: Literal["class", "item"], test_fraction: float, *, seed: int) -> Table:
+    """Return the table with a split for every item.
+
+    Splits that the table already has are kept, and `test_fraction` is not used. Then every sample must have one; a
+    catalog item without one follows its class (by class; train if the class has no sample) or is for training (by
+    item). A table without splits is divided by `split_by_class` or `split_by_item` into train and test.
+
+    Raises `InputError` if `test_fraction` is not in (0, 1), if samples have no split where others have one, and, by
+    class, if a class is in two splits or a split has fewer than 2 classes.
+    """
+    if by not in ("class", "item"):
+        raise InputError(f"by: {by!r} is not 'class' (open set) or 'item' (closed set); use by='class'")
+    if np.any(table.splits != ""):
+        splits = _complete(table, by)
+    elif by == "class":
+        splits = split_by_class(table.labels, {"test": test_fraction}, seed=seed)
+    else:
+        splits = split_by_item(table.labels, {"test": test_fraction}, seed=seed, roles=table.roles, keys=table.files)
+    if by == "class":
+        _check_open_set(table, splits)
+    return table.with_splits(splits)
+
+
+def take_per_class(
+    labels: np.ndarray,
+    num_per_class: int,
+    *,
+    seed: int,
+    roles: np.ndarray | None = None,
+    keys: Sequence[str] | None = None,
+    minimum: int = 1,
+) -> np.ndarray:
+    """Return the positions of at most `num_per_class` items of each class, chosen at random, int64, ascending.
+
+    A class with fewer keeps them all; one with fewer than `minimum` is left out (`classes_below` names those). With
+    `roles`, catalog items are taken first, and count. With `keys` the choice does not depend on the order of rows.
+
+    >>> take_per_class(np.array(["a", "a", "b", "a"]), 2, seed=0).tolist()
+    [0, 1, 2]
+    """
+    if isinstance(num_per_class, bool) or not isinstance(num_per_class, int | np.integer) or num_per_class < 1:
+        raise InputError(f"num_per_class: {num_per_class!r} is not a positive integer; use for example 2")
+    _, class_of_item, class_sizes = np.unique(labels, return_inverse=True, return_counts=True)
+    priority = np.empty(len(labels))
+    priority[_canonical_order(labels, keys)] = generator(seed, "take per class").random(len(labels))
+    if roles is not None:
+        priority[np.asarray(roles) != "catalog"] += 1
+    order = np.lexsort((priority, class_of_item))
+    first_of_class = np.cumsum(class_sizes) - class_sizes
+    rank_in_class = np.arange(len(labels)) - first_of_class[class_of_item[order]]
+    taken = order[(rank_in_class < num_per_class) & (class_sizes[class_of_item[order]] >= minimum)]
+    return np.sort(taken).astype(np.int64)
+
+
+def limit_per_class(items: Dataset | Table, num_per_class: int, *, seed: int, minimum: int = 1) -> np.ndarray:
+    """Return `take_per_class` of a dataset or table, catalog items first, whatever the order of its rows."""
+    table = items.table if isinstance(items, Dataset) else items
+    return take_per_class(table.labels, num_per_class, seed=seed, roles=table.roles, keys=table.files, minimum=minimum)
+
+
+def classes_below(labels: np.ndarray, minimum: int) -> np.ndarray:
+    """Return the classes that have fewer than `minimum` items, str, sorted.
+
+    >>> classes_below(np.array(["a", "b", "a"]), 2).tolist()
+    ['b']
+    """
+    names, sizes = np.unique(labels, return_counts=True)
+    return names[sizes < minimum]
+
+
+def _canonical_order(labels: np.ndarray, keys: Sequence[str] | None) -> np.ndarray:
+    if keys is None:
+        return np.argsort(labels, kind="stable")
+    return np.lexsort((np.array(keys, dtype=np.str_), labels.astype(np.str_)))
+
+
+def _check_fractions(fractions: Mapping[str, float]) -> dict[str, float]:
+    problems = [
+        f"fractions: {name!r} is not 'train', 'validation' or 'test'; rename it"
+        for name in fractions
+        if name not in SPLITS
+    ]
+    for name, share in fractions.items():
+        if isinstance(share, bool) or not isinstance(share, int | float | np.number) or not 0 < share < 1:
+            problems.append(f"fractions: {share!r} for {name!r} is not in (0, 1); use for example 0.2")
+    if problems:
+        raise InputError(*problems)
+    shares = {name: float(share) for name, share in fractions.items() if name != "train"}
+    total = sum(shares.values())
+    if not shares or total >= 1:
+        raise InputError(f"fractions: {dict(fractions)} leave nothing to divide; give shares such as {{'test': 0.2}}")
+    if "train" in fractions and abs(total + fractions["train"] - 1) > 1e-6:
+        raise InputError(f"fractions: {dict(fractions)} do not add up to 1; leave 'train' out, it has the rest")
+    return shares
+
+
+def _complete(table: Table, by: str) -> np.ndarray:
+    splits = table.splits.astype("<U10")
+    empty = splits == ""
+    bare = np.flatnonzero(empty & (table.roles == "sample")).tolist()
+    if bare:
+        raise InputError(
+            *at_most_20(
+                [
+                    f"{table.place(i)}: no split, but others have one; fill in 'train', 'validation' or 'test'"
+                    for i in bare
+                ]
+            )
+        )
+    names, class_of_item = np.unique(table.labels, return_inverse=True)
+    split_of_class = np.full(len(names), "train", dtype="<U10")
+    if by == "class":
+        split_of_class[class_of_item[~empty]] = splits[~empty]
+    return np.where(empty, split_of_class[class_of_item], splits)
+
+
+def _check_open_set(table: Table, splits: np.ndarray) -> None:
+    split_of: dict[str, str] = {}
+    shared: dict[str, set[str]] = {}
+    for label, split in zip(table.labels.tolist(), splits.tolist(), strict=True):
+        if split_of.setdefault(label, split) != split:
+            shared.setdefault(label, {split_of[label]}).add(split)
+    problems = [
+        f"{table.source}: class {label!r} is in {' and '.join(sorted(names))}; by class, a class is in one split: "
+        "change the table, or split by item"
+        for label, names in sorted(shared.items())
+    ]
+    if problems:
+        raise InputError(*at_most_20(problems))
+    counts = {name: sum(split == name for split in split_of.values()) for name in sorted(set(split_of.values()))}
+    problems = [
+        f"{table.source}: {count} class in {name}, of {len(split_of)}; each side needs at least 2: "
+        "add classes or change the fraction"
+        for name, count in counts.items()
+        if count < 2
+    ]
+    if problems:
+        raise InputError(*problems)
