@@ -1,0 +1,56 @@
+import re
+
+import matplotlib as mpl
+import numpy as np
+
+from mohs.report.plots import Line, hardness_plot, line_plot
+
+
+def path_points(svg, colour):
+    """The vertices, in points, of the one curve of this colour."""
+    [path] = re.findall(rf'<path d="([^"]+)"[^>]*stroke: {re.escape(colour)};', svg)
+    return np.array(re.findall(r"[ML] (-?[\d.]+) (-?[\d.]+)", path), dtype=float)
+
+
+def test_up_is_up_and_later_is_right():
+    x = np.arange(20.0)
+    line = Line("run", 2, x, x**2)
+    points = path_points(line_plot([line], figure_id="f", title="t", y_label="y"), "var(--series-2)")
+    assert len(points) == 20
+    assert (np.diff(points[:, 0]) > 0).all()
+    assert (np.diff(points[:, 1]) < 0).all()  # SVG counts downwards
+
+
+def test_long_curves_are_drawn_as_means_of_stretches():
+    x = np.arange(15_001.0)
+    noisy = np.where(x % 2 == 0, 1.0, -1.0) + x
+    svg = line_plot([Line("run", 0, x, noisy)], figure_id="f", title="t", y_label="y")
+    points = path_points(svg, "var(--series-0)")
+    assert len(points) == 150
+    slope = np.diff(points[:, 1]) / np.diff(points[:, 0])
+    np.testing.assert_allclose(slope, slope.mean(), rtol=0.05)
+    assert "run: from 1 to 1.5e+04" in svg
+
+
+def test_hardness_has_a_dot_for_each_triplet_and_a_line():
+    index = np.arange(0.0, 50)
+    svg = hardness_plot(index, index / 50, index / 50 + 0.01, series=1, figure_id="f", title="t")
+    assert svg.count("fill: var(--series-1)") >= 50
+    assert "Asked hardness between 0.00 and 0.98; achieved hardness differs from it by 0.010 on average." in svg
+
+
+def test_titles_are_escaped_and_settings_are_given_back():
+    before = dict(mpl.rcParams)
+    svg = line_plot([Line("<a>", 0, np.ones(1), np.ones(1))], figure_id="f", title="<b>", y_label="y")
+    assert "<a>" not in svg
+    assert "&lt;b&gt;" in svg
+    assert dict(mpl.rcParams) == before
+
+
+def test_the_ids_of_two_figures_differ():
+    line = Line("run", 0, np.arange(3.0), np.arange(3.0))
+    a, b = (
+        set(re.findall(r'\bid="([^"]+)"', line_plot([line], figure_id=name, title="t", y_label="y"))) for name in "ab"
+    )
+    assert len(a) > 5
+    assert not a & b
