@@ -1,1 +1,63 @@
-"""Mohs."""
+"""Mohs: similarity learning for many classes with one or two pictures each.
+
+Everything public is here and is loaded when it is first used: `import mohs` costs milliseconds.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mohs import curves as curves
+    from mohs.config import RunConfig as RunConfig
+    from mohs.config import load_config as load_config
+    from mohs.create_data import create_data as create_data
+    from mohs.data.dataset import Dataset as Dataset
+    from mohs.data.dataset import open_dataset as open_dataset
+    from mohs.data.images import ImagePolicy as ImagePolicy
+    from mohs.data.table import read_table as read_table
+    from mohs.errors import MohsError as MohsError
+    from mohs.mining import choose_positives as choose_positives
+    from mohs.mining import mine as mine
+    from mohs.model.embedder import Embedder as Embedder
+    from mohs.plan import TripletPlan as TripletPlan
+    from mohs.runs import Run as Run
+    from mohs.runs import evaluate as evaluate
+    from mohs.runs import train as train
+    from mohs.sequence import anchor_sequence as anchor_sequence
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Dataset": "mohs.data.dataset",
+    "Embedder": "mohs.model.embedder",
+    "ImagePolicy": "mohs.data.images",
+    "MohsError": "mohs.errors",
+    "Run": "mohs.runs",
+    "RunConfig": "mohs.config",
+    "TripletPlan": "mohs.plan",
+    "anchor_sequence": "mohs.sequence",
+    "choose_positives": "mohs.mining",
+    "create_data": "mohs.create_data",
+    "evaluate": "mohs.runs",
+    "load_config": "mohs.config",
+    "mine": "mohs.mining",
+    "open_dataset": "mohs.data.dataset",
+    "read_table": "mohs.data.table",
+    "train": "mohs.runs",
+}
+
+__all__ = ["curves", *_HOME]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "curves":
+        return importlib.import_module("mohs.curves")
+    if name in _HOME:
+        value = getattr(importlib.import_module(_HOME[name]), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'mohs' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,183 @@
+"""What a run is: frozen settings, checked as they are read, from TOML, flags or Python.
+
+Every field says its unit and range; an unknown name is an error. `mohs train --print-config` shows the result.
+"""
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeAlias, final
+
+from pydantic import BaseModel, Field, ValidationError
+
+from mohs import curves
+from mohs.artefacts import read_json
+from mohs.curves import Curve
+from mohs.errors import InputError
+
+__all__ = [
+    "DataConfig",
+    "HardnessConfig",
+    "LossConfig",
+    "ModelConfig",
+    "RunConfig",
+    "TrainingConfig",
+    "load_config",
+    "parse_config",
+]
+
+Scale: TypeAlias = Literal["range", "rank", "log-rank", "margin"]
+_Unit: TypeAlias = Annotated[float, Field(ge=0.0, le=1.0)]
+_Count: TypeAlias = Annotated[int, Field(ge=1)]
+
+
+@final
+class DataConfig(BaseModel, frozen=True, extra="forbid"):
+    """What there is to learn from."""
+
+    source: str = Field("glyphs", description="CSV, Parquet, folder of class folders, or 'glyphs' (built in)")
+    catalog: str | None = Field(None, description="table with one reference picture per class")
+    file_column: str = "file"
+    class_column: str = "class"
+    size: Annotated[int, Field(ge=8, le=1024)] = Field(64, description="side of the square network input, pixels")
+    channels: Literal[1, 3] = Field(3, description="1 grey, 3 RGB")
+    fit: Literal["pad", "stretch", "crop"] = Field("pad", description="how a picture becomes square")
+    split_by: Literal["class", "item"] = Field("class", description="class: test classes are never trained on")
+    test_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.2
+    per_class: _Count | None = Field(None, description="keep at most this many pictures of a class; none keeps all")
+    max_bad_images: Annotated[int, Field(ge=0)] = Field(0, description="unreadable pictures to leave out and report")
+    cache: str | None = Field(None, description="folder for decoded pictures; none is the user's cache folder")
+
+
+@final
+class ModelConfig(BaseModel, frozen=True, extra="forbid"):
+    """Backbone and embedding head."""
+
+    backbone: str = Field("small", description="'small' (built in) or the name of a timm model")
+    weights: str | None = Field(None, description="safetensors file with the backbone's weights")
+    backbone_options: Mapping[str, str | int | float | bool] = Field(
+        default_factory=dict, description="passed to timm.create_model, for example {pad_type = 'same'}"
+    )
+    mean: tuple[float, ...] | None = Field(None, description="per channel, of pictures in [0, 1]; none: the backbone's")
+    std: tuple[float, ...] | None = Field(None, description="per channel; none: the backbone's")
+    widths: tuple[_Count, ...] = Field((32, 64, 128), description="channels of the stages of the small network")
+    embedding_dim: _Count = 128
+    hidden_dim: Annotated[int, Field(ge=0)] = Field(256, description="units of the first dense layer; 0: no such layer")
+    dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(0.0, description="before the first dense layer")
+    batch_norm: bool = Field(True, description="in the head and in the small network")
+
+
+@final
+class HardnessConfig(BaseModel, frozen=True, extra="forbid"):
+    """Which negative, when."""
+
+    curve: Literal["constant", "linear", "sine", "tanh", "logarithmic", "sigmoid"] = "sigmoid"
+    cap: _Unit = Field(0.85, description="largest hardness of the curve")
+    growth: Annotated[float, Field(gt=0.0)] = Field(3.0, description="of tanh, logarithmic and sigmoid")
+    cycles: _Count = Field(1, description="repetitions of the curve within the run")
+    scale: Scale = "log-rank"
+
+    def build(self) -> Curve:
+        """Return the curve as a function from progress to hardness."""
+        match self.curve:
+            case "constant":
+                curve = curves.constant(self.cap)
+            case "linear":
+                curve = curves.linear(self.cap)
+            case "sine":
+                curve = curves.sine(self.cap)
+            case "tanh":
+                curve = curves.tanh(self.cap, self.growth)
+            case "logarithmic":
+                curve = curves.logarithmic(self.cap, self.growth)
+            case "sigmoid":
+                curve = curves.sigmoid(self.cap, self.growth)
+        return curve if self.cycles == 1 else curves.cyclic(curve, self.cycles)
+
+
+@final
+class LossConfig(BaseModel, frozen=True, extra="forbid"):
+    """What training lowers."""
+
+    name: Literal["triplet", "soft-triplet", "infonce", "semi-hard"] = "infonce"
+    margin: Annotated[float, Field(gt=0.0)] = Field(0.2, description="of triplet and semi-hard, in the loss's distance")
+    squared: bool = Field(True, description="triplet losses on squared Euclidean distance, else plain")
+    temperature: Annotated[float, Field(gt=0.0)] = Field(0.1, description="of infonce")
+
+    @property
+    def in_batch(self) -> bool:
+        """Whether the loss takes its negatives from the batch, so that only anchors and positives are shown."""
+        return self.name in ("infonce", "semi-hard")
+
+    @property
+    def pictures_per_triplet(self) -> int:
+        """Pictures that one triplet of the plan shows to the network: 2 for in-batch losses, else 3."""
+        return 2 if self.in_batch else 3
+
+
+@final
+class TrainingConfig(BaseModel, frozen=True, extra="forbid"):
+    """How long, how fast, on what."""
+
+    num_triplets: _Count = Field(20_000, description="length of the plan")
+    batch_triplets: Annotated[int, Field(ge=2)] = Field(96, description="triplets per step")
+    num_segments: _Count = Field(10, description="times the whole set is embedded and mined again")
+    neighbourhood: _Count = Field(
+        4, description="in-batch losses: classes that enter a batch together, each the mined negative of the one before"
+    )
+    neighbourhood_from: _Unit = Field(0.3, description="share of the run after which neighbourhoods are used")
+    prefer_positive: Literal["class", "catalog"] = Field("class", description="which positive comes first")
+    learning_rate: Annotated[float, Field(gt=0.0)] = Field(2e-3, description="peak, AdamW")
+    weight_decay: Annotated[float, Field(ge=0.0)] = 1e-2
+    warmup: _Unit = Field(0.05, description="share of the steps with a rising rate; then cosine to 0")
+    augment: bool = Field(True, description="small random affine changes of every training picture")
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="auto: bfloat16 on CUDA")
+
+
+@final
+class RunConfig(BaseModel, frozen=True, extra="forbid"):
+    """Everything that decides a run."""
+
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    out: str = Field("runs/latest", description="run folder; must not exist yet")
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+    hardness: HardnessConfig = HardnessConfig()
+    loss: LossConfig = LossConfig()
+    training: TrainingConfig = TrainingConfig()
+
+
+def parse_config(values: Mapping[str, Any], *, source: str) -> RunConfig:
+    """Return the settings in a nested mapping; raise `InputError` with one line for each that is wrong.
+
+    >>> parse_config({"loss": {"margin": -1}}, source="run.toml")
+    Traceback (most recent call last):
+    mohs.errors.InputError: run.toml: loss.margin: -1 is wrong: input should be greater than 0
+    """
+    try:
+        return RunConfig.model_validate(values)
+    except ValidationError as error:
+        problems = []
+        for item in error.errors():
+            place = ".".join(map(str, item["loc"]))
+            if item["type"] == "extra_forbidden":
+                problems.append(f"{source}: {place}: unknown setting; see 'mohs train --print-config' for the names")
+            else:
+                rule = item["msg"][:1].lower() + item["msg"][1:]
+                problems.append(f"{source}: {place}: {item['input']!r} is wrong: {rule}")
+        raise InputError(*problems) from None
+
+
+def load_config(path: str | Path) -> RunConfig:
+    """Return the settings in a TOML file (or in the config.json of a run folder)."""
+    path = Path(path)
+    if path.suffix == ".json":
+        return parse_config(read_json(path), source=str(path))
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; check the path") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not TOML ({error}); correct that place") from None
+    return parse_config(values, source=str(path))

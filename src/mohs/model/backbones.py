@@ -1,0 +1,117 @@
+"""Backbones by name: the small built-in network or any model of timm, with weights from a file."""
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import final
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from mohs.config import ModelConfig
+from mohs.errors import InputError
+from mohs.model.small import SmallNetwork
+
+__all__ = ["Backbone", "build_backbone", "load_weights"]
+
+
+@final
+@dataclass(frozen=True)
+class Backbone:
+    """A network from pictures to features [B, num_features], and the input statistics it expects."""
+
+    network: nn.Module
+    num_features: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+def build_backbone(config: ModelConfig, *, channels: int) -> Backbone:
+    """Return the backbone that `config` names, without pretrained weights (see `load_weights`).
+
+    Raises `InputError` for a name that neither Mohs nor timm has (close names are suggested) and for options that the
+    model does not take. Parameters are drawn from torch's generator: seed it, or use `Embedder.create`.
+    """
+    if config.backbone == "small":
+        small = SmallNetwork(channels, config.widths, batch_norm=config.batch_norm)
+        mean, std = (0.5,) * channels, (0.5,) * channels
+        return Backbone(small, small.num_features, *_statistics(config, channels, mean, std))
+    import timm
+
+    if not timm.is_model(config.backbone):
+        close = difflib.get_close_matches(config.backbone, ["small", *timm.list_models()], n=3)
+        hint = f"did you mean {' or '.join(map(repr, close))}?" if close else "timm.list_models() lists the names"
+        raise InputError(f"model.backbone: {config.backbone!r} is neither 'small' nor a timm model; {hint}")
+    try:
+        network = timm.create_model(
+            config.backbone, pretrained=False, num_classes=0, in_chans=channels, **config.backbone_options
+        )
+    except (TypeError, AssertionError, RuntimeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(
+            f"model.backbone_options: {dict(config.backbone_options)} does not fit {config.backbone!r} ({reason})"
+        ) from None
+    settings = network.pretrained_cfg
+    mean, std = tuple(settings["mean"]), tuple(settings["std"])
+    if channels == 1:
+        mean, std = (sum(mean) / len(mean),), (sum(std) / len(std),)
+    return Backbone(network, int(network.num_features), *_statistics(config, channels, mean, std))
+
+
+def load_weights(network: nn.Module, path: str | Path) -> None:
+    """Load a safetensors file into a backbone, casting to float32; a classifier in the file is left out.
+
+    Every parameter of the backbone must be in the file in the same shape: all that are missing, of another shape or
+    left over are reported together in one `InputError`, and then nothing is loaded.
+    """
+    path = Path(path)
+    try:
+        state = load_file(path)
+    except FileNotFoundError:
+        raise InputError(f"model.weights: {path}: no such file; check the path") from None
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"model.weights: {path}: not a safetensors file ({error})") from None
+    own: Mapping[str, Tensor] = network.state_dict()
+    classifier = _classifier_prefixes(network)
+    state = {name: value for name, value in state.items() if not name.startswith(classifier)}
+    # Files from before batch norm counted its batches lack this counter, and nothing depends on it.
+    required = {name for name in own if not name.endswith("num_batches_tracked")}
+    problems = [
+        f"model.weights: {path}: {name} is missing; use weights of this backbone" for name in required - set(state)
+    ]
+    problems += [f"model.weights: {path}: {name} is not part of this backbone" for name in set(state) - set(own)]
+    problems += [
+        f"model.weights: {path}: {name} has shape {tuple(state[name].shape)}, the backbone {tuple(own[name].shape)}"
+        for name in set(state) & set(own)
+        if state[name].shape != own[name].shape
+    ]
+    if problems:
+        problems.sort()
+        more = [f"… and {len(problems) - 10} more"] if len(problems) > 10 else []
+        raise InputError(*problems[:10], *more)
+    # Counters are integers; everything else is computed in float32 whatever the file's type.
+    cast = {name: value if value.dtype == torch.int64 else value.float() for name, value in state.items()}
+    network.load_state_dict({**own, **cast})
+
+
+def _classifier_prefixes(network: nn.Module) -> tuple[str, ...]:
+    settings = getattr(network, "pretrained_cfg", {})
+    names = settings.get("classifier", ())
+    return tuple(f"{name}." for name in ((names,) if isinstance(names, str) else names or ()))
+
+
+def _statistics(
+    config: ModelConfig, channels: int, mean: tuple[float, ...], std: tuple[float, ...]
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    chosen = []
+    for name, given, default in (("mean", config.mean, mean), ("std", config.std, std)):
+        value = default if given is None else given
+        if len(value) != channels:
+            raise InputError(f"model.{name}: {len(value)} values for {channels} channels; give one per channel")
+        chosen.append(value)
+    if min(chosen[1]) <= 0:
+        raise InputError(f"model.std: {min(chosen[1])} is not positive; give the spread of pictures in [0, 1]")
+    return chosen[0], chosen[1]

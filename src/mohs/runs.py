@@ -1,0 +1,230 @@
+"""A run: from settings to a folder with a trained, measured embedder."""
+
+import platform
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+
+from mohs.artefacts import EventLog, read_events, read_json, write_json
+from mohs.config import DataConfig, RunConfig, load_config
+from mohs.data.dataset import Dataset, open_dataset
+from mohs.data.images import ImagePolicy
+from mohs.data.split import assign_splits, take_per_class
+from mohs.data.table import require_classes, write_table
+from mohs.errors import InputError
+from mohs.evaluation.pixels import pixel_embeddings
+from mohs.evaluation.summary import Measured, measure
+from mohs.model.embedder import Embedder
+from mohs.training.devices import choose_device
+from mohs.training.events import Event, Listener, as_record
+from mohs.training.loop import FitResult, fit
+
+__all__ = ["Evaluation", "Run", "SplitData", "evaluate", "open_split_data", "train", "train_on", "versions"]
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class SplitData:
+    """A dataset and which of its items are for training and which for the test, bool [N] each.
+
+    Items marked "validation" in the table are in neither.
+    """
+
+    dataset: Dataset
+    train_N: np.ndarray
+    test_N: np.ndarray
+    unseen_classes: bool
+
+
+@final
+@dataclass(frozen=True)
+class Run:
+    """A finished run, as its folder holds it.
+
+    `config.json` settings · `items.csv` every item with its split · `events.jsonl` steps and segments ·
+    `plans/segment-000.parquet` … · `embedder/` weights and settings · `run.json` seconds, counts, versions ·
+    and after `evaluate`: `metrics.json` and `report.html`.
+    """
+
+    folder: Path
+    config: RunConfig
+
+    @classmethod
+    def open(cls, folder: str | Path) -> "Run":
+        """Return the run in a folder; raise `InputError` if there is none or it did not finish."""
+        folder = Path(folder)
+        if not (folder / "config.json").is_file():
+            raise InputError(f"{folder}: not a run folder (no config.json); give one made by 'mohs train'")
+        if not (folder / "run.json").is_file():
+            raise InputError(f"{folder}: this run did not finish (no run.json); train again into another folder")
+        return cls(folder, load_config(folder / "config.json"))
+
+    def embedder(self) -> Embedder:
+        """Return the trained embedder, in evaluation mode."""
+        return Embedder.from_pretrained(self.folder / "embedder")
+
+    def events(self) -> list[dict[str, Any]]:
+        """Return the steps and segments of the run, oldest first."""
+        return read_events(self.folder / "events.jsonl")
+
+    def facts(self) -> Mapping[str, Any]:
+        """Return what run.json says: counts, seconds, versions."""
+        facts: Mapping[str, Any] = read_json(self.folder / "run.json")
+        return facts
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """Metrics of a run's test items by the trained embedder, the untrained one and the pixels, by name.
+
+    `embeddings_ND` are the trained ones, of the items in `dataset` (the test items, and the training items too if the
+    test is on seen classes; `test_N` marks the queries).
+    """
+
+    measured: Mapping[str, Measured]
+    dataset: Dataset
+    test_N: np.ndarray
+    embeddings_ND: np.ndarray
+    embed_s: float
+    evaluate_s: float
+
+
+def open_split_data(config: DataConfig, *, seed: int, progress: Callable[[int, int], None] | None = None) -> SplitData:
+    """Return the dataset that `config` describes, with its split.
+
+    Rules: at most `per_class` items of a class are kept, drawn by `seed`; a `split` column in the table is kept to;
+    otherwise `test_fraction` of the classes (or of each class's items) is the test. Raises `InputError` for bad data.
+    """
+    policy = ImagePolicy(size=config.size, channels=config.channels, fit=config.fit)
+    dataset = open_dataset(
+        config.source,
+        catalog=config.catalog,
+        policy=policy,
+        cache_dir=None if config.cache is None else Path(config.cache),
+        file_column=config.file_column,
+        class_column=config.class_column,
+        max_bad_images=config.max_bad_images,
+        progress=progress,
+    )
+    if config.per_class is not None:
+        dataset = dataset.take(take_per_class(dataset.labels, config.per_class, seed=seed, roles=dataset.roles))
+    require_classes(dataset.table)
+    table = assign_splits(dataset.table, config.split_by, config.test_fraction, seed=seed)
+    dataset = Dataset(table, dataset.pictures, dataset.left_out)
+    train_N, test_N = table.splits == "train", table.splits == "test"
+    unseen = not np.isin(table.labels[test_N], table.labels[train_N]).any()
+    return SplitData(dataset, train_N, test_N, unseen)
+
+
+def train(
+    config: RunConfig, *, listeners: Sequence[Listener] = (), progress: Callable[[int, int], None] | None = None
+) -> Run:
+    """Train an embedder as `config` says and return the finished run.
+
+    Nothing is written before settings and data are known to be good. Raises `InputError` for bad settings or data or
+    if the run folder exists, and `TrainingError` if training fails.
+    """
+    check_new_folder(Path(config.out))
+    data = open_split_data(config.data, seed=config.seed, progress=progress)
+    return train_on(data, config, listeners=listeners)
+
+
+def train_on(data: SplitData, config: RunConfig, *, listeners: Sequence[Listener] = ()) -> Run:
+    """Train on data that is open already; otherwise like `train`."""
+    folder = Path(config.out)
+    check_new_folder(folder)
+    began = time.perf_counter()
+    training_set = data.dataset.take(np.flatnonzero(data.train_N))
+    require_classes(training_set.table)
+    policy = ImagePolicy(size=config.data.size, channels=config.data.channels, fit=config.data.fit)
+    choose_device(config.training.device)
+    embedder = Embedder.create(config.model, policy, seed=config.seed)
+
+    folder.mkdir(parents=True)
+    write_json(folder / "config.json", config.model_dump(mode="json"))
+    write_table(data.dataset.table, folder / "items.csv")
+    with EventLog(folder / "events.jsonl") as log:
+
+        def record(event: Event) -> None:
+            log.write(*as_record(event))
+
+        result = fit(embedder, training_set, config, listeners=(record, *listeners), plans_folder=folder / "plans")
+    embedder.save_pretrained(folder / "embedder")
+    facts = _facts(data, config, result, total_s=time.perf_counter() - began)
+    write_json(folder / "run.json", facts)  # last: its presence says that the run finished
+    return Run(folder, config)
+
+
+def evaluate(
+    run: Run, *, data: SplitData | None = None, progress: Callable[[int, int], None] | None = None
+) -> Evaluation:
+    """Measure a run on its own test items, or on `data`; the untrained network and the pixels are measured beside it.
+
+    The numbers are written to `metrics.json` in the run's folder.
+    """
+    own = data is None
+    if data is None:
+        data = open_split_data(run.config.data, seed=run.config.seed, progress=progress)
+    items = np.flatnonzero(data.test_N if data.unseen_classes else data.test_N | data.train_N)
+    dataset = data.dataset.take(items)
+    test_N = data.test_N[items]
+    policy = ImagePolicy(size=run.config.data.size, channels=run.config.data.channels, fit=run.config.data.fit)
+    device = choose_device(run.config.training.device)
+    embedder = run.embedder().to(device)
+    began = time.perf_counter()
+    trained_ND = embedder.embed(dataset.pictures)
+    embed_s = time.perf_counter() - began
+    untrained = Embedder.create(run.config.model, policy, seed=run.config.seed).to(device)
+    began = time.perf_counter()
+    queries = None if data.unseen_classes else test_N
+    measured = {
+        name: measure(embeddings, dataset.labels, dataset.roles, test_N=queries, seed=run.config.seed)
+        for name, embeddings in (
+            ("pixels", pixel_embeddings(np.asarray(dataset.pictures))),
+            ("untrained", untrained.embed(dataset.pictures)),
+            ("trained", trained_ND),
+        )
+    }
+    evaluation = Evaluation(measured, dataset, test_N, trained_ND, embed_s, time.perf_counter() - began)
+    if own:
+        write_json(run.folder / "metrics.json", {name: found.as_record() for name, found in measured.items()})
+    return evaluation
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that decide a result."""
+    packages = ("mohs", "torch", "torchvision", "timm", "numpy", "numba", "pytorch-metric-learning", "pillow")
+    return {"python": platform.python_version()} | {name: version(name) for name in packages}
+
+
+def check_new_folder(folder: Path) -> None:
+    """Raise `InputError` if a run folder is taken, so that no run overwrites another."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"out: {folder} exists already; give another folder with --out, or remove it")
+
+
+def _facts(data: SplitData, config: RunConfig, result: FitResult, *, total_s: float) -> dict[str, Any]:
+    labels = data.dataset.labels
+    return {
+        "num_items": len(labels),
+        "num_classes": len(np.unique(labels)),
+        "num_training_items": int(data.train_N.sum()),
+        "num_training_classes": len(np.unique(labels[data.train_N])),
+        "num_test_items": int(data.test_N.sum()),
+        "num_test_classes": len(np.unique(labels[data.test_N])),
+        "left_out": list(data.dataset.left_out),
+        "num_triplets": config.training.num_triplets,
+        "num_steps": result.num_steps,
+        "num_pictures": result.num_pictures,
+        "embed_s": result.embed_s,
+        "mine_s": result.mine_s,
+        "train_s": result.train_s,
+        "total_s": total_s,
+        "versions": versions(),
+    }
