@@ -18,7 +18,7 @@ from mohs.data.images import ImagePolicy, decode_images
 from mohs.data.table import Table, at_most_20
 from mohs.errors import BadImagesError, InputError, ResourceError
 
-__all__ = ["BadPicture", "LoadedPictures", "default_cache_dir", "load_pictures"]
+__all__ = ["BadPicture", "LoadedPictures", "bad_picture_message", "default_cache_dir", "load_pictures"]
 
 # Change this when decoding changes, so that older files are not used.
 FORMAT_VERSION = 1
@@ -107,7 +107,8 @@ def _open(table: Table, policy: ImagePolicy, path: Path) -> LoadedPictures | Non
         return None
     try:
         bad = tuple(
-            BadPicture(index, _message(table, index, reason)) for index, reason in read_json(notes)["bad_pictures"]
+            BadPicture(index, bad_picture_message(table, index, reason))
+            for index, reason in read_json(notes)["bad_pictures"]
         )
         pictures = np.load(path, mmap_mode="r", allow_pickle=False)
     except (InputError, OSError, ValueError, KeyError, TypeError):
@@ -116,7 +117,8 @@ def _open(table: Table, policy: ImagePolicy, path: Path) -> LoadedPictures | Non
     return LoadedPictures(pictures, bad, path) if pictures.shape == expected and pictures.dtype == np.uint8 else None
 
 
-def _message(table: Table, index: int, reason: str) -> str:
+def bad_picture_message(table: Table, index: int, reason: str) -> str:
+    """Return the line that tells a user about item `index`: its place, the reason and the fix."""
     return f"{table.place(index)}: {reason}; replace the file or remove the {'row' if table.places else 'picture'}"
 
 
@@ -156,7 +158,9 @@ def _write(
                     file.write(np.ascontiguousarray(picture).data)
             if progress is not None:
                 progress(last, num_items)
-        _refuse([BadPicture(i, _message(table, i, reason)) for i, reason in reasons], num_items, max_bad_images)
+        _refuse(
+            [BadPicture(i, bad_picture_message(table, i, reason)) for i, reason in reasons], num_items, max_bad_images
+        )
         file.seek(0)
         if _write_header(file, num_items - len(reasons), shape) != start:
             raise ResourceError(f"{path}: the header changed its length; use another version of numpy")

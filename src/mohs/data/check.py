@@ -10,6 +10,7 @@ from typing import final
 import numpy as np
 
 from mohs.artefacts import sha256_file
+from mohs.data.cache import bad_picture_message
 from mohs.data.images import ImagePolicy, decode_images
 from mohs.data.table import Table, at_most_20
 from mohs.errors import InputError
@@ -117,7 +118,7 @@ def _check_pictures(
             for i, picture in enumerate(pictures, start=first):
                 if isinstance(picture, str):
                     (missing if not table.path(i).is_file() else unreadable).append(i)
-                    lines.append(f"{table.place(i)}: {picture}; replace the file or remove the row")
+                    lines.append(bad_picture_message(table, i, picture))
                 elif np.all(picture == picture[0, 0]):
                     one_colour.append(i)
             if progress is not None:

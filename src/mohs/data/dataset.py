@@ -10,7 +10,7 @@ import numpy as np
 
 from mohs.data.cache import load_pictures
 from mohs.data.images import ImagePolicy
-from mohs.data.table import Table, as_indices, read_table
+from mohs.data.table import BUILT_IN, Table, as_indices, read_table
 from mohs.errors import InputError
 
 __all__ = ["Dataset", "open_dataset"]
@@ -87,10 +87,10 @@ def open_dataset(
 
     Raises what `read_table` and `load_pictures` raise.
 
-    >>> open_dataset("glyphs", policy=ImagePolicy(size=16, channels=1)).pictures.shape[1:]
-    (16, 16, 1)
+    >>> open_dataset("glyphs", policy=ImagePolicy(size=32, channels=1)).pictures.shape[1:]
+    (32, 32, 1)
     """
-    if source == "glyphs":
+    if source == BUILT_IN:
         if catalog is not None:
             raise InputError(f"catalog: {str(catalog)!r} with 'glyphs', which has its own; leave catalog out")
         from mohs.data.glyphs import draw_glyphs

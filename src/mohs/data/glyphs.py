@@ -13,7 +13,7 @@ from PIL import Image, ImageFont
 from mohs.artefacts import atomic_path
 from mohs.data.dataset import Dataset
 from mohs.data.images import ImagePolicy
-from mohs.data.table import Table, write_table
+from mohs.data.table import BUILT_IN, Table, write_table
 from mohs.errors import InputError
 
 __all__ = ["CATALOG_FACE", "draw_glyphs", "export_glyphs"]
@@ -197,6 +197,6 @@ def _make_table(items: list[tuple[str, int]], class_of: dict[int, int]) -> Table
         labels=np.array([f"U+{code:04X}" for code in labels.tolist()], dtype=np.str_),
         roles=np.where(is_catalog, "catalog", "sample"),
         splits=np.full(len(items), "", dtype="<U10"),
-        root=Path("glyphs"),
-        source="glyphs",
+        root=Path(),
+        source=BUILT_IN,
     )

@@ -1,8 +1,9 @@
 """From a picture file to a square uint8 array."""
 
 import contextlib
+import threading
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,18 +70,40 @@ def decode_images(
     paths: Sequence[str | Path], policy: ImagePolicy, *, pool: ThreadPoolExecutor | None = None
 ) -> list[np.ndarray | str]:
     """Return, for each path, the picture as in `decode_image`, or a string that says why it cannot be read."""
-    with _quiet():
+    with _quiet:
         if pool is None:
             return [_decode(path, policy) for path in paths]
         return list(pool.map(_decode, paths, [policy] * len(paths)))
 
 
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    # Around the whole pool, not in its threads: catch_warnings changes the state of the process.
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+@final
+class _Quiet:
+    """Keeps Pillow's warnings back while any thread is decoding.
+
+    `warnings.catch_warnings` changes the state of the process, so that two threads which leave it in the wrong order
+    would leave the filter behind; here the first one in sets it and the last one out takes it away.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._num_inside = 0
+        self._filters = contextlib.ExitStack()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._num_inside == 0:
+                self._filters.enter_context(warnings.catch_warnings())
+                warnings.filterwarnings("ignore", module=r"PIL(\.|$)")
+            self._num_inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._num_inside -= 1
+            if self._num_inside == 0:
+                self._filters.close()
+
+
+_quiet = _Quiet()
 
 
 def _decode(path: str | Path, policy: ImagePolicy) -> np.ndarray | str:

@@ -13,6 +13,7 @@ from mohs.artefacts import atomic_path
 from mohs.errors import InputError
 
 __all__ = [
+    "BUILT_IN",
     "PICTURE_EXTENSIONS",
     "ROLES",
     "SPLITS",
@@ -27,6 +28,9 @@ __all__ = [
 PICTURE_EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 ROLES = ("sample", "catalog")
 SPLITS = ("train", "validation", "test")
+
+# The source of the built-in set; its files are names only.
+BUILT_IN = "glyphs"
 
 
 @final
@@ -191,10 +195,13 @@ def read_table(
 
 
 def write_table(table: Table, path: str | Path) -> None:
-    """Write `table` as CSV (file, class, role, split), atomically; files become relative to the folder of `path`."""
+    """Write `table` as CSV (file, class, role, split), atomically; files become relative to the folder of `path`.
+
+    The files of the built-in set, which are names only, stay as they are.
+    """
     path = Path(path)
     files: Iterable[str] = table.files
-    if path.parent.absolute() != table.root.absolute():
+    if table.source != BUILT_IN and path.parent.absolute() != table.root.absolute():
         files = (_relative(table.path(i), path.parent) for i in range(len(table)))
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")

@@ -1,5 +1,6 @@
 """From a plan to batches, without losing its order."""
 
+import itertools
 import math
 
 import numpy as np
@@ -22,7 +23,7 @@ def segment_bounds(num_triplets: int, num_segments: int, num_cycles: int = 1) ->
     count = math.ceil(num_segments / num_cycles) * num_cycles
     count = max(1, min(count, num_triplets // 2))
     edges = [i * num_triplets // count for i in range(count + 1)]
-    return list(zip(edges[:-1], edges[1:], strict=True))
+    return list(itertools.pairwise(edges))
 
 
 def batch_slices(num_triplets: int, batch_triplets: int) -> list[slice]:
@@ -35,7 +36,7 @@ def batch_slices(num_triplets: int, batch_triplets: int) -> list[slice]:
     """
     count = math.ceil(num_triplets / batch_triplets)
     edges = [i * num_triplets // count for i in range(count + 1)]
-    return [slice(a, b) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    return [slice(a, b) for a, b in itertools.pairwise(edges)]
 
 
 def neighbourhood_order(anchor_class_T: ArrayLike, negative_class_T: ArrayLike, size: int) -> NDArray[np.int64]:

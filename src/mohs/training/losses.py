@@ -62,9 +62,13 @@ class TripletLoss:
     soft: bool = False
 
     def __call__(
-        self, anchor_BD: Tensor, positive_BD: Tensor, negative_BD: Tensor | None, class_B: Tensor
+        self,
+        anchor_BD: Tensor,
+        positive_BD: Tensor,
+        negative_BD: Tensor | None,
+        class_B: Tensor,  # noqa: ARG002
     ) -> LossValue:
-        """Return the loss of the batch."""
+        """Return the loss of the batch; `class_B` is not used, since the plan names every negative."""
         assert negative_BD is not None, "the triplet loss needs the plan's negatives"
         gap_B = self._distance(anchor_BD, positive_BD) - self._distance(anchor_BD, negative_BD)
         if self.soft:
@@ -92,7 +96,11 @@ class InBatchLoss:
         self._active_margin = active_margin
 
     def __call__(
-        self, anchor_BD: Tensor, positive_BD: Tensor, negative_BD: Tensor | None, class_B: Tensor
+        self,
+        anchor_BD: Tensor,
+        positive_BD: Tensor,
+        negative_BD: Tensor | None,  # noqa: ARG002
+        class_B: Tensor,
     ) -> LossValue:
         """Return the loss of the batch; `negative_BD` is not used."""
         embeddings_MD = torch.cat([anchor_BD, positive_BD])
