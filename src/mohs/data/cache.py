@@ -111,7 +111,7 @@ def _open(table: Table, policy: ImagePolicy, path: Path) -> LoadedPictures | Non
             for index, reason in read_json(notes)["bad_pictures"]
         )
         pictures = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (InputError, OSError, ValueError, KeyError, TypeError):
+    except (InputError, OSError, EOFError, ValueError, KeyError, TypeError):
         return None  # A damaged file is written again.
     expected = (len(table) - len(bad), policy.size, policy.size, policy.channels)
     return LoadedPictures(pictures, bad, path) if pictures.shape == expected and pictures.dtype == np.uint8 else None

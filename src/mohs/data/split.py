@@ -102,7 +102,10 @@ def assign_splits(table: Table, by: Literal["class", "item"], test_fraction: flo
     """
     if by not in ("class", "item"):
         raise InputError(f"by: {by!r} is not 'class' (open set) or 'item' (closed set); use by='class'")
-    if np.any(table.splits != ""):
+    has_splits = bool(np.any(table.splits != ""))
+    if not has_splits and not 0 < test_fraction < 1:
+        raise InputError(f"test_fraction: {test_fraction!r} is not in (0, 1); use for example 0.2")
+    if has_splits:
         splits = _complete(table, by)
     elif by == "class":
         splits = split_by_class(table.labels, {"test": test_fraction}, seed=seed)

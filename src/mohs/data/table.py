@@ -204,7 +204,7 @@ def write_table(table: Table, path: str | Path) -> None:
     if table.source != BUILT_IN and path.parent.absolute() != table.root.absolute():
         files = (_relative(table.path(i), path.parent) for i in range(len(table)))
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
+        writer = csv.writer(file)  # CRLF, as RFC 4180 says: with LF alone, a CR in a cell would not be quoted
         writer.writerow(["file", "class", "role", "split"])
         writer.writerows(zip(files, table.labels.tolist(), table.roles.tolist(), table.splits.tolist(), strict=True))
 

@@ -1,0 +1,67 @@
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from mohs.data.check import check_table
+from mohs.data.table import Table, read_table
+from mohs.errors import InputError
+
+
+def test_clean_table(picture_table: Table) -> None:
+    steps: list[tuple[int, int]] = []
+    result = check_table(picture_table, progress=lambda *step: steps.append(step))
+    assert (result.problems, result.warnings) == ((), ())
+    assert (result.num_items, result.num_samples, result.num_catalog, result.num_classes) == (6, 6, 0, 3)
+    assert result.class_sizes == ((2, 3),)
+    assert (result.smallest_class, result.median_class, result.largest_class) == (2, 2.0, 2)
+    assert (result.num_singletons, result.num_classes_without_catalog) == (0, 3)
+    assert steps[-1] == (6, 6)
+    result.raise_problems()
+
+
+def test_everything_wrong_is_found(tmp_path: Path, save_picture: Callable[..., Path]) -> None:
+    for seed, name in enumerate(("a1", "a2", "b1", "b2", "c1")):
+        save_picture(tmp_path / f"{name}.png", seed)
+    shutil.copy(tmp_path / "a1.png", tmp_path / "b2.png")  # the same in another class
+    shutil.copy(tmp_path / "a1.png", tmp_path / "a3.png")
+    shutil.copy(tmp_path / "b1.png", tmp_path / "b3.png")  # the same in its class
+    (tmp_path / "a2.png").write_bytes((tmp_path / "a2.png").read_bytes()[:-60])
+    Image.new("RGB", (5, 5), (7, 7, 7)).save(tmp_path / "blank.png")
+    path = tmp_path / "t.csv"
+    path.write_text(
+        "file,class,role\na1.png,A,\na2.png,A,\na3.png,A,\nb1.png,b,\nb2.png,b,\nb3.png,b,\nblank.png,b,\n"
+        "none.png,b,\nc1.png,c,catalog\nd1.png,a ,\n"
+    )
+    save_picture(tmp_path / "d1.png", 9)
+    result = check_table(read_table(path))
+    assert result.problems == (
+        f"{path}: row 3: 'a2.png': cannot be decoded (truncated file); replace the file or remove the row",
+        f"{path}: row 9: 'none.png': no such file; replace the file or remove the row",
+    )
+    assert (result.missing, result.unreadable, result.one_colour) == ((7,), (1,), (6,))
+    assert result.duplicates == ((0, 2, 4), (3, 5))
+    assert result.duplicates_across_classes == ((0, 2, 4),)
+    assert result.warnings == (
+        f"{path}: row 8: 'blank.png': one colour only; look at it",
+        f"{path}: row 2: 'a1.png' (A) = {path}: row 4: 'a3.png' (A) = {path}: row 6: 'b2.png' (b): "
+        "the same picture in different classes; keep one",
+        f"{path}: row 5: 'b1.png' (b) = {path}: row 7: 'b3.png' (b): the same picture again; keep one",
+        f"{path}: classes 'A' and 'a ' differ in white space or capitals only; are they one?",
+        f"{path}: 2 of 4 classes have one item: no positive pair",
+    )
+    assert result.class_sizes == ((1, 2), (3, 1), (5, 1))
+    assert (result.smallest_class, result.median_class, result.largest_class) == (1, 2.0, 5)
+    assert (result.num_classes_without_catalog, result.num_classes_without_sample) == (3, 1)
+    with pytest.raises(InputError) as caught:
+        result.raise_problems()
+    assert caught.value.problems == result.problems
+
+
+def test_one_class_is_a_problem(picture_table: Table) -> None:
+    result = check_table(picture_table.take([0, 1]))
+    assert result.problems == (
+        f"{picture_table.source}: 1 class; similarity learning needs at least 2; add other classes",
+    )

@@ -1,0 +1,246 @@
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mohs.data.table import Table, concatenate, read_table, require_classes, write_table
+from mohs.errors import InputError
+
+
+def write(path: Path, text: str | bytes) -> Path:
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    return path
+
+
+def problems_of(source: Path, **options: str) -> tuple[str, ...]:
+    with pytest.raises(InputError) as caught:
+        read_table(source, **options)
+    return caught.value.problems
+
+
+def test_labels_stay_as_written(tmp_path: Path) -> None:
+    path = write(tmp_path / "t.csv", "file,class\na,007\nb,NA\nc,1.0\nd,true\ne,2024-01-01\nf,null\ng,nan\nh, x\n")
+    table = read_table(path)
+    assert table.labels.tolist() == ["007", "NA", "1.0", "true", "2024-01-01", "null", "nan", " x"]
+    assert table.files == tuple("abcdefgh")
+    assert set(table.roles.tolist()) == {"sample"}
+    assert set(table.splits.tolist()) == {""}
+    assert table.path(0) == tmp_path / "a"
+    assert table.num_classes == len(table) == 8
+
+
+def test_bom_quotes_crlf_and_blank_lines(tmp_path: Path) -> None:
+    text = '\ufefffile,class,note\r\n"a,1.png","x ""y""",\r\n\r\nb.png,ß,"two\r\nlines"\r\n,z,\r\n'
+    path = write(tmp_path / "t.csv", text)
+    # The blank line is row 3 and counts.
+    assert problems_of(path) == (f"{path}: row 5: column 'file' is empty; name a picture or remove the row",)
+    table = read_table(write(path, text.replace(",z,\r\n", "")))
+    assert table.files == ("a,1.png", "b.png")
+    assert table.labels.tolist() == ['x "y"', "ß"]
+    assert table.place(1) == f"{path}: row 4: 'b.png'"
+
+
+def test_all_problems_are_reported_together(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "t.csv",
+        "file,class,role,split\na,x,sample,train\n,x,,\nb,,,\nc,y,query,\nd,y,,val\n./a,y,,\nb,z,catalog,test\na,x,,\n",
+    )
+    assert problems_of(path) == (
+        f"{path}: row 3: column 'file' is empty; name a picture or remove the row",
+        f"{path}: row 4: column 'class' is empty; name the class or remove the row",
+        f"{path}: row 5: role 'query' is not 'sample' or 'catalog'; change it",
+        f"{path}: row 6: split 'val' is not 'train', 'validation' or 'test'; change it",
+        f"{path}: row 7: file './a' is in row 2 with class 'x' (here 'y'); keep one of them",
+        f"{path}: row 8: file 'b' is in row 4 with class '' (here 'z'); keep one of them",
+        f"{path}: row 9: file 'a' is in row 2 too; keep one of them",
+    )
+
+
+def test_long_lists_of_problems_are_cut(tmp_path: Path) -> None:
+    path = write(tmp_path / "t.csv", "file,class\n" + "a,\n" * 30)
+    problems = problems_of(path)
+    assert len(problems) == 21
+    assert problems[-1] == "... and 39 more"
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("", "empty file; write a header with 'file,class' and a row for each picture"),
+        ("file,class\n", "no items; add a row for each picture"),
+        ("file;class\na;b\n", "the header 'file;class' holds no comma; save the table with commas between columns"),
+        ("img,class\na,b\n", "no column 'file'; the columns are 'img', 'class'; name the right one with --file-column"),
+        ("file,class\na,b,c\n", "row 2: 3 cells for 2 columns; put cells that hold commas in double quotes"),
+        ("file,class,file\na,b,c\n", "column 'file' appears 2 times; rename or remove one"),
+        ('file,class\n"a,b\n', "row 2: not CSV (unexpected end of data); check quotes and line ends"),
+        (b"file,class\n\xff,b\n", "not UTF-8 text (invalid start byte); save the table as CSV UTF-8"),
+    ],
+)
+def test_broken_files(tmp_path: Path, text: str | bytes, problem: str) -> None:
+    path = write(tmp_path / "t.csv", text)
+    assert problems_of(path) == (f"{path}: {problem}",)
+
+
+def test_missing_source(tmp_path: Path) -> None:
+    path = tmp_path / "none.csv"
+    assert problems_of(path) == (
+        f"{path}: no such file or folder; give a CSV or Parquet table, or a folder with one per class",
+    )
+
+
+def test_other_column_names(tmp_path: Path) -> None:
+    path = write(tmp_path / "t.csv", "img,id\na,1\n")
+    assert read_table(path, file_column="img", class_column="id").labels.tolist() == ["1"]
+    assert len(problems_of(path)) == 2
+
+
+def test_open_metric_learning_table(tmp_path: Path) -> None:
+    path = write(tmp_path / "df.csv", "label,path,split,is_query,is_gallery\n3,a,train,,\n4,b,validation,True,False\n")
+    table = read_table(path)
+    assert (table.files, table.labels.tolist(), table.splits.tolist()) == (
+        ("a", "b"),
+        ["3", "4"],
+        ["train", "validation"],
+    )
+    # `path` is only taken when neither of the usual columns is there.
+    assert "no column 'file'" in problems_of(write(path, "class,path,label\n1,a,2\n"))[0]
+
+
+def test_parquet(tmp_path: Path) -> None:
+    path = tmp_path / "t.parquet"
+    labels = pa.array(["007", "NA"]).dictionary_encode()
+    pq.write_table(pa.table({"file": ["a", "b"], "class": labels, "weight": [0.5, 1.0], "split": [None, "test"]}), path)
+    table = read_table(path)
+    assert (table.labels.tolist(), table.splits.tolist()) == (["007", "NA"], ["", "test"])
+    pq.write_table(pa.table({"file": ["a", "b"], "class": [7, 8]}), path)
+    assert read_table(path).labels.tolist() == ["7", "8"]
+    pq.write_table(pa.table({"file": ["a", None], "class": ["x", "y"]}), path)
+    assert problems_of(path) == (f"{path}: row 2: column 'file' is empty; name a picture or remove the row",)
+    pq.write_table(pa.table({"file": ["a", "b"], "class": [1.0, float("nan")]}), path)
+    assert problems_of(path) == (f"{path}: column 'class' holds neither text nor integers; store it as text",)
+    write(path, "file,class\na,b\n")
+    assert problems_of(path)[0].startswith(f"{path}: not a Parquet file (")
+
+
+def test_folder_of_classes(tmp_path: Path) -> None:
+    for file in (
+        "b/2.JPG",
+        "b/1.png",
+        "a/x.webp",
+        "a/.hidden.png",
+        "a/notes.txt",
+        ".git/x.png",
+        "readme.md",
+        "empty/x.txt",
+    ):
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        write(tmp_path / file, "")
+    table = read_table(tmp_path)
+    assert table.files == ("a/x.webp", "b/1.png", "b/2.JPG")
+    assert table.labels.tolist() == ["a", "b", "b"]
+    assert table.place(0) == f"{tmp_path}: 'a/x.webp'"
+    (tmp_path / "a" / "deep").mkdir()
+    write(tmp_path / "a" / "deep" / "y.png", "")
+    write(tmp_path / "loose.png", "")
+    assert problems_of(tmp_path) == (
+        f"{tmp_path / 'a' / 'deep'}: pictures two folders deep; give the folder that holds the class folders, "
+        "or write a table with columns 'file,class'",
+        f"{tmp_path / 'loose.png'}: a picture outside the class folders; move it into the folder of its class",
+    )
+
+
+def test_folder_without_pictures(tmp_path: Path) -> None:
+    assert problems_of(tmp_path) == (
+        f"{tmp_path}: no pictures (jpg, jpeg, png, webp, bmp, gif, tif, tiff); "
+        "put those of each class in a sub-folder named after it",
+    )
+
+
+def test_folder_with_tables_and_catalog(tmp_path: Path) -> None:
+    write(tmp_path / "images.csv", "file,class\na,x\nb,y\n")
+    write(tmp_path / "catalog.csv", "file,class\nc,x\nd,z\n")
+    table = read_table(tmp_path)
+    assert table.files == ("a", "b", "c", "d")
+    assert table.roles.tolist() == ["sample", "sample", "catalog", "catalog"]
+    assert table.place(2) == f"{tmp_path / 'catalog.csv'}: row 2: 'c'"
+    # A table given by name does not pick up its neighbour.
+    assert len(read_table(tmp_path / "images.csv")) == 2
+
+
+def test_catalog_elsewhere_and_listed_twice(tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    images = write(tmp_path / "images.csv", "file,class\na,x\nother/c,x\n")
+    catalog = write(tmp_path / "other" / "refs.csv", "file,class,role\nc,x,\nd,y,catalog\n")
+    table = read_table(images, catalog=catalog)
+    assert table.roles.tolist() == ["sample", "catalog", "catalog"]
+    assert [table.path(i) for i in range(3)] == [tmp_path / "a", tmp_path / "other" / "c", tmp_path / "other" / "d"]
+    write(catalog, "file,class,role\nc,y,\n")
+    assert problems_of(images, catalog=str(catalog)) == (
+        f"{catalog}: row 2: 'c': class 'y', but 'x' in {images}: row 3: 'other/c'; give it one class",
+    )
+    write(catalog, "file,class,role\nc,x,sample\n")
+    assert problems_of(images, catalog=str(catalog)) == (
+        f"{catalog}: row 2: role 'sample' is not 'catalog'; change it",
+    )
+
+
+def test_require_classes(tmp_path: Path) -> None:
+    path = write(tmp_path / "t.csv", "file,class\n1,a\n2,a\n")
+    table = read_table(path)
+    with pytest.raises(InputError) as caught:
+        require_classes(table)
+    assert str(caught.value) == (
+        f"{path}: 1 class ('a'); similarity learning needs at least 2; add pictures of other classes"
+    )
+    require_classes(table, minimum=1)
+
+
+def test_take_and_concatenate(tmp_path: Path) -> None:
+    table = read_table(write(tmp_path / "t.csv", "file,class,split\na,x,train\nb,y,test\nc,z,\n"))
+    taken = table.take([2, 0])
+    assert (taken.files, taken.labels.tolist(), taken.splits.tolist()) == (("c", "a"), ["z", "x"], ["", "train"])
+    assert taken.place(0) == f"{tmp_path / 't.csv'}: row 4: 'c'"
+    assert table.take(table.labels == "y").files == ("b",)
+    assert len(table.take([])) == 0
+    assert concatenate(taken, table.take([1])).files == ("c", "a", "b")
+    with pytest.raises(InputError, match=r"^indices: 0 to 3 for 3 items; stay in \[0, 3\)$"):
+        table.take([0, 3])
+    with pytest.raises(InputError, match=r"^indices: -1 to 0"):
+        table.take([0, -1])
+
+
+def test_columns_must_fit() -> None:
+    three = np.array(["a"] * 3)
+    with pytest.raises(
+        InputError, match=r"^labels: <U1\(3,\) is not an array of strings \[2\]; give one string a file$"
+    ):
+        Table(("a", "b"), three, three[:2], three[:2])
+
+
+def test_write_elsewhere_keeps_the_files(tmp_path: Path) -> None:
+    (tmp_path / "runs").mkdir()
+    table = read_table(write(tmp_path / "t.csv", "file,class\nimg/a,x\n"))
+    write_table(table, tmp_path / "runs" / "items.csv")
+    again = read_table(tmp_path / "runs" / "items.csv")
+    assert again.files == ("../img/a",)
+    assert again.path(0).resolve() == table.path(0).resolve()
+
+
+cell = st.text(st.characters(codec="utf-8", exclude_characters="\0/.\\"), min_size=1).filter(lambda text: text.strip())
+
+
+@given(rows=st.lists(st.tuples(cell, cell, st.sampled_from(["sample", "catalog"]), st.sampled_from(["", "train"]))))
+def test_written_tables_read_back(tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, ...]]) -> None:
+    rows = list({row[0]: row for row in rows}.values()) or [("a", "b", "sample", "")]
+    folder = tmp_path_factory.mktemp("round")
+    files, *columns = zip(*rows, strict=True)
+    table = Table(files, *(np.array(column, dtype=object) for column in columns), root=folder)
+    write_table(table, folder / "t.csv")
+    again = read_table(folder / "t.csv")
+    assert again.files == table.files
+    for name in ("labels", "roles", "splits"):
+        assert getattr(again, name).tolist() == getattr(table, name).tolist()
