@@ -35,6 +35,15 @@ def test_classes_are_resampled_not_items():
     assert high - low < 0.08
 
 
+def test_the_mean_is_over_items_so_large_classes_weigh_more():
+    # 10 of the 110 classes hold 91% of the items.
+    labels = np.concatenate([np.arange(1, 101), np.arange(101, 111).repeat(100)])
+    values = (labels > 100).astype(float)
+    low, high = class_bootstrap_interval(values, labels, seed=0)
+    assert 0.7 < low < values.mean() < high < 1
+    assert values.mean() == pytest.approx(0.909, abs=1e-3)
+
+
 def test_confidence_widens_and_resamples_are_seeded():
     values, labels = np.random.default_rng(0).normal(size=90), np.repeat(np.arange(30), 3)
     narrow = class_bootstrap_interval(values, labels, confidence=0.5, seed=1)

@@ -172,6 +172,11 @@ def test_an_item_is_left_out_by_its_index_and_its_duplicates_stay():
     assert mixed.first_match_rank.tolist() == [1, 1, 1, 1]
 
 
+def test_a_query_that_is_filed_under_another_class_in_the_gallery_is_left_out_too():
+    result = evaluate_retrieval([[0.0]], ["a"], [[0.0], [1.0], [2.0]], ["b", "b", "a"], self_indices_Q=[0])
+    assert (result.first_match_rank[0], result.average_precision[0], result.r_precision) == (2, 0.5, 0.0)
+
+
 def test_queries_without_a_match_are_counted_and_change_no_mean():
     x, labels = unit_clusters(20, 3, noise=1.0)
     lonely, _ = unit_clusters(5, 1, noise=1.0, seed=9)
