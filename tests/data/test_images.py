@@ -46,6 +46,13 @@ def test_every_mode_keeps_black_and_white(tmp_path: Path, mode: str, policy: Ima
     np.testing.assert_allclose(decoded, np.repeat(half[..., None], policy.channels, -1), atol=1)
 
 
+@pytest.mark.parametrize("name", ["grey.png", "grey.tif"])
+def test_sixteen_bits_become_eight(tmp_path: Path, name: str) -> None:
+    pixels = np.full((8, 8), 0x8040, np.uint16 if name.endswith("png") else np.int32)
+    Image.fromarray(pixels).save(tmp_path / name)
+    assert (decode_image(tmp_path / name, GREY) == 0x80).all()
+
+
 def test_transparency_becomes_white(tmp_path: Path) -> None:
     pixels = np.zeros((8, 8, 4), np.uint8)
     pixels[:, 4:, 3] = 255  # black: clear on the left, opaque on the right
