@@ -1,124 +1,297 @@
-"""The inner loops over one block of anchors × candidates, compiled by numba without the interpreter's lock.
+"""The inner loops over a block of anchors × candidates, compiled by numba and run without the interpreter's lock.
 
-A block holds *keys*, float32[R, M]: key = ‖b‖²/2 − a·b of centred rows, so that d² = ‖a‖² + 2·key and a smaller key is
-closer. Keys carry the rounding of a float32 matrix product. `eps` bounds, for an anchor, how far a key may lie from the
-one that the exact distance implies, so a key decides only beyond eps; nearer than that the exact distance of the
-original rows decides, with ties by item index. The result is that of the definition, whatever rounded the product.
+A *key* of a pair is ‖b‖²/2 − a·b, so that d² = ‖a‖² + 2·key: for one anchor a smaller key is closer. A block holds keys
+as *bins*: uint16 steps on a linear scale of the anchor's own, which saturates at both ends. Bins fit the caches twice
+as well as float32 and are scanned twice as fast. `TOP` is the last bin; `EXCLUDED` marks the anchor's own class.
 
-The candidates are sorted by class, so an anchor's own class is one slice [own_start, own_stop) to step over.
+Bins carry the rounding of a float32 matrix product and of the binning. `slack` bounds, in bins, how far the value that
+was binned may lie from the one that the exact distance implies (see `exact.py`). So bins decide only what is farther
+apart than the slack; everything nearer is decided by the exact distance of the original rows, rounded to float32, with
+ties by item index. What comes out is the definition, whatever rounded the product.
+
+Inner loops run over short slices (`row[j]`, j from 0) and compare with `if`: that is the form LLVM turns into vector
+instructions.
 """
 
 import math
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import numpy as np
 from numba import njit
 
-__all__ = ["scan_nearest", "scan_range", "scan_rank"]
+__all__ = ["EXCLUDED", "TOP", "bin_tile", "select_nearest", "select_range", "select_rank"]
+
+TOP = 65534
+EXCLUDED = 65535
+_CHUNK = 128
+_FEW = 64
+_ONE = np.uint16(1)
+_NO_BIN = np.uint16(65535)
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
-@njit(nogil=True, cache=True, fastmath={"reassoc", "contract"})
-def _exact(bank_ND, a, b):
-    """Distance of two rows: float64 inside, rounded to float32 once."""
-    total = 0.0
-    for k in range(bank_ND.shape[1]):
-        difference = np.float64(bank_ND[a, k]) - np.float64(bank_ND[b, k])
-        total += difference * difference
-    return np.float32(math.sqrt(total))
+def _compiled(**options: Any) -> Callable[[_Function], _Function]:
+    """Compile on first use; keep the machine code on disk where there is a place to keep it."""
+
+    def decorate(function: _Function) -> _Function:
+        try:
+            return njit(nogil=True, error_model="numpy", cache=True, **options)(function)  # type: ignore[no-any-return]
+        except RuntimeError:  # numba found no writable folder for its cache
+            return njit(nogil=True, error_model="numpy", **options)(function)  # type: ignore[no-any-return]
+
+    return decorate
 
 
-@njit(nogil=True, cache=True)
-def _nearest_at_least(keys, own_start, own_stop, half_norm, eps, tau, bank_ND, anchor, item_M):
-    """Return (item, distance) of the nearest with distance ≥ tau, ties by item index; item −1 if there is none."""
-    centre = tau * tau / 2.0 - half_norm if tau > 0.0 else -np.inf
-    low, high = centre - eps, centre + eps
-    smallest = np.inf
-    for j in range(len(keys)):
-        if (j < own_start or j >= own_stop) and keys[j] >= high and keys[j] < smallest:
-            smallest = np.float64(keys[j])
-    bound = smallest + 2.0 * eps
-    best, best_distance = -1, np.float32(np.inf)
-    for j in range(len(keys)):
-        if (j < own_start or j >= own_stop) and keys[j] >= low and keys[j] <= bound:
-            item = item_M[j]
-            distance = _exact(bank_ND, anchor, item)
-            if np.float64(distance) >= tau and (
-                distance < best_distance or best < 0 or (distance == best_distance and item < best)
-            ):
-                best, best_distance = item, distance
-    return best, best_distance
+@_compiled(fastmath={"nnan", "nsz"})
+def bin_tile(product_RC, half_norm_C, scale_R, offset_R, bins_RM, first):
+    """Write the bins of one tile of products a·b into columns `first` … of the block."""
+    width = half_norm_C.size
+    for r in range(product_RC.shape[0]):
+        scale, offset = scale_R[r], offset_R[r]
+        product, bins = product_RC[r, :width], bins_RM[r, first : first + width]
+        for c in range(width):
+            value = (half_norm_C[c] - product[c]) * scale + offset
+            value = min(max(value, np.float32(0.0)), np.float32(TOP))
+            bins[c] = np.uint16(np.int32(value))
 
 
-@njit(nogil=True, cache=True)
-def _extremes(keys, own_start, own_stop, eps, bank_ND, anchor, item_M):
-    """Return the exact smallest and largest distance."""
-    smallest, largest = np.inf, -np.inf
-    for j in range(len(keys)):
-        if j < own_start or j >= own_stop:
-            smallest = min(smallest, np.float64(keys[j]))
-            largest = max(largest, np.float64(keys[j]))
-    dmin, dmax = np.float32(np.inf), np.float32(-np.inf)
-    for j in range(len(keys)):
-        if j < own_start or j >= own_stop:
-            if keys[j] <= smallest + 2.0 * eps:
-                dmin = min(dmin, _exact(bank_ND, anchor, item_M[j]))
-            if keys[j] >= largest - 2.0 * eps:
-                dmax = max(dmax, _exact(bank_ND, anchor, item_M[j]))
-    return dmin, dmax
-
-
-@njit(nogil=True, cache=True)
-def scan_range(
-    keys_RM, anchor_R, own_start_R, own_stop_R, half_norm_R, eps_R, hardness_R, bank_ND, item_M, found_R, dmin_R, dmax_R
+@_compiled()
+def select_range(
+    bins_RM, anchor_R, own_R2, slack_R, zero_R, step_R, square_R, hardness_R, bank_ND, item_M, found_R, extreme_R2
 ):
-    """Write the nearest item with d ≥ dmax − h·(dmax − dmin), and the two extremes."""
-    for r in range(len(anchor_R)):
-        keys, own_start, own_stop, eps, anchor = keys_RM[r], own_start_R[r], own_stop_R[r], eps_R[r], anchor_R[r]
-        dmin, dmax = _extremes(keys, own_start, own_stop, eps, bank_ND, anchor, item_M)
+    """Write the nearest item with d ≥ dmax − h·(dmax − dmin), and (dmin, dmax).
+
+    `zero_R`, `step_R` and `square_R` say where a distance lies: its value is (square·d² − zero)·step, in bins.
+    """
+    num_chunks = -(-bins_RM.shape[1] // _CHUNK)
+    low_K, high_K = np.empty(num_chunks, np.uint16), np.empty(num_chunks, np.uint16)
+    for r in range(anchor_R.size):
+        bins, anchor, slack = bins_RM[r], anchor_R[r], slack_R[r]
+        bins[own_R2[r, 0] : own_R2[r, 1]] = EXCLUDED
+        _chunk_extremes(bins, low_K, high_K)
+        lowest, highest = np.int64(low_K.min()), np.int64(high_K.max()) - 1
+        dmin = _extreme(bins, low_K, lowest, _above(lowest, slack), -1.0, bank_ND, anchor, item_M)
+        high_K -= _ONE
+        dmax = _extreme(bins, high_K, _below(highest, slack), highest, 1.0, bank_ND, anchor, item_M)
+        extreme_R2[r, 0], extreme_R2[r, 1] = dmin, dmax
         easiest = np.float64(dmax)
         tau = min(easiest - hardness_R[r] * (easiest - np.float64(dmin)), easiest)
-        found_R[r], _ = _nearest_at_least(keys, own_start, own_stop, half_norm_R[r], eps, tau, bank_ND, anchor, item_M)
-        dmin_R[r], dmax_R[r] = dmin, dmax
+        value = (square_R[r] * tau * tau - zero_R[r]) * step_R[r]
+        found_R[r] = _nearest_at_least(bins, tau, value, slack, low_K, bank_ND, anchor, item_M)
 
 
-@njit(nogil=True, cache=True)
-def scan_nearest(keys_RM, anchor_R, own_start_R, own_stop_R, half_norm_R, eps_R, tau_KR, bank_ND, item_M, found_R):
-    """Write the nearest item with d ≥ the first of K thresholds that any item reaches (the last one must be 0)."""
-    for r in range(len(anchor_R)):
-        for k in range(len(tau_KR)):
-            found_R[r], _ = _nearest_at_least(
-                keys_RM[r],
-                own_start_R[r],
-                own_stop_R[r],
-                half_norm_R[r],
-                eps_R[r],
-                tau_KR[k, r],
-                bank_ND,
-                anchor_R[r],
-                item_M,
-            )
+@_compiled()
+def select_nearest(bins_RM, anchor_R, own_R2, slack_R, zero_R, step_R, square_R, tau_RK, bank_ND, item_M, found_R):
+    """Write the nearest item with d ≥ the first of K thresholds that any item reaches; the last one must be 0."""
+    low_K = np.empty(-(-bins_RM.shape[1] // _CHUNK), np.uint16)
+    for r in range(anchor_R.size):
+        bins = bins_RM[r]
+        bins[own_R2[r, 0] : own_R2[r, 1]] = EXCLUDED
+        for k in range(tau_RK.shape[1]):
+            tau = tau_RK[r, k]
+            value = (square_R[r] * tau * tau - zero_R[r]) * step_R[r]
+            found_R[r] = _nearest_at_least(bins, tau, value, slack_R[r], low_K, bank_ND, anchor_R[r], item_M)
             if found_R[r] >= 0:
                 break
 
 
-@njit(nogil=True, cache=True)
-def scan_rank(keys_RM, anchor_R, own_start_R, own_stop_R, eps_R, rank_R, bank_ND, item_M, found_R):
-    """Write the item of the 0-based rank asked for, by (distance, item index)."""
-    for r in range(len(anchor_R)):
-        keys, start, stop, eps = keys_RM[r], own_start_R[r], own_stop_R[r], eps_R[r]
-        negatives = np.concatenate((keys[:start], keys[stop:]))
-        key = np.float64(np.partition(negatives, rank_R[r])[rank_R[r]])
-        low, high = key - 2.0 * eps, key + 2.0 * eps
-        below, count = 0, 0
-        for j in range(len(keys)):
-            if j < start or j >= stop:
-                below += keys[j] < low
-                count += keys[j] >= low and keys[j] <= high
-        item, distance, n = np.empty(count, np.int64), np.empty(count, np.float32), 0
-        for j in range(len(keys)):
-            if (j < start or j >= stop) and keys[j] >= low and keys[j] <= high:
-                item[n] = item_M[j]
-                distance[n] = _exact(bank_ND, anchor_R[r], item_M[j])
-                n += 1
-        by_item = np.argsort(item, kind="mergesort")
-        order = by_item[np.argsort(distance[by_item], kind="mergesort")]
-        found_R[r] = item[order[rank_R[r] - below]]
+@_compiled()
+def select_rank(bins_RM, anchor_R, own_R2, slack_R, rank_R, guess_R, density_R, bank_ND, item_M, found_R):
+    """Write the item of a 0-based rank by (distance, item index).
+
+    `guess_R` is the bin in which the rank is expected, `density_R` the number of items in a bin there.
+    """
+    num_candidates = bins_RM.shape[1]
+    column_M, distance_M = np.empty(num_candidates, np.int32), np.empty(num_candidates, np.float32)
+    low_K = np.empty(-(-num_candidates // _CHUNK), np.uint16)
+    for r in range(anchor_R.size):
+        bins, rank, slack = bins_RM[r], rank_R[r], slack_R[r]
+        start, stop = own_R2[r, 0], own_R2[r, 1]
+        bins[start:stop] = EXCLUDED
+        low, high = _bracket(bins, num_candidates - (stop - start), rank, guess_R[r], density_R[r])
+        low, high = _below(low, slack), _above(high, slack)
+        before = _count_below(bins, low)
+        n = _columns_within(bins, low, high, low_K, column_M)
+        # Within the window, the bin of the wanted rank leaves a narrower one, whose exact distances decide.
+        wanted = np.int64(_partitioned(bins, column_M, n, rank - before))
+        narrow_low, narrow_high = _below(wanted, slack), _above(wanted, slack)
+        m = 0
+        for i in range(n):
+            column = column_M[i]
+            value = np.int64(bins[column])
+            if value < narrow_low:
+                before += 1
+            elif value <= narrow_high:
+                distance_M[m] = _exact(bank_ND, anchor_R[r], item_M[column])
+                column_M[m] = column
+                m += 1
+        found_R[r] = _item_of_rank(distance_M, column_M, m, rank - before, item_M)
+
+
+@_compiled(fastmath={"reassoc", "contract"})
+def _exact(bank_ND, a, b):
+    """Distance of two rows: float64 inside, rounded to float32 once."""
+    row_a, row_b = bank_ND[a], bank_ND[b]
+    total = 0.0
+    for k in range(row_a.size):
+        difference = np.float64(row_a[k]) - np.float64(row_b[k])
+        total += difference * difference
+    return np.float32(math.sqrt(total))
+
+
+@_compiled()
+def _below(value, slack):
+    """Lowest bin that an item may be in if its exact value may tie with, or precede, one binned at `value`."""
+    return np.int64(max(math.floor(np.float64(value) - 2.0 * slack), 0.0))
+
+
+@_compiled()
+def _above(value, slack):
+    """Highest bin that an item may be in if its exact value may tie with, or follow, one binned at `value`."""
+    return np.int64(min(math.floor(np.float64(value) + 1.0 + 2.0 * slack), np.float64(TOP)))
+
+
+@_compiled()
+def _chunk_extremes(bins, low_K, high_K):
+    """Write the smallest bin of each chunk, and one more than the largest (0 if all are excluded)."""
+    for k in range(low_K.size):
+        chunk = bins[k * _CHUNK : (k + 1) * _CHUNK]
+        low, high = _NO_BIN, np.uint16(0)
+        for j in range(chunk.size):
+            value = chunk[j]
+            if value < low:
+                low = value
+            following = np.uint16(value + _ONE)  # EXCLUDED wraps round to 0
+            if following > high:
+                high = following
+        low_K[k], high_K[k] = low, high
+
+
+@_compiled()
+def _extreme(bins, chunk_K, low, high, sign, bank_ND, anchor, item_M):
+    """Return the largest sign·distance, unsigned, among the bins low … high, given an extreme bin of each chunk."""
+    best = -np.inf
+    for k in range(chunk_K.size):
+        if low <= chunk_K[k] <= high:
+            for j in range(k * _CHUNK, min((k + 1) * _CHUNK, bins.size)):
+                if low <= bins[j] <= high:
+                    best = max(best, sign * np.float64(_exact(bank_ND, anchor, item_M[j])))
+    return np.float32(sign * best)
+
+
+@_compiled()
+def _nearest_at_least(bins, tau, value, slack, low_K, bank_ND, anchor, item_M):
+    """Return the nearest item with distance ≥ tau, which lies at `value`, ties by item index; −1 if there is none."""
+    first, sure = 0.0, 0.0
+    if tau > 0.0:
+        first, sure = math.floor(value - slack), math.floor(value + slack) + 1.0
+    if first > TOP:
+        first = np.float64(TOP)
+    low = np.int64(max(first, 0.0))
+    # With `low` subtracted, whatever is below wraps round and becomes large.
+    least = np.int64(_chunk_minima(bins, np.uint16(low), np.uint16(min(max(sure, 0.0), np.float64(EXCLUDED))), low_K))
+    high = np.int64(TOP)
+    if least < EXCLUDED:
+        high = _above(least, slack)
+    best, best_distance = -1, np.float32(np.inf)
+    for k in range(low_K.size):
+        if low_K[k] <= high - low:
+            for j in range(k * _CHUNK, min((k + 1) * _CHUNK, bins.size)):
+                if low <= bins[j] <= high:
+                    item = item_M[j]
+                    distance = _exact(bank_ND, anchor, item)
+                    if np.float64(distance) >= tau and (
+                        best < 0 or distance < best_distance or (distance == best_distance and item < best)
+                    ):
+                        best, best_distance = item, distance
+    return best
+
+
+@_compiled()
+def _chunk_minima(bins, low, sure, low_K):
+    """Write each chunk's smallest bin − low among bins ≥ low; return the smallest bin ≥ sure, or EXCLUDED."""
+    smallest = _NO_BIN
+    for k in range(low_K.size):
+        chunk = bins[k * _CHUNK : (k + 1) * _CHUNK]
+        least, least_sure = _NO_BIN, _NO_BIN
+        for j in range(chunk.size):
+            above = np.uint16(chunk[j] - low)
+            if above < least:
+                least = above
+            above_sure = np.uint16(chunk[j] - sure)
+            if above_sure < least_sure:
+                least_sure = above_sure
+        low_K[k] = least
+        if least_sure < smallest:
+            smallest = least_sure
+    # Below `sure` wraps round to at least 65536 − sure, beyond EXCLUDED − sure.
+    return min(np.int64(smallest) + np.int64(sure), np.int64(EXCLUDED))
+
+
+@_compiled()
+def _count_below(bins, threshold):
+    limit, count = np.uint16(threshold), np.int32(0)
+    for j in range(bins.size):
+        count = np.int32(count + np.int32(bins[j] < limit))
+    return np.int64(count)
+
+
+@_compiled()
+def _bracket(bins, num_negatives, rank, guess, density):
+    """Return bins (low, high): the item of this rank by bin lies in one of low … high, and few others do."""
+    low, high, below_low, below_high = 0, TOP + 1, 0, num_negatives
+    at, width = guess, density
+    turn = 0
+    while high - low > 1 and below_high - below_low > _FEW:
+        threshold = np.int64(min(max(at, np.float64(low + 1)), np.float64(high - 1)))
+        below = _count_below(bins, threshold)
+        if below <= rank:
+            low, below_low = threshold, below
+        else:
+            high, below_high = threshold, below
+        turn += 1
+        # Aim a little beyond the wanted rank, so that the next count closes the bracket from the other side.
+        if turn <= 6:
+            density = max(density, 1e-6)
+            miss = np.float64(rank - below)
+            beyond = _FEW / 3.0 if miss >= 0 else -_FEW / 3.0
+            at = threshold + (miss + beyond) / density
+            if low > 0 and high <= TOP:
+                density = max(np.float64(below_high - below_low) / (high - low), 1e-6)
+        else:
+            at = (low + high) // 2
+    return low, high - 1
+
+
+@_compiled()
+def _columns_within(bins, low, high, low_K, column_M):
+    """Write the columns whose bins are low … high, in order; return how many."""
+    _chunk_minima(bins, np.uint16(low), np.uint16(low), low_K)
+    n = 0
+    for k in range(low_K.size):
+        if low_K[k] <= high - low:
+            for j in range(k * _CHUNK, min((k + 1) * _CHUNK, bins.size)):
+                if low <= bins[j] <= high:
+                    column_M[n] = j
+                    n += 1
+    return n
+
+
+@_compiled()
+def _partitioned(bins, column_M, n, rank):
+    """Return the bin of the 0-based rank among the first n columns."""
+    value_n = np.empty(n, np.uint16)
+    for i in range(n):
+        value_n[i] = bins[column_M[i]]
+    return np.partition(value_n, rank)[rank]
+
+
+@_compiled()
+def _item_of_rank(distance_M, column_M, n, rank, item_M):
+    """Return the item of the 0-based rank by (distance, item index) among the first n."""
+    item_n = item_M[column_M[:n]]
+    by_item = np.argsort(item_n, kind="mergesort")
+    by_distance = np.argsort(distance_M[:n][by_item], kind="mergesort")
+    return item_n[by_item[by_distance[rank]]]
