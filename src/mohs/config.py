@@ -3,8 +3,9 @@
 Every field says its unit and range; an unknown name is an error. `mohs train --print-config` shows the result.
 """
 
+import json
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias, final
 
@@ -23,6 +24,7 @@ __all__ = [
     "RunConfig",
     "TrainingConfig",
     "load_config",
+    "override_config",
     "parse_config",
 ]
 
@@ -147,6 +149,15 @@ class RunConfig(BaseModel, frozen=True, extra="forbid"):
     loss: LossConfig = LossConfig()
     training: TrainingConfig = TrainingConfig()
 
+    def to_toml(self) -> str:
+        """Return the settings as TOML that `load_config` reads back; what is not set is left out (TOML has no null)."""
+        values = self.model_dump(mode="json", exclude_none=True)
+        lines = [f"{name} = {_toml(value)}" for name, value in values.items() if not isinstance(value, dict)]
+        for section, settings in values.items():
+            if isinstance(settings, dict):
+                lines += ["", f"[{section}]", *(f"{name} = {_toml(value)}" for name, value in settings.items())]
+        return "\n".join(lines) + "\n"
+
 
 def parse_config(values: Mapping[str, Any], *, source: str) -> RunConfig:
     """Return the settings in a nested mapping; raise `InputError` with one line for each that is wrong.
@@ -171,13 +182,63 @@ def parse_config(values: Mapping[str, Any], *, source: str) -> RunConfig:
 
 def load_config(path: str | Path) -> RunConfig:
     """Return the settings in a TOML file (or in the config.json of a run folder)."""
-    path = Path(path)
+    return parse_config(_read(Path(path)), source=str(path))
+
+
+def override_config(file: Path | None, settings: Sequence[str], flags: Mapping[str, Any]) -> RunConfig:
+    """Return the settings of `file` (none: the defaults), changed by `settings` and then by `flags`.
+
+    `settings` are texts "section.name=value", the value in TOML or plain text; `flags` map "section.name" to values.
+
+    >>> override_config(None, ["loss.margin=0.5", "hardness.scale=rank"], {"seed": 3}).loss.margin
+    0.5
+    """
+    values = {} if file is None else _read(file)
+    changes: dict[str, Any] = {}
+    for text in settings:
+        name, equals, value = text.partition("=")
+        if not equals or not name.strip():
+            raise InputError(f"--set: {text!r} is not section.name=value; write for example --set loss.margin=0.5")
+        try:
+            changes[name.strip()] = tomllib.loads(f"value = {value}")["value"]
+        except tomllib.TOMLDecodeError:
+            changes[name.strip()] = value  # plain text needs no quotes on a command line
+    for name, value in {**changes, **flags}.items():
+        *sections, last = name.split(".")
+        place = values
+        for section in sections:
+            place = place.setdefault(section, {})
+            if not isinstance(place, dict):
+                raise InputError(f"--set: {name}: {section!r} is a value, not a section; see --print-config")
+        place[last] = value
+    return parse_config(values, source="settings" if file is None else str(file))
+
+
+def _read(path: Path) -> dict[str, Any]:
     if path.suffix == ".json":
-        return parse_config(read_json(path), source=str(path))
+        values = read_json(path)
+        if not isinstance(values, dict):
+            raise InputError(f"{path}: not the settings of a run; give a TOML file or a run's config.json")
+        return values
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; check the path") from None
+    except IsADirectoryError:
+        raise InputError(f"{path}: a folder; give a TOML file or a run's config.json") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not TOML ({error}); correct that place") from None
-    return parse_config(values, source=str(path))
+
+
+def _toml(value: Any) -> str:
+    match value:
+        case bool():
+            return "true" if value else "false"
+        case str():
+            return json.dumps(value, ensure_ascii=False)  # a JSON string is a TOML basic string
+        case dict():
+            return "{" + ", ".join(f"{json.dumps(name)} = {_toml(item)}" for name, item in value.items()) + "}"
+        case list() | tuple():
+            return "[" + ", ".join(map(_toml, value)) + "]"
+        case _:
+            return repr(value)

@@ -1,7 +1,7 @@
 """The plan: which triplets are trained on, in which order, and why."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, final
@@ -124,18 +124,25 @@ class TripletPlan:
         return table.replace_schema_metadata({"mohs": header})
 
     def save(self, path: str | Path) -> None:
-        """Write the plan as Parquet (or as CSV without its header, if the name ends in .csv), atomically.
+        """Write the plan as Parquet, atomically; the same plan gives the same bytes."""
+        with atomic_path(path) as temporary:
+            pyarrow.parquet.write_table(self.to_arrow(), temporary, compression="zstd")
 
-        The same plan gives the same bytes.
+    def save_csv(self, path: str | Path, *, files: Sequence[str], labels: Sequence[str]) -> None:
+        """Write the plan as CSV for other tools, atomically, without its header.
+
+        After the plan's columns come the file of each of the three items and the classes of anchor and negative;
+        `files` and `labels` are those of the N items.
         """
         table = self.to_arrow()
+        origin = table.column("positive_origin").cast(pa.string())
+        table = table.set_column(table.num_columns - 1, "positive_origin", origin)
+        for name in ("anchor", "positive", "negative"):
+            table = table.append_column(f"{name}_file", pa.array([files[i] for i in getattr(self, name).tolist()]))
+        for name in ("anchor", "negative"):
+            table = table.append_column(f"{name}_class", pa.array([labels[i] for i in getattr(self, name).tolist()]))
         with atomic_path(path) as temporary:
-            if Path(path).suffix == ".csv":
-                origin = table.column("positive_origin").cast(pa.string())
-                table = table.set_column(table.num_columns - 1, "positive_origin", origin)
-                pyarrow.csv.write_csv(table, temporary)
-            else:
-                pyarrow.parquet.write_table(table, temporary, compression="zstd")
+            pyarrow.csv.write_csv(table, temporary)
 
     @classmethod
     def load(cls, path: str | Path) -> "TripletPlan":

@@ -14,7 +14,7 @@ from mohs.artefacts import EventLog, read_events, read_json, write_json
 from mohs.config import DataConfig, RunConfig, load_config
 from mohs.data.dataset import Dataset, open_dataset
 from mohs.data.images import ImagePolicy
-from mohs.data.split import assign_splits, take_per_class
+from mohs.data.split import assign_splits, limit_per_class
 from mohs.data.table import require_classes, write_table
 from mohs.errors import InputError
 from mohs.evaluation.pixels import pixel_embeddings
@@ -95,11 +95,14 @@ class Evaluation:
     evaluate_s: float
 
 
-def open_split_data(config: DataConfig, *, seed: int, progress: Callable[[int, int], None] | None = None) -> SplitData:
+def open_split_data(
+    config: DataConfig, *, seed: int, all_test: bool = False, progress: Callable[[int, int], None] | None = None
+) -> SplitData:
     """Return the dataset that `config` describes, with its split.
 
     Rules: at most `per_class` items of a class are kept, drawn by `seed`; a `split` column in the table is kept to;
-    otherwise `test_fraction` of the classes (or of each class's items) is the test. Raises `InputError` for bad data.
+    otherwise `test_fraction` of the classes (or of each class's items) is the test. With `all_test` every item is a
+    test item, as for data that a run has never seen. Raises `InputError` for bad data.
     """
     policy = ImagePolicy(size=config.size, channels=config.channels, fit=config.fit)
     dataset = open_dataset(
@@ -113,8 +116,10 @@ def open_split_data(config: DataConfig, *, seed: int, progress: Callable[[int, i
         progress=progress,
     )
     if config.per_class is not None:
-        dataset = dataset.take(take_per_class(dataset.labels, config.per_class, seed=seed, roles=dataset.roles))
+        dataset = dataset.take(limit_per_class(dataset, config.per_class, seed=seed))
     require_classes(dataset.table)
+    if all_test:
+        return SplitData(dataset, np.zeros(len(dataset), dtype=bool), np.ones(len(dataset), dtype=bool), True)
     table = assign_splits(dataset.table, config.split_by, config.test_fraction, seed=seed)
     dataset = Dataset(table, dataset.pictures, dataset.left_out)
     train_N, test_N = table.splits == "train", table.splits == "test"
@@ -162,15 +167,15 @@ def train_on(data: SplitData, config: RunConfig, *, listeners: Sequence[Listener
 
 
 def evaluate(
-    run: Run, *, data: SplitData | None = None, progress: Callable[[int, int], None] | None = None
+    run: Run, *, data: SplitData | None = None, baselines: bool = True, write: bool | None = None
 ) -> Evaluation:
-    """Measure a run on its own test items, or on `data`; the untrained network and the pixels are measured beside it.
+    """Measure a run on its own test items, or on `data`; with `baselines`, the untrained network and the pixels too.
 
-    The numbers are written to `metrics.json` in the run's folder.
+    With `write` the numbers go to `metrics.json` in the run's folder; by default they do unless `data` is given.
     """
-    own = data is None
+    write = data is None if write is None else write
     if data is None:
-        data = open_split_data(run.config.data, seed=run.config.seed, progress=progress)
+        data = open_split_data(run.config.data, seed=run.config.seed)
     items = np.flatnonzero(data.test_N if data.unseen_classes else data.test_N | data.train_N)
     dataset = data.dataset.take(items)
     test_N = data.test_N[items]
@@ -180,19 +185,19 @@ def evaluate(
     began = time.perf_counter()
     trained_ND = embedder.embed(dataset.pictures)
     embed_s = time.perf_counter() - began
-    untrained = Embedder.create(run.config.model, policy, seed=run.config.seed).to(device)
     began = time.perf_counter()
+    embeddings = {"trained": trained_ND}
+    if baselines:
+        untrained = Embedder.create(run.config.model, policy, seed=run.config.seed).to(device)
+        pixels_ND = pixel_embeddings(np.asarray(dataset.pictures))
+        embeddings = {"pixels": pixels_ND, "untrained": untrained.embed(dataset.pictures)} | embeddings
     queries = None if data.unseen_classes else test_N
     measured = {
-        name: measure(embeddings, dataset.labels, dataset.roles, test_N=queries, seed=run.config.seed)
-        for name, embeddings in (
-            ("pixels", pixel_embeddings(np.asarray(dataset.pictures))),
-            ("untrained", untrained.embed(dataset.pictures)),
-            ("trained", trained_ND),
-        )
+        name: measure(x_ND, dataset.labels, dataset.roles, test_N=queries, seed=run.config.seed)
+        for name, x_ND in embeddings.items()
     }
     evaluation = Evaluation(measured, dataset, test_N, trained_ND, embed_s, time.perf_counter() - began)
-    if own:
+    if write:
         write_json(run.folder / "metrics.json", {name: found.as_record() for name, found in measured.items()})
     return evaluation
 

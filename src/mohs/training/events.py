@@ -27,7 +27,7 @@ class StepEvent:
 @final
 @dataclass(frozen=True)
 class SegmentEvent:
-    """The whole set embedded and mined: at most 200 evenly taken triplets of the new segment, and the bank's spread."""
+    """A segment embedded, mined and trained: at most 200 evenly taken triplets of it, and the spread of its bank."""
 
     segment: int
     triplets: int
@@ -40,6 +40,7 @@ class SegmentEvent:
     effective_rank: float
     embed_s: float
     mine_s: float
+    train_s: float
 
 
 Event: TypeAlias = StepEvent | SegmentEvent

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import final
 
@@ -89,12 +89,12 @@ def fit(
         plan, event = run.plan_segment(
             segment, start, anchors_T[start:stop], positives_T[start:stop], origin_T[start:stop], hardness_T[start:stop]
         )
-        for listener in listeners:
-            listener(event)
         if plans_folder is not None:
             plan.save(plans_folder / f"segment-{segment:03d}.parquet")
         plans.append(plan)
-        run.train_segment(plan, listeners)
+        event = replace(event, train_s=run.train_segment(plan, listeners))
+        for listener in listeners:
+            listener(event)
     embedder.eval()
     return FitResult(tuple(plans), run.step, run.pictures, run.embed_s, run.mine_s, run.train_s)
 
@@ -189,11 +189,12 @@ class _Run:
             effective_rank=spread.effective_rank,
             embed_s=embedded - began,
             mine_s=finished - embedded,
+            train_s=0.0,
         )
         return plan, event
 
-    def train_segment(self, plan: TripletPlan, listeners: Sequence[Listener]) -> None:
-        """Train on a plan, in its order."""
+    def train_segment(self, plan: TripletPlan, listeners: Sequence[Listener]) -> float:
+        """Train on a plan, in its order, and return the seconds it took."""
         self.embedder.train()
         began = time.perf_counter()
         for piece in batch_slices(len(plan), self.config.training.batch_triplets):
@@ -204,7 +205,9 @@ class _Run:
             for listener in listeners:
                 listener(event)
             began += time.perf_counter() - paused
-        self.train_s += time.perf_counter() - began
+        took_s = time.perf_counter() - began
+        self.train_s += took_s
+        return took_s
 
     def _train_batch(self, batch: TripletPlan, began: float) -> StepEvent:
         x, num_parts = self._pictures(batch)

@@ -1,0 +1,89 @@
+"""`mohs train` and `mohs evaluate`."""
+
+from pathlib import Path
+
+import numpy as np
+
+from mohs.commands.console import decoding_progress, print_json, print_table, say, training_progress
+from mohs.commands.show import METRIC_HEADER, metric_row, write_run_report
+from mohs.config import DataConfig, RunConfig
+from mohs.runs import Evaluation, Run, evaluate, open_split_data, train
+
+__all__ = ["evaluate_command", "train_command"]
+
+
+def train_command(config: RunConfig, *, quiet: bool, as_json: bool) -> None:
+    """Train, and say what came of it."""
+    with decoding_progress(quiet=quiet) as progress, training_progress("train", quiet=quiet) as listeners:
+        run = train(config, listeners=listeners, progress=progress)
+    facts = run.facts()
+    if as_json:
+        print_json({"run": str(run.folder), **facts})
+        return
+    for line in facts["left_out"]:
+        say(f"left out: {line}")
+    say(
+        f"trained on {facts['num_training_items']:,} pictures of {facts['num_training_classes']:,} classes "
+        f"({facts['num_triplets']:,} triplets, {facts['num_pictures']:,} pictures shown): "
+        f"embed {facts['embed_s']:.1f} s, mine {facts['mine_s']:.1f} s, train {facts['train_s']:.1f} s"
+    )
+    say(f"run folder: {run.folder}")
+    say(f"next: mohs evaluate {run.folder}")
+
+
+def evaluate_command(folder: Path, *, data: DataConfig | None, quiet: bool, as_json: bool) -> None:
+    """Measure a run on its test items (or on other data) and write metrics.json and report.html."""
+    run = Run.open(folder)
+    with decoding_progress(quiet=quiet) as progress:
+        opened = open_split_data(
+            data or run.config.data, seed=run.config.seed, all_test=data is not None, progress=progress
+        )
+    evaluation = evaluate(run, data=opened, write=data is None)
+    measured = evaluation.measured
+    if as_json:
+        print_json({name: found.as_record() for name, found in measured.items()})
+    else:
+        print_table(
+            _title(evaluation), ["", *METRIC_HEADER], [[n, *metric_row(m)] for n, m in measured.items()], strong=2
+        )
+    if data is not None:
+        return  # the run's own files describe its own test
+    facts = run.facts()
+    path = run.folder / "report.html"
+    write_run_report(
+        path,
+        title=f"Run {run.folder.name}",
+        command=f"mohs train --config {run.folder / 'config.json'} --out NEW_FOLDER",
+        run=run,
+        evaluation=evaluation,
+        training_set=opened.dataset.take(np.flatnonzero(opened.train_N)),
+        runs={run.folder.name: run},
+        rows=list(measured.items()),
+        summary=[
+            ("data", run.config.data.source),
+            ("pictures", f"{facts['num_items']:,} of {facts['num_classes']:,} classes"),
+            ("trained on", f"{facts['num_training_items']:,} of {facts['num_training_classes']:,} classes"),
+            ("tested on", f"{facts['num_test_items']:,} of {facts['num_test_classes']:,} classes"),
+            ("seed", str(run.config.seed)),
+            ("seconds", _seconds(run, evaluation)),
+        ],
+        highlight=2,
+    )
+    if not as_json:
+        say(f"report: {path}")
+
+
+def _title(evaluation: Evaluation) -> str:
+    retrieval = evaluation.measured["trained"].retrieval
+    return (
+        f"{retrieval.num_queries:,} queries, gallery of {retrieval.num_gallery:,}, "
+        f"{evaluation.measured['trained'].protocol}"
+    )
+
+
+def _seconds(run: Run, evaluation: Evaluation) -> str:
+    facts = run.facts()
+    return (
+        f"embed {facts['embed_s']:.1f}, mine {facts['mine_s']:.1f}, train {facts['train_s']:.1f}, "
+        f"evaluate {evaluation.evaluate_s:.1f}"
+    )
