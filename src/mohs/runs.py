@@ -32,7 +32,7 @@ __all__ = ["Evaluation", "Run", "SplitData", "evaluate", "open_split_data", "tra
 class SplitData:
     """A dataset and which of its items are for training and which for the test, bool [N] each.
 
-    Items marked "validation" in the table are in neither.
+    Items marked "validation" in the table are in neither, unless none is marked "test".
     """
 
     dataset: Dataset
@@ -100,7 +100,8 @@ def open_split_data(
 ) -> SplitData:
     """Return the dataset that `config` describes, with its split.
 
-    Rules: at most `per_class` items of a class are kept, drawn by `seed`; a `split` column in the table is kept to;
+    Rules: at most `per_class` items of a class are kept, drawn by `seed`; a `split` column in the table is kept to (if
+    no item is marked "test", those marked "validation" are the test);
     otherwise `test_fraction` of the classes (or of each class's items) is the test. With `all_test` every item is a
     test item, as for data that a run has never seen. Raises `InputError` for bad data.
     """
@@ -123,6 +124,11 @@ def open_split_data(
     table = assign_splits(dataset.table, config.split_by, config.test_fraction, seed=seed)
     dataset = Dataset(table, dataset.pictures, dataset.left_out)
     train_N, test_N = table.splits == "train", table.splits == "test"
+    if not test_N.any():  # tables for other libraries have only "train" and "validation"
+        test_N = table.splits == "validation"
+    for name, marked_N in (("train", train_N), ("test", test_N)):
+        if not marked_N.any():
+            raise InputError(f"{table.source}: no item is for {name}; mark some in the column 'split', or leave it out")
     unseen = not np.isin(table.labels[test_N], table.labels[train_N]).any()
     return SplitData(dataset, train_N, test_N, unseen)
 
