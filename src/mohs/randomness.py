@@ -1,12 +1,14 @@
 """The only source of random numbers: each comes from (seed, purpose, step), never from global state."""
 
+import contextlib
 import hashlib
+from collections.abc import Iterator
 
 import numpy as np
 
 from mohs.errors import InputError
 
-__all__ = ["check_seed", "derived_seed", "generator"]
+__all__ = ["check_seed", "derived_seed", "generator", "torch_seeded"]
 
 
 def check_seed(seed: int) -> int:
@@ -33,3 +35,16 @@ def derived_seed(seed: int, purpose: str, step: int = 0) -> int:
 def generator(seed: int, purpose: str, step: int = 0) -> np.random.Generator:
     """Return a numpy generator (PCG64) seeded with `derived_seed(seed, purpose, step)`."""
     return np.random.Generator(np.random.PCG64(derived_seed(seed, purpose, step)))
+
+
+@contextlib.contextmanager
+def torch_seeded(seed: int, purpose: str, step: int = 0) -> Iterator[None]:
+    """Run a block with torch's generators (CPU and all CUDA devices) seeded, and give them back as they were.
+
+    For code that can only draw from torch's global state: initial weights, dropout, torchvision's transforms.
+    """
+    import torch
+
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        torch.manual_seed(derived_seed(seed, purpose, step))
+        yield

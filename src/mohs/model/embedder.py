@@ -15,7 +15,7 @@ from mohs.config import ModelConfig
 from mohs.data.images import ImagePolicy, decode_image
 from mohs.errors import InputError
 from mohs.model.backbones import build_backbone, load_weights
-from mohs.randomness import derived_seed
+from mohs.randomness import torch_seeded
 
 __all__ = ["Embedder"]
 
@@ -46,8 +46,7 @@ class Embedder(nn.Module):
     @classmethod
     def create(cls, config: ModelConfig, policy: ImagePolicy, *, seed: int = 0) -> "Embedder":
         """Return a new embedder whose random weights come from `seed`; `config.weights` is loaded if given."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(derived_seed(seed, "initial weights"))
+        with torch_seeded(seed, "initial weights"):
             embedder = cls(config, policy)
         if config.weights is not None:
             load_weights(embedder.backbone, config.weights)

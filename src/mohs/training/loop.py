@@ -21,7 +21,7 @@ from mohs.evaluation.spread import spread as spread_of
 from mohs.mining import choose_positives, mine
 from mohs.model.embedder import Embedder
 from mohs.plan import POSITIVE_ORIGINS, TripletPlan
-from mohs.randomness import derived_seed
+from mohs.randomness import torch_seeded
 from mohs.sequence import anchor_sequence
 from mohs.training.batches import batch_slices, neighbourhood_order, segment_bounds
 from mohs.training.devices import choose_device, use_bfloat16
@@ -31,6 +31,7 @@ from mohs.training.losses import build_loss
 __all__ = ["FitResult", "fit"]
 
 _POINTS_PER_SEGMENT = 200
+_ITEMS_AT_ONCE = 8192
 _AUGMENTATION = POSITIVE_ORIGINS.index("augmentation")
 
 
@@ -135,15 +136,17 @@ class _Run:
         hardness_K: NDArray[np.float64],
     ) -> tuple[TripletPlan, SegmentEvent]:
         """Embed, mine and order one segment."""
-        in_batch = self.config.loss.in_batch
+        used = np.concatenate([anchors_K, positives_K])
+        # A short segment may hold one class only; its negatives then come from everywhere.
+        in_batch = self.config.loss.in_batch and len(np.unique(self.class_N[anchors_K])) > 1
+        items_M = np.unique(used) if in_batch else np.arange(len(self.dataset))
         scale = self.config.hardness.scale
         by_margin = scale == "margin"
         items_M = (
             np.unique(np.concatenate([anchors_K, positives_K])) if in_batch else np.arange(len(self.dataset.labels))
         )
         began = time.perf_counter()
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
-            bank_MD = self.embedder.embed(self.dataset.pictures[items_M] if in_batch else self.dataset.pictures)
+        bank_MD = self._embed(items_M)
         embedded = time.perf_counter()
         local_anchors_K = np.searchsorted(items_M, anchors_K)
         mined = mine(
@@ -193,6 +196,15 @@ class _Run:
         )
         return plan, event
 
+    def _embed(self, items_M: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return the embeddings of the items, reading their pictures a few thousand at a time."""
+        pieces = [items_M[start : start + _ITEMS_AT_ONCE] for start in range(0, len(items_M), _ITEMS_AT_ONCE)]
+        with self._autocast():
+            return np.concatenate([self.embedder.embed(self.dataset.pictures[piece]) for piece in pieces])
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16)
+
     def train_segment(self, plan: TripletPlan, listeners: Sequence[Listener]) -> float:
         """Train on a plan, in its order, and return the seconds it took."""
         self.embedder.train()
@@ -215,10 +227,8 @@ class _Run:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         # Dropout is the network's only use of torch's generator; the run's seed and step decide it.
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(derived_seed(self.config.seed, "dropout", self.step))
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
-                embeddings = self.embedder(x).float()
+        with torch_seeded(self.config.seed, "dropout", self.step), self._autocast():
+            embeddings = self.embedder(x).float()
         parts = embeddings.chunk(num_parts)
         classes = torch.from_numpy(self.class_N[batch.anchor]).to(self.device)
         value = self.loss(parts[0], parts[1], parts[2] if num_parts == 3 else None, classes)
