@@ -2,13 +2,13 @@
 
 import math
 from dataclasses import dataclass
-from typing import final
+from typing import Any, final
 
-import numpy as np
 import torch
+from torchvision.transforms import v2
 
 from mohs.errors import InputError
-from mohs.randomness import generator
+from mohs.randomness import derived_seed
 
 __all__ = ["AugmentPolicy", "augment_batch"]
 
@@ -16,12 +16,14 @@ __all__ = ["AugmentPolicy", "augment_batch"]
 @final
 @dataclass(frozen=True)
 class AugmentPolicy:
-    """How far a picture may change; every picture has its own draw, each number uniform in its range.
+    """How far a picture may change; each number is drawn uniformly in its range.
 
     Rotation in ±`rotation_degrees`, shear along x in ±`shear_degrees`, shift in ±`translate` of the width and of the
-    height, size times `scale` (smallest, largest). `horizontal_flip` is the probability of mirroring: leave it 0
-    where left and right matter (letters). Brightness is multiplied by 1 ± `brightness`, the distance to the
+    height (in whole pixels), size times `scale` (smallest, largest). `horizontal_flip` is the probability of mirroring:
+    leave it 0 where left and right matter (letters). Brightness is multiplied by 1 ± `brightness`, the distance to the
     picture's mean grey by 1 ± `contrast`. `fill` is the grey of what comes in at the edges, 0 black to 1 white.
+    `num_draws` is the number of draws for a batch: one of B pictures is divided at random into that many groups (B, if
+    B is smaller), and the pictures of a group change alike.
 
     >>> AugmentPolicy.none().is_identity
     True
@@ -35,6 +37,7 @@ class AugmentPolicy:
     brightness: float = 0.0
     contrast: float = 0.0
     fill: float = 1.0
+    num_draws: int = 16
 
     def __post_init__(self) -> None:
         limits = {
@@ -53,6 +56,8 @@ class AugmentPolicy:
         ]
         if len(self.scale) != 2 or not 0 < self.scale[0] <= self.scale[1] < math.inf:
             problems.append(f"scale: {self.scale!r} is not two numbers, 0 < smallest <= largest; use (0.85, 1.15)")
+        if isinstance(self.num_draws, bool) or not isinstance(self.num_draws, int) or self.num_draws < 1:
+            problems.append(f"num_draws: {self.num_draws!r} is not a whole number of at least 1; use for example 16")
         if problems:
             raise InputError(*problems)
 
@@ -62,74 +67,73 @@ class AugmentPolicy:
         return cls(rotation_degrees=0.0, translate=0.0, scale=(1.0, 1.0), shear_degrees=0.0)
 
     @property
-    def moves(self) -> bool:
-        """Whether pictures are rotated, shifted, scaled, sheared or mirrored."""
-        amounts = (self.rotation_degrees, self.translate, self.shear_degrees, self.horizontal_flip)
-        return any(amounts) or tuple(self.scale) != (1.0, 1.0)
+    def warps(self) -> bool:
+        """Whether pictures are rotated, shifted, scaled or sheared."""
+        return any((self.rotation_degrees, self.translate, self.shear_degrees)) or tuple(self.scale) != (1.0, 1.0)
 
     @property
     def is_identity(self) -> bool:
         """Whether the policy changes nothing."""
-        return not (self.moves or self.brightness or self.contrast)
+        return not (self.warps or self.horizontal_flip or self.brightness or self.contrast)
 
 
 def augment_batch(pictures_BCHW: torch.Tensor, policy: AugmentPolicy, *, seed: int, step: int) -> torch.Tensor:
     """Return changed pictures of the same shape, dtype and device; the input is left as it is.
 
-    `pictures_BCHW` is uint8 in [0, 255] or floating-point in [0, 1]. Each picture has its own affine map, and all
-    are resampled in one bilinear pass (`affine_grid`, `grid_sample`), which costs no more than sharing draws: a loop
-    of torchvision transforms pays its overhead once a picture. Random numbers depend on (seed, step) alone; global
-    random state is neither read nor changed. A policy that changes nothing returns the input itself.
+    `pictures_BCHW` is uint8 in [0, 255] or floating-point in [0, 1], with 1 or 3 channels. The changes are
+    torchvision's `v2.RandomAffine` (bilinear), `v2.RandomHorizontalFlip` and `v2.ColorJitter`, those that the policy
+    uses. They make one draw for all pictures of a call and spend most of a call on overhead, so a call a picture costs
+    several times more than the network, and a call a batch would change all pictures alike. Hence the groups: the batch
+    is permuted at random and cut into min(`policy.num_draws`, B) near-equal groups, one call each. Two pictures may
+    share a group: augment in two calls what must differ, such as two views of one picture.
+
+    Random numbers depend on (seed, step) alone; global random state is neither read nor changed. A policy that changes
+    nothing returns the input itself.
 
     >>> augment_batch(torch.ones(2, 1, 8, 8), AugmentPolicy(), seed=0, step=0).shape
     torch.Size([2, 1, 8, 8])
     """
     is_uint8 = pictures_BCHW.dtype == torch.uint8
-    if pictures_BCHW.ndim != 4 or not (is_uint8 or pictures_BCHW.is_floating_point()):
+    if (
+        pictures_BCHW.ndim != 4
+        or pictures_BCHW.shape[1] not in (1, 3)
+        or not (is_uint8 or pictures_BCHW.is_floating_point())
+    ):
         raise InputError(
-            f"pictures_BCHW: {pictures_BCHW.dtype}{list(pictures_BCHW.shape)} is not [B, C, H, W] of uint8 or floats; "
-            "put channels second"
+            f"pictures_BCHW: {pictures_BCHW.dtype}{list(pictures_BCHW.shape)} is not [B, 1 or 3, H, W] of uint8 or "
+            "floats; put channels second"
         )
     if policy.is_identity or pictures_BCHW.numel() == 0:
         return pictures_BCHW
-    random = generator(seed, "augment", step)
-    changed = pictures_BCHW.to(torch.float32)
-    if is_uint8:
-        changed = changed / 255
-    if policy.moves:
-        batch, _, height, width = pictures_BCHW.shape
-        maps_B23 = torch.from_numpy(_draw_maps(random, policy, batch, height, width)).to(pictures_BCHW.device)
-        grid_BHW2 = torch.nn.functional.affine_grid(maps_B23, list(changed.shape), align_corners=False)
-        # What lies outside is sampled as 0, so fill is made the zero; all devices have that mode.
-        changed = policy.fill + torch.nn.functional.grid_sample(
-            changed - policy.fill, grid_BHW2, mode="bilinear", padding_mode="zeros", align_corners=False
-        )
-    if policy.brightness or policy.contrast:
-        changed = _change_light(changed, random, policy)
-    return (changed * 255).round_().clamp_(0, 255).to(torch.uint8) if is_uint8 else changed.to(pictures_BCHW.dtype)
+    # Not every device interpolates in half precision.
+    pictures = pictures_BCHW.float() / 255 if is_uint8 else pictures_BCHW.float()
+    changed = torch.empty_like(pictures)
+    warp, change = _build_transforms(policy)
+    num_groups = min(policy.num_draws, len(pictures))
+    # The transforms draw from torch's CPU generator on every device; torch.manual_seed would seed the others too.
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(derived_seed(seed, "augment", step))
+        for rows in torch.randperm(len(pictures)).to(pictures.device).tensor_split(num_groups):
+            # RandomAffine's own fill leaves a rim of another grey (a quarter of the way to 0); around 0 it does not.
+            group = warp(pictures[rows] - policy.fill) + policy.fill if policy.warps else pictures[rows]
+            changed[rows] = change(group)
+    changed.clamp_(0, 1)  # rounding may step over by a last digit
+    return (changed * 255).round_().to(torch.uint8) if is_uint8 else changed.to(pictures_BCHW.dtype)
 
 
-def _draw_maps(random: np.random.Generator, policy: AugmentPolicy, batch: int, height: int, width: int) -> np.ndarray:
-    """Return float32 [B, 2, 3]: from a place in the new picture to one in the old, both in [-1, 1]²."""
-    angle, shear = random.uniform(-1, 1, (2, batch)) * np.radians([[policy.rotation_degrees], [policy.shear_degrees]])
-    size = random.uniform(*policy.scale, batch)
-    shift_B2 = random.uniform(-2 * policy.translate, 2 * policy.translate, (batch, 2))
-    mirror = np.where(random.random(batch) < policy.horizontal_flip, -1.0, 1.0)
-    # new = rotation · shear · mirror · size · old, in pixels; the picture is sampled through the inverse.
-    cos, sin, tan = np.cos(angle), np.sin(angle), np.tan(shear)
-    forward_B22 = np.stack([cos * mirror, cos * tan - sin, sin * mirror, sin * tan + cos], axis=1).reshape(-1, 2, 2)
-    inverse_B22 = np.linalg.inv(forward_B22 * size[:, None, None])
-    half = np.array([width, height]) / 2
-    inverse_B22 = inverse_B22 * half[None, None, :] / half[None, :, None]
-    offset_B2 = -np.einsum("bij,bj->bi", inverse_B22, shift_B2)
-    return np.concatenate([inverse_B22, offset_B2[:, :, None]], axis=2).astype(np.float32)
-
-
-def _change_light(pictures: torch.Tensor, random: np.random.Generator, policy: AugmentPolicy) -> torch.Tensor:
-    factors = 1 + random.uniform(-1, 1, (2, len(pictures))) * [[policy.brightness], [policy.contrast]]
-    brightness, contrast = (
-        torch.from_numpy(values.astype(np.float32)).to(pictures.device).view(-1, 1, 1, 1) for values in factors
+def _build_transforms(policy: AugmentPolicy) -> tuple[Any, Any]:
+    """Return the affine change and the others."""
+    warp = v2.RandomAffine(
+        policy.rotation_degrees,
+        translate=(policy.translate, policy.translate) if policy.translate else None,
+        scale=policy.scale if tuple(policy.scale) != (1.0, 1.0) else None,
+        shear=policy.shear_degrees or None,
+        interpolation=v2.InterpolationMode.BILINEAR,
+        fill=None,
     )
-    bright = pictures * brightness
-    mean = bright.mean(dim=(1, 2, 3), keepdim=True)
-    return ((bright - mean) * contrast + mean).clamp_(0, 1)
+    others: list[Any] = [v2.Identity()]
+    if policy.horizontal_flip:
+        others.append(v2.RandomHorizontalFlip(policy.horizontal_flip))
+    if policy.brightness or policy.contrast:
+        others.append(v2.ColorJitter(brightness=policy.brightness or None, contrast=policy.contrast or None))
+    return warp, v2.Compose(others)
