@@ -10,9 +10,10 @@ The number is the exit code of the command line. A message is one line for each 
 place (parameter, or file, row and column), the value found, the rule it breaks and the fix.
 """
 
+from collections.abc import Sequence
 from typing import ClassVar, final
 
-__all__ = ["BadImagesError", "InputError", "MohsError", "ResourceError", "TrainingError"]
+__all__ = ["BadImagesError", "InputError", "MohsError", "ResourceError", "TrainingError", "at_most_20"]
 
 
 class MohsError(Exception):
@@ -56,3 +57,10 @@ class TrainingError(MohsError):
     """Training failed (collapse, NaN or Inf); the message is the diagnosis."""
 
     exit_code: ClassVar[int] = 5
+
+
+def at_most_20(problems: Sequence[str]) -> tuple[str, ...]:
+    """Return the first 20 lines, and a line "... and K more" if there are others."""
+    if len(problems) <= 20:
+        return tuple(problems)
+    return (*problems[:20], f"... and {len(problems) - 20} more")

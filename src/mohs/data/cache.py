@@ -15,8 +15,8 @@ import PIL
 
 from mohs.artefacts import atomic_path, read_json, write_json
 from mohs.data.images import ImagePolicy, decode_images
-from mohs.data.table import Table, at_most_20
-from mohs.errors import BadImagesError, InputError, ResourceError
+from mohs.data.table import Table
+from mohs.errors import BadImagesError, InputError, ResourceError, at_most_20
 
 __all__ = ["BadPicture", "LoadedPictures", "bad_picture_message", "default_cache_dir", "load_pictures"]
 

@@ -12,8 +12,8 @@ import numpy as np
 from mohs.artefacts import sha256_file
 from mohs.data.cache import bad_picture_message
 from mohs.data.images import ImagePolicy, decode_images
-from mohs.data.table import Table, at_most_20
-from mohs.errors import InputError
+from mohs.data.table import Table
+from mohs.errors import InputError, at_most_20
 
 __all__ = ["CheckResult", "check_table"]
 

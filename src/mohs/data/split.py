@@ -6,8 +6,8 @@ from typing import Literal
 import numpy as np
 
 from mohs.data.dataset import Dataset
-from mohs.data.table import SPLITS, Table, at_most_20
-from mohs.errors import InputError
+from mohs.data.table import SPLITS, Table
+from mohs.errors import InputError, at_most_20
 from mohs.randomness import generator
 
 __all__ = [

@@ -5,12 +5,13 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, final
+from typing import final
 
 import numpy as np
 
 from mohs.artefacts import atomic_path
-from mohs.errors import InputError
+from mohs.data.rows import read_rows
+from mohs.errors import InputError, at_most_20
 
 __all__ = [
     "BUILT_IN",
@@ -18,7 +19,6 @@ __all__ = [
     "ROLES",
     "SPLITS",
     "Table",
-    "at_most_20",
     "concatenate",
     "read_table",
     "require_classes",
@@ -120,13 +120,6 @@ def as_indices(indices: Sequence[int] | np.ndarray, num_items: int) -> np.ndarra
     return rows.astype(np.int64)
 
 
-def at_most_20(problems: Sequence[str]) -> tuple[str, ...]:
-    """Return the first 20 lines, and a line "... and K more" if there are others."""
-    if len(problems) <= 20:
-        return tuple(problems)
-    return (*problems[:20], f"... and {len(problems) - 20} more")
-
-
 def concatenate(first: Table, second: Table) -> Table:
     """Return the items of `first` followed by those of `second`, under the root and source of `first`.
 
@@ -221,8 +214,7 @@ def _read_one(path: Path, file_column: str, class_column: str, *, default_role: 
         return _read_folder(path, default_role)
     if not path.is_file():
         raise InputError(f"{path}: no such file or folder; give a CSV or Parquet table, or a folder with one per class")
-    is_parquet = path.suffix.lower() in (".parquet", ".pq")
-    columns, rows = _read_parquet(path) if is_parquet else _read_csv(path)
+    columns, rows = read_rows(path)
     file_column, class_column = _choose_columns(path, list(columns), file_column, class_column)
     if not rows:
         raise InputError(f"{path}: no items; add a row for each picture")
@@ -236,73 +228,6 @@ def _read_one(path: Path, file_column: str, class_column: str, *, default_role: 
         names=(file_column, class_column),
         default_role=default_role,
     )
-
-
-def _read_csv(path: Path) -> tuple[dict[str, list[str]], list[int]]:
-    # The csv module rather than pyarrow's reader: that one guesses types, skips blank lines without counting them
-    # (row numbers in messages would be wrong) and stops at the first bad row.
-    problems: list[str] = []
-    rows: list[int] = []
-    records: list[list[str]] = []
-    header: list[str] = []
-    row = 0
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            for row, cells in enumerate(csv.reader(file, strict=True), start=1):
-                if row == 1:
-                    header = cells
-                elif not cells:
-                    continue
-                elif len(cells) != len(header):
-                    problems.append(
-                        f"{path}: row {row}: {len(cells)} cells for {len(header)} columns; "
-                        "put cells that hold commas in double quotes"
-                    )
-                else:
-                    rows.append(row)
-                    records.append(cells)
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8 text ({error.reason}); save the table as CSV UTF-8") from None
-    except csv.Error as error:
-        problems.append(f"{path}: row {row + 1}: not CSV ({error}); check quotes and line ends")
-    if not header:
-        problems.append(f"{path}: empty file; write a header with 'file,class' and a row for each picture")
-    problems += [
-        f"{path}: column {name!r} appears {header.count(name)} times; rename or remove one"
-        for name in sorted(set(header))
-        if name and header.count(name) > 1
-    ]
-    if problems:
-        raise InputError(*at_most_20(problems))
-    columns = {name: [cells[i] for cells in records] for i, name in enumerate(header)}
-    return columns, rows
-
-
-def _read_parquet(path: Path) -> tuple[dict[str, list[str]], list[int]]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        # One file; a folder named like 'split=1' above it must not add a column.
-        table = pq.ParquetFile(path).read()
-    except pa.ArrowInvalid as error:
-        raise InputError(f"{path}: not a Parquet file ({str(error).splitlines()[0]}); write it again") from None
-    columns: dict[str, list[str]] = {}
-    for name, column in zip(table.column_names, table.columns, strict=True):
-        # Text and integers have one written form; a float (1.0, NaN) has not: left without cells, it is refused
-        # if it is one of the columns that are used.
-        values: list[Any] = column.to_pylist() if _is_text_or_integer(column.type) else []
-        columns[name] = ["" if value is None else str(value) for value in values]
-    return columns, list(range(1, table.num_rows + 1))
-
-
-def _is_text_or_integer(kind: Any) -> bool:
-    import pyarrow as pa
-
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
-    text = pa.types.is_string(kind) or pa.types.is_large_string(kind) or str(kind) == "string_view"
-    return bool(text or pa.types.is_integer(kind) or pa.types.is_null(kind))
 
 
 def _choose_columns(path: Path, columns: list[str], file_column: str, class_column: str) -> tuple[str, str]:
