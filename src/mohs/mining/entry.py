@@ -1,11 +1,11 @@
 """The entry: inputs in, plan out."""
 
-from importlib.metadata import version
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from mohs import __version__
 from mohs.artefacts import fingerprint
 from mohs.distances import exact_distance
 from mohs.errors import InputError
@@ -140,5 +140,6 @@ def _header(problem: Problem, method: str, seed: int) -> dict[str, Any]:
         "seed": seed,
         "bank_fingerprint": fingerprint(problem.bank_ND),
         "labels_fingerprint": fingerprint(problem.labels_N),
-        "versions": {"mohs": version("mohs"), "numpy": np.__version__},
+        "versions": {"mohs": __version__, "numpy": np.__version__},
     }
+

@@ -9,42 +9,31 @@ Extra memory: one copy of the candidates' embeddings, and for each thread a buff
 candidates and 256 bytes per candidate beyond. It never grows with N².
 """
 
-import os
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import cache
-from typing import Any, TypeAlias, final
+from typing import TypeAlias, final
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import ThreadpoolController
 
 from mohs.distances import exact_distance
 from mohs.mining import kernels
 from mohs.mining.problem import Problem
 from mohs.mining.scales import achieved_by_distance, achieved_by_rank, margin_threshold, rank_of
+from mohs.mining.threads import for_each, num_threads, one_blas_thread
 
-__all__ = ["mine_exact", "num_threads"]
+__all__ = ["mine_exact"]
 
 _TILE_COLUMNS = 512
 _BLOCK_BYTES = 54 * 10**6
 _MIN_ROWS, _MAX_ROWS = 128, 512
-_SPREADS = 8.0
-"""Bins cover the mean key ± this many standard deviations; what lies beyond shares the first or the last bin."""
+_SMALL = 10**6  # pairs; fewer are not worth a thread
+_NEAR_SPREADS, _FAR_SPREADS = 24.0, 8.0
+"""Bins cover this many standard deviations of the keys to either side of their mean; keys beyond share the end bins."""
 _UNIT_ROUNDOFF = 2.0**-24
 
 Float64: TypeAlias = NDArray[np.float64]
-
-
-def num_threads() -> int:
-    """Return how many threads mine: OMP_NUM_THREADS if it is set, else the processors this process may use."""
-    wanted = os.environ.get("OMP_NUM_THREADS", "")
-    if wanted.isdigit() and int(wanted) > 0:
-        return int(wanted)
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def mine_exact(problem: Problem, positive_distance_T: NDArray[np.float32]) -> tuple[NDArray[np.int64], Float64]:
@@ -66,7 +55,7 @@ def _mine_range(p: Problem) -> tuple[NDArray[np.int64], Float64]:
 
     def select(rows: slice, block: "_Block") -> None:
         kernels.select_range(
-            block.bins_RM, block.anchor_R, block.own_R2, block.slack_R, block.zero_R, block.step_R, block.square_R,
+            block.bins_RM, block.anchor_R, block.own_R2, block.line_R3, block.square,
             p.hardness_T[rows], p.bank_ND, p.candidates_M, found_T[rows], extreme_T2[rows],
         )  # fmt: skip
 
@@ -84,7 +73,7 @@ def _mine_margin(p: Problem, positive_distance_T: NDArray[np.float32]) -> tuple[
 
     def select(rows: slice, block: "_Block") -> None:
         kernels.select_nearest(
-            block.bins_RM, block.anchor_R, block.own_R2, block.slack_R, block.zero_R, block.step_R, block.square_R,
+            block.bins_RM, block.anchor_R, block.own_R2, block.line_R3, block.square,
             tau_TK[rows], p.bank_ND, p.candidates_M, found_T[rows],
         )  # fmt: skip
 
@@ -99,16 +88,15 @@ def _mine_rank(p: Problem) -> tuple[NDArray[np.int64], Float64]:
     assert p.scale in ("rank", "log-rank")
     found_T = np.empty(len(p.anchors_T), dtype=np.int64)
     rank_T = rank_of(p.scale, p.hardness_T, p.num_negatives_T)
-    # If keys were normally distributed, the rank would lie at this many standard deviations.
+    # If keys were normally distributed, the rank would lie at z standard deviations and `peak_T` items around each.
     z_T = _normal_quantile((rank_T + 0.5) / p.num_negatives_T)
-    bins_per_sd = (kernels.TOP + 1) / (2 * _SPREADS)
-    guess_T = (kernels.TOP + 1) / 2 + z_T * bins_per_sd
-    density_T = p.num_negatives_T * np.exp(-(z_T**2) / 2) / (np.sqrt(2 * np.pi) * bins_per_sd)
+    peak_T = p.num_negatives_T * np.exp(-(z_T**2) / 2) / np.sqrt(2 * np.pi)
 
     def select(rows: slice, block: "_Block") -> None:
         kernels.select_rank(
-            block.bins_RM, block.anchor_R, block.own_R2, block.slack_R,
-            rank_T[rows], guess_T[rows], density_T[rows], p.bank_ND, p.candidates_M, found_T[rows],
+            block.bins_RM, block.anchor_R, block.own_R2, block.line_R3, rank_T[rows],
+            block.mean_R + z_T[rows] * block.spread_R, peak_T[rows] / block.spread_R,
+            p.bank_ND, p.candidates_M, found_T[rows],
         )  # fmt: skip
 
     _for_each_block(p, select)
@@ -118,15 +106,18 @@ def _mine_rank(p: Problem) -> tuple[NDArray[np.int64], Float64]:
 @final
 @dataclass(frozen=True, eq=False)
 class _Block:
-    """Bins of R anchors against all candidates, and where distances lie on them: (square·d² − zero)·step."""
+    """Bins of R anchors against all candidates; `line_R3` is (slack, zero, step) of each anchor's bins.
+
+    A distance d lies at (square·d² − zero)·step; mean and spread (standard deviation) are in bins too.
+    """
 
     bins_RM: NDArray[np.uint16]
     anchor_R: NDArray[np.int64]
     own_R2: NDArray[np.int64]
-    slack_R: Float64
-    zero_R: Float64
-    step_R: Float64
-    square_R: Float64
+    line_R3: Float64
+    square: float
+    mean_R: Float64
+    spread_R: Float64
 
 
 @final
@@ -178,9 +169,9 @@ class _Candidates:
 
 
 def _for_each_block(p: Problem, select: Callable[[slice, _Block], None]) -> None:
-    """Bin blocks of anchors against all candidates and hand each to `select`."""
+    """Bin blocks of anchors against all candidates and hand each to `select`, on several threads."""
     num_anchors, num_candidates = len(p.anchors_T), len(p.candidates_M)
-    threads = num_threads()
+    threads = num_threads() if num_anchors * num_candidates > _SMALL else 1
     rows_per_block = _BLOCK_BYTES // (2 * num_candidates) // 32 * 32
     rows_per_block = min(max(rows_per_block, _MIN_ROWS), _MAX_ROWS, -(-num_anchors // threads))
     local = threading.local()
@@ -193,10 +184,9 @@ def _for_each_block(p: Problem, select: Callable[[slice, _Block], None]) -> None
         select(rows, _block(p, candidates, rows, local.bins_RM, local.product_RC))
 
     starts = range(0, num_anchors, rows_per_block)
-    with _one_blas_thread(), ThreadPoolExecutor(min(threads, len(starts))) as pool:
+    with one_blas_thread():
         candidates = _Candidates(p)
-        for _ in pool.map(work, starts):
-            pass
+        for_each(work, starts, threads)
 
 
 def _block(
@@ -218,8 +208,9 @@ def _block(
     key_bound_R = norm_R * candidates.max_norm + candidates.max_norm**2 / 2
     error_R = _UNIT_ROUNDOFF * ((dim + 8) * key_bound_R + 4 * (norm_R + candidates.max_norm) ** 2)
     spread_R = np.maximum(spread_R, np.maximum(error_R, 1e-30))
-    low_R = mean_R - _SPREADS * spread_R
-    scale_R = (kernels.TOP + 1) / (2 * _SPREADS * spread_R)
+    # No key is below −‖a‖²/2, where d = 0.
+    low_R = np.maximum(mean_R - _NEAR_SPREADS * spread_R, -square_R / 2 - spread_R / 8)
+    scale_R = (kernels.TOP + 1) / (mean_R + _FAR_SPREADS * spread_R - low_R)
     error_R += _UNIT_ROUNDOFF * 4 * (key_bound_R + np.abs(low_R))
 
     scale32_R, offset32_R = scale_R.astype(np.float32), (-low_R * scale_R).astype(np.float32)
@@ -236,21 +227,11 @@ def _block(
         bins_RM=bins_RM,
         anchor_R=anchor_R,
         own_R2=np.stack([p.class_start_C1[class_R], p.class_start_C1[class_R + 1]], axis=1),
-        slack_R=error_R * scale_R + 0.05,
-        zero_R=square_R / 2 + low_R,
-        step_R=scale_R,
-        square_R=np.full(len(anchor_R), candidates.unit**2 / 2),
+        line_R3=np.stack([error_R * scale_R + 0.05, square_R / 2 + low_R, scale_R], axis=1),
+        square=candidates.unit**2 / 2,
+        mean_R=(mean_R - low_R) * scale_R,
+        spread_R=spread_R * scale_R,
     )
-
-
-@cache
-def _openblas() -> Any:
-    return ThreadpoolController().select(internal_api="openblas")
-
-
-def _one_blas_thread() -> AbstractContextManager[Any]:
-    """Keep numpy's products on the calling thread: each mining thread has a product of its own."""
-    return _openblas().limit(limits=1)  # type: ignore[no-any-return]
 
 
 def _parts(item_M: NDArray[np.int64]) -> list[NDArray[np.int64]]:

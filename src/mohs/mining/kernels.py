@@ -15,20 +15,23 @@ instructions.
 
 import math
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 
 __all__ = ["EXCLUDED", "TOP", "bin_tile", "select_nearest", "select_range", "select_rank"]
 
 TOP = 65534
 EXCLUDED = 65535
 _CHUNK = 128
-_FEW = 64
+_FEW = 24
 _ONE = np.uint16(1)
 _NO_BIN = np.uint16(65535)
 
+Array: TypeAlias = NDArray[Any]
+Scalar: TypeAlias = Any  # numba infers the machine type
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
@@ -45,7 +48,9 @@ def _compiled(**options: Any) -> Callable[[_Function], _Function]:
 
 
 @_compiled(fastmath={"nnan", "nsz"})
-def bin_tile(product_RC, half_norm_C, scale_R, offset_R, bins_RM, first):
+def bin_tile(
+    product_RC: Array, half_norm_C: Array, scale_R: Array, offset_R: Array, bins_RM: Array, first: int
+) -> None:
     """Write the bins of one tile of products a·b into columns `first` … of the block."""
     width = half_norm_C.size
     for r in range(product_RC.shape[0]):
@@ -59,16 +64,25 @@ def bin_tile(product_RC, half_norm_C, scale_R, offset_R, bins_RM, first):
 
 @_compiled()
 def select_range(
-    bins_RM, anchor_R, own_R2, slack_R, zero_R, step_R, square_R, hardness_R, bank_ND, item_M, found_R, extreme_R2
-):
+    bins_RM: Array,
+    anchor_R: Array,
+    own_R2: Array,
+    line_R3: Array,
+    square: Scalar,
+    hardness_R: Array,
+    bank_ND: Array,
+    item_M: Array,
+    found_R: Array,
+    extreme_R2: Array,
+) -> None:
     """Write the nearest item with d ≥ dmax − h·(dmax − dmin), and (dmin, dmax).
 
-    `zero_R`, `step_R` and `square_R` say where a distance lies: its value is (square·d² − zero)·step, in bins.
+    `line_R3` is (slack, zero, step) of each anchor: a distance d lies at (square·d² − zero)·step, in bins.
     """
     num_chunks = -(-bins_RM.shape[1] // _CHUNK)
     low_K, high_K = np.empty(num_chunks, np.uint16), np.empty(num_chunks, np.uint16)
     for r in range(anchor_R.size):
-        bins, anchor, slack = bins_RM[r], anchor_R[r], slack_R[r]
+        bins, anchor, slack = bins_RM[r], anchor_R[r], line_R3[r, 0]
         bins[own_R2[r, 0] : own_R2[r, 1]] = EXCLUDED
         _chunk_extremes(bins, low_K, high_K)
         lowest, highest = np.int64(low_K.min()), np.int64(high_K.max()) - 1
@@ -78,12 +92,22 @@ def select_range(
         extreme_R2[r, 0], extreme_R2[r, 1] = dmin, dmax
         easiest = np.float64(dmax)
         tau = min(easiest - hardness_R[r] * (easiest - np.float64(dmin)), easiest)
-        value = (square_R[r] * tau * tau - zero_R[r]) * step_R[r]
+        value = (square * tau * tau - line_R3[r, 1]) * line_R3[r, 2]
         found_R[r] = _nearest_at_least(bins, tau, value, slack, low_K, bank_ND, anchor, item_M)
 
 
 @_compiled()
-def select_nearest(bins_RM, anchor_R, own_R2, slack_R, zero_R, step_R, square_R, tau_RK, bank_ND, item_M, found_R):
+def select_nearest(
+    bins_RM: Array,
+    anchor_R: Array,
+    own_R2: Array,
+    line_R3: Array,
+    square: Scalar,
+    tau_RK: Array,
+    bank_ND: Array,
+    item_M: Array,
+    found_R: Array,
+) -> None:
     """Write the nearest item with d ≥ the first of K thresholds that any item reaches; the last one must be 0."""
     low_K = np.empty(-(-bins_RM.shape[1] // _CHUNK), np.uint16)
     for r in range(anchor_R.size):
@@ -91,14 +115,25 @@ def select_nearest(bins_RM, anchor_R, own_R2, slack_R, zero_R, step_R, square_R,
         bins[own_R2[r, 0] : own_R2[r, 1]] = EXCLUDED
         for k in range(tau_RK.shape[1]):
             tau = tau_RK[r, k]
-            value = (square_R[r] * tau * tau - zero_R[r]) * step_R[r]
-            found_R[r] = _nearest_at_least(bins, tau, value, slack_R[r], low_K, bank_ND, anchor_R[r], item_M)
+            value = (square * tau * tau - line_R3[r, 1]) * line_R3[r, 2]
+            found_R[r] = _nearest_at_least(bins, tau, value, line_R3[r, 0], low_K, bank_ND, anchor_R[r], item_M)
             if found_R[r] >= 0:
                 break
 
 
 @_compiled()
-def select_rank(bins_RM, anchor_R, own_R2, slack_R, rank_R, guess_R, density_R, bank_ND, item_M, found_R):
+def select_rank(
+    bins_RM: Array,
+    anchor_R: Array,
+    own_R2: Array,
+    line_R3: Array,
+    rank_R: Array,
+    guess_R: Array,
+    density_R: Array,
+    bank_ND: Array,
+    item_M: Array,
+    found_R: Array,
+) -> None:
     """Write the item of a 0-based rank by (distance, item index).
 
     `guess_R` is the bin in which the rank is expected, `density_R` the number of items in a bin there.
@@ -107,7 +142,7 @@ def select_rank(bins_RM, anchor_R, own_R2, slack_R, rank_R, guess_R, density_R, 
     column_M, distance_M = np.empty(num_candidates, np.int32), np.empty(num_candidates, np.float32)
     low_K = np.empty(-(-num_candidates // _CHUNK), np.uint16)
     for r in range(anchor_R.size):
-        bins, rank, slack = bins_RM[r], rank_R[r], slack_R[r]
+        bins, rank, slack = bins_RM[r], rank_R[r], line_R3[r, 0]
         start, stop = own_R2[r, 0], own_R2[r, 1]
         bins[start:stop] = EXCLUDED
         low, high = _bracket(bins, num_candidates - (stop - start), rank, guess_R[r], density_R[r])
@@ -131,7 +166,7 @@ def select_rank(bins_RM, anchor_R, own_R2, slack_R, rank_R, guess_R, density_R, 
 
 
 @_compiled(fastmath={"reassoc", "contract"})
-def _exact(bank_ND, a, b):
+def _exact(bank_ND: Array, a: Scalar, b: Scalar) -> Scalar:
     """Distance of two rows: float64 inside, rounded to float32 once."""
     row_a, row_b = bank_ND[a], bank_ND[b]
     total = 0.0
@@ -142,19 +177,19 @@ def _exact(bank_ND, a, b):
 
 
 @_compiled()
-def _below(value, slack):
+def _below(value: Scalar, slack: Scalar) -> Scalar:
     """Lowest bin that an item may be in if its exact value may tie with, or precede, one binned at `value`."""
     return np.int64(max(math.floor(np.float64(value) - 2.0 * slack), 0.0))
 
 
 @_compiled()
-def _above(value, slack):
+def _above(value: Scalar, slack: Scalar) -> Scalar:
     """Highest bin that an item may be in if its exact value may tie with, or follow, one binned at `value`."""
     return np.int64(min(math.floor(np.float64(value) + 1.0 + 2.0 * slack), np.float64(TOP)))
 
 
 @_compiled()
-def _chunk_extremes(bins, low_K, high_K):
+def _chunk_extremes(bins: Array, low_K: Array, high_K: Array) -> None:
     """Write the smallest bin of each chunk, and one more than the largest (0 if all are excluded)."""
     for k in range(low_K.size):
         chunk = bins[k * _CHUNK : (k + 1) * _CHUNK]
@@ -170,7 +205,9 @@ def _chunk_extremes(bins, low_K, high_K):
 
 
 @_compiled()
-def _extreme(bins, chunk_K, low, high, sign, bank_ND, anchor, item_M):
+def _extreme(
+    bins: Array, chunk_K: Array, low: Scalar, high: Scalar, sign: Scalar, bank_ND: Array, anchor: Scalar, item_M: Array
+) -> Scalar:
     """Return the largest sign·distance, unsigned, among the bins low … high, given an extreme bin of each chunk."""
     best = -np.inf
     for k in range(chunk_K.size):
@@ -182,16 +219,17 @@ def _extreme(bins, chunk_K, low, high, sign, bank_ND, anchor, item_M):
 
 
 @_compiled()
-def _nearest_at_least(bins, tau, value, slack, low_K, bank_ND, anchor, item_M):
+def _nearest_at_least(
+    bins: Array, tau: Scalar, value: Scalar, slack: Scalar, low_K: Array, bank_ND: Array, anchor: Scalar, item_M: Array
+) -> Scalar:
     """Return the nearest item with distance ≥ tau, which lies at `value`, ties by item index; −1 if there is none."""
-    first, sure = 0.0, 0.0
+    low, sure = np.int64(0), np.int64(0)
     if tau > 0.0:
-        first, sure = math.floor(value - slack), math.floor(value + slack) + 1.0
-    if first > TOP:
-        first = np.float64(TOP)
-    low = np.int64(max(first, 0.0))
+        low = np.int64(min(max(math.floor(value - slack), 0.0), np.float64(TOP)))
+        # Bin 0 is never sure: what lies below the scale shares it.
+        sure = np.int64(min(max(math.floor(value + slack) + 1.0, 1.0), np.float64(EXCLUDED)))
     # With `low` subtracted, whatever is below wraps round and becomes large.
-    least = np.int64(_chunk_minima(bins, np.uint16(low), np.uint16(min(max(sure, 0.0), np.float64(EXCLUDED))), low_K))
+    least = _chunk_minima(bins, np.uint16(low), np.uint16(sure), low_K)
     high = np.int64(TOP)
     if least < EXCLUDED:
         high = _above(least, slack)
@@ -210,7 +248,7 @@ def _nearest_at_least(bins, tau, value, slack, low_K, bank_ND, anchor, item_M):
 
 
 @_compiled()
-def _chunk_minima(bins, low, sure, low_K):
+def _chunk_minima(bins: Array, low: Scalar, sure: Scalar, low_K: Array) -> Scalar:
     """Write each chunk's smallest bin − low among bins ≥ low; return the smallest bin ≥ sure, or EXCLUDED."""
     smallest = _NO_BIN
     for k in range(low_K.size):
@@ -231,7 +269,7 @@ def _chunk_minima(bins, low, sure, low_K):
 
 
 @_compiled()
-def _count_below(bins, threshold):
+def _count_below(bins: Array, threshold: Scalar) -> Scalar:
     limit, count = np.uint16(threshold), np.int32(0)
     for j in range(bins.size):
         count = np.int32(count + np.int32(bins[j] < limit))
@@ -239,10 +277,10 @@ def _count_below(bins, threshold):
 
 
 @_compiled()
-def _bracket(bins, num_negatives, rank, guess, density):
+def _bracket(bins: Array, num_negatives: Scalar, rank: Scalar, guess: Scalar, density: Scalar) -> tuple[Scalar, Scalar]:
     """Return bins (low, high): the item of this rank by bin lies in one of low … high, and few others do."""
-    low, high, below_low, below_high = 0, TOP + 1, 0, num_negatives
-    at, width = guess, density
+    low, high, below_low, below_high = np.int64(0), np.int64(TOP + 1), np.int64(0), np.int64(num_negatives)
+    at = guess
     turn = 0
     while high - low > 1 and below_high - below_low > _FEW:
         threshold = np.int64(min(max(at, np.float64(low + 1)), np.float64(high - 1)))
@@ -266,7 +304,7 @@ def _bracket(bins, num_negatives, rank, guess, density):
 
 
 @_compiled()
-def _columns_within(bins, low, high, low_K, column_M):
+def _columns_within(bins: Array, low: Scalar, high: Scalar, low_K: Array, column_M: Array) -> Scalar:
     """Write the columns whose bins are low … high, in order; return how many."""
     _chunk_minima(bins, np.uint16(low), np.uint16(low), low_K)
     n = 0
@@ -280,7 +318,7 @@ def _columns_within(bins, low, high, low_K, column_M):
 
 
 @_compiled()
-def _partitioned(bins, column_M, n, rank):
+def _partitioned(bins: Array, column_M: Array, n: Scalar, rank: Scalar) -> Scalar:
     """Return the bin of the 0-based rank among the first n columns."""
     value_n = np.empty(n, np.uint16)
     for i in range(n):
@@ -289,7 +327,7 @@ def _partitioned(bins, column_M, n, rank):
 
 
 @_compiled()
-def _item_of_rank(distance_M, column_M, n, rank, item_M):
+def _item_of_rank(distance_M: Array, column_M: Array, n: Scalar, rank: Scalar, item_M: Array) -> Scalar:
     """Return the item of the 0-based rank by (distance, item index) among the first n."""
     item_n = item_M[column_M[:n]]
     by_item = np.argsort(item_n, kind="mergesort")

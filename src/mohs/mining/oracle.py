@@ -1,4 +1,4 @@
-"""The definition of mining, spelt out: every distance, a full sort per anchor. For tests only: O(T·N) memory and slow."""
+"""The definition of mining, spelt out: every distance, a full sort per anchor. Slow; for tests only."""
 
 from typing import Any
 

@@ -128,7 +128,7 @@ def _hardness(hardness_T: ArrayLike, num_anchors: int) -> NDArray[np.float64]:
     hardness = np.asarray(hardness_T, dtype=np.float64)
     if hardness.shape not in ((), (num_anchors,)):
         raise InputError(
-            f"hardness_T: shape {hardness.shape} does not match {num_anchors} anchors; give one value, or one per anchor"
+            f"hardness_T: shape {hardness.shape} does not match {num_anchors} anchors; give one, or one per anchor"
         )
     hardness = np.broadcast_to(hardness, num_anchors)
     bad = np.flatnonzero(~((hardness >= 0.0) & (hardness <= 1.0)))

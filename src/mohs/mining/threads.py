@@ -1,0 +1,48 @@
+"""Threads for mining: one matrix product each, none of them spinning."""
+
+import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from functools import cache
+from typing import Any
+
+from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
+
+__all__ = ["for_each", "num_threads", "one_blas_thread"]
+
+
+def num_threads() -> int:
+    """Return how many threads mine: OMP_NUM_THREADS if it is set, else the processors this process may use."""
+    wanted = os.environ.get("OMP_NUM_THREADS", "")
+    if wanted.isdigit() and int(wanted) > 0:
+        return int(wanted)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def one_blas_thread() -> AbstractContextManager[Any]:
+    """Keep numpy's matrix products on the thread that asks for them, while the context lasts.
+
+    Mining threads multiply side by side; a product that spreads over threads of its own would wait, spinning, for
+    processors that are busy.
+    """
+    return _openblas().limit(limits=1)  # type: ignore[no-any-return]
+
+
+def for_each(work: Callable[[int], None], values: Iterable[int], threads: int) -> None:
+    """Call `work` with each value, on several threads; an error or Ctrl-C stops what has not begun."""
+    if threads == 1:
+        for value in values:
+            work(value)
+        return
+    pool = ThreadPoolExecutor(threads)
+    try:
+        for _ in pool.map(work, values):
+            pass
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+@cache
+def _openblas() -> Any:
+    return ThreadpoolController().select(internal_api="openblas")
