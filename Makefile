@@ -9,13 +9,13 @@ export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 
 setup: $(READY)
 
-# uv itself comes from the same lock, so its hash is checked like everything else's.
+# uv itself comes from the same lock, so its hash is checked like everything else's. Bytecode is compiled at once: where
+# Python may not write it, each start would compile a thousand files again.
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "mohs needs Python 3.11 or newer; '$(PYTHON)' is $$($(PYTHON) -V 2>&1). Try: make PYTHON=python3.12"; exit 2; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@awk '/^[^ ]/ { keep = /^uv==/ } keep' requirements.lock > $(VENV)/uv.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(VENV)/uv.lock
-	# Compiled at once: where bytecode is not written, each start would compile a thousand files again.
 	$(BIN)/uv pip sync --quiet --compile-bytecode --require-hashes requirements.lock
 	$(BIN)/uv pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
@@ -23,7 +23,7 @@ $(READY): requirements.lock pyproject.toml
 # Renews requirements.lock; it holds names, versions and hashes, never an index address.
 lock: | $(VENV)/bin/uv
 	$(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --no-annotate --no-header \
-		--no-emit-index-url --python-version 3.11 --extra dev pyproject.toml --output-file requirements.lock
+		--no-emit-index-url --python-version 3.11 --extra dev --extra docs pyproject.toml --output-file requirements.lock
 
 $(VENV)/bin/uv: $(READY)
 
@@ -40,6 +40,14 @@ type: setup
 
 test: lint type
 	$(BIN)/pytest
+
+# The reference, from the docstrings, as HTML pages in build/docs.
+docs: setup
+	$(BIN)/pdoc --docformat google --output-directory build/docs mohs \
+		$$(find src/mohs -name '*.py' ! -name '_*' | sed -e 's|^src/||' -e 's|/|.|g' -e 's|\.py$$||' | sort)
+
+bench: setup
+	$(BIN)/python benchmarks/bench_mining.py
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist

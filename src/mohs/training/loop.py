@@ -142,9 +142,6 @@ class _Run:
         items_M = np.unique(used) if in_batch else np.arange(len(self.dataset))
         scale = self.config.hardness.scale
         by_margin = scale == "margin"
-        items_M = (
-            np.unique(np.concatenate([anchors_K, positives_K])) if in_batch else np.arange(len(self.dataset.labels))
-        )
         began = time.perf_counter()
         bank_MD = self._embed(items_M)
         embedded = time.perf_counter()
