@@ -1,0 +1,149 @@
+"""`mine` is the definition, index for index."""
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from mohs.mining import choose_positives, exact, kernels, mine
+from mohs.mining.oracle import oracle_negatives
+from mohs.mining.scales import SCALES
+
+
+def random_bank(rng, num_items, dim, kind):
+    bank = rng.normal(size=(num_items, dim))
+    if kind == "unit":
+        bank /= np.linalg.norm(bank, axis=1, keepdims=True)
+    elif kind == "grid":  # plenty of ties
+        bank = np.rint(bank)
+    elif kind == "duplicates":
+        bank = bank[rng.integers(0, max(1, num_items // 4), num_items)]
+    elif kind == "collapsed":
+        bank = bank * 1e-4 + rng.normal(size=dim)
+    elif kind == "one point":
+        bank[:] = bank[0]
+    elif kind == "outlier":
+        bank[rng.integers(num_items)] *= 1e4
+    elif kind == "huge":
+        bank *= 1e18
+    elif kind == "tiny":
+        bank *= 1e-30
+    return bank.astype(np.float32)
+
+
+KINDS = ("plain", "unit", "grid", "duplicates", "collapsed", "one point", "outlier", "huge", "tiny")
+
+
+def random_labels(rng, num_items, kind):
+    """At least two classes; "pairs" are two or three a class, "few" are large classes, "single" are one a class."""
+    num_classes = {"pairs": num_items // 2, "few": 3, "single": num_items}[kind]
+    labels = rng.permutation(num_items) if kind == "single" else rng.integers(0, max(2, num_classes), num_items)
+    labels[:2] = (0, 1) if kind != "single" else labels[:2]
+    return labels
+
+
+def assert_agrees(bank, labels, anchors, hardness, scale, candidates, margin, squared):
+    options = {"margin": margin, "squared": squared} if scale == "margin" else {}
+    plan = mine(bank, labels, anchors_T=anchors, hardness_T=hardness, scale=scale, candidates=candidates, **options)
+    negatives, achieved = oracle_negatives(
+        bank,
+        labels,
+        anchors_T=anchors,
+        positives_T=plan.positive,
+        hardness_T=hardness,
+        scale=scale,
+        candidates_N=candidates,
+        **options,
+    )
+    np.testing.assert_array_equal(plan.negative, negatives)
+    np.testing.assert_allclose(plan.achieved_hardness, achieved, atol=1e-6)
+
+
+@st.composite
+def cases(draw):
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    num_items = draw(st.integers(3, 300))
+    bank = random_bank(rng, num_items, draw(st.integers(1, 12)), draw(st.sampled_from(KINDS)))
+    labels = random_labels(rng, num_items, draw(st.sampled_from(["pairs", "few", "single"])))
+    num_anchors = draw(st.integers(1, 24))
+    anchors = rng.integers(0, num_items, num_anchors)
+    ends = draw(st.sampled_from(["any", "0", "1", "mixed"]))
+    hardness = rng.random(num_anchors)
+    if ends == "mixed":
+        hardness = np.where(rng.random(num_anchors) < 0.5, np.rint(hardness), hardness)
+    elif ends != "any":
+        hardness[:] = float(ends)
+    candidates = None
+    if draw(st.booleans()):
+        candidates = rng.random(num_items) < 0.5
+        candidates[:2] = True  # two classes: every anchor has a negative
+    scale = draw(st.sampled_from(SCALES))
+    margin = draw(st.sampled_from([0.05, 0.2, 1.0, 3.0])) * float(np.median(np.abs(bank)) + 1e-6)
+    return bank, labels, anchors, hardness, scale, candidates, margin, draw(st.booleans())
+
+
+@settings(max_examples=2000, deadline=None, suppress_health_check=list(HealthCheck))
+@given(cases())
+def test_mine_equals_the_oracle(case):
+    assert_agrees(*case)
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@given(cases())
+def test_it_does_so_where_keys_saturate(case):
+    """A scale of bins that covers little of the keys only costs time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(exact, "_NEAR_SPREADS", 0.3)
+        patch.setattr(exact, "_FAR_SPREADS", 0.3)
+        assert_agrees(*case)
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@given(cases(), st.integers(0, 2**32 - 1))
+def test_it_does_so_whatever_rounds_the_product(case, seed):
+    """Products off by as much as float32 rounding may cost change nothing: only exact distances decide."""
+    noise = np.random.default_rng(seed)
+    bin_tile = kernels.bin_tile
+
+    def noisy(product, half_norm, scale, offset, bins, first):
+        size = np.abs(product).max(axis=1, keepdims=True, initial=0.0)
+        product += (noise.uniform(-4, 4, product.shape) * size * 2.0**-24).astype(np.float32)
+        bin_tile(product, half_norm, scale, offset, bins, first)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kernels, "bin_tile", noisy)
+        assert_agrees(*case)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_five_thousand_items_with_planted_duplicates(seed):
+    rng = np.random.default_rng(seed)
+    num_items, scale = 5000, SCALES[seed % 4]
+    bank = random_bank(rng, num_items, int(rng.integers(2, 96)), KINDS[seed % len(KINDS)])
+    twins = rng.permutation(num_items)
+    bank[twins[:1000]] = bank[twins[1000:2000]]
+    bank[twins[2000:2100]] = bank[twins[2100]]
+    labels = random_labels(rng, num_items, ["pairs", "few", "single"][seed % 3])
+    candidates = None if seed % 2 else rng.random(num_items) < 0.9
+    anchors = np.concatenate([twins[:20], rng.integers(0, num_items, 20)])
+    assert_agrees(bank, labels, anchors, rng.random(40), scale, candidates, 0.3, seed % 8 < 4)
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_a_far_cluster_and_a_few_neighbours(scale):
+    """Nearly all keys lie together, and what is wanted lies dozens of standard deviations away."""
+    rng = np.random.default_rng(0)
+    bank = rng.normal(size=(4000, 6)) * 1e-3 + 5.0
+    bank[:40] = rng.normal(size=(40, 6))
+    hardness = np.concatenate([np.linspace(0, 1, 30), 1 - np.geomspace(1e-6, 1, 30)])
+    anchors = np.arange(60) % 50
+    assert_agrees(bank.astype(np.float32), np.arange(4000), anchors, hardness, scale, None, 1.0, False)
+
+
+def test_positives_come_from_their_own_draw():
+    labels = np.arange(20) // 2
+    bank = np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32)
+    plan = mine(bank, labels, anchors_T=np.arange(20), hardness_T=0.5, seed=3)
+    positives, origin = choose_positives(labels, np.arange(20), seed=3)
+    np.testing.assert_array_equal(plan.positive, positives)
+    np.testing.assert_array_equal(plan.positive_origin, origin)
