@@ -247,6 +247,7 @@ def njit(*, cache=False, **options):
     return refuse if cache else compile(**options)
 numba.njit = njit
 from mohs.mining import mine
+numba.njit = compile
 print(mine([[0.0], [1.0], [2.0]], [0, 1, 2], anchors_T=[0], hardness_T=1.0, scale="margin", margin=0.1).negative)
 """
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, cwd=tmp_path)
