@@ -26,6 +26,7 @@ __all__ = [
     "load_config",
     "override_config",
     "parse_config",
+    "setting_problems",
 ]
 
 Scale: TypeAlias = Literal["range", "rank", "log-rank", "margin"]
@@ -34,7 +35,7 @@ _Count: TypeAlias = Annotated[int, Field(ge=1)]
 
 
 @final
-class DataConfig(BaseModel, frozen=True, extra="forbid"):
+class DataConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     """What there is to learn from."""
 
     source: str = Field("glyphs", description="CSV, Parquet, folder of class folders, or 'glyphs' (built in)")
@@ -52,7 +53,7 @@ class DataConfig(BaseModel, frozen=True, extra="forbid"):
 
 
 @final
-class ModelConfig(BaseModel, frozen=True, extra="forbid"):
+class ModelConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     """Backbone and embedding head."""
 
     backbone: str = Field("small", description="'small' (built in) or the name of a timm model")
@@ -70,7 +71,7 @@ class ModelConfig(BaseModel, frozen=True, extra="forbid"):
 
 
 @final
-class HardnessConfig(BaseModel, frozen=True, extra="forbid"):
+class HardnessConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     """Which negative, when."""
 
     curve: Literal["constant", "linear", "sine", "tanh", "logarithmic", "sigmoid"] = "sigmoid"
@@ -98,7 +99,7 @@ class HardnessConfig(BaseModel, frozen=True, extra="forbid"):
 
 
 @final
-class LossConfig(BaseModel, frozen=True, extra="forbid"):
+class LossConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     """What training lowers."""
 
     name: Literal["triplet", "soft-triplet", "infonce", "semi-hard"] = "infonce"
@@ -118,7 +119,7 @@ class LossConfig(BaseModel, frozen=True, extra="forbid"):
 
 
 @final
-class TrainingConfig(BaseModel, frozen=True, extra="forbid"):
+class TrainingConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     """How long, how fast, on what."""
 
     num_triplets: _Count = Field(20_000, description="length of the plan")
@@ -138,7 +139,7 @@ class TrainingConfig(BaseModel, frozen=True, extra="forbid"):
 
 
 @final
-class RunConfig(BaseModel, frozen=True, extra="forbid"):
+class RunConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     """Everything that decides a run."""
 
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
@@ -169,15 +170,20 @@ def parse_config(values: Mapping[str, Any], *, source: str) -> RunConfig:
     try:
         return RunConfig.model_validate(values)
     except ValidationError as error:
-        problems = []
-        for item in error.errors():
-            place = ".".join(map(str, item["loc"]))
-            if item["type"] == "extra_forbidden":
-                problems.append(f"{source}: {place}: unknown setting; see 'mohs train --print-config' for the names")
-            else:
-                rule = item["msg"][:1].lower() + item["msg"][1:]
-                problems.append(f"{source}: {place}: {item['input']!r} is wrong: {rule}")
-        raise InputError(*problems) from None
+        raise InputError(*setting_problems(error, source=source)) from None
+
+
+def setting_problems(error: ValidationError, *, source: str) -> list[str]:
+    """Return one line for each setting that pydantic refused."""
+    problems = []
+    for item in error.errors():
+        place = ".".join(map(str, item["loc"]))
+        if item["type"] == "extra_forbidden":
+            problems.append(f"{source}: {place}: unknown setting; see 'mohs train --print-config' for the names")
+        else:
+            rule = item["msg"][:1].lower() + item["msg"][1:]
+            problems.append(f"{source}: {place}: {item['input']!r} is wrong: {rule}")
+    return problems
 
 
 def load_config(path: str | Path) -> RunConfig:
@@ -235,9 +241,10 @@ def _toml(value: Any) -> str:
         case bool():
             return "true" if value else "false"
         case str():
-            return json.dumps(value, ensure_ascii=False)  # a JSON string is a TOML basic string
+            # A JSON string is a TOML basic string, but for one control character that only TOML wants escaped.
+            return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
         case dict():
-            return "{" + ", ".join(f"{json.dumps(name)} = {_toml(item)}" for name, item in value.items()) + "}"
+            return "{" + ", ".join(f"{_toml(name)} = {_toml(item)}" for name, item in value.items()) + "}"
         case list() | tuple():
             return "[" + ", ".join(map(_toml, value)) + "]"
         case _:

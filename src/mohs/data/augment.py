@@ -8,7 +8,7 @@ import torch
 from torchvision.transforms import v2
 
 from mohs.errors import InputError
-from mohs.randomness import derived_seed
+from mohs.randomness import torch_seeded
 
 __all__ = ["AugmentPolicy", "augment_batch"]
 
@@ -110,9 +110,7 @@ def augment_batch(pictures_BCHW: torch.Tensor, policy: AugmentPolicy, *, seed: i
     changed = torch.empty_like(pictures)
     warp, change = _build_transforms(policy)
     num_groups = min(policy.num_draws, len(pictures))
-    # The transforms draw from torch's CPU generator on every device; torch.manual_seed would seed the others too.
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(derived_seed(seed, "augment", step))
+    with torch_seeded(seed, "augment", step):
         for rows in torch.randperm(len(pictures)).to(pictures.device).tensor_split(num_groups):
             # RandomAffine's own fill leaves a rim of another grey (a quarter of the way to 0); around 0 it does not.
             group = warp(pictures[rows] - policy.fill) + policy.fill if policy.warps else pictures[rows]

@@ -7,11 +7,12 @@ from typing import Any, final
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from mohs.artefacts import atomic_path, read_json, write_json
-from mohs.config import ModelConfig
+from mohs.config import ModelConfig, setting_problems
 from mohs.data.images import ImagePolicy, decode_image
 from mohs.errors import InputError
 from mohs.model.backbones import build_backbone, load_weights
@@ -77,10 +78,15 @@ class Embedder(nn.Module):
         The network is put in evaluation mode for the call and back afterwards. Raises `InputError` if the shape does
         not fit the policy or a file cannot be read.
         """
+        if isinstance(pictures, str | Path):
+            raise InputError(f"pictures: {str(pictures)!r} is one file; give a list of files")
         num_pictures = len(pictures)
         expected = (self.policy.size, self.policy.size, self.policy.channels)
-        if isinstance(pictures, np.ndarray) and pictures.shape[1:] != expected:
-            raise InputError(f"pictures: shape {pictures.shape} is not [N, H, W, C] with H, W, C = {expected}")
+        if isinstance(pictures, np.ndarray) and (pictures.shape[1:] != expected or pictures.dtype != np.uint8):
+            raise InputError(
+                f"pictures: {pictures.dtype}{pictures.shape} is not uint8[N, H, W, C] with H, W, C = {expected}; "
+                "prepare them with decode_image"
+            )
         embeddings_ND = np.empty((num_pictures, self.embedding_dim), dtype=np.float32)
         was_training = self.training
         self.eval()
@@ -121,20 +127,7 @@ class Embedder(nn.Module):
         folder = Path(folder)
         if not (folder / "embedder.json").is_file() and (folder / "embedder" / "embedder.json").is_file():
             folder = folder / "embedder"
-        settings: Any = read_json(folder / "embedder.json")
-        try:
-            if settings["format"] != _FORMAT:
-                raise InputError(
-                    f"{folder / 'embedder.json'}: format {settings['format']} is not {_FORMAT}; "
-                    "use the version of mohs that saved it"
-                )
-            config = ModelConfig.model_validate(settings["model"])
-            policy = ImagePolicy(**settings["pictures"])
-        except (KeyError, TypeError, ValueError) as error:
-            if isinstance(error, InputError):
-                raise
-            raise InputError(f"{folder / 'embedder.json'}: not an embedder's settings ({error!r})") from None
-        embedder = cls.create(config, policy)
+        embedder = cls.create(*_read_settings(folder / "embedder.json"))
         file = folder / "model.safetensors"
         if not file.is_file():
             raise InputError(f"{file}: no such file; copy it beside embedder.json")
@@ -143,6 +136,22 @@ class Embedder(nn.Module):
         except Exception as error:  # safetensors and torch raise several kinds, none of them public
             raise InputError(f"{file}: does not hold this network's weights ({str(error).splitlines()[0]})") from None
         return embedder.eval()
+
+
+def _read_settings(file: Path) -> tuple[ModelConfig, ImagePolicy]:
+    settings: Any = read_json(file)
+    try:
+        if settings["format"] != _FORMAT:
+            raise InputError(
+                f"{file}: format {settings['format']} is not {_FORMAT}; use the version of mohs that saved it"
+            )
+        return ModelConfig.model_validate(settings["model"]), ImagePolicy(**settings["pictures"])
+    except InputError as error:
+        raise InputError(*(p if p.startswith(str(file)) else f"{file}: {p}" for p in error.problems)) from None
+    except ValidationError as error:
+        raise InputError(*setting_problems(error, source=str(file))) from None
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{file}: not an embedder's settings ({error!r}); use one saved by mohs") from None
 
 
 def _build_head(config: ModelConfig, num_features: int) -> nn.Sequential:

@@ -96,6 +96,7 @@ def fit(
         event = replace(event, train_s=run.train_segment(plan, listeners))
         for listener in listeners:
             listener(event)
+    run.check_weights()
     embedder.eval()
     return FitResult(tuple(plans), run.step, run.pictures, run.embed_s, run.mine_s, run.train_s)
 
@@ -119,7 +120,7 @@ class _Run:
             embedder.parameters(), lr=config.training.learning_rate, weight_decay=config.training.weight_decay
         )
         self.bfloat16 = use_bfloat16(config.training.precision, device)
-        self.augment = AugmentPolicy()
+        self.augment = AugmentPolicy(num_draws=8)  # for each part of a batch: anchors, positives, negatives
         self.num_steps = 0
         self.step = 0
         self.triplets = 0
@@ -197,7 +198,22 @@ class _Run:
         """Return the embeddings of the items, reading their pictures a few thousand at a time."""
         pieces = [items_M[start : start + _ITEMS_AT_ONCE] for start in range(0, len(items_M), _ITEMS_AT_ONCE)]
         with self._autocast():
-            return np.concatenate([self.embedder.embed(self.dataset.pictures[piece]) for piece in pieces])
+            bank_MD = np.concatenate([self.embedder.embed(self.dataset.pictures[piece]) for piece in pieces])
+        if not np.isfinite(bank_MD).all():
+            raise self._broken("embeddings are NaN or Inf")
+        return bank_MD
+
+    def check_weights(self) -> None:
+        """Raise `TrainingError` if the last step broke the weights; before that, the loss or the next bank tells."""
+        if not all(bool(value.isfinite().all()) for value in self.embedder.state_dict().values()):
+            raise self._broken("weights are NaN or Inf")
+
+    def _broken(self, what: str) -> TrainingError:
+        rate = self.config.training.learning_rate
+        return TrainingError(
+            f"training: {what} at step {self.step} of {self.num_steps} (training.learning_rate {rate:.2g}); "
+            f"lower it (try {rate / 10:.1g}), or check model.weights and, with 'mohs check', the pictures"
+        )
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16)
@@ -231,10 +247,7 @@ class _Run:
         value = self.loss(parts[0], parts[1], parts[2] if num_parts == 3 else None, classes)
         loss = float(value.loss.detach())
         if not math.isfinite(loss):
-            raise TrainingError(
-                f"training: loss is {loss} at step {self.step} (learning rate {rate:.2g}); "
-                f"lower training.learning_rate (try {rate / 10:.1g}) or look for broken pictures with 'mohs check'"
-            )
+            raise self._broken(f"loss is {loss}")
         self.optimizer.zero_grad(set_to_none=True)
         value.loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
@@ -257,19 +270,19 @@ class _Run:
 
     def _pictures(self, batch: TripletPlan) -> tuple[Tensor, int]:
         """Return the batch's pictures, anchors first, augmented, and how many parts of B they are."""
-        columns = (
-            [batch.anchor, batch.positive]
-            if self.config.loss.in_batch
-            else [
-                batch.anchor,
-                batch.positive,
-                batch.negative,
-            ]
-        )
+        columns = [batch.anchor, batch.positive]
+        if not self.config.loss.in_batch:
+            columns.append(batch.negative)
         items = np.concatenate(columns)
         x = self.embedder.to_input(self.dataset.pictures[items])
         if self.config.training.augment:
-            x = augment_batch(x, self.augment, seed=self.config.seed, step=self.step)
+            # A call for each part: within one call an anchor and its positive might share a draw, and two views of one
+            # picture would be the same.
+            views = [
+                augment_batch(part, self.augment, seed=self.config.seed, step=self.step * len(columns) + i)
+                for i, part in enumerate(x.chunk(len(columns)))
+            ]
+            x = torch.cat(views)
         else:
             # A positive that is the anchor itself must still differ from it.
             rows = torch.from_numpy(len(batch) + np.flatnonzero(batch.positive_origin == _AUGMENTATION))
