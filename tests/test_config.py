@@ -37,7 +37,7 @@ FINITE = st.floats(allow_nan=False, allow_infinity=False)
     mean=st.none() | st.tuples(FINITE, FINITE, FINITE),
     options=st.dictionaries(TEXT, TEXT | st.booleans() | st.integers(-(2**31), 2**31) | FINITE, max_size=3),
     rate=st.floats(1e-300, 1e300),
-    augment=st.booleans(),
+    augment=st.floats(0.0, 1.0),
 )
 def test_toml_there_and_back(
     tmp_path_factory: pytest.TempPathFactory,
@@ -48,7 +48,7 @@ def test_toml_there_and_back(
     mean: tuple[float, ...] | None,
     options: dict[str, Any],
     rate: float,
-    augment: bool,
+    augment: float,
 ) -> None:
     config = RunConfig(
         seed=seed,
@@ -169,14 +169,14 @@ def test_set_reads_toml_values_or_plain_text() -> None:
             'data.class_column="name"',
             "data.catalog=",
             "model.widths=[4, 8]",
-            "training.augment=false",
+            "training.augment=0.0",
             "model.backbone_options.pad_type=same",
             "model.backbone_options.drop_rate=0.5",
         ],
         {},
     )
     assert config.data.source.strip() == "pictures/a=b"
-    assert (config.data.class_column, config.model.widths, config.training.augment) == ("name", (4, 8), False)
+    assert (config.data.class_column, config.model.widths, config.training.augment) == ("name", (4, 8), 0.0)
     assert config.model.backbone_options == {"pad_type": "same", "drop_rate": 0.5}
 
 

@@ -130,10 +130,12 @@ class TrainingConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False
     )
     neighbourhood_from: _Unit = Field(0.3, description="share of the run after which neighbourhoods are used")
     prefer_positive: Literal["class", "catalog"] = Field("class", description="which positive comes first")
-    learning_rate: Annotated[float, Field(gt=0.0)] = Field(2e-3, description="peak, AdamW")
+    learning_rate: Annotated[float, Field(gt=0.0)] = Field(4e-3, description="peak, AdamW")
     weight_decay: Annotated[float, Field(ge=0.0)] = 1e-2
     warmup: _Unit = Field(0.05, description="share of the steps with a rising rate; then cosine to 0")
-    augment: bool = Field(True, description="small random affine changes of every training picture")
+    augment: _Unit = Field(
+        0.3, description="strength of the random affine changes of training pictures; 1: 10 degrees, 15% in size"
+    )
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="auto: bfloat16 on CUDA")
 

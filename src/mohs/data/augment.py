@@ -66,6 +66,23 @@ class AugmentPolicy:
         """Return the policy that changes nothing."""
         return cls(rotation_degrees=0.0, translate=0.0, scale=(1.0, 1.0), shear_degrees=0.0)
 
+    @classmethod
+    def of_strength(cls, strength: float) -> "AugmentPolicy":
+        """Return the default policy with every change scaled by `strength`: 0 changes nothing, 1 is `AugmentPolicy()`.
+
+        >>> AugmentPolicy.of_strength(0.5).rotation_degrees
+        5.0
+        """
+        if not 0.0 <= strength <= 1.0:
+            raise InputError(f"strength: {strength!r} is not in [0, 1]; 0 changes nothing, 1 most")
+        full = cls()
+        return cls(
+            rotation_degrees=strength * full.rotation_degrees,
+            translate=strength * full.translate,
+            scale=(1.0 - strength * (1.0 - full.scale[0]), 1.0 + strength * (full.scale[1] - 1.0)),
+            shear_degrees=strength * full.shear_degrees,
+        )
+
     @property
     def warps(self) -> bool:
         """Whether pictures are rotated, shifted, scaled or sheared."""

@@ -120,7 +120,9 @@ class _Run:
             embedder.parameters(), lr=config.training.learning_rate, weight_decay=config.training.weight_decay
         )
         self.bfloat16 = use_bfloat16(config.training.precision, device)
-        self.augment = AugmentPolicy(num_draws=8)  # for each part of a batch: anchors, positives, negatives
+        # Draws are for each part of a batch: anchors, positives, negatives.
+        self.augment = replace(AugmentPolicy.of_strength(config.training.augment), num_draws=8)
+        self.second_view = AugmentPolicy(num_draws=8)
         self.num_steps = 0
         self.step = 0
         self.triplets = 0
@@ -275,7 +277,7 @@ class _Run:
             columns.append(batch.negative)
         items = np.concatenate(columns)
         x = self.embedder.to_input(self.dataset.pictures[items])
-        if self.config.training.augment:
+        if self.config.training.augment > 0:
             # A call for each part: within one call an anchor and its positive might share a draw, and two views of one
             # picture would be the same.
             views = [
@@ -287,7 +289,7 @@ class _Run:
             # A positive that is the anchor itself must still differ from it.
             rows = torch.from_numpy(len(batch) + np.flatnonzero(batch.positive_origin == _AUGMENTATION))
             if len(rows):
-                x[rows] = augment_batch(x[rows], self.augment, seed=self.config.seed, step=self.step)
+                x[rows] = augment_batch(x[rows], self.second_view, seed=self.config.seed, step=self.step)
         return x, len(columns)
 
 
