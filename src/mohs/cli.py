@@ -1,12 +1,14 @@
 """The command line. What a command does is in `mohs.commands`; heavy packages are imported inside the commands."""
 
+import contextlib
+import errno
+import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, NoReturn, cast
 
-import click
 import typer
 
 from mohs import __version__
@@ -17,11 +19,42 @@ __all__ = ["main"]
 app = typer.Typer(
     name="mohs",
     help="Similarity learning for many classes with one or two pictures each.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+# The base of typer's own errors: click's in older versions of typer, a class of its own in newer ones.
+_UsageError = cast(type[Exception], typer.BadParameter.__mro__[2])
+
+# Flags of the command line that change a setting, and the setting they change.
+_SETTINGS = {
+    "SOURCE": "data.source",
+    "--seed": "seed",
+    "--out": "out",
+    "--catalog": "data.catalog",
+    "--file-column": "data.file_column",
+    "--class-column": "data.class_column",
+    "--size": "data.size",
+    "--channels": "data.channels",
+    "--per-class": "data.per_class",
+    "--split-by": "data.split_by",
+    "--test-fraction": "data.test_fraction",
+    "--backbone": "model.backbone",
+    "--weights": "model.weights",
+    "--loss": "loss.name",
+    "--margin": "loss.margin",
+    "--curve": "hardness.curve",
+    "--cap": "hardness.cap",
+    "--growth": "hardness.growth",
+    "--cycles": "hardness.cycles",
+    "--scale": "hardness.scale",
+    "--triplets": "training.num_triplets",
+    "--batch": "training.batch_triplets",
+    "--learning-rate": "training.learning_rate",
+    "--device": "training.device",
+    "--prefer": "training.prefer_positive",
+}
 
 SourceArgument = Annotated[str, typer.Argument(help="CSV, Parquet, folder of class folders, or 'glyphs' (built in).")]
 Catalog = Annotated[str | None, typer.Option(help="Table with one reference picture per class.")]
@@ -30,11 +63,13 @@ ClassColumn = Annotated[str | None, typer.Option(help="Column of classes; defaul
 Seed = Annotated[int | None, typer.Option(help="Decides every random choice; default 0.")]
 Size = Annotated[int | None, typer.Option(help="Side of the square network input, pixels; default 64.")]
 Channels = Annotated[int | None, typer.Option(help="1 grey, 3 colour; default 3.")]
-Curve = Annotated[str | None, typer.Option(help="constant, linear, sine, tanh, logarithmic or sigmoid.")]
-Cap = Annotated[float | None, typer.Option(help="Largest hardness of the curve, 0 to 1.")]
+Curve = Annotated[
+    str | None, typer.Option(help="constant, linear, sine, tanh, logarithmic or sigmoid; default sigmoid.")
+]
+Cap = Annotated[float | None, typer.Option(help="Largest hardness of the curve, 0 to 1; default 0.85.")]
 Growth = Annotated[float | None, typer.Option(help="Growth of tanh, logarithmic and sigmoid.")]
-Cycles = Annotated[int | None, typer.Option(help="Repetitions of the curve.")]
-ScaleOption = Annotated[str | None, typer.Option("--scale", help="range, rank, log-rank or margin.")]
+Cycles = Annotated[int | None, typer.Option(help="Repetitions of the curve; default 1.")]
+ScaleOption = Annotated[str | None, typer.Option("--scale", help="range, rank, log-rank or margin; default log-rank.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 Json = Annotated[bool, typer.Option("--json", help="Results as JSON on stdout.")]
 Config = Annotated[Path | None, typer.Option(help="TOML file (or a run's config.json); flags override it.")]
@@ -45,10 +80,17 @@ Setting = Annotated[
 
 
 @app.callback(invoke_without_command=True)
-def _version(version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False) -> None:
+def _start(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
     if version:
         print(f"mohs {__version__}")
         raise typer.Exit
+    if context.invoked_subcommand is None:
+        with contextlib.redirect_stdout(sys.stderr):
+            print(context.get_help())
+        raise typer.Exit(2)
 
 
 @app.command()
@@ -66,13 +108,18 @@ def demo(
     from mohs.commands.demo import DEFAULT_PICTURES, demo_command
 
     demo_command(
-        out, seed=seed, num_pictures=pictures or DEFAULT_PICTURES, num_classes=classes, quiet=quiet, as_json=as_json
+        out,
+        seed=seed,
+        num_pictures=DEFAULT_PICTURES if pictures is None else pictures,
+        num_classes=classes,
+        quiet=quiet,
+        as_json=as_json,
     )
 
 
 @app.command()
 def check(
-    source: SourceArgument,
+    source: Annotated[str, typer.Argument(help="CSV, Parquet, or folder of class folders.")],
     catalog: Catalog = None,
     file_column: FileColumn = None,
     class_column: ClassColumn = None,
@@ -111,7 +158,7 @@ def mine(
     cap: Cap = None,
     growth: Growth = None,
     cycles: Cycles = None,
-    scale: ScaleOption = None,
+    scale: Annotated[str, typer.Option(help="range, rank, log-rank or margin.")] = "range",
     margin: Annotated[float | None, typer.Option(help="Of the scale 'margin', Euclidean distance.")] = None,
     prefer: Annotated[str, typer.Option(help="Positives: class (other pictures first) or catalog.")] = "class",
     embedder: Annotated[Path | None, typer.Option(help="Run or embedder folder; default: untrained small one.")] = None,
@@ -123,23 +170,25 @@ def mine(
     as_json: Json = False,
 ) -> None:
     """Mine a triplet for each anchor over the whole table, at scheduled hardness."""
+    if (size is not None or channels is not None) and (embedder is not None or embeddings is not None):
+        raise InputError("--size, --channels: decided already by --embedder or --embeddings; leave them out")
     config = _config(
         None,
         {
-            "seed": seed,
-            "data.source": source,
-            "data.catalog": catalog,
-            "data.file_column": file_column,
-            "data.class_column": class_column,
-            "data.size": size,
-            "data.channels": channels,
-            "hardness.curve": curve,
-            "hardness.cap": cap,
-            "hardness.growth": growth,
-            "hardness.cycles": cycles,
-            "hardness.scale": scale or "range",
-            "training.num_triplets": triplets,
-            "training.prefer_positive": prefer,
+            "--seed": seed,
+            "SOURCE": source,
+            "--catalog": catalog,
+            "--file-column": file_column,
+            "--class-column": class_column,
+            "--size": size,
+            "--channels": channels,
+            "--curve": curve,
+            "--cap": cap,
+            "--growth": growth,
+            "--cycles": cycles,
+            "--scale": scale,
+            "--triplets": triplets,
+            "--prefer": prefer,
         },
     )
     from mohs.commands.mine import MineRequest, mine_command
@@ -193,30 +242,30 @@ def train(
 ) -> None:
     """Train an embedder: embed, mine, train in plan order, repeat."""
     flags = {
-        "seed": seed,
-        "out": out,
-        "data.source": source,
-        "data.catalog": catalog,
-        "data.file_column": file_column,
-        "data.class_column": class_column,
-        "data.size": size,
-        "data.channels": channels,
-        "data.per_class": per_class,
-        "data.split_by": split_by,
-        "data.test_fraction": test_fraction,
-        "model.backbone": backbone,
-        "model.weights": weights,
-        "loss.name": loss,
-        "loss.margin": margin,
-        "hardness.curve": curve,
-        "hardness.cap": cap,
-        "hardness.growth": growth,
-        "hardness.cycles": cycles,
-        "hardness.scale": scale,
-        "training.num_triplets": triplets,
-        "training.batch_triplets": batch,
-        "training.learning_rate": learning_rate,
-        "training.device": device,
+        "--seed": seed,
+        "--out": out,
+        "SOURCE": source,
+        "--catalog": catalog,
+        "--file-column": file_column,
+        "--class-column": class_column,
+        "--size": size,
+        "--channels": channels,
+        "--per-class": per_class,
+        "--split-by": split_by,
+        "--test-fraction": test_fraction,
+        "--backbone": backbone,
+        "--weights": weights,
+        "--loss": loss,
+        "--margin": margin,
+        "--curve": curve,
+        "--cap": cap,
+        "--growth": growth,
+        "--cycles": cycles,
+        "--scale": scale,
+        "--triplets": triplets,
+        "--batch": batch,
+        "--learning-rate": learning_rate,
+        "--device": device,
     }
     if source is None and config is None:
         raise InputError("SOURCE: missing; give a CSV, Parquet file or folder, 'glyphs', or --config FILE")
@@ -253,43 +302,85 @@ def evaluate(
     evaluate_command(run, data=other, quiet=quiet, as_json=as_json)
 
 
-def _config(file: Path | None, flags: dict[str, Any], settings: Sequence[str] = ()) -> Any:
-    """Return the settings of a file, with `--set` and then flags on top."""
+def _config(file: Path | None, flags: Mapping[str, Any], settings: Sequence[str] = ()) -> Any:
+    """Return the settings of a file, changed by `--set` and then by flags; messages about a flag's value name it."""
     from mohs.config import override_config
 
-    return override_config(file, settings, {name: value for name, value in flags.items() if value is not None})
+    given = {_SETTINGS[flag]: (flag, value) for flag, value in flags.items() if value is not None}
+    try:
+        return override_config(file, settings, {name: value for name, (_, value) in given.items()})
+    except InputError as error:
+        problems = []
+        for problem in error.problems:
+            _, _, rest = problem.partition(": ")
+            name, _, what = rest.partition(": ")
+            problems.append(f"{given[name][0]}: {what}" if name in given else problem)
+        raise InputError(*problems) from None
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit: 0 done, 2 bad input, 3 bad images, 4 resource, 5 training, 130/143 signals."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # an exception, so that temporary files are removed
+    code, lines = _run(sys.argv[1:] if arguments is None else list(arguments))
+    for line in lines:
+        print(line, file=sys.stderr)
+    sys.exit(code)
+
+
+def _run(arguments: list[str]) -> tuple[int, Sequence[str]]:
+    """Run a command and return its exit code and what is to be said on stderr."""
     try:
-        app(args=None if arguments is None else list(arguments), prog_name="mohs", standalone_mode=False)
-    except click.exceptions.Exit as stop:
-        sys.exit(stop.exit_code)
-    except click.exceptions.NoArgsIsHelpError as error:
-        print(error.format_message(), file=sys.stderr)
-        sys.exit(2)
-    except click.ClickException as error:
-        name = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "mohs"
-        text = " ".join(error.format_message().split())
-        print(f"{name}: {text.rstrip('.')}; see '{name} --help'", file=sys.stderr)
-        sys.exit(2)
-    except (click.Abort, KeyboardInterrupt):
-        print("mohs: interrupted", file=sys.stderr)
-        sys.exit(130)
+        # Not app(): it answers some errors itself, in more than one line.
+        command = typer.main.get_command(app)
+        with command.make_context("mohs", arguments) as context:
+            command.invoke(context)
+        sys.stdout.flush()
+    except typer.Exit as stop:
+        return stop.exit_code, ()
+    except _UsageError as error:
+        return 2, (_usage_line(error),)
+    except (typer.Abort, KeyboardInterrupt):
+        return 130, ("mohs: interrupted",)
     except MohsError as error:
-        for problem in error.problems:
-            print(f"mohs: {problem}", file=sys.stderr)
-        sys.exit(error.exit_code)
-    except MemoryError:
-        print("mohs: out of memory; use fewer or smaller pictures (--size), or a machine with more", file=sys.stderr)
-        sys.exit(4)
+        return error.exit_code, [f"mohs: {problem}" for problem in error.problems]
     except BrokenPipeError:
         # The reader of stdout left (as 'head' does): not an error, and nothing more can be said there.
-        sys.stderr.close()
-        sys.exit(0)
-    sys.exit(0)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0, ()
+    except OSError as error:
+        return _explain_os_error(error)
+    except (MemoryError, RuntimeError) as error:
+        # torch has no error of its own for a CPU's memory.
+        if isinstance(error, RuntimeError) and not any(text in str(error) for text in _OUT_OF_MEMORY):
+            raise
+        return 4, ("mohs: out of memory; use fewer or smaller pictures (--size), smaller batches, or a larger machine",)
+    return 0, ()
+
+
+_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
+
+
+def _usage_line(error: Exception) -> str:
+    context = getattr(error, "ctx", None)
+    name = context.command_path if context else "mohs"
+    text = getattr(error, "format_message", error.__str__)()
+    if isinstance(error.__cause__, ValueError) and hasattr(error.__cause__, "errors"):
+        # Newer versions of typer let pydantic read the values, and leave out the value that was wrong.
+        value = error.__cause__.errors()[0]["input"]
+        text = text.replace("Invalid value for", f"Invalid value {value!r} for", 1)
+    return f"{name}: {' '.join(text.split()).rstrip('.')}; see '{name} --help'"
+
+
+def _explain_os_error(error: OSError) -> tuple[int, Sequence[str]]:
+    """Return exit code and message for a path that cannot be used, or a resource that is used up."""
+    path = error.filename2 or error.filename
+    place = "" if path is None else f"{os.fsdecode(path)}: "
+    reason = error.strerror or str(error)
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return 4, (f"mohs: {place}{reason}; free some space, or write to another disk",)
+    if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
+        return 4, (f"mohs: {place}{reason}; close other programs, or raise the limit",)
+    return 2, (f"mohs: {place}{reason}; check the path and its permissions",)
 
 
 if __name__ == "__main__":

@@ -157,7 +157,7 @@ def train_on(data: SplitData, config: RunConfig, *, listeners: Sequence[Listener
     choose_device(config.training.device)
     embedder = Embedder.create(config.model, policy, seed=config.seed)
 
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "config.json", config.model_dump(mode="json"))
     write_table(data.dataset.table, folder / "items.csv")
     with EventLog(folder / "events.jsonl") as log:

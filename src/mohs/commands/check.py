@@ -4,9 +4,11 @@ from dataclasses import asdict
 from pathlib import Path
 
 from mohs.commands.console import decoding_progress, print_json, say
+from mohs.commands.places import require_folder_place
 from mohs.data.check import check_table
 from mohs.data.glyphs import export_glyphs
-from mohs.data.table import read_table
+from mohs.data.table import BUILT_IN, read_table
+from mohs.errors import InputError
 
 __all__ = ["check_command", "glyphs_command"]
 
@@ -15,6 +17,10 @@ def check_command(
     source: str, catalog: str | None, file_column: str, class_column: str, *, quiet: bool, as_json: bool
 ) -> None:
     """Read a table and every picture of it, and say what is there and what is wrong."""
+    if source == BUILT_IN:
+        raise InputError(
+            "SOURCE: 'glyphs' has no files to check; write them with 'mohs glyphs FOLDER' and check FOLDER"
+        )
     table = read_table(source, catalog=catalog, file_column=file_column, class_column=class_column)
     with decoding_progress(quiet=quiet) as progress:
         result = check_table(table, progress=progress)
@@ -36,6 +42,9 @@ def check_command(
 
 def glyphs_command(folder: Path, size: int, num_classes: int | None, *, as_json: bool) -> None:
     """Write the built-in set as files."""
+    if num_classes is not None and num_classes < 2:
+        raise InputError(f"--classes: {num_classes} is below 2; leave it out for all of them")
+    require_folder_place(folder, "FOLDER")
     export_glyphs(folder, size, num_classes=num_classes)
     table, catalog = str(folder / "images.csv"), str(folder / "catalog.csv")
     if as_json:

@@ -24,8 +24,8 @@ def say(text: str) -> None:
 
 
 def print_json(value: Any) -> None:
-    """Print a JSON value for a machine, on stdout."""
-    print(json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False))
+    """Print a JSON value for a machine, on stdout; in ASCII, so that it passes through every terminal and pipe."""
+    print(json.dumps(value, indent=2, allow_nan=False))
 
 
 def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], *, strong: int | None = None) -> None:

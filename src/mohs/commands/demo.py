@@ -9,6 +9,7 @@ import numpy as np
 
 from mohs.artefacts import read_json, write_json
 from mohs.commands.console import print_json, print_table, say, training_progress
+from mohs.commands.places import require_folder_place
 from mohs.commands.show import METRIC_HEADER, metric_row, write_run_report
 from mohs.config import DataConfig, HardnessConfig, LossConfig, RunConfig, TrainingConfig
 from mohs.errors import InputError
@@ -57,6 +58,7 @@ def demo_command(
         raise InputError(f"--pictures: {num_pictures} is below 12; use for example {DEFAULT_PICTURES}")
     if num_classes is not None and num_classes < 20:
         raise InputError(f"--classes: {num_classes} is below 20; leave it out for all of them")
+    require_folder_place(out, "--out")
     _make_room(out)
     began = time.perf_counter()
     config = DataConfig(source="glyphs", size=32, channels=1, per_class=2)

@@ -1,5 +1,6 @@
 """`mohs mine`: a table in, a plan out."""
 
+import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,13 +8,14 @@ from typing import Any, final
 
 import numpy as np
 
-from mohs.artefacts import fingerprint
+from mohs.artefacts import atomic_path, fingerprint
 from mohs.commands.console import decoding_progress, print_json, say
+from mohs.commands.places import require_file_place
 from mohs.config import DataConfig, HardnessConfig, ModelConfig
 from mohs.curves import schedule
 from mohs.data.dataset import Dataset, open_dataset
 from mohs.data.images import ImagePolicy
-from mohs.data.table import read_table, require_classes
+from mohs.data.table import BUILT_IN, Table, read_table, require_classes
 from mohs.distances import check_embeddings
 from mohs.errors import InputError
 from mohs.mining import choose_positives, mine
@@ -43,8 +45,7 @@ class MineRequest:
 
 def mine_command(request: MineRequest, *, quiet: bool, as_json: bool) -> None:
     """Embed a table's pictures (or take the vectors given), mine, and write the plan."""
-    if request.embedder is not None and request.embeddings is not None:
-        raise InputError("--embedder, --embeddings: both given; use one of them")
+    _check(request)
     began = time.perf_counter()
     if request.embeddings is None:
         embedder = _embedder(request)
@@ -53,11 +54,7 @@ def mine_command(request: MineRequest, *, quiet: bool, as_json: bool) -> None:
         read = time.perf_counter()
         bank_ND = embedder.embed(dataset.pictures)
     else:
-        data = request.data
-        table = read_table(
-            data.source, catalog=data.catalog, file_column=data.file_column, class_column=data.class_column
-        )
-        require_classes(table)
+        table = _read_table(request)
         read = time.perf_counter()
         bank_ND = _load_vectors(request.embeddings, len(table))
     embedded = time.perf_counter()
@@ -96,9 +93,7 @@ def mine_command(request: MineRequest, *, quiet: bool, as_json: bool) -> None:
         },
     )
     mined = time.perf_counter()
-    plan.save(request.out)
-    if request.csv is not None:
-        plan.save_csv(request.csv, files=table.files, labels=table.labels.tolist())
+    _save(plan, request, table)
     facts = {
         "num_items": len(table),
         "num_classes": table.num_classes,
@@ -118,8 +113,44 @@ def mine_command(request: MineRequest, *, quiet: bool, as_json: bool) -> None:
         _tell(facts)
 
 
+def _check(request: MineRequest) -> None:
+    """Raise `InputError` for what is wrong whatever the data: minutes of embedding must not come first."""
+    if request.embedder is not None and request.embeddings is not None:
+        raise InputError("--embedder, --embeddings: both given; use one of them")
+    by_margin = request.hardness.scale == "margin"
+    if by_margin and request.margin is None:
+        raise InputError("--margin: missing; the scale 'margin' needs the loss's margin, for example --margin 0.2")
+    if not by_margin and request.margin is not None:
+        raise InputError(
+            f"--margin: {request.margin:g} given for the scale {request.hardness.scale!r}; "
+            "use --scale margin, or leave it out"
+        )
+    if request.margin is not None and not 0.0 < request.margin < math.inf:
+        raise InputError(f"--margin: {request.margin:g} is not above 0; use for example --margin 0.2")
+    if request.out.suffix.lower() == ".csv":
+        raise InputError(f"--out: {request.out}: the plan is a Parquet file; use --csv for CSV")
+    require_file_place(request.out, "--out")
+    if request.csv is not None:
+        require_file_place(request.csv, "--csv")
+        if request.csv.absolute() == request.out.absolute():
+            raise InputError(f"--csv: {request.csv} is the plan of --out too; name another file")
+
+
+def _save(plan: TripletPlan, request: MineRequest, table: Table) -> None:
+    """Write the plan, and its CSV if asked for: both or none."""
+    with atomic_path(request.out) as temporary:
+        plan.save(temporary)
+        if request.csv is not None:
+            plan.save_csv(request.csv, files=table.files, labels=table.labels.tolist())
+
+
 def _embedder(request: MineRequest) -> Embedder:
     if request.embedder is not None:
+        if not any((request.embedder / name).is_file() for name in ("embedder.json", "embedder/embedder.json")):
+            raise InputError(
+                f"--embedder: {request.embedder}: neither a finished run nor an embedder folder (no embedder.json); "
+                "give one made by 'mohs train'"
+            )
         return Embedder.from_pretrained(request.embedder)
     policy = ImagePolicy(size=request.data.size, channels=request.data.channels, fit=request.data.fit)
     return Embedder.create(ModelConfig(), policy, seed=request.seed)
@@ -142,6 +173,15 @@ def _open(request: MineRequest, policy: ImagePolicy, *, quiet: bool) -> Dataset:
         say(f"left out: {line}")
     require_classes(dataset.table)
     return dataset
+
+
+def _read_table(request: MineRequest) -> Table:
+    data = request.data
+    if data.source == BUILT_IN:
+        return _open(request, ImagePolicy(size=data.size, channels=data.channels), quiet=True).table
+    table = read_table(data.source, catalog=data.catalog, file_column=data.file_column, class_column=data.class_column)
+    require_classes(table)
+    return table
 
 
 def _load_vectors(path: Path, num_items: int) -> np.ndarray:

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from mohs.commands.console import decoding_progress, print_json, print_table, say, training_progress
+from mohs.commands.places import require_folder_place
 from mohs.commands.show import METRIC_HEADER, metric_row, write_run_report
 from mohs.config import DataConfig, RunConfig
 from mohs.runs import Evaluation, Run, evaluate, open_split_data, train
@@ -14,6 +15,7 @@ __all__ = ["evaluate_command", "train_command"]
 
 def train_command(config: RunConfig, *, quiet: bool, as_json: bool) -> None:
     """Train, and say what came of it."""
+    require_folder_place(Path(config.out), "--out")
     with decoding_progress(quiet=quiet) as progress, training_progress("train", quiet=quiet) as listeners:
         run = train(config, listeners=listeners, progress=progress)
     facts = run.facts()
