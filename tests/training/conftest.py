@@ -1,7 +1,12 @@
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 import torch
+
+from mohs.data.dataset import Dataset
+from mohs.data.glyphs import draw_glyphs
+from mohs.data.split import limit_per_class
 
 
 @pytest.fixture(autouse=True)
@@ -11,3 +16,12 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def glyphs() -> Dataset:
+    """Twenty-four letters in five drawings each, one of them in the catalog: 120 pictures of 16 pixels."""
+    drawn = draw_glyphs(16, channels=1)
+    letters = [f"U+{ord(letter):04X}" for letter in "ABCDEFGHKLMNQRSTUVWXYZbd"]
+    drawn = drawn.take(np.isin(drawn.labels, letters))
+    return drawn.take(limit_per_class(drawn, 5, seed=0))
