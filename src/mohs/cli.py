@@ -294,8 +294,14 @@ def evaluate(
 
     other = None
     if data is not None:
-        given = {"catalog": catalog, "file_column": file_column, "class_column": class_column}
-        update = {"source": data, "catalog": None} | {name: value for name, value in given.items() if value is not None}
+        # Pictures are prepared as for the run; which ones there are, the run's settings do not say.
+        update = {
+            "source": data,
+            "catalog": catalog,
+            "file_column": file_column or "file",
+            "class_column": class_column or "class",
+            "per_class": None,
+        }
         other = Run.open(run).config.data.model_copy(update=update)
     elif catalog or file_column or class_column:
         raise InputError("--catalog, --file-column, --class-column: need --data; the run's own data is known")

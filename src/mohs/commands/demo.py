@@ -80,6 +80,8 @@ def demo_command(
             f"glyphs: {facts['classes']:,} classes, {facts['pictures']:,} pictures, two per class; "
             f"train on {facts['training_classes']:,} classes, test on {facts['test_classes']:,} unseen ones"
         )
+    # From now on the folder is a demo, so that the next one may replace it even if this one is interrupted.
+    write_json(out / _MARK, {"finished": False})
     runs: dict[str, Run] = {}
     evaluations: dict[str, Evaluation] = {}
     for name, settings in demo_strategies(config, seed=seed, num_pictures=num_pictures).items():
@@ -116,6 +118,7 @@ def demo_command(
         highlight=list(measured).index("default"),
     )
     result = {
+        "finished": True,
         **facts,
         "seed": seed,
         "num_pictures": num_pictures,
@@ -148,10 +151,10 @@ def _seconds(run: Run, evaluation: Evaluation) -> dict[str, float]:
 
 
 def _make_room(out: Path) -> None:
-    """Remove an older demo; refuse a folder that is anything else."""
+    """Remove an older demo, finished or not; refuse a folder that is anything else."""
     if not out.exists():
         return
-    if out.is_dir() and (out / _MARK).is_file() and "metrics" in read_json(out / _MARK):
+    if out.is_dir() and (out / _MARK).is_file() and "finished" in read_json(out / _MARK):
         shutil.rmtree(out)
     elif not out.is_dir() or any(out.iterdir()):
-        raise InputError(f"--out: {out} exists and is not a finished demo; give another folder or remove it")
+        raise InputError(f"--out: {out} exists and is not a demo; give another folder, or remove it")

@@ -19,6 +19,7 @@ METRIC_HEADER = ("R@1", "95% interval", "R@5", "R@10", "Top-50", "mAP", "catalog
 _NUM_EXAMPLES = 6
 _NUM_RESULTS = 5
 _NUM_MINED = 3
+_PARTS_OF_SEGMENT = (0.1, 0.5, 0.9)
 
 
 def metric_row(measured: Measured) -> list[str]:
@@ -84,7 +85,7 @@ def _verdicts(evaluation: Evaluation, events: Sequence[Mapping[str, Any]]) -> li
     verdicts = []
     for name in ("untrained", "pixels"):
         other = evaluation.measured[name].retrieval.recall[1]
-        low = trained.retrieval.intervals.get("recall@1", (found, found))[0]
+        low, high = trained.retrieval.intervals.get("recall@1", (found, found))
         label = "the untrained network" if name == "untrained" else "comparing pixels"
         if low > other:
             verdicts.append(Verdict("good", f"R@1 is {found:.3f}; {label} gives {other:.3f}."))
@@ -93,7 +94,8 @@ def _verdicts(evaluation: Evaluation, events: Sequence[Mapping[str, Any]]) -> li
                 Verdict("note", f"R@1 is {found:.3f}, above {label} ({other:.3f}) by less than its interval.")
             )
         else:
-            verdicts.append(Verdict("bad", f"R@1 is {found:.3f}; {label} is as good ({other:.3f})."))
+            degree = "better" if other > high else "as good"
+            verdicts.append(Verdict("bad", f"R@1 is {found:.3f}; {label} is {degree} ({other:.3f})."))
     if trained.spread.std_sqrt_dim < 0.1:
         verdicts.append(
             Verdict("bad", f"The embeddings have collapsed: spread {trained.spread.std_sqrt_dim:.3f}, near 0.")
@@ -127,11 +129,12 @@ def _examples(evaluation: Evaluation) -> tuple[list[Example], list[Example]]:
     counted = np.flatnonzero(result.counted)
     hits = counted[result.hit_at_1[counted]]
     misses = counted[~result.hit_at_1[counted]]
-    best = hits[np.argsort(distance_Qk[hits, 0], kind="stable")[:_NUM_EXAMPLES]]
-    worst = misses[np.argsort(-result.first_match_rank[misses], kind="stable")[:_NUM_EXAMPLES]]
+    labels_Q = dataset.labels[queries]
+    best = _one_per_class(hits[np.argsort(distance_Qk[hits, 0], kind="stable")], labels_Q)
+    worst = _one_per_class(misses[np.argsort(-result.first_match_rank[misses], kind="stable")], labels_Q)
 
     def example(q: int) -> Example:
-        label = str(dataset.labels[queries[q]])
+        label = str(labels_Q[q])
         items = gallery[found_Qk[q]]
         hits = [
             Hit(np.asarray(dataset.pictures[item]), str(dataset.labels[item]), float(d), dataset.labels[item] == label)
@@ -142,13 +145,19 @@ def _examples(evaluation: Evaluation) -> tuple[list[Example], list[Example]]:
     return [example(q) for q in best.tolist()], [example(q) for q in worst.tolist()]
 
 
+def _one_per_class(ordered: np.ndarray, labels_Q: np.ndarray) -> np.ndarray:
+    """Return the first queries of different classes: two pictures of a class are each other's mirror image."""
+    first = np.sort(np.unique(labels_Q[ordered], return_index=True)[1])
+    return np.asarray(ordered[first[:_NUM_EXAMPLES]])
+
+
 def _mined(name: str, run: Run, training_set: Dataset) -> list[MinedTriplet]:
-    """Return triplets from the start, the middle and the end of a run."""
+    """Return triplets from the start, the middle and the end of a run, and of a segment (which may be a cycle)."""
     files = sorted((run.folder / "plans").glob("*.parquet"))
     chosen = []
-    for moment in np.unique(np.linspace(0, len(files) - 1, _NUM_MINED).astype(int)).tolist():
-        plan = TripletPlan.load(files[moment])
-        t = len(plan) // 2
+    for moment, part in zip(np.linspace(0, len(files) - 1, _NUM_MINED), _PARTS_OF_SEGMENT, strict=True):
+        plan = TripletPlan.load(files[int(moment)])
+        t = int(part * len(plan))
         pictures = [
             np.asarray(training_set.pictures[int(column[t])]) for column in (plan.anchor, plan.positive, plan.negative)
         ]

@@ -8,6 +8,8 @@ from mohs.commands.console import decoding_progress, print_json, print_table, sa
 from mohs.commands.places import require_folder_place
 from mohs.commands.show import METRIC_HEADER, metric_row, write_run_report
 from mohs.config import DataConfig, RunConfig
+from mohs.data.table import read_table
+from mohs.errors import InputError
 from mohs.runs import Evaluation, Run, evaluate, open_split_data, train
 
 __all__ = ["evaluate_command", "train_command"]
@@ -40,6 +42,11 @@ def evaluate_command(folder: Path, *, data: DataConfig | None, quiet: bool, as_j
         opened = open_split_data(
             data or run.config.data, seed=run.config.seed, all_test=data is not None, progress=progress
         )
+    if opened.unseen_classes and np.unique(opened.dataset.labels[opened.test_N], return_counts=True)[1].max() < 2:
+        raise InputError(
+            f"{opened.dataset.table.source}: every test class has one picture, so no query has another to find; "
+            "add pictures, or a catalog"
+        )
     evaluation = evaluate(run, data=opened, write=data is None)
     measured = evaluation.measured
     if as_json:
@@ -49,6 +56,7 @@ def evaluate_command(folder: Path, *, data: DataConfig | None, quiet: bool, as_j
             _title(evaluation), ["", *METRIC_HEADER], [[n, *metric_row(m)] for n, m in measured.items()], strong=2
         )
     if data is not None:
+        _warn_of_trained_classes(run, opened.dataset.labels)
         return  # the run's own files describe its own test
     facts = run.facts()
     path = run.folder / "report.html"
@@ -73,6 +81,15 @@ def evaluate_command(folder: Path, *, data: DataConfig | None, quiet: bool, as_j
     )
     if not as_json:
         say(f"report: {path}")
+
+
+def _warn_of_trained_classes(run: Run, labels: np.ndarray) -> None:
+    """Say so if other data has classes that the run was trained on: its numbers are then not those of unseen ones."""
+    table = read_table(run.folder / "items.csv")
+    tested = np.unique(labels)
+    num_seen = int(np.isin(tested, table.labels[table.splits == "train"]).sum())
+    if num_seen:
+        say(f"warning: the run was trained on classes of the same name: {num_seen:,} of these {len(tested):,}")
 
 
 def _title(evaluation: Evaluation) -> str:
