@@ -265,6 +265,21 @@ def test_learning_rate_rises_then_falls_to_nothing(glyphs: Dataset) -> None:
     assert 0 < rates[-1] < 0.05 * 2e-3
 
 
+def test_the_learning_rate_told_is_the_one_used(glyphs: Dataset) -> None:
+    """The first step of AdamW moves a weight by the rate, whatever its gradient."""
+    config = settings(num_triplets=400, batch_triplets=20, num_segments=1, warmup=0.25, weight_decay=0.0)
+    embedder = new_embedder(config)
+    before = embedder.head[-1].weight.detach().clone()
+    moved = []
+
+    def measure(event: Event) -> None:
+        if isinstance(event, StepEvent) and event.step == 1:
+            moved.append((float((embedder.head[-1].weight.detach() - before).abs().max()), event.learning_rate))
+
+    fit(embedder, glyphs, config, listeners=[measure])
+    assert moved == [(pytest.approx(4e-4, rel=0.01), pytest.approx(4e-4))]
+
+
 @pytest.mark.parametrize(
     ("broken_at", "what"),
     [(1, "loss is nan at step 1"), (2, "embeddings are NaN or Inf at step 2"), (6, "weights are NaN or Inf at step 6")],

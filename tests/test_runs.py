@@ -1,0 +1,281 @@
+"""Runs: a folder that is whole or tells that it is not, and numbers of the right items."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import mohs.runs
+from mohs.config import DataConfig, ModelConfig, RunConfig, TrainingConfig, load_config
+from mohs.data.table import read_table
+from mohs.errors import InputError, TrainingError
+from mohs.evaluation.summary import measure
+from mohs.plan import TripletPlan
+from mohs.runs import Run, evaluate, open_split_data, train, train_on
+from mohs.training.events import Event
+
+NUM_CLASSES, NUM_EACH = 8, 5
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """These networks are tiny: threads only get in each other's way."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def save_pictures(folder: Path) -> Path:
+    """Write class folders: a class is a pattern of grey fields, a picture is the pattern with noise."""
+    rng = np.random.default_rng(0)
+    for c in range(NUM_CLASSES):
+        pattern = np.kron(rng.integers(60, 200, (4, 4)), np.ones((4, 4)))
+        (folder / f"class{c}").mkdir(parents=True)
+        for i in range(NUM_EACH):
+            pixels = np.clip(pattern + rng.normal(0, 25, (16, 16)), 0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(folder / f"class{c}" / f"{i}.png")
+    return folder
+
+
+def write_rows(folder: Path, split: dict[tuple[int, int], str]) -> str:
+    """Write a table of the pictures with a split for each (class, picture), and return its path."""
+    rows = [f"class{c}/{i}.png,class{c},{split[c, i]}" for c in range(NUM_CLASSES) for i in range(NUM_EACH)]
+    (folder / "images.csv").write_text("file,class,split\n" + "\n".join(rows) + "\n")
+    return str(folder / "images.csv")
+
+
+def settings(tmp_path: Path, *, source: str | None = None, out: str = "run", **data: Any) -> RunConfig:
+    return RunConfig(
+        seed=1,
+        out=str(tmp_path / out),
+        data=DataConfig(
+            source=source or str(save_pictures(tmp_path / "pictures")),
+            size=16,
+            channels=1,
+            cache=str(tmp_path / "cache"),
+            **{"test_fraction": 0.4, **data},
+        ),
+        model=ModelConfig(widths=(4, 8), hidden_dim=16, embedding_dim=8),
+        training=TrainingConfig(num_triplets=30, batch_triplets=10, num_segments=2, device="cpu"),
+    )
+
+
+def test_a_run_is_whole_and_opens_again(tmp_path: Path) -> None:
+    config = settings(tmp_path)
+    events: list[Event] = []
+    run = train(config, listeners=[events.append])
+    assert sorted(str(p.relative_to(run.folder)) for p in run.folder.rglob("*") if p.is_file()) == [
+        "config.json",
+        "embedder/embedder.json",
+        "embedder/model.safetensors",
+        "events.jsonl",
+        "items.csv",
+        "plans/segment-000.parquet",
+        "plans/segment-001.parquet",
+        "run.json",
+    ]
+    again = Run.open(str(run.folder))
+    assert (again.folder, again.config) == (run.folder, config)
+    assert [event["event"] for event in again.events()].count("step") == 4
+    assert len(again.events()) == len(events) == 6
+    facts = again.facts()
+    assert (facts["num_items"], facts["num_classes"]) == (40, 8)
+    assert (facts["num_training_items"], facts["num_test_items"]) == (25, 15)
+    assert (facts["num_steps"], facts["num_pictures"], facts["num_triplets"]) == (4, 60, 30)
+    assert facts["versions"] == mohs.runs.versions()
+    items = read_table(run.folder / "items.csv")
+    assert sorted(set(items.splits.tolist())) == ["test", "train"]
+    assert items.path(0).resolve().is_file()
+    assert not set(items.labels[items.splits == "train"]) & set(items.labels[items.splits == "test"])
+    # The plans count training items in their order.
+    plan = TripletPlan.load(run.folder / "plans" / "segment-000.parquet")
+    assert max(plan.anchor.max(), plan.positive.max(), plan.negative.max()) < 25
+
+
+def test_a_run_from_its_saved_settings_is_the_same_run(tmp_path: Path) -> None:
+    one = train(settings(tmp_path))
+    two = train(load_config(one.folder / "config.json").model_copy(update={"out": str(tmp_path / "two")}))
+    for name in ("embedder/model.safetensors", "plans/segment-001.parquet"):
+        assert (one.folder / name).read_bytes() == (two.folder / name).read_bytes()
+
+
+def broken_table(tmp_path: Path) -> str:
+    (tmp_path / "broken.csv").write_text("file,class\na.png,\n")
+    return str(tmp_path / "broken.csv")
+
+
+def one_class(tmp_path: Path) -> str:
+    save_pictures(tmp_path / "one")
+    (tmp_path / "one.csv").write_text("file,class\none/class0/0.png,a\none/class0/1.png,a\n")
+    return str(tmp_path / "one.csv")
+
+
+def not_a_picture(tmp_path: Path) -> str:
+    folder = save_pictures(tmp_path / "bad")
+    (folder / "class0" / "0.png").write_text("not a picture")
+    return str(folder)
+
+
+def split_across(tmp_path: Path) -> str:
+    split = {(c, i): "train" if i else "test" for c in range(NUM_CLASSES) for i in range(NUM_EACH)}
+    return write_rows(save_pictures(tmp_path / "split"), split)
+
+
+def no_test_items(tmp_path: Path) -> str:
+    split = {(c, i): "train" for c in range(NUM_CLASSES) for i in range(NUM_EACH)}
+    return write_rows(save_pictures(tmp_path / "train only"), split)
+
+
+@pytest.mark.parametrize(
+    ("source", "error", "message"),
+    [
+        (lambda _: "nowhere.csv", InputError, "no such file or folder"),
+        (broken_table, InputError, "row 2: column 'class' is empty"),
+        (one_class, InputError, "1 class ('a'); similarity learning needs at least 2"),
+        (not_a_picture, InputError, "class0/0.png': not a picture of a known format"),
+        (split_across, InputError, "by class, a class is in one split"),
+        (no_test_items, InputError, "no item is for test; mark some in the column 'split', or leave it out"),
+    ],
+    ids=lambda value: getattr(value, "__name__", None),
+)
+def test_bad_data_leave_nothing_behind(tmp_path: Path, source: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error) as caught:
+        train(settings(tmp_path, source=source(tmp_path)))
+    assert message in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_bad_settings_of_the_model_leave_nothing_behind(tmp_path: Path) -> None:
+    config = settings(tmp_path)
+    config = config.model_copy(update={"model": ModelConfig(backbone="resnet-fifty")})
+    with pytest.raises(InputError, match=r"^model\.backbone: 'resnet-fifty' is neither"):
+        train(config)
+    assert not (tmp_path / "run").exists()
+
+
+def test_no_run_overwrites_another(tmp_path: Path) -> None:
+    config = settings(tmp_path)
+    taken = tmp_path / "run"
+    taken.mkdir()
+    (taken / "precious").write_text("1")
+    with pytest.raises(InputError) as caught:
+        train(config)
+    assert str(caught.value) == f"out: {taken} exists already; give another folder with --out, or remove it"
+    assert [file.name for file in taken.iterdir()] == ["precious"]
+    (taken / "precious").unlink()
+    train(config)  # an empty folder is as good as none
+    with pytest.raises(InputError, match="exists already"):
+        train_on(open_split_data(config.data, seed=1), config)
+
+
+def test_a_taken_folder_is_told_before_the_data_are_read(tmp_path: Path) -> None:
+    (tmp_path / "run").write_text("a file")
+    with pytest.raises(InputError, match="exists already"):
+        train(settings(tmp_path, source="nowhere.csv"))
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, TrainingError("loss is nan")])
+def test_an_interrupted_run_keeps_its_log_and_does_not_open(tmp_path: Path, error: Any) -> None:
+    def stop(event: Event) -> None:
+        if getattr(event, "step", 0) == 2:
+            raise error
+
+    with pytest.raises(error if isinstance(error, type) else type(error)):
+        train(settings(tmp_path), listeners=[stop])
+    folder = tmp_path / "run"
+    assert [json.loads(line)["event"] for line in (folder / "events.jsonl").read_text().splitlines()] == ["step"] * 2
+    with pytest.raises(InputError) as caught:
+        Run.open(folder)
+    assert str(caught.value) == f"{folder}: this run did not finish (no run.json); train again into another folder"
+
+
+def test_open_messages(tmp_path: Path) -> None:
+    for folder in (tmp_path, tmp_path / "none"):
+        with pytest.raises(InputError) as caught:
+            Run.open(folder)
+        assert str(caught.value) == f"{folder}: not a run folder (no config.json); give one made by 'mohs train'"
+    (tmp_path / "config.json").write_text("[]")
+    (tmp_path / "run.json").write_text("{}")
+    with pytest.raises(InputError, match=r"config\.json: not the settings of a run"):
+        Run.open(tmp_path)
+
+
+def test_evaluate_unseen_classes(tmp_path: Path) -> None:
+    run = train(settings(tmp_path))
+    evaluation = evaluate(run)
+    assert evaluation.test_N.all()
+    items = read_table(run.folder / "items.csv")
+    assert sorted(evaluation.dataset.labels) == sorted(items.labels[items.splits == "test"])
+    assert list(evaluation.measured) == ["pixels", "untrained", "trained"]
+    np.testing.assert_array_equal(evaluation.embeddings_ND, run.embedder().embed(evaluation.dataset.pictures))
+    expected = measure(evaluation.embeddings_ND, evaluation.dataset.labels, evaluation.dataset.roles, seed=1)
+    written = json.loads((run.folder / "metrics.json").read_text())
+    assert written["trained"] == json.loads(json.dumps(expected.as_record()))
+    assert written["trained"]["protocol"] == "unseen classes"
+    assert written["trained"]["retrieval"]["num_queries"] == 15
+    assert written["untrained"]["retrieval"] != written["trained"]["retrieval"]
+
+
+def test_evaluate_writes_only_when_it_should(tmp_path: Path) -> None:
+    run = train(settings(tmp_path))
+    file = run.folder / "metrics.json"
+    everything = open_split_data(run.config.data, seed=1, all_test=True)
+    evaluation = evaluate(run, data=everything, baselines=False)
+    assert (len(evaluation.dataset), list(evaluation.measured)) == (40, ["trained"])
+    evaluate(run, write=False)
+    assert not file.exists()
+    evaluate(run, data=everything, baselines=False, write=True)
+    assert json.loads(file.read_text())["trained"]["retrieval"]["num_queries"] == 40
+
+
+def test_item_split_queries_the_training_items(tmp_path: Path) -> None:
+    config = settings(tmp_path, split_by="item")
+    run = train(config)
+    evaluation = evaluate(run, baselines=False)
+    assert evaluation.measured["trained"].protocol == "seen classes"
+    num_test = int(evaluation.test_N.sum())
+    assert len(evaluation.dataset) == 40
+    assert num_test == run.facts()["num_test_items"] == 16
+    assert run.facts()["num_training_classes"] == run.facts()["num_test_classes"] == 8
+    retrieval = evaluation.measured["trained"].retrieval
+    assert (retrieval.num_queries, retrieval.num_gallery) == (16, 24)
+
+
+def test_splits_of_the_table_are_kept_to(tmp_path: Path) -> None:
+    names = ["train"] * 4 + ["validation"] * 2 + ["test"] * 2
+    split = {(c, i): names[c] for c in range(NUM_CLASSES) for i in range(NUM_EACH)}
+    source = write_rows(save_pictures(tmp_path / "pictures"), split)
+    data = open_split_data(settings(tmp_path, source=source).data, seed=0)
+    assert sorted(set(data.dataset.labels[data.train_N])) == [f"class{c}" for c in range(4)]
+    assert sorted(set(data.dataset.labels[data.test_N])) == ["class6", "class7"]
+    assert data.unseen_classes
+
+
+def test_validation_is_the_test_where_there_is_no_other(tmp_path: Path) -> None:
+    split = {(c, i): "validation" if c < 3 else "train" for c in range(NUM_CLASSES) for i in range(NUM_EACH)}
+    source = write_rows(save_pictures(tmp_path / "pictures"), split)
+    run = train(settings(tmp_path, source=source))
+    evaluation = evaluate(run, baselines=False)
+    assert sorted(set(evaluation.dataset.labels)) == ["class0", "class1", "class2"]
+    assert run.facts()["num_test_items"] == 15
+
+
+def test_per_class_limit_and_unreadable_pictures(tmp_path: Path) -> None:
+    config = settings(tmp_path, source=not_a_picture(tmp_path), max_bad_images=1, per_class=3)
+    data = open_split_data(config.data, seed=0)
+    assert len(data.dataset) == 24
+    assert len(data.dataset.left_out) == 1
+    assert "class0" in data.dataset.left_out[0]
+    assert train(config).facts()["left_out"] == list(data.dataset.left_out)
+
+
+def test_versions_name_the_packages_that_decide_a_result() -> None:
+    found = mohs.runs.versions()
+    assert found["mohs"] == mohs.__version__
+    assert {"python", "torch", "torchvision", "timm", "numpy", "numba", "pillow"} <= set(found)
