@@ -289,6 +289,8 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Measure a run beside the untrained network and the pixels; write metrics.json and report.html."""
+    if data is None and (catalog or file_column or class_column):
+        raise InputError("--catalog, --file-column, --class-column: need --data; the run's own data is known")
     from mohs.commands.train import evaluate_command
     from mohs.runs import Run
 
@@ -303,8 +305,6 @@ def evaluate(
             "per_class": None,
         }
         other = Run.open(run).config.data.model_copy(update=update)
-    elif catalog or file_column or class_column:
-        raise InputError("--catalog, --file-column, --class-column: need --data; the run's own data is known")
     evaluate_command(run, data=other, quiet=quiet, as_json=as_json)
 
 

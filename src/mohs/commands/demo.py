@@ -56,6 +56,8 @@ def demo_command(
     """Run the demo and print its table; `out` is replaced if it holds an older demo."""
     if num_pictures < 12:
         raise InputError(f"--pictures: {num_pictures} is below 12; use for example {DEFAULT_PICTURES}")
+    if seed < 0:
+        raise InputError(f"--seed: {seed} is below 0; use for example --seed 0")
     if num_classes is not None and num_classes < 20:
         raise InputError(f"--classes: {num_classes} is below 20; leave it out for all of them")
     require_folder_place(out, "--out")
@@ -154,7 +156,16 @@ def _make_room(out: Path) -> None:
     """Remove an older demo, finished or not; refuse a folder that is anything else."""
     if not out.exists():
         return
-    if out.is_dir() and (out / _MARK).is_file() and "finished" in read_json(out / _MARK):
+    if _is_demo(out):
         shutil.rmtree(out)
     elif not out.is_dir() or any(out.iterdir()):
         raise InputError(f"--out: {out} exists and is not a demo; give another folder, or remove it")
+
+
+def _is_demo(folder: Path) -> bool:
+    if not (folder / _MARK).is_file():
+        return False
+    try:
+        return "finished" in read_json(folder / _MARK)
+    except InputError:
+        return False

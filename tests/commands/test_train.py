@@ -1,0 +1,190 @@
+import json
+import re
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import mohs
+from mohs.cli import main
+from mohs.plan import TripletPlan
+
+SMALL = ["--size", "16", "--triplets", "24", "--batch", "8", "--set", "model.widths=[8, 8]", "--set", "data.channels=1"]
+METRICS = ["pixels", "untrained", "trained"]
+
+
+def train(*arguments):
+    with pytest.raises(SystemExit) as stop:
+        main(["train", *map(str, arguments), *SMALL, "--quiet"])
+    assert stop.value.code == 0
+
+
+@pytest.fixture(scope="module")
+def class_run(picture_set, tmp_path_factory):
+    """A finished run, tested on unseen classes; not to be changed."""
+    folder = tmp_path_factory.mktemp("runs") / "class"
+    train(picture_set, "--out", folder, "--test-fraction", "0.4")
+    return folder
+
+
+def as_json(text):
+    """Return a JSON value, refusing NaN and Infinity, which Python would read."""
+
+    def refuse(name):
+        raise AssertionError(name)
+
+    return json.loads(text, parse_constant=refuse)
+
+
+def test_train_says_what_it_did(run_cli, picture_set, tmp_path):
+    answer = run_cli("train", picture_set, *SMALL, "--out", tmp_path / "run")
+    assert (answer.code, answer.out) == (0, "")
+    said = "\n".join(answer.err)
+    assert re.search(r"train: step 10/10  loss \d+\.\d+  active +\d+%  spread \d\.\d+  [\d,]+ pictures/s", said)
+    assert "trained on 40 pictures of 10 classes (24 triplets, 48 pictures shown): embed " in said
+    assert answer.err[-2:] == [f"run folder: {tmp_path}/run", f"next: mohs evaluate {tmp_path}/run"]
+    names = {"config.json", "items.csv", "events.jsonl", "plans", "embedder", "run.json"}
+    assert {path.name for path in (tmp_path / "run").iterdir()} == names
+
+
+def test_train_quiet_with_json(run_cli, picture_set, tmp_path):
+    (tmp_path / "run").mkdir()  # an empty folder may be there already
+    answer = run_cli("train", picture_set, *SMALL, "--out", tmp_path / "run", "--quiet", "--json")
+    assert (answer.code, answer.err) == (0, [])
+    facts = as_json(answer.out)
+    assert (facts["run"], facts["num_triplets"], facts["num_items"]) == (f"{tmp_path}/run", 24, 48)
+    assert facts["num_training_classes"] + facts["num_test_classes"] == facts["num_classes"] == 12
+
+
+def test_a_run_can_be_repeated_from_its_own_settings(run_cli, class_run, tmp_path):
+    answer = run_cli("train", "--config", class_run / "config.json", "--out", tmp_path / "again", "--quiet")
+    assert answer.code == 0, answer.err
+    for name in ("embedder/model.safetensors", "plans/segment-000.parquet"):
+        assert (tmp_path / "again" / name).read_bytes() == (class_run / name).read_bytes()
+
+
+def test_evaluate_unseen_classes(run_cli, class_run, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(class_run, folder)
+    answer = run_cli("evaluate", folder)
+    assert (answer.code, answer.err) == (0, [f"report: {folder}/report.html"])
+    assert answer.out.startswith("20 queries, gallery of 20, unseen classes")
+    assert [line.split()[1] for line in answer.out.splitlines() if line.startswith("│")] == METRICS
+    page = (folder / "report.html").read_text()
+    assert page.count("data:image/png;base64,") > 10
+    assert re.findall(r"(?:src|href)=[\"']?(?:https?:)?//|url\((?![\"']?(?:#|data:))|@import|<script", page) == []
+    answer = run_cli("evaluate", folder, "--json")
+    assert (answer.code, answer.err) == (0, [])
+    found = as_json(answer.out)
+    assert found == json.loads((folder / "metrics.json").read_text())
+    assert list(found) == METRICS
+    assert found["trained"]["protocol"] == "unseen classes"
+    assert found["trained"]["catalog"]["num_gallery"] == 5  # one catalog picture for each unseen class
+
+
+def test_evaluate_seen_classes(run_cli, picture_set, tmp_path):
+    folder = tmp_path / "run"
+    train(picture_set / "images.csv", "--out", folder, "--split-by", "item", "--test-fraction", "0.34")
+    answer = run_cli("evaluate", folder, "--json")
+    found = as_json(answer.out)["trained"]
+    assert (answer.code, found["protocol"]) == (0, "seen classes")
+    assert (found["retrieval"]["num_queries"], found["retrieval"]["num_gallery"]) == (12, 24)
+    assert found["catalog"] is None
+
+
+def test_evaluate_on_other_data(run_cli, class_run, picture_set, tmp_path):
+    folder = tmp_path / "run"
+    train(picture_set, "--per-class", 2, "--out", folder)
+    # All pictures of the other set count, whatever the run kept of its own.
+    answer = run_cli("evaluate", folder, "--data", picture_set / "images.csv", "--json")
+    assert as_json(answer.out)["trained"]["retrieval"]["num_queries"] == 36
+    assert answer.err == ["warning: the run was trained on classes of the same name: 10 of these 12"]
+    assert not (folder / "metrics.json").exists()
+    assert not (folder / "report.html").exists()
+    other = tmp_path / "other"
+    for label, grey in (("x", 10), ("y", 200)):
+        (other / label).mkdir(parents=True)
+        for i in range(2):
+            Image.fromarray(np.full((9, 9), grey + i, np.uint8)).save(other / label / f"{i}.png")
+    answer = run_cli("evaluate", folder, "--data", other, "--json")
+    assert (answer.code, answer.err) == (0, [])
+    assert as_json(answer.out)["pixels"]["retrieval"]["num_queries"] == 4
+    answer = run_cli("evaluate", folder, "--data", picture_set / "catalog.csv")
+    assert answer.err == [
+        f"mohs: {picture_set}/catalog.csv: every test class has one picture, so no query has another to find; "
+        "add pictures, or a catalog"
+    ]
+
+
+def test_a_run_is_an_embedder_for_mine(run_cli, class_run, picture_set, tmp_path):
+    plans = {}
+    for name, flags in {"run": ["--embedder", class_run], "none": ["--size", 16, "--channels", 1]}.items():
+        out = tmp_path / f"{name}.parquet"
+        assert run_cli("mine", picture_set, *flags, "--triplets", 20, "--out", out).code == 0
+        plans[name] = TripletPlan.load(out)
+    table = mohs.read_table(picture_set)
+    bank = mohs.Run.open(class_run).embedder().embed([table.path(i) for i in range(len(table))])
+    d = np.linalg.norm(bank[plans["run"].anchor] - bank[plans["run"].negative], axis=1)
+    assert plans["run"].anchor_negative_distance == pytest.approx(d, abs=1e-5)
+    assert plans["none"].header["bank_fingerprint"] != plans["run"].header["bank_fingerprint"]
+
+
+def test_folders_that_are_no_finished_run(run_cli, class_run, tmp_path):
+    half = tmp_path / "half"
+    half.mkdir()
+    shutil.copy(class_run / "config.json", half)
+    lines = {
+        tmp_path: "not a run folder (no config.json); give one made by 'mohs train'",
+        tmp_path / "none": "not a run folder (no config.json); give one made by 'mohs train'",
+        half: "this run did not finish (no run.json); train again into another folder",
+    }
+    for folder, line in lines.items():
+        answer = run_cli("evaluate", folder)
+        assert (answer.code, answer.out, answer.err) == (2, "", [f"mohs: {folder}: {line}"])
+
+
+def test_bad_input_leaves_no_run_folder(run_cli, class_run, own_picture_set, tmp_path):
+    (own_picture_set / "one.csv").write_text("file,class\nimg/000-0.png,a\nimg/000-1.png,a\n")
+    (own_picture_set / "bad.csv").write_text("file,class\nimg/000-0.png,a\nimg/none.png,b\n")
+    (tmp_path / "file").touch()
+    out = tmp_path / "deep" / "run"
+    cases = [
+        (["none.csv"], f"{own_picture_set}/none.csv: no such file or folder; "),
+        (["one.csv"], f"{own_picture_set}/one.csv: 1 class ('a'); similarity learning needs at least 2; "),
+        (["bad.csv"], f"{own_picture_set}/bad.csv: row 3: 'img/none.png': "),
+        (["images.csv", "--catalog", "x.csv"], "x.csv: no such file or folder; "),
+        (["images.csv", "--backbone", "resnet"], "model.backbone: 'resnet' is neither 'small' nor a timm model; "),
+        (["images.csv", "--weights", "w.bin"], "model.weights: w.bin: no such file; "),
+        (["images.csv", "--device", "cuda"], "training.device: 'cuda' is not available here; use 'auto' or 'cpu'"),
+        (["images.csv", "--out", class_run], f"out: {class_run} exists already; give another folder with --out, or "),
+        (["images.csv", "--out", tmp_path / "file"], f"out: {tmp_path}/file exists already; give another folder with "),
+        (
+            ["images.csv", "--out", tmp_path / "file" / "run"],
+            f"--out: {tmp_path}/file/run cannot be written, because {tmp_path}/file is a file; name another place",
+        ),
+    ]
+    import torch
+
+    for (name, *flags), line in cases:
+        if "cuda" in flags and torch.cuda.is_available():
+            continue
+        place = [] if "--out" in flags else ["--out", out]
+        answer = run_cli("train", own_picture_set / name, *SMALL, *place, *flags, "--quiet")
+        assert (answer.code, answer.out, len(answer.err)) == (2, "", 1), (name, flags, answer)
+        assert answer.err[0].startswith(f"mohs: {line}"), answer.err[0]
+    assert not out.parent.exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "set"]
+
+
+def test_training_that_breaks_is_exit_code_5(run_cli, picture_set, tmp_path):
+    flags = ["--set", "training.learning_rate=1e30", "--set", "model.batch_norm=false"]
+    answer = run_cli("train", picture_set, *SMALL, *flags, "--out", tmp_path / "run", "--quiet")
+    assert (answer.code, answer.out, len(answer.err)) == (5, "", 1)
+    assert answer.err[0].startswith("mohs: training: ")
+    assert "lower it" in answer.err[0]
+    # What happened until then stays, and is no finished run.
+    assert (tmp_path / "run" / "events.jsonl").stat().st_size > 0
+    assert run_cli("evaluate", tmp_path / "run").err == [
+        f"mohs: {tmp_path}/run: this run did not finish (no run.json); train again into another folder"
+    ]

@@ -1,0 +1,79 @@
+import signal
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import final
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mohs.cli import main
+
+NUM_CLASSES = 12
+PICTURES_PER_CLASS = 3
+
+
+@final
+@dataclass(frozen=True)
+class Answer:
+    """What a command left: exit code, stdout, and stderr as lines."""
+
+    code: int
+    out: str
+    err: list[str]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep decoded pictures out of the user's cache folder; subprocesses inherit it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture
+def run_cli(capfd: pytest.CaptureFixture[str]) -> Iterator[Callable[..., Answer]]:
+    """Run the command line in this process."""
+    handler = signal.getsignal(signal.SIGTERM)
+
+    def run(*arguments: object) -> Answer:
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as stop:
+            main([str(argument) for argument in arguments])
+        out, err = capfd.readouterr()
+        return Answer(stop.value.code, out, err.splitlines())
+
+    yield run
+    signal.signal(signal.SIGTERM, handler)
+
+
+def draw_pictures(folder: Path, num_classes: int = NUM_CLASSES, per_class: int = PICTURES_PER_CLASS) -> None:
+    """Write `folder` with images.csv, catalog.csv and blots of num_classes classes: alike within a class."""
+    (folder / "img").mkdir(parents=True)
+    images, catalog = ["file,class"], ["file,class"]
+    for label in range(num_classes):
+        base = np.random.default_rng(label).integers(0, 256, (4, 4, 3))
+        for number in range(per_class + 1):
+            noise = np.random.default_rng([label, number]).integers(-30, 31, base.shape)
+            pixels = np.clip(base + noise, 0, 255).astype(np.uint8).repeat(4, 0).repeat(4, 1)
+            name = f"img/{label:03d}-{number}.png"
+            Image.fromarray(pixels).save(folder / name)
+            (images if number < per_class else catalog).append(f"{name},{label:03d}")
+    (folder / "images.csv").write_text("\n".join(images) + "\n")
+    (folder / "catalog.csv").write_text("\n".join(catalog) + "\n")
+
+
+@pytest.fixture(scope="session")
+def picture_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with images.csv (36 pictures of 12 classes) and catalog.csv (12); not to be changed."""
+    folder = tmp_path_factory.mktemp("set")
+    draw_pictures(folder)
+    return folder
+
+
+@pytest.fixture
+def own_picture_set(tmp_path: Path) -> Path:
+    """The same, to be spoiled."""
+    draw_pictures(tmp_path / "set")
+    return tmp_path / "set"
