@@ -134,7 +134,7 @@ class TrainingConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False
     weight_decay: Annotated[float, Field(ge=0.0)] = 1e-2
     warmup: _Unit = Field(0.05, description="share of the steps with a rising rate; then cosine to 0")
     augment: _Unit = Field(
-        0.3, description="strength of the random affine changes of training pictures; 1: 10 degrees, 15% in size"
+        0.7, description="strength of the random affine changes of training pictures; 1: 10 degrees, 15% in size"
     )
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="auto: bfloat16 on CUDA")
