@@ -13,7 +13,9 @@ from mohs.cli import main
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 OMNIGLOT = ROOT.parent / "shared" / "data" / "omniglot.zip"
-BLOCK = re.compile(r"^(?:<!-- needs: (?P<needs>\w+) -->\n)?```(?P<language>\w+)\n(?P<code>.*?)^```$", re.M | re.S)
+BLOCK = re.compile(
+    r"^(?:<!-- needs: (?P<needs>\w+) -->\n)?```(?P<language>\w+)\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL
+)
 
 
 def run_line(line: str) -> None:
@@ -21,7 +23,7 @@ def run_line(line: str) -> None:
     if not words:
         return
     if words[0] == "make":
-        targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M)
+        targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
         assert words[1] in targets, line
         return
     if words[0] in ("git", "cd", "unzip"):
@@ -50,7 +52,7 @@ def test_snippets_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_every_code_block_has_a_language_that_is_run() -> None:
     for page in PAGES:
-        fences = re.findall(r"^```(\w*)$", page.read_text(encoding="utf-8"), re.M)
+        fences = re.findall(r"^```(\w*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
         assert set(fences[::2]) <= {"python", "sh", "toml", ""}, page
 
 
