@@ -149,7 +149,7 @@ def grey(name):
 
 @pytest.mark.parametrize("cycles", [1, 4])
 def test_negatives_get_harder_within_each_cycle(cycles, tables):
-    arguments = (tables / "images.csv", None, 0.2, "kind", "picture")
+    arguments = (tables / "images.csv", None, 0.5, "kind", "picture")
     lists = create_data(
         *arguments, total_data_points=240, num_hardness_cycles=cycles, hardness_threshold=1.0, encoder=GreyEncoder()
     )
@@ -184,8 +184,8 @@ def test_wrong_parameters(tables):
         ),
         ({"train_test_split_ratio": "0.2"}, "train_test_split_ratio: '0.2' is not in (0, 1); 0.2 keeps 20% of the "),
         ({"train_test_split_ratio": float("nan")}, "train_test_split_ratio: nan is not in (0, 1); 0.2 keeps 20% of "),
-        ({"hardness_threshold": 1.5}, "hardness_threshold: 1.5 is not in [0, 1]"),
-        ({"num_hardness_cycles": 0}, "num_hardness_cycles: 0 is not"),
+        ({"hardness_threshold": 1.5}, "hardness_threshold: 1.5 is not in [0, 1]; use for example 0.85"),
+        ({"num_hardness_cycles": 0}, "num_hardness_cycles: 0 is not a whole number of at least 1; use for example 10"),
         ({"seed": -1}, "seed: -1 is not an integer in [0, 2**63); use for example seed=0"),
         ({"data_filename": tables / "none.csv"}, f"{tables}/none.csv: no such file or folder; "),
         ({"catalog_filename": tables / "none.csv"}, f"{tables}/none.csv: no such file or folder; "),
@@ -220,5 +220,9 @@ def test_wrong_tables_and_pictures(tables):
     assert len(caught.value.problems) == 2
     assert caught.value.problems[0].startswith(f"{tables}/gone.csv: row 5: 'img/03-3.png': ")
     (tables / "four.csv").write_text("kind,picture\n" + "".join(f"{i},img/0{i}-0.png\n" for i in range(4)))
-    with pytest.raises(InputError, match="test"):  # a fifth of four classes is one class: no negatives
+    with pytest.raises(InputError) as caught:
         create_data(tables / "four.csv", None, 0.2, "kind", "picture", total_data_points=4)
+    assert str(caught.value) == (
+        "train_test_split_ratio: 0.2 puts 1 of 4 classes in the test; both splits need at least 2: "
+        "use another ratio, or add classes"
+    )

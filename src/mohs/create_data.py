@@ -1,5 +1,6 @@
 """Triplets of file names from CSV files, for training loops outside Mohs."""
 
+from numbers import Integral
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from mohs.data.table import Table, read_table, require_classes
 from mohs.errors import InputError
 from mohs.mining import choose_positives, mine
 from mohs.model.embedder import Embedder
-from mohs.randomness import derived_seed
+from mohs.randomness import check_seed, derived_seed
 from mohs.sequence import anchor_sequence
 
 __all__ = ["create_data"]
@@ -62,28 +63,49 @@ def create_data(
 
     >>> lists = create_data("images.csv", None, 0.2, "class", "file", total_data_points=500)  # doctest: +SKIP
     """
+    _check(train_test_split_ratio, total_data_points, hardness_threshold, num_hardness_cycles)
+    check_seed(seed)
     curve = cyclic(sigmoid(hardness_threshold), num_hardness_cycles)
-    if isinstance(total_data_points, bool) or not isinstance(total_data_points, int) or total_data_points < 1:
-        raise InputError(
-            f"total_data_points: {total_data_points!r} is not a whole number of at least 1; use for example 10000"
-        )
-    if not 0.0 < train_test_split_ratio < 1.0:
-        raise InputError(
-            f"train_test_split_ratio: {train_test_split_ratio!r} is not in (0, 1); "
-            "0.2 keeps 20% of the classes for the test"
-        )
     table = read_table(data_filename, catalog=catalog_filename, file_column=xcolname, class_column=ycolname)
     require_classes(table, 4)
+    split_N = split_by_class(table.labels, {"test": train_test_split_ratio}, seed=seed)
+    _check_split(table.labels, split_N, train_test_split_ratio)
     if encoder is None:
         encoder = Embedder.create(ModelConfig(), ImagePolicy(size=_PICTURE_SIZE), seed=seed)
     embeddings_ND = encoder.embed(load_pictures(table, encoder.policy).pictures)
-    split_N = split_by_class(table.labels, {"test": train_test_split_ratio}, seed=seed)
     lists: list[list[str]] = []
     for name in ("train", "test"):
         items = np.flatnonzero(split_N == name)
         hardness = schedule(curve, total_data_points)
         lists += _triplets(table, items, embeddings_ND[items], hardness, seed=derived_seed(seed, f"create_data {name}"))
     return lists[0], lists[1], lists[2], lists[3], lists[4], lists[5]
+
+
+def _check(ratio: object, total: object, threshold: object, cycles: object) -> None:
+    """Raise `InputError` with a line for each parameter that is wrong, under the name the caller knows."""
+    problems = [
+        f"{name}: {value!r} is not a whole number of at least 1; use for example {example}"
+        for name, value, example in (("total_data_points", total, 10_000), ("num_hardness_cycles", cycles, 10))
+        if isinstance(value, bool) or not isinstance(value, Integral) or value < 1
+    ]
+    if not isinstance(ratio, int | float | np.floating) or not 0.0 < ratio < 1.0:
+        problems.append(
+            f"train_test_split_ratio: {ratio!r} is not in (0, 1); 0.2 keeps 20% of the classes for the test"
+        )
+    if not isinstance(threshold, int | float | np.floating) or not 0.0 <= threshold <= 1.0:
+        problems.append(f"hardness_threshold: {threshold!r} is not in [0, 1]; use for example 0.85")
+    if problems:
+        raise InputError(*problems)
+
+
+def _check_split(labels: np.ndarray, split_N: np.ndarray, ratio: float) -> None:
+    num_classes = len(np.unique(labels))
+    num_test = len(np.unique(labels[split_N == "test"]))
+    if min(num_test, num_classes - num_test) < 2:
+        raise InputError(
+            f"train_test_split_ratio: {ratio!r} puts {num_test} of {num_classes} classes in the test; "
+            "both splits need at least 2: use another ratio, or add classes"
+        )
 
 
 def _triplets(
