@@ -44,7 +44,7 @@ test: lint type
 # The reference, from the docstrings, as HTML pages in build/docs.
 docs: setup
 	$(BIN)/pdoc --docformat google --output-directory build/docs mohs \
-		$$(find src/mohs -name '*.py' ! -name '_*' | sed -e 's|^src/||' -e 's|/|.|g' -e 's|\.py$$||' | sort)
+		$$(find src/mohs -name '*.py' ! -name '_*' ! -name curves.py | sed -e 's|^src/||' -e 's|/|.|g' -e 's|\.py$$||' | sort)
 
 bench: setup
 	$(BIN)/python benchmarks/bench_mining.py

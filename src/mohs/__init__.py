@@ -10,7 +10,6 @@ if TYPE_CHECKING:
     from mohs import curves as curves
     from mohs.config import RunConfig as RunConfig
     from mohs.config import load_config as load_config
-    from mohs.create_data import create_data as create_data
     from mohs.data.dataset import Dataset as Dataset
     from mohs.data.dataset import open_dataset as open_dataset
     from mohs.data.images import ImagePolicy as ImagePolicy
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from mohs.runs import evaluate as evaluate
     from mohs.runs import train as train
     from mohs.sequence import anchor_sequence as anchor_sequence
+    from mohs.triplet_lists import create_data as create_data
 
 __version__ = "0.1.0"
 
@@ -37,7 +37,7 @@ _HOME = {
     "TripletPlan": "mohs.plan",
     "anchor_sequence": "mohs.sequence",
     "choose_positives": "mohs.mining",
-    "create_data": "mohs.create_data",
+    "create_data": "mohs.triplet_lists",
     "evaluate": "mohs.runs",
     "load_config": "mohs.config",
     "mine": "mohs.mining",

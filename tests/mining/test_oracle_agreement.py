@@ -5,7 +5,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mohs.mining import choose_positives, exact, kernels, mine
+from mohs.mining import blocks, choose_positives, kernels, mine
 from mohs.mining.oracle import oracle_negatives
 from mohs.mining.scales import SCALES
 
@@ -93,8 +93,8 @@ def test_mine_equals_the_oracle(case):
 def test_it_does_so_where_keys_saturate(case):
     """A scale of bins that covers little of the keys only costs time."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(exact, "_NEAR_SPREADS", 0.3)
-        patch.setattr(exact, "_FAR_SPREADS", 0.3)
+        patch.setattr(blocks, "_NEAR_SPREADS", 0.3)
+        patch.setattr(blocks, "_FAR_SPREADS", 0.3)
         assert_agrees(*case)
 
 

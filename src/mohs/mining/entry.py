@@ -142,4 +142,3 @@ def _header(problem: Problem, method: str, seed: int) -> dict[str, Any]:
         "labels_fingerprint": fingerprint(problem.labels_N),
         "versions": {"mohs": __version__, "numpy": np.__version__},
     }
-

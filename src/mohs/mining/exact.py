@@ -1,90 +1,110 @@
 """Exact mining on the CPU: a matrix product filters, exact distances decide.
 
-The bank is centred first (distances do not change), so that the product's rounding error is relative to the spread of
-the embeddings and not to their offset: a nearly collapsed bank is mined as exactly as a healthy one. Each thread takes
-blocks of anchors against all candidates, tile by tile, into a buffer of its own that holds 2 bytes per pair
-(`kernels.py` says how).
+Anchors are taken in blocks against all candidates (`blocks.py`). Where nearly all items are anchors, and all of them
+candidates, the scales that need no ranks are mined in sweeps over the tiles of the bank (`sweep.py`), which take half
+the products.
 
-Extra memory: one copy of the candidates' embeddings, and for each thread a buffer of at most 54 MB up to 200,000
-candidates and 256 bytes per candidate beyond. It never grows with N².
+Extra memory: one copy of the candidates' embeddings, and for each thread a buffer of 54 MB (up to 200,000 candidates)
+or of 256 bytes per candidate (beyond). It never grows with N².
 """
 
-import threading
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TypeAlias, final
+from collections.abc import Iterator
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mohs.distances import exact_distance
 from mohs.mining import kernels
+from mohs.mining.bank import CentredBank, Float32, Float64, centred_bank
+from mohs.mining.blocks import Block, for_each_block
 from mohs.mining.problem import Problem
-from mohs.mining.scales import achieved_by_distance, achieved_by_rank, margin_threshold, rank_of
-from mohs.mining.threads import for_each, num_threads, one_blas_thread
+from mohs.mining.scales import achieved_by_distance, achieved_by_rank, margin_threshold, range_threshold, rank_of
+from mohs.mining.sweep import farthest, nearest_from, sweep
+from mohs.mining.threads import num_threads, one_blas_thread
 
 __all__ = ["mine_exact"]
 
-_TILE_COLUMNS = 512
-_BLOCK_BYTES = 54 * 10**6
-_MIN_ROWS, _MAX_ROWS = 128, 512
 _SMALL = 10**6  # pairs; fewer are not worth a thread
-_NEAR_SPREADS, _FAR_SPREADS = 24.0, 8.0
-"""Bins cover this many standard deviations of the keys to either side of their mean; keys beyond share the end bins."""
-_UNIT_ROUNDOFF = 2.0**-24
+_SWEEP_SHARE = 0.6  # of the items; with fewer anchors, blocks do less work than a sweep
+_SWEEP_SHARE_RANGE = 0.95  # two sweeps
 
-Float64: TypeAlias = NDArray[np.float64]
+Index: TypeAlias = NDArray[np.int64]
 
 
-def mine_exact(problem: Problem, positive_distance_T: NDArray[np.float32]) -> tuple[NDArray[np.int64], Float64]:
+def mine_exact(problem: Problem, positive_distance_T: Float32) -> tuple[Index, Float64]:
     """Return the negatives, int64[T], and the achieved hardness, float64[T] in [0, 1].
 
     The result is that of the definition (`oracle.py`), index for index: it depends neither on the number of threads
     nor on how the matrix product rounds.
     """
-    if problem.scale == "range":
-        return _mine_range(problem)
-    if problem.scale == "margin":
-        return _mine_margin(problem, positive_distance_T)
-    return _mine_rank(problem)
+    pairs = len(problem.anchors_T) * len(problem.candidates_M)
+    threads = num_threads() if pairs > _SMALL else 1
+    with one_blas_thread():
+        bank = centred_bank(problem, threads)
+        if problem.scale == "range":
+            return _mine_range(problem, bank, threads)
+        if problem.scale == "margin":
+            return _mine_margin(problem, bank, threads, positive_distance_T)
+        return _mine_rank(problem, bank, threads)
 
 
-def _mine_range(p: Problem) -> tuple[NDArray[np.int64], Float64]:
-    found_T = np.empty(len(p.anchors_T), dtype=np.int64)
+def _mine_range(p: Problem, bank: CentredBank, threads: int) -> tuple[Index, Float64]:
+    found_T = np.full(len(p.anchors_T), -1)
     extreme_T2 = np.empty((len(p.anchors_T), 2), dtype=np.float32)
+    waves = list(_waves(p, np.arange(len(p.anchors_T)), _SWEEP_SHARE_RANGE))
+    if waves:
+        searches = [nearest_from(bank, np.zeros(len(p.bank_ND))), farthest(bank)]
+        extremes = [distance_N for _, distance_N in sweep(p, bank, searches, threads)]
+        extreme_T2[:] = np.stack(extremes, axis=1)[_place(p)[p.anchors_T]]
+        tau_T = range_threshold(extreme_T2[:, 0], extreme_T2[:, 1], p.hardness_T)
+        for wave in waves:
+            found_T[wave] = _sweep_nearest(p, bank, threads, wave, tau_T[wave])
 
-    def select(rows: slice, block: "_Block") -> None:
+    def select(block: Block, position_R: Index) -> None:
+        found_R, extreme_R2 = np.empty(len(position_R), np.int64), np.empty((len(position_R), 2), np.float32)
         kernels.select_range(
-            block.bins_RM, block.anchor_R, block.own_R2, block.line_R3, block.square,
-            p.hardness_T[rows], p.bank_ND, p.candidates_M, found_T[rows], extreme_T2[rows],
+            block.bins_RM, block.anchor_R, block.own_R2, block.line_R3, block.square, p.hardness_T[position_R],
+            p.bank_ND, p.candidates_M, found_R, extreme_R2,
         )  # fmt: skip
+        found_T[position_R], extreme_T2[position_R] = found_R, extreme_R2
 
-    _for_each_block(p, select)
+    for_each_block(p, bank, np.flatnonzero(found_T < 0), select, threads)
     distance_T = _distance(p, found_T)
     return found_T, achieved_by_distance(distance_T, extreme_T2[:, 1], extreme_T2[:, 0], p.hardness_T)
 
 
-def _mine_margin(p: Problem, positive_distance_T: NDArray[np.float32]) -> tuple[NDArray[np.int64], Float64]:
+def _mine_margin(p: Problem, bank: CentredBank, threads: int, positive_distance_T: Float32) -> tuple[Index, Float64]:
     assert p.margin is not None
-    found_T = np.empty(len(p.anchors_T), dtype=np.int64)
+    found_T = np.full(len(p.anchors_T), -1)
     enough_T = margin_threshold(positive_distance_T, p.hardness_T, p.margin, p.squared)
     farther_T = np.nextafter(positive_distance_T, np.float32(np.inf))
     tau_TK = np.stack([enough_T, farther_T, np.zeros_like(farther_T)], axis=1).astype(np.float64)
+    pending = np.arange(len(p.anchors_T))
+    for tau_T in tau_TK.T:
+        waves = list(_waves(p, pending, _SWEEP_SHARE))
+        for wave in waves:
+            found_T[wave] = _sweep_nearest(p, bank, threads, wave, tau_T[wave])
+        # Only who has been asked, in vain, is asked with the next threshold.
+        asked = np.concatenate([*waves, pending[:0]])
+        pending = asked[found_T[asked] < 0]
 
-    def select(rows: slice, block: "_Block") -> None:
+    def select(block: Block, position_R: Index) -> None:
+        found_R = np.empty(len(position_R), np.int64)
         kernels.select_nearest(
-            block.bins_RM, block.anchor_R, block.own_R2, block.line_R3, block.square,
-            tau_TK[rows], p.bank_ND, p.candidates_M, found_T[rows],
+            block.bins_RM, block.anchor_R, block.own_R2, block.line_R3, block.square, tau_TK[position_R],
+            p.bank_ND, p.candidates_M, found_R,
         )  # fmt: skip
+        found_T[position_R] = found_R
 
-    _for_each_block(p, select)
+    for_each_block(p, bank, np.flatnonzero(found_T < 0), select, threads)
     key_T, positive_key_T = _distance(p, found_T).astype(np.float64), positive_distance_T.astype(np.float64)
     if p.squared:
         key_T, positive_key_T = key_T**2, positive_key_T**2
     return found_T, np.clip(1.0 - (key_T - positive_key_T) / p.margin, 0.0, 1.0)
 
 
-def _mine_rank(p: Problem) -> tuple[NDArray[np.int64], Float64]:
+def _mine_rank(p: Problem, bank: CentredBank, threads: int) -> tuple[Index, Float64]:
     assert p.scale in ("rank", "log-rank")
     found_T = np.empty(len(p.anchors_T), dtype=np.int64)
     rank_T = rank_of(p.scale, p.hardness_T, p.num_negatives_T)
@@ -92,160 +112,52 @@ def _mine_rank(p: Problem) -> tuple[NDArray[np.int64], Float64]:
     z_T = _normal_quantile((rank_T + 0.5) / p.num_negatives_T)
     peak_T = p.num_negatives_T * np.exp(-(z_T**2) / 2) / np.sqrt(2 * np.pi)
 
-    def select(rows: slice, block: "_Block") -> None:
+    def select(block: Block, position_R: Index) -> None:
+        found_R = np.empty(len(position_R), np.int64)
+        guess_R = block.mean_R + z_T[position_R] * block.spread_R
         kernels.select_rank(
-            block.bins_RM, block.anchor_R, block.own_R2, block.line_R3, rank_T[rows],
-            block.mean_R + z_T[rows] * block.spread_R, peak_T[rows] / block.spread_R,
-            p.bank_ND, p.candidates_M, found_T[rows],
+            block.bins_RM, block.anchor_R, block.own_R2, block.line_R3, rank_T[position_R],
+            guess_R, peak_T[position_R] / block.spread_R, p.bank_ND, p.candidates_M, found_R,
         )  # fmt: skip
+        found_T[position_R] = found_R
 
-    _for_each_block(p, select)
+    for_each_block(p, bank, np.arange(len(p.anchors_T)), select, threads)
     return found_T, achieved_by_rank(p.scale, rank_T, p.num_negatives_T, p.hardness_T)
 
 
-@final
-@dataclass(frozen=True, eq=False)
-class _Block:
-    """Bins of R anchors against all candidates; `line_R3` is (slack, zero, step) of each anchor's bins.
-
-    A distance d lies at (square·d² − zero)·step; mean and spread (standard deviation) are in bins too.
-    """
-
-    bins_RM: NDArray[np.uint16]
-    anchor_R: NDArray[np.int64]
-    own_R2: NDArray[np.int64]
-    line_R3: Float64
-    square: float
-    mean_R: Float64
-    spread_R: Float64
-
-
-@final
-class _Candidates:
-    """The candidates' embeddings, centred and scaled by a power of two to norms below 1, as tiles [D, C]."""
-
-    def __init__(self, p: Problem) -> None:
-        num_candidates, dim = len(p.candidates_M), p.bank_ND.shape[1]
-        self.mean_D = _mean(p.bank_ND, p.candidates_M)
-        self.half_norm_M = np.empty(num_candidates, dtype=np.float32)
-        self.tiles = [
-            np.empty((dim, min(_TILE_COLUMNS, num_candidates - start)), dtype=np.float32)
-            for start in range(0, num_candidates, _TILE_COLUMNS)
-        ]
-        largest = max(float(np.abs(p.bank_ND[item] - self.mean_D).max()) for item in _parts(p.candidates_M))
-        self.unit = 2.0 ** -np.frexp(largest * np.sqrt(dim))[1] if largest > 0 else 1.0
-        moment, sum_D, cross_D, half_sum, half_square = np.zeros((dim, dim)), 0.0, 0.0, 0.0, 0.0
-        for item, tile, start in zip(
-            _parts(p.candidates_M), self.tiles, range(0, num_candidates, _TILE_COLUMNS), strict=True
-        ):
-            rows = self.centred(p.bank_ND, item)
-            tile[:] = rows.T
-            half = np.einsum("cd,cd->c", rows, rows, dtype=np.float64) / 2
-            self.half_norm_M[start : start + len(item)] = half
-            moment += rows.T @ rows
-            sum_D += rows.sum(axis=0, dtype=np.float64)
-            cross_D += half @ rows
-            half_sum += half.sum()
-            half_square += half @ half
-        m = num_candidates
-        self.sum_D = sum_D / m
-        self.half_mean = half_sum / m
-        self.covariance_DD = moment / m - np.outer(self.sum_D, self.sum_D)
-        self.cross_D = cross_D / m - self.half_mean * self.sum_D
-        self.half_variance = max(half_square / m - self.half_mean**2, 0.0)
-        self.max_norm = float(np.sqrt(2.0 * self.half_norm_M.max(initial=0.0).astype(np.float64)))
-
-    def centred(self, bank_ND: NDArray[np.float32], item: NDArray[np.int64]) -> NDArray[np.float32]:
-        return ((bank_ND[item] - self.mean_D) * self.unit).astype(np.float32)
-
-    def key_moments(self, rows_RD: NDArray[np.float32]) -> tuple[Float64, Float64]:
-        """Return mean and standard deviation of the keys of each row."""
-        rows = rows_RD.astype(np.float64)
-        mean_R = self.half_mean - rows @ self.sum_D
-        variance_R = (
-            np.einsum("rd,rd->r", rows @ self.covariance_DD, rows) - 2 * rows @ self.cross_D + self.half_variance
-        )
-        return mean_R, np.sqrt(np.maximum(variance_R, 0.0))
+def _waves(p: Problem, positions: Index, share: float) -> Iterator[Index]:
+    """Yield those positions that a sweep should serve, in waves in which no item is an anchor twice."""
+    num_items = len(p.bank_ND)
+    if len(p.candidates_M) < num_items or len(positions) < share * num_items:
+        return
+    order = np.argsort(p.anchors_T[positions], kind="stable")
+    anchor = p.anchors_T[positions[order]]
+    first = np.flatnonzero(np.r_[True, anchor[1:] != anchor[:-1]])
+    turn = np.arange(len(anchor)) - np.repeat(first, np.diff(np.r_[first, len(anchor)]))
+    for wave in range(int(turn.max()) + 1):
+        chosen = positions[order[turn == wave]]
+        if len(chosen) < share * num_items:
+            return
+        yield chosen
 
 
-def _for_each_block(p: Problem, select: Callable[[slice, _Block], None]) -> None:
-    """Bin blocks of anchors against all candidates and hand each to `select`, on several threads."""
-    num_anchors, num_candidates = len(p.anchors_T), len(p.candidates_M)
-    threads = num_threads() if num_anchors * num_candidates > _SMALL else 1
-    rows_per_block = _BLOCK_BYTES // (2 * num_candidates) // 32 * 32
-    rows_per_block = min(max(rows_per_block, _MIN_ROWS), _MAX_ROWS, -(-num_anchors // threads))
-    local = threading.local()
-
-    def work(start: int) -> None:
-        if not hasattr(local, "bins_RM"):
-            local.bins_RM = np.empty((rows_per_block, num_candidates), dtype=np.uint16)
-            local.product_RC = np.empty((rows_per_block, _TILE_COLUMNS), dtype=np.float32)
-        rows = slice(start, min(start + rows_per_block, num_anchors))
-        select(rows, _block(p, candidates, rows, local.bins_RM, local.product_RC))
-
-    starts = range(0, num_anchors, rows_per_block)
-    with one_blas_thread():
-        candidates = _Candidates(p)
-        for_each(work, starts, threads)
+def _sweep_nearest(p: Problem, bank: CentredBank, threads: int, wave: Index, tau_R: Float64) -> Index:
+    """Return for each anchor of a wave its nearest item with distance ≥ tau, or −1."""
+    place_R = _place(p)[p.anchors_T[wave]]
+    tau_N = np.full(len(p.bank_ND), np.inf)
+    tau_N[place_R] = tau_R
+    found_N, _ = sweep(p, bank, [nearest_from(bank, tau_N)], threads)[0]
+    return found_N[place_R]
 
 
-def _block(
-    p: Problem,
-    candidates: _Candidates,
-    rows: slice,
-    bins_RM: NDArray[np.uint16],
-    product_RC: NDArray[np.float32],
-) -> _Block:
-    anchor_R = p.anchors_T[rows]
-    rows_RD = candidates.centred(p.bank_ND, anchor_R)
-    bins_RM, product_RC = bins_RM[: len(anchor_R)], product_RC[: len(anchor_R)]
-    square_R = np.einsum("rd,rd->r", rows_RD, rows_RD, dtype=np.float64)
-    norm_R, dim = np.sqrt(square_R), rows_RD.shape[1]
-    mean_R, spread_R = candidates.key_moments(rows_RD)
-
-    # |a·b| ≤ ‖a‖·‖b‖ bounds the sum of the products' sizes too, whose rounding grows with D at worst. The last term is
-    # for rows rounded after centring and for distances that tie once they are float32.
-    key_bound_R = norm_R * candidates.max_norm + candidates.max_norm**2 / 2
-    error_R = _UNIT_ROUNDOFF * ((dim + 8) * key_bound_R + 4 * (norm_R + candidates.max_norm) ** 2)
-    spread_R = np.maximum(spread_R, np.maximum(error_R, 1e-30))
-    # No key is below −‖a‖²/2, where d = 0.
-    low_R = np.maximum(mean_R - _NEAR_SPREADS * spread_R, -square_R / 2 - spread_R / 8)
-    scale_R = (kernels.TOP + 1) / (mean_R + _FAR_SPREADS * spread_R - low_R)
-    error_R += _UNIT_ROUNDOFF * 4 * (key_bound_R + np.abs(low_R))
-
-    scale32_R, offset32_R = scale_R.astype(np.float32), (-low_R * scale_R).astype(np.float32)
-    for t, tile in enumerate(candidates.tiles):
-        first, width = t * _TILE_COLUMNS, tile.shape[1]
-        product = (
-            product_RC if width == _TILE_COLUMNS else product_RC.ravel()[: len(anchor_R) * width].reshape(-1, width)
-        )
-        np.matmul(rows_RD, tile, out=product)
-        kernels.bin_tile(product, candidates.half_norm_M[first : first + width], scale32_R, offset32_R, bins_RM, first)
-
-    class_R = p.class_N[anchor_R]
-    return _Block(
-        bins_RM=bins_RM,
-        anchor_R=anchor_R,
-        own_R2=np.stack([p.class_start_C1[class_R], p.class_start_C1[class_R + 1]], axis=1),
-        line_R3=np.stack([error_R * scale_R + 0.05, square_R / 2 + low_R, scale_R], axis=1),
-        square=candidates.unit**2 / 2,
-        mean_R=(mean_R - low_R) * scale_R,
-        spread_R=spread_R * scale_R,
-    )
+def _place(p: Problem) -> Index:
+    """Return where each item stands among the candidates, which are all items."""
+    place_N = np.empty(len(p.bank_ND), dtype=np.int64)
+    place_N[p.candidates_M] = np.arange(len(p.candidates_M))
+    return place_N
 
 
-def _parts(item_M: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-    return [item_M[start : start + _TILE_COLUMNS] for start in range(0, len(item_M), _TILE_COLUMNS)]
-
-
-def _mean(bank_ND: NDArray[np.float32], item_M: NDArray[np.int64]) -> Float64:
-    total = np.zeros(bank_ND.shape[1])
-    for item in _parts(item_M):
-        total += bank_ND[item].sum(axis=0, dtype=np.float64)
-    return total / len(item_M)
-
-
-def _distance(p: Problem, found_T: NDArray[np.int64]) -> NDArray[np.float32]:
+def _distance(p: Problem, found_T: Index) -> Float32:
     parts = [slice(start, start + 8192) for start in range(0, len(found_T), 8192)]
     return np.concatenate([exact_distance(p.bank_ND[p.anchors_T[part]], p.bank_ND[found_T[part]]) for part in parts])
 

@@ -5,7 +5,7 @@ as *bins*: uint16 steps on a linear scale of the anchor's own, which saturates a
 as well as float32 and are scanned twice as fast. `TOP` is the last bin; `EXCLUDED` marks the anchor's own class.
 
 Bins carry the rounding of a float32 matrix product and of the binning. `slack` bounds, in bins, how far the value that
-was binned may lie from the one that the exact distance implies (see `exact.py`). So bins decide only what is farther
+was binned may lie from the one that the exact distance implies (see `bank.py`). So bins decide only what is farther
 apart than the slack; everything nearer is decided by the exact distance of the original rows, rounded to float32, with
 ties by item index. What comes out is the definition, whatever rounded the product.
 
@@ -21,7 +21,16 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-__all__ = ["EXCLUDED", "TOP", "bin_tile", "select_nearest", "select_range", "select_rank"]
+__all__ = [
+    "EXCLUDED",
+    "TOP",
+    "bin_tile",
+    "compiled",
+    "exact_distance_of",
+    "select_nearest",
+    "select_range",
+    "select_rank",
+]
 
 TOP = 65534
 EXCLUDED = 65535
@@ -35,7 +44,7 @@ Scalar: TypeAlias = Any  # numba infers the machine type
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
-def _compiled(**options: Any) -> Callable[[_Function], _Function]:
+def compiled(**options: Any) -> Callable[[_Function], _Function]:
     """Compile on first use; keep the machine code on disk where there is a place to keep it."""
 
     def decorate(function: _Function) -> _Function:
@@ -47,7 +56,7 @@ def _compiled(**options: Any) -> Callable[[_Function], _Function]:
     return decorate
 
 
-@_compiled(fastmath={"nnan", "nsz"})
+@compiled(fastmath={"nnan", "nsz"})
 def bin_tile(
     product_RC: Array, half_norm_C: Array, scale_R: Array, offset_R: Array, bins_RM: Array, first: int
 ) -> None:
@@ -62,7 +71,7 @@ def bin_tile(
             bins[c] = np.uint16(np.int32(value))
 
 
-@_compiled()
+@compiled()
 def select_range(
     bins_RM: Array,
     anchor_R: Array,
@@ -96,7 +105,7 @@ def select_range(
         found_R[r] = _nearest_at_least(bins, tau, value, slack, low_K, bank_ND, anchor, item_M)
 
 
-@_compiled()
+@compiled()
 def select_nearest(
     bins_RM: Array,
     anchor_R: Array,
@@ -121,7 +130,7 @@ def select_nearest(
                 break
 
 
-@_compiled()
+@compiled()
 def select_rank(
     bins_RM: Array,
     anchor_R: Array,
@@ -159,14 +168,14 @@ def select_rank(
             if value < narrow_low:
                 before += 1
             elif value <= narrow_high:
-                distance_M[m] = _exact(bank_ND, anchor_R[r], item_M[column])
+                distance_M[m] = exact_distance_of(bank_ND, anchor_R[r], item_M[column])
                 column_M[m] = column
                 m += 1
         found_R[r] = _item_of_rank(distance_M, column_M, m, rank - before, item_M)
 
 
-@_compiled(fastmath={"reassoc", "contract"})
-def _exact(bank_ND: Array, a: Scalar, b: Scalar) -> Scalar:
+@compiled(fastmath={"reassoc", "contract"})
+def exact_distance_of(bank_ND: Array, a: Scalar, b: Scalar) -> Scalar:
     """Distance of two rows: float64 inside, rounded to float32 once."""
     row_a, row_b = bank_ND[a], bank_ND[b]
     total = 0.0
@@ -176,19 +185,19 @@ def _exact(bank_ND: Array, a: Scalar, b: Scalar) -> Scalar:
     return np.float32(math.sqrt(total))
 
 
-@_compiled()
+@compiled()
 def _below(value: Scalar, slack: Scalar) -> Scalar:
     """Lowest bin that an item may be in if its exact value may tie with, or precede, one binned at `value`."""
     return np.int64(max(math.floor(np.float64(value) - 2.0 * slack), 0.0))
 
 
-@_compiled()
+@compiled()
 def _above(value: Scalar, slack: Scalar) -> Scalar:
     """Highest bin that an item may be in if its exact value may tie with, or follow, one binned at `value`."""
     return np.int64(min(math.floor(np.float64(value) + 1.0 + 2.0 * slack), np.float64(TOP)))
 
 
-@_compiled()
+@compiled()
 def _chunk_extremes(bins: Array, low_K: Array, high_K: Array) -> None:
     """Write the smallest bin of each chunk, and one more than the largest (0 if all are excluded)."""
     for k in range(low_K.size):
@@ -204,7 +213,7 @@ def _chunk_extremes(bins: Array, low_K: Array, high_K: Array) -> None:
         low_K[k], high_K[k] = low, high
 
 
-@_compiled()
+@compiled()
 def _extreme(
     bins: Array, chunk_K: Array, low: Scalar, high: Scalar, sign: Scalar, bank_ND: Array, anchor: Scalar, item_M: Array
 ) -> Scalar:
@@ -214,11 +223,11 @@ def _extreme(
         if low <= chunk_K[k] <= high:
             for j in range(k * _CHUNK, min((k + 1) * _CHUNK, bins.size)):
                 if low <= bins[j] <= high:
-                    best = max(best, sign * np.float64(_exact(bank_ND, anchor, item_M[j])))
+                    best = max(best, sign * np.float64(exact_distance_of(bank_ND, anchor, item_M[j])))
     return np.float32(sign * best)
 
 
-@_compiled()
+@compiled()
 def _nearest_at_least(
     bins: Array, tau: Scalar, value: Scalar, slack: Scalar, low_K: Array, bank_ND: Array, anchor: Scalar, item_M: Array
 ) -> Scalar:
@@ -239,7 +248,7 @@ def _nearest_at_least(
             for j in range(k * _CHUNK, min((k + 1) * _CHUNK, bins.size)):
                 if low <= bins[j] <= high:
                     item = item_M[j]
-                    distance = _exact(bank_ND, anchor, item)
+                    distance = exact_distance_of(bank_ND, anchor, item)
                     if np.float64(distance) >= tau and (
                         best < 0 or distance < best_distance or (distance == best_distance and item < best)
                     ):
@@ -247,7 +256,7 @@ def _nearest_at_least(
     return best
 
 
-@_compiled()
+@compiled()
 def _chunk_minima(bins: Array, low: Scalar, sure: Scalar, low_K: Array) -> Scalar:
     """Write each chunk's smallest bin − low among bins ≥ low; return the smallest bin ≥ sure, or EXCLUDED."""
     smallest = _NO_BIN
@@ -268,7 +277,7 @@ def _chunk_minima(bins: Array, low: Scalar, sure: Scalar, low_K: Array) -> Scala
     return min(np.int64(smallest) + np.int64(sure), np.int64(EXCLUDED))
 
 
-@_compiled()
+@compiled()
 def _count_below(bins: Array, threshold: Scalar) -> Scalar:
     limit, count = np.uint16(threshold), np.int32(0)
     for j in range(bins.size):
@@ -276,7 +285,7 @@ def _count_below(bins: Array, threshold: Scalar) -> Scalar:
     return np.int64(count)
 
 
-@_compiled()
+@compiled()
 def _bracket(bins: Array, num_negatives: Scalar, rank: Scalar, guess: Scalar, density: Scalar) -> tuple[Scalar, Scalar]:
     """Return bins (low, high): the item of this rank by bin lies in one of low … high, and few others do."""
     low, high, below_low, below_high = np.int64(0), np.int64(TOP + 1), np.int64(0), np.int64(num_negatives)
@@ -303,7 +312,7 @@ def _bracket(bins: Array, num_negatives: Scalar, rank: Scalar, guess: Scalar, de
     return low, high - 1
 
 
-@_compiled()
+@compiled()
 def _columns_within(bins: Array, low: Scalar, high: Scalar, low_K: Array, column_M: Array) -> Scalar:
     """Write the columns whose bins are low … high, in order; return how many."""
     _chunk_minima(bins, np.uint16(low), np.uint16(low), low_K)
@@ -317,7 +326,7 @@ def _columns_within(bins: Array, low: Scalar, high: Scalar, low_K: Array, column
     return n
 
 
-@_compiled()
+@compiled()
 def _partitioned(bins: Array, column_M: Array, n: Scalar, rank: Scalar) -> Scalar:
     """Return the bin of the 0-based rank among the first n columns."""
     value_n = np.empty(n, np.uint16)
@@ -326,7 +335,7 @@ def _partitioned(bins: Array, column_M: Array, n: Scalar, rank: Scalar) -> Scala
     return np.partition(value_n, rank)[rank]
 
 
-@_compiled()
+@compiled()
 def _item_of_rank(distance_M: Array, column_M: Array, n: Scalar, rank: Scalar, item_M: Array) -> Scalar:
     """Return the item of the 0-based rank by (distance, item index) among the first n."""
     item_n = item_M[column_M[:n]]

@@ -22,7 +22,15 @@ from typing import Literal, TypeAlias, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["SCALES", "Scale", "achieved_by_distance", "achieved_by_rank", "margin_threshold", "rank_of"]
+__all__ = [
+    "SCALES",
+    "Scale",
+    "achieved_by_distance",
+    "achieved_by_rank",
+    "margin_threshold",
+    "range_threshold",
+    "rank_of",
+]
 
 Scale: TypeAlias = Literal["range", "rank", "log-rank", "margin"]
 SCALES: tuple[str, ...] = get_args(Scale)
@@ -39,6 +47,18 @@ def rank_of(scale: Scale, hardness_T: NDArray[np.float64], num_negatives_T: NDAr
     if scale == "rank":
         return np.rint((1.0 - hardness_T) * (num_negatives_T - 1)).astype(np.int64)
     return np.rint(num_negatives_T.astype(np.float64) ** (1.0 - hardness_T)).astype(np.int64) - 1
+
+
+def range_threshold(
+    hardest_T: NDArray[np.float32], easiest_T: NDArray[np.float32], hardness_T: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return τ = dmax − h·(dmax − dmin), float64[T], from dmin and dmax.
+
+    >>> range_threshold(np.float32([0.5]), np.float32([1.5]), np.array([0.75]))
+    array([0.75])
+    """
+    dmin_T, dmax_T = hardest_T.astype(np.float64), easiest_T.astype(np.float64)
+    return np.minimum(dmax_T - hardness_T * (dmax_T - dmin_T), dmax_T)
 
 
 def margin_threshold(

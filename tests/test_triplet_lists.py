@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mohs.create_data import create_data
 from mohs.data.images import ImagePolicy
 from mohs.errors import InputError
+from mohs.triplet_lists import create_data
 
 T = 60
 
