@@ -47,7 +47,6 @@ def test_every_public_name_is_there_once_and_documented():
         assert name in dir(mohs)
 
 
-@pytest.mark.xfail(strict=True, reason="the module mohs.create_data hides the function of that name")
 def test_public_names_stay_what_they_are_when_every_module_is_imported():
     code = """
 import importlib, pkgutil, types, mohs
