@@ -5,7 +5,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mohs.mining import blocks, choose_positives, kernels, mine
+from mohs.mining import blocks, choose_positives, kernels, mine, sweep_kernels
 from mohs.mining.oracle import oracle_negatives
 from mohs.mining.scales import SCALES
 
@@ -65,8 +65,12 @@ def cases(draw):
     num_items = draw(st.integers(3, 300))
     bank = random_bank(rng, num_items, draw(st.integers(1, 12)), draw(st.sampled_from(KINDS)))
     labels = random_labels(rng, num_items, draw(st.sampled_from(["pairs", "few", "single"])))
-    num_anchors = draw(st.integers(1, 24))
-    anchors = rng.integers(0, num_items, num_anchors)
+    if draw(st.integers(0, 3)) == 0:  # nearly all items, some of them twice
+        anchors = rng.permutation(np.r_[np.arange(num_items), np.arange(num_items // 2)])
+        anchors = anchors[: rng.integers(num_items, len(anchors) + 1)]
+    else:
+        anchors = rng.integers(0, num_items, draw(st.integers(1, 24)))
+    num_anchors = len(anchors)
     ends = draw(st.sampled_from(["any", "0", "1", "mixed"]))
     hardness = rng.random(num_anchors)
     if ends == "mixed":
@@ -103,15 +107,18 @@ def test_it_does_so_where_keys_saturate(case):
 def test_it_does_so_whatever_rounds_the_product(case, seed):
     """Products off by as much as float32 rounding may cost change nothing: only exact distances decide."""
     noise = np.random.default_rng(seed)
-    bin_tile = kernels.bin_tile
 
-    def noisy(product, half_norm, scale, offset, bins, first):
-        size = np.abs(product).max(axis=1, keepdims=True, initial=0.0)
-        product += (noise.uniform(-4, 4, product.shape) * size * 2.0**-24).astype(np.float32)
-        bin_tile(product, half_norm, scale, offset, bins, first)
+    def noisy(kernel):
+        def with_noise(product, *others):
+            size = np.abs(product).max(axis=1, keepdims=True, initial=0.0)
+            product += (noise.uniform(-4, 4, product.shape) * size * 2.0**-24).astype(np.float32)
+            kernel(product, *others)
+
+        return with_noise
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(kernels, "bin_tile", noisy)
+        patch.setattr(kernels, "bin_tile", noisy(kernels.bin_tile))
+        patch.setattr(sweep_kernels, "search_tile", noisy(sweep_kernels.search_tile))
         assert_agrees(*case)
 
 
@@ -127,6 +134,18 @@ def test_five_thousand_items_with_planted_duplicates(seed):
     candidates = None if seed % 2 else rng.random(num_items) < 0.9
     anchors = np.concatenate([twins[:20], rng.integers(0, num_items, 20)])
     assert_agrees(bank, labels, anchors, rng.random(40), scale, candidates, 0.3, seed % 8 < 4)
+
+
+@pytest.mark.parametrize("scale", ["range", "margin"])
+@pytest.mark.parametrize("labels_kind", ["pairs", "few", "single"])
+def test_all_items_as_anchors_over_several_tiles(scale, labels_kind):
+    """A sweep serves both items of a pair; classes of a third of the bank cross its tiles."""
+    rng = np.random.default_rng(7)
+    bank = random_bank(rng, 1500, 8, "unit")
+    bank[100:150] = bank[1200:1250]
+    labels = random_labels(rng, 1500, labels_kind)
+    hardness = np.where(rng.random(1500) < 0.1, 0.0, rng.random(1500))
+    assert_agrees(bank, labels, rng.permutation(1500), hardness, scale, None, 1.5, False)
 
 
 @pytest.mark.parametrize("scale", SCALES)

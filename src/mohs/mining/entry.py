@@ -7,11 +7,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from mohs import __version__
 from mohs.artefacts import fingerprint
-from mohs.distances import exact_distance
 from mohs.errors import InputError
 from mohs.mining.exact import mine_exact
 from mohs.mining.positives import choose_positives
-from mohs.mining.problem import Problem, item_indices, make_problem
+from mohs.mining.problem import Problem, item_indices, make_problem, pair_distance
 from mohs.mining.scales import Scale
 from mohs.plan import POSITIVE_ORIGINS, TripletPlan
 from mohs.randomness import check_seed
@@ -84,17 +83,16 @@ def mine(
         positives, origin = choose_positives(problem.labels_N, problem.anchors_T, seed=seed)
     else:
         positives, origin = _given_positives(problem, positives_T)
-    bank, anchors = problem.bank_ND, problem.anchors_T
-    positive_distance = _pair_distance(bank, anchors, positives)
-    negatives, achieved = mine_exact(problem, positive_distance)
+    positive_distance = pair_distance(problem, positives)
+    negatives, negative_distance, achieved = mine_exact(problem, positive_distance)
     return TripletPlan(
-        anchor=anchors,
+        anchor=problem.anchors_T,
         positive=positives,
         negative=negatives,
         hardness=problem.hardness_T.astype(np.float32),
         achieved_hardness=achieved.astype(np.float32),
         anchor_positive_distance=positive_distance,
-        anchor_negative_distance=_pair_distance(bank, anchors, negatives),
+        anchor_negative_distance=negative_distance,
         positive_origin=origin,
         header=_header(problem, method, seed),
     )
@@ -119,13 +117,6 @@ def _given_positives(problem: Problem, positives_T: ArrayLike) -> tuple[NDArray[
     names = POSITIVE_ORIGINS
     origin = np.where(augmented, names.index("augmentation"), names.index("given")).astype(np.uint8)
     return positives, origin
-
-
-def _pair_distance(bank_ND: NDArray[np.float32], a_T: NDArray[np.int64], b_T: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Return the exact distances of item pairs without copying the whole bank twice."""
-    step = 8192
-    blocks = [exact_distance(bank_ND[a_T[i : i + step]], bank_ND[b_T[i : i + step]]) for i in range(0, len(a_T), step)]
-    return np.concatenate(blocks)
 
 
 def _header(problem: Problem, method: str, seed: int) -> dict[str, Any]:

@@ -14,12 +14,18 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from mohs.distances import exact_distance
 from mohs.mining import kernels
 from mohs.mining.bank import CentredBank, Float32, Float64, centred_bank
 from mohs.mining.blocks import Block, for_each_block
-from mohs.mining.problem import Problem
-from mohs.mining.scales import achieved_by_distance, achieved_by_rank, margin_threshold, range_threshold, rank_of
+from mohs.mining.problem import Problem, pair_distance
+from mohs.mining.scales import (
+    achieved_by_distance,
+    achieved_by_margin,
+    achieved_by_rank,
+    margin_threshold,
+    range_threshold,
+    rank_of,
+)
 from mohs.mining.sweep import farthest, nearest_from, sweep
 from mohs.mining.threads import num_threads, one_blas_thread
 
@@ -32,8 +38,8 @@ _SWEEP_SHARE_RANGE = 0.95  # two sweeps
 Index: TypeAlias = NDArray[np.int64]
 
 
-def mine_exact(problem: Problem, positive_distance_T: Float32) -> tuple[Index, Float64]:
-    """Return the negatives, int64[T], and the achieved hardness, float64[T] in [0, 1].
+def mine_exact(problem: Problem, positive_distance_T: Float32) -> tuple[Index, Float32, Float64]:
+    """Return the negatives, int64[T], their distances, float32[T], and the achieved hardness, float64[T] in [0, 1].
 
     The result is that of the definition (`oracle.py`), index for index: it depends neither on the number of threads
     nor on how the matrix product rounds.
@@ -49,7 +55,7 @@ def mine_exact(problem: Problem, positive_distance_T: Float32) -> tuple[Index, F
         return _mine_rank(problem, bank, threads)
 
 
-def _mine_range(p: Problem, bank: CentredBank, threads: int) -> tuple[Index, Float64]:
+def _mine_range(p: Problem, bank: CentredBank, threads: int) -> tuple[Index, Float32, Float64]:
     found_T = np.full(len(p.anchors_T), -1)
     extreme_T2 = np.empty((len(p.anchors_T), 2), dtype=np.float32)
     waves = list(_waves(p, np.arange(len(p.anchors_T)), _SWEEP_SHARE_RANGE))
@@ -70,11 +76,13 @@ def _mine_range(p: Problem, bank: CentredBank, threads: int) -> tuple[Index, Flo
         found_T[position_R], extreme_T2[position_R] = found_R, extreme_R2
 
     for_each_block(p, bank, np.flatnonzero(found_T < 0), select, threads)
-    distance_T = _distance(p, found_T)
-    return found_T, achieved_by_distance(distance_T, extreme_T2[:, 1], extreme_T2[:, 0], p.hardness_T)
+    distance_T = pair_distance(p, found_T)
+    return found_T, distance_T, achieved_by_distance(distance_T, extreme_T2[:, 1], extreme_T2[:, 0], p.hardness_T)
 
 
-def _mine_margin(p: Problem, bank: CentredBank, threads: int, positive_distance_T: Float32) -> tuple[Index, Float64]:
+def _mine_margin(
+    p: Problem, bank: CentredBank, threads: int, positive_distance_T: Float32
+) -> tuple[Index, Float32, Float64]:
     assert p.margin is not None
     found_T = np.full(len(p.anchors_T), -1)
     enough_T = margin_threshold(positive_distance_T, p.hardness_T, p.margin, p.squared)
@@ -98,13 +106,11 @@ def _mine_margin(p: Problem, bank: CentredBank, threads: int, positive_distance_
         found_T[position_R] = found_R
 
     for_each_block(p, bank, np.flatnonzero(found_T < 0), select, threads)
-    key_T, positive_key_T = _distance(p, found_T).astype(np.float64), positive_distance_T.astype(np.float64)
-    if p.squared:
-        key_T, positive_key_T = key_T**2, positive_key_T**2
-    return found_T, np.clip(1.0 - (key_T - positive_key_T) / p.margin, 0.0, 1.0)
+    distance_T = pair_distance(p, found_T)
+    return found_T, distance_T, achieved_by_margin(distance_T, positive_distance_T, p.margin, p.squared)
 
 
-def _mine_rank(p: Problem, bank: CentredBank, threads: int) -> tuple[Index, Float64]:
+def _mine_rank(p: Problem, bank: CentredBank, threads: int) -> tuple[Index, Float32, Float64]:
     assert p.scale in ("rank", "log-rank")
     found_T = np.empty(len(p.anchors_T), dtype=np.int64)
     rank_T = rank_of(p.scale, p.hardness_T, p.num_negatives_T)
@@ -122,7 +128,7 @@ def _mine_rank(p: Problem, bank: CentredBank, threads: int) -> tuple[Index, Floa
         found_T[position_R] = found_R
 
     for_each_block(p, bank, np.arange(len(p.anchors_T)), select, threads)
-    return found_T, achieved_by_rank(p.scale, rank_T, p.num_negatives_T, p.hardness_T)
+    return found_T, pair_distance(p, found_T), achieved_by_rank(p.scale, rank_T, p.num_negatives_T, p.hardness_T)
 
 
 def _waves(p: Problem, positions: Index, share: float) -> Iterator[Index]:
@@ -155,11 +161,6 @@ def _place(p: Problem) -> Index:
     place_N = np.empty(len(p.bank_ND), dtype=np.int64)
     place_N[p.candidates_M] = np.arange(len(p.candidates_M))
     return place_N
-
-
-def _distance(p: Problem, found_T: Index) -> Float32:
-    parts = [slice(start, start + 8192) for start in range(0, len(found_T), 8192)]
-    return np.concatenate([exact_distance(p.bank_ND[p.anchors_T[part]], p.bank_ND[found_T[part]]) for part in parts])
 
 
 def _normal_quantile(probability: Float64) -> Float64:

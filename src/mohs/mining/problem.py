@@ -6,11 +6,13 @@ from typing import final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mohs.distances import check_embeddings
+from mohs.distances import check_embeddings, exact_distance
 from mohs.errors import InputError
 from mohs.mining.scales import SCALES, Scale
 
-__all__ = ["Problem", "make_problem"]
+__all__ = ["Problem", "item_indices", "make_problem", "pair_distance"]
+
+_PAIRS = 512
 
 
 @final
@@ -95,6 +97,16 @@ def make_problem(
         margin=None if margin is None else float(margin),
         squared=bool(squared),
     )
+
+
+def pair_distance(problem: Problem, other_T: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Return the exact distance of each anchor to the item beside it, float32[T], piece by piece in the cache."""
+    bank, anchors_T = problem.bank_ND, problem.anchors_T
+    distance_T = np.empty(len(other_T), dtype=np.float32)
+    for start in range(0, len(other_T), _PAIRS):
+        piece = slice(start, start + _PAIRS)
+        distance_T[piece] = exact_distance(bank[anchors_T[piece]], bank[other_T[piece]])
+    return distance_T
 
 
 def item_indices(name: str, values: ArrayLike, num_items: int) -> NDArray[np.int64]:

@@ -109,6 +109,16 @@ def achieved_by_distance(
     return np.where(same, hardness_T, (dmax - d) / np.where(same, 1.0, dmax - dmin))
 
 
+def achieved_by_margin(
+    distance_T: NDArray[np.float32], positive_distance_T: NDArray[np.float32], margin: float, squared: bool
+) -> NDArray[np.float64]:
+    """Return 1 − (key(d_an) − key(d_ap)) / margin, clipped to [0, 1], float64[T]."""
+    key_T, positive_key_T = distance_T.astype(np.float64), positive_distance_T.astype(np.float64)
+    if squared:
+        key_T, positive_key_T = key_T**2, positive_key_T**2
+    return np.clip(1.0 - (key_T - positive_key_T) / margin, 0.0, 1.0)
+
+
 def _ceil_float32(value_T: NDArray[np.float64]) -> NDArray[np.float32]:
     rounded_T = value_T.astype(np.float32)
     return np.where(rounded_T >= value_T, rounded_T, np.nextafter(rounded_T, np.float32(np.inf)))

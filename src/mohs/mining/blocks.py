@@ -1,0 +1,113 @@
+"""Blocks of anchors against all candidates: a matrix product tile by tile, kept as bins until a row is whole."""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mohs.mining import kernels
+from mohs.mining.bank import TILE, CentredBank, Float32, Float64
+from mohs.mining.problem import Problem
+from mohs.mining.threads import for_each
+
+__all__ = ["Block", "for_each_block"]
+
+_BLOCK_BYTES = 54 * 10**6
+_MIN_ROWS, _MAX_ROWS = 128, 512
+_NEAR_SPREADS, _FAR_SPREADS = 24.0, 8.0
+"""Bins cover this many standard deviations of the keys to either side of their mean; keys beyond share the end bins."""
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Block:
+    """Bins of R anchors against all candidates (see `kernels.py`).
+
+    Attributes:
+        bins_RM: uint16.
+        anchor_R: item indices.
+        own_R2: the columns of the anchor's own class: from, to.
+        line_R3: slack, zero and step of each anchor's bins: a distance d lies at (square·d² − zero)·step.
+        square: see above.
+        mean_R, spread_R: mean and standard deviation of an anchor's bins, expected.
+    """
+
+    bins_RM: NDArray[np.uint16]
+    anchor_R: NDArray[np.int64]
+    own_R2: NDArray[np.int64]
+    line_R3: Float64
+    square: float
+    mean_R: Float64
+    spread_R: Float64
+
+
+def for_each_block(
+    problem: Problem,
+    bank: CentredBank,
+    positions: NDArray[np.int64],
+    select: Callable[[Block, NDArray[np.int64]], None],
+    threads: int,
+) -> None:
+    """Bin the anchors at `positions` block by block, and hand each block with its positions to `select`.
+
+    Every thread has a buffer of `_BLOCK_BYTES` at most, or 256 bytes per candidate where that is more.
+    """
+    if not positions.size:
+        return
+    num_candidates = len(problem.candidates_M)
+    rows_per_block = _BLOCK_BYTES // (2 * num_candidates) // 32 * 32
+    rows_per_block = min(max(rows_per_block, _MIN_ROWS), _MAX_ROWS, -(-len(positions) // threads))
+    local = threading.local()
+
+    def work(start: int) -> None:
+        if not hasattr(local, "bins_RM"):
+            local.bins_RM = np.empty((rows_per_block, num_candidates), dtype=np.uint16)
+            local.product_RC = np.empty((rows_per_block, TILE), dtype=np.float32)
+        position_R = positions[start : start + rows_per_block]
+        select(_binned(problem, bank, problem.anchors_T[position_R], local.bins_RM, local.product_RC), position_R)
+
+    for_each(work, range(0, len(positions), rows_per_block), threads)
+
+
+def _binned(
+    problem: Problem,
+    bank: CentredBank,
+    anchor_R: NDArray[np.int64],
+    bins_RM: NDArray[np.uint16],
+    product_RC: Float32,
+) -> Block:
+    num_rows = len(anchor_R)
+    rows_RD = bank.rows(problem.bank_ND, anchor_R)
+    half_norm_R = np.einsum("rd,rd->r", rows_RD, rows_RD, dtype=np.float64) / 2
+    norm_R = np.sqrt(2 * half_norm_R)
+    mean_R, spread_R = bank.key_moments(rows_RD)
+    error_R = bank.key_error(norm_R)
+    spread_R = np.maximum(spread_R, np.maximum(error_R, 1e-30))
+    # No key is below −‖a‖²/2, where d = 0.
+    low_R = np.maximum(mean_R - _NEAR_SPREADS * spread_R, -half_norm_R - spread_R / 8)
+    step_R = (kernels.TOP + 1) / (mean_R + _FAR_SPREADS * spread_R - low_R)
+    # The line from keys to bins is rounded to float32 too.
+    error_R += 2.0**-22 * (bank.key_bound(norm_R) + np.abs(low_R))
+    step32_R, start32_R = step_R.astype(np.float32), (-low_R * step_R).astype(np.float32)
+
+    bins_RM = bins_RM[:num_rows]
+    for t, tile_DC in enumerate(bank.tiles):
+        first, width = t * TILE, tile_DC.shape[1]
+        # The last tile is narrower: its product is the front of the buffer.
+        product = product_RC.ravel()[: num_rows * width].reshape(num_rows, width)
+        np.matmul(rows_RD, tile_DC, out=product)
+        kernels.bin_tile(product, bank.half_norm_M[first : first + width], step32_R, start32_R, bins_RM, first)
+
+    class_R = problem.class_N[anchor_R]
+    return Block(
+        bins_RM=bins_RM,
+        anchor_R=anchor_R,
+        own_R2=np.stack([problem.class_start_C1[class_R], problem.class_start_C1[class_R + 1]], axis=1),
+        line_R3=np.stack([error_R * step_R + 0.05, half_norm_R + low_R, step_R], axis=1),
+        square=float(bank.unit) ** 2 / 2,
+        mean_R=(mean_R - low_R) * step_R,
+        spread_R=spread_R * step_R,
+    )

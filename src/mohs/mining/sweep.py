@@ -1,0 +1,116 @@
+"""All items as anchors at once: half the products, because each pair serves both of its items.
+
+The bank is cut into tiles and every pair of tiles is multiplied once. A pass answers one question for every anchor:
+the nearest item at or beyond a distance of its own, or the farthest item. Each thread keeps its own finds, of 12 bytes
+per item, and they are merged by (distance, item index), so that the result does not depend on who found what.
+"""
+
+import threading
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mohs.mining import sweep_kernels
+from mohs.mining.bank import TILE, CentredBank, Float32, Float64
+from mohs.mining.problem import Problem
+from mohs.mining.threads import for_each
+
+__all__ = ["Search", "farthest", "nearest_from", "sweep"]
+
+_TILES_PER_TASK = 16
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Search:
+    """One question to every item; see `sweep_kernels.py` for the arrays. Items are in the order of the tiles."""
+
+    sign: np.float32
+    static_N3: Float32
+    exact_N2: Float64
+
+
+def nearest_from(bank: CentredBank, tau_N: Float64) -> Search:
+    """Return the search for the nearest item with distance ≥ tau, for every item; inf asks nothing of an item."""
+    return _search(bank, np.float32(1), tau_N)
+
+
+def farthest(bank: CentredBank) -> Search:
+    """Return the search for the farthest item of every item."""
+    return _search(bank, np.float32(-1), np.zeros(len(bank.half_norm_M)))
+
+
+def sweep(
+    problem: Problem, bank: CentredBank, searches: list[Search], threads: int
+) -> list[tuple[NDArray[np.int64], Float32]]:
+    """Return for each search the items found, int64[N] (−1 for none), and their distances, float32[N].
+
+    Both are in the order of `problem.candidates_M`, which must be all items.
+    """
+    num_items = len(problem.candidates_M)
+    class_M = problem.class_N[problem.candidates_M]
+    own_N2 = np.stack([problem.class_start_C1[class_M], problem.class_start_C1[class_M + 1]], axis=1)
+    square = float(bank.unit) ** 2 / 2
+    # Limits are shared: whichever of two threads writes last, a limit is one that some find allows.
+    limits = [np.full(num_items, sweep_kernels.NO_LIMIT) for _ in searches]
+    local, all_finds = threading.local(), []
+
+    def work(task: int) -> None:
+        if not hasattr(local, "finds"):
+            local.finds = [_no_finds(num_items) for _ in searches]
+            local.product_RC = np.empty(TILE * TILE, dtype=np.float32)
+            all_finds.append(local.finds)
+        row, first, last = tasks[task]
+        for column in range(first, last):
+            left_DR, right_DC = bank.tiles[row], bank.tiles[column]
+            shape = left_DR.shape[1], right_DC.shape[1]
+            product_RC = local.product_RC[: shape[0] * shape[1]].reshape(shape)
+            np.matmul(left_DR.T, right_DC, out=product_RC)
+            for search, limit_N, (found_N, distance_N) in zip(searches, limits, local.finds, strict=True):
+                sweep_kernels.search_tile(
+                    product_RC, row * TILE, column * TILE, search.sign, bank.half_norm_M, own_N2,
+                    search.static_N3, search.exact_N2, square, problem.bank_ND, problem.candidates_M,
+                    limit_N, found_N, distance_N,
+                )  # fmt: skip
+
+    count = len(bank.tiles)
+    tasks = [
+        (row, first, min(first + _TILES_PER_TASK, count))
+        for row in range(count)
+        for first in range(row, count, _TILES_PER_TASK)
+    ]
+    for_each(work, range(len(tasks)), threads)
+    return [_merged(search.sign, [finds[k] for finds in all_finds]) for k, search in enumerate(searches)]
+
+
+def _search(bank: CentredBank, sign: np.float32, tau_N: Float64) -> Search:
+    half_norm_N = np.concatenate([np.einsum("dc,dc->c", t, t, dtype=np.float64) for t in bank.tiles]) / 2
+    norm_N = np.sqrt(2 * half_norm_N)
+    bound_N = bank.key_bound(norm_N)
+    error_N = bank.key_error(norm_N) + 2.0**-22 * bound_N
+    asked_N = np.isfinite(tau_N)
+    # No key is beyond its bound, so a threshold need not be either.
+    threshold_N = sign * np.clip(bank.key_of(np.where(asked_N, tau_N, 0.0), half_norm_N), -2.0 * bound_N, 2.0 * bound_N)
+    # Without a threshold every key is in reach.
+    low_N = np.where(tau_N > 0, threshold_N - error_N, -1.01 * bound_N - error_N)
+    low32_N = np.nextafter(low_N.astype(np.float32), np.float32(-np.inf))
+    sure_N = np.where(tau_N > 0, (threshold_N + error_N - low32_N) * (1 + 2.0**-20), 0.0)
+    low32_N[~asked_N] = 1e38
+    static_N3 = np.stack([low32_N, sure_N, error_N * (1 + 2.0**-20)], axis=1).astype(np.float32)
+    return Search(sign, static_N3, np.stack([tau_N, half_norm_N], axis=1))
+
+
+def _no_finds(num_items: int) -> tuple[NDArray[np.int64], Float32]:
+    return np.full(num_items, -1, dtype=np.int64), np.full(num_items, np.inf, dtype=np.float32)
+
+
+def _merged(sign: np.float32, finds: list[tuple[NDArray[np.int64], Float32]]) -> tuple[NDArray[np.int64], Float32]:
+    found_N, distance_N = finds[0]
+    for other_N, other_distance_N in finds[1:]:
+        nearer_N = sign * other_distance_N < sign * distance_N
+        tie_N = (other_distance_N == distance_N) & (other_N < found_N)
+        better_N = (other_N >= 0) & ((found_N < 0) | nearer_N | tie_N)
+        found_N[better_N], distance_N[better_N] = other_N[better_N], other_distance_N[better_N]
+    return found_N, distance_N
