@@ -115,7 +115,7 @@ def test_many_at_once(picture_table: Table, folder: Path) -> None:
 
 def test_full_disk(picture_table: Table, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     message = (
-        f"{folder}: no space for the decoded pictures (1,152 bytes); free some, or name another folder with --cache-dir"
+        f"{folder}: no space for the decoded pictures (1,152 bytes); free some, or set XDG_CACHE_HOME to another folder"
     )
     with monkeypatch.context() as patch:
         patch.setattr(cache.shutil, "disk_usage", lambda _: SimpleNamespace(free=1151))
@@ -144,7 +144,7 @@ def test_interrupt_leaves_nothing(picture_table: Table, folder: Path) -> None:
 
 def test_folder_that_cannot_be_made(picture_table: Table, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
-    with pytest.raises(InputError, match=r"cannot be written .*; name another folder with --cache-dir$"):
+    with pytest.raises(InputError, match=r"cannot be written .*; set XDG_CACHE_HOME to another folder$"):
         load_pictures(picture_table, POLICY, cache_dir=tmp_path / "file" / "cache")
 
 

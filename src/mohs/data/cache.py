@@ -181,8 +181,8 @@ def _explain(error: OSError, folder: Path, table: Table, policy: ImagePolicy) ->
         num_bytes = len(table) * policy.size**2 * policy.channels
         return ResourceError(
             f"{folder}: no space for the decoded pictures ({num_bytes:,} bytes); "
-            "free some, or name another folder with --cache-dir"
+            "free some, or set XDG_CACHE_HOME to another folder"
         )
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
-        return InputError(f"{folder}: cannot be written ({error.strerror}); name another folder with --cache-dir")
+        return InputError(f"{folder}: cannot be written ({error.strerror}); set XDG_CACHE_HOME to another folder")
     return error
