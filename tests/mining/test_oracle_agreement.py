@@ -26,12 +26,15 @@ def random_bank(rng, num_items, dim, kind):
         bank[rng.integers(num_items)] *= 1e4
     elif kind == "huge":
         bank *= 1e18
+    elif kind == "shell":  # seen from item 0, all are equally far to about the last digit
+        bank *= (1 + 1e-6 * rng.random((num_items, 1))) / np.linalg.norm(bank, axis=1, keepdims=True)
+        bank[0] = 0.0
     elif kind == "tiny":
         bank *= 1e-30
     return bank.astype(np.float32)
 
 
-KINDS = ("plain", "unit", "grid", "duplicates", "collapsed", "one point", "outlier", "huge", "tiny")
+KINDS = ("plain", "unit", "grid", "duplicates", "collapsed", "one point", "outlier", "huge", "tiny", "shell")
 
 
 def random_labels(rng, num_items, kind):
@@ -70,6 +73,7 @@ def cases(draw):
         anchors = anchors[: rng.integers(num_items, len(anchors) + 1)]
     else:
         anchors = rng.integers(0, num_items, draw(st.integers(1, 24)))
+        anchors[rng.random(len(anchors)) < 0.3] = 0
     num_anchors = len(anchors)
     ends = draw(st.sampled_from(["any", "0", "1", "mixed"]))
     hardness = rng.random(num_anchors)

@@ -36,6 +36,7 @@ TOP = 65534
 EXCLUDED = 65535
 _CHUNK = 128
 _FEW = 24
+_SHORT = 48
 _ONE = np.uint16(1)
 _NO_BIN = np.uint16(65535)
 
@@ -154,10 +155,10 @@ def select_rank(
         bins, rank, slack = bins_RM[r], rank_R[r], line_R3[r, 0]
         start, stop = own_R2[r, 0], own_R2[r, 1]
         bins[start:stop] = EXCLUDED
-        low, high = _bracket(bins, num_candidates - (stop - start), rank, guess_R[r], density_R[r])
-        low, high = _below(low, slack), _above(high, slack)
-        before = _count_below(bins, low)
-        n = _columns_within(bins, low, high, low_K, column_M)
+        low, high, before = _bracket(bins, num_candidates - (stop - start), rank, guess_R[r], density_R[r])
+        n = _columns_within(bins, _below(low, slack), _above(high, slack), low_K, column_M)
+        for i in range(n):
+            before -= bins[column_M[i]] < low
         # Within the window, the bin of the wanted rank leaves a narrower one, whose exact distances decide.
         wanted = np.int64(_partitioned(bins, column_M, n, rank - before))
         narrow_low, narrow_high = _below(wanted, slack), _above(wanted, slack)
@@ -286,8 +287,13 @@ def _count_below(bins: Array, threshold: Scalar) -> Scalar:
 
 
 @compiled()
-def _bracket(bins: Array, num_negatives: Scalar, rank: Scalar, guess: Scalar, density: Scalar) -> tuple[Scalar, Scalar]:
-    """Return bins (low, high): the item of this rank by bin lies in one of low … high, and few others do."""
+def _bracket(
+    bins: Array, num_negatives: Scalar, rank: Scalar, guess: Scalar, density: Scalar
+) -> tuple[Scalar, Scalar, Scalar]:
+    """Return bins low and high, and how many items lie below low.
+
+    By bin, the item of this rank lies in one of low … high, and few others do.
+    """
     low, high, below_low, below_high = np.int64(0), np.int64(TOP + 1), np.int64(0), np.int64(num_negatives)
     at = guess
     turn = 0
@@ -309,13 +315,21 @@ def _bracket(bins: Array, num_negatives: Scalar, rank: Scalar, guess: Scalar, de
                 density = max(np.float64(below_high - below_low) / (high - low), 1e-6)
         else:
             at = (low + high) // 2
-    return low, high - 1
+    return low, high - 1, below_low
 
 
 @compiled()
 def _columns_within(bins: Array, low: Scalar, high: Scalar, low_K: Array, column_M: Array) -> Scalar:
     """Write the columns whose bins are low … high, in order; return how many."""
-    _chunk_minima(bins, np.uint16(low), np.uint16(low), low_K)
+    lowest = np.uint16(low)
+    for k in range(low_K.size):
+        chunk = bins[k * _CHUNK : (k + 1) * _CHUNK]
+        least = _NO_BIN
+        for j in range(chunk.size):
+            above = np.uint16(chunk[j] - lowest)
+            if above < least:
+                least = above
+        low_K[k] = least
     n = 0
     for k in range(low_K.size):
         if low_K[k] <= high - low:
@@ -338,7 +352,15 @@ def _partitioned(bins: Array, column_M: Array, n: Scalar, rank: Scalar) -> Scala
 @compiled()
 def _item_of_rank(distance_M: Array, column_M: Array, n: Scalar, rank: Scalar, item_M: Array) -> Scalar:
     """Return the item of the 0-based rank by (distance, item index) among the first n."""
-    item_n = item_M[column_M[:n]]
-    by_item = np.argsort(item_n, kind="mergesort")
-    by_distance = np.argsort(distance_M[:n][by_item], kind="mergesort")
-    return item_n[by_item[by_distance[rank]]]
+    item_n, distance_n = item_M[column_M[:n]], distance_M[:n]
+    if n > _SHORT:
+        by_item = np.argsort(item_n, kind="mergesort")
+        by_distance = np.argsort(distance_n[by_item], kind="mergesort")
+        return item_n[by_item[by_distance[rank]]]
+    for i in range(n):
+        before = 0
+        for j in range(n):
+            before += distance_n[j] < distance_n[i] or (distance_n[j] == distance_n[i] and item_n[j] < item_n[i])
+        if before == rank:
+            return item_n[i]
+    return -1

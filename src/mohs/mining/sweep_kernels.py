@@ -46,32 +46,24 @@ def search_tile(
     if own_N2[first_row + num_rows - 1, 1] > first_column:
         _exclude_own(product_RC, first_row, first_column, sign, own_N2)
 
-    # The least excess in reach, for each row by pieces of columns and for each column by pieces of rows.
-    row_least_RK = np.empty((num_rows, -(-num_columns // _PIECE)), np.uint32)
-    column_least_KC = np.full((-(-num_rows // _PIECE), num_columns), _NONE)
+    # The least excess in reach: for each row, and for each column by pieces of rows.
+    low_R, half_R = np.empty(num_rows, np.float32), half_norm_N[first_row : first_row + num_rows]
     for r in range(num_rows):
-        low = static_N3[first_row + r, 0]
-        for k in range(row_least_RK.shape[1]):
-            piece = slice(k * _PIECE, (k + 1) * _PIECE)
-            row_least_RK[r, k] = _row_least(product_RC[r, piece], half_C[piece], sign, low)
-        if first_row != first_column:
-            _column_least(product_RC[r], half_norm_N[first_row + r], sign, low_C, column_least_KC[r // _PIECE])
+        low_R[r] = static_N3[first_row + r, 0]
+    row_least_R = np.full(num_rows, _NONE)
+    column_least_KC = np.full((-(-num_rows // _PIECE), num_columns), _NONE)
+    _least(product_RC, half_R, half_C, low_R, low_C, sign, row_least_R, column_least_KC)
 
     for r in range(num_rows):
         n = first_row + r
-        least = _NONE
-        for k in range(row_least_RK.shape[1]):
-            least = min(least, row_least_RK[r, k])
-        if _tighten(least, n, static_N3, limit_N):
-            for k in range(row_least_RK.shape[1]):
-                if _as_float(row_least_RK[r, k]) <= limit_N[n]:
-                    for c in range(k * _PIECE, min((k + 1) * _PIECE, num_columns)):
-                        excess = sign * (half_C[c] - product_RC[r, c]) - static_N3[n, 0]
-                        if np.float32(0.0) <= excess <= limit_N[n]:
-                            _try(
-                                n, first_column + c, sign, static_N3, exact_N2, square, bank_ND, item_N,
-                                limit_N, found_N, distance_N,
-                            )  # fmt: skip
+        if _tighten(row_least_R[r], n, static_N3, limit_N):
+            for c in range(num_columns):
+                excess = sign * (half_C[c] - product_RC[r, c]) - static_N3[n, 0]
+                if np.float32(0.0) <= excess <= limit_N[n]:
+                    _try(
+                        n, first_column + c, sign, static_N3, exact_N2, square, bank_ND, item_N,
+                        limit_N, found_N, distance_N,
+                    )  # fmt: skip
     if first_row == first_column:
         return
     least_C = np.full(num_columns, _NONE)
@@ -119,23 +111,44 @@ def _exclude_own(product_RC: Array, first_row: Scalar, first_column: Scalar, sig
 
 
 @compiled(fastmath={"contract"})
-def _row_least(product_C: Array, half_C: Array, sign: Scalar, low: Scalar) -> Scalar:
-    """Return the least excess ≥ 0 of a row, as bits."""
-    least = _NONE
-    for c in range(product_C.size):
-        least = min(least, _excess_bits(half_C[c], product_C[c], sign, low))
-    return least
+def _least(
+    product_RC: Array,
+    half_R: Array,
+    half_C: Array,
+    low_R: Array,
+    low_C: Array,
+    sign: Scalar,
+    row_least_R: Array,
+    column_least_KC: Array,
+) -> None:
+    """Lower each row's and each column's least excess ≥ 0, as bits; four rows at a time, to read columns less often."""
+    num_rows = product_RC.shape[0]
+    for r in range(0, num_rows - 3, 4):
+        product0, product1, product2, product3 = product_RC[r], product_RC[r + 1], product_RC[r + 2], product_RC[r + 3]
+        half0, half1, half2, half3 = half_R[r], half_R[r + 1], half_R[r + 2], half_R[r + 3]
+        low0, low1, low2, low3 = low_R[r], low_R[r + 1], low_R[r + 2], low_R[r + 3]
+        least0, least1, least2, least3 = _NONE, _NONE, _NONE, _NONE
+        least_C = column_least_KC[r // _PIECE]
+        for c in range(product0.size):
+            half, low = half_C[c], low_C[c]
+            first = min(_excess(half0, product0[c], sign, low), _excess(half1, product1[c], sign, low))
+            second = min(_excess(half2, product2[c], sign, low), _excess(half3, product3[c], sign, low))
+            least_C[c] = min(least_C[c], min(first, second))
+            least0 = min(least0, _excess(half, product0[c], sign, low0))
+            least1 = min(least1, _excess(half, product1[c], sign, low1))
+            least2 = min(least2, _excess(half, product2[c], sign, low2))
+            least3 = min(least3, _excess(half, product3[c], sign, low3))
+        row_least_R[r], row_least_R[r + 1], row_least_R[r + 2], row_least_R[r + 3] = least0, least1, least2, least3
+    for r in range(num_rows // 4 * 4, num_rows):
+        for c in range(product_RC.shape[1]):
+            row_least_R[r] = min(row_least_R[r], _excess(half_C[c], product_RC[r, c], sign, low_R[r]))
+            column_least_KC[r // _PIECE, c] = min(
+                column_least_KC[r // _PIECE, c], _excess(half_R[r], product_RC[r, c], sign, low_C[c])
+            )
 
 
 @compiled(fastmath={"contract"})
-def _column_least(product_C: Array, half: Scalar, sign: Scalar, low_C: Array, least_C: Array) -> None:
-    """Lower the least excess ≥ 0 of each column, as bits."""
-    for c in range(product_C.size):
-        least_C[c] = min(least_C[c], _excess_bits(half, product_C[c], sign, low_C[c]))
-
-
-@compiled(fastmath={"contract"})
-def _excess_bits(half: Scalar, product: Scalar, sign: Scalar, low: Scalar) -> Scalar:
+def _excess(half: Scalar, product: Scalar, sign: Scalar, low: Scalar) -> Scalar:
     """Return the bits of the excess: as unsigned integers they order what is ≥ 0, and what is below 0 comes last."""
     return np.float32(sign * (half - product) - low).view(np.uint32)
 
