@@ -1,3 +1,4 @@
+import os
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -9,6 +10,9 @@ import pytest
 from PIL import Image
 
 from mohs.cli import main
+
+# As the command line does: threads that spin make the suite many times slower beside any other program.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 NUM_CLASSES = 12
 PICTURES_PER_CLASS = 3
