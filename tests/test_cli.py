@@ -226,11 +226,17 @@ def test_a_signal_while_mining_leaves_no_plan(number, code, tmp_path):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # A suite that runs in the background of a script is born with SIGINT ignored, and so would the child be.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
-    time.sleep(4.0)
-    assert child.poll() is None
-    child.send_signal(number)
-    stdout, stderr = child.communicate(timeout=60)
+    try:
+        time.sleep(4.0)
+        assert child.poll() is None
+        child.send_signal(number)
+        stdout, stderr = child.communicate(timeout=60)
+    finally:
+        child.kill()
+        child.communicate()
     assert (child.returncode, stdout) == (code, "")
     assert stderr == ("mohs: interrupted\n" if number == signal.SIGINT else "")
     assert list(out.iterdir()) == []
