@@ -18,6 +18,9 @@ def random_bank(rng, num_items, dim, kind):
         bank = np.rint(bank)
     elif kind == "duplicates":
         bank = bank[rng.integers(0, max(1, num_items // 4), num_items)]
+    elif kind == "near-duplicates":
+        bank = bank[rng.integers(0, max(1, num_items // 4), num_items)]
+        bank *= 1 + 3e-7 * rng.normal(size=bank.shape)
     elif kind == "collapsed":
         bank = bank * 1e-4 + rng.normal(size=dim)
     elif kind == "one point":
@@ -27,14 +30,26 @@ def random_bank(rng, num_items, dim, kind):
     elif kind == "huge":
         bank *= 1e18
     elif kind == "shell":  # seen from item 0, all are equally far to about the last digit
-        bank *= (1 + 1e-6 * rng.random((num_items, 1))) / np.linalg.norm(bank, axis=1, keepdims=True)
+        bank *= (1 + 4e-7 * rng.random((num_items, 1))) / np.linalg.norm(bank, axis=1, keepdims=True)
         bank[0] = 0.0
     elif kind == "tiny":
         bank *= 1e-30
     return bank.astype(np.float32)
 
 
-KINDS = ("plain", "unit", "grid", "duplicates", "collapsed", "one point", "outlier", "huge", "tiny", "shell")
+KINDS = (
+    "plain",
+    "unit",
+    "grid",
+    "duplicates",
+    "near-duplicates",
+    "collapsed",
+    "one point",
+    "outlier",
+    "huge",
+    "tiny",
+    "shell",
+)
 
 
 def random_labels(rng, num_items, kind):
@@ -161,6 +176,19 @@ def test_a_far_cluster_and_a_few_neighbours(scale):
     hardness = np.concatenate([np.linspace(0, 1, 30), 1 - np.geomspace(1e-6, 1, 30)])
     anchors = np.arange(60) % 50
     assert_agrees(bank.astype(np.float32), np.arange(4000), anchors, hardness, scale, None, 1.0, False)
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_a_shell_seen_from_its_centre(scale):
+    """Distances within a few units in the last place: products cannot tell them apart, exact distances must."""
+    for seed in range(30):
+        rng = np.random.default_rng(seed)
+        bank = rng.normal(size=(400, 24))
+        bank *= (1 + 4e-7 * rng.random((400, 1))) / np.linalg.norm(bank, axis=1, keepdims=True)
+        bank[0] = 0.0
+        bank += rng.normal(size=24)
+        hardness = np.array([0.0, 1.0, 0.5, 0.99])
+        assert_agrees(bank.astype(np.float32), np.arange(400), np.zeros(4, int), hardness, scale, None, 1.0, False)
 
 
 def test_positives_come_from_their_own_draw():
