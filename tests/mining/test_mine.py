@@ -165,7 +165,7 @@ GOOD = {"embeddings_ND": SMALL, "labels_N": ["a", "a", "b", "c"], "anchors_T": [
     ("change", "message"),
     [
         ({"scale": "rnak"}, "scale: 'rnak' is not one of 'range', 'rank', 'log-rank', 'margin'"),
-        ({"method": "quick"}, "method: 'quick' is not one of 'exact'"),
+        ({"method": "quick"}, "method: 'quick' is not one of 'exact', 'sampled', 'auto'"),
         ({"device": "cuda:7"}, "device: 'cuda:7' is not one of None, 'cpu'"),
         ({"seed": -1}, "seed: -1 is not an integer in [0, 2**63); use for example seed=0"),
         (

@@ -1,0 +1,252 @@
+"""Sampled mining: ranks estimated from a random share of the candidates, for banks that exact mining takes minutes on.
+
+Anchors are shuffled into blocks of 1,024. Each block draws its own m candidates without replacement, so that the
+distances of the block are one matrix product [1024, D] × [D, m], and takes for each anchor the sampled item that stands
+for the wanted rank r among all M negatives. The share of sampled negatives nearer than an item estimates its rank
+fraction q = r / M with a standard deviation of √(q(1 − q)/n), n of the m being negatives. It is made smaller by what is
+known of all candidates: mean μ = a·x̄ and variance σ² = aᵀΣa of the anchor's similarities, from the mean x̄ and the
+covariance Σ of the bank (on rows that are not of unit length, of ‖b‖²/2 − a·b). `sampled_kernels.py` says how.
+
+A rank near the top is lost in a sample: where fewer than `TAIL` sampled negatives are expected to be nearer, q·n < 32,
+the anchor is mined exactly. On the scale `rank` that is (1 − h)·m < 32. On `log-rank` it is a large part of the scale:
+all of h > 0.43 for M = 70,000 and m = 4,096.
+
+The cost no longer depends on N, but for one pass over the bank for x̄ and Σ.
+"""
+
+import threading
+from dataclasses import dataclass, replace
+from typing import TypeAlias, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mohs.errors import InputError
+from mohs.mining.exact import mine_exact
+from mohs.mining.problem import Problem, pair_distance
+from mohs.mining.sampled_kernels import select_sampled
+from mohs.mining.scales import achieved_by_rank, rank_of
+from mohs.mining.threads import for_each, num_threads, one_blas_thread
+from mohs.randomness import generator
+
+__all__ = ["AUTO_PAIRS", "TAIL", "Sampled", "auto_method", "check_num_sampled", "check_sampled_scale", "mine_sampled"]
+
+TAIL = 32
+"""Sampled negatives that must be expected nearer than the wanted one; with fewer, the anchor is mined exactly."""
+
+AUTO_PAIRS = 3 * 10**10
+"""Pairs of anchor and candidate from which `method="auto"` samples: about a minute of exact mining (D = 128, 2 cores).
+"""
+
+_AUTO_SHARE = 8
+_BLOCK = 1024
+_ROWS = 256  # of a block at once: their keys to 4,096 items are 4 MB
+_PIECE = 4096
+_SMALL = 10**6
+_LEAST_SAMPLED = 256
+
+Index: TypeAlias = NDArray[np.int64]
+Float32: TypeAlias = NDArray[np.float32]
+Float64: TypeAlias = NDArray[np.float64]
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Sampled:
+    """What sampling found.
+
+    Attributes:
+        negative_T: int64[T].
+        distance_T: exact distances of the negatives, float32[T].
+        achieved_T: hardness at the estimated rank, or at the exact one where the anchor was mined exactly, float64[T].
+        num_sampled: items in a sample.
+        num_anchors_exact: anchors that were mined exactly.
+        rank_error_sd_T: √(q(1 − q)/n), an upper bound on the standard deviation of an anchor's rank fraction; 0 where
+            the anchor was mined exactly. float64[T].
+    """
+
+    negative_T: Index
+    distance_T: Float32
+    achieved_T: Float64
+    num_sampled: int
+    num_anchors_exact: int
+    rank_error_sd_T: Float64
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class _Frame:
+    """Where candidates lie: rows are (embedding − shift)·unit, with ‖row‖²/2 as one more column, so D + 1 columns.
+
+    An anchor a with the row (−a, 1) has as product with a candidate's row its key: d² = ‖a‖² + 2·key.
+
+    Attributes:
+        shift_D, unit: see above; unit is a power of two.
+        mean_E, covariance_EE: of the candidates' rows, E = D + 1.
+    """
+
+    shift_D: Float32
+    unit: np.float32
+    mean_E: Float64
+    covariance_EE: Float64
+
+
+def auto_method(problem: Problem, num_sampled: int) -> str:
+    """Return what `method="auto"` means: "sampled" if it is wanted and pays.
+
+    It is where the scale is `rank` or `log-rank`, T·M is more than `AUTO_PAIRS` (M candidates), and M is at least 8
+    samples.
+    """
+    pairs = len(problem.anchors_T) * len(problem.candidates_M)
+    pays = pairs > AUTO_PAIRS and len(problem.candidates_M) >= _AUTO_SHARE * num_sampled
+    return "sampled" if problem.scale in ("rank", "log-rank") and pays else "exact"
+
+
+def check_num_sampled(num_sampled: int) -> int:
+    """Return `num_sampled` if it is an integer of at least 256; raise `InputError` otherwise."""
+    whole = isinstance(num_sampled, (int, np.integer)) and not isinstance(num_sampled, bool)
+    if not whole or num_sampled < _LEAST_SAMPLED:
+        raise InputError(
+            f"num_sampled: {num_sampled!r} is not an integer of at least {_LEAST_SAMPLED}; use for example "
+            "num_sampled=4096"
+        )
+    return int(num_sampled)
+
+
+def check_sampled_scale(scale: str) -> None:
+    """Raise `InputError` for a scale that cannot be sampled."""
+    reasons = {
+        "range": "range is exact only: sampling its extremes fails",
+        "margin": "margin is exact only: the nearest negative beyond the positive is rarely in a sample",
+    }
+    if scale in reasons:
+        raise InputError(f"method: 'sampled': {reasons[scale]}; use method='exact', or scale='rank' or 'log-rank'")
+
+
+def mine_sampled(problem: Problem, positive_distance_T: Float32, *, num_sampled: int, seed: int) -> Sampled:
+    """Return negatives at about the wanted ranks; the same for one seed, whatever the number of threads."""
+    p = problem
+    num_anchors, num_candidates = len(p.anchors_T), len(p.candidates_M)
+    size = min(num_sampled, num_candidates)
+    rank_T = rank_of(p.scale, p.hardness_T, p.num_negatives_T)
+    expected_T = size * (p.num_negatives_T / num_candidates)
+    share_T = rank_T / np.maximum(p.num_negatives_T - 1, 1)
+    exact_T = (share_T * expected_T < TAIL) | (size == num_candidates)
+    negative_T, estimate_T = np.full(num_anchors, -1), np.zeros(num_anchors)
+
+    sampled = np.flatnonzero(~exact_T)
+    if sampled.size:
+        order = sampled[generator(seed, "mined sample order").permutation(sampled.size)]
+        with one_blas_thread():
+            _sample(p, order, rank_T, size, seed, negative_T, estimate_T)
+        exact_T |= negative_T < 0  # a sample without a negative
+    estimated_T = np.clip(np.rint(estimate_T), 0, p.num_negatives_T - 1).astype(np.int64)
+    achieved_T = achieved_by_rank(p.scale, estimated_T, p.num_negatives_T, p.hardness_T)
+
+    tail = np.flatnonzero(exact_T)
+    if tail.size:
+        part = replace(
+            p, anchors_T=p.anchors_T[tail], hardness_T=p.hardness_T[tail], num_negatives_T=p.num_negatives_T[tail]
+        )
+        negative_T[tail], _, achieved_T[tail] = mine_exact(part, positive_distance_T[tail])
+    return Sampled(
+        negative_T=negative_T,
+        distance_T=pair_distance(p, negative_T),
+        achieved_T=achieved_T,
+        num_sampled=size,
+        num_anchors_exact=tail.size,
+        rank_error_sd_T=np.where(exact_T, 0.0, np.sqrt(share_T * (1.0 - share_T) / expected_T)),
+    )
+
+
+def _sample(
+    p: Problem, order: Index, rank_T: Index, size: int, seed: int, negative_T: Index, estimate_T: Float64
+) -> None:
+    """Write negative and estimated rank of the anchors at the positions in `order`, block by block."""
+    num_candidates = len(p.candidates_M)
+    threads = num_threads() if order.size * size > _SMALL else 1
+    frame = _frame(p, threads)
+    local = threading.local()
+
+    def work(block: int) -> None:
+        if not hasattr(local, "key_Rm"):
+            local.key_Rm = np.empty((_ROWS, size), dtype=np.float32)
+        draw = generator(seed, "mined sample", block)
+        # Candidates are in the order of their classes; sorted, a class is a slice of the sample.
+        drawn_m = np.sort(draw.choice(num_candidates, size, replace=False, shuffle=False))
+        row_mE = _rows(p.bank_ND[p.candidates_M[drawn_m]], frame.shift_D, frame.unit)
+        position_B = order[block * _BLOCK : (block + 1) * _BLOCK]
+        for start in range(0, len(position_B), _ROWS):
+            position_R = position_B[start : start + _ROWS]
+            anchor_RE = _rows(p.bank_ND[p.anchors_T[position_R]], frame.shift_D, frame.unit)
+            np.negative(anchor_RE, out=anchor_RE)
+            anchor_RE[:, -1] = 1.0
+            key_Rm = local.key_Rm[: len(position_R)]
+            np.matmul(anchor_RE, row_mE.T, out=key_Rm)
+            wide_RE = anchor_RE.astype(np.float64)
+            variance_R = np.einsum("re,re->r", wide_RE @ frame.covariance_EE, wide_RE)
+            class_R = p.class_N[p.anchors_T[position_R]]
+            own_R2 = np.searchsorted(drawn_m, np.stack([p.class_start_C1[class_R], p.class_start_C1[class_R + 1]], 1))
+            column_R, estimate_R = np.empty(len(position_R), np.int64), np.empty(len(position_R))
+            select_sampled(
+                key_Rm, own_R2, rank_T[position_R], p.num_negatives_T[position_R], wide_RE @ frame.mean_E,
+                np.sqrt(np.maximum(variance_R, 0.0)), column_R, estimate_R,
+            )  # fmt: skip
+            negative_T[position_R] = np.where(column_R < 0, -1, p.candidates_M[drawn_m[column_R]])
+            estimate_T[position_R] = estimate_R
+
+    for_each(work, range(-(-order.size // _BLOCK)), threads)
+
+
+def _frame(p: Problem, threads: int) -> _Frame:
+    bank_ND, item_M = p.bank_ND, p.candidates_M
+    num_candidates, dim = len(item_M), bank_ND.shape[1]
+    everything = num_candidates == len(bank_ND)
+    starts = range(0, num_candidates, _PIECE)
+    sum_KD, largest_K = np.zeros((len(starts), dim)), np.zeros(len(starts))
+
+    def piece(start: int) -> Float32:
+        if everything:  # moments do not ask for an order
+            return bank_ND[start : start + _PIECE]
+        return bank_ND[item_M[start : start + _PIECE]]
+
+    def measure(start: int) -> None:
+        rows = piece(start)
+        # Any point near the mean serves as shift; scaled beforehand, sums of large rows do not overflow.
+        sum_KD[start // _PIECE] = np.full(len(rows), np.float32(1 / _PIECE)) @ rows
+        largest_K[start // _PIECE] = max(float(rows.max()), -float(rows.min()))
+
+    for_each(measure, starts, threads)
+    shift_D = (sum_KD.sum(axis=0) * (_PIECE / num_candidates)).astype(np.float32)
+    exponent = np.frexp(float(largest_K.max()) * np.sqrt(dim))[1]
+    unit = np.float32(2.0 ** -np.clip(exponent, -126, 126))
+    sum_KE = np.zeros((len(starts), dim + 1))
+    square_EE, lock = {}, threading.Lock()
+
+    def accumulate(start: int) -> None:
+        row_RE = _rows(piece(start), shift_D, unit)
+        sum_KE[start // _PIECE] = np.ones(len(row_RE), dtype=np.float32) @ row_RE
+        product_EE = row_RE.T @ row_RE
+        with lock:
+            square_EE[start // _PIECE] = product_EE
+
+    # In groups, so that few products wait to be added, in an order of their own.
+    total_EE = np.zeros((dim + 1, dim + 1))
+    group = 64 * _PIECE
+    for first in range(0, num_candidates, group):
+        for_each(accumulate, range(first, min(first + group, num_candidates), _PIECE), threads)
+        for k in sorted(square_EE):
+            total_EE += square_EE[k]
+        square_EE.clear()
+    mean_E = sum_KE.sum(axis=0) / num_candidates
+    return _Frame(shift_D, unit, mean_E, total_EE / num_candidates - np.outer(mean_E, mean_E))
+
+
+def _rows(embedding_RD: Float32, shift_D: Float32, unit: np.float32) -> Float32:
+    dim = len(shift_D)
+    row_RE = np.empty((len(embedding_RD), dim + 1), dtype=np.float32)
+    row_RD = row_RE[:, :dim]
+    np.subtract(embedding_RD, shift_D, out=row_RD)
+    row_RD *= unit
+    row_RE[:, dim] = np.einsum("rd,rd->r", row_RD, row_RD) / 2
+    return row_RE
