@@ -1,5 +1,6 @@
 """The entry: inputs in, plan out."""
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal
 
 import numpy as np
@@ -92,18 +93,21 @@ def mine(
     chosen = auto_method(problem, num_sampled) if method == "auto" else method
     if chosen == "sampled":
         check_sampled_scale(problem.scale)
-    if positives_T is None:
-        positives, origin = choose_positives(problem.labels_N, problem.anchors_T, seed=seed)
-    else:
-        positives, origin = _given_positives(problem, positives_T)
-    positive_distance = pair_distance(problem, positives)
-    header = _header(problem, chosen, seed)
-    if chosen == "sampled":
-        sampled = mine_sampled(problem, positive_distance, num_sampled=num_sampled, seed=seed)
-        negatives, negative_distance, achieved = sampled.negative_T, sampled.distance_T, sampled.achieved_T
-        header |= _sampled_header(sampled)
-    else:
-        negatives, negative_distance, achieved = mine_exact(problem, positive_distance)
+    # Hashing a large bank takes as long as sampling it.
+    with ThreadPoolExecutor(1) as pool:
+        bank_fingerprint = pool.submit(fingerprint, problem.bank_ND)
+        if positives_T is None:
+            positives, origin = choose_positives(problem.labels_N, problem.anchors_T, seed=seed)
+        else:
+            positives, origin = _given_positives(problem, positives_T)
+        positive_distance = pair_distance(problem, positives)
+        extra: dict[str, Any] = {}
+        if chosen == "sampled":
+            sampled = mine_sampled(problem, positive_distance, num_sampled=num_sampled, seed=seed)
+            negatives, negative_distance, achieved = sampled.negative_T, sampled.distance_T, sampled.achieved_T
+            extra = _sampled_header(sampled)
+        else:
+            negatives, negative_distance, achieved = mine_exact(problem, positive_distance)
     return TripletPlan(
         anchor=problem.anchors_T,
         positive=positives,
@@ -113,7 +117,7 @@ def mine(
         anchor_positive_distance=positive_distance,
         anchor_negative_distance=negative_distance,
         positive_origin=origin,
-        header=header,
+        header=_header(problem, chosen, seed, bank_fingerprint.result()) | extra,
     )
 
 
@@ -138,7 +142,7 @@ def _given_positives(problem: Problem, positives_T: ArrayLike) -> tuple[NDArray[
     return positives, origin
 
 
-def _header(problem: Problem, method: str, seed: int) -> dict[str, Any]:
+def _header(problem: Problem, method: str, seed: int, bank_fingerprint: str) -> dict[str, Any]:
     return {
         "scale": problem.scale,
         "margin": problem.margin,
@@ -148,7 +152,7 @@ def _header(problem: Problem, method: str, seed: int) -> dict[str, Any]:
         "num_classes": len(problem.class_start_C1) - 1,
         "num_candidates": len(problem.candidates_M),
         "seed": seed,
-        "bank_fingerprint": fingerprint(problem.bank_ND),
+        "bank_fingerprint": bank_fingerprint,
         "labels_fingerprint": fingerprint(problem.labels_N),
         "versions": {"mohs": __version__, "numpy": np.__version__},
     }

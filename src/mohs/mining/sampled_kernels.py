@@ -19,6 +19,7 @@ __all__ = ["select_sampled"]
 
 _ENOUGH = 48  # keys in a bracket that are cheaper sorted out than counted again
 _MAX_COUNTS = 10
+_CHUNK = 16
 _TRUSTED_ERRORS = 5.0
 
 
@@ -76,10 +77,7 @@ def select_sampled(
             )  # fmt: skip
         wanted = np.int64(min(max(round(plain + shift), 0.0), n - 1.0))
         low, high, below_low, below_high = _bracket(keys, n, wanted, threshold, spread_R[r], _ENOUGH)
-        inside = 0
-        for c in range(num_columns):
-            column_m[inside] = c
-            inside += low <= keys[c] < high
+        inside = _columns_within(keys, low, high, column_m)
         for i in range(inside):
             value_m[i] = keys[column_m[i]]
         value = np.partition(value_m[:inside], wanted - below_low)[wanted - below_low]
@@ -156,6 +154,24 @@ def _bracket(
         if below_high - below_low > 0.7 * step and low > -np.inf and high < np.inf:
             at = np.float32(low / 2 + high / 2)
     return low, high, below_low, below_high
+
+
+@compiled()
+def _columns_within(keys: Array, low: Scalar, high: Scalar, column_m: Array) -> Scalar:
+    """Write the columns whose keys are in [low, high), in order; return how many."""
+    inside = 0
+    for first in range(0, keys.size, _CHUNK):
+        chunk = keys[first : first + _CHUNK]
+        count = np.int32(0)
+        for j in range(chunk.size):
+            count = np.int32(count + (np.int32(chunk[j] >= low) & np.int32(chunk[j] < high)))
+        if count > 0:
+            for j in range(chunk.size):
+                column_m[inside] = first + j
+                inside += low <= chunk[j] < high
+                if inside == column_m.size:
+                    return inside
+    return inside
 
 
 @compiled()
