@@ -210,6 +210,12 @@ def test_a_reader_that_leaves_is_no_error(picture_set):
     assert (done.returncode, done.stderr) == (0, b"")
 
 
+def test_settings_can_be_seen_without_data(run_cli):
+    answer = run_cli("train", "--print-config")
+    assert (answer.code, answer.err) == (0, [])
+    assert answer.out.startswith("seed = 0\n")
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_while_mining_leaves_no_plan(number, code, tmp_path):
     # 40,000 vectors and 10 million triplets take far longer than the test waits.

@@ -66,7 +66,7 @@ def test_toml_there_and_back(
 
 def test_toml_of_the_defaults_names_every_setting_that_has_a_value() -> None:
     text = RunConfig().to_toml()
-    assert text.startswith('seed = 0\nout = "runs/latest"\n\n[data]\nsource = "glyphs"\nfile_column = "file"\n')
+    assert text.startswith('seed = 0\n\n[data]\nsource = "glyphs"\nfile_column = "file"\n')
     assert '\n[loss]\nname = "infonce"\nmargin = 0.2\nsquared = true\ntemperature = 0.1\n' in text
     assert "catalog" not in text
     assert [line for line in text.splitlines() if line.startswith("[")] == [

@@ -230,8 +230,11 @@ def test_evaluate_writes_only_when_it_should(tmp_path: Path) -> None:
     assert (len(evaluation.dataset), list(evaluation.measured)) == (40, ["trained"])
     evaluate(run, write=False)
     assert not file.exists()
-    evaluate(run, data=everything, baselines=False, write=True)
-    assert json.loads(file.read_text())["trained"]["retrieval"]["num_queries"] == 40
+    assert evaluation.measured["trained"].protocol == "classes seen and unseen"
+    assert evaluation.num_trained_classes == run.facts()["num_training_classes"]
+    with pytest.raises(InputError, match=r": not the items that .* was trained and split on"):
+        evaluate(run, data=everything, baselines=False, write=True)
+    assert not file.exists()
 
 
 def test_item_split_queries_the_training_items(tmp_path: Path) -> None:
@@ -279,3 +282,46 @@ def test_versions_name_the_packages_that_decide_a_result() -> None:
     found = mohs.runs.versions()
     assert found["mohs"] == mohs.__version__
     assert {"python", "torch", "torchvision", "timm", "numpy", "numba", "pillow"} <= set(found)
+
+
+def test_a_table_that_changed_since_training_is_not_measured(tmp_path: Path) -> None:
+    config = settings(tmp_path)
+    run = train(config)
+    folder = Path(config.data.source) / "class-new"
+    folder.mkdir()
+    for i in range(2):
+        Image.fromarray(np.full((16, 16), 40 * i, dtype=np.uint8)).save(folder / f"{i}.png")
+    # The split of the larger set would put classes that were trained on into the test.
+    with pytest.raises(InputError, match=r"was trained and split on \(see its items.csv\); restore them, or"):
+        evaluate(run)
+    assert not (run.folder / "metrics.json").exists()
+
+
+def test_the_smallest_pictures_can_be_measured(tmp_path: Path) -> None:
+    config = settings(tmp_path)
+    small = config.model_copy(update={"data": config.data.model_copy(update={"size": 8})})
+    assert set(evaluate(train(small)).measured) == {"pixels", "untrained", "trained"}
+
+
+def test_runs_without_a_name_are_numbered_and_found_from_anywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = settings(tmp_path).model_copy(update={"out": None})
+    config = config.model_copy(update={"data": config.data.model_copy(update={"source": "pictures"})})
+    folders = [train(config).folder for _ in range(2)]
+    assert folders == [Path("runs/pictures-001"), Path("runs/pictures-002")]
+    run = Run.open(folders[0].resolve())
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert evaluate(run, baselines=False).measured["trained"].protocol == "unseen classes"
+
+
+def test_plans_of_a_run_say_what_their_indices_count(tmp_path: Path) -> None:
+    run = train(settings(tmp_path))
+    table = read_table(run.folder / "items.csv")
+    num_training = int((table.splits == "train").sum())
+    plan = TripletPlan.load(run.folder / "plans" / "segment-000.parquet")
+    assert plan.header["num_items"] == num_training > max(plan.anchor.max(), plan.negative.max())
+    assert plan.header["mined_num_items"] <= num_training
+    assert plan.header["curve"]["curve"] == "sigmoid"

@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mohs import curves as curves
+    from mohs.config import DataConfig as DataConfig
+    from mohs.config import HardnessConfig as HardnessConfig
+    from mohs.config import LossConfig as LossConfig
+    from mohs.config import ModelConfig as ModelConfig
     from mohs.config import RunConfig as RunConfig
+    from mohs.config import TrainingConfig as TrainingConfig
     from mohs.config import load_config as load_config
     from mohs.data.dataset import Dataset as Dataset
     from mohs.data.dataset import open_dataset as open_dataset
@@ -28,12 +33,17 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
+    "DataConfig": "mohs.config",
     "Dataset": "mohs.data.dataset",
     "Embedder": "mohs.model.embedder",
+    "HardnessConfig": "mohs.config",
     "ImagePolicy": "mohs.data.images",
+    "LossConfig": "mohs.config",
+    "ModelConfig": "mohs.config",
     "MohsError": "mohs.errors",
     "Run": "mohs.runs",
     "RunConfig": "mohs.config",
+    "TrainingConfig": "mohs.config",
     "TripletPlan": "mohs.plan",
     "anchor_sequence": "mohs.sequence",
     "choose_positives": "mohs.mining",

@@ -211,7 +211,7 @@ def mine(
 @app.command()
 def train(
     source: Annotated[str | None, typer.Argument(help="CSV, Parquet, folder, or 'glyphs'.")] = None,
-    out: Annotated[str | None, typer.Option(help="New run folder; default runs/latest.")] = None,
+    out: Annotated[str | None, typer.Option(help="New run folder; default runs/NAME-001.")] = None,
     config: Config = None,
     catalog: Catalog = None,
     file_column: FileColumn = None,
@@ -267,7 +267,7 @@ def train(
         "--learning-rate": learning_rate,
         "--device": device,
     }
-    if source is None and config is None:
+    if source is None and config is None and not print_config:
         raise InputError("SOURCE: missing; give a CSV, Parquet file or folder, 'glyphs', or --config FILE")
     settings = _config(config, flags, setting or ())
     if print_config:

@@ -48,6 +48,7 @@ class DataConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     split_by: Literal["class", "item"] = Field("class", description="class: test classes are never trained on")
     test_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.2
     per_class: _Count | None = Field(None, description="keep at most this many pictures of a class; none keeps all")
+    max_classes: _Count | None = Field(None, description="keep only this many classes, the first by name; none: all")
     max_bad_images: Annotated[int, Field(ge=0)] = Field(0, description="unreadable pictures to leave out and report")
     cache: str | None = Field(None, description="folder for decoded pictures; none is the user's cache folder")
 
@@ -124,11 +125,13 @@ class TrainingConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False
 
     num_triplets: _Count = Field(20_000, description="length of the plan")
     batch_triplets: Annotated[int, Field(ge=2)] = Field(96, description="triplets per step")
-    num_segments: _Count = Field(10, description="times the whole set is embedded and mined again")
+    num_segments: _Count = Field(10, description="times that negatives are mined again, by today's network")
     neighbourhood: _Count = Field(
         4, description="in-batch losses: classes that enter a batch together, each the mined negative of the one before"
     )
-    neighbourhood_from: _Unit = Field(0.3, description="share of the run after which neighbourhoods are used")
+    neighbourhood_from: _Unit = Field(
+        0.3, description="in-batch losses: share of the run before which mined negatives are not used"
+    )
     prefer_positive: Literal["class", "catalog"] = Field("class", description="which positive comes first")
     learning_rate: Annotated[float, Field(gt=0.0)] = Field(4e-3, description="peak, AdamW")
     weight_decay: Annotated[float, Field(ge=0.0)] = 1e-2
@@ -145,7 +148,7 @@ class RunConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     """Everything that decides a run."""
 
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
-    out: str = Field("runs/latest", description="run folder; must not exist yet")
+    out: str | None = Field(None, description="run folder, must not exist yet; none: runs/NAME-001 and so on")
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
     hardness: HardnessConfig = HardnessConfig()

@@ -1,5 +1,6 @@
 """A run: from settings to a folder with a trained, measured embedder."""
 
+import itertools
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -10,21 +11,31 @@ from typing import Any, final
 
 import numpy as np
 
-from mohs.artefacts import EventLog, read_events, read_json, write_json
+from mohs.artefacts import EventLog, fingerprint, read_events, read_json, write_json
 from mohs.config import DataConfig, RunConfig, load_config
 from mohs.data.dataset import Dataset, open_dataset
 from mohs.data.images import ImagePolicy
 from mohs.data.split import assign_splits, limit_per_class
-from mohs.data.table import require_classes, write_table
+from mohs.data.table import BUILT_IN, read_table, require_classes, write_table
 from mohs.errors import InputError
 from mohs.evaluation.pixels import pixel_embeddings
-from mohs.evaluation.summary import Measured, measure
+from mohs.evaluation.summary import Measured, Protocol, measure
 from mohs.model.embedder import Embedder
 from mohs.training.devices import choose_device
 from mohs.training.events import Event, Listener, as_record
 from mohs.training.loop import FitResult, fit
 
-__all__ = ["Evaluation", "Run", "SplitData", "evaluate", "open_split_data", "train", "train_on", "versions"]
+__all__ = [
+    "Evaluation",
+    "Run",
+    "SplitData",
+    "evaluate",
+    "open_split_data",
+    "train",
+    "train_on",
+    "versions",
+    "with_run_folder",
+]
 
 
 @final
@@ -40,6 +51,12 @@ class SplitData:
     test_N: np.ndarray
     unseen_classes: bool
 
+    @property
+    def fingerprint(self) -> str:
+        """32 hex digits of the files (as written), labels, roles and splits: equal if these are the same items."""
+        table = self.dataset.table
+        return fingerprint(np.array(table.files), table.labels, table.roles, self.train_N, self.test_N)
+
 
 @final
 @dataclass(frozen=True)
@@ -47,7 +64,8 @@ class Run:
     """A finished run, as its folder holds it.
 
     `config.json` settings · `items.csv` every item with its split · `events.jsonl` steps and segments ·
-    `plans/segment-000.parquet` … · `embedder/` weights and settings · `run.json` seconds, counts, versions ·
+    `plans/segment-000.parquet` …, whose indices count the training items of `items.csv` in their order · `embedder/`
+    weights and settings · `run.json` seconds, counts, versions ·
     and after `evaluate`: `metrics.json` and `report.html`.
     """
 
@@ -72,6 +90,11 @@ class Run:
         """Return the steps and segments of the run, oldest first."""
         return read_events(self.folder / "events.jsonl")
 
+    def trained_classes(self) -> np.ndarray:
+        """Return the classes that the run was trained on, str, sorted."""
+        table = read_table(self.folder / "items.csv")
+        return np.unique(table.labels[table.splits == "train"])
+
     def facts(self) -> Mapping[str, Any]:
         """Return what run.json says: counts, seconds, versions."""
         facts: Mapping[str, Any] = read_json(self.folder / "run.json")
@@ -84,7 +107,8 @@ class Evaluation:
     """Metrics of a run's test items by the trained embedder, the untrained one and the pixels, by name.
 
     `embeddings_ND` are the trained ones, of the items in `dataset` (the test items, and the training items too if the
-    test is on seen classes; `test_N` marks the queries).
+    test is on seen classes; `test_N` marks the queries). `num_trained_classes` counts the test classes that the run was
+    trained on; `embed_s` and `evaluate_s` are the seconds for the trained network alone.
     """
 
     measured: Mapping[str, Measured]
@@ -93,6 +117,7 @@ class Evaluation:
     embeddings_ND: np.ndarray
     embed_s: float
     evaluate_s: float
+    num_trained_classes: int
 
 
 def open_split_data(
@@ -100,10 +125,10 @@ def open_split_data(
 ) -> SplitData:
     """Return the dataset that `config` describes, with its split.
 
-    Rules: at most `per_class` items of a class are kept, drawn by `seed`; a `split` column in the table is kept to (if
-    no item is marked "test", those marked "validation" are the test);
+    Rules: the first `max_classes` classes by name are kept; of each at most `per_class` items, drawn by `seed`; a
+    `split` column in the table is kept to (if no item is marked "test", those marked "validation" are the test);
     otherwise `test_fraction` of the classes (or of each class's items) is the test. With `all_test` every item is a
-    test item, as for data that a run has never seen. Raises `InputError` for bad data.
+    test item, whatever its split. Raises `InputError` for bad data.
     """
     policy = ImagePolicy(size=config.size, channels=config.channels, fit=config.fit)
     dataset = open_dataset(
@@ -116,6 +141,8 @@ def open_split_data(
         max_bad_images=config.max_bad_images,
         progress=progress,
     )
+    if config.max_classes is not None:
+        dataset = dataset.take(dataset.labels_id < config.max_classes)
     if config.per_class is not None:
         dataset = dataset.take(limit_per_class(dataset, config.per_class, seed=seed))
     require_classes(dataset.table)
@@ -138,18 +165,19 @@ def train(
 ) -> Run:
     """Train an embedder as `config` says and return the finished run.
 
-    Nothing is written before settings and data are known to be good. Raises `InputError` for bad settings or data or
-    if the run folder exists, and `TrainingError` if training fails.
+    The run folder is `config.out`, or the next free `runs/NAME-001` … after the data. Nothing is written before
+    settings and data are known to be good. Raises `InputError` for bad settings or data or if the run folder exists,
+    and `TrainingError` if training fails.
     """
-    check_new_folder(Path(config.out))
+    config = with_run_folder(config)
     data = open_split_data(config.data, seed=config.seed, progress=progress)
     return train_on(data, config, listeners=listeners)
 
 
 def train_on(data: SplitData, config: RunConfig, *, listeners: Sequence[Listener] = ()) -> Run:
     """Train on data that is open already; otherwise like `train`."""
-    folder = Path(config.out)
-    check_new_folder(folder)
+    config = with_run_folder(config)
+    folder = Path(str(config.out))
     began = time.perf_counter()
     training_set = data.dataset.take(np.flatnonzero(data.train_N))
     require_classes(training_set.table)
@@ -158,7 +186,7 @@ def train_on(data: SplitData, config: RunConfig, *, listeners: Sequence[Listener
     embedder = Embedder.create(config.model, policy, seed=config.seed)
 
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "config.json", config.model_dump(mode="json"))
+    write_json(folder / "config.json", _independent(config).model_dump(mode="json"))
     write_table(data.dataset.table, folder / "items.csv")
     with EventLog(folder / "events.jsonl") as log:
 
@@ -177,32 +205,46 @@ def evaluate(
 ) -> Evaluation:
     """Measure a run on its own test items, or on `data`; with `baselines`, the untrained network and the pixels too.
 
-    With `write` the numbers go to `metrics.json` in the run's folder; by default they do unless `data` is given.
+    With `write` the numbers go to `metrics.json` in the run's folder; by default they do unless `data` is given. Data
+    are then the run's own, and must be those it was trained on: with another split, pictures it knows would be in the
+    test. Raises `InputError` if they are not.
     """
     write = data is None if write is None else write
     if data is None:
         data = open_split_data(run.config.data, seed=run.config.seed)
+    if write and data.fingerprint != run.facts()["data_fingerprint"]:
+        raise InputError(
+            f"{data.dataset.table.source}: not the items that {run.folder} was trained and split on "
+            "(see its items.csv); restore them, or measure the run on other pictures with --data"
+        )
     items = np.flatnonzero(data.test_N if data.unseen_classes else data.test_N | data.train_N)
     dataset = data.dataset.take(items)
     test_N = data.test_N[items]
     policy = ImagePolicy(size=run.config.data.size, channels=run.config.data.channels, fit=run.config.data.fit)
     device = choose_device(run.config.training.device)
+    tested = np.unique(dataset.labels[test_N])
+    num_trained = int(np.isin(tested, run.trained_classes()).sum())
+    protocol: Protocol = "seen classes"
+    if data.unseen_classes:
+        protocol = "unseen classes" if num_trained == 0 else "classes seen and unseen"
+
+    def measured_by(x_ND: np.ndarray) -> Measured:
+        queries = None if data.unseen_classes else test_N
+        return measure(x_ND, dataset.labels, dataset.roles, test_N=queries, protocol=protocol, seed=run.config.seed)
+
     embedder = run.embedder().to(device)
     began = time.perf_counter()
     trained_ND = embedder.embed(dataset.pictures)
-    embed_s = time.perf_counter() - began
-    began = time.perf_counter()
-    embeddings = {"trained": trained_ND}
+    embedded = time.perf_counter()
+    trained = measured_by(trained_ND)
+    finished = time.perf_counter()
+    measured: dict[str, Measured] = {}
     if baselines:
         untrained = Embedder.create(run.config.model, policy, seed=run.config.seed).to(device)
-        pixels_ND = pixel_embeddings(np.asarray(dataset.pictures))
-        embeddings = {"pixels": pixels_ND, "untrained": untrained.embed(dataset.pictures)} | embeddings
-    queries = None if data.unseen_classes else test_N
-    measured = {
-        name: measure(x_ND, dataset.labels, dataset.roles, test_N=queries, seed=run.config.seed)
-        for name, x_ND in embeddings.items()
-    }
-    evaluation = Evaluation(measured, dataset, test_N, trained_ND, embed_s, time.perf_counter() - began)
+        pixels_ND = pixel_embeddings(np.asarray(dataset.pictures), size=min(16, policy.size))
+        measured = {"pixels": measured_by(pixels_ND), "untrained": measured_by(untrained.embed(dataset.pictures))}
+    measured["trained"] = trained
+    evaluation = Evaluation(measured, dataset, test_N, trained_ND, embedded - began, finished - embedded, num_trained)
     if write:
         write_json(run.folder / "metrics.json", {name: found.as_record() for name, found in measured.items()})
     return evaluation
@@ -214,10 +256,34 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version()} | {name: version(name) for name in packages}
 
 
-def check_new_folder(folder: Path) -> None:
-    """Raise `InputError` if a run folder is taken, so that no run overwrites another."""
+def with_run_folder(config: RunConfig) -> RunConfig:
+    """Return the settings with a run folder that is free; raise `InputError` if the one they name is not.
+
+    No run overwrites another. Without a name it is `runs/NAME-001`, or the next free number, NAME being the data's.
+    """
+    if config.out is None:
+        source = Path(config.data.source)
+        name = source.parent.name if source.stem == "images" and source.parent.name else source.stem
+        numbers = (f"runs/{name or 'run'}-{number:03d}" for number in itertools.count(1))
+        return config.model_copy(update={"out": next(folder for folder in numbers if not Path(folder).exists())})
+    folder = Path(config.out)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError(f"out: {folder} exists already; give another folder with --out, or remove it")
+        unfinished = (folder / "config.json").is_file() and not (folder / "run.json").is_file()
+        what = "holds a run that did not finish" if unfinished else "exists already"
+        raise InputError(f"out: {folder} {what}; give another folder with --out, or remove it")
+    return config
+
+
+def _independent(config: RunConfig) -> RunConfig:
+    """Return the settings with absolute paths, so that the run can be evaluated from any working directory."""
+    data, model = config.data, config.model
+    if data.source != BUILT_IN:
+        data = data.model_copy(update={"source": str(Path(data.source).resolve())})
+    if data.catalog is not None:
+        data = data.model_copy(update={"catalog": str(Path(data.catalog).resolve())})
+    if model.weights is not None:
+        model = model.model_copy(update={"weights": str(Path(model.weights).resolve())})
+    return config.model_copy(update={"data": data, "model": model})
 
 
 def _facts(data: SplitData, config: RunConfig, result: FitResult, *, total_s: float) -> dict[str, Any]:
@@ -229,6 +295,7 @@ def _facts(data: SplitData, config: RunConfig, result: FitResult, *, total_s: fl
         "num_training_classes": len(np.unique(labels[data.train_N])),
         "num_test_items": int(data.test_N.sum()),
         "num_test_classes": len(np.unique(labels[data.test_N])),
+        "data_fingerprint": data.fingerprint,
         "left_out": list(data.dataset.left_out),
         "num_triplets": config.training.num_triplets,
         "num_steps": result.num_steps,

@@ -37,7 +37,8 @@ def create_data(
 ) -> tuple[list[str], list[str], list[str], list[str], list[str], list[str]]:
     """Return six lists of file names: train_ref, train_pos, train_neg, test_ref, test_pos, test_neg.
 
-    Each list has `total_data_points` names, as written in the CSV files, in the order in which to train on them: every
+    Each list has `total_data_points` names, as written in the CSV files (pictures of a catalog in another folder: as
+    absolute paths), in the order in which to train on them: every
     class is a reference once per pass, and the hardness of the negatives follows a sigmoid that rises to
     `hardness_threshold` in each of `num_hardness_cycles` cycles, on the `range` scale, over the whole split.
 

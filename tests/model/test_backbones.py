@@ -23,21 +23,23 @@ CALTECH = SHARED / "data" / "caltech30.zip"
 
 
 def test_timm_model_by_name() -> None:
-    backbone = build_backbone(ModelConfig(backbone="mobilenetv2_100"), channels=3)
+    backbone = build_backbone(ModelConfig(backbone="mobilenetv2_100"), channels=3, size=64)
     assert backbone.network.eval()(torch.zeros(1, 3, 32, 32)).shape == (1, backbone.num_features) == (1, 1280)
     assert (backbone.mean, backbone.std) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-    grey = build_backbone(ModelConfig(backbone="mobilenetv2_100"), channels=1)
+    grey = build_backbone(ModelConfig(backbone="mobilenetv2_100"), channels=1, size=64)
     assert grey.network.eval()(torch.zeros(1, 1, 32, 32)).shape == (1, 1280)
     assert (grey.mean, grey.std) == (pytest.approx((0.449,)), pytest.approx((0.226,)))
-    own = build_backbone(ModelConfig(backbone="mobilenetv2_100", mean=(0.5,) * 3, std=(0.25,) * 3), channels=3)
+    own = build_backbone(ModelConfig(backbone="mobilenetv2_100", mean=(0.5,) * 3, std=(0.25,) * 3), channels=3, size=64)
     assert (own.mean, own.std) == ((0.5,) * 3, (0.25,) * 3)
 
 
 def test_options_reach_timm() -> None:
     backbone = build_backbone(
-        ModelConfig(backbone="mobilenetv2_100", backbone_options={"pad_type": "same"}), channels=3
+        ModelConfig(backbone="mobilenetv2_100", backbone_options={"pad_type": "same"}),
+        channels=3,
+        size=64,
     )
-    plain = build_backbone(ModelConfig(backbone="mobilenetv2_100"), channels=3)
+    plain = build_backbone(ModelConfig(backbone="mobilenetv2_100"), channels=3, size=64)
     assert type(backbone.network.conv_stem) is not type(plain.network.conv_stem)
 
 
@@ -65,19 +67,19 @@ def test_options_reach_timm() -> None:
 )
 def test_wrong_settings(config: ModelConfig, channels: int, message: str) -> None:
     with pytest.raises(InputError) as caught:
-        build_backbone(config, channels=channels)
+        build_backbone(config, channels=channels, size=64)
     assert str(caught.value) == message
 
 
 def test_misspelt_timm_name_is_corrected() -> None:
     with pytest.raises(InputError, match=r"'mobilnetv2_100' is neither .*; did you mean .*'mobilenetv2_100'.*\?$"):
-        build_backbone(ModelConfig(backbone="mobilnetv2_100"), channels=3)
+        build_backbone(ModelConfig(backbone="mobilnetv2_100"), channels=3, size=64)
 
 
 @pytest.mark.parametrize("options", [{"no_such_option": 1}, {"in_chans": 3}])
 def test_options_that_do_not_fit(options: dict[str, int]) -> None:
     with pytest.raises(InputError) as caught:
-        build_backbone(ModelConfig(backbone="mobilenetv2_100", backbone_options=options), channels=3)
+        build_backbone(ModelConfig(backbone="mobilenetv2_100", backbone_options=options), channels=3, size=64)
     assert str(caught.value).startswith(f"model.backbone_options: {options} does not fit 'mobilenetv2_100' (")
     assert len(caught.value.problems) == 1
 
@@ -91,7 +93,7 @@ def random_state(network: nn.Module, seed: int = 0) -> dict[str, Tensor]:
 
 
 def test_weights_are_loaded_whatever_their_type_and_without_the_classifier(tmp_path: Path) -> None:
-    network = build_backbone(ModelConfig(backbone="mobilenetv2_100"), channels=3).network
+    network = build_backbone(ModelConfig(backbone="mobilenetv2_100"), channels=3, size=64).network
     state = random_state(network)
     with_classifier = {
         **{name: value.half() if value.is_floating_point() else value for name, value in state.items()},
@@ -191,3 +193,17 @@ def test_real_weights_tell_objects_apart(tmp_path: Path) -> None:
         assert embedder.embed(x).shape == (48, 128)
     assert found[str(IMAGENET)] > 0.6
     assert found[str(IMAGENET)] > found[None] + 0.3
+
+
+@pytest.mark.parametrize("name", ["mobilenetv3_small_050", "lcnet_050"])
+def test_models_with_a_layer_before_the_classifier_fit_the_head(name: str) -> None:
+    embedder = Embedder.create(ModelConfig(backbone=name, embedding_dim=8), ImagePolicy(size=32))
+    assert embedder.embed(np.zeros((2, 32, 32, 3), dtype=np.uint8)).shape == (2, 8)
+
+
+def test_a_model_of_another_input_size_is_refused_in_one_line() -> None:
+    with pytest.raises(InputError) as caught:
+        build_backbone(ModelConfig(backbone="vit_tiny_patch16_224"), channels=3, size=64)
+    (problem,) = caught.value.problems
+    assert problem.startswith("model.backbone: 'vit_tiny_patch16_224' does not take pictures of 64 x 64 (")
+    assert problem.endswith("); use the size it was made for (--size 224 is common)")

@@ -14,7 +14,7 @@ from mohs.commands.show import METRIC_HEADER, metric_row, write_run_report
 from mohs.config import DataConfig, HardnessConfig, LossConfig, RunConfig, TrainingConfig
 from mohs.errors import InputError
 from mohs.evaluation.summary import Measured
-from mohs.runs import Evaluation, Run, SplitData, evaluate, open_split_data, train_on
+from mohs.runs import Evaluation, Run, evaluate, open_split_data, train_on
 
 __all__ = ["DEFAULT_PICTURES", "demo_command", "demo_strategies"]
 
@@ -63,12 +63,8 @@ def demo_command(
     require_folder_place(out, "--out")
     _make_room(out)
     began = time.perf_counter()
-    config = DataConfig(source="glyphs", size=32, channels=1, per_class=2)
+    config = DataConfig(source="glyphs", size=32, channels=1, per_class=2, max_classes=num_classes)
     data = open_split_data(config, seed=seed)
-    if num_classes is not None:
-        kept = np.unique(data.dataset.labels)[:num_classes]
-        items = np.flatnonzero(np.isin(data.dataset.labels, kept))
-        data = SplitData(data.dataset.take(items), data.train_N[items], data.test_N[items], unseen_classes=True)
     labels = data.dataset.labels
     facts = {
         "classes": len(np.unique(labels)),

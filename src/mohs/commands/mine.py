@@ -22,6 +22,7 @@ from mohs.mining import choose_positives, mine
 from mohs.model.embedder import Embedder
 from mohs.plan import POSITIVE_ORIGINS, TripletPlan
 from mohs.sequence import anchor_sequence
+from mohs.training.devices import choose_device
 
 __all__ = ["MineRequest", "mine_command"]
 
@@ -52,7 +53,7 @@ def mine_command(request: MineRequest, *, quiet: bool, as_json: bool) -> None:
         dataset = _open(request, embedder.policy, quiet=quiet)
         table = dataset.table
         read = time.perf_counter()
-        bank_ND = embedder.embed(dataset.pictures)
+        bank_ND = embedder.to(choose_device("auto")).embed(dataset.pictures)
     else:
         table = _read_table(request)
         read = time.perf_counter()
@@ -76,21 +77,16 @@ def mine_command(request: MineRequest, *, quiet: bool, as_json: bool) -> None:
         hardness_T=schedule(request.hardness.build(), request.num_triplets),
         scale=request.hardness.scale,
         positives_T=positives_T,
+        positive_origin_T=origin_T,
         margin=request.margin,
         seed=request.seed,
     )
-    names = np.array(table.files)
-    plan = TripletPlan(
-        **{
-            name: getattr(plan, name) for name in plan.__dataclass_fields__ if name not in ("positive_origin", "header")
-        },
-        positive_origin=origin_T,
-        header={
-            **plan.header,
+    plan = plan.with_header(
+        {
             "curve": request.hardness.model_dump(mode="json"),
             "data_source": request.data.source,
-            "data_fingerprint": fingerprint(names, table.labels),
-        },
+            "data_fingerprint": fingerprint(np.array(table.files), table.labels),
+        }
     )
     mined = time.perf_counter()
     _save(plan, request, table)

@@ -117,7 +117,7 @@ def _examples(evaluation: Evaluation) -> tuple[list[Example], list[Example]]:
     """Return the surest hits and the worst misses: by the distance of the nearest, by the rank of the first match."""
     measured = evaluation.measured["trained"]
     dataset, x_ND = evaluation.dataset, evaluation.embeddings_ND
-    if measured.protocol == "unseen classes":
+    if evaluation.test_N.all():
         queries = gallery = np.arange(len(dataset))
         self_indices = queries
     else:

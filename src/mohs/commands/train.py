@@ -8,18 +8,21 @@ from mohs.commands.console import decoding_progress, print_json, print_table, sa
 from mohs.commands.places import require_folder_place
 from mohs.commands.show import METRIC_HEADER, metric_row, write_run_report
 from mohs.config import DataConfig, RunConfig
-from mohs.data.table import read_table
 from mohs.errors import InputError
-from mohs.runs import Evaluation, Run, evaluate, open_split_data, train
+from mohs.runs import Evaluation, Run, evaluate, open_split_data, train_on, with_run_folder
 
 __all__ = ["evaluate_command", "train_command"]
 
 
 def train_command(config: RunConfig, *, quiet: bool, as_json: bool) -> None:
     """Train, and say what came of it."""
-    require_folder_place(Path(config.out), "--out")
-    with decoding_progress(quiet=quiet) as progress, training_progress("train", quiet=quiet) as listeners:
-        run = train(config, listeners=listeners, progress=progress)
+    if config.out is not None:
+        require_folder_place(Path(config.out), "--out")
+    config = with_run_folder(config)
+    with decoding_progress(quiet=quiet) as progress:
+        data = open_split_data(config.data, seed=config.seed, progress=progress)
+    with training_progress("train", quiet=quiet) as listeners:
+        run = train_on(data, config, listeners=listeners)
     facts = run.facts()
     if as_json:
         print_json({"run": str(run.folder), **facts})
@@ -56,7 +59,12 @@ def evaluate_command(folder: Path, *, data: DataConfig | None, quiet: bool, as_j
             _title(evaluation), ["", *METRIC_HEADER], [[n, *metric_row(m)] for n, m in measured.items()], strong=2
         )
     if data is not None:
-        _warn_of_trained_classes(run, opened.dataset.labels)
+        if evaluation.num_trained_classes:
+            num_tested = len(np.unique(evaluation.dataset.labels[evaluation.test_N]))
+            say(
+                "warning: the run was trained on classes of the same name: "
+                f"{evaluation.num_trained_classes:,} of these {num_tested:,}"
+            )
         return  # the run's own files describe its own test
     facts = run.facts()
     path = run.folder / "report.html"
@@ -81,15 +89,6 @@ def evaluate_command(folder: Path, *, data: DataConfig | None, quiet: bool, as_j
     )
     if not as_json:
         say(f"report: {path}")
-
-
-def _warn_of_trained_classes(run: Run, labels: np.ndarray) -> None:
-    """Say so if other data has classes that the run was trained on: its numbers are then not those of unseen ones."""
-    table = read_table(run.folder / "items.csv")
-    tested = np.unique(labels)
-    num_seen = int(np.isin(tested, table.labels[table.splits == "train"]).sum())
-    if num_seen:
-        say(f"warning: the run was trained on classes of the same name: {num_seen:,} of these {len(tested):,}")
 
 
 def _title(evaluation: Evaluation) -> str:

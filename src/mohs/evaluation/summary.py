@@ -13,7 +13,7 @@ from mohs.evaluation.triplets import TripletAccuracy, triplet_accuracy
 
 __all__ = ["Measured", "Protocol", "measure"]
 
-Protocol: TypeAlias = Literal["unseen classes", "seen classes"]
+Protocol: TypeAlias = Literal["unseen classes", "seen classes", "classes seen and unseen"]
 
 
 @final
@@ -23,7 +23,8 @@ class Measured:
 
     Attributes:
         protocol: "unseen classes": every test item is a query against all other test items, and no test class was
-            trained on. "seen classes": every test item is a query against the training items.
+            trained on. "classes seen and unseen": the same, but some were. "seen classes": every test item is a query
+            against the training items.
         retrieval: recall@1/5/10/50, mAP and more under that protocol.
         catalog: the same for queries of role "sample" against the catalog items alone; none without a catalog.
             Its recall@1 is the catalog accuracy.
@@ -58,6 +59,7 @@ def measure(
     roles_N: npt.ArrayLike,
     *,
     test_N: npt.ArrayLike | None = None,
+    protocol: Protocol | None = None,
     seed: int = 0,
 ) -> Measured:
     """Return all metrics of embeddings of a test set.
@@ -66,8 +68,9 @@ def measure(
         embeddings_ND: float [N, D].
         labels_N: classes, [N].
         roles_N: "sample" or "catalog", [N].
-        test_N: none for unseen classes: all items are test items. Else bool [N]: those are queries, and the rest,
-            training items of the same classes, is the gallery.
+        test_N: none: all items are test items, and each is a query against all others. Else bool [N]: those are
+            queries, and the rest, training items of the same classes, is the gallery.
+        protocol: what to call it; none: "unseen classes" without `test_N`, "seen classes" with it.
         seed: of the bootstrap and of the random triplets.
 
     Raises `InputError` if no query has an item of its class to find.
@@ -76,8 +79,8 @@ def measure(
     labels = np.asarray(labels_N)
     catalog_N = np.asarray(roles_N) == "catalog"
     test = np.ones(len(labels), dtype=bool) if test_N is None else np.asarray(test_N, dtype=bool)
-    protocol: Protocol = "unseen classes" if test_N is None else "seen classes"
-    if protocol == "unseen classes":
+    protocol = protocol or ("unseen classes" if test_N is None else "seen classes")
+    if test_N is None:
         retrieval = evaluate_all_against_all(x_ND, labels, seed=seed)
     else:
         retrieval = evaluate_retrieval(x_ND[test], labels[test], x_ND[~test], labels[~test], seed=seed)

@@ -30,6 +30,7 @@ def mine(
     hardness_T: ArrayLike,
     scale: Scale = "range",
     positives_T: ArrayLike | None = None,
+    positive_origin_T: ArrayLike | None = None,
     candidates: ArrayLike | None = None,
     method: Literal["exact", "sampled", "auto"] = "exact",
     num_sampled: int = 4096,
@@ -52,6 +53,7 @@ def mine(
         scale: "range", "rank", "log-rank" or "margin".
         positives_T: item indices of the anchors' classes; an anchor that is its own positive is to be augmented. None
             draws them with `choose_positives(labels_N, anchors_T, seed=seed)`.
+        positive_origin_T: where `positives_T` come from, as `choose_positives` returns it; None: from the caller.
         candidates: the items that may be negatives: a bool mask [N] or item indices; None for all.
         method: "exact"; "sampled" for the scales "rank" and "log-rank", which estimates ranks from a random sample of
             the candidates (`mohs.mining.sampled`) and puts `num_sampled`, the largest and the mean standard deviation
@@ -100,6 +102,8 @@ def mine(
             positives, origin = choose_positives(problem.labels_N, problem.anchors_T, seed=seed)
         else:
             positives, origin = _given_positives(problem, positives_T)
+            if positive_origin_T is not None:
+                origin = np.asarray(positive_origin_T, dtype=np.uint8)
         positive_distance = pair_distance(problem, positives)
         extra: dict[str, Any] = {}
         if chosen == "sampled":

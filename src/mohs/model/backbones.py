@@ -29,11 +29,12 @@ class Backbone:
     std: tuple[float, ...]
 
 
-def build_backbone(config: ModelConfig, *, channels: int) -> Backbone:
+def build_backbone(config: ModelConfig, *, channels: int, size: int) -> Backbone:
     """Return the backbone that `config` names, without pretrained weights (see `load_weights`).
 
-    Raises `InputError` for a name that neither Mohs nor timm has (close names are suggested) and for options that the
-    model does not take. Parameters are drawn from torch's generator: seed it, or use `Embedder.create`.
+    `size` is the side of its square input in pixels. Raises `InputError` for a name that neither Mohs nor timm has
+    (close names are suggested), for options that the model does not take, and for a model that does not give one vector
+    per picture of that size. Parameters are drawn from torch's generator: seed it, or use `Embedder.create`.
     """
     if config.backbone == "small":
         small = SmallNetwork(channels, config.widths, batch_norm=config.batch_norm)
@@ -58,7 +59,28 @@ def build_backbone(config: ModelConfig, *, channels: int) -> Backbone:
     mean, std = tuple(settings["mean"]), tuple(settings["std"])
     if channels == 1:
         mean, std = (sum(mean) / len(mean),), (sum(std) / len(std),)
-    return Backbone(network, int(network.num_features), *_statistics(config, channels, mean, std))
+    num_features = _measure_features(network, config.backbone, channels, size)
+    return Backbone(network, num_features, *_statistics(config, channels, mean, std))
+
+
+def _measure_features(network: nn.Module, name: str, channels: int, size: int) -> int:
+    """Return the length of the vector that a picture gives: for many families it is not timm's `num_features`."""
+    network.eval()
+    try:
+        with torch.inference_mode():
+            shape = network(torch.zeros(1, channels, size, size)).shape
+    except (RuntimeError, AssertionError, ValueError, IndexError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(
+            f"model.backbone: {name!r} does not take pictures of {size} x {size} ({reason}); use the size it was made "
+            "for (--size 224 is common)"
+        ) from None
+    if len(shape) != 2:
+        raise InputError(
+            f"model.backbone: {name!r} gives {tuple(shape)} for a picture, not one vector; use another timm model"
+        )
+    network.train()
+    return int(shape[1])
 
 
 def load_weights(network: nn.Module, path: str | Path) -> None:

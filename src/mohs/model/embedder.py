@@ -38,7 +38,7 @@ class Embedder(nn.Module):
         super().__init__()
         self.config = config
         self.policy = policy
-        backbone = build_backbone(config, channels=policy.channels)
+        backbone = build_backbone(config, channels=policy.channels, size=policy.size)
         self.backbone = backbone.network
         self.head = _build_head(config, backbone.num_features)
         self.register_buffer("mean", torch.tensor(backbone.mean).view(1, -1, 1, 1))

@@ -67,7 +67,7 @@ def neighbourhood_order(anchor_class_T: ArrayLike, negative_class_T: ArrayLike, 
             taken[t] = True
             order.append(t)
             together += 1
-            waiting[anchor_class[t]].remove(t)
+            waiting[anchor_class[t]].pop()  # t is the earliest of its class that waits
             following = waiting.get(negative_class[t])
             if together >= size or not following:
                 break

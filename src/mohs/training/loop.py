@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mohs.artefacts import fingerprint
 from mohs.config import RunConfig, TrainingConfig
 from mohs.curves import schedule
 from mohs.data.augment import AugmentPolicy, augment_batch
@@ -115,6 +116,7 @@ class _Run:
         # Catalog pictures are anchors only in classes that have nothing else.
         has_sample = np.isin(self.class_N, self.class_N[~self.catalog_mask])
         self.anchor_mask = ~self.catalog_mask | ~has_sample
+        self.data_fingerprint = fingerprint(np.array(dataset.table.files), dataset.labels)
         self.loss = build_loss(config.loss)
         self.optimizer = torch.optim.AdamW(
             embedder.parameters(), lr=config.training.learning_rate, weight_decay=config.training.weight_decay
@@ -156,21 +158,28 @@ class _Run:
             hardness_T=hardness_K,
             scale=scale,
             positives_T=np.searchsorted(items_M, positives_K),
+            positive_origin_T=origin_K,
             candidates=np.unique(local_anchors_K) if in_batch else None,
             margin=self.config.loss.margin if by_margin else None,
             squared=self.config.loss.squared and by_margin,
             seed=self.config.seed,
         )
-        plan = TripletPlan(
+        plan = replace(
+            mined,
             anchor=anchors_K,
             positive=positives_K,
             negative=items_M[mined.negative],
-            hardness=mined.hardness,
-            achieved_hardness=mined.achieved_hardness,
-            anchor_positive_distance=mined.anchor_positive_distance,
-            anchor_negative_distance=mined.anchor_negative_distance,
-            positive_origin=origin_K,
-            header={**mined.header, "segment": segment, "first_triplet": start, "run_seed": self.config.seed},
+            # What the miner says of its bank is of the items it was given: for in-batch losses not all.
+            header={
+                **{f"mined_{name}" if name.startswith("num_") else name: v for name, v in mined.header.items()},
+                "num_items": len(self.dataset),
+                "num_classes": int(self.class_N.max()) + 1,
+                "data_fingerprint": self.data_fingerprint,
+                "curve": self.config.hardness.model_dump(mode="json"),
+                "segment": segment,
+                "first_triplet": start,
+                "run_seed": self.config.seed,
+            },
         )
         if in_batch and start >= self.config.training.neighbourhood_from * self.config.training.num_triplets:
             size = self.config.training.neighbourhood

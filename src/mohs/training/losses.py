@@ -87,13 +87,16 @@ class InBatchLoss:
     """A pytorch-metric-learning loss (with a miner, if any) on anchors and positives; negatives come from the batch.
 
     An anchor is active if some picture of another class in the batch is nearer to it than its positive (plus
-    `active_margin`, in squared Euclidean distance).
+    `active_margin`, in Euclidean distance or, if `squared`, its square).
     """
 
-    def __init__(self, loss: nn.Module, miner: nn.Module | None = None, *, active_margin: float = 0.0) -> None:
+    def __init__(
+        self, loss: nn.Module, miner: nn.Module | None = None, *, active_margin: float = 0.0, squared: bool = True
+    ) -> None:
         self._loss = loss
         self._miner = miner
         self._active_margin = active_margin
+        self._squared = squared
 
     def __call__(
         self,
@@ -108,12 +111,12 @@ class InBatchLoss:
         triplets = None if self._miner is None else self._miner(embeddings_MD, class_M)
         loss: Tensor = self._loss(embeddings_MD, class_M, triplets)
         with torch.no_grad():
-            similarity_BM = anchor_BD @ embeddings_MD.T
+            distance_BM = torch.cdist(anchor_BD, embeddings_MD, compute_mode="donot_use_mm_for_euclid_dist")
             own_BM = class_B[:, None] == class_M[None, :]
-            nearest_B = similarity_BM.masked_fill(own_BM, -2.0).amax(1)
-            # On unit vectors a margin m in d² is m/2 in similarity.
-            needed_B = (anchor_BD * positive_BD).sum(1) - self._active_margin / 2
-            active = (nearest_B >= needed_B).float().mean()
+            nearest_B = distance_BM.masked_fill(own_BM, torch.inf).amin(1)
+            positive_B = torch.linalg.vector_norm(anchor_BD - positive_BD, dim=1)
+            power = 2 if self._squared else 1
+            active = (nearest_B**power <= positive_B**power + self._active_margin).float().mean()
         return LossValue(loss, active)
 
 
@@ -133,5 +136,6 @@ def build_loss(config: LossConfig) -> Loss:
             return InBatchLoss(
                 TripletMarginLoss(margin=config.margin, distance=distance),
                 TripletMarginMiner(margin=config.margin, type_of_triplets="semihard", distance=distance),
-                active_margin=config.margin if config.squared else 0.0,
+                active_margin=config.margin,
+                squared=config.squared,
             )
