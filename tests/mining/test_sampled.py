@@ -108,6 +108,23 @@ def test_awkward_banks_cost_no_more_than_plain_sampling_would(kind):
     assert np.sqrt(np.mean(error**2)) < 1.1 * np.sqrt(np.mean(plain_sd(hardness, 512) ** 2))
 
 
+@pytest.mark.parametrize("factor", [10, 100])
+@pytest.mark.parametrize("num_outliers", [1, 3])
+@pytest.mark.parametrize("seed", range(4))
+def test_a_few_far_items_do_not_mislead(factor, num_outliers, seed):
+    """Some samples hold them and some do not: moments that rest on a few items must not be trusted."""
+    rng = np.random.default_rng(seed)
+    bank = rng.normal(size=(3000, 8))
+    bank[17 : 17 + num_outliers] *= factor
+    bank, labels, hardness = bank.astype(np.float32), np.arange(3000), rng.random(300)
+    plan = mine(
+        bank, labels, anchors_T=np.arange(100, 400), hardness_T=hardness, scale="rank", method="sampled",
+        num_sampled=512, seed=seed,
+    )  # fmt: skip
+    error = rank_errors(bank, labels, plan)
+    assert np.sqrt(np.mean(error**2)) < 1.2 * np.sqrt(np.mean(plain_sd(hardness, 512) ** 2))
+
+
 @pytest.mark.parametrize("labels_kind", ["pairs", "few", "most", "all but few"])
 def test_negatives_are_candidates_of_other_classes(labels_kind):
     rng = np.random.default_rng(3)
@@ -182,6 +199,23 @@ def test_the_plan_depends_on_the_seed_and_not_on_threads(monkeypatch, tmp_path):
         files.append((tmp_path / "plan.parquet").read_bytes())
     assert files[0] == files[1] == files[2]
     assert (mine(bank, PAIRS, **options, seed=1).negative != plan.negative).mean() > 0.5
+
+
+def test_every_block_draws_its_own_sample_by_the_seed():
+    bank, anchor = random_bank(), np.zeros(1100, dtype=np.int64)  # one anchor, in two blocks
+
+    def negatives(seed):
+        plan = mine(
+            bank, PAIRS, anchors_T=anchor, positives_T=anchor + 1, hardness_T=0.5, scale="rank", method="sampled",
+            num_sampled=512, seed=seed,
+        )  # fmt: skip
+        values, counts = np.unique(plan.negative, return_counts=True)
+        return dict(zip(counts.tolist(), values.tolist(), strict=True))
+
+    first, second = negatives(0), negatives(1)
+    assert first.keys() == second.keys() == {1024, 76}
+    assert first[1024] != second[1024]
+    assert first[76] != second[76]
 
 
 def test_distances_are_exact_and_achieved_hardness_is_that_of_the_estimated_rank():

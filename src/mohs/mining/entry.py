@@ -57,12 +57,12 @@ def mine(
         candidates: the items that may be negatives: a bool mask [N] or item indices; None for all.
         method: "exact"; "sampled" for the scales "rank" and "log-rank", which estimates ranks from a random sample of
             the candidates (`mohs.mining.sampled`) and puts `num_sampled`, the largest and the mean standard deviation
-            of the rank fraction, and the number of anchors mined exactly nevertheless, into the header; or "auto",
+            of the rank fraction (before calibration, see there), and the number of anchors mined exactly nevertheless, into the header; or "auto",
             which is "sampled" on these two scales where there are more than 3·10¹⁰ pairs of anchor and candidate
             (about a minute of exact mining at D = 128 on 2 cores) and at least 8·num_sampled candidates, else "exact".
             The header has the method used.
-        num_sampled: candidates in a sample, at least 256; for sampling only. The standard deviation of the rank
-            fraction q is below √(q(1 − q) / num_sampled).
+        num_sampled: candidates in a sample, at least 256; for sampling only. The rank fraction q has a standard
+            deviation of √(q(1 − q) / num_sampled), about halved by calibration.
         margin: the loss's margin, > 0; for the scale "margin" only.
         squared: True if the loss compares squared distances; for the scale "margin" only.
         seed: in [0, 2**63); used for the positives and the samples.

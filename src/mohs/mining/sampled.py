@@ -61,8 +61,8 @@ class Sampled:
         achieved_T: hardness at the estimated rank, or at the exact one where the anchor was mined exactly, float64[T].
         num_sampled: items in a sample.
         num_anchors_exact: anchors that were mined exactly.
-        rank_error_sd_T: √(q(1 − q)/n), an upper bound on the standard deviation of an anchor's rank fraction; 0 where
-            the anchor was mined exactly. float64[T].
+        rank_error_sd_T: √(q(1 − q)/n), the standard deviation of an anchor's rank fraction without the calibration,
+            which about halves it; 0 where the anchor was mined exactly. float64[T].
     """
 
     negative_T: Index

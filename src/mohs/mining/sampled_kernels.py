@@ -20,7 +20,8 @@ __all__ = ["select_sampled"]
 _ENOUGH = 48  # keys in a bracket that are cheaper sorted out than counted again
 _MAX_COUNTS = 10
 _CHUNK = 16
-_TRUSTED_ERRORS = 5.0
+_TRUSTED_ERRORS = 4.0  # standard errors
+_LEAST_ITEMS = 16.0
 
 
 @compiled()
@@ -113,11 +114,13 @@ def _shift(
     share = count / n
     # y = 1 − share for negatives below the threshold, −share for the others, 0 for the own class: its mean is 0.
     y1, y2 = (below1 - share * negative1) / m, (below2 - share * negative2) / m
-    # A sample that lacks a heavy tail misses the moments by more than chance, and its covariances say nothing.
-    if not miss1 * miss1 * m < _TRUSTED_ERRORS**2 * c11:
+    # A heavy tail is met by few items of a sample, or by none. Then the moments differ by more than chance, or rest on
+    # a few items, and the covariances say nothing.
+    chance1, chance2 = _TRUSTED_ERRORS**2 * c11 / m, _TRUSTED_ERRORS**2 * c22 / m
+    if not (miss1 * miss1 < chance1 and miss2 * miss2 < chance2 and c22 < m / _LEAST_ITEMS * c11 * c11):
         return 0.0
     determinant = c11 * c22 - c12 * c12
-    if miss2 * miss2 * m < _TRUSTED_ERRORS**2 * c22 and determinant > 1e-4 * c11 * c22:
+    if determinant > 1e-4 * c11 * c22:
         slope1 = (y1 * c22 - y2 * c12) / determinant
         slope2 = (y2 * c11 - y1 * c12) / determinant
         return m * (slope1 * miss1 + slope2 * miss2)
