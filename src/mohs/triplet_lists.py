@@ -62,7 +62,13 @@ def create_data(
 
     Raises `InputError` for wrong parameters, tables or pictures, or if a split would have fewer than two classes.
 
-    >>> lists = create_data("images.csv", None, 0.2, "class", "file", total_data_points=500)  # doctest: +SKIP
+    >>> import tempfile
+    >>> from mohs.data.glyphs import export_glyphs
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     shop = export_glyphs(f"{folder}/shop", 32, num_classes=20)
+    ...     lists = create_data(shop / "images.csv", shop / "catalog.csv", 0.2, "class", "file", total_data_points=50)
+    >>> [len(names) for names in lists]
+    [50, 50, 50, 50, 50, 50]
     """
     _check(train_test_split_ratio, total_data_points, hardness_threshold, num_hardness_cycles)
     check_seed(seed)
