@@ -73,7 +73,7 @@ def main() -> None:
     arguments = parser.parse_args()
     num_items = arguments.n or (10_000 if arguments.quick else 70_000)
     num_large = arguments.large or (50_000 if arguments.quick else 1_000_000)
-    console, m = Console(), arguments.m
+    console, m = Console(width=120), arguments.m
 
     bank, large = Bank.random(num_items, arguments.d), Bank.random(num_large, arguments.d)
     num_anchors = min(num_items, num_large)

@@ -44,9 +44,11 @@ def plain_sd(hardness, num_sampled):
     return np.sqrt(hardness * (1 - hardness) / num_sampled)
 
 
+@pytest.mark.parametrize("num_moments", [NUM_ITEMS, 4000])
 @pytest.mark.parametrize("make_bank", [random_bank, clustered_bank])
-def test_rank_errors_are_well_below_those_of_plain_sampling(make_bank):
-    bank, anchors, hardness = make_bank(), ANCHORS[:1500], HARDNESS[:1500]
+def test_rank_errors_are_well_below_those_of_plain_sampling(make_bank, num_moments, monkeypatch):
+    monkeypatch.setattr(sampled, "_MOMENTS", num_moments)
+    bank, anchors, hardness = make_bank(), ANCHORS[:1200], HARDNESS[:1200]
     plan = mine(
         bank, PAIRS, anchors_T=anchors, hardness_T=hardness, scale="rank", method="sampled", num_sampled=512
     )  # fmt: skip

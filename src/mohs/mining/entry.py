@@ -56,11 +56,12 @@ def mine(
         positive_origin_T: where `positives_T` come from, as `choose_positives` returns it; None: from the caller.
         candidates: the items that may be negatives: a bool mask [N] or item indices; None for all.
         method: "exact"; "sampled" for the scales "rank" and "log-rank", which estimates ranks from a random sample of
-            the candidates (`mohs.mining.sampled`) and puts `num_sampled`, the largest and the mean standard deviation
-            of the rank fraction (before calibration, see there), and the number of anchors mined exactly nevertheless, into the header; or "auto",
-            which is "sampled" on these two scales where there are more than 3·10¹⁰ pairs of anchor and candidate
-            (about a minute of exact mining at D = 128 on 2 cores) and at least 8·num_sampled candidates, else "exact".
-            The header has the method used.
+            the candidates (`mohs.mining.sampled`); or "auto", which is "sampled" on these two scales where there are
+            more than 3·10¹⁰ pairs of anchor and candidate (about a minute of exact mining at D = 128 on 2 cores) and at
+            least 8·num_sampled candidates, else "exact". The header names the method used and, after sampling,
+            `num_sampled`, `num_anchors_exact` (anchors too near the top for a sample, mined exactly), and the largest
+            and the mean standard deviation of the rank fraction before calibration, `rank_error_sd_max` and
+            `rank_error_sd_mean`.
         num_sampled: candidates in a sample, at least 256; for sampling only. The rank fraction q has a standard
             deviation of √(q(1 − q) / num_sampled), about halved by calibration.
         margin: the loss's margin, > 0; for the scale "margin" only.
