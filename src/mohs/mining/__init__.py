@@ -3,5 +3,6 @@
 from mohs.mining.entry import mine
 from mohs.mining.positives import choose_positives
 from mohs.mining.scales import Scale
+from mohs.mining.warm_up import compile_kernels
 
-__all__ = ["Scale", "choose_positives", "mine"]
+__all__ = ["Scale", "choose_positives", "compile_kernels", "mine"]

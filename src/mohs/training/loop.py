@@ -19,7 +19,7 @@ from mohs.data.augment import AugmentPolicy, augment_batch
 from mohs.data.dataset import Dataset
 from mohs.errors import InputError, TrainingError
 from mohs.evaluation.spread import spread as spread_of
-from mohs.mining import choose_positives, mine
+from mohs.mining import choose_positives, compile_kernels, mine
 from mohs.model.embedder import Embedder
 from mohs.plan import POSITIVE_ORIGINS, TripletPlan
 from mohs.randomness import torch_seeded
@@ -84,6 +84,7 @@ def fit(
     )
     hardness_T = schedule(config.hardness.build(), training.num_triplets)
     bounds = segment_bounds(training.num_triplets, training.num_segments, config.hardness.cycles)
+    compile_kernels(config.hardness.scale)  # once after an installation; the seconds of mining leave it out
     run.num_steps = sum(len(batch_slices(stop - start, training.batch_triplets)) for start, stop in bounds)
 
     plans = []
