@@ -110,9 +110,9 @@ def test_awkward_banks_cost_no_more_than_plain_sampling_would(kind):
     assert np.sqrt(np.mean(error**2)) < 1.1 * np.sqrt(np.mean(plain_sd(hardness, 512) ** 2))
 
 
-@pytest.mark.parametrize("factor", [10, 100])
-@pytest.mark.parametrize("num_outliers", [1, 3])
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("factor", [10, 30, 100])
+@pytest.mark.parametrize("num_outliers", [1, 10])
+@pytest.mark.parametrize("seed", range(8))
 def test_a_few_far_items_do_not_mislead(factor, num_outliers, seed):
     """Some samples hold them and some do not: moments that rest on a few items must not be trusted."""
     rng = np.random.default_rng(seed)
@@ -124,7 +124,7 @@ def test_a_few_far_items_do_not_mislead(factor, num_outliers, seed):
         num_sampled=512, seed=seed,
     )  # fmt: skip
     error = rank_errors(bank, labels, plan)
-    assert np.sqrt(np.mean(error**2)) < 1.2 * np.sqrt(np.mean(plain_sd(hardness, 512) ** 2))
+    assert np.sqrt(np.mean(error**2)) < 1.4 * np.sqrt(np.mean(plain_sd(hardness, 512) ** 2))
 
 
 @pytest.mark.parametrize("labels_kind", ["pairs", "few", "most", "all but few"])
