@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 
-.PHONY: setup demo test lint type docs bench lock clean
+.PHONY: setup demo test lint type docs bench bench-mining lock clean
 
 setup: $(READY)
 
@@ -46,8 +46,11 @@ docs: setup
 	$(BIN)/pdoc --docformat google --output-directory build/docs mohs \
 		$$(find src/mohs -name '*.py' ! -name '_*' ! -name curves.py | sed -e 's|^src/||' -e 's|/|.|g' -e 's|\.py$$||' | sort)
 
-bench: setup
+bench: bench-mining
+
+bench-mining: setup
 	$(BIN)/python benchmarks/bench_mining.py
+	$(BIN)/python benchmarks/bench_sampled.py
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist
