@@ -11,7 +11,7 @@ from PIL import Image
 
 from mohs.cli import main
 
-# As the command line does: threads that spin make the suite many times slower beside any other program.
+# As the command line does: threads that spin make the suite slow beside any other program.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 NUM_CLASSES = 12

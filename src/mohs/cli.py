@@ -327,8 +327,9 @@ def _config(file: Path | None, flags: Mapping[str, Any], settings: Sequence[str]
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit: 0 done, 2 bad input, 3 bad images, 4 resource, 5 training, 130/143 signals."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # an exception, so that temporary files are removed
-    # OpenMP's threads spin while they wait for each other. With another program on the cores that cost 6 times and
-    # more; letting them sleep costs little. It must be said before torch is loaded.
+    # OpenMP's threads spin while they wait for each other. Beside one busy program a demo on two cores took 35 s so and
+    # 24 s with threads that sleep, and several programs make it far worse; alone, sleeping costs 6%. It must be said
+    # before torch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     code, lines = _run(sys.argv[1:] if arguments is None else list(arguments))
     for line in lines:
