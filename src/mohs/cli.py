@@ -303,6 +303,7 @@ def evaluate(
             "file_column": file_column or "file",
             "class_column": class_column or "class",
             "per_class": None,
+            "max_classes": None,
         }
         other = Run.open(run).config.data.model_copy(update=update)
     evaluate_command(run, data=other, quiet=quiet, as_json=as_json)

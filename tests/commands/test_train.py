@@ -188,3 +188,10 @@ def test_training_that_breaks_is_exit_code_5(run_cli, picture_set, tmp_path):
     assert run_cli("evaluate", tmp_path / "run").err == [
         f"mohs: {tmp_path}/run: this run did not finish (no run.json); train again into another folder"
     ]
+
+
+def test_other_data_are_measured_whole_after_a_run_on_few_classes(run_cli, picture_set, tmp_path):
+    limits = ["--set", "data.max_classes=8", "--per-class", "2", "--size", "16", "--triplets", "20"]
+    assert run_cli("train", picture_set / "images.csv", *limits, "--out", tmp_path / "run", "--quiet").code == 0
+    answer = run_cli("evaluate", tmp_path / "run", "--data", picture_set / "images.csv", "--json", "--quiet")
+    assert json.loads(answer.out)["trained"]["retrieval"]["num_queries"] == 36
