@@ -67,14 +67,18 @@ def test_toml_there_and_back(
 def test_toml_of_the_defaults_names_every_setting_that_has_a_value() -> None:
     text = RunConfig().to_toml()
     assert text.startswith('seed = 0\n\n[data]\nsource = "glyphs"\nfile_column = "file"\n')
-    assert '\n[loss]\nname = "infonce"\nmargin = 0.2\nsquared = true\ntemperature = 0.1\n' in text
-    assert "catalog" not in text
+    assert '\n[loss]\nname = "infonce"\nmargin = 0.2\nsquared = true\nswap = false\ntemperature = 0.1\n' in text
+    assert "\ncatalog =" not in text
     assert [line for line in text.splitlines() if line.startswith("[")] == [
         "[data]",
         "[model]",
         "[hardness]",
         "[loss]",
         "[training]",
+        "[finetune]",
+        "[classification]",
+        "[negatives]",
+        "[guard]",
     ]
 
 
@@ -95,7 +99,9 @@ def test_every_problem_is_reported_by_place_value_and_rule() -> None:
         f"run.toml: losses: {names}",
         f"run.toml: loss.margins: {names}",
         "run.toml: loss.margin: -1 is wrong: input should be greater than 0",
-        "run.toml: loss.name: 'tripel' is wrong: input should be 'triplet', 'soft-triplet', 'infonce' or 'semi-hard'",
+        "run.toml: loss.name: 'tripel' is wrong: it should be one of triplet, soft-triplet, selective-triplet, "
+        "contrastive, infonce, supcon, semi-hard, multi-similarity, proxy-anchor, arcface, or a class name (in "
+        "capitals) of pytorch_metric_learning.losses",
         "run.toml: training.learning_rate: inf is wrong: input should be a finite number",
         "run.toml: training.num_triplets: 'ten' is wrong: input should be a valid integer, "
         "unable to parse string as an integer",

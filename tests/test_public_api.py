@@ -47,6 +47,12 @@ def test_every_public_name_is_there_once_and_documented():
         assert name in dir(mohs)
 
 
+def test_a_plan_drives_another_loop_by_public_names():
+    plan = mohs.TripletPlan.of([0, 2], [1, 3], [2, 0])
+    assert list(mohs.PlanSampler(plan, 2)) == [[0, 2, 1, 3, 2, 0]]
+    assert callable(mohs.PlanMiner())
+
+
 def test_public_names_stay_what_they_are_when_every_module_is_imported():
     code = """
 import importlib, pkgutil, types, mohs

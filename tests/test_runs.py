@@ -192,7 +192,9 @@ def test_an_interrupted_run_keeps_its_log_and_does_not_open(tmp_path: Path, erro
     assert [json.loads(line)["event"] for line in (folder / "events.jsonl").read_text().splitlines()] == ["step"] * 2
     with pytest.raises(InputError) as caught:
         Run.open(folder)
-    assert str(caught.value) == f"{folder}: this run did not finish (no run.json); train again into another folder"
+    assert str(caught.value) == (
+        f"{folder}: this run did not finish (no run.json); go on with 'mohs train --resume {folder}'"
+    )
 
 
 def test_open_messages(tmp_path: Path) -> None:

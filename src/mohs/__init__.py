@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mohs import curves as curves
+    from mohs.classification.classifier import Classifier as Classifier
     from mohs.config import DataConfig as DataConfig
     from mohs.config import HardnessConfig as HardnessConfig
     from mohs.config import LossConfig as LossConfig
@@ -28,11 +29,14 @@ if TYPE_CHECKING:
     from mohs.runs import evaluate as evaluate
     from mohs.runs import train as train
     from mohs.sequence import anchor_sequence as anchor_sequence
+    from mohs.training.plan_drivers import PlanMiner as PlanMiner
+    from mohs.training.plan_drivers import PlanSampler as PlanSampler
     from mohs.triplet_lists import create_data as create_data
 
 __version__ = "0.1.0"
 
 _HOME = {
+    "Classifier": "mohs.classification.classifier",
     "DataConfig": "mohs.config",
     "Dataset": "mohs.data.dataset",
     "Embedder": "mohs.model.embedder",
@@ -41,6 +45,8 @@ _HOME = {
     "LossConfig": "mohs.config",
     "ModelConfig": "mohs.config",
     "MohsError": "mohs.errors",
+    "PlanMiner": "mohs.training.plan_drivers",
+    "PlanSampler": "mohs.training.plan_drivers",
     "Run": "mohs.runs",
     "RunConfig": "mohs.config",
     "TrainingConfig": "mohs.config",

@@ -94,6 +94,15 @@ class EventLog:
         self._file.write(json.dumps({"event": event, **values}, allow_nan=False) + "\n")
         self._file.flush()
 
+    def num_bytes(self) -> int:
+        """Return the length of what has been written."""
+        return self.path.stat().st_size
+
+    def cut(self, num_bytes: int) -> None:
+        """Take back what was written after the file had this length."""
+        self._file.flush()
+        self._file.truncate(num_bytes)
+
     def close(self) -> None:
         """Close the file."""
         self._file.close()

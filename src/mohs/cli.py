@@ -212,7 +212,13 @@ def mine(
 def train(
     source: Annotated[str | None, typer.Argument(help="CSV, Parquet, folder, or 'glyphs'.")] = None,
     out: Annotated[str | None, typer.Option(help="New run folder; default runs/NAME-001.")] = None,
+    resume: Annotated[
+        Path | None, typer.Option(help="Go on with the run in this folder (or begin it there, with SOURCE).")
+    ] = None,
     config: Config = None,
+    preset: Annotated[
+        str | None, typer.Option(help="Settings to begin with: small, frozen, fine-tune or fine-tune-sgd.")
+    ] = None,
     catalog: Catalog = None,
     file_column: FileColumn = None,
     class_column: ClassColumn = None,
@@ -223,8 +229,8 @@ def train(
     test_fraction: Annotated[float | None, typer.Option(help="Share of the test; default 0.2.")] = None,
     backbone: Annotated[str | None, typer.Option(help="small, or a timm model.")] = None,
     weights: Annotated[str | None, typer.Option(help="safetensors file for the backbone.")] = None,
-    loss: Annotated[str | None, typer.Option(help="infonce, semi-hard, triplet or soft-triplet.")] = None,
-    margin: Annotated[float | None, typer.Option(help="Of triplet and semi-hard.")] = None,
+    loss: Annotated[str | None, typer.Option(help="infonce, triplet, arcface …: see --print-config.")] = None,
+    margin: Annotated[float | None, typer.Option(help="Of triplet, contrastive and semi-hard.")] = None,
     curve: Curve = None,
     cap: Cap = None,
     growth: Growth = None,
@@ -232,7 +238,7 @@ def train(
     scale: ScaleOption = None,
     triplets: Annotated[int | None, typer.Option(help="Length of the plan.")] = None,
     batch: Annotated[int | None, typer.Option(help="Triplets per step.")] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="Peak rate, AdamW.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Peak rate of the head and of new networks.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or mps.")] = None,
     seed: Seed = None,
     setting: Setting = None,
@@ -267,15 +273,29 @@ def train(
         "--learning-rate": learning_rate,
         "--device": device,
     }
+    if resume is not None:
+        if out is not None and Path(out) != resume:
+            raise InputError(f"--out: {out} with --resume {resume}; leave one of them out")
+        flags["--out"] = str(resume)
+        given = [name for name, value in flags.items() if value is not None and name != "--out"]
+        if source is None and config is None:
+            if given or setting or preset:
+                raise InputError(
+                    f"--resume: {resume} goes on with its own settings; leave out {given[0] if given else '--set'}, or "
+                    "give all that the run was begun with"
+                )
+            config = resume / "config.json"
+            if not config.is_file():
+                raise InputError(f"--resume: {resume} holds no run (no config.json); give SOURCE to begin one there")
     if source is None and config is None and not print_config:
         raise InputError("SOURCE: missing; give a CSV, Parquet file or folder, 'glyphs', or --config FILE")
-    settings = _config(config, flags, setting or ())
+    settings = _config(config, flags, setting or (), preset)
     if print_config:
         print(settings.to_toml(), end="")
         return
     from mohs.commands.train import train_command
 
-    train_command(settings, quiet=quiet, as_json=as_json)
+    train_command(settings, resume=resume is not None, quiet=quiet, as_json=as_json)
 
 
 @app.command()
@@ -309,13 +329,126 @@ def evaluate(
     evaluate_command(run, data=other, quiet=quiet, as_json=as_json)
 
 
-def _config(file: Path | None, flags: Mapping[str, Any], settings: Sequence[str] = ()) -> Any:
-    """Return the settings of a file, changed by `--set` and then by flags; messages about a flag's value name it."""
+classify = typer.Typer(help="Fit, use and measure a classifier on a run's embedder, which stays as it is.")
+app.add_typer(classify, name="classify")
+
+ClassifierFolder = Annotated[Path, typer.Argument(help="Folder made by 'mohs classify fit'.")]
+
+
+@classify.command("fit")
+def classify_fit(
+    run: Annotated[Path, typer.Argument(help="Run folder made by 'mohs train', or an embedder folder.")],
+    out: Annotated[Path, typer.Option(help="New folder for the classifier.")],
+    source: Annotated[str | None, typer.Argument(help="Pictures to fit on; default: the run's training items.")] = None,
+    method: Annotated[str | None, typer.Option(help="linear, nearest-neighbours or nearest-catalog.")] = None,
+    dropout: Annotated[float | None, typer.Option(help="linear: before the linear layer; default 0.5.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="linear: default 50.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="linear: peak rate, AdamW; default 0.01.")] = None,
+    weight_decay: Annotated[float | None, typer.Option(help="linear: default 0.01.")] = None,
+    balanced: Annotated[bool, typer.Option("--balanced", help="linear: each class counts alike in the loss.")] = False,
+    neighbours: Annotated[int | None, typer.Option(help="nearest-neighbours: pictures that vote; default 5.")] = None,
+    held_out: Annotated[str | None, typer.Option(help="Pictures of the same classes to calibrate on.")] = None,
+    min_probability: Annotated[float | None, typer.Option(help="linear: 'none of these' below it.")] = None,
+    min_similarity: Annotated[float | None, typer.Option(help="The other methods: 'none of these' below it.")] = None,
+    min_precision: Annotated[
+        float | None, typer.Option(help="Choose the threshold: share of right answers among those given.")
+    ] = None,
+    max_false_acceptance: Annotated[
+        float | None, typer.Option(help="Choose the threshold: share of pictures of unseen classes given one.")
+    ] = None,
+    unseen: Annotated[
+        str | None, typer.Option(help="Pictures of other classes; default: the run's test, if split by class.")
+    ] = None,
+    catalog: Catalog = None,
+    file_column: FileColumn = None,
+    class_column: ClassColumn = None,
+    seed: Seed = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Fit a classifier and its calibration; write a folder that can be used on its own."""
+    from mohs.commands.classify import FitRequest, classify_fit_command
+
+    parameters = {
+        "method": method,
+        "dropout": dropout,
+        "num_epochs": epochs,
+        "learning_rate": learning_rate,
+        "weight_decay": weight_decay,
+        "balanced": balanced,
+        "num_neighbours": neighbours,
+        "min_probability": min_probability,
+        "min_similarity": min_similarity,
+        "seed": seed,
+    }
+    request = FitRequest(
+        run=run,
+        source=_picture_source(source, catalog, file_column, class_column),
+        out=out,
+        parameters={name: value for name, value in parameters.items() if value is not None},
+        held_out=_picture_source(held_out, None, file_column, class_column),
+        unseen=_picture_source(unseen, None, file_column, class_column),
+        min_precision=min_precision,
+        max_false_acceptance=max_false_acceptance,
+    )
+    if source is None and catalog is not None:
+        raise InputError("--catalog: needs SOURCE; the run's own data is known")
+    if not (source or held_out or unseen) and (file_column or class_column):
+        raise InputError("--file-column, --class-column: need SOURCE, --held-out or --unseen")
+    classify_fit_command(request, quiet=quiet, as_json=as_json)
+
+
+@classify.command("predict")
+def classify_predict(
+    folder: ClassifierFolder,
+    pictures: Annotated[list[Path], typer.Argument(help="Picture files.")],
+    top: Annotated[int, typer.Option(help="So many of the most probable classes.")] = 5,
+    as_json: Json = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Results as CSV on stdout.")] = False,
+) -> None:
+    """Say which class each picture is of."""
+    from mohs.commands.classify import classify_predict_command
+
+    classify_predict_command(folder, pictures, top=top, as_json=as_json, as_csv=as_csv)
+
+
+@classify.command("evaluate")
+def classify_evaluate(
+    folder: ClassifierFolder,
+    source: Annotated[str | None, typer.Argument(help="Pictures to measure on; default: the run's test items.")] = None,
+    catalog: Catalog = None,
+    file_column: FileColumn = None,
+    class_column: ClassColumn = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Measure accuracy and calibration on pictures that the classifier was not fitted on."""
+    if source is None and (catalog or file_column or class_column):
+        raise InputError("--catalog, --file-column, --class-column: need SOURCE; the run's own data is known")
+    from mohs.commands.classify import classify_evaluate_command
+
+    pictures = _picture_source(source, catalog, file_column, class_column)
+    classify_evaluate_command(folder, pictures, quiet=quiet, as_json=as_json)
+
+
+def _picture_source(source: str | None, catalog: str | None, file_column: str | None, class_column: str | None) -> Any:
+    """Return where pictures are to be read from; None if no source is given."""
+    from mohs.commands.classify import PictureSource
+
+    return None if source is None else PictureSource(source, catalog, file_column or "file", class_column or "class")
+
+
+def _config(
+    file: Path | None, flags: Mapping[str, Any], settings: Sequence[str] = (), preset: str | None = None
+) -> Any:
+    """Return the settings of a preset, changed by a file, by `--set` and by flags; messages name the flag."""
     from mohs.config import override_config
+    from mohs.presets import preset_settings
 
     given = {_SETTINGS[flag]: (flag, value) for flag, value in flags.items() if value is not None}
+    base = {} if preset is None else preset_settings(preset)
     try:
-        return override_config(file, settings, {name: value for name, (_, value) in given.items()})
+        return override_config(file, settings, {name: value for name, (_, value) in given.items()}, preset=base)
     except InputError as error:
         problems = []
         for problem in error.problems:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias, final
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from mohs import curves
 from mohs.artefacts import read_json
@@ -17,10 +17,14 @@ from mohs.curves import Curve
 from mohs.errors import InputError
 
 __all__ = [
+    "ClassificationConfig",
     "DataConfig",
+    "FinetuneConfig",
+    "GuardConfig",
     "HardnessConfig",
     "LossConfig",
     "ModelConfig",
+    "NegativesConfig",
     "RunConfig",
     "TrainingConfig",
     "load_config",
@@ -32,6 +36,8 @@ __all__ = [
 Scale: TypeAlias = Literal["range", "rank", "log-rank", "margin"]
 _Unit: TypeAlias = Annotated[float, Field(ge=0.0, le=1.0)]
 _Count: TypeAlias = Annotated[int, Field(ge=1)]
+_PLAN_LOSSES = ("triplet", "soft-triplet", "selective-triplet", "contrastive")
+_IN_BATCH_LOSSES = ("infonce", "supcon", "semi-hard", "multi-similarity", "proxy-anchor", "arcface")
 
 
 @final
@@ -75,15 +81,25 @@ class ModelConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
 class HardnessConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     """Which negative, when."""
 
-    curve: Literal["constant", "linear", "sine", "tanh", "logarithmic", "sigmoid"] = "sigmoid"
-    cap: _Unit = Field(0.85, description="largest hardness of the curve")
+    curve: Literal["constant", "linear", "sine", "tanh", "logarithmic", "sigmoid", "closed-loop"] = Field(
+        "sigmoid", description="closed-loop: not a curve but a controller that reads training, see target_active"
+    )
+    cap: _Unit = Field(0.85, description="largest hardness of the curve, or of the closed loop")
     growth: Annotated[float, Field(gt=0.0)] = Field(3.0, description="of tanh, logarithmic and sigmoid")
     cycles: _Count = Field(1, description="repetitions of the curve within the run")
     scale: Scale = "log-rank"
+    target_active: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(
+        0.5, description="closed loop: share of active triplets to hold"
+    )
+    gain: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
+        1.0, description="closed loop: share of what a segment showed that counts at once, see training/controller.py"
+    )
 
     def build(self) -> Curve:
-        """Return the curve as a function from progress to hardness."""
+        """Return the curve as a function from progress to hardness; for the closed loop, the constant it starts at."""
         match self.curve:
+            case "closed-loop":
+                return curves.constant(0.0)
             case "constant":
                 curve = curves.constant(self.cap)
             case "linear":
@@ -103,15 +119,47 @@ class HardnessConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False
 class LossConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     """What training lowers."""
 
-    name: Literal["triplet", "soft-triplet", "infonce", "semi-hard"] = "infonce"
-    margin: Annotated[float, Field(gt=0.0)] = Field(0.2, description="of triplet and semi-hard, in the loss's distance")
+    name: str = Field(
+        "infonce",
+        description="triplet, soft-triplet, selective-triplet, contrastive (on the plan's negatives); infonce, supcon, "
+        "semi-hard, multi-similarity, proxy-anchor, arcface, or a loss class of pytorch-metric-learning (in-batch)",
+    )
+    margin: Annotated[float, Field(gt=0.0)] = Field(
+        0.2, description="of triplet, contrastive and semi-hard, in the loss's distance"
+    )
     squared: bool = Field(True, description="triplet losses on squared Euclidean distance, else plain")
-    temperature: Annotated[float, Field(gt=0.0)] = Field(0.1, description="of infonce")
+    swap: bool = Field(False, description="triplet: the nearer of anchor and positive pushes the negative away")
+    temperature: Annotated[float, Field(gt=0.0)] = Field(0.1, description="of infonce, supcon and selective-triplet")
+    options: Mapping[str, str | int | float | bool] = Field(
+        default_factory=dict, description="parameters of a loss of pytorch-metric-learning, for example {gamma = 80}"
+    )
+    miner: str | None = Field(
+        None,
+        description="in-batch losses: semi-hard, batch-hard, multi-similarity, distance-weighted, or a miner class of "
+        "pytorch-metric-learning",
+    )
+    miner_options: Mapping[str, str | int | float | bool] = Field(
+        default_factory=dict, description="parameters of the miner, for example {epsilon = 0.1}"
+    )
+    learning_rate: Annotated[float, Field(gt=0.0)] | None = Field(
+        None, description="of a loss's own parameters (proxies, class weights); none: that of the head"
+    )
+
+    @field_validator("name")
+    @classmethod
+    def _check_name(cls, name: str) -> str:
+        # Which classes the library has is checked where it is imported: it is slow to import.
+        if name not in (*_PLAN_LOSSES, *_IN_BATCH_LOSSES) and not name[:1].isupper():
+            raise ValueError(
+                f"it should be one of {', '.join((*_PLAN_LOSSES, *_IN_BATCH_LOSSES))}, or a class name (in capitals) "
+                "of pytorch_metric_learning.losses"
+            )
+        return name
 
     @property
     def in_batch(self) -> bool:
         """Whether the loss takes its negatives from the batch, so that only anchors and positives are shown."""
-        return self.name in ("infonce", "semi-hard")
+        return self.name not in _PLAN_LOSSES
 
     @property
     def pictures_per_triplet(self) -> int:
@@ -133,14 +181,93 @@ class TrainingConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False
         0.3, description="in-batch losses: share of the run before which mined negatives are not used"
     )
     prefer_positive: Literal["class", "catalog"] = Field("class", description="which positive comes first")
-    learning_rate: Annotated[float, Field(gt=0.0)] = Field(4e-3, description="peak, AdamW")
+    optimizer: Literal["adamw", "sgd"] = Field("adamw", description="sgd is with Nesterov momentum")
+    learning_rate: Annotated[float, Field(gt=0.0)] = Field(4e-3, description="peak, of the head and of new backbones")
+    momentum: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(0.9, description="of sgd")
     weight_decay: Annotated[float, Field(ge=0.0)] = 1e-2
+    max_gradient_norm: Annotated[float, Field(gt=0.0)] | None = Field(
+        None, description="longer gradients are shortened to this norm; none: never"
+    )
     warmup: _Unit = Field(0.05, description="share of the steps with a rising rate; then cosine to 0")
     augment: _Unit = Field(
         0.7, description="strength of the random affine changes of training pictures; 1: 10 degrees, 15% in size"
     )
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="auto: bfloat16 on CUDA")
+    overlap: bool = Field(
+        False, description="mine the next segment while this one trains, by the network as it was before it"
+    )
+    checkpoint_s: Annotated[float, Field(gt=0.0)] = Field(
+        60.0, description="seconds between checkpoints within a segment; one is written before each segment, too"
+    )
+
+
+@final
+class FinetuneConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
+    """What of a pretrained backbone learns, how fast, and from when."""
+
+    train_from: str | None = Field(
+        None, description="first block of the backbone that learns, by name, for example 'blocks.5'; none: see below"
+    )
+    trainable_stages: Annotated[int, Field(ge=0)] | None = Field(
+        None, description="stages of the backbone that learn, counted from its output; 0: the head alone; none: all"
+    )
+    unfreeze_at: tuple[_Unit, ...] = Field(
+        (), description="shares of the run at which one more stage, nearest to the output first, begins to learn"
+    )
+    batch_norm: Literal["auto", "train", "eval"] = Field(
+        "auto", description="of the backbone; eval: statistics stay as loaded; auto: eval for pretrained weights"
+    )
+    layer_decay: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
+        1.0, description="rate of each layer group as a share of the rate of the next one towards the output"
+    )
+    backbone_rate: Annotated[float, Field(gt=0.0)] = Field(
+        1.0, description="rate of the backbone's last layer group as a share of training.learning_rate, the head's"
+    )
+
+
+@final
+class ClassificationConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
+    """A warm-up before metric learning: tell the training classes apart."""
+
+    num_pictures: Annotated[int, Field(ge=0)] = Field(0, description="pictures shown in the warm-up; 0: no warm-up")
+    loss: Literal["cross-entropy", "arcface"] = "cross-entropy"
+    temperature: Annotated[float, Field(gt=0.0)] = Field(0.05, description="divides the cosine similarities")
+    margin: Annotated[float, Field(ge=0.0, lt=1.6)] = Field(0.3, description="of arcface, radians")
+    from_catalog: bool = Field(True, description="class weights start at the embeddings of catalog pictures, if any")
+    learning_rate: Annotated[float, Field(gt=0.0)] | None = Field(None, description="peak; none: training's")
+
+
+@final
+class NegativesConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
+    """Which negatives are not to be trusted, and negatives beyond the batch."""
+
+    min_distance_ratio: Annotated[float, Field(ge=0.0)] = Field(
+        0.0, description="a negative nearer than this share of the positive's distance is dropped and reviewed; 0: none"
+    )
+    skip_nearest: Annotated[int, Field(ge=0)] = Field(0, description="so many nearest negatives are never chosen")
+    drop_duplicates: bool = Field(True, description="equal pictures under two classes are not negatives of each other")
+    review_list: str | None = Field(
+        None, description="CSV of pairs (file, other) that are not negatives, once reviewed"
+    )
+    bank_per_anchor: Annotated[int, Field(ge=0)] = Field(
+        0, description="infonce: mined negatives of each anchor taken from a bank of the whole training set; 0: none"
+    )
+    bank_from: _Unit = Field(0.3, description="share of the run before which the bank is not used")
+    bank_momentum: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(
+        0.99, description="of the moving average of weights that embeds the bank"
+    )
+
+
+@final
+class GuardConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
+    """What happens when training collapses."""
+
+    enabled: bool = Field(True, description="false: collapse goes unnoticed; NaN and Inf still stop the run")
+    action: Literal["warn", "lower-hardness", "cut-rate", "roll-back", "stop"] = Field(
+        "stop", description="what a collapse brings; a warning comes first"
+    )
+    max_actions: _Count = Field(3, description="so many actions are taken before the run stops")
 
 
 @final
@@ -154,6 +281,10 @@ class RunConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     hardness: HardnessConfig = HardnessConfig()
     loss: LossConfig = LossConfig()
     training: TrainingConfig = TrainingConfig()
+    finetune: FinetuneConfig = FinetuneConfig()
+    classification: ClassificationConfig = ClassificationConfig()
+    negatives: NegativesConfig = NegativesConfig()
+    guard: GuardConfig = GuardConfig()
 
     def to_toml(self) -> str:
         """Return the settings as TOML that `load_config` reads back; what is not set is left out (TOML has no null)."""
@@ -186,7 +317,8 @@ def setting_problems(error: ValidationError, *, source: str) -> list[str]:
         if item["type"] == "extra_forbidden":
             problems.append(f"{source}: {place}: unknown setting; see 'mohs train --print-config' for the names")
         else:
-            rule = item["msg"][:1].lower() + item["msg"][1:]
+            message = item["msg"].removeprefix("Value error, ")
+            rule = message[:1].lower() + message[1:]
             problems.append(f"{source}: {place}: {item['input']!r} is wrong: {rule}")
     return problems
 
@@ -196,15 +328,24 @@ def load_config(path: str | Path) -> RunConfig:
     return parse_config(_read(Path(path)), source=str(path))
 
 
-def override_config(file: Path | None, settings: Sequence[str], flags: Mapping[str, Any]) -> RunConfig:
-    """Return the settings of `file` (none: the defaults), changed by `settings` and then by `flags`.
+def override_config(
+    file: Path | None, settings: Sequence[str], flags: Mapping[str, Any], *, preset: Mapping[str, Any] | None = None
+) -> RunConfig:
+    """Return the defaults, changed by `preset`, by `file`, by `settings` and then by `flags`.
 
-    `settings` are texts "section.name=value", the value in TOML or plain text; `flags` map "section.name" to values.
+    `settings` are texts "section.name=value", the value in TOML or plain text; `preset` and `flags` map "section.name"
+    to values.
 
     >>> override_config(None, ["loss.margin=0.5", "hardness.scale=rank"], {"seed": 3}).loss.margin
     0.5
     """
-    values = {} if file is None else _read(file)
+    values: dict[str, Any] = {}
+    for name, value in (preset or {}).items():
+        section, _, last = name.rpartition(".")
+        (values.setdefault(section, {}) if section else values)[last] = value
+    for name, value in ({} if file is None else _read(file)).items():
+        both = isinstance(value, dict) and isinstance(values.get(name), dict)
+        values[name] = {**values[name], **value} if both else value
     changes: dict[str, Any] = {}
     for text in settings:
         name, equals, value = text.partition("=")

@@ -1,7 +1,10 @@
 """A run: from settings to a folder with a trained, measured embedder."""
 
+import contextlib
 import itertools
 import platform
+import shutil
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +14,7 @@ from typing import Any, final
 
 import numpy as np
 
-from mohs.artefacts import EventLog, fingerprint, read_events, read_json, write_json
+from mohs.artefacts import EventLog, fingerprint, read_events, read_json, sha256_file, write_json
 from mohs.config import DataConfig, RunConfig, load_config
 from mohs.data.dataset import Dataset, open_dataset
 from mohs.data.images import ImagePolicy
@@ -21,9 +24,11 @@ from mohs.errors import InputError
 from mohs.evaluation.pixels import pixel_embeddings
 from mohs.evaluation.summary import Measured, Protocol, measure
 from mohs.model.embedder import Embedder
+from mohs.training.checkpoint import load_checkpoint
 from mohs.training.devices import choose_device
-from mohs.training.events import Event, Listener, as_record
-from mohs.training.loop import FitResult, fit
+from mohs.training.events import Listener
+from mohs.training.loop import FitResult, Folder, fit
+from mohs.training.processes import processes
 
 __all__ = [
     "Evaluation",
@@ -79,7 +84,9 @@ class Run:
         if not (folder / "config.json").is_file():
             raise InputError(f"{folder}: not a run folder (no config.json); give one made by 'mohs train'")
         if not (folder / "run.json").is_file():
-            raise InputError(f"{folder}: this run did not finish (no run.json); train again into another folder")
+            raise InputError(
+                f"{folder}: this run did not finish (no run.json); go on with 'mohs train --resume {folder}'"
+            )
         return cls(folder, load_config(folder / "config.json"))
 
     def embedder(self) -> Embedder:
@@ -161,43 +168,103 @@ def open_split_data(
 
 
 def train(
-    config: RunConfig, *, listeners: Sequence[Listener] = (), progress: Callable[[int, int], None] | None = None
+    config: RunConfig,
+    *,
+    resume: bool = False,
+    listeners: Sequence[Listener] = (),
+    progress: Callable[[int, int], None] | None = None,
 ) -> Run:
     """Train an embedder as `config` says and return the finished run.
 
     The run folder is `config.out`, or the next free `runs/NAME-001` … after the data. Nothing is written before
-    settings and data are known to be good. Raises `InputError` for bad settings or data or if the run folder exists,
-    and `TrainingError` if training fails.
+    settings and data are known to be good. With `resume` the folder may hold the beginning of this very run, from where
+    it is then taken up: weights and plans at the end are those of a run that was never stopped, bit for bit, on the
+    same machine and number of threads. Raises `InputError` for bad settings or data or if the run folder exists, and
+    `TrainingError` if training fails.
     """
-    config = with_run_folder(config)
+    config = with_run_folder(config, resume=resume)
     data = open_split_data(config.data, seed=config.seed, progress=progress)
-    return train_on(data, config, listeners=listeners)
+    return train_on(data, config, resume=resume, listeners=listeners)
 
 
-def train_on(data: SplitData, config: RunConfig, *, listeners: Sequence[Listener] = ()) -> Run:
+def train_on(data: SplitData, config: RunConfig, *, resume: bool = False, listeners: Sequence[Listener] = ()) -> Run:
     """Train on data that is open already; otherwise like `train`."""
-    config = with_run_folder(config)
-    folder = Path(str(config.out))
     began = time.perf_counter()
     training_set = data.dataset.take(np.flatnonzero(data.train_N))
     require_classes(training_set.table)
     policy = ImagePolicy(size=config.data.size, channels=config.data.channels, fit=config.data.fit)
-    choose_device(config.training.device)
-    embedder = Embedder.create(config.model, policy, seed=config.seed)
-
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "config.json", _independent(config).model_dump(mode="json"))
-    write_table(data.dataset.table, folder / "items.csv")
-    with EventLog(folder / "events.jsonl") as log:
-
-        def record(event: Event) -> None:
-            log.write(*as_record(event))
-
-        result = fit(embedder, training_set, config, listeners=(record, *listeners), plans_folder=folder / "plans")
-    embedder.save_pretrained(folder / "embedder")
-    facts = _facts(data, config, result, total_s=time.perf_counter() - began)
-    write_json(folder / "run.json", facts)  # last: its presence says that the run finished
+    with processes(choose_device(config.training.device)) as peers:
+        # Only the first process looks for a free folder: the others would find it taken.
+        config = peers.from_first(with_run_folder(config, resume=resume) if peers.is_first else config)
+        folder = Path(str(config.out))
+        embedder = Embedder.create(config.model, policy, seed=config.seed)
+        if peers.is_first and resume:
+            _check_same_run(folder, data, config)
+        if peers.from_first((folder / "run.json").is_file()):
+            return Run(folder, config)
+        begun = load_checkpoint(folder / "checkpoints") if resume else None
+        peers.from_first(None)  # nobody writes before everybody has read
+        if peers.is_first and begun is None:
+            folder.mkdir(parents=True, exist_ok=True)
+            write_json(folder / "config.json", _independent(config).model_dump(mode="json"))
+            write_table(data.dataset.table, folder / "items.csv")
+        # Before the first checkpoint there is nothing to take up: what was logged then is written anew.
+        log_file = folder / "events.jsonl"
+        if begun is None and peers.is_first:
+            log_file.unlink(missing_ok=True)
+            (folder / "review.csv").unlink(missing_ok=True)
+        with EventLog(log_file) if peers.is_first else contextlib.nullcontext() as log:
+            result = fit(
+                embedder,
+                training_set,
+                config,
+                listeners=listeners if peers.is_first else (),
+                folder=Folder(folder, log),
+                resume=begun,
+                peers=peers,
+            )
+        if peers.is_first:
+            embedder.save_pretrained(folder / "embedder")
+            facts = _facts(data, config, result, total_s=time.perf_counter() - began)
+            write_json(folder / "run.json", facts)  # last: its presence says that the run finished
+            shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+        peers.from_first(None)  # no process leaves before the files are there
     return Run(folder, config)
+
+
+def _check_same_run(folder: Path, data: SplitData, config: RunConfig) -> None:
+    """Raise `InputError` if the folder holds another run: other settings or other items."""
+    if not (folder / "config.json").is_file():
+        return
+    own = _independent(config).model_dump(mode="json")
+    other = load_config(folder / "config.json").model_dump(mode="json")
+    problems = [
+        f"{folder}: {name} is {_flat(other).get(name)!r} in this run and {value!r} now; leave it as it was, or train "
+        "into another folder"
+        for name, value in _flat(own).items()
+        if name != "out" and _flat(other).get(name) != value
+    ]
+    if problems:
+        raise InputError(*problems)
+    items = folder / "items.csv"
+    if items.is_file() and not (folder / "run.json").is_file():
+        with tempfile.TemporaryDirectory() as place:
+            write_table(data.dataset.table, Path(place) / "items.csv")
+            if sha256_file(Path(place) / "items.csv") != sha256_file(items):
+                raise InputError(
+                    f"{items}: not the items of {data.dataset.table.source} today; restore them, or train into "
+                    "another folder"
+                )
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in settings.items():
+        if isinstance(value, dict) and name in RunConfig.model_fields:
+            flat.update(_flat(value, f"{name}."))
+        else:
+            flat[prefix + name] = value
+    return flat
 
 
 def evaluate(
@@ -256,10 +323,11 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version()} | {name: version(name) for name in packages}
 
 
-def with_run_folder(config: RunConfig) -> RunConfig:
+def with_run_folder(config: RunConfig, *, resume: bool = False) -> RunConfig:
     """Return the settings with a run folder that is free; raise `InputError` if the one they name is not.
 
     No run overwrites another. Without a name it is `runs/NAME-001`, or the next free number, NAME being the data's.
+    With `resume` the folder must be named, and may hold a run (what a killed process left half-written does not count).
     """
     if config.out is None:
         source = Path(config.data.source)
@@ -267,10 +335,18 @@ def with_run_folder(config: RunConfig) -> RunConfig:
         numbers = (f"runs/{name or 'run'}-{number:03d}" for number in itertools.count(1))
         return config.model_copy(update={"out": next(folder for folder in numbers if not Path(folder).exists())})
     folder = Path(config.out)
+    if resume and folder.is_dir():
+        left = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
+        if not left or (folder / "config.json").is_file():
+            return config
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         unfinished = (folder / "config.json").is_file() and not (folder / "run.json").is_file()
-        what = "holds a run that did not finish" if unfinished else "exists already"
-        raise InputError(f"out: {folder} {what}; give another folder with --out, or remove it")
+        if unfinished:
+            raise InputError(
+                f"out: {folder} holds a run that did not finish; go on with --resume {folder}, or give another folder "
+                "with --out"
+            )
+        raise InputError(f"out: {folder} exists already; give another folder with --out, or remove it")
     return config
 
 

@@ -20,7 +20,7 @@ from mohs.model.embedder import Embedder
 from mohs.plan import POSITIVE_ORIGINS, TripletPlan
 from mohs.training.batches import batch_slices, neighbourhood_order
 from mohs.training.events import Event, SegmentEvent, StepEvent
-from mohs.training.loop import FitResult, fit
+from mohs.training.loop import FitResult, Folder, fit
 
 SETTINGS: dict[str, Any] = {
     "num_triplets": 96,
@@ -85,15 +85,16 @@ LOSSES = [
 def test_same_seed_gives_the_same_weights_and_plans(glyphs: Dataset, tmp_path: Path, loss: LossConfig) -> None:
     def once(folder: str, seed: int) -> tuple[dict[str, Tensor], list[bytes]]:
         config = settings(seed=seed, loss=loss)
-        embedder, _, _ = run(glyphs, config, plans_folder=tmp_path / folder)
-        return embedder.state_dict(), [file.read_bytes() for file in sorted((tmp_path / folder).iterdir())]
+        embedder, _, _ = run(glyphs, config, folder=Folder(tmp_path / folder, None))
+        return embedder.state_dict(), [file.read_bytes() for file in sorted((tmp_path / folder / "plans").iterdir())]
 
     torch.manual_seed(1)
     weights, plans = once("one", seed=0)
     torch.manual_seed(2)
     again, plans_again = once("again", seed=0)
     other, plans_other = once("other", seed=1)
-    assert [file.name for file in sorted((tmp_path / "one").iterdir())] == [f"segment-00{i}.parquet" for i in range(3)]
+    names = [file.name for file in sorted((tmp_path / "one" / "plans").iterdir())]
+    assert names == [f"segment-00{i}.parquet" for i in range(3)]
     assert all(torch.equal(weights[name], again[name]) for name in weights)
     assert plans == plans_again
     assert not torch.equal(weights["head.0.weight"], other["head.0.weight"])
@@ -124,11 +125,12 @@ def test_pictures_are_shown_in_the_order_of_the_plan(glyphs: Dataset, tmp_path: 
     config = settings(loss=loss, augment=0.0)
     embedder = new_embedder(config)
     shown = shown_pictures(embedder)
-    result = fit(embedder, glyphs, config, plans_folder=tmp_path)
+    result = fit(embedder, glyphs, config, folder=Folder(tmp_path, None))
     columns = ["anchor", "positive"] if loss.in_batch else ["anchor", "positive", "negative"]
     expected = []
     for i in range(len(result.plans)):
-        plan = TripletPlan.load(tmp_path / f"segment-{i:03d}.parquet")  # what was saved is what was trained on
+        # What was saved is what was trained on.
+        plan = TripletPlan.load(tmp_path / "plans" / f"segment-{i:03d}.parquet")
         for piece in batch_slices(len(plan), 20):
             items = np.concatenate([getattr(plan, column)[piece] for column in columns])
             expected.append(torch.from_numpy(glyphs.pictures[items]).permute(0, 3, 1, 2) / 255)

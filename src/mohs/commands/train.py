@@ -1,5 +1,6 @@
 """`mohs train` and `mohs evaluate`."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -14,15 +15,20 @@ from mohs.runs import Evaluation, Run, evaluate, open_split_data, train_on, with
 __all__ = ["evaluate_command", "train_command"]
 
 
-def train_command(config: RunConfig, *, quiet: bool, as_json: bool) -> None:
-    """Train, and say what came of it."""
-    if config.out is not None:
+def train_command(config: RunConfig, *, resume: bool, quiet: bool, as_json: bool) -> None:
+    """Train, and say what came of it; among several processes, the first one speaks."""
+    first = os.environ.get("RANK", "0") == "0"
+    quiet = quiet or not first
+    if config.out is not None and not resume:
         require_folder_place(Path(config.out), "--out")
-    config = with_run_folder(config)
+    if first:
+        with_run_folder(config, resume=resume)  # before pictures are read
     with decoding_progress(quiet=quiet) as progress:
         data = open_split_data(config.data, seed=config.seed, progress=progress)
     with training_progress("train", quiet=quiet) as listeners:
-        run = train_on(data, config, listeners=listeners)
+        run = train_on(data, config, resume=resume, listeners=listeners)
+    if not first:
+        return
     facts = run.facts()
     if as_json:
         print_json({"run": str(run.folder), **facts})

@@ -94,8 +94,13 @@ class AugmentPolicy:
         return not (self.warps or self.horizontal_flip or self.brightness or self.contrast)
 
 
-def augment_batch(pictures_BCHW: torch.Tensor, policy: AugmentPolicy, *, seed: int, step: int) -> torch.Tensor:
+def augment_batch(
+    pictures_BCHW: torch.Tensor, policy: AugmentPolicy, *, seed: int, step: int, first: int = 0, of: int | None = None
+) -> torch.Tensor:
     """Return changed pictures of the same shape, dtype and device; the input is left as it is.
+
+    With `of`, the pictures are the rows `first` … `first` + B − 1 of a batch of `of` pictures, and change as they would
+    in a call with the whole batch.
 
     `pictures_BCHW` is uint8 in [0, 255] or floating-point in [0, 1], with 1 or 3 channels. The changes are
     torchvision's `v2.RandomAffine` (bilinear), `v2.RandomHorizontalFlip` and `v2.ColorJitter`, those that the policy
@@ -126,12 +131,17 @@ def augment_batch(pictures_BCHW: torch.Tensor, policy: AugmentPolicy, *, seed: i
     pictures = pictures_BCHW.float() / 255 if is_uint8 else pictures_BCHW.float()
     changed = torch.empty_like(pictures)
     warp, change = _build_transforms(policy)
-    num_groups = min(policy.num_draws, len(pictures))
+    of = len(pictures) if of is None else of
+    num_groups = min(policy.num_draws, of)
     with torch_seeded(seed, "augment", step):
-        for rows in torch.randperm(len(pictures)).to(pictures.device).tensor_split(num_groups):
+        for rows in torch.randperm(of).tensor_split(num_groups):
+            here = rows[(rows >= first) & (rows < first + len(pictures))].to(pictures.device) - first
+            # A group without a picture here draws all the same, so that the next one draws what it would elsewhere.
+            group = pictures[here] if len(here) else pictures[:1]
             # RandomAffine's own fill leaves a rim of another grey (a quarter of the way to 0); around 0 it does not.
-            group = warp(pictures[rows] - policy.fill) + policy.fill if policy.warps else pictures[rows]
-            changed[rows] = change(group)
+            group = change(warp(group - policy.fill) + policy.fill if policy.warps else group)
+            if len(here):
+                changed[here] = group
     changed.clamp_(0, 1)  # rounding may step over by a last digit
     return (changed * 255).round_().to(torch.uint8) if is_uint8 else changed.to(pictures_BCHW.dtype)
 

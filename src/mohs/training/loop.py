@@ -1,45 +1,50 @@
-"""The segment loop: embed, mine, train in plan order, repeat."""
+"""The loop over segments: embed, mine, train in plan order, look, go on."""
 
-import math
 import time
+from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from concurrent.futures import Future, ThreadPoolExecutor
+from copy import deepcopy
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import final
+from typing import Any, final
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor
 
-from mohs.artefacts import fingerprint
-from mohs.config import RunConfig, TrainingConfig
+from mohs.artefacts import EventLog, sha256_file
+from mohs.config import RunConfig
 from mohs.curves import schedule
-from mohs.data.augment import AugmentPolicy, augment_batch
 from mohs.data.dataset import Dataset
 from mohs.errors import InputError, TrainingError
-from mohs.evaluation.spread import spread as spread_of
-from mohs.mining import choose_positives, compile_kernels, mine
+from mohs.mining import choose_positives, compile_kernels
 from mohs.model.embedder import Embedder
-from mohs.plan import POSITIVE_ORIGINS, TripletPlan
-from mohs.randomness import torch_seeded
+from mohs.plan import TripletPlan
 from mohs.sequence import anchor_sequence
-from mohs.training.batches import batch_slices, neighbourhood_order, segment_bounds
-from mohs.training.devices import choose_device, use_bfloat16
-from mohs.training.events import Listener, SegmentEvent, StepEvent
-from mohs.training.losses import build_loss
+from mohs.training.batches import batch_slices, segment_bounds
+from mohs.training.checkpoint import Checkpoint, save_checkpoint
+from mohs.training.controller import Control, HardnessController
+from mohs.training.devices import choose_device
+from mohs.training.events import Event, GuardEvent, Listener, SegmentEvent, StepEvent, as_record
+from mohs.training.false_negatives import Dropped, append_review, cut_review, review_bytes
+from mohs.training.guard import BankHealth, CollapseGuard, Verdict
+from mohs.training.losses import Loss, build_loss
+from mohs.training.planning import Planned, Planner, Segment
+from mohs.training.processes import Processes
+from mohs.training.shared_batch_norm import share_batch_norms
+from mohs.training.steps import Stepper
+from mohs.training.warm_up import warm_up
 
-__all__ = ["FitResult", "fit"]
+__all__ = ["FitResult", "Folder", "fit"]
 
 _POINTS_PER_SEGMENT = 200
-_ITEMS_AT_ONCE = 8192
-_AUGMENTATION = POSITIVE_ORIGINS.index("augmentation")
+_LOWER_HARDNESS, _CUT_RATE = 0.5, 0.3
 
 
 @final
 @dataclass(frozen=True)
 class FitResult:
-    """What a run cost and saw. `plans` are the segments' plans in the order they were trained on."""
+    """What a run cost and saw. `plans` are the segments' plans that this process trained on, in order."""
 
     plans: tuple[TripletPlan, ...]
     num_steps: int
@@ -49,23 +54,42 @@ class FitResult:
     train_s: float
 
 
+@final
+@dataclass(frozen=True)
+class Folder:
+    """Where a run leaves its files: `plans/`, `checkpoints/`, `review.csv`, and events in a log that is open.
+
+    Processes other than the first one read there, and have no log.
+    """
+
+    path: Path
+    log: EventLog | None
+
+
 def fit(
     embedder: Embedder,
     dataset: Dataset,
     config: RunConfig,
     *,
     listeners: Sequence[Listener] = (),
-    plans_folder: Path | None = None,
+    folder: Folder | None = None,
+    resume: Checkpoint | None = None,
+    loss: Loss | None = None,
+    peers: Processes | None = None,
 ) -> FitResult:
     """Train `embedder` in place on all items of `dataset` and return what it took.
 
     For each segment of K triplets: (1) embed the items that the segment may use, in evaluation mode; (2) mine one
-    negative per anchor at the curve's hardness; (3) train on the triplets in plan order, `batch_triplets` at a time.
-    Triplet losses mine over all items. In-batch losses show anchors and positives only, so just the segment's anchors
-    and positives are embedded, negatives are mined among its anchors, and the plan is put into neighbourhood order.
+    negative per anchor at the hardness that the curve or the closed loop asks for (`planning.py`); (3) train on the
+    triplets in plan order, `batch_triplets` at a time (`steps.py`), while the guard looks on (`guard.py`).
 
     Every random choice comes from `config.seed`; on the CPU the same inputs give the same weights for the same number
-    of threads. Raises `InputError` for fewer than two classes, `TrainingError` if the loss becomes NaN or Inf.
+    of threads. `loss` takes the place of the one that `config.loss` names, which still says by its name whether the
+    plan's negatives are shown. With a `folder`, events, plans, reviews and checkpoints go there; `resume` goes on from
+    a checkpoint of the same run and ends with the same weights and plans, bit for bit.
+
+    Raises `InputError` for fewer than two classes, `TrainingError` if numbers become NaN or Inf or if the guard stops a
+    collapse.
     """
     labels = dataset.labels
     num_classes = len(np.unique(labels))
@@ -73,239 +97,398 @@ def fit(
         raise InputError(
             f"{dataset.table.source}: {num_classes} class to train on; similarity learning needs 2 or more"
         )
-    training = config.training
-    device = choose_device(training.device)
+    peers = Processes() if peers is None else peers
+    device = choose_device(config.training.device)
     embedder.to(device)
-    run = _Run(embedder, dataset, config, device)
-    sample_items = np.flatnonzero(run.anchor_mask)
-    anchors_T = sample_items[anchor_sequence(labels[sample_items], training.num_triplets, seed=config.seed)]
-    positives_T, origin_T = choose_positives(
-        labels, anchors_T, seed=config.seed, catalog_N=run.catalog_mask, prefer=training.prefer_positive
-    )
-    hardness_T = schedule(config.hardness.build(), training.num_triplets)
-    bounds = segment_bounds(training.num_triplets, training.num_segments, config.hardness.cycles)
-    compile_kernels(config.hardness.scale)  # once after an installation; the seconds of mining leave it out
-    run.num_steps = sum(len(batch_slices(stop - start, training.batch_triplets)) for start, stop in bounds)
-
-    plans = []
-    for segment, (start, stop) in enumerate(bounds):
-        plan, event = run.plan_segment(
-            segment, start, anchors_T[start:stop], positives_T[start:stop], origin_T[start:stop], hardness_T[start:stop]
+    if peers.num_ranks > 1:
+        share_batch_norms(embedder)
+    if loss is None:
+        loss = build_loss(
+            config.loss,
+            num_classes=num_classes,
+            embedding_dim=config.model.embedding_dim,
+            seed=config.seed,
+            margin_is_mined=_margin_is_mined(config),
         )
-        if plans_folder is not None:
-            plan.save(plans_folder / f"segment-{segment:03d}.parquet")
-        plans.append(plan)
-        event = replace(event, train_s=run.train_segment(plan, listeners))
-        for listener in listeners:
-            listener(event)
-    run.check_weights()
+    compile_kernels(config.hardness.scale)  # once after an installation; the seconds of mining leave it out
+    run = _Run(embedder, dataset, config, loss, device, peers, listeners, folder)
+    if resume is None:
+        warm_up(embedder, dataset, config, device, peers, emit=run.emit)
+        run.begin_segment()
+    else:
+        assert folder is not None, "a checkpoint belongs to a folder"
+        run.restore(resume, folder)
+    while run.segment is not None:
+        run.train_segment()
+        run.begin_segment()
+    run.stepper.check_weights()
     embedder.eval()
-    return FitResult(tuple(plans), run.step, run.pictures, run.embed_s, run.mine_s, run.train_s)
+    return FitResult(
+        tuple(run.plans),
+        run.stepper.step,
+        run.pictures,
+        run.seconds["embed"],
+        run.seconds["mine"],
+        run.seconds["train"],
+    )
 
 
 @final
 class _Run:
-    """The state of one run: optimiser, position, seconds spent."""
+    """The state of one run: where it is in the sequence of triplets, and what the guard has changed."""
 
-    def __init__(self, embedder: Embedder, dataset: Dataset, config: RunConfig, device: torch.device) -> None:
+    def __init__(
+        self,
+        embedder: Embedder,
+        dataset: Dataset,
+        config: RunConfig,
+        loss: Loss,
+        device: torch.device,
+        peers: Processes,
+        listeners: Sequence[Listener],
+        folder: Folder | None,
+    ) -> None:
         self.embedder = embedder
         self.dataset = dataset
         self.config = config
-        self.device = device
-        self.class_N = dataset.labels_id
-        self.catalog_mask = dataset.roles == "catalog"
-        # Catalog pictures are anchors only in classes that have nothing else.
-        has_sample = np.isin(self.class_N, self.class_N[~self.catalog_mask])
-        self.anchor_mask = ~self.catalog_mask | ~has_sample
-        self.data_fingerprint = fingerprint(np.array(dataset.table.files), dataset.labels)
-        self.loss = build_loss(config.loss)
-        self.optimizer = torch.optim.AdamW(
-            embedder.parameters(), lr=config.training.learning_rate, weight_decay=config.training.weight_decay
+        self.peers = peers
+        self.listeners = listeners
+        self.folder = folder if peers.is_first else None
+        self.stepper = Stepper(embedder, dataset, config, loss, device, peers)
+        self.planner = Planner(dataset, config, peers)
+        self.guard = CollapseGuard()
+        by_margin = config.loss.name in ("triplet", "semi-hard", "contrastive")
+        self.controller = (
+            HardnessController(config.hardness, margin=config.loss.margin if by_margin else 0.0)
+            if config.hardness.curve == "closed-loop"
+            else None
         )
-        self.bfloat16 = use_bfloat16(config.training.precision, device)
-        # Draws are for each part of a batch: anchors, positives, negatives.
-        self.augment = replace(AugmentPolicy.of_strength(config.training.augment), num_draws=8)
-        self.second_view = AugmentPolicy(num_draws=8)
-        self.num_steps = 0
-        self.step = 0
+        self.waiting = deque(_all_segments(dataset, config))
+        self.stepper.num_steps = self._steps_left()
+        self.segment: Segment | None = None
+        self.planned: Planned | None = None
+        self.row = 0  # triplets of the segment that have been trained on
+        self.active: list[float] = []  # of the segment's steps
+        self.ahead: Future[Planned] | None = None
+        self.ahead_weights: dict[str, Any] | None = None
+        self.before: dict[str, Any] | None = None  # the last state in which the bank was healthy
+        self.num_plans = 0
+        self.num_dropped = 0
+        self.control_state: dict[str, Any] | None = None
+        self.num_actions = 0
+        self.hardness_factor = 1.0
         self.triplets = 0
         self.pictures = 0
-        self.embed_s = self.mine_s = self.train_s = 0.0
+        self.seconds = {"embed": 0.0, "mine": 0.0, "train": 0.0}
+        self.segment_train_s = 0.0
+        self.saved_at = time.monotonic()
+        self.plans: list[TripletPlan] = []
 
-    def plan_segment(
-        self,
-        segment: int,
-        start: int,
-        anchors_K: NDArray[np.int64],
-        positives_K: NDArray[np.int64],
-        origin_K: NDArray[np.uint8],
-        hardness_K: NDArray[np.float64],
-    ) -> tuple[TripletPlan, SegmentEvent]:
-        """Embed, mine and order one segment."""
-        used = np.concatenate([anchors_K, positives_K])
-        # A short segment may hold one class only; its negatives then come from everywhere.
-        in_batch = self.config.loss.in_batch and len(np.unique(self.class_N[anchors_K])) > 1
-        items_M = np.unique(used) if in_batch else np.arange(len(self.dataset))
-        scale = self.config.hardness.scale
-        by_margin = scale == "margin"
-        began = time.perf_counter()
-        bank_MD = self._embed(items_M)
-        embedded = time.perf_counter()
-        local_anchors_K = np.searchsorted(items_M, anchors_K)
-        mined = mine(
-            bank_MD,
-            self.class_N[items_M],
-            anchors_T=local_anchors_K,
-            hardness_T=hardness_K,
-            scale=scale,
-            positives_T=np.searchsorted(items_M, positives_K),
-            positive_origin_T=origin_K,
-            candidates=np.unique(local_anchors_K) if in_batch else None,
-            margin=self.config.loss.margin if by_margin else None,
-            squared=self.config.loss.squared and by_margin,
-            seed=self.config.seed,
-        )
-        plan = replace(
-            mined,
-            anchor=anchors_K,
-            positive=positives_K,
-            negative=items_M[mined.negative],
-            # What the miner says of its bank is of the items it was given: for in-batch losses not all.
-            header={
-                **{f"mined_{name}" if name.startswith("num_") else name: v for name, v in mined.header.items()},
-                "num_items": len(self.dataset),
-                "num_classes": int(self.class_N.max()) + 1,
-                "data_fingerprint": self.data_fingerprint,
-                "curve": self.config.hardness.model_dump(mode="json"),
-                "segment": segment,
-                "first_triplet": start,
-                "run_seed": self.config.seed,
-            },
-        )
-        if in_batch and start >= self.config.training.neighbourhood_from * self.config.training.num_triplets:
-            size = self.config.training.neighbourhood
-            plan = plan.take(neighbourhood_order(self.class_N[plan.anchor], self.class_N[plan.negative], size))
-        finished = time.perf_counter()
-        self.embed_s += embedded - began
-        self.mine_s += finished - embedded
-        spread = spread_of(bank_MD)
-        shown = np.unique(np.linspace(0, len(plan) - 1, min(_POINTS_PER_SEGMENT, len(plan))).astype(np.int64))
-        event = SegmentEvent(
-            segment=segment,
-            triplets=start,
-            triplet_index=tuple((start + shown).tolist()),
-            hardness_asked=tuple(np.round(plan.hardness[shown].astype(float), 5).tolist()),
-            hardness_achieved=tuple(np.round(plan.achieved_hardness[shown].astype(float), 5).tolist()),
-            anchor_positive_distance=float(plan.anchor_positive_distance.mean()),
-            anchor_negative_distance=float(plan.anchor_negative_distance.mean()),
-            spread=spread.std_sqrt_dim,
-            effective_rank=spread.effective_rank,
-            embed_s=embedded - began,
-            mine_s=finished - embedded,
-            train_s=0.0,
-        )
-        return plan, event
+    def begin_segment(self) -> None:
+        """Plan the next segment, save where the run is, and begin to plan the one after if that is to overlap."""
+        if not self.waiting:
+            self.segment = None
+            return
+        self.segment = replace(self.waiting.popleft(), number=self.num_plans, hardness_factor=self.hardness_factor)
+        self.num_plans += 1
+        ahead, self.ahead = self.ahead, None
+        self.planned = self._plan(self.segment, self.embedder) if ahead is None else ahead.result()
+        self.num_dropped = len(self.planned.dropped.anchor_R)
+        self.row, self.active, self.segment_train_s = 0, [], 0.0
+        self.plans.append(self.planned.plan)
+        self.seconds["embed"] += self.planned.embed_s
+        self.seconds["mine"] += self.planned.mine_s
+        if self.folder is not None:
+            self.planned.plan.save(self._plan_file())
+            append_review(self.folder.path / "review.csv", self.planned.dropped, self.dataset, self.segment.number)
+        verdict = self.guard.after_bank(self.planned.health) if self.config.guard.enabled else None
+        if verdict is None:
+            self.before = self.stepper.state() if self.config.guard.action == "roll-back" else None
+        elif self._act(verdict):
+            self.begin_segment()
+            return
+        self.control_state = None if self.controller is None else self.controller.state()
+        self._look_ahead()
+        self._save()
 
-    def _embed(self, items_M: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Return the embeddings of the items, reading their pictures a few thousand at a time."""
-        pieces = [items_M[start : start + _ITEMS_AT_ONCE] for start in range(0, len(items_M), _ITEMS_AT_ONCE)]
-        with self._autocast():
-            bank_MD = np.concatenate([self.embedder.embed(self.dataset.pictures[piece]) for piece in pieces])
-        if not np.isfinite(bank_MD).all():
-            raise self._broken("embeddings are NaN or Inf")
-        return bank_MD
-
-    def check_weights(self) -> None:
-        """Raise `TrainingError` if the last step broke the weights; before that, the loss or the next bank tells."""
-        if not all(bool(value.isfinite().all()) for value in self.embedder.state_dict().values()):
-            raise self._broken("weights are NaN or Inf")
-
-    def _broken(self, what: str) -> TrainingError:
-        rate = self.config.training.learning_rate
-        return TrainingError(
-            f"training: {what} at step {self.step} of {self.num_steps} (training.learning_rate {rate:.2g}); "
-            f"lower it (try {rate / 10:.1g}), or check model.weights and, with 'mohs check', the pictures"
-        )
-
-    def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16)
-
-    def train_segment(self, plan: TripletPlan, listeners: Sequence[Listener]) -> float:
-        """Train on a plan, in its order, and return the seconds it took."""
-        self.embedder.train()
-        began = time.perf_counter()
+    def train_segment(self) -> None:
+        """Train on the plan from the row where it stands; the guard may end the segment early."""
+        assert self.segment is not None
+        assert self.planned is not None
+        plan = self.planned.plan
         for piece in batch_slices(len(plan), self.config.training.batch_triplets):
-            step_began = time.perf_counter()
-            event = self._train_batch(plan.take(piece), step_began)
-            # What listeners do (drawing, writing) is not training time.
-            paused = time.perf_counter()
-            for listener in listeners:
-                listener(event)
-            began += time.perf_counter() - paused
-        took_s = time.perf_counter() - began
-        self.train_s += took_s
-        return took_s
+            if piece.start < self.row:
+                continue  # before the checkpoint
+            self.stepper.begin(self.triplets / self.config.training.num_triplets)
+            batch = plan.take(piece)
+            stepped = self.stepper.train(batch)
+            self.row = piece.stop
+            self.triplets += len(batch)
+            self.pictures += stepped.num_pictures
+            self.segment_train_s += stepped.took_s
+            self.active.append(stepped.health.active_fraction)
+            self.emit(
+                StepEvent(
+                    step=self.stepper.step,
+                    num_steps=self.stepper.num_steps,
+                    triplets=self.triplets,
+                    pictures=self.pictures,
+                    hardness=float(batch.hardness.mean()),
+                    learning_rate=stepped.learning_rate,
+                    pictures_per_s=stepped.num_pictures / stepped.took_s,
+                    **asdict(stepped.health),
+                )
+            )
+            verdict = self.guard.after_step(stepped.health) if self.config.guard.enabled else None
+            if verdict is not None and self._act(verdict):
+                break
+            if time.monotonic() - self.saved_at >= self.config.training.checkpoint_s and self.row < len(plan):
+                self._save()
+        self._end_segment()
 
-    def _train_batch(self, batch: TripletPlan, began: float) -> StepEvent:
-        x, num_parts = self._pictures(batch)
-        rate = self.config.training.learning_rate * _rate_factor(self.step, self.num_steps, self.config.training)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        # Dropout is the network's only use of torch's generator; the run's seed and step decide it.
-        with torch_seeded(self.config.seed, "dropout", self.step), self._autocast():
-            embeddings = self.embedder(x).float()
-        parts = embeddings.chunk(num_parts)
-        classes = torch.from_numpy(self.class_N[batch.anchor]).to(self.device)
-        value = self.loss(parts[0], parts[1], parts[2] if num_parts == 3 else None, classes)
-        loss = float(value.loss.detach())
-        if not math.isfinite(loss):
-            raise self._broken(f"loss is {loss}")
-        self.optimizer.zero_grad(set_to_none=True)
-        value.loss.backward()  # type: ignore[no-untyped-call]
-        self.optimizer.step()
-        self.step += 1
-        self.triplets += len(batch)
-        self.pictures += len(x)
-        variance_D = parts[0].detach().var(0, correction=0)
-        return StepEvent(
-            step=self.step,
-            num_steps=self.num_steps,
-            triplets=self.triplets,
-            pictures=self.pictures,
-            loss=loss,
-            active_fraction=float(value.active_fraction),
-            hardness=float(batch.hardness.mean()),
-            spread=float(variance_D.sum().sqrt()),
-            learning_rate=rate,
-            pictures_per_s=len(x) / (time.perf_counter() - began),
+    def emit(self, event: Event) -> None:
+        """Write an event to the log and tell the listeners."""
+        if self.folder is not None and self.folder.log is not None:
+            self.folder.log.write(*as_record(event))
+        for listener in self.listeners:
+            listener(event)
+
+    def _end_segment(self) -> None:
+        assert self.segment is not None
+        assert self.planned is not None
+        plan, health, control = self.planned.plan, self.planned.health, self.planned.control
+        self.seconds["train"] += self.segment_train_s
+        active = float(np.mean(self.active)) if self.active else 0.0
+        if self.ahead is not None:
+            self.ahead.result()  # what was planned ahead must not see what is observed now
+        if self.controller is not None and self.active:
+            self.controller.observe(active)
+        shown = np.unique(np.linspace(0, len(plan) - 1, min(_POINTS_PER_SEGMENT, len(plan))).astype(np.int64))
+        self.emit(
+            SegmentEvent(
+                segment=self.segment.number,
+                triplets=self.segment.first,
+                triplet_index=tuple((self.segment.first + shown).tolist()),
+                hardness_asked=tuple(np.round(plan.hardness[shown].astype(float), 5).tolist()),
+                hardness_achieved=tuple(np.round(plan.achieved_hardness[shown].astype(float), 5).tolist()),
+                anchor_positive_distance=float(plan.anchor_positive_distance.mean()),
+                anchor_negative_distance=float(plan.anchor_negative_distance.mean()),
+                spread=health.spread,
+                effective_rank=health.effective_rank,
+                recall=health.recall,
+                num_queries=health.num_queries,
+                active_fraction=active,
+                control=None if control is None else asdict(control),
+                num_dropped=self.num_dropped,
+                trainable=self.stepper.trainable(),
+                embed_s=self.planned.embed_s,
+                mine_s=self.planned.mine_s,
+                train_s=self.segment_train_s,
+            )
         )
 
-    def _pictures(self, batch: TripletPlan) -> tuple[Tensor, int]:
-        """Return the batch's pictures, anchors first, augmented, and how many parts of B they are."""
-        columns = [batch.anchor, batch.positive]
-        if not self.config.loss.in_batch:
-            columns.append(batch.negative)
-        items = np.concatenate(columns)
-        x = self.embedder.to_input(self.dataset.pictures[items])
-        if self.config.training.augment > 0:
-            # A call for each part: within one call an anchor and its positive might share a draw, and two views of one
-            # picture would be the same.
-            views = [
-                augment_batch(part, self.augment, seed=self.config.seed, step=self.step * len(columns) + i)
-                for i, part in enumerate(x.chunk(len(columns)))
-            ]
-            x = torch.cat(views)
-        else:
-            # A positive that is the anchor itself must still differ from it.
-            rows = torch.from_numpy(len(batch) + np.flatnonzero(batch.positive_origin == _AUGMENTATION))
-            if len(rows):
-                x[rows] = augment_batch(x[rows], self.second_view, seed=self.config.seed, step=self.step)
-        return x, len(columns)
+    def _act(self, verdict: Verdict) -> bool:
+        """Do what the settings say; return whether the rest of the segment must be planned again."""
+        action = self.config.guard.action if verdict.level == "collapse" else "warn"
+        if action != "warn":
+            self.num_actions += 1
+            if self.num_actions > self.config.guard.max_actions:
+                action = "stop"
+        self.emit(
+            GuardEvent(
+                step=self.stepper.step,
+                triplets=self.triplets,
+                level=verdict.level,
+                signal=verdict.signal,
+                cause=verdict.cause,
+                action="none" if action == "warn" else action,
+                numbers=verdict.numbers,
+            )
+        )
+        if action == "warn":
+            return False
+        if action == "stop":
+            raise TrainingError(self._diagnosis(verdict))
+        if action == "cut-rate":
+            self.stepper.rate_scale *= _CUT_RATE
+            self.guard.acted()
+            return False
+        self.hardness_factor *= _LOWER_HARDNESS
+        if action == "roll-back" and self.before is not None:
+            self.stepper.restore(self.before)
+        self.guard.acted()
+        self._put_back()
+        return True
+
+    def _diagnosis(self, verdict: Verdict) -> str:
+        training, hardness = self.config.training, self.config.hardness
+        after = f" after {self.num_actions - 1} corrections" if self.num_actions > 1 else ""
+        return (
+            f"training: collapsed at step {self.stepper.step} of {self.stepper.num_steps}{after}: {verdict.cause}; "
+            f"lower training.learning_rate ({training.learning_rate:.2g}) or hardness.cap ({hardness.cap:.2g}), use "
+            "hardness.curve closed-loop or loss.name infonce, or let the guard correct it (guard.action "
+            "lower-hardness, cut-rate or roll-back); guard.enabled false trains on regardless"
+        )
+
+    def _put_back(self) -> None:
+        """Make what the segment has not trained on wait again, as a segment of its own."""
+        assert self.segment is not None
+        assert self.planned is not None
+        plan, segment = self.planned.plan, self.segment
+        if self.ahead is not None:  # planned by a network that is no longer trusted
+            self.ahead.result()
+            self.ahead = None
+        self.plans[-1] = plan.take(slice(0, self.row))
+        if self.folder is not None:
+            self.plans[-1].save(self._plan_file())
+        if self.row < len(plan):
+            rest = plan.take(slice(self.row, None))
+            # The plan may be in another order than the segment; the hardness asked for is in it before the factor.
+            asked = rest.hardness.astype(np.float64) / segment.hardness_factor
+            self.waiting.appendleft(
+                Segment(
+                    number=0,
+                    first=segment.first + self.row,
+                    anchor_K=rest.anchor,
+                    positive_K=rest.positive,
+                    origin_K=rest.positive_origin,
+                    hardness_K=np.clip(asked, 0.0, 1.0),
+                )
+            )
+        self.stepper.num_steps = self.stepper.step + self._steps_left()
+
+    def _plan(self, segment: Segment, embedder: Embedder) -> Planned:
+        try:
+            with self.stepper.autocast():
+                return self.planner.plan(segment, embedder, self.controller)
+        except TrainingError as error:
+            raise self.stepper.broken(error.problems[0]) from None
+
+    def _look_ahead(self, weights: dict[str, Any] | None = None) -> None:
+        """Begin to plan the next segment by a copy of the network as it is now (or was, after a resume)."""
+        if not self.config.training.overlap or not self.waiting:
+            return
+        network = deepcopy(self.embedder)
+        if weights is not None:
+            network.load_state_dict(weights)
+        self.ahead_weights = {name: value.detach().to("cpu", copy=True) for name, value in network.state_dict().items()}
+        following = replace(self.waiting[0], number=self.num_plans, hardness_factor=self.hardness_factor)
+        pool = ThreadPoolExecutor(1)
+        self.ahead = pool.submit(self._plan, following, network)
+        pool.shutdown(wait=False)  # the future is what is waited for
+
+    def _steps_left(self) -> int:
+        size = self.config.training.batch_triplets
+        return sum(len(batch_slices(len(segment.anchor_K), size)) for segment in self.waiting)
+
+    def _plan_file(self) -> Path:
+        assert self.folder is not None
+        assert self.segment is not None
+        return self.folder.path / "plans" / f"segment-{self.segment.number:03d}.parquet"
+
+    def _save(self) -> None:
+        """Write a checkpoint, if there is a folder: after each segment's plan, and from time to time."""
+        self.saved_at = time.monotonic()
+        if self.folder is None or self.segment is None or self.planned is None:
+            return
+        tensors = self.stepper.state()
+        if self.before is not None:
+            tensors["before"] = self.before
+        if self.ahead is not None:
+            tensors["ahead"] = self.ahead_weights
+        control = self.planned.control
+        values = {
+            "segment": {
+                "number": self.segment.number,
+                "first": self.segment.first,
+                "hardness_factor": self.segment.hardness_factor,
+                "row": self.row,
+                "plan_sha256": sha256_file(self._plan_file()),
+                "health": asdict(self.planned.health),
+                "control": None if control is None else asdict(control),
+                "num_dropped": self.num_dropped,
+                "active": self.active,
+                "embed_s": self.planned.embed_s,
+                "mine_s": self.planned.mine_s,
+                "train_s": self.segment_train_s,
+            },
+            "num_waiting": len(self.waiting),
+            "num_steps": self.stepper.num_steps,
+            "num_plans": self.num_plans,
+            "num_actions": self.num_actions,
+            "hardness_factor": self.hardness_factor,
+            "rate_scale": self.stepper.rate_scale,
+            "triplets": self.triplets,
+            "pictures": self.pictures,
+            "seconds": self.seconds,
+            "guard": self.guard.state(),
+            # What is planned ahead decides again after a resume, from the state before it did.
+            "controller": self.control_state,
+            "log_bytes": 0 if self.folder.log is None else self.folder.log.num_bytes(),
+            "review_bytes": review_bytes(self.folder.path / "review.csv"),
+            "num_threads": torch.get_num_threads(),
+        }
+        save_checkpoint(self.folder.path / "checkpoints", Checkpoint(self.stepper.step, tensors, values))
+
+    def restore(self, checkpoint: Checkpoint, folder: Folder) -> None:
+        """Take the run up where a checkpoint left it; every process reads, the first one cuts what came after."""
+        values, place = checkpoint.values, checkpoint.values["segment"]
+        self.stepper.restore(checkpoint.tensors)
+        self.stepper.step, self.stepper.num_steps = checkpoint.step, values["num_steps"]
+        self.stepper.rate_scale, self.hardness_factor = values["rate_scale"], values["hardness_factor"]
+        self.num_plans, self.num_actions = values["num_plans"], values["num_actions"]
+        self.triplets, self.pictures, self.seconds = values["triplets"], values["pictures"], dict(values["seconds"])
+        self.guard.restore(values["guard"])
+        if self.controller is not None:
+            self.control_state = values["controller"]
+            self.controller.restore(values["controller"])
+        self.before = checkpoint.tensors.get("before")
+        while len(self.waiting) > values["num_waiting"]:
+            self.waiting.popleft()
+        none = np.empty(0, dtype=np.int64)
+        self.segment = Segment(
+            place["number"], place["first"], none, none, none.astype(np.uint8), none.astype(float),
+            place["hardness_factor"],
+        )  # fmt: skip
+        plans = folder.path / "plans"
+        file = plans / f"segment-{place['number']:03d}.parquet"
+        if not file.is_file() or sha256_file(file) != place["plan_sha256"]:
+            raise InputError(f"{file}: not the plan that the checkpoint belongs to; train again into another folder")
+        self.plans = [TripletPlan.load(plans / f"segment-{number:03d}.parquet") for number in range(self.num_plans)]
+        nothing = Dropped(none, none, none.astype(np.float32), none.astype(np.float32))
+        control = None if place["control"] is None else Control(**place["control"])
+        self.planned = Planned(
+            self.plans[-1], BankHealth(**place["health"]), control, nothing, place["embed_s"], place["mine_s"]
+        )
+        self.row, self.active, self.num_dropped = place["row"], list(place["active"]), place["num_dropped"]
+        self.segment_train_s = place["train_s"]
+        if self.folder is not None and self.folder.log is not None:
+            self.folder.log.cut(values["log_bytes"])
+            cut_review(self.folder.path / "review.csv", values["review_bytes"])
+        self._look_ahead(checkpoint.tensors.get("ahead"))
 
 
-def _rate_factor(step: int, num_steps: int, training: TrainingConfig) -> float:
-    """Return the learning rate at a step as a share of its peak: a linear rise, then half a cosine down to 0."""
-    num_warmup = int(training.warmup * num_steps)
-    if step < num_warmup:
-        return (step + 1) / num_warmup
-    return 0.5 * (1.0 + math.cos(math.pi * (step - num_warmup) / max(1, num_steps - num_warmup)))
+def _margin_is_mined(config: RunConfig) -> bool:
+    """Return whether mining reads the loss's margin and power, whatever the loss."""
+    hardness = config.hardness
+    return hardness.scale == "margin" or hardness.curve == "closed-loop" or config.negatives.min_distance_ratio > 0
+
+
+def _all_segments(dataset: Dataset, config: RunConfig) -> list[Segment]:
+    """Return the whole run: who is anchor when, with which positive, at which hardness."""
+    training, labels = config.training, dataset.labels
+    class_N = dataset.labels_id
+    catalog_N = dataset.roles == "catalog"
+    # Catalog pictures are anchors only in classes that have nothing else.
+    anchor_N = ~catalog_N | ~np.isin(class_N, class_N[~catalog_N])
+    sample_items = np.flatnonzero(anchor_N)
+    anchor_T = sample_items[anchor_sequence(labels[sample_items], training.num_triplets, seed=config.seed)]
+    positive_T, origin_T = choose_positives(
+        labels, anchor_T, seed=config.seed, catalog_N=catalog_N, prefer=training.prefer_positive
+    )
+    hardness_T = schedule(config.hardness.build(), training.num_triplets)
+    segments = []
+    for start, stop in segment_bounds(training.num_triplets, training.num_segments, config.hardness.cycles):
+        part = slice(start, stop)
+        segments.append(Segment(0, start, anchor_T[part], positive_T[part], origin_T[part], hardness_T[part]))
+    return segments

@@ -1,136 +1,192 @@
-"""What training lowers: triplet losses on the plan's own triplets, in-batch losses by pytorch-metric-learning."""
+"""What training lowers: the loss that the settings name.
 
-from dataclasses import dataclass
-from typing import Protocol, final
+======================  =====================================================  ===========================
+loss.name               settings it reads                                      negatives
+======================  =====================================================  ===========================
+triplet                 margin, squared, swap                                  the plan's
+soft-triplet            squared, swap                                          the plan's
+selective-triplet       temperature                                            the plan's
+contrastive             margin                                                 the plan's
+infonce, supcon         temperature, miner, miner_options                      the batch's
+semi-hard               margin, squared                                        the batch's
+multi-similarity        options, miner, miner_options                          the batch's
+proxy-anchor, arcface   options, miner, miner_options, learning_rate           one parameter vector a class
+a class of the library  options, miner, miner_options (and learning_rate       the batch's, or parameters
+                        if it has parameters)
+======================  =====================================================  ===========================
+
+The library is pytorch-metric-learning. "infonce" and "supcon" are the same loss: with one positive per anchor SupCon is
+InfoNCE, and where a class is in a batch twice, SupCon is what does not take its pictures for negatives of each other.
+"""
+
+import warnings
 
 import torch
 from pytorch_metric_learning.distances import LpDistance
 from pytorch_metric_learning.losses import SupConLoss, TripletMarginLoss
 from pytorch_metric_learning.miners import TripletMarginMiner
-from torch import Tensor, nn
+from torch import nn
 
 from mohs.config import LossConfig
+from mohs.errors import InputError, TrainingError
+from mohs.randomness import torch_seeded
+from mohs.training.in_batch_losses import InBatchLoss
+from mohs.training.library_losses import LibraryClass, find_loss, find_miner
+from mohs.training.loss_value import Loss, LossValue
+from mohs.training.plan_losses import ContrastiveLoss, SelectiveTripletLoss, TripletLoss
 
-__all__ = ["InBatchLoss", "Loss", "LossValue", "TripletLoss", "build_loss"]
+__all__ = [
+    "ContrastiveLoss",
+    "InBatchLoss",
+    "Loss",
+    "LossValue",
+    "SelectiveTripletLoss",
+    "TripletLoss",
+    "build_loss",
+    "check_loss",
+]
+
+# What each built-in loss reads, of all settings but its name.
+_BUILT_IN = {
+    "triplet": frozenset({"margin", "squared", "swap"}),
+    "soft-triplet": frozenset({"squared", "swap"}),
+    "selective-triplet": frozenset({"temperature"}),
+    "contrastive": frozenset({"margin"}),
+    "infonce": frozenset({"temperature", "miner", "miner_options"}),
+    "supcon": frozenset({"temperature", "miner", "miner_options"}),
+    "semi-hard": frozenset({"margin", "squared"}),
+}
+_LIBRARY = frozenset({"options", "miner", "miner_options", "learning_rate"})
+_TRIAL_CLASSES, _TRIAL_DIM = 4, 8
 
 
-@final
-@dataclass(frozen=True)
-class LossValue:
-    """A mean loss and the share of triplets (or of anchors, in-batch) that are active: that still pull and push.
+def build_loss(
+    config: LossConfig,
+    *,
+    num_classes: int | None = None,
+    embedding_dim: int | None = None,
+    seed: int = 0,
+    margin_is_mined: bool = True,
+) -> Loss:
+    """Return the loss that `config` names, checked by `check_loss`.
 
-    Both are scalars; `active_fraction` is detached.
+    Args:
+        config: the settings.
+        num_classes: C, for losses with parameters for each class; classes are numbered 0 … C − 1.
+        embedding_dim: D, for losses with parameters in the embedding space.
+        seed: in [0, 2**63); decides the initial parameters of a loss and what it or its miner draws.
+        margin_is_mined: as in `check_loss`.
+
+    A loss with parameters is an `nn.Module` (`InBatchLoss`). Raises `InputError` as `check_loss` does, and if the loss
+    needs `num_classes` and `embedding_dim` and they are not given.
+
+    >>> build_loss(LossConfig(name="triplet", margin=0.5))
+    TripletLoss(margin=0.5, squared=True, soft=False, swap=False)
+    >>> loss = build_loss(LossConfig(name="proxy-anchor"), num_classes=10, embedding_dim=4)
+    >>> [tuple(parameter.shape) for parameter in loss.parameters()]
+    [(10, 4)]
     """
+    check_loss(config, margin_is_mined=margin_is_mined)
+    return _build(config, num_classes, embedding_dim, seed)
 
-    loss: Tensor
-    active_fraction: Tensor
 
+def check_loss(config: LossConfig, *, margin_is_mined: bool = True) -> None:
+    """Raise `InputError` if the settings name no loss that can work, or set what has no effect; one line for each.
 
-class Loss(Protocol):
-    """A loss on the embeddings of one batch.
+    Refused are names that are unknown (close ones are told) or that stand for classes that cannot work on embeddings
+    and labels, parameters that are unknown or missing, settings that the loss does not read but that are not at their
+    default, and losses that fail on a small random batch of four classes.
 
-    `anchor_BD`, `positive_BD` and, unless `in_batch`, `negative_BD` are unit vectors in plan order; `class_B` numbers
-    the anchors' classes.
+    Args:
+        config: the settings.
+        margin_is_mined: whether mining reads `margin` and `squared`, as on `hardness.scale` "margin" and in the closed
+            loop; they then have an effect whatever the loss.
+
+    >>> check_loss(LossConfig(name="triplet", miner="batch-hard", swap=True))
+    Traceback (most recent call last):
+    mohs.errors.InputError: loss.miner: 'batch-hard' has no effect on the loss 'triplet'; leave it out
     """
-
-    def __call__(
-        self, anchor_BD: Tensor, positive_BD: Tensor, negative_BD: Tensor | None, class_B: Tensor
-    ) -> LossValue:
-        """Return the loss of the batch."""
-        ...
-
-
-@final
-@dataclass(frozen=True)
-class TripletLoss:
-    """Mean over triplets of max(0, d_ap − d_an + margin), or of ln(1 + exp(d_ap − d_an)) if `soft`.
-
-    d is the Euclidean distance or, if `squared`, its square (in [0, 4] on unit vectors, so a margin above 4 can never
-    be met). A triplet is active if its term is above 0; with the soft margin, if d_ap ≥ d_an.
-    Source: Schroff et al., "FaceNet" (2015), eq. 3 (squared); Hermans et al., "In Defense of the Triplet Loss" (2017),
-    eq. 5 and section 2 (plain and soft). A collapsed network sits at loss = margin, or ln 2 if soft.
-
-    >>> a, p, n = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]]), torch.tensor([[-1.0, 0.0]])
-    >>> float(TripletLoss(margin=0.2)(a, p, n, torch.tensor([0])).loss)
-    0.0
-    >>> round(float(TripletLoss(margin=0.2)(a, n, p, torch.tensor([0])).loss), 4)
-    2.2
-    """
-
-    margin: float
-    squared: bool = True
-    soft: bool = False
-
-    def __call__(
-        self,
-        anchor_BD: Tensor,
-        positive_BD: Tensor,
-        negative_BD: Tensor | None,
-        class_B: Tensor,  # noqa: ARG002
-    ) -> LossValue:
-        """Return the loss of the batch; `class_B` is not used, since the plan names every negative."""
-        assert negative_BD is not None, "the triplet loss needs the plan's negatives"
-        gap_B = self._distance(anchor_BD, positive_BD) - self._distance(anchor_BD, negative_BD)
-        if self.soft:
-            return LossValue(nn.functional.softplus(gap_B).mean(), (gap_B.detach() >= 0).float().mean())
-        term_B = torch.relu(gap_B + self.margin)
-        return LossValue(term_B.mean(), (term_B.detach() > 0).float().mean())
-
-    def _distance(self, a_BD: Tensor, b_BD: Tensor) -> Tensor:
-        difference_BD = a_BD - b_BD
-        # vector_norm has gradient 0, not NaN, where two embeddings coincide.
-        return difference_BD.square().sum(1) if self.squared else torch.linalg.vector_norm(difference_BD, dim=1)
+    problems: list[str] = []
+    loss: LibraryClass | None = None
+    if config.name not in _BUILT_IN:
+        try:
+            loss = find_loss(config.name, built_in=_BUILT_IN)
+            problems += loss.problems("loss.options", config.options)
+        except InputError as error:
+            # What an unknown loss reads is unknown.
+            raise InputError(*error.problems, *_miner_problems(config)) from None
+    reads = _BUILT_IN.get(config.name, _LIBRARY)
+    problems += _without_effect(config, reads | ({"margin", "squared"} if margin_is_mined else frozenset()))
+    if "miner" in reads:
+        problems += _miner_problems(config)
+    if problems:
+        raise InputError(*problems)
+    if loss is not None or config.miner is not None:
+        _try(config)
 
 
-@final
-class InBatchLoss:
-    """A pytorch-metric-learning loss (with a miner, if any) on anchors and positives; negatives come from the batch.
-
-    An anchor is active if some picture of another class in the batch is nearer to it than its positive (plus
-    `active_margin`, in Euclidean distance or, if `squared`, its square).
-    """
-
-    def __init__(
-        self, loss: nn.Module, miner: nn.Module | None = None, *, active_margin: float = 0.0, squared: bool = True
-    ) -> None:
-        self._loss = loss
-        self._miner = miner
-        self._active_margin = active_margin
-        self._squared = squared
-
-    def __call__(
-        self,
-        anchor_BD: Tensor,
-        positive_BD: Tensor,
-        negative_BD: Tensor | None,  # noqa: ARG002
-        class_B: Tensor,
-    ) -> LossValue:
-        """Return the loss of the batch; `negative_BD` is not used."""
-        embeddings_MD = torch.cat([anchor_BD, positive_BD])
-        class_M = torch.cat([class_B, class_B])
-        triplets = None if self._miner is None else self._miner(embeddings_MD, class_M)
-        loss: Tensor = self._loss(embeddings_MD, class_M, triplets)
-        with torch.no_grad():
-            distance_BM = torch.cdist(anchor_BD, embeddings_MD, compute_mode="donot_use_mm_for_euclid_dist")
-            own_BM = class_B[:, None] == class_M[None, :]
-            nearest_B = distance_BM.masked_fill(own_BM, torch.inf).amin(1)
-            positive_B = torch.linalg.vector_norm(anchor_BD - positive_BD, dim=1)
-            power = 2 if self._squared else 1
-            active = (nearest_B**power <= positive_B**power + self._active_margin).float().mean()
-        return LossValue(loss, active)
+def _without_effect(config: LossConfig, reads: frozenset[str]) -> list[str]:
+    fields = LossConfig.model_fields
+    values = {name: getattr(config, name) for name in fields if name != "name" and name not in reads}
+    return [
+        f"loss.{name}: {dict(value) if name.endswith('options') else value!r} has no effect on the loss "
+        f"{config.name!r}; leave it out"
+        for name, value in values.items()
+        if value != fields[name].get_default(call_default_factory=True)
+    ]
 
 
-def build_loss(config: LossConfig) -> Loss:
-    """Return the loss that `config` names."""
+def _miner_problems(config: LossConfig) -> list[str]:
+    if config.miner is None:
+        if config.miner_options:
+            return [f"loss.miner_options: {dict(config.miner_options)} without loss.miner; name the miner"]
+        return []
+    try:
+        return find_miner(config.miner).problems("loss.miner_options", config.miner_options)
+    except InputError as error:
+        return list(error.problems)
+
+
+def _try(config: LossConfig) -> None:
+    """Raise `InputError` if the loss fails on a small batch, or if a learning rate is set and nothing learns by it."""
+    what = f"loss: {config.name}" + ("" if config.miner is None else f" with {config.miner}")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # they come again when the loss is built
+            loss = _build(config, _TRIAL_CLASSES, _TRIAL_DIM, seed=0)
+            with torch_seeded(0, "trial of a loss"):
+                x_2BD = torch.randn(2, 2 * _TRIAL_CLASSES, _TRIAL_DIM)
+            x_2BD = nn.functional.normalize(x_2BD, dim=-1).requires_grad_()
+            value = loss(x_2BD[0], x_2BD[1], None, torch.arange(2 * _TRIAL_CLASSES) % _TRIAL_CLASSES).loss
+            gradient = torch.autograd.grad(value, x_2BD)[0]
+    except TrainingError as error:
+        raise InputError(error.problems[0]) from None
+    except Exception as error:  # the library's classes raise any kind
+        reason = f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
+        raise InputError(f"{what} cannot be built ({reason}); change loss.options or loss.miner_options") from None
+    if not bool(value.isfinite() & gradient.isfinite().all()):
+        raise InputError(
+            f"{what} gives {float(value.detach())} with a gradient of {float(gradient.abs().max())} on a small batch; "
+            "change loss.options or loss.miner_options"
+        )
+    learns = isinstance(loss, nn.Module) and any(True for _ in loss.parameters())
+    if config.learning_rate is not None and not learns:
+        raise InputError(
+            f"loss.learning_rate: {config.learning_rate} has no effect on the loss {config.name!r}, which has no "
+            "parameters; leave it out"
+        )
+
+
+def _build(config: LossConfig, num_classes: int | None, embedding_dim: int | None, seed: int) -> Loss:
     match config.name:
         case "triplet":
-            return TripletLoss(margin=config.margin, squared=config.squared)
+            return TripletLoss(margin=config.margin, squared=config.squared, swap=config.swap)
         case "soft-triplet":
-            return TripletLoss(margin=config.margin, squared=config.squared, soft=True)
-        case "infonce":
-            # With one positive per anchor SupCon is InfoNCE (NT-Xent), term by term, in a B x B matrix; the library's
-            # NTXentLoss builds one of pairs x negatives, which costs more than the network here.
-            return InBatchLoss(SupConLoss(temperature=config.temperature))
+            return TripletLoss(margin=config.margin, squared=config.squared, soft=True, swap=config.swap)
+        case "selective-triplet":
+            return SelectiveTripletLoss(temperature=config.temperature)
+        case "contrastive":
+            return ContrastiveLoss(margin=config.margin)
         case "semi-hard":
             distance = LpDistance(power=2 if config.squared else 1)
             return InBatchLoss(
@@ -139,3 +195,25 @@ def build_loss(config: LossConfig) -> Loss:
                 active_margin=config.margin,
                 squared=config.squared,
             )
+        case "infonce" | "supcon":
+            # With one positive per anchor SupCon is InfoNCE (NT-Xent), term by term, in a B x B matrix; the library's
+            # NTXentLoss builds one of pairs x negatives, which costs more than the network here.
+            return InBatchLoss(SupConLoss(temperature=config.temperature), _build_miner(config), seed=seed)
+        case _:
+            return InBatchLoss(_library_loss(config, num_classes, embedding_dim, seed), _build_miner(config), seed=seed)
+
+
+def _library_loss(config: LossConfig, num_classes: int | None, embedding_dim: int | None, seed: int) -> nn.Module:
+    loss = find_loss(config.name, built_in=_BUILT_IN)
+    if loss.needs_data and (num_classes is None or embedding_dim is None):
+        raise InputError(
+            f"num_classes, embedding_dim: the loss {config.name!r} has parameters for each class; give build_loss both"
+        )
+    with torch_seeded(seed, "loss parameters"):
+        return loss.build(config.options, num_classes=num_classes or 0, embedding_dim=embedding_dim or 0)
+
+
+def _build_miner(config: LossConfig) -> nn.Module | None:
+    if config.miner is None:
+        return None
+    return find_miner(config.miner).build(config.miner_options, num_classes=0, embedding_dim=0)

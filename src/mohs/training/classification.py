@@ -1,0 +1,112 @@
+"""The loss of a classification warm-up: tell the training classes apart by their direction."""
+
+import math
+from collections.abc import Mapping
+from typing import final
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor, nn
+
+from mohs.config import ClassificationConfig
+from mohs.errors import InputError
+from mohs.randomness import torch_seeded
+
+__all__ = ["ClassificationLoss"]
+
+# Keeps the slope of sin θ = √(1 − cos² θ) finite where an embedding lies on its class weight.
+_SMALLEST_SQUARE = 1e-6
+
+
+@final
+class ClassificationLoss(nn.Module):
+    """Cross-entropy over the cosine similarities of unit embeddings and class weights, divided by `temperature`.
+
+    Each class has a weight vector w_c, a parameter, of which only the direction counts: cos θ_c = x · w_c / |w_c|. With
+    C classes, label y and temperature t:
+
+    - "cross-entropy": −ln(exp(cos θ_y / t) / Σ_c exp(cos θ_c / t)).
+    - "arcface": the same with cos(θ_y + margin) in place of cos θ_y, so that an embedding must be nearer to its class
+      by an angle; where θ_y + margin > π, with cos θ_y − margin · sin(margin), which goes on falling.
+
+    A network that maps everything to one point can do no better than ln C (cross-entropy, classes equally frequent).
+
+    Source: Wang et al., "NormFace" (2017) for the cosine softmax, whose scale is 1/t; Deng et al., "ArcFace" (2019),
+    eq. 3, with the continuation of the authors' code. pytorch-metric-learning's ArcFaceLoss takes no given weights for
+    some of the classes, and its gradient is infinite where an embedding lies on its class weight, which is where a
+    catalog picture starts.
+
+    Args:
+        config: loss, temperature and margin.
+        num_classes: C, at least 1.
+        embedding_dim: D, at least 1.
+        known: where the weights of some classes start, by class number: float[D], any length but 0. The others start as
+            unit vectors in random directions, the same whichever classes are known.
+        seed: in [0, 2**63).
+
+    Raises `InputError` for a class number outside 0 … C − 1, and for a vector of another length, with NaN or Inf, or
+    all 0.
+
+    >>> config = ClassificationConfig(temperature=1.0)
+    >>> loss = ClassificationLoss(config, num_classes=2, embedding_dim=2, known={0: [2.0, 0.0], 1: [0.0, 1.0]}, seed=0)
+    >>> value, accuracy = loss(torch.tensor([[1.0, 0.0]]), torch.tensor([0]))
+    >>> round(float(value.detach()), 4), float(accuracy)  # ln(1 + exp(−1))
+    (0.3133, 1.0)
+    """
+
+    def __init__(
+        self,
+        config: ClassificationConfig,
+        *,
+        num_classes: int,
+        embedding_dim: int,
+        known: Mapping[int, ArrayLike] | None = None,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        with torch_seeded(seed, "class weights"):
+            weight_CD = nn.functional.normalize(torch.randn(num_classes, embedding_dim), dim=1)
+        known = {} if known is None else known
+        _check_known(known, num_classes, embedding_dim)
+        for class_number, vector_D in known.items():
+            weight_CD[class_number] = nn.functional.normalize(_as_tensor(vector_D), dim=0)
+        self.weight = nn.Parameter(weight_CD)
+
+    def forward(self, embedding_BD: Tensor, class_B: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the mean loss and the accuracy: the share of embeddings to which their own class's weight is nearest.
+
+        Both are scalars, the accuracy detached and without the margin. `class_B` is int64 in 0 … C − 1.
+        """
+        cosine_BC = embedding_BD @ nn.functional.normalize(self.weight, dim=1).T
+        accuracy = (cosine_BC.detach().argmax(1) == class_B).float().mean()
+        if self.config.loss == "arcface":
+            own_B1 = class_B[:, None]
+            cosine_BC = cosine_BC.scatter(1, own_B1, _with_margin(cosine_BC.gather(1, own_B1), self.config.margin))
+        return nn.functional.cross_entropy(cosine_BC / self.config.temperature, class_B), accuracy
+
+
+def _with_margin(cosine: Tensor, margin: float) -> Tensor:
+    """Return cos(θ + margin), continued where θ + margin > π."""
+    sine = (1.0 - cosine.square()).clamp_min(_SMALLEST_SQUARE).sqrt()
+    moved = cosine * math.cos(margin) - sine * math.sin(margin)
+    return torch.where(cosine > math.cos(math.pi - margin), moved, cosine - margin * math.sin(margin))
+
+
+def _as_tensor(vector_D: ArrayLike) -> Tensor:
+    return torch.from_numpy(np.array(vector_D, dtype=np.float32))
+
+
+def _check_known(known: Mapping[int, ArrayLike], num_classes: int, embedding_dim: int) -> None:
+    problems = []
+    for class_number, vector_D in known.items():
+        vector = np.asarray(vector_D)
+        if not 0 <= class_number < num_classes:
+            problems.append(f"known: class {class_number} is not in 0 … {num_classes - 1}")
+        elif vector.shape != (embedding_dim,):
+            problems.append(f"known: class {class_number}: shape {vector.shape} is not ({embedding_dim},)")
+        elif not np.isfinite(vector).all() or not vector.any():
+            problems.append(f"known: class {class_number}: NaN, Inf or nothing but 0; give an embedding")
+    if problems:
+        raise InputError(*problems)

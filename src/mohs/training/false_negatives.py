@@ -1,0 +1,167 @@
+"""Negatives that are not: pictures that look alike because they show the same thing under two names."""
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+from typing import Protocol, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mohs.config import NegativesConfig
+from mohs.data.dataset import Dataset
+from mohs.errors import InputError, at_most_20
+from mohs.plan import TripletPlan
+
+__all__ = ["Dropped", "distrusted_pairs", "duplicate_pairs", "read_review_list", "replace_false_negatives"]
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Dropped:
+    """Negatives that were found and not used: R pairs with their distance and that of the anchor's positive."""
+
+    anchor_R: NDArray[np.int64]
+    negative_R: NDArray[np.int64]
+    distance_R: NDArray[np.float32]
+    positive_distance_R: NDArray[np.float32]
+
+    def of_items(self, items_M: NDArray[np.int64]) -> "Dropped":
+        """Return the same with positions in `items_M` replaced by the items there."""
+        return Dropped(items_M[self.anchor_R], items_M[self.negative_R], self.distance_R, self.positive_distance_R)
+
+
+class MineRows(Protocol):
+    """Mine the triplets at some rows; on demand the nearest negative that is no nearer than the positive."""
+
+    def __call__(self, rows: NDArray[np.int64], *, nearest_beyond_positive: bool = False) -> TripletPlan:
+        """Return a plan of those rows."""
+        ...
+
+
+def replace_false_negatives(
+    mined: MineRows, num_triplets: int, min_distance_ratio: float
+) -> tuple[TripletPlan, Dropped]:
+    """Return a plan of all rows without suspiciously near negatives, and the negatives that were dropped.
+
+    A negative is dropped if d_an < ratio·d_ap: nearer than the positive should be, it is likelier a picture of the same
+    thing. The nearest negative that is no nearer than the positive takes its place (where there is none, the nearest of
+    all). After Moreira et al., "NV-Retriever" (2024), who drop by a share of the positive's score; a positive that is
+    an augmentation of the anchor has distance 0 and drops nothing.
+    """
+    plan = mined(np.arange(num_triplets))
+    near = np.flatnonzero(plan.anchor_negative_distance < min_distance_ratio * plan.anchor_positive_distance)
+    dropped = Dropped(
+        plan.anchor[near],
+        plan.negative[near],
+        plan.anchor_negative_distance[near],
+        plan.anchor_positive_distance[near],
+    )
+    if near.size:
+        other = mined(near, nearest_beyond_positive=True)
+        columns = {
+            name: getattr(plan, name).copy() for name in ("negative", "anchor_negative_distance", "achieved_hardness")
+        }
+        for name, column in columns.items():
+            column[near] = getattr(other, name)
+        plan = TripletPlan(
+            anchor=plan.anchor,
+            positive=plan.positive,
+            hardness=plan.hardness,
+            anchor_positive_distance=plan.anchor_positive_distance,
+            positive_origin=plan.positive_origin,
+            header={**plan.header, "num_false_negatives": int(near.size)},
+            **columns,
+        )
+    return plan, dropped
+
+
+def distrusted_pairs(dataset: Dataset, config: NegativesConfig) -> NDArray[np.int64]:
+    """Return the pairs of items that must never be anchor and negative, both ways, int64[P, 2]."""
+    pairs = [np.empty((0, 2), dtype=np.int64)]
+    if config.drop_duplicates:
+        pairs.append(duplicate_pairs(dataset))
+    if config.review_list is not None:
+        pairs.append(read_review_list(Path(config.review_list), dataset.table.files))
+    return np.unique(np.concatenate(pairs), axis=0)
+
+
+def duplicate_pairs(dataset: Dataset) -> NDArray[np.int64]:
+    """Return the pairs of items of different classes whose prepared pictures are equal, both ways, int64[P, 2]."""
+    groups: dict[bytes, list[int]] = {}
+    for item in range(len(dataset)):
+        picture = np.ascontiguousarray(dataset.pictures[item])
+        groups.setdefault(blake2b(picture.data, digest_size=16).digest(), []).append(item)
+    class_N = dataset.labels_id
+    pairs = [
+        (a, b) for group in groups.values() if len(group) > 1 for a in group for b in group if class_N[a] != class_N[b]
+    ]
+    return np.array(pairs, dtype=np.int64).reshape(-1, 2)
+
+
+def read_review_list(path: Path, files: Sequence[str]) -> NDArray[np.int64]:
+    """Return the pairs in a CSV with the columns `file` and `other`, both ways, int64[P, 2].
+
+    It is the `review.csv` of a run once a person has deleted the rows that are true negatives. Pairs with a file that
+    is not among the training items are passed over. Raises `InputError` if the file cannot be read or a column is
+    missing.
+    """
+    item_of: Mapping[str, int] = {file: item for item, file in enumerate(files)}
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            rows = list(csv.DictReader(stream))
+            names = rows[0].keys() if rows else ("file", "other")
+    except FileNotFoundError:
+        raise InputError(f"negatives.review_list: {path}: no such file; check the path") from None
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"negatives.review_list: {path}: not a CSV file ({error})") from None
+    missing = [name for name in ("file", "other") if name not in names]
+    if missing:
+        raise InputError(
+            *(f"negatives.review_list: {path}: no column {name!r}; use the review.csv of a run" for name in missing)
+        )
+    empty = [
+        f"negatives.review_list: {path}: row {number}: {name} is empty; give both files, or delete the row"
+        for number, row in enumerate(rows, start=2)
+        for name in ("file", "other")
+        if not row[name]
+    ]
+    if empty:
+        raise InputError(*at_most_20(empty))
+    found = [(item_of[r["file"]], item_of[r["other"]]) for r in rows if r["file"] in item_of and r["other"] in item_of]
+    pair_P2 = np.array(found, dtype=np.int64).reshape(-1, 2)
+    return np.concatenate([pair_P2, pair_P2[:, ::-1]])
+
+
+def append_review(path: Path, dropped: Dropped, dataset: Dataset, segment: int) -> None:
+    """Add what a segment dropped to a CSV, for a person to look through; nothing is written for nothing."""
+    if not len(dropped.anchor_R):
+        return
+    new = not path.exists()
+    with path.open("a", encoding="utf-8", newline="") as stream:
+        writer = csv.writer(stream)
+        if new:
+            writer.writerow(("file", "other", "class", "other_class", "distance", "positive_distance", "segment"))
+        files, labels = dataset.table.files, dataset.labels
+        for anchor, negative, distance, positive in zip(
+            dropped.anchor_R, dropped.negative_R, dropped.distance_R, dropped.positive_distance_R, strict=True
+        ):
+            writer.writerow(
+                (files[anchor], files[negative], labels[anchor], labels[negative], distance, positive, segment)
+            )
+
+
+def review_bytes(path: Path) -> int:
+    """Return the length of a review list, 0 if there is none."""
+    return path.stat().st_size if path.exists() else 0
+
+
+def cut_review(path: Path, num_bytes: int) -> None:
+    """Take back what was added to a review list after it had this length."""
+    if path.exists():
+        with path.open("rb+") as stream:
+            stream.truncate(num_bytes)
+        if num_bytes == 0:
+            path.unlink()

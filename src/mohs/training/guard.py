@@ -1,0 +1,238 @@
+"""The collapse guard: sees a run die while it can still be saved.
+
+A network under triplets it cannot solve takes the one way out that always works: it maps every picture to one point.
+The loss then sits at the margin (ln 2 for the soft margin), gradients vanish, and nothing in a falling loss curve
+tells. What does tell, in the order in which it is seen:
+
+=================  ====================================================  ============================
+signal             warning                                               collapse
+=================  ====================================================  ============================
+spread of batches  mean of the last steps < 1/2 of the largest such mean  < 1/5 of it, or < 0.02
+spread of a bank   < 1/2 of the largest so far                           < 1/5 of it, or < 0.02
+recall of a bank   < 4/5 of the best so far, beyond 3 standard errors    < 1/2 of it, beyond as many
+loss               within 2% of the collapsed loss at a spread < 1/2     the same for 5 times as long
+=================  ====================================================  ============================
+
+Spread is √(Σ variance), 1 for unit vectors spread evenly, 0 at a point (`mohs.evaluation.spread`). Recall is R@1 of
+training classes in the bank: unlike the loss it cannot be lowered by shrinking. "The last steps" are an exponential
+mean over 10 steps, begun after as many. NaN and Inf end a run with or without a guard.
+"""
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mohs.randomness import generator
+
+__all__ = ["BankHealth", "CollapseGuard", "StepHealth", "Verdict", "bank_recall"]
+
+_STEPS = 10
+_WARN_SPREAD, _DEAD_SPREAD, _NO_SPREAD = 0.5, 0.2, 0.02
+_WARN_RECALL, _DEAD_RECALL = 0.8, 0.5
+_NEAR_LOSS = 0.02
+_MAX_QUERIES = 1024
+_GRACE_STEPS = 30
+
+
+@final
+@dataclass(frozen=True)
+class StepHealth:
+    """What a step shows. `collapsed_loss` is the loss of a network that maps everything to one point, if it has one."""
+
+    loss: float
+    collapsed_loss: float | None
+    spread: float
+    active_fraction: float
+    gradient_norm: float
+    positive_distance: float
+    negative_distance: float | None
+
+
+@final
+@dataclass(frozen=True)
+class BankHealth:
+    """What a bank shows. `recall` is the R@1 of `num_queries` training pictures; None where no class has two."""
+
+    spread: float
+    effective_rank: float
+    recall: float | None
+    num_queries: int
+
+
+@final
+@dataclass(frozen=True)
+class Verdict:
+    """A warning or a collapse: the signal, a sentence, and the numbers behind it."""
+
+    level: Literal["warning", "collapse"]
+    signal: Literal["batch spread", "bank spread", "recall", "loss"]
+    cause: str
+    numbers: dict[str, float]
+
+
+@final
+class CollapseGuard:
+    """The memory of the guard. It judges; what is then done is the loop's business. The rules: see `guard.py`.
+
+    A signal warns once, and again only after it has recovered.
+
+    >>> guard = CollapseGuard()
+    >>> healthy = BankHealth(spread=0.9, effective_rank=40.0, recall=0.5, num_queries=1000)
+    >>> guard.after_bank(healthy), guard.after_bank(BankHealth(0.05, 2.0, 0.45, 1000)).level
+    (None, 'collapse')
+    """
+
+    def __init__(self) -> None:
+        self._num_steps = 0
+        self._mean_spread = 0.0
+        self._mean_loss = 0.0
+        self._largest_step_spread = 0.0
+        self._largest_bank_spread = 0.0
+        self._best_recall = 0.0
+        self._num_near = 0
+        self._grace = 0
+        self._warned: set[str] = set()
+
+    def after_step(self, step: StepHealth) -> Verdict | None:
+        """Return a verdict on a step, if there is one."""
+        self._num_steps += 1
+        weight = 1.0 / min(self._num_steps, _STEPS)
+        self._mean_spread += weight * (step.spread - self._mean_spread)
+        self._mean_loss += weight * (step.loss - self._mean_loss)
+        self._grace = max(0, self._grace - 1)
+        if self._num_steps < _STEPS or self._grace:
+            return None
+        self._largest_step_spread = max(self._largest_step_spread, self._mean_spread)
+        found = [self._spread("batch spread", self._mean_spread, self._largest_step_spread, asdict(step))]
+        near = (
+            step.collapsed_loss is not None
+            and abs(self._mean_loss - step.collapsed_loss) <= _NEAR_LOSS * step.collapsed_loss
+            and self._mean_spread < _WARN_SPREAD
+        )
+        self._num_near = self._num_near + 1 if near else 0
+        if near and self._num_near >= _STEPS:
+            dead = self._num_near >= 5 * _STEPS
+            cause = (
+                f"the loss has stayed at {self._mean_loss:.4g}, what it is when every embedding is the same "
+                f"({step.collapsed_loss:.4g}), with a spread of {self._mean_spread:.3g} (1 is full, 0 a point)"
+            )
+            found.append(Verdict("collapse" if dead else "warning", "loss", cause, _numbers(asdict(step))))
+        elif not near:
+            self._warned.discard("loss")
+        return self._worst(found)
+
+    def after_bank(self, bank: BankHealth) -> Verdict | None:
+        """Return a verdict on a bank, if there is one."""
+        self._largest_bank_spread = max(self._largest_bank_spread, bank.spread)
+        if self._grace:
+            return None
+        found = [self._spread("bank spread", bank.spread, self._largest_bank_spread, asdict(bank))]
+        if bank.recall is not None and bank.num_queries:
+            best = self._best_recall = max(self._best_recall, bank.recall)
+            error = 3.0 * math.sqrt(max(best * (1.0 - best), 1.0 / bank.num_queries) / bank.num_queries)
+            level: Literal["warning", "collapse"] | None = None
+            if bank.recall < _DEAD_RECALL * best - error:
+                level = "collapse"
+            elif bank.recall < _WARN_RECALL * best - error:
+                level = "warning"
+            if level is not None:
+                cause = (
+                    f"R@1 of training pictures in the bank fell from {best:.3f} to {bank.recall:.3f} "
+                    f"({bank.num_queries:,} queries)"
+                )
+                found.append(Verdict(level, "recall", cause, _numbers({**asdict(bank), "best_recall": best})))
+            else:
+                self._warned.discard("recall")
+        return self._worst(found)
+
+    def acted(self) -> None:
+        """Look away for 30 steps, so that what was done can show, and begin the means anew."""
+        self._grace = _GRACE_STEPS
+        self._num_steps = self._num_near = 0
+        self._mean_spread = self._mean_loss = 0.0
+        self._warned.clear()
+
+    def state(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps, as JSON."""
+        return {
+            "num_steps": self._num_steps,
+            "mean_spread": self._mean_spread,
+            "mean_loss": self._mean_loss,
+            "largest_step_spread": self._largest_step_spread,
+            "largest_bank_spread": self._largest_bank_spread,
+            "best_recall": self._best_recall,
+            "num_near": self._num_near,
+            "grace": self._grace,
+            "warned": sorted(self._warned),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take over what `state` returned."""
+        self._num_steps, self._num_near, self._grace = state["num_steps"], state["num_near"], state["grace"]
+        self._mean_spread, self._mean_loss = state["mean_spread"], state["mean_loss"]
+        self._largest_step_spread = state["largest_step_spread"]
+        self._largest_bank_spread = state["largest_bank_spread"]
+        self._best_recall = state["best_recall"]
+        self._warned = set(state["warned"])
+
+    def _spread(
+        self, signal: Literal["batch spread", "bank spread"], value: float, largest: float, numbers: dict[str, Any]
+    ) -> Verdict | None:
+        if value < max(_DEAD_SPREAD * largest, _NO_SPREAD):
+            level: Literal["warning", "collapse"] = "collapse"
+        elif value < _WARN_SPREAD * largest:
+            level = "warning"
+        else:
+            self._warned.discard(signal)
+            return None
+        what = "batches" if signal == "batch spread" else "the bank"
+        cause = f"the spread of {what} fell from {largest:.3g} to {value:.3g} (1 is full, 0 a point)"
+        return Verdict(level, signal, cause, _numbers({**numbers, "mean_spread": value, "largest_spread": largest}))
+
+    def _worst(self, found: list[Verdict | None]) -> Verdict | None:
+        """Return a collapse if there is one, else the first warning that has not been given yet."""
+        verdicts = [verdict for verdict in found if verdict is not None]
+        for verdict in verdicts:
+            if verdict.level == "collapse":
+                return verdict
+        new = [verdict for verdict in verdicts if verdict.signal not in self._warned]
+        self._warned.update(verdict.signal for verdict in verdicts)
+        return new[0] if new else None
+
+
+def bank_recall(bank_ND: NDArray[np.float32], class_N: NDArray[np.int64], *, seed: int) -> tuple[float | None, int]:
+    """Return R@1 in a part of a bank, and the number of queries: up to 1,024 classes of two items or more.
+
+    Of each such class, drawn by `seed`, one item is the query and another its match; the gallery is all these items.
+    The nearest other item must be of the query's class; ties count against it. None and 0 if no class has two items.
+
+    >>> bank_recall(np.float32([[0], [0.1], [5], [5.1]]), np.array([0, 0, 1, 1]), seed=0)
+    (1.0, 2)
+    """
+    draw = generator(seed, "bank recall")
+    order = draw.permutation(len(class_N))
+    order = order[np.argsort(class_N[order], kind="stable")]
+    sorted_class = class_N[order]
+    first = np.flatnonzero(np.r_[True, sorted_class[1:] != sorted_class[:-1]])
+    paired = first[np.diff(np.r_[first, len(order)]) >= 2]
+    if not paired.size:
+        return None, 0
+    paired = draw.permutation(paired)[:_MAX_QUERIES]
+    query_QD, match_QD = bank_ND[order[paired]], bank_ND[order[paired + 1]]
+    gallery_GD = np.concatenate([query_QD, match_QD])
+    num = len(paired)
+    half_norm_G = np.einsum("gd,gd->g", gallery_GD, gallery_GD) / 2
+    key_QG = half_norm_G - query_QD @ gallery_GD.T
+    here = np.arange(num)
+    match_Q = key_QG[here, num + here]
+    key_QG[here, here] = key_QG[here, num + here] = np.inf
+    # Products round: within a few last digits counts as a tie.
+    slack_Q = 1e-6 * (half_norm_G[:num] + np.abs(match_Q))
+    return float((match_Q + slack_Q < key_QG.min(axis=1)).mean()), num
+
+
+def _numbers(values: dict[str, Any]) -> dict[str, float]:
+    return {name: float(value) for name, value in values.items() if value is not None}

@@ -1,0 +1,150 @@
+"""A plan in someone else's training loop: a batch sampler for torch and a miner for pytorch-metric-learning.
+
+    sampler, miner = PlanSampler(plan, 32), PlanMiner()
+    loader = DataLoader(dataset, batch_sampler=sampler)          # dataset[i] is (picture, class) of item i
+    for pictures, classes in loader:
+        embeddings = network(pictures)
+        loss = triplet_loss(embeddings, classes, miner(embeddings, classes))
+
+`examples/plan_in_another_loop.py` is a whole program.
+"""
+
+from collections.abc import Iterator
+from typing import final
+
+import numpy as np
+import torch
+from pytorch_metric_learning.miners import BaseMiner
+from torch import Tensor
+from torch.utils.data import Sampler
+
+from mohs.errors import InputError
+from mohs.plan import TripletPlan
+from mohs.training.batches import batch_slices
+
+__all__ = ["PlanMiner", "PlanSampler"]
+
+
+@final
+class PlanSampler(Sampler[list[int]]):
+    """A torch batch sampler that yields the batches of a plan, in plan order, as lists of item indices.
+
+    A batch of B triplets is 3B indices: the B anchors, then their B positives, then their B negatives, each in plan
+    order. An item may be in a batch more than once; a positive that is to be an augmentation of its anchor has the
+    anchor's index, so the dataset should augment at random. Batches are consecutive, of near-equal size and at most
+    `batch_triplets` triplets (`mohs.training.batches.batch_slices`).
+
+    With several processes, each takes its own slice of every batch: process r of R gets triplets ⌊rB/R⌋ to
+    ⌊(r+1)B/R⌋ − 1 of it. All processes have the same number of batches. A trainer must not put a distributed sampler of
+    its own around this one.
+
+    Give it to `DataLoader` as `batch_sampler`. It holds no random state: each iteration yields the same.
+
+    Args:
+        plan: the triplets, at least 1.
+        batch_triplets: largest number of triplets in a batch, of all processes together.
+        rank: this process's number, in [0, num_ranks).
+        num_ranks: number of processes.
+
+    Raises `InputError` for numbers out of range, a plan without triplets, and batches of fewer triplets than processes.
+
+    >>> plan = TripletPlan.of([0, 2, 4], [1, 3, 5], [2, 4, 0])
+    >>> list(PlanSampler(plan, 2)), len(PlanSampler(plan, 2))
+    ([[0, 1, 2], [2, 4, 3, 5, 4, 0]], 2)
+    >>> list(PlanSampler(plan, 3, rank=1, num_ranks=2))
+    [[2, 4, 3, 5, 4, 0]]
+    """
+
+    def __init__(self, plan: TripletPlan, batch_triplets: int, *, rank: int = 0, num_ranks: int = 1) -> None:
+        problems = []
+        for name, value in (("batch_triplets", batch_triplets), ("num_ranks", num_ranks)):
+            if not _is_whole(value) or value < 1:
+                problems.append(f"{name}: {value!r} is not a whole number of at least 1")
+        if not problems and (not _is_whole(rank) or not 0 <= rank < num_ranks):
+            problems.append(f"rank: {rank!r} is not in [0, {num_ranks}); processes are numbered from 0")
+        if problems:
+            raise InputError(*problems)
+        self._batch_triplets = int(batch_triplets)
+        self._rank = int(rank)
+        self._num_ranks = int(num_ranks)
+        self.set_plan(plan)
+
+    def set_plan(self, plan: TripletPlan) -> None:
+        """Take another plan, for the next segment. An iteration that is under way goes on with the one before."""
+        if len(plan) == 0:
+            raise InputError("plan: has no triplets; mine some")
+        slices = batch_slices(len(plan), self._batch_triplets)
+        smallest = min(piece.stop - piece.start for piece in slices)
+        if smallest < self._num_ranks:
+            raise InputError(
+                f"batch_triplets: {self._batch_triplets} gives batches of {smallest} triplets from a plan of "
+                f"{len(plan)}, fewer than {self._num_ranks} processes; use more triplets a batch"
+            )
+        self._plan = plan
+        self._slices = [self._own(piece) for piece in slices]
+
+    def __len__(self) -> int:
+        """Return the number of batches of the plan."""
+        return len(self._slices)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        plan = self._plan
+        for piece in self._slices:
+            columns = (plan.anchor[piece], plan.positive[piece], plan.negative[piece])
+            yield np.concatenate(columns).tolist()
+
+    def _own(self, piece: slice) -> slice:
+        size = piece.stop - piece.start
+        edges = [piece.start + rank * size // self._num_ranks for rank in (self._rank, self._rank + 1)]
+        return slice(*edges)
+
+
+@final
+class PlanMiner(BaseMiner):  # type: ignore[misc]  # the library is untyped
+    """A pytorch-metric-learning miner that returns the plan's triplets, for batches in `PlanSampler`'s order.
+
+    Called as miner(embeddings, labels) with 3B rows it returns (anchors, positives, negatives), int64[B] each: row i,
+    row B + i, row 2B + i. It looks at no embedding. Any loss of the library that takes triplets then trains on just
+    these, and one that takes pairs on their pairs. Gather no rows of other processes in between: each process has
+    triplets of its own.
+
+    Raises `InputError` if the rows are no multiple of 3, if `labels` show that they are not in that order (a positive
+    of another class than its anchor, a negative of the same one), or for other reference embeddings, as a memory bank
+    has.
+
+    >>> anchors, positives, negatives = PlanMiner()(torch.zeros(6, 4), torch.tensor([7, 8, 7, 8, 8, 9]))
+    >>> anchors.tolist(), positives.tolist(), negatives.tolist()
+    ([0, 1], [2, 3], [4, 5])
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+
+    def mine(
+        self,
+        embeddings: Tensor,
+        labels: Tensor,
+        ref_emb: Tensor,
+        ref_labels: Tensor,  # noqa: ARG002
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the triplets; called by the library, with `ref_emb` the embeddings themselves."""
+        fix = "use PlanSampler as the batch_sampler and pass its batches on whole"
+        if ref_emb is not embeddings:
+            raise InputError("ref_emb: a plan's triplets lie within the batch; leave ref_emb out")
+        num_rows = len(labels)
+        if num_rows == 0 or num_rows % 3:
+            raise InputError(f"embeddings: {num_rows} rows are not anchors, positives and negatives; {fix}")
+        anchor, positive, negative = torch.arange(num_rows, device=embeddings.device).chunk(3)
+        wrong = (labels[anchor] != labels[positive]) | (labels[anchor] == labels[negative])
+        if bool(wrong.any()):
+            row = int(wrong.nonzero()[0])
+            classes = [labels[part[row]].item() for part in (anchor, positive, negative)]
+            raise InputError(
+                f"labels: triplet {row} has the classes {classes[0]}, {classes[1]} and {classes[2]}, not a, a and b: "
+                f"the batch is not in plan order; {fix}"
+            )
+        return anchor, positive, negative
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)

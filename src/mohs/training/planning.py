@@ -1,0 +1,211 @@
+"""One segment's plan: embed, decide how hard, mine, filter, order."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mohs.artefacts import fingerprint
+from mohs.config import RunConfig
+from mohs.data.dataset import Dataset
+from mohs.errors import TrainingError
+from mohs.evaluation.spread import spread as spread_of
+from mohs.mining import mine
+from mohs.model.embedder import Embedder
+from mohs.plan import TripletPlan
+from mohs.training.batches import neighbourhood_order
+from mohs.training.controller import Control, HardnessController, measure_gaps
+from mohs.training.false_negatives import Dropped, distrusted_pairs, replace_false_negatives
+from mohs.training.guard import BankHealth, bank_recall
+from mohs.training.processes import Processes
+
+__all__ = ["Planned", "Planner", "Segment"]
+
+_ITEMS_AT_ONCE = 8192
+_EMBED_BATCH = 256
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Segment:
+    """Triplets that wait for their negatives.
+
+    Attributes:
+        number: counts the plans of a run.
+        first: triplets of the run before this segment.
+        anchor_K, positive_K, origin_K: items and where positives come from.
+        hardness_K: what the curve asks for; the closed loop decides for itself.
+        hardness_factor: what the guard has left of it, in (0, 1].
+    """
+
+    number: int
+    first: int
+    anchor_K: NDArray[np.int64]
+    positive_K: NDArray[np.int64]
+    origin_K: NDArray[np.uint8]
+    hardness_K: NDArray[np.float64]
+    hardness_factor: float = 1.0
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Planned:
+    """A segment's plan, in the order in which it is trained on, and what was seen on the way."""
+
+    plan: TripletPlan
+    health: BankHealth
+    control: Control | None
+    dropped: Dropped
+    embed_s: float
+    mine_s: float
+
+
+@final
+class Planner:
+    """Makes the plan of a segment from the network as it is; the same network and segment give the same plan."""
+
+    def __init__(self, dataset: Dataset, config: RunConfig, peers: Processes) -> None:
+        self._dataset = dataset
+        self._config = config
+        self._peers = peers
+        self._class_N = dataset.labels_id
+        self._distrusted_P2 = distrusted_pairs(dataset, config.negatives)
+        self._run_header: Mapping[str, Any] = {
+            "num_items": len(dataset),
+            "num_classes": int(self._class_N.max()) + 1,
+            "data_fingerprint": fingerprint(np.array(dataset.table.files), dataset.labels),
+            "curve": config.hardness.model_dump(mode="json"),
+            "run_seed": config.seed,
+        }
+
+    def plan(
+        self,
+        segment: Segment,
+        embedder: Embedder,
+        controller: HardnessController | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Planned:
+        """Return the plan of a segment by this network; a closed loop decides the hardness and takes note of it.
+
+        Triplet losses mine over all items. In-batch losses show anchors and positives only, so just these are embedded,
+        negatives are mined among the segment's anchors, and from `training.neighbourhood_from` on the plan is put into
+        neighbourhood order. Raises `TrainingError` if the network gives NaN or Inf.
+        """
+        config = self._config
+        anchor_K, positive_K = segment.anchor_K, segment.positive_K
+        # A short segment may hold one class only; its negatives then come from everywhere.
+        in_batch = config.loss.in_batch and len(np.unique(self._class_N[anchor_K])) > 1
+        used = np.concatenate([anchor_K, positive_K])
+        items_M = np.unique(used) if in_batch else np.arange(len(self._dataset))
+        began = time.perf_counter()
+        bank_MD = self._embed(embedder, items_M, progress)
+        embedded = time.perf_counter()
+        health = self._health(bank_MD, items_M)
+
+        local_anchor_K, local_positive_K = np.searchsorted(items_M, anchor_K), np.searchsorted(items_M, positive_K)
+        candidates = np.unique(local_anchor_K) if in_batch else None
+        control, hardness_K = None, segment.hardness_K * segment.hardness_factor
+        if controller is not None:
+            measure = measure_gaps(
+                bank_MD,
+                self._class_N[items_M],
+                local_anchor_K,
+                local_positive_K,
+                hardness=config.hardness,
+                loss=config.loss,
+                spread=health.spread,
+                seed=config.seed,
+                step=segment.number,
+                candidates=candidates,
+            )
+            num_negatives = len(items_M if candidates is None else candidates)
+            control = controller.next_hardness(
+                measure, spread=health.spread, num_negatives=num_negatives, factor=segment.hardness_factor
+            )
+            hardness_K = np.full(len(anchor_K), control.hardness)
+        by_margin = config.hardness.scale == "margin"
+
+        def mined(rows: NDArray[np.int64], *, nearest_beyond_positive: bool = False) -> TripletPlan:
+            scale = "margin" if nearest_beyond_positive else config.hardness.scale
+            return mine(
+                bank_MD,
+                self._class_N[items_M],
+                anchors_T=local_anchor_K[rows],
+                hardness_T=1.0 if nearest_beyond_positive else hardness_K[rows],
+                scale=scale,
+                positives_T=local_positive_K[rows],
+                positive_origin_T=segment.origin_K[rows],
+                candidates=candidates,
+                margin=config.loss.margin if by_margin or nearest_beyond_positive else None,
+                squared=config.loss.squared and by_margin,
+                seed=config.seed,
+                excluded_pairs=excluded_P2,
+            )
+
+        excluded_P2 = _local_pairs(self._distrusted_P2, items_M)
+        if config.negatives.skip_nearest:
+            nearest = mine(
+                bank_MD,
+                self._class_N[items_M],
+                anchors_T=np.unique(local_anchor_K),
+                hardness_T=1.0,
+                scale="rank",
+                candidates=candidates,
+                num_negatives=config.negatives.skip_nearest,
+                excluded_pairs=excluded_P2,
+                seed=config.seed,
+            )
+            excluded_P2 = np.concatenate([excluded_P2, np.stack([nearest.anchor, nearest.negative], axis=1)])
+        plan, dropped = replace_false_negatives(mined, len(anchor_K), config.negatives.min_distance_ratio)
+        plan = replace(
+            plan,
+            anchor=anchor_K,
+            positive=positive_K,
+            negative=items_M[plan.negative],
+            # What the miner says of its bank is of the items it was given: for in-batch losses not all.
+            header={
+                **{f"mined_{name}" if name.startswith("num_") else name: v for name, v in plan.header.items()},
+                **self._run_header,
+                "segment": segment.number,
+                "first_triplet": segment.first,
+            },
+        )
+        if in_batch and segment.first >= config.training.neighbourhood_from * config.training.num_triplets:
+            size = config.training.neighbourhood
+            plan = plan.take(neighbourhood_order(self._class_N[plan.anchor], self._class_N[plan.negative], size))
+        finished = time.perf_counter()
+        return Planned(plan, health, control, dropped.of_items(items_M), embedded - began, finished - embedded)
+
+    def _embed(
+        self, embedder: Embedder, items_M: NDArray[np.int64], progress: Callable[[int, int], None] | None
+    ) -> NDArray[np.float32]:
+        """Return the embeddings of the items, reading their pictures a few thousand at a time.
+
+        Blocks are cut in the same places whatever the number of processes: a block's last digits depend on its size.
+        """
+        starts = range(0, len(items_M), _ITEMS_AT_ONCE)
+        blocks = {}
+        for number, start in enumerate(starts):
+            if number % self._peers.num_ranks == self._peers.rank:
+                piece = items_M[start : start + _ITEMS_AT_ONCE]
+                blocks[number] = embedder.embed(self._dataset.pictures[piece], batch_size=_EMBED_BATCH)
+            if progress is not None:
+                progress(min(start + _ITEMS_AT_ONCE, len(items_M)), len(items_M))
+        bank_MD = np.concatenate(self._peers.gather_blocks(blocks, len(starts)))
+        if not np.isfinite(bank_MD).all():
+            raise TrainingError("embeddings are NaN or Inf")
+        return bank_MD
+
+    def _health(self, bank_MD: NDArray[np.float32], items_M: NDArray[np.int64]) -> BankHealth:
+        spread = spread_of(bank_MD)
+        recall, num_queries = bank_recall(bank_MD, self._class_N[items_M], seed=self._config.seed)
+        return BankHealth(spread.std_sqrt_dim, spread.effective_rank, recall, num_queries)
+
+
+def _local_pairs(pair_P2: NDArray[np.int64], items_M: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the pairs whose items are both among `items_M` (sorted), as positions there."""
+    place_P2 = np.minimum(np.searchsorted(items_M, pair_P2), len(items_M) - 1)
+    return place_P2[(items_M[place_P2] == pair_P2).all(axis=1)]

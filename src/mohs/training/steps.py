@@ -1,0 +1,242 @@
+"""One optimiser step: pictures in, weights changed, numbers out."""
+
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, final
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mohs.config import RunConfig, TrainingConfig
+from mohs.data.augment import AugmentPolicy, augment_batch
+from mohs.data.dataset import Dataset
+from mohs.errors import TrainingError
+from mohs.model.embedder import Embedder
+from mohs.model.finetune import Finetuning
+from mohs.plan import POSITIVE_ORIGINS, TripletPlan
+from mohs.randomness import torch_seeded
+from mohs.training.devices import use_bfloat16
+from mohs.training.guard import StepHealth
+from mohs.training.losses import Loss
+from mohs.training.processes import Processes
+
+__all__ = ["Stepped", "Stepper", "build_optimizer", "rate_factor"]
+
+_AUGMENTATION = POSITIVE_ORIGINS.index("augmentation")
+
+
+@final
+@dataclass(frozen=True)
+class Stepped:
+    """What a step did: its health, pictures shown (by all processes), learning rate of the head, seconds."""
+
+    health: StepHealth
+    num_pictures: int
+    learning_rate: float
+    took_s: float
+
+
+@final
+class Stepper:
+    """The network, its loss and its optimiser. Steps are counted here; every random draw comes from (seed, step)."""
+
+    def __init__(
+        self,
+        embedder: Embedder,
+        dataset: Dataset,
+        config: RunConfig,
+        loss: Loss,
+        device: torch.device,
+        peers: Processes,
+    ) -> None:
+        self.step = 0
+        self.num_steps = 0
+        self.rate_scale = 1.0
+        self._embedder = embedder
+        self._dataset = dataset
+        self._config = config
+        self._loss = loss
+        self._device = device
+        self._peers = peers
+        self._class_N = dataset.labels_id
+        self._bfloat16 = use_bfloat16(config.training.precision, device)
+        # Draws are for each part of a batch: anchors, positives, negatives.
+        self._augment = replace(AugmentPolicy.of_strength(config.training.augment), num_draws=8)
+        self._second_view = AugmentPolicy(num_draws=8)
+        if isinstance(loss, nn.Module):
+            loss.to(device)
+        self._finetuning = Finetuning(embedder, config.finetune, pretrained=config.model.weights is not None)
+        groups = self._finetuning.parameter_groups(config.training.weight_decay)
+        if isinstance(loss, nn.Module) and any(True for _ in loss.parameters()):
+            wanted = config.loss.learning_rate or config.training.learning_rate
+            factor = wanted / config.training.learning_rate
+            groups.append({"params": list(loss.parameters()), "rate_factor": factor, "name": "loss"})
+        self._optimizer = build_optimizer(groups, config.training)
+
+    def begin(self, progress: float) -> None:
+        """Make the network ready to train at this share of the run: what learns, what is in evaluation mode."""
+        self._finetuning.at(progress)
+        self._finetuning.train_mode()
+
+    def trainable(self) -> tuple[str, ...]:
+        """Return the names of the stages that learn now."""
+        return self._finetuning.trainable()
+
+    def train(self, batch: TripletPlan) -> Stepped:
+        """Take one step on a batch; raise `TrainingError` if its loss or its gradient is NaN or Inf."""
+        began = time.perf_counter()
+        training = self._config.training
+        rate = training.learning_rate * self.rate_scale * rate_factor(self.step, self.num_steps, training)
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate * group["rate_factor"]
+        rows = self._peers.share(len(batch))
+        x, num_parts = self._pictures(batch, rows)
+        # Dropout is the network's only use of torch's generator; the run's seed and step decide it.
+        with torch_seeded(self._config.seed, "dropout", self.step), self.autocast():
+            embeddings = self._embedder(x).float()
+        parts = [self._peers.gather_rows(part, len(batch)) for part in embeddings.chunk(num_parts)]
+        classes = torch.from_numpy(self._class_N[batch.anchor]).to(self._device)
+        negative_BD = parts[2] if num_parts == 3 else None
+        value = self._loss(parts[0], parts[1], negative_BD, classes)
+        loss = float(value.loss.detach())
+        if not math.isfinite(loss):
+            raise self.broken(f"loss is {loss}")
+        self._optimizer.zero_grad(set_to_none=True)
+        value.loss.backward()  # type: ignore[no-untyped-call]
+        self._peers.sum_gradients(self._embedder, len(batch))
+        norm = self._gradient_norm()
+        if not math.isfinite(norm):
+            raise self.broken(f"gradient is {norm}")
+        self._optimizer.step()
+        self.step += 1
+        anchor_BD, positive_BD = parts[0].detach(), parts[1].detach()
+        health = StepHealth(
+            loss=loss,
+            collapsed_loss=self._loss.collapsed_loss(len(batch)),
+            spread=float(anchor_BD.var(0, correction=0).sum().sqrt()),
+            active_fraction=float(value.active_fraction),
+            gradient_norm=norm,
+            positive_distance=_mean_distance(anchor_BD, positive_BD),
+            negative_distance=None if negative_BD is None else _mean_distance(anchor_BD, negative_BD.detach()),
+        )
+        return Stepped(health, num_parts * len(batch), rate, time.perf_counter() - began)
+
+    def autocast(self) -> torch.autocast:
+        """Return the context in which the network computes."""
+        return torch.autocast(self._device.type, torch.bfloat16, enabled=self._bfloat16)
+
+    def check_weights(self) -> None:
+        """Raise `TrainingError` if the last step broke the weights; before that, the loss or the next bank tells."""
+        if not all(bool(value.isfinite().all()) for value in self._embedder.state_dict().values()):
+            raise self.broken("weights are NaN or Inf")
+
+    def broken(self, what: str) -> TrainingError:
+        """Return the error for numbers that are no numbers."""
+        rate = self._config.training.learning_rate
+        return TrainingError(
+            f"training: {what} at step {self.step} of {self.num_steps} (training.learning_rate {rate:.2g}); "
+            f"lower it (try {rate / 10:.1g}), or check model.weights and, with 'mohs check', the pictures"
+        )
+
+    def state(self) -> dict[str, Any]:
+        """Return the tensors that a checkpoint keeps, on the CPU and not shared with the network."""
+        loss = self._loss.state_dict() if isinstance(self._loss, nn.Module) else {}
+        state = {"embedder": self._embedder.state_dict(), "loss": loss, "optimizer": self._optimizer.state_dict()}
+        copied: dict[str, Any] = _copied(state)
+        return copied
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take over what `state` returned."""
+        self._embedder.load_state_dict(state["embedder"])
+        if isinstance(self._loss, nn.Module):
+            self._loss.load_state_dict(state["loss"])
+        # The optimiser keeps the tensors it is given.
+        self._optimizer.load_state_dict(_copied(state["optimizer"]))
+
+    def _gradient_norm(self) -> float:
+        """Return the norm of the gradient of all that learns, and shorten the gradient if it is to be."""
+        parameters = [p for group in self._optimizer.param_groups for p in group["params"] if p.grad is not None]
+        limit = self._config.training.max_gradient_norm
+        if limit is not None:
+            return float(nn.utils.clip_grad_norm_(parameters, limit))
+        return float(nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None]))
+
+    def _pictures(self, batch: TripletPlan, rows: slice) -> tuple[Tensor, int]:
+        """Return these rows' pictures, anchors first, augmented, and how many parts of a batch they are."""
+        columns = [batch.anchor, batch.positive]
+        if not self._config.loss.in_batch:
+            columns.append(batch.negative)
+        items = np.concatenate([column[rows] for column in columns])
+        x = self._embedder.to_input(self._dataset.pictures[items])
+        seed = self._config.seed
+        if self._config.training.augment > 0:
+            # A call for each part: within one call an anchor and its positive might share a draw, and two views of one
+            # picture would be the same.
+            views = [
+                augment_batch(
+                    part,
+                    self._augment,
+                    seed=seed,
+                    step=self.step * len(columns) + i,
+                    first=rows.start,
+                    of=len(batch),
+                )
+                for i, part in enumerate(x.chunk(len(columns)))
+            ]
+            x = torch.cat(views)
+        else:
+            # A positive that is the anchor itself must still differ from it.
+            augmented_B = batch.positive_origin == _AUGMENTATION
+            here = np.flatnonzero(augmented_B[rows])
+            if len(here):
+                place = torch.from_numpy(len(x) // len(columns) + here)
+                before = int(augmented_B[: rows.start].sum())
+                x[place] = augment_batch(
+                    x[place], self._second_view, seed=seed, step=self.step, first=before, of=int(augmented_B.sum())
+                )
+        return x, len(columns)
+
+
+def build_optimizer(groups: list[dict[str, Any]], training: TrainingConfig) -> torch.optim.Optimizer:
+    """Return the optimiser of the settings on parameter groups; their rates are set before each step."""
+    if training.optimizer == "sgd":
+        return torch.optim.SGD(
+            groups,
+            lr=training.learning_rate,
+            momentum=training.momentum,
+            nesterov=training.momentum > 0,
+            weight_decay=training.weight_decay,
+        )
+    return torch.optim.AdamW(groups, lr=training.learning_rate, weight_decay=training.weight_decay)
+
+
+def rate_factor(step: int, num_steps: int, training: TrainingConfig) -> float:
+    """Return the learning rate at a step as a share of its peak: a linear rise, then half a cosine down to 0.
+
+    >>> [round(rate_factor(step, 5, TrainingConfig(warmup=0.4)), 3) for step in range(5)]
+    [0.5, 1.0, 1.0, 0.75, 0.25]
+    """
+    num_warmup = int(training.warmup * num_steps)
+    if step < num_warmup:
+        return (step + 1) / num_warmup
+    return 0.5 * (1.0 + math.cos(math.pi * (step - num_warmup) / max(1, num_steps - num_warmup)))
+
+
+def _mean_distance(a_BD: Tensor, b_BD: Tensor) -> float:
+    return float(torch.linalg.vector_norm(a_BD - b_BD, dim=1).mean())
+
+
+def _copied(value: Any) -> Any:
+    """Return nested dicts and lists with every tensor copied to the CPU, layout kept."""
+    match value:
+        case Tensor():
+            return value.detach().to("cpu", copy=True)
+        case Mapping():
+            return {key: _copied(item) for key, item in value.items()}
+        case list():
+            return [_copied(item) for item in value]
+        case _:
+            return value

@@ -1,0 +1,56 @@
+"""The programs in examples/ run, small, and do what they say."""
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+def load(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, name, module)  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_plan_in_another_loop_learns_on_just_the_triplets_of_its_plans(monkeypatch: pytest.MonkeyPatch) -> None:
+    example = load("plan_in_another_loop", monkeypatch)
+    read: list[int] = []
+    seen: list[np.ndarray] = []
+    read_item, compute = example.Drawings.__getitem__, example.TripletMarginLoss.compute_loss
+
+    def note_item(self, index):
+        read.append(index)
+        return read_item(self, index)
+
+    def note_triplets(self, embeddings, labels, indices_tuple, *others):
+        items = np.array(read[-len(embeddings) :])
+        seen.append(np.stack([items[part.numpy()] for part in indices_tuple], axis=1))
+        return compute(self, embeddings, labels, indices_tuple, *others)
+
+    monkeypatch.setattr(example.Drawings, "__getitem__", note_item)
+    monkeypatch.setattr(example.TripletMarginLoss, "compute_loss", note_triplets)
+    lines: list[str] = []
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with torch.random.fork_rng():  # the example seeds torch
+            result = example.run(num_classes=100, num_segments=2, triplets_per_segment=480, say=lines.append)
+    finally:
+        torch.set_num_threads(threads)
+
+    planned = [np.stack([plan.anchor, plan.positive, plan.negative], axis=1) for plan in result.plans]
+    assert [len(plan) for plan in planned] == [480, 480]
+    assert np.array_equal(np.concatenate(seen), np.concatenate(planned))
+    assert result.recall_after > result.recall_before + 0.03
+    assert lines[0] == f"R@1 of 100 unseen classes before training: {result.recall_before:.3f}"
+    assert lines[-1] == f"R@1 of 100 unseen classes after 960 triplets: {result.recall_after:.3f}"

@@ -1,0 +1,203 @@
+"""A run that was stopped and taken up ends with the weights, plans, events and reviews of one that never was."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from mohs.artefacts import EventLog, read_events
+from mohs.config import (
+    DataConfig,
+    FinetuneConfig,
+    GuardConfig,
+    HardnessConfig,
+    LossConfig,
+    ModelConfig,
+    NegativesConfig,
+    RunConfig,
+    TrainingConfig,
+)
+from mohs.data.dataset import Dataset
+from mohs.data.images import ImagePolicy
+from mohs.errors import InputError
+from mohs.model.embedder import Embedder
+from mohs.training import loop
+from mohs.training.checkpoint import load_checkpoint
+from mohs.training.events import Event, StepEvent
+from mohs.training.guard import BankHealth, Verdict
+from mohs.training.loop import FitResult, Folder, fit
+
+Changes = dict[str, Any]
+
+VARIANTS: dict[str, Changes] = {
+    "default": {},
+    "triplet": {"loss": LossConfig(name="triplet"), "negatives": NegativesConfig(min_distance_ratio=0.9)},
+    "closed loop": {"loss": LossConfig(name="triplet"), "hardness": HardnessConfig(curve="closed-loop")},
+    "overlap": {"overlap": True},
+    "overlap, closed loop": {
+        "overlap": True,
+        "loss": LossConfig(name="triplet"),
+        "hardness": HardnessConfig(curve="closed-loop"),
+    },
+    "loss with parameters": {"loss": LossConfig(name="proxy-anchor")},
+    "sgd, unfreezing": {
+        "optimizer": "sgd",
+        "finetune": FinetuneConfig(trainable_stages=0, unfreeze_at=(0.3, 0.6)),
+    },
+    "dropout": {"model": ModelConfig(widths=(8, 16), hidden_dim=32, embedding_dim=16, dropout=0.3)},
+    "roll-back": {"guard": GuardConfig(action="roll-back")},
+}
+
+
+def settings(changes: Changes) -> RunConfig:
+    sections = {name: value for name, value in changes.items() if name in RunConfig.model_fields}
+    training = {name: value for name, value in changes.items() if name not in RunConfig.model_fields}
+    base: Changes = {
+        "num_triplets": 120,
+        "batch_triplets": 15,
+        "num_segments": 3,
+        "device": "cpu",
+        "learning_rate": 2e-3,
+        "checkpoint_s": 1e-9,
+    }
+    return RunConfig(
+        data=DataConfig(size=16, channels=1),
+        training=TrainingConfig(**{**base, **training}),
+        **{"model": ModelConfig(widths=(8, 16), hidden_dim=32, embedding_dim=16), **sections},
+    )
+
+
+class Stopped(BaseException):
+    """What a kill looks like from inside: nothing is done after it."""
+
+
+def go(
+    dataset: Dataset, config: RunConfig, path: Path, *, stop_at: int | None = None, resume: bool = False
+) -> tuple[Embedder, FitResult | None]:
+    embedder = Embedder.create(config.model, ImagePolicy(16, 1), seed=0)
+
+    def stop(event: Event) -> None:
+        if isinstance(event, StepEvent) and event.step == stop_at:
+            raise Stopped
+
+    checkpoint = load_checkpoint(path / "checkpoints") if resume else None
+    path.mkdir(exist_ok=True)
+    with EventLog(path / "events.jsonl") as log:
+        try:
+            result = fit(embedder, dataset, config, listeners=(stop,), folder=Folder(path, log), resume=checkpoint)
+        except Stopped:
+            return embedder, None
+    return embedder, result
+
+
+def files(path: Path) -> dict[str, bytes]:
+    found = {file.name: file.read_bytes() for file in sorted((path / "plans").iterdir())}
+    review = path / "review.csv"
+    return found | ({"review.csv": review.read_bytes()} if review.exists() else {})
+
+
+def without_times(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{k: v for k, v in event.items() if not k.endswith("_s")} for event in events]
+
+
+def collapse_once(monkeypatch: pytest.MonkeyPatch, at_step: int) -> None:
+    """Make the guard see a collapse at one step; a guard that was restored knows that it has seen it."""
+    real = loop.CollapseGuard.after_step
+
+    def after_step(self: Any, health: Any) -> Verdict | None:
+        real(self, health)
+        self.counted = getattr(self, "counted", 0) + 1
+        if self._grace == 0 and self._num_steps == at_step:
+            return Verdict("collapse", "batch spread", "for the test", {"spread": 0.0})
+        return None
+
+    monkeypatch.setattr(loop.CollapseGuard, "after_step", after_step)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("stops", [(1,), (4, 5), (3, 7)])
+def test_stopped_and_taken_up_is_the_same(
+    glyphs: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, stops: tuple[int, ...]
+) -> None:
+    config = settings(VARIANTS[name])
+    if name == "roll-back":
+        collapse_once(monkeypatch, at_step=5)
+    whole, result = go(glyphs, config, tmp_path / "whole")
+    for number, stop in enumerate(stops):
+        _, nothing = go(glyphs, config, tmp_path / "cut", stop_at=stop, resume=number > 0)
+        assert nothing is None
+    again, result_again = go(glyphs, config, tmp_path / "cut", resume=True)
+    assert result is not None
+    assert result_again is not None
+    for key, value in whole.state_dict().items():
+        assert torch.equal(value, again.state_dict()[key]), key
+    assert files(tmp_path / "whole") == files(tmp_path / "cut")
+    logs = [without_times(read_events(tmp_path / folder / "events.jsonl")) for folder in ("whole", "cut")]
+    assert logs[0] == logs[1]
+    assert (result.num_steps, result.num_pictures) == (result_again.num_steps, result_again.num_pictures)
+    assert [len(plan) for plan in result.plans] == [len(plan) for plan in result_again.plans]
+    if name == "roll-back":
+        assert [event["action"] for event in logs[0] if event["event"] == "guard"] == ["roll-back"]
+
+
+def test_a_checkpoint_with_another_plan_is_refused(glyphs: Dataset, tmp_path: Path) -> None:
+    config = settings({})
+    go(glyphs, config, tmp_path / "run", stop_at=5)
+    plan = max((tmp_path / "run" / "plans").iterdir())
+    plan.write_bytes(plan.read_bytes() + b" ")
+    with pytest.raises(InputError, match="not the plan that the checkpoint belongs to"):
+        go(glyphs, config, tmp_path / "run", resume=True)
+
+
+@pytest.mark.parametrize("action", ["lower-hardness", "cut-rate", "roll-back", "stop", "warn"])
+def test_what_the_guard_does(glyphs: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, action: Any) -> None:
+    config = settings({"guard": GuardConfig(action=action), "loss": LossConfig(name="triplet")})
+    plain, plain_result = go(glyphs, settings({"loss": LossConfig(name="triplet")}), tmp_path / "plain")
+    collapse_once(monkeypatch, at_step=2)
+    seen: Callable[[], list[dict[str, Any]]] = lambda: read_events(tmp_path / "run" / "events.jsonl")  # noqa: E731
+    if action == "stop":
+        with pytest.raises(loop.TrainingError, match="collapsed at step 2 of 9: for the test; lower"):
+            go(glyphs, config, tmp_path / "run")
+        assert [event["action"] for event in seen() if event["event"] == "guard"] == ["stop"]
+        return
+    embedder, result = go(glyphs, config, tmp_path / "run")
+    assert plain_result is not None
+    assert result is not None
+    guards = [event for event in seen() if event["event"] == "guard"]
+    assert guards[0]["step"] == 2
+    assert guards[0]["numbers"] == {"spread": 0.0}
+    steps = [event for event in seen() if event["event"] == "step"]
+    assert sum(len(plan) for plan in result.plans) == 120 == steps[-1]["triplets"]
+    rates = [event["learning_rate"] for event in steps]
+    if action == "warn":
+        assert all(torch.equal(v, plain.state_dict()[k]) for k, v in embedder.state_dict().items())
+    elif action == "cut-rate":
+        plain_rates = [
+            e["learning_rate"] for e in read_events(tmp_path / "plain" / "events.jsonl") if e["event"] == "step"
+        ]
+        assert rates[:2] == plain_rates[:2]
+        assert rates[2:6] == pytest.approx([0.3 * rate for rate in plain_rates[2:6]])
+    else:
+        # The segment that was stopped is cut, what is left of it is planned again, at half the hardness.
+        assert 0 < len(result.plans[0]) < 40
+        first, second = plain_result.plans[0], result.plans[1]
+        rest = dict(zip(zip(first.anchor, first.positive, strict=True), first.hardness, strict=True))
+        assert len(second) == 40 - len(result.plans[0])
+        for anchor, positive, hardness in zip(second.anchor, second.positive, second.hardness, strict=True):
+            assert hardness == pytest.approx(rest[(anchor, positive)] / 2, abs=1e-6)
+
+
+def test_too_many_actions_end_the_run(glyphs: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def always(self: Any, health: BankHealth) -> Verdict:
+        return Verdict("collapse", "bank spread", "for the test", {"spread": health.spread})
+
+    monkeypatch.setattr(loop.CollapseGuard, "after_bank", always)
+    config = settings({"guard": GuardConfig(action="lower-hardness", max_actions=2)})
+    with pytest.raises(loop.TrainingError, match="after 2 corrections: for the test"):
+        go(glyphs, config, tmp_path / "run")
+    events = read_events(tmp_path / "run" / "events.jsonl")
+    assert [event["action"] for event in events] == ["lower-hardness", "lower-hardness", "stop"]
+    off = settings({"guard": GuardConfig(enabled=False)})
+    assert go(glyphs, off, tmp_path / "off")[1] is not None
