@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from mohs.mining import kernels
 from mohs.mining.bank import TILE, CentredBank, Float32, Float64
 from mohs.mining.problem import Problem
+from mohs.mining.progress import Progress
 from mohs.mining.threads import for_each
 
 __all__ = ["Block", "for_each_block"]
@@ -50,9 +51,11 @@ def for_each_block(
     positions: NDArray[np.int64],
     select: Callable[[Block, NDArray[np.int64]], None],
     threads: int,
+    tick: Progress | None = None,
 ) -> None:
     """Bin the anchors at `positions` block by block, and hand each block with its positions to `select`.
 
+    `tick` is called with (blocks done, blocks) from the calling thread.
     Every thread has a buffer of `_BLOCK_BYTES` at most, or 256 bytes per candidate where that is more.
     """
     if not positions.size:
@@ -69,7 +72,7 @@ def for_each_block(
         position_R = positions[start : start + rows_per_block]
         select(_binned(problem, bank, problem.anchors_T[position_R], local.bins_RM, local.product_RC), position_R)
 
-    for_each(work, range(0, len(positions), rows_per_block), threads)
+    for_each(work, range(0, len(positions), rows_per_block), threads, tick)
 
 
 def _binned(

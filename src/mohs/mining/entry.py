@@ -12,6 +12,7 @@ from mohs.errors import InputError
 from mohs.mining.exact import mine_exact
 from mohs.mining.positives import choose_positives
 from mohs.mining.problem import Problem, item_indices, make_problem, pair_distance
+from mohs.mining.progress import Meter, Progress
 from mohs.mining.sampled import Sampled, auto_method, check_num_sampled, check_sampled_scale, mine_sampled
 from mohs.mining.scales import Scale
 from mohs.plan import POSITIVE_ORIGINS, TripletPlan
@@ -38,6 +39,7 @@ def mine(
     squared: bool = False,
     seed: int = 0,
     device: str | None = None,
+    progress: Progress | None = None,
 ) -> TripletPlan:
     """Return a plan: for each anchor the negative at the hardness asked for, out of all items of other classes.
 
@@ -68,6 +70,10 @@ def mine(
         squared: True if the loss compares squared distances; for the scale "margin" only.
         seed: in [0, 2**63); used for the positives and the samples.
         device: None or "cpu".
+        progress: called with (anchors done, anchors in all), from the thread that called `mine`; the first number never
+            falls, and the last call has both equal. Work that serves many anchors at once counts for some of them as
+            it goes on. An exception that it raises ends mining, as Ctrl-C does: work that has begun, a block or so a
+            thread, is finished, and the exception is passed on.
 
     Raises `InputError` for embeddings with NaN or Inf, lengths that differ, indices out of range, hardness outside
     [0, 1], a single class, positives of another class, and anchors without any negative.
@@ -106,13 +112,15 @@ def mine(
             if positive_origin_T is not None:
                 origin = np.asarray(positive_origin_T, dtype=np.uint8)
         positive_distance = pair_distance(problem, positives)
+        meter = Meter(progress, len(problem.anchors_T))
         extra: dict[str, Any] = {}
         if chosen == "sampled":
-            sampled = mine_sampled(problem, positive_distance, num_sampled=num_sampled, seed=seed)
+            sampled = mine_sampled(problem, positive_distance, num_sampled=num_sampled, seed=seed, meter=meter)
             negatives, negative_distance, achieved = sampled.negative_T, sampled.distance_T, sampled.achieved_T
             extra = _sampled_header(sampled)
         else:
-            negatives, negative_distance, achieved = mine_exact(problem, positive_distance)
+            negatives, negative_distance, achieved = mine_exact(problem, positive_distance, meter)
+        meter.finish()
     return TripletPlan(
         anchor=problem.anchors_T,
         positive=positives,

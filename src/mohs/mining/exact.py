@@ -18,6 +18,7 @@ from mohs.mining import kernels
 from mohs.mining.bank import CentredBank, Float32, Float64, centred_bank
 from mohs.mining.blocks import Block, for_each_block
 from mohs.mining.problem import Problem, pair_distance
+from mohs.mining.progress import Meter, Progress
 from mohs.mining.scales import (
     achieved_by_distance,
     achieved_by_margin,
@@ -38,7 +39,9 @@ _SWEEP_SHARE_RANGE = 0.95  # two sweeps
 Index: TypeAlias = NDArray[np.int64]
 
 
-def mine_exact(problem: Problem, positive_distance_T: Float32) -> tuple[Index, Float32, Float64]:
+def mine_exact(
+    problem: Problem, positive_distance_T: Float32, meter: Meter | None = None
+) -> tuple[Index, Float32, Float64]:
     """Return the negatives, int64[T], their distances, float32[T], and the achieved hardness, float64[T] in [0, 1].
 
     The result is that of the definition (`oracle.py`), index for index: it depends neither on the number of threads
@@ -46,26 +49,29 @@ def mine_exact(problem: Problem, positive_distance_T: Float32) -> tuple[Index, F
     """
     pairs = len(problem.anchors_T) * len(problem.candidates_M)
     threads = num_threads() if pairs > _SMALL else 1
+    meter = meter or Meter(None, len(problem.anchors_T))
     with one_blas_thread():
         bank = centred_bank(problem, threads)
         if problem.scale == "range":
-            return _mine_range(problem, bank, threads)
+            return _mine_range(problem, bank, threads, meter)
         if problem.scale == "margin":
-            return _mine_margin(problem, bank, threads, positive_distance_T)
-        return _mine_rank(problem, bank, threads)
+            return _mine_margin(problem, bank, threads, meter, positive_distance_T)
+        return _mine_rank(problem, bank, threads, meter)
 
 
-def _mine_range(p: Problem, bank: CentredBank, threads: int) -> tuple[Index, Float32, Float64]:
+def _mine_range(p: Problem, bank: CentredBank, threads: int, meter: Meter) -> tuple[Index, Float32, Float64]:
     found_T = np.full(len(p.anchors_T), -1)
     extreme_T2 = np.empty((len(p.anchors_T), 2), dtype=np.float32)
     waves = list(_waves(p, np.arange(len(p.anchors_T)), _SWEEP_SHARE_RANGE))
     if waves:
+        # All sweeps of the anchors that they serve take about the same time.
+        worth = sum(map(len, waves)) // (1 + len(waves))
         searches = [nearest_from(bank, np.zeros(len(p.bank_ND))), farthest(bank)]
-        extremes = [distance_N for _, distance_N in sweep(p, bank, searches, threads)]
+        extremes = [distance_N for _, distance_N in sweep(p, bank, searches, threads, meter.stage(worth))]
         extreme_T2[:] = np.stack(extremes, axis=1)[_place(p)[p.anchors_T]]
         tau_T = range_threshold(extreme_T2[:, 0], extreme_T2[:, 1], p.hardness_T)
         for wave in waves:
-            found_T[wave] = _sweep_nearest(p, bank, threads, wave, tau_T[wave])
+            found_T[wave] = _sweep_nearest(p, bank, threads, meter.stage(worth), wave, tau_T[wave])
 
     def select(block: Block, position_R: Index) -> None:
         found_R, extreme_R2 = np.empty(len(position_R), np.int64), np.empty((len(position_R), 2), np.float32)
@@ -75,13 +81,13 @@ def _mine_range(p: Problem, bank: CentredBank, threads: int) -> tuple[Index, Flo
         )  # fmt: skip
         found_T[position_R], extreme_T2[position_R] = found_R, extreme_R2
 
-    for_each_block(p, bank, np.flatnonzero(found_T < 0), select, threads)
+    for_each_block(p, bank, np.flatnonzero(found_T < 0), select, threads, meter.stage())
     distance_T = pair_distance(p, found_T)
     return found_T, distance_T, achieved_by_distance(distance_T, extreme_T2[:, 1], extreme_T2[:, 0], p.hardness_T)
 
 
 def _mine_margin(
-    p: Problem, bank: CentredBank, threads: int, positive_distance_T: Float32
+    p: Problem, bank: CentredBank, threads: int, meter: Meter, positive_distance_T: Float32
 ) -> tuple[Index, Float32, Float64]:
     assert p.margin is not None
     found_T = np.full(len(p.anchors_T), -1)
@@ -91,8 +97,10 @@ def _mine_margin(
     pending = np.arange(len(p.anchors_T))
     for tau_T in tau_TK.T:
         waves = list(_waves(p, pending, _SWEEP_SHARE))
+        # Anchors may have to be asked again: a round of sweeps is worth half of what is left.
+        worth = meter.left // (2 * max(len(waves), 1))
         for wave in waves:
-            found_T[wave] = _sweep_nearest(p, bank, threads, wave, tau_T[wave])
+            found_T[wave] = _sweep_nearest(p, bank, threads, meter.stage(worth), wave, tau_T[wave])
         # Only who has been asked, in vain, is asked with the next threshold.
         asked = np.concatenate([*waves, pending[:0]])
         pending = asked[found_T[asked] < 0]
@@ -105,12 +113,12 @@ def _mine_margin(
         )  # fmt: skip
         found_T[position_R] = found_R
 
-    for_each_block(p, bank, np.flatnonzero(found_T < 0), select, threads)
+    for_each_block(p, bank, np.flatnonzero(found_T < 0), select, threads, meter.stage())
     distance_T = pair_distance(p, found_T)
     return found_T, distance_T, achieved_by_margin(distance_T, positive_distance_T, p.margin, p.squared)
 
 
-def _mine_rank(p: Problem, bank: CentredBank, threads: int) -> tuple[Index, Float32, Float64]:
+def _mine_rank(p: Problem, bank: CentredBank, threads: int, meter: Meter) -> tuple[Index, Float32, Float64]:
     assert p.scale in ("rank", "log-rank")
     found_T = np.empty(len(p.anchors_T), dtype=np.int64)
     rank_T = rank_of(p.scale, p.hardness_T, p.num_negatives_T)
@@ -127,7 +135,7 @@ def _mine_rank(p: Problem, bank: CentredBank, threads: int) -> tuple[Index, Floa
         )  # fmt: skip
         found_T[position_R] = found_R
 
-    for_each_block(p, bank, np.arange(len(p.anchors_T)), select, threads)
+    for_each_block(p, bank, np.arange(len(p.anchors_T)), select, threads, meter.stage())
     return found_T, pair_distance(p, found_T), achieved_by_rank(p.scale, rank_T, p.num_negatives_T, p.hardness_T)
 
 
@@ -147,12 +155,12 @@ def _waves(p: Problem, positions: Index, share: float) -> Iterator[Index]:
         yield chosen
 
 
-def _sweep_nearest(p: Problem, bank: CentredBank, threads: int, wave: Index, tau_R: Float64) -> Index:
+def _sweep_nearest(p: Problem, bank: CentredBank, threads: int, tick: Progress, wave: Index, tau_R: Float64) -> Index:
     """Return for each anchor of a wave its nearest item with distance ≥ tau, or −1."""
     place_R = _place(p)[p.anchors_T[wave]]
     tau_N = np.full(len(p.bank_ND), np.inf)
     tau_N[place_R] = tau_R
-    found_N, _ = sweep(p, bank, [nearest_from(bank, tau_N)], threads)[0]
+    found_N, _ = sweep(p, bank, [nearest_from(bank, tau_N)], threads, tick)[0]
     return found_N[place_R]
 
 

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from mohs.errors import InputError
 from mohs.mining.exact import mine_exact
 from mohs.mining.problem import Problem, pair_distance
+from mohs.mining.progress import Meter, Progress
 from mohs.mining.sampled_kernels import select_sampled
 from mohs.mining.scales import achieved_by_rank, rank_of
 from mohs.mining.threads import for_each, num_threads, one_blas_thread
@@ -125,10 +126,13 @@ def check_sampled_scale(scale: str) -> None:
         raise InputError(f"method: 'sampled': {reasons[scale]}; use method='exact', or scale='rank' or 'log-rank'")
 
 
-def mine_sampled(problem: Problem, positive_distance_T: Float32, *, num_sampled: int, seed: int) -> Sampled:
+def mine_sampled(
+    problem: Problem, positive_distance_T: Float32, *, num_sampled: int, seed: int, meter: Meter | None = None
+) -> Sampled:
     """Return negatives at about the wanted ranks; the same for one seed, whatever the number of threads."""
     p = problem
     num_anchors, num_candidates = len(p.anchors_T), len(p.candidates_M)
+    meter = meter or Meter(None, num_anchors)
     size = min(num_sampled, num_candidates)
     rank_T = rank_of(p.scale, p.hardness_T, p.num_negatives_T)
     expected_T = size * (p.num_negatives_T / num_candidates)
@@ -140,7 +144,7 @@ def mine_sampled(problem: Problem, positive_distance_T: Float32, *, num_sampled:
     if sampled.size:
         order = sampled[generator(seed, "mined sample order").permutation(sampled.size)]
         with one_blas_thread():
-            _sample(p, order, rank_T, size, seed, negative_T, estimate_T)
+            _sample(p, order, rank_T, size, seed, negative_T, estimate_T, meter.stage(order.size))
         exact_T |= negative_T < 0  # a sample without a negative
     estimated_T = np.clip(np.rint(estimate_T), 0, p.num_negatives_T - 1).astype(np.int64)
     achieved_T = achieved_by_rank(p.scale, estimated_T, p.num_negatives_T, p.hardness_T)
@@ -150,7 +154,7 @@ def mine_sampled(problem: Problem, positive_distance_T: Float32, *, num_sampled:
         part = replace(
             p, anchors_T=p.anchors_T[tail], hardness_T=p.hardness_T[tail], num_negatives_T=p.num_negatives_T[tail]
         )
-        negative_T[tail], _, achieved_T[tail] = mine_exact(part, positive_distance_T[tail])
+        negative_T[tail], _, achieved_T[tail] = mine_exact(part, positive_distance_T[tail], meter)
     return Sampled(
         negative_T=negative_T,
         distance_T=pair_distance(p, negative_T),
@@ -162,7 +166,14 @@ def mine_sampled(problem: Problem, positive_distance_T: Float32, *, num_sampled:
 
 
 def _sample(
-    p: Problem, order: Index, rank_T: Index, size: int, seed: int, negative_T: Index, estimate_T: Float64
+    p: Problem,
+    order: Index,
+    rank_T: Index,
+    size: int,
+    seed: int,
+    negative_T: Index,
+    estimate_T: Float64,
+    tick: Progress | None = None,
 ) -> None:
     """Write negative and estimated rank of the anchors at the positions in `order`, block by block."""
     num_candidates = len(p.candidates_M)
@@ -197,7 +208,7 @@ def _sample(
             negative_T[position_R] = np.where(column_R < 0, -1, p.candidates_M[drawn_m[column_R]])
             estimate_T[position_R] = estimate_R
 
-    for_each(work, range(-(-order.size // _BLOCK)), threads)
+    for_each(work, range(-(-order.size // _BLOCK)), threads, tick)
 
 
 def _frame(p: Problem, seed: int, threads: int) -> _Frame:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from mohs.mining import sweep_kernels
 from mohs.mining.bank import TILE, CentredBank, Float32, Float64
 from mohs.mining.problem import Problem
+from mohs.mining.progress import Progress
 from mohs.mining.threads import for_each
 
 __all__ = ["Search", "farthest", "nearest_from", "sweep"]
@@ -43,11 +44,12 @@ def farthest(bank: CentredBank) -> Search:
 
 
 def sweep(
-    problem: Problem, bank: CentredBank, searches: list[Search], threads: int
+    problem: Problem, bank: CentredBank, searches: list[Search], threads: int, tick: Progress | None = None
 ) -> list[tuple[NDArray[np.int64], Float32]]:
     """Return for each search the items found, int64[N] (−1 for none), and their distances, float32[N].
 
-    Both are in the order of `problem.candidates_M`, which must be all items.
+    Both are in the order of `problem.candidates_M`, which must be all items. `tick` is called with (tasks done, tasks)
+    from the calling thread.
     """
     num_items = len(problem.candidates_M)
     class_M = problem.class_N[problem.candidates_M]
@@ -81,7 +83,7 @@ def sweep(
         for row in range(count)
         for first in range(row, count, _TILES_PER_TASK)
     ]
-    for_each(work, range(len(tasks)), threads)
+    for_each(work, range(len(tasks)), threads, tick)
     return [_merged(search.sign, [finds[k] for finds in all_finds]) for k, search in enumerate(searches)]
 
 
