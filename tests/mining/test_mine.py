@@ -141,6 +141,7 @@ def test_columns_and_header(bank):
         "margin": None,
         "squared": False,
         "method": "exact",
+        "device": "cpu",
         "num_items": 3000,
         "num_classes": 1500,
         "num_candidates": 3000,
@@ -166,7 +167,7 @@ GOOD = {"embeddings_ND": SMALL, "labels_N": ["a", "a", "b", "c"], "anchors_T": [
     [
         ({"scale": "rnak"}, "scale: 'rnak' is not one of 'range', 'rank', 'log-rank', 'margin'"),
         ({"method": "quick"}, "method: 'quick' is not one of 'exact', 'sampled', 'auto'"),
-        ({"device": "cuda:7"}, "device: 'cuda:7' is not one of None, 'cpu'"),
+        ({"device": "gpu"}, "device: 'gpu' is not one of None, 'cpu', 'cuda', 'cuda:0' and so on, 'mps'"),
         ({"seed": -1}, "seed: -1 is not an integer in [0, 2**63); use for example seed=0"),
         (
             {"labels_N": ["a", "b"]},

@@ -69,14 +69,20 @@ def mine(
         margin: the loss's margin, > 0; for the scale "margin" only.
         squared: True if the loss compares squared distances; for the scale "margin" only.
         seed: in [0, 2**63); used for the positives and the samples.
-        device: None or "cpu".
+        device: where to multiply: None or "cpu"; "cuda", "cuda:1" and so on; or "mps". (So far this was run on torch's
+            CPU only, on no GPU.) A device filters, and exact distances on the CPU decide, so the plan is the same
+            (`mohs.mining.on_device`). It mines exactly: "auto" means "exact" there and "sampled" is refused. At most
+            half of its free memory is taken. The header names the device and, for one other than the CPU,
+            `num_anchors_on_cpu`: anchors with more than 1,024 items at the wanted distance, as near as float32
+            products can tell, are mined on the CPU.
         progress: called with (anchors done, anchors in all), from the thread that called `mine`; the first number never
             falls, and the last call has both equal. Work that serves many anchors at once counts for some of them as
             it goes on. An exception that it raises ends mining, as Ctrl-C does: work that has begun, a block or so a
             thread, is finished, and the exception is passed on.
 
     Raises `InputError` for embeddings with NaN or Inf, lengths that differ, indices out of range, hardness outside
-    [0, 1], a single class, positives of another class, and anchors without any negative.
+    [0, 1], a single class, positives of another class, anchors without any negative, and a device that is
+    absent or too small.
 
     >>> plan = mine(np.float32([[0.0], [0.1], [1.0], [3.0]]), ["a", "a", "b", "c"], anchors_T=[0, 0],
     ...             hardness_T=[1.0, 0.0])
@@ -85,8 +91,14 @@ def mine(
     """
     if method not in METHODS:
         raise InputError(f"method: {method!r} is not one of {', '.join(map(repr, METHODS))}")
-    if device not in (None, "cpu"):
-        raise InputError(f"device: {device!r} is not one of None, 'cpu'")
+    on_host = device is None or device == "cpu"
+    if device is not None and device != "cpu":
+        # Mining on the host does without torch.
+        from mohs.mining.on_device import mine_on_device, mining_device
+
+        accelerator = mining_device(device)
+        if method == "sampled":
+            raise InputError("method: 'sampled' is for the CPU; use method='exact' on a device, or leave device out")
     seed = check_seed(seed)
     num_sampled = check_num_sampled(num_sampled)
     problem = make_problem(
@@ -99,7 +111,7 @@ def mine(
         margin=margin,
         squared=squared,
     )
-    chosen = auto_method(problem, num_sampled) if method == "auto" else method
+    chosen = (auto_method(problem, num_sampled) if on_host else "exact") if method == "auto" else method
     if chosen == "sampled":
         check_sampled_scale(problem.scale)
     # Hashing a large bank takes as long as sampling it.
@@ -118,6 +130,11 @@ def mine(
             sampled = mine_sampled(problem, positive_distance, num_sampled=num_sampled, seed=seed, meter=meter)
             negatives, negative_distance, achieved = sampled.negative_T, sampled.distance_T, sampled.achieved_T
             extra = _sampled_header(sampled)
+        elif not on_host:
+            negatives, negative_distance, achieved, num_on_cpu = mine_on_device(
+                problem, positive_distance, accelerator, meter
+            )
+            extra = {"num_anchors_on_cpu": num_on_cpu}
         else:
             negatives, negative_distance, achieved = mine_exact(problem, positive_distance, meter)
         meter.finish()
@@ -130,7 +147,7 @@ def mine(
         anchor_positive_distance=positive_distance,
         anchor_negative_distance=negative_distance,
         positive_origin=origin,
-        header=_header(problem, chosen, seed, bank_fingerprint.result()) | extra,
+        header=_header(problem, chosen, seed, device or "cpu", bank_fingerprint.result()) | extra,
     )
 
 
@@ -155,12 +172,13 @@ def _given_positives(problem: Problem, positives_T: ArrayLike) -> tuple[NDArray[
     return positives, origin
 
 
-def _header(problem: Problem, method: str, seed: int, bank_fingerprint: str) -> dict[str, Any]:
+def _header(problem: Problem, method: str, seed: int, device: str, bank_fingerprint: str) -> dict[str, Any]:
     return {
         "scale": problem.scale,
         "margin": problem.margin,
         "squared": problem.squared,
         "method": method,
+        "device": device,
         "num_items": len(problem.bank_ND),
         "num_classes": len(problem.class_start_C1) - 1,
         "num_candidates": len(problem.candidates_M),
