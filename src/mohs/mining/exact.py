@@ -71,7 +71,7 @@ def _mine_range(p: Problem, bank: CentredBank, threads: int) -> tuple[Index, Flo
         found_R, extreme_R2 = np.empty(len(position_R), np.int64), np.empty((len(position_R), 2), np.float32)
         kernels.select_range(
             block.bins_RM, block.anchor_R, block.own_R2, block.line_R3, block.square, p.hardness_T[position_R],
-            p.bank_ND, p.candidates_M, found_R, extreme_R2,
+            p.bank_ND.readable, p.candidates_M, found_R, extreme_R2,
         )  # fmt: skip
         found_T[position_R], extreme_T2[position_R] = found_R, extreme_R2
 
@@ -101,7 +101,7 @@ def _mine_margin(
         found_R = np.empty(len(position_R), np.int64)
         kernels.select_nearest(
             block.bins_RM, block.anchor_R, block.own_R2, block.line_R3, block.square, tau_TK[position_R],
-            p.bank_ND, p.candidates_M, found_R,
+            p.bank_ND.readable, p.candidates_M, found_R,
         )  # fmt: skip
         found_T[position_R] = found_R
 
@@ -123,7 +123,7 @@ def _mine_rank(p: Problem, bank: CentredBank, threads: int) -> tuple[Index, Floa
         guess_R = block.mean_R + z_T[position_R] * block.spread_R
         kernels.select_rank(
             block.bins_RM, block.anchor_R, block.own_R2, block.line_R3, rank_T[position_R],
-            guess_R, peak_T[position_R] / block.spread_R, p.bank_ND, p.candidates_M, found_R,
+            guess_R, peak_T[position_R] / block.spread_R, p.bank_ND.readable, p.candidates_M, found_R,
         )  # fmt: skip
         found_T[position_R] = found_R
 
