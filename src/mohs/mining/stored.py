@@ -110,9 +110,9 @@ def _in_place(embeddings_ND: ArrayLike, name: str) -> StoredBank | None:
 
 def _is_mapped(array: NDArray[Any]) -> bool:
     base: Any = array
-    while isinstance(base, np.ndarray):
-        base = base.base
-    return isinstance(base.obj if isinstance(base, memoryview) else base, mmap.mmap)
+    while isinstance(base, (np.ndarray, memoryview)):
+        base = base.obj if isinstance(base, memoryview) else base.base
+    return isinstance(base, mmap.mmap)
 
 
 def _float32(values: NDArray[Any]) -> NDArray[np.float32]:
