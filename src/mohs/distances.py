@@ -11,10 +11,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from mohs.errors import InputError
 
-__all__ = ["Rows", "check_embeddings", "check_rows", "exact_distance", "unit_rows"]
+__all__ = ["VALUES_PER_CHECK", "Rows", "check_embeddings", "check_rows", "exact_distance", "unit_rows"]
 
 _ROWS_PER_BLOCK = 8192
-_VALUES_PER_BLOCK = 2**20
+VALUES_PER_CHECK = 2**20
 
 
 class Rows(Protocol):
@@ -53,7 +53,7 @@ def check_rows(rows_ND: Rows, *, name: str = "embeddings_ND") -> None:
     if len(shape) != 2 or 0 in shape:
         raise InputError(f"{name}: shape {shape} is not [N, D] with N >= 1 and D >= 1; give one row per item")
     bad: list[int] = []
-    rows_per_block = max(1, _VALUES_PER_BLOCK // shape[1])
+    rows_per_block = max(1, VALUES_PER_CHECK // shape[1])
     for start in range(0, shape[0], rows_per_block):
         block = rows_ND[start : start + rows_per_block]
         bad.extend((start + np.flatnonzero(~np.isfinite(block).all(axis=1))).tolist())

@@ -18,7 +18,7 @@ from mohs.mining.problem import Problem
 from mohs.mining.stored import StoredBank
 from mohs.mining.threads import for_each
 
-__all__ = ["TILE", "CentredBank", "centred_bank"]
+__all__ = ["TILE", "CentredBank", "bank_bytes", "centred_bank", "tile_buffer_shape"]
 
 TILE = 512
 """Candidates in a tile; a product of 512 × 512 stays in a core's cache."""
@@ -62,7 +62,7 @@ class CentredBank:
 
     def tile_buffer(self) -> Float32:
         """Return what a thread gives to `tile`; of no size if tiles are kept."""
-        return np.empty((0 if self.tiles else TILE, len(self.shift_D)), dtype=np.float32)
+        return np.empty(tile_buffer_shape(len(self.shift_D), bool(self.tiles)), dtype=np.float32)
 
     def tile(self, number: int, buffer: Float32) -> Float32:
         """Return a tile, float32[D, C], C = `TILE` but for the last; it holds until the buffer is used again."""
@@ -121,6 +121,18 @@ class CentredBank:
         half_mean = float(half_M.mean())
         covariance_DD = square_DD / num_candidates - np.outer(mean_D, mean_D)
         return half_mean, float(half_M.var()), mean_D, cross_D / num_candidates - half_mean * mean_D, covariance_DD
+
+
+def bank_bytes(num_candidates: int, dim: int, keeps_tiles: bool) -> int:
+    """Return what a centred bank takes."""
+    pieces = min(_PIECES, -(-num_candidates // TILE))
+    kept = 4 * num_candidates * dim if keeps_tiles else 0
+    return kept + 4 * num_candidates + 8 * pieces * dim
+
+
+def tile_buffer_shape(dim: int, keeps_tiles: bool) -> tuple[int, int]:
+    """Return the shape of `CentredBank.tile_buffer`, float32."""
+    return (0 if keeps_tiles else TILE), dim
 
 
 def centred_bank(problem: Problem, threads: int) -> CentredBank:

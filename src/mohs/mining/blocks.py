@@ -13,7 +13,7 @@ from mohs.mining.bank import TILE, CentredBank, Float32, Float64
 from mohs.mining.problem import Problem
 from mohs.mining.threads import for_each
 
-__all__ = ["Block", "for_each_block", "rows_per_block"]
+__all__ = ["Block", "buffer_shapes", "for_each_block", "rows_per_block"]
 
 _BLOCK_BYTES = 54 * 10**6
 _MIN_ROWS, _MAX_ROWS = 128, 512
@@ -63,8 +63,8 @@ def for_each_block(
 
     def work(start: int) -> None:
         if not hasattr(local, "bins_RM"):
-            local.bins_RM = np.empty((block_rows, num_candidates), dtype=np.uint16)
-            local.product_RC = np.empty((block_rows, TILE), dtype=np.float32)
+            shapes = buffer_shapes(block_rows, num_candidates)
+            local.bins_RM, local.product_RC = (np.empty(shape, dtype) for shape, dtype in shapes)
             local.tile = bank.tile_buffer()
         position_R = positions[start : start + block_rows]
         anchor_R = problem.anchors_T[position_R]
@@ -77,6 +77,11 @@ def rows_per_block(num_candidates: int, num_anchors: int, threads: int) -> int:
     """Return how many anchors a block has at most."""
     rows = _BLOCK_BYTES // (2 * num_candidates) // 32 * 32
     return min(max(rows, _MIN_ROWS), _MAX_ROWS, -(-num_anchors // threads))
+
+
+def buffer_shapes(block_rows: int, num_candidates: int) -> tuple[tuple[tuple[int, int], type[np.generic]], ...]:
+    """Return shape and dtype of a thread's bins and products."""
+    return ((block_rows, num_candidates), np.uint16), ((block_rows, TILE), np.float32)
 
 
 def _binned(

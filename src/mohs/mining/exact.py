@@ -4,8 +4,9 @@ Anchors are taken in blocks against all candidates (`blocks.py`). Where nearly a
 candidates, the scales that need no ranks are mined in sweeps over the tiles of the bank (`sweep.py`), which take half
 the products.
 
-Extra memory: one copy of the candidates' embeddings, and for each thread a buffer of 54 MB (up to 200,000 candidates)
-or of 256 bytes per candidate (beyond). It never grows with N².
+Extra memory: one copy of the candidates' embeddings (none of half precision or of a memory map), and for each thread a
+buffer of 54 MB (up to 200,000 candidates) or of 256 bytes per candidate (beyond). It never grows with N²; `memory.py`
+estimates it.
 """
 
 from collections.abc import Iterator
@@ -29,11 +30,11 @@ from mohs.mining.scales import (
 from mohs.mining.sweep import farthest, nearest_from, sweep
 from mohs.mining.threads import num_threads, one_blas_thread
 
-__all__ = ["mine_exact"]
+__all__ = ["SWEEP_SHARE", "SWEEP_SHARE_RANGE", "mine_exact", "threads_for"]
 
 _SMALL = 10**6  # pairs; fewer are not worth a thread
-_SWEEP_SHARE = 0.6  # of the items; with fewer anchors, blocks do less work than a sweep
-_SWEEP_SHARE_RANGE = 0.95  # two sweeps
+SWEEP_SHARE = 0.6  # of the items; with fewer anchors, blocks do less work than a sweep
+SWEEP_SHARE_RANGE = 0.95  # two sweeps
 
 Index: TypeAlias = NDArray[np.int64]
 
@@ -44,8 +45,7 @@ def mine_exact(problem: Problem, positive_distance_T: Float32) -> tuple[Index, F
     The result is that of the definition (`oracle.py`), index for index: it depends neither on the number of threads
     nor on how the matrix product rounds.
     """
-    pairs = len(problem.anchors_T) * len(problem.candidates_M)
-    threads = num_threads() if pairs > _SMALL else 1
+    threads = threads_for(len(problem.anchors_T), len(problem.candidates_M), num_threads())
     with one_blas_thread():
         bank = centred_bank(problem, threads)
         if problem.scale == "range":
@@ -55,10 +55,15 @@ def mine_exact(problem: Problem, positive_distance_T: Float32) -> tuple[Index, F
         return _mine_rank(problem, bank, threads)
 
 
+def threads_for(num_anchors: int, num_candidates: int, threads: int) -> int:
+    """Return how many of so many threads exact mining uses."""
+    return threads if num_anchors * num_candidates > _SMALL else 1
+
+
 def _mine_range(p: Problem, bank: CentredBank, threads: int) -> tuple[Index, Float32, Float64]:
     found_T = np.full(len(p.anchors_T), -1)
     extreme_T2 = np.empty((len(p.anchors_T), 2), dtype=np.float32)
-    waves = list(_waves(p, np.arange(len(p.anchors_T)), _SWEEP_SHARE_RANGE))
+    waves = list(_waves(p, np.arange(len(p.anchors_T)), SWEEP_SHARE_RANGE))
     if waves:
         searches = [nearest_from(bank, np.zeros(len(p.bank_ND))), farthest(bank)]
         extremes = [distance_N for _, distance_N in sweep(p, bank, searches, threads)]
@@ -90,7 +95,7 @@ def _mine_margin(
     tau_TK = np.stack([enough_T, farther_T, np.zeros_like(farther_T)], axis=1).astype(np.float64)
     pending = np.arange(len(p.anchors_T))
     for tau_T in tau_TK.T:
-        waves = list(_waves(p, pending, _SWEEP_SHARE))
+        waves = list(_waves(p, pending, SWEEP_SHARE))
         for wave in waves:
             found_T[wave] = _sweep_nearest(p, bank, threads, wave, tau_T[wave])
         # Only who has been asked, in vain, is asked with the next threshold.

@@ -17,9 +17,12 @@ from mohs.mining.bank import TILE, CentredBank, Float32, Float64
 from mohs.mining.problem import Problem
 from mohs.mining.threads import for_each
 
-__all__ = ["Search", "farthest", "nearest_from", "sweep"]
+__all__ = ["Search", "farthest", "nearest_from", "sweep", "sweep_bytes"]
 
 _TILES_PER_TASK = 16
+_FIND_BYTES = 12  # an index and a distance
+_SEARCH_ITEM_BYTES = 4 + 12 + 16  # limit, `static_N3`, `exact_N2`
+_SHARED_ITEM_BYTES = 8 + 16 + 64  # classes, their slices, what `_search` computes with
 
 
 @final
@@ -85,6 +88,12 @@ def sweep(
     ]
     for_each(work, range(len(tasks)), threads)
     return [_merged(search.sign, [finds[k] for finds in all_finds]) for k, search in enumerate(searches)]
+
+
+def sweep_bytes(num_items: int, num_searches: int, threads: int) -> int:
+    """Return what a sweep takes beside tiles: products, finds and limits of every search, arrays of searches."""
+    per_item = _SHARED_ITEM_BYTES + num_searches * (_SEARCH_ITEM_BYTES + threads * _FIND_BYTES)
+    return num_items * per_item + threads * 4 * TILE * TILE
 
 
 def _search(bank: CentredBank, sign: np.float32, tau_N: Float64) -> Search:
