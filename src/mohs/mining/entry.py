@@ -48,7 +48,9 @@ def mine(
     inputs give the same plan, byte for byte, whatever the number of threads.
 
     Args:
-        embeddings_ND: the bank, one row per item; numpy array or torch tensor.
+        embeddings_ND: the bank, one row per item; numpy array or torch tensor. float16, bfloat16 and memory maps are
+            mined in place, without a float32 copy (`mohs.mining.stored`), and give the plan of the same numbers as
+            float32; only the fingerprint in the header is that of what was given.
         labels_N: one class per item, strings or integers.
         anchors_T: item indices, for example from `mohs.anchor_sequence`.
         hardness_T: in [0, 1], 1 is hardest; one value, or one per anchor.
@@ -116,7 +118,7 @@ def mine(
         check_sampled_scale(problem.scale)
     # Hashing a large bank takes as long as sampling it.
     with ThreadPoolExecutor(1) as pool:
-        bank_fingerprint = pool.submit(fingerprint, problem.bank_ND)
+        bank_fingerprint = pool.submit(fingerprint, problem.bank_ND.values_ND)
         if positives_T is None:
             positives, origin = choose_positives(problem.labels_N, problem.anchors_T, seed=seed)
         else:

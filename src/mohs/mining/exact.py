@@ -4,8 +4,9 @@ Anchors are taken in blocks against all candidates (`blocks.py`). Where nearly a
 candidates, the scales that need no ranks are mined in sweeps over the tiles of the bank (`sweep.py`), which take half
 the products.
 
-Extra memory: one copy of the candidates' embeddings, and for each thread a buffer of 54 MB (up to 200,000 candidates)
-or of 256 bytes per candidate (beyond). It never grows with N².
+Extra memory: one copy of the candidates' embeddings (none of half precision or of a memory map), and for each thread a
+buffer of 54 MB (up to 200,000 candidates) or of 256 bytes per candidate (beyond). It never grows with N²; `memory.py`
+estimates it.
 """
 
 from collections.abc import Iterator
@@ -30,11 +31,11 @@ from mohs.mining.scales import (
 from mohs.mining.sweep import farthest, nearest_from, sweep
 from mohs.mining.threads import num_threads, one_blas_thread
 
-__all__ = ["mine_exact"]
+__all__ = ["SWEEP_SHARE", "SWEEP_SHARE_RANGE", "mine_exact", "threads_for"]
 
 _SMALL = 10**6  # pairs; fewer are not worth a thread
-_SWEEP_SHARE = 0.6  # of the items; with fewer anchors, blocks do less work than a sweep
-_SWEEP_SHARE_RANGE = 0.95  # two sweeps
+SWEEP_SHARE = 0.6  # of the items; with fewer anchors, blocks do less work than a sweep
+SWEEP_SHARE_RANGE = 0.95  # two sweeps
 
 Index: TypeAlias = NDArray[np.int64]
 
@@ -47,8 +48,7 @@ def mine_exact(
     The result is that of the definition (`oracle.py`), index for index: it depends neither on the number of threads
     nor on how the matrix product rounds.
     """
-    pairs = len(problem.anchors_T) * len(problem.candidates_M)
-    threads = num_threads() if pairs > _SMALL else 1
+    threads = threads_for(len(problem.anchors_T), len(problem.candidates_M), num_threads())
     meter = meter or Meter(None, len(problem.anchors_T))
     with one_blas_thread():
         bank = centred_bank(problem, threads)
@@ -59,10 +59,15 @@ def mine_exact(
         return _mine_rank(problem, bank, threads, meter)
 
 
+def threads_for(num_anchors: int, num_candidates: int, threads: int) -> int:
+    """Return how many of so many threads exact mining uses."""
+    return threads if num_anchors * num_candidates > _SMALL else 1
+
+
 def _mine_range(p: Problem, bank: CentredBank, threads: int, meter: Meter) -> tuple[Index, Float32, Float64]:
     found_T = np.full(len(p.anchors_T), -1)
     extreme_T2 = np.empty((len(p.anchors_T), 2), dtype=np.float32)
-    waves = list(_waves(p, np.arange(len(p.anchors_T)), _SWEEP_SHARE_RANGE))
+    waves = list(_waves(p, np.arange(len(p.anchors_T)), SWEEP_SHARE_RANGE))
     if waves:
         # All sweeps of the anchors that they serve take about the same time.
         worth = sum(map(len, waves)) // (1 + len(waves))
@@ -77,7 +82,7 @@ def _mine_range(p: Problem, bank: CentredBank, threads: int, meter: Meter) -> tu
         found_R, extreme_R2 = np.empty(len(position_R), np.int64), np.empty((len(position_R), 2), np.float32)
         kernels.select_range(
             block.bins_RM, block.anchor_R, block.own_R2, block.line_R3, block.square, p.hardness_T[position_R],
-            p.bank_ND, p.candidates_M, found_R, extreme_R2,
+            p.bank_ND.readable, p.candidates_M, found_R, extreme_R2,
         )  # fmt: skip
         found_T[position_R], extreme_T2[position_R] = found_R, extreme_R2
 
@@ -96,7 +101,7 @@ def _mine_margin(
     tau_TK = np.stack([enough_T, farther_T, np.zeros_like(farther_T)], axis=1).astype(np.float64)
     pending = np.arange(len(p.anchors_T))
     for tau_T in tau_TK.T:
-        waves = list(_waves(p, pending, _SWEEP_SHARE))
+        waves = list(_waves(p, pending, SWEEP_SHARE))
         # Anchors may have to be asked again: a round of sweeps is worth half of what is left.
         worth = meter.left // (2 * max(len(waves), 1))
         for wave in waves:
@@ -109,7 +114,7 @@ def _mine_margin(
         found_R = np.empty(len(position_R), np.int64)
         kernels.select_nearest(
             block.bins_RM, block.anchor_R, block.own_R2, block.line_R3, block.square, tau_TK[position_R],
-            p.bank_ND, p.candidates_M, found_R,
+            p.bank_ND.readable, p.candidates_M, found_R,
         )  # fmt: skip
         found_T[position_R] = found_R
 
@@ -131,7 +136,7 @@ def _mine_rank(p: Problem, bank: CentredBank, threads: int, meter: Meter) -> tup
         guess_R = block.mean_R + z_T[position_R] * block.spread_R
         kernels.select_rank(
             block.bins_RM, block.anchor_R, block.own_R2, block.line_R3, rank_T[position_R],
-            guess_R, peak_T[position_R] / block.spread_R, p.bank_ND, p.candidates_M, found_R,
+            guess_R, peak_T[position_R] / block.spread_R, p.bank_ND.readable, p.candidates_M, found_R,
         )  # fmt: skip
         found_T[position_R] = found_R
 

@@ -6,9 +6,10 @@ from typing import final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mohs.distances import check_embeddings, exact_distance
+from mohs.distances import exact_distance
 from mohs.errors import InputError
 from mohs.mining.scales import SCALES, Scale
+from mohs.mining.stored import StoredBank, stored_bank
 
 __all__ = ["Problem", "item_indices", "make_problem", "pair_distance"]
 
@@ -21,7 +22,7 @@ class Problem:
     """Checked inputs of one mining run.
 
     Attributes:
-        bank_ND: the embeddings as given, float32[N, D].
+        bank_ND: the embeddings as given, N rows of D.
         labels_N: as given, an array of strings or integers.
         class_N: class numbers 0 … C − 1 in the order of the sorted labels, int64[N].
         candidates_M: the items that may be negatives, by (class, item index), int64[M].
@@ -32,7 +33,7 @@ class Problem:
         scale, margin, squared: as in `mohs.mine`.
     """
 
-    bank_ND: NDArray[np.float32]
+    bank_ND: StoredBank
     labels_N: NDArray[np.generic]
     class_N: NDArray[np.int64]
     candidates_M: NDArray[np.int64]
@@ -60,7 +61,7 @@ def make_problem(
     if scale not in SCALES:
         raise InputError(f"scale: {scale!r} is not one of {', '.join(map(repr, SCALES))}")
     _check_margin(scale, margin, squared)
-    bank = check_embeddings(embeddings_ND)
+    bank = stored_bank(embeddings_ND)
     labels = _labels(labels_N, len(bank))
     anchors = item_indices("anchors_T", anchors_T, len(bank))
     if not anchors.size:

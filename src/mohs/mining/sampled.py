@@ -31,7 +31,16 @@ from mohs.mining.scales import achieved_by_rank, rank_of
 from mohs.mining.threads import for_each, num_threads, one_blas_thread
 from mohs.randomness import generator
 
-__all__ = ["AUTO_PAIRS", "TAIL", "Sampled", "auto_method", "check_num_sampled", "check_sampled_scale", "mine_sampled"]
+__all__ = [
+    "AUTO_PAIRS",
+    "TAIL",
+    "Sampled",
+    "auto_method",
+    "check_num_sampled",
+    "check_sampled_scale",
+    "mine_sampled",
+    "sample_bytes",
+]
 
 TAIL = 32
 """Sampled negatives that must be expected nearer than the wanted one; with fewer, the anchor is mined exactly."""
@@ -44,6 +53,7 @@ _AUTO_SHARE = 8
 _BLOCK = 1024
 _ROWS = 256  # of a block at once: their keys to 4,096 items are 4 MB
 _PIECE = 4096
+_GROUP = 64  # products of pieces that wait to be added
 _MOMENTS = 2**18
 _SMALL = 10**6
 _LEAST_SAMPLED = 256
@@ -211,6 +221,16 @@ def _sample(
     for_each(work, range(-(-order.size // _BLOCK)), threads, tick)
 
 
+def sample_bytes(num_candidates: int, dim: int, num_sampled: int, threads: int) -> int:
+    """Return what sampling takes, without the exact mining of anchors near the top."""
+    size, width = min(num_sampled, num_candidates), dim + 1
+    pieces = min(_GROUP, -(-min(num_candidates, _MOMENTS) // _PIECE))
+    frame = 4 * pieces * width**2 + 4 * threads * min(_PIECE, num_candidates) * (dim + width)
+    # Keys; rows as gathered and as centred; anchors, once in float32 and thrice in float64.
+    block = 4 * _ROWS * size + 4 * size * (dim + width) + 28 * _ROWS * width
+    return 24 * width**2 + max(frame, threads * block)
+
+
 def _frame(p: Problem, seed: int, threads: int) -> _Frame:
     bank_ND, item_K = p.bank_ND, p.candidates_M
     if len(item_K) > _MOMENTS:
@@ -247,7 +267,7 @@ def _frame(p: Problem, seed: int, threads: int) -> _Frame:
 
     # In groups, so that few products wait to be added, in an order of their own.
     total_EE = np.zeros((dim + 1, dim + 1))
-    group = 64 * _PIECE
+    group = _GROUP * _PIECE
     for first in range(0, num_items, group):
         for_each(accumulate, range(first, min(first + group, num_items), _PIECE), threads)
         for k in sorted(square_EE):

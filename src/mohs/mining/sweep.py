@@ -18,9 +18,12 @@ from mohs.mining.problem import Problem
 from mohs.mining.progress import Progress
 from mohs.mining.threads import for_each
 
-__all__ = ["Search", "farthest", "nearest_from", "sweep"]
+__all__ = ["Search", "farthest", "nearest_from", "sweep", "sweep_bytes"]
 
 _TILES_PER_TASK = 16
+_FIND_BYTES = 12  # an index and a distance
+_SEARCH_ITEM_BYTES = 4 + 12 + 16  # limit, `static_N3`, `exact_N2`
+_SHARED_ITEM_BYTES = 8 + 16 + 64  # classes, their slices, what `_search` computes with
 
 
 @final
@@ -63,21 +66,23 @@ def sweep(
         if not hasattr(local, "finds"):
             local.finds = [_no_finds(num_items) for _ in searches]
             local.product_RC = np.empty(TILE * TILE, dtype=np.float32)
+            local.left, local.right = bank.tile_buffer(), bank.tile_buffer()
             all_finds.append(local.finds)
         row, first, last = tasks[task]
+        left_DR = bank.tile(row, local.left)
         for column in range(first, last):
-            left_DR, right_DC = bank.tiles[row], bank.tiles[column]
+            right_DC = bank.tile(column, local.right)
             shape = left_DR.shape[1], right_DC.shape[1]
             product_RC = local.product_RC[: shape[0] * shape[1]].reshape(shape)
             np.matmul(left_DR.T, right_DC, out=product_RC)
             for search, limit_N, (found_N, distance_N) in zip(searches, limits, local.finds, strict=True):
                 sweep_kernels.search_tile(
                     product_RC, row * TILE, column * TILE, search.sign, bank.half_norm_M, own_N2,
-                    search.static_N3, search.exact_N2, square, problem.bank_ND, problem.candidates_M,
+                    search.static_N3, search.exact_N2, square, problem.bank_ND.readable, problem.candidates_M,
                     limit_N, found_N, distance_N,
                 )  # fmt: skip
 
-    count = len(bank.tiles)
+    count = bank.num_tiles
     tasks = [
         (row, first, min(first + _TILES_PER_TASK, count))
         for row in range(count)
@@ -87,8 +92,14 @@ def sweep(
     return [_merged(search.sign, [finds[k] for finds in all_finds]) for k, search in enumerate(searches)]
 
 
+def sweep_bytes(num_items: int, num_searches: int, threads: int) -> int:
+    """Return what a sweep takes beside tiles: products, finds and limits of every search, arrays of searches."""
+    per_item = _SHARED_ITEM_BYTES + num_searches * (_SEARCH_ITEM_BYTES + threads * _FIND_BYTES)
+    return num_items * per_item + threads * 4 * TILE * TILE
+
+
 def _search(bank: CentredBank, sign: np.float32, tau_N: Float64) -> Search:
-    half_norm_N = np.concatenate([np.einsum("dc,dc->c", t, t, dtype=np.float64) for t in bank.tiles]) / 2
+    half_norm_N = np.concatenate([np.einsum("dc,dc->c", t, t, dtype=np.float64) for t in bank.each_tile()]) / 2
     norm_N = np.sqrt(2 * half_norm_N)
     bound_N = bank.key_bound(norm_N)
     error_N = bank.key_error(norm_N) + 2.0**-22 * bound_N
