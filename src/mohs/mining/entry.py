@@ -11,6 +11,7 @@ from mohs.artefacts import fingerprint
 from mohs.errors import InputError
 from mohs.mining.exact import mine_exact
 from mohs.mining.positives import choose_positives
+from mohs.mining.positives_by_distance import positives_by_distance
 from mohs.mining.problem import Metric, Problem, item_indices, make_problem, pair_distance
 from mohs.mining.sampled import Sampled, auto_method, check_num_sampled, check_sampled_scale, mine_sampled
 from mohs.mining.scales import Scale
@@ -20,6 +21,7 @@ from mohs.randomness import check_seed
 __all__ = ["mine"]
 
 METHODS = ("exact", "sampled", "auto")
+POSITIVE_RULES = ("random", "easy", "hard")
 
 
 def mine(
@@ -31,6 +33,7 @@ def mine(
     scale: Scale = "range",
     num_negatives: int = 1,
     metric: Metric = "euclidean",
+    positive_rule: Literal["random", "easy", "hard"] = "random",
     positives_T: ArrayLike | None = None,
     positive_origin_T: ArrayLike | None = None,
     candidates: ArrayLike | None = None,
@@ -63,8 +66,12 @@ def mine(
         metric: "euclidean", or "cosine": every row is divided by its norm first (`mohs.distances.unit_rows`). Distances
             d in the plan are Euclidean on these unit rows, d² = 2 − 2·similarity, so that scales and margins mean the
             same; the fingerprint in the header is theirs.
+        positive_rule: which positive an anchor gets where `positives_T` is None. "random" draws it with
+            `choose_positives(labels_N, anchors_T, seed=seed)`; "easy" takes the nearest and "hard" the farthest other
+            item of the anchor's class, by exact distance, the lower item index winning ties. Any item of the class may
+            be a positive, whatever the candidates. An anchor alone in its class is its own positive, to be augmented.
         positives_T: item indices of the anchors' classes; an anchor that is its own positive is to be augmented. None
-            draws them with `choose_positives(labels_N, anchors_T, seed=seed)`.
+            chooses them by `positive_rule`.
         positive_origin_T: where `positives_T` come from, as `choose_positives` returns it; None: from the caller.
         candidates: the items that may be negatives: a bool mask [N] or item indices; None for all.
         excluded_pairs: pairs that are no (anchor, negative), int[P, 2], for example from a review: (anchor item, other
@@ -87,7 +94,7 @@ def mine(
         device: None or "cpu".
 
     Raises `InputError` for embeddings with NaN or Inf, lengths that differ, indices out of range, hardness outside
-    [0, 1], a single class, positives of another class, anchors without any
+    [0, 1], a single class, positives of another class, a `positive_rule` beside given positives, anchors without any
     negative or with fewer than `num_negatives`, and, for the metric "cosine", rows of norm zero.
 
     >>> plan = mine(np.float32([[0.0], [0.1], [1.0], [3.0]]), ["a", "a", "b", "c"], anchors_T=[0, 0],
@@ -103,6 +110,12 @@ def mine(
         raise InputError(f"method: {method!r} is not one of {', '.join(map(repr, METHODS))}")
     if device not in (None, "cpu"):
         raise InputError(f"device: {device!r} is not one of None, 'cpu'")
+    if positive_rule not in POSITIVE_RULES:
+        raise InputError(f"positive_rule: {positive_rule!r} is not one of {', '.join(map(repr, POSITIVE_RULES))}")
+    if positives_T is not None and positive_rule != "random":
+        raise InputError(
+            f"positive_rule: {positive_rule!r} chooses positives, but positives_T gives them; leave one of the two out"
+        )
     seed = check_seed(seed)
     num_sampled = check_num_sampled(num_sampled)
     problem = make_problem(
@@ -124,7 +137,9 @@ def mine(
     # Hashing a large bank takes as long as sampling it.
     with ThreadPoolExecutor(1) as pool:
         bank_fingerprint = pool.submit(fingerprint, problem.bank_ND)
-        if positives_T is None:
+        if positive_rule != "random":
+            positives, origin = positives_by_distance(problem, positive_rule)
+        elif positives_T is None:
             positives, origin = choose_positives(problem.labels_N, problem.anchors_T, seed=seed)
         else:
             positives, origin = _given_positives(problem, positives_T)
@@ -139,6 +154,7 @@ def mine(
         else:
             negatives, negative_distance, achieved = mine_exact(problem, positive_distance)
     header = _header(problem, chosen, seed, bank_fingerprint.result())
+    header["positive_rule"] = positive_rule if positives_T is None else "given"
     k = problem.num_wanted
     return TripletPlan(
         anchor=np.repeat(problem.anchors_T, k),
