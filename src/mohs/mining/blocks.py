@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from mohs.mining import kernels
 from mohs.mining.bank import TILE, CentredBank, Float32, Float64
+from mohs.mining.exclusions import mark_in_bins
 from mohs.mining.problem import Problem
 from mohs.mining.progress import Progress
 from mohs.mining.threads import for_each
@@ -28,7 +29,7 @@ class Block:
     """Bins of R anchors against all candidates (see `kernels.py`).
 
     Attributes:
-        bins_RM: uint16.
+        bins_RM: uint16; excluded pairs are marked, the own class is left to the kernels.
         anchor_R: item indices.
         own_R2: the columns of the anchor's own class: from, to.
         line_R3: slack, zero and step of each anchor's bins: a distance d lies at (square·d² − zero)·step.
@@ -117,6 +118,8 @@ def _binned(
         product = product_RC.ravel()[: num_rows * width].reshape(num_rows, width)
         np.matmul(rows_RD, tile_DC, out=product)
         kernels.bin_tile(product, bank.half_norm_M[first : first + width], step32_R, start32_R, bins_RM, first)
+    if len(problem.exclusions):
+        mark_in_bins(bins_RM, problem.exclusions.spans(anchor_R), problem.exclusions.column_E)
 
     class_R = problem.class_N[anchor_R]
     return Block(

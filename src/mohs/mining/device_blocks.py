@@ -106,7 +106,7 @@ def send_columns(run: Run) -> Columns:
     row_MD = torch.empty((num_candidates, p.bank_ND.shape[1]), dtype=torch.float32, device=run.device)
     for start in range(0, num_candidates, _PIECE):
         piece = slice(start, start + _PIECE)
-        row_MD[piece] = run.send(run.bank.rows(p.bank_ND, p.candidates_M[piece]))
+        row_MD[piece] = run.send(run.bank.rows(p.candidates_M[piece]))
     class_M = p.class_N[p.candidates_M].astype(np.int32)
     return Columns(row_MD, run.send(run.bank.half_norm_M), run.send(class_M))
 
@@ -114,7 +114,7 @@ def send_columns(run: Run) -> Columns:
 def make_block(run: Run, columns: Columns, position: slice) -> Block:
     """Return the keys of the anchors at these positions."""
     p, anchor_R = run.problem, run.problem.anchors_T[position]
-    rows_RD = run.bank.rows(p.bank_ND, anchor_R)
+    rows_RD = run.bank.rows(anchor_R)
     norm_R = np.sqrt(np.einsum("rd,rd->r", rows_RD, rows_RD, dtype=np.float64))
     mean_R, spread_R = run.bank.key_moments(rows_RD)
     key_RM = _keys(columns, run.send(rows_RD))
@@ -140,8 +140,8 @@ def check_products(run: Run, block: Block) -> None:
     bank, p = run.bank, run.problem
     row_r = np.unique(np.linspace(0, len(block.anchor_R) - 1, _PROBE_ROWS).astype(np.int64))
     column_c = np.unique(np.linspace(0, len(p.candidates_M) - 1, _PROBE_COLUMNS).astype(np.int64))
-    a_rD = bank.rows(p.bank_ND, block.anchor_R[row_r]).astype(np.float64)
-    b_cD = bank.rows(p.bank_ND, p.candidates_M[column_c]).astype(np.float64)
+    a_rD = bank.rows(block.anchor_R[row_r]).astype(np.float64)
+    b_cD = bank.rows(p.candidates_M[column_c]).astype(np.float64)
     key_rc = np.einsum("cd,cd->c", b_cD, b_cD) / 2 - a_rD @ b_cD.T
     on_device = torch.from_numpy(row_r).to(run.device), torch.from_numpy(column_c).to(run.device)
     seen_rc = block.key_RM[on_device[0]][:, on_device[1]].cpu().numpy()

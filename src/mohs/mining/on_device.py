@@ -277,7 +277,7 @@ def _decide(run: Run, block: Block, window: _Window, kernel: Callable[..., None]
     def work(first: int) -> None:
         last = min(first + _DECIDED_AT_ONCE, num_rows)
         kernel(
-            p.bank_ND, block.anchor_R, p.candidates_M, window.start_R1, window.column_n, *arguments, first, last
+            p.bank_ND.readable, block.anchor_R, p.candidates_M, window.start_R1, window.column_n, *arguments, first, last
         )  # fmt: skip
 
     for_each(work, range(0, num_rows, _DECIDED_AT_ONCE), run.threads)

@@ -3,6 +3,8 @@
 The bank is cut into tiles and every pair of tiles is multiplied once. A pass answers one question for every anchor:
 the nearest item at or beyond a distance of its own, or the farthest item. Each thread keeps its own finds, of 12 bytes
 per item, and they are merged by (distance, item index), so that the result does not depend on who found what.
+
+Excluded pairs leave the product for both items; the few that may have each other one way only are tried one by one.
 """
 
 import threading
@@ -14,11 +16,12 @@ from numpy.typing import NDArray
 
 from mohs.mining import sweep_kernels
 from mohs.mining.bank import TILE, CentredBank, Float32, Float64
+from mohs.mining.exclusions import TilePairs
 from mohs.mining.problem import Problem
 from mohs.mining.progress import Progress
 from mohs.mining.threads import for_each
 
-__all__ = ["Search", "farthest", "nearest_from", "sweep", "sweep_bytes"]
+__all__ = ["Search", "farthest", "nearest_from", "place_of_items", "sweep", "sweep_bytes"]
 
 _TILES_PER_TASK = 16
 _FIND_BYTES = 12  # an index and a distance
@@ -61,6 +64,14 @@ def sweep(
     # Limits are shared: whichever of two threads writes last, a limit is one that some find allows.
     limits = [np.full(num_items, sweep_kernels.NO_LIMIT) for _ in searches]
     local, all_finds = threading.local(), []
+    excluded = TilePairs(problem.exclusions, place_of_items(problem), TILE) if len(problem.exclusions) else None
+    if excluded is not None and len(excluded.allowed_P2):
+        all_finds.append([_no_finds(num_items) for _ in searches])
+        for search, limit_N, (found_N, distance_N) in zip(searches, limits, all_finds[0], strict=True):
+            sweep_kernels.try_pairs(
+                excluded.allowed_P2, search.sign, search.static_N3, search.exact_N2, square, problem.bank_ND.readable,
+                problem.candidates_M, limit_N, found_N, distance_N,
+            )  # fmt: skip
 
     def work(task: int) -> None:
         if not hasattr(local, "finds"):
@@ -76,6 +87,8 @@ def sweep(
             product_RC = local.product_RC[: shape[0] * shape[1]].reshape(shape)
             np.matmul(left_DR.T, right_DC, out=product_RC)
             for search, limit_N, (found_N, distance_N) in zip(searches, limits, local.finds, strict=True):
+                if excluded is not None:
+                    product_RC[excluded.within(row, column)] = -search.sign * np.float32(np.inf)
                 sweep_kernels.search_tile(
                     product_RC, row * TILE, column * TILE, search.sign, bank.half_norm_M, own_N2,
                     search.static_N3, search.exact_N2, square, problem.bank_ND.readable, problem.candidates_M,
@@ -96,6 +109,13 @@ def sweep_bytes(num_items: int, num_searches: int, threads: int) -> int:
     """Return what a sweep takes beside tiles: products, finds and limits of every search, arrays of searches."""
     per_item = _SHARED_ITEM_BYTES + num_searches * (_SEARCH_ITEM_BYTES + threads * _FIND_BYTES)
     return num_items * per_item + threads * 4 * TILE * TILE
+
+
+def place_of_items(problem: Problem) -> NDArray[np.int64]:
+    """Return where each item stands among the candidates, which must be all items, int64[N]."""
+    place_N = np.empty(len(problem.bank_ND), dtype=np.int64)
+    place_N[problem.candidates_M] = np.arange(len(problem.candidates_M))
+    return place_N
 
 
 def _search(bank: CentredBank, sign: np.float32, tau_N: Float64) -> Search:
