@@ -24,12 +24,12 @@ def bank_of(num_items):
     for start in range(0, num_items, 1000):
         bank[start : start + 1000] = rng.standard_normal((len(bank[start : start + 1000]), dim), dtype=np.float32)
     return bank
-def run(bank, num_anchors):
+def run(bank, num_anchors, num_sampled=4096):
     rng = np.random.default_rng(1)
     mine(bank, np.arange(len(bank)) // 2, anchors_T=rng.permutation(len(bank))[:num_anchors],
-         hardness_T=rng.random(num_anchors), scale=scale, method=method)
+         hardness_T=rng.random(num_anchors), scale=scale, method=method, num_sampled=num_sampled)
 small = bank_of(2000)
-run(small, 2000)  # compile, load, start threads
+run(small, 2000, 256)  # compile, load, start threads
 run(small, 50)
 bank = bank_of(num_items)
 before = memory("VmRSS")

@@ -2,7 +2,7 @@
 
 Tiles of a float32 bank in memory are made once and kept: that is one copy. Tiles of other banks (half precision, or
 mapped from a file) are made again each time they are multiplied, in a buffer of the thread, so that nothing grows with
-N·D. Making one takes about as long as its product with 60 anchors; blocks have 128 to 512.
+N·D. Making one takes as long as its product with 40 to 80 anchors; blocks have 128 to 512.
 """
 
 from collections.abc import Iterator

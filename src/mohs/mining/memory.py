@@ -21,6 +21,7 @@ BankDtype = Literal["float32", "float16", "bfloat16"]
 
 _ITEM_BYTES = 100  # labels, class numbers, candidates and the sorts that make them
 _ANCHOR_BYTES = 120  # the columns of the plan and what they are computed from
+_SAMPLED_ANCHOR_BYTES = 80  # ranks, shares, estimates and errors, kept while some are mined exactly
 _SLACK = 1.05  # of the allocator
 
 
@@ -89,6 +90,7 @@ def estimate_peak_bytes(
     mining = bank_bytes(num_candidates, dim, keeps_tiles) + max(sweeps, blocks)
     if method != "exact":
         mining = max(mining, sample_bytes(num_candidates, dim, num_sampled, wanted))
+        mining += num_anchors * _SAMPLED_ANCHOR_BYTES
     checks = min(num_items * dim, VALUES_PER_CHECK) * (1 if bank_dtype == "float32" else 5)
     columns = num_items * _ITEM_BYTES + num_anchors * _ANCHOR_BYTES
     return int(_SLACK * max(checks, columns + mining))

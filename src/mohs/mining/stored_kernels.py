@@ -3,8 +3,8 @@
 numba has no half precision on the CPU. One table of 65,536 float32 (256 KB) serves float16 and bfloat16 alike, so that
 kernels are compiled for two kinds of bank, not three; it costs about what moving the bits would.
 
-`row_of` and `value_of` are for other kernels; numba chooses by the type of the bank (`StoredBank.readable`). They become
-part of those kernels, whose machine code on disk does not notice a change here: delete the `*.nbi` files after one.
+`row_of` and `value_of` are for other kernels; numba chooses by the type of the bank (`StoredBank.readable`). They
+become part of those kernels, whose machine code on disk does not notice a change here: delete `*.nbi` after one.
 """
 
 from typing import Any, TypeAlias
