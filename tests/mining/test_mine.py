@@ -194,6 +194,14 @@ GOOD = {"embeddings_ND": SMALL, "labels_N": ["a", "a", "b", "c"], "anchors_T": [
             "distances",
         ),
         ({"device": "gpu"}, "device: 'gpu' is not one of None, 'cpu', 'cuda', 'cuda:0' and so on, 'mps'"),
+        (
+            {"device": "cuda", "num_negatives": 2},
+            "num_negatives: 2 is for the CPU; use num_negatives=1 on a device, or leave device out",
+        ),
+        (
+            {"device": "cuda", "excluded_pairs": [[0, 1]]},
+            "excluded_pairs: are for the CPU; leave them out on a device, or leave device out",
+        ),
         ({"seed": -1}, "seed: -1 is not an integer in [0, 2**63); use for example seed=0"),
         (
             {"labels_N": ["a", "b"]},

@@ -133,7 +133,6 @@ def mine(
         # Mining on the host does without torch.
         from mohs.mining.on_device import mine_on_device, mining_device
 
-        accelerator = mining_device(device)
         if method == "sampled":
             raise InputError("method: 'sampled' is for the CPU; use method='exact' on a device, or leave device out")
         if num_negatives != 1:
@@ -142,6 +141,7 @@ def mine(
             )
         if excluded_pairs is not None:
             raise InputError("excluded_pairs: are for the CPU; leave them out on a device, or leave device out")
+        accelerator = mining_device(device)
     seed = check_seed(seed)
     num_sampled = check_num_sampled(num_sampled)
     problem = make_problem(

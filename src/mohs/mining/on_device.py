@@ -273,11 +273,10 @@ def _decide_nearest(run: Run, block: Block, window: _Window, tau_R: Float64) -> 
 
 def _decide(run: Run, block: Block, window: _Window, kernel: Callable[..., None], *arguments: object) -> None:
     p, num_rows = run.problem, len(block.anchor_R)
+    bank_ND = p.bank_ND.readable
 
     def work(first: int) -> None:
         last = min(first + _DECIDED_AT_ONCE, num_rows)
-        kernel(
-            p.bank_ND.readable, block.anchor_R, p.candidates_M, window.start_R1, window.column_n, *arguments, first, last
-        )  # fmt: skip
+        kernel(bank_ND, block.anchor_R, p.candidates_M, window.start_R1, window.column_n, *arguments, first, last)
 
     for_each(work, range(0, num_rows, _DECIDED_AT_ONCE), run.threads)
