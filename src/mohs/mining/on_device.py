@@ -101,7 +101,9 @@ def mining_device(name: str) -> torch.device:
 def mine_on_device(
     problem: Problem, positive_distance_T: Float32, device: torch.device, meter: Meter | None = None
 ) -> tuple[Index, Float32, Float64, int]:
-    """Return what `mine_exact` returns, the same values, and the number of anchors that were left to the CPU.
+    """Return the same values as `mine_exact`, for one negative each, and how many anchors were left to the CPU.
+
+    Negatives are int64[T], distances float32[T], achieved hardnesses float64[T].
 
     Raises `InputError` where the candidates do not fit into `FREE_SHARE` of the device's free memory, where the device
     runs out of memory all the same, and where its products are less exact than float32 allows.
@@ -125,7 +127,8 @@ def mine_on_device(
         part = replace(
             p, anchors_T=p.anchors_T[rest], hardness_T=p.hardness_T[rest], num_negatives_T=p.num_negatives_T[rest]
         )
-        found_T[rest], _, achieved_rest = mine_exact(part, positive_distance_T[rest], meter)
+        found_r1, _, achieved_r1 = mine_exact(part, positive_distance_T[rest], meter)
+        found_T[rest], achieved_rest = found_r1[:, 0], achieved_r1[:, 0]
     distance_T = pair_distance(p, found_T)
     if p.scale == "range":
         achieved_T = achieved_by_distance(distance_T, extreme_2T[1], extreme_2T[0], p.hardness_T)
