@@ -1,12 +1,15 @@
 """Files are whole or absent, whatever interrupts the writing."""
 
+import hashlib
 import os
 import stat
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from mohs import artefacts
 from mohs.artefacts import (
     EventLog,
     atomic_path,
@@ -145,3 +148,22 @@ def test_events_messages(tmp_path: Path) -> None:
     path.write_text('{"event": "step"}\n{"event"\n{"event": "step"}\n')
     with pytest.raises(InputError, match=r"events\.jsonl: line 2: not JSON \(.*\); delete the line or the run$"):
         read_events(path)
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (3, 0), (7,), (5, 4), (2, 3, 4)])
+@pytest.mark.parametrize("hashed_bytes", [1, 40, 2**24])
+def test_a_fingerprint_does_not_depend_on_blocks_or_memory_order(shape, hashed_bytes, monkeypatch):
+    array = np.arange(np.prod(shape, dtype=int), dtype=np.int64).reshape(shape)
+    digest = hashlib.blake2b(f"<i8{shape}".encode() + array.tobytes(), digest_size=16)
+    monkeypatch.setattr(artefacts, "_HASHED_BYTES", hashed_bytes)
+    for same in (array, np.array(array, order="F"), np.repeat(array[..., None], 2, axis=-1)[..., 0]):
+        assert fingerprint(same) == digest.hexdigest()
+
+
+def test_hashing_what_is_out_of_order_makes_no_copy_of_it():
+    array = np.ones((2**22, 12), dtype=np.float32)[:, ::2]  # 100 MB, in blocks of 16
+    tracemalloc.start()
+    fingerprint(array)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 40 * 10**6

@@ -4,14 +4,27 @@ A *distance* is Euclidean, ‖a − b‖: 0 is identical, smaller is closer. A *
 1 is identical, larger is closer; on unit vectors d² = 2 − 2s, so d lies in [0, 2] and d² in [0, 4].
 """
 
+from typing import Any, Protocol
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mohs.errors import InputError
 
-__all__ = ["check_embeddings", "exact_distance", "unit_rows"]
+__all__ = ["VALUES_PER_CHECK", "Rows", "check_embeddings", "check_rows", "exact_distance", "unit_rows"]
 
 _ROWS_PER_BLOCK = 8192
+VALUES_PER_CHECK = 2**20
+
+
+class Rows(Protocol):
+    """What gives float32 rows for a slice: an array, or something that converts as it reads."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """N and D."""
+
+    def __getitem__(self, index: Any, /) -> NDArray[np.float32]: ...
 
 
 def check_embeddings(embeddings_ND: ArrayLike, *, name: str = "embeddings_ND") -> NDArray[np.float32]:
@@ -27,11 +40,22 @@ def check_embeddings(embeddings_ND: ArrayLike, *, name: str = "embeddings_ND") -
     if hasattr(embeddings_ND, "detach"):
         embeddings_ND = embeddings_ND.detach().cpu().float().numpy()
     array = np.ascontiguousarray(embeddings_ND, dtype=np.float32)
-    if array.ndim != 2 or 0 in array.shape:
-        raise InputError(f"{name}: shape {array.shape} is not [N, D] with N >= 1 and D >= 1; give one row per item")
+    check_rows(array, name=name)
+    return array
+
+
+def check_rows(rows_ND: Rows, *, name: str = "embeddings_ND") -> None:
+    """Raise `InputError` unless the rows are [N, D] and finite; they are read in blocks of 4 MB.
+
+    >>> check_rows(np.float32([[0.0, 1.0]]))
+    """
+    shape = rows_ND.shape
+    if len(shape) != 2 or 0 in shape:
+        raise InputError(f"{name}: shape {shape} is not [N, D] with N >= 1 and D >= 1; give one row per item")
     bad: list[int] = []
-    for start in range(0, len(array), _ROWS_PER_BLOCK):
-        block = array[start : start + _ROWS_PER_BLOCK]
+    rows_per_block = max(1, VALUES_PER_CHECK // shape[1])
+    for start in range(0, shape[0], rows_per_block):
+        block = rows_ND[start : start + rows_per_block]
         bad.extend((start + np.flatnonzero(~np.isfinite(block).all(axis=1))).tolist())
     if bad:
         rows = ", ".join(map(str, bad[:5])) + (", …" if len(bad) > 5 else "")
@@ -41,7 +65,6 @@ def check_embeddings(embeddings_ND: ArrayLike, *, name: str = "embeddings_ND") -
             f"{name}: {plural} {rows} {verb} NaN or Inf ({len(bad)} {plural} in all); leave {them} out or "
             f"embed {them} again"
         )
-    return array
 
 
 def unit_rows(embeddings_ND: ArrayLike, *, name: str = "embeddings_ND") -> NDArray[np.float32]:

@@ -94,6 +94,33 @@ def test_the_same_seed_gives_the_same_bytes_and_another_does_not(run_cli, pictur
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes() != (tmp_path / "c").read_bytes()
 
 
+def test_progress_is_for_people_at_a_terminal(run_cli, picture_set, vectors, tmp_path, monkeypatch):
+    command = ["mine", picture_set, "--embeddings", vectors, "--triplets", 50, "--out", tmp_path / "p"]
+    assert not any("50/50" in line for line in run_cli(*command).err)
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich takes this for a terminal
+    shown = [line for line in run_cli(*command).err if "50/50" in line]
+    assert shown
+    assert "mining" in shown[0]
+    for flag in ("--quiet", "--json"):
+        assert not any("mining" in line for line in run_cli(*command, flag).err), flag
+
+
+def test_mining_that_is_broken_off_leaves_an_older_plan(run_cli, picture_set, vectors, tmp_path, monkeypatch):
+    def interrupt(done, total):
+        raise KeyboardInterrupt
+
+    complete = mine_module.mine
+    monkeypatch.setattr(mine_module, "mine", lambda *a, **k: complete(*a, **{**k, "progress": interrupt}))
+    (tmp_path / "old").write_text("older")
+    for name in ("new", "old"):
+        answer = run_cli(
+            "mine", picture_set, "--embeddings", vectors, "--out", tmp_path / name, "--csv", tmp_path / "p.csv"
+        )
+        assert (answer.code, answer.err) == (130, ["mohs: interrupted"])
+    assert [path.name for path in tmp_path.iterdir()] == ["old"]
+    assert (tmp_path / "old").read_text() == "older"
+
+
 def save(path, rows, spoil=None):
     x = np.ones((rows, 4), np.float32)
     if spoil is not None:

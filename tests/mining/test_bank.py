@@ -28,7 +28,7 @@ def test_keys_are_within_their_error_of_what_the_distances_imply(size, offset):
     problem = problem_of(bank, candidates)
     centred = centred_bank(problem, 2)
     anchors = np.arange(1, 1300, 7)
-    rows = centred.rows(bank, anchors)
+    rows = centred.rows(anchors)
     keys = np.concatenate([rows @ tile for tile in centred.tiles], axis=1)
     keys = (centred.half_norm_M - keys).astype(np.float64)
 
@@ -61,6 +61,6 @@ def test_tiles_hold_every_candidate_once():
     centred = centred_bank(problem_of(bank), 1)
     assert [tile.shape for tile in centred.tiles] == [(4, TILE), (4, TILE), (4, 3)]
     together = np.concatenate(centred.tiles, axis=1).T
-    np.testing.assert_array_equal(together, centred.rows(bank, np.arange(len(bank))))
+    np.testing.assert_array_equal(together, centred.rows(np.arange(len(bank))))
     np.testing.assert_allclose(together.mean(axis=0), 0, atol=1e-6)
     assert np.linalg.norm(together, axis=1).max() <= centred.max_norm <= 1

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from mohs.distances import unit_rows
 from mohs.errors import InputError
 from mohs.mining import mine
 from mohs.mining.scales import SCALES
@@ -140,10 +141,15 @@ def test_columns_and_header(bank):
         "scale": "range",
         "margin": None,
         "squared": False,
+        "metric": "euclidean",
+        "num_negatives": 1,
+        "positive_rule": "given",
         "method": "exact",
+        "device": "cpu",
         "num_items": 3000,
         "num_classes": 1500,
         "num_candidates": 3000,
+        "num_excluded_pairs": 0,
         "seed": 8,
     }
 
@@ -157,6 +163,21 @@ def test_achieved_hardness_is_near_what_was_asked(bank):
             assert (plan.achieved_hardness <= hardness + 1e-6).all()
 
 
+@pytest.mark.parametrize("scale", SCALES)
+def test_cosine_divides_the_rows_by_their_norms_first(bank, scale):
+    stretched = bank * np.random.default_rng(5).uniform(0.1, 10.0, (3000, 1)).astype(np.float32)
+    options = {"anchors_T": np.arange(200), "hardness_T": np.linspace(0, 1, 200), "scale": scale, **options_of(scale)}
+    plan = mine(stretched, LABELS, **options, metric="cosine")
+    assert plan.header["metric"] == "cosine"
+    rows = unit_rows(stretched)
+    again = mine(rows, LABELS, **options)
+    np.testing.assert_array_equal(plan.negative, again.negative)
+    assert plan.header["bank_fingerprint"] == again.header["bank_fingerprint"]
+    similarity = np.einsum("td,td->t", rows[plan.anchor].astype(np.float64), rows[plan.negative])
+    np.testing.assert_allclose(plan.anchor_negative_distance.astype(np.float64) ** 2, 2 - 2 * similarity, atol=1e-6)
+    assert (mine(stretched, LABELS, **options).negative != plan.negative).mean() > 0.5
+
+
 SMALL = np.float32([[0.0, 0.0], [1.0, 0.0], [0.0, 2.0], [3.0, 0.0]])
 GOOD = {"embeddings_ND": SMALL, "labels_N": ["a", "a", "b", "c"], "anchors_T": [0, 1], "hardness_T": 0.5}
 
@@ -166,7 +187,21 @@ GOOD = {"embeddings_ND": SMALL, "labels_N": ["a", "a", "b", "c"], "anchors_T": [
     [
         ({"scale": "rnak"}, "scale: 'rnak' is not one of 'range', 'rank', 'log-rank', 'margin'"),
         ({"method": "quick"}, "method: 'quick' is not one of 'exact', 'sampled', 'auto'"),
-        ({"device": "cuda:7"}, "device: 'cuda:7' is not one of None, 'cpu'"),
+        ({"metric": "dot"}, "metric: 'dot' is not one of 'euclidean', 'cosine'"),
+        (
+            {"metric": "cosine"},
+            "embeddings_ND: row 0 has norm 0 (1 in all) and cannot be normalised; leave it out or use plain Euclidean "
+            "distances",
+        ),
+        ({"device": "gpu"}, "device: 'gpu' is not one of None, 'cpu', 'cuda', 'cuda:0' and so on, 'mps'"),
+        (
+            {"device": "cuda", "num_negatives": 2},
+            "num_negatives: 2 is for the CPU; use num_negatives=1 on a device, or leave device out",
+        ),
+        (
+            {"device": "cuda", "excluded_pairs": [[0, 1]]},
+            "excluded_pairs: are for the CPU; leave them out on a device, or leave device out",
+        ),
         ({"seed": -1}, "seed: -1 is not an integer in [0, 2**63); use for example seed=0"),
         (
             {"labels_N": ["a", "b"]},

@@ -5,8 +5,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mohs.mining import blocks, choose_positives, kernels, mine, sweep_kernels
-from mohs.mining.oracle import oracle_negatives
+from mohs.distances import unit_rows
+from mohs.mining import blocks, choose_positives, kernels, mine, positives_by_distance, sweep_kernels
+from mohs.mining.oracle import oracle_negatives, oracle_positives
 from mohs.mining.scales import SCALES
 
 
@@ -60,21 +61,62 @@ def random_labels(rng, num_items, kind):
     return labels
 
 
-def assert_agrees(bank, labels, anchors, hardness, scale, candidates, margin, squared):
+def assert_agrees(
+    bank, labels, anchors, hardness, scale, candidates, margin, squared, *, k=1, excluded=None, rule="random",
+    metric="euclidean",
+):  # fmt: skip
     options = {"margin": margin, "squared": squared} if scale == "margin" else {}
-    plan = mine(bank, labels, anchors_T=anchors, hardness_T=hardness, scale=scale, candidates=candidates, **options)
+    plan = mine(
+        bank, labels, anchors_T=anchors, hardness_T=hardness, scale=scale, candidates=candidates, num_negatives=k,
+        excluded_pairs=excluded, positive_rule=rule, metric=metric, **options,
+    )  # fmt: skip
+    rows = unit_rows(bank) if metric == "cosine" else bank
+    positives = plan.positive[::k]
     negatives, achieved = oracle_negatives(
-        bank,
+        rows,
         labels,
         anchors_T=anchors,
-        positives_T=plan.positive,
+        positives_T=positives,
         hardness_T=hardness,
         scale=scale,
         candidates_N=candidates,
+        num_negatives=k,
+        excluded_pairs=() if excluded is None else excluded,
         **options,
     )
     np.testing.assert_array_equal(plan.negative, negatives)
     np.testing.assert_allclose(plan.achieved_hardness, achieved, atol=1e-6)
+    np.testing.assert_array_equal(plan.anchor, np.repeat(anchors, k))
+    np.testing.assert_array_equal(plan.positive, np.repeat(positives, k))
+    if rule != "random":
+        np.testing.assert_array_equal(positives, oracle_positives(rows, labels, anchors_T=anchors, rule=rule))
+
+
+def random_exclusions(rng, labels, anchors, candidates):
+    """Pairs of all sorts, many of them of the anchors and both ways; no anchor loses all its negatives."""
+    num_items = len(labels)
+    pairs = rng.integers(0, num_items, (int(rng.choice([0, 5, 200])), 2))
+    pairs[::2, 0] = rng.choice(anchors, len(pairs[::2]))
+    if rng.random() < 0.5:
+        pairs = np.concatenate([pairs, pairs[: len(pairs) // 2, ::-1], pairs[: len(pairs) // 3]])
+    if rng.random() < 0.2:  # nearly everything, for one anchor
+        others = rng.permutation(num_items)
+        pairs = np.concatenate([pairs, np.stack([np.full(num_items, anchors[0]), others], axis=1)])
+    spared = np.full(num_items, -1)
+    for anchor in set(anchors.tolist()):
+        allowed = labels != labels[anchor]
+        spared[anchor] = rng.choice(np.flatnonzero(allowed if candidates is None else allowed & candidates))
+    return pairs[spared[pairs[:, 0]] != pairs[:, 1]]
+
+
+def least_num_negatives(labels, anchors, candidates, excluded):
+    allowed = np.ones(len(labels), dtype=bool) if candidates is None else candidates
+    counts = []
+    for anchor in set(anchors.tolist()):
+        left = allowed & (labels != labels[anchor])
+        left[excluded[excluded[:, 0] == anchor, 1]] = False
+        counts.append(left.sum())
+    return int(min(counts))
 
 
 @st.composite
@@ -102,29 +144,44 @@ def cases(draw):
         candidates[:2] = True  # two classes: every anchor has a negative
     scale = draw(st.sampled_from(SCALES))
     margin = draw(st.sampled_from([0.05, 0.2, 1.0, 3.0])) * float(np.median(np.abs(bank)) + 1e-6)
-    return bank, labels, anchors, hardness, scale, candidates, margin, draw(st.booleans())
+    excluded = np.empty((0, 2), dtype=np.int64)
+    if draw(st.booleans()):
+        excluded = random_exclusions(rng, labels, anchors, candidates)
+    k = draw(st.sampled_from([1, 1, 2, 3, 7, 1000]))
+    if k > 1:  # 1000: all there are
+        k = min(k, least_num_negatives(labels, anchors, candidates, excluded))
+    metric = draw(st.sampled_from(["euclidean", "euclidean", "cosine"]))
+    if metric == "cosine":
+        bank[~bank.any(axis=1)] = 1.0
+    more = {"k": k, "excluded": excluded, "rule": draw(st.sampled_from(["random", "easy", "hard"])), "metric": metric}
+    return (bank, labels, anchors, hardness, scale, candidates, margin, draw(st.booleans())), more
 
 
 @settings(max_examples=2000, deadline=None, suppress_health_check=list(HealthCheck))
 @given(cases())
 def test_mine_equals_the_oracle(case):
-    assert_agrees(*case)
+    arguments, more = case
+    assert_agrees(*arguments, **more)
 
 
 @settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
 @given(cases())
 def test_it_does_so_where_keys_saturate(case):
     """A scale of bins that covers little of the keys only costs time."""
+    arguments, more = case
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(blocks, "_NEAR_SPREADS", 0.3)
         patch.setattr(blocks, "_FAR_SPREADS", 0.3)
-        assert_agrees(*case)
+        patch.setattr(positives_by_distance, "_LARGE_CLASS", 40)
+        patch.setattr(positives_by_distance, "_MANY_ANCHORS", 1)
+        assert_agrees(*arguments, **more)
 
 
 @settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
 @given(cases(), st.integers(0, 2**32 - 1))
 def test_it_does_so_whatever_rounds_the_product(case, seed):
     """Products off by as much as float32 rounding may cost change nothing: only exact distances decide."""
+    arguments, more = case
     noise = np.random.default_rng(seed)
 
     def noisy(kernel):
@@ -138,7 +195,9 @@ def test_it_does_so_whatever_rounds_the_product(case, seed):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(kernels, "bin_tile", noisy(kernels.bin_tile))
         patch.setattr(sweep_kernels, "search_tile", noisy(sweep_kernels.search_tile))
-        assert_agrees(*case)
+        patch.setattr(positives_by_distance, "_LARGE_CLASS", 40)
+        patch.setattr(positives_by_distance, "_MANY_ANCHORS", 1)
+        assert_agrees(*arguments, **more)
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -153,6 +212,45 @@ def test_five_thousand_items_with_planted_duplicates(seed):
     candidates = None if seed % 2 else rng.random(num_items) < 0.9
     anchors = np.concatenate([twins[:20], rng.integers(0, num_items, 20)])
     assert_agrees(bank, labels, anchors, rng.random(40), scale, candidates, 0.3, seed % 8 < 4)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_several_negatives_and_exclusions_among_five_thousand(seed):
+    rng = np.random.default_rng(100 + seed)
+    num_items, scale = 5000, SCALES[seed % 4]
+    bank = random_bank(rng, num_items, int(rng.integers(2, 96)), KINDS[seed % len(KINDS)])
+    twins = rng.permutation(num_items)
+    bank[twins[:1000]] = bank[twins[1000:2000]]
+    bank[twins[2000:2100]] = bank[twins[2100]]
+    labels = random_labels(rng, num_items, ["pairs", "few", "single"][seed % 3])
+    anchors = np.concatenate([twins[:20], rng.integers(0, num_items, 20)])
+    hardness = np.where(rng.random(40) < 0.2, 0.0, rng.random(40))
+    excluded = np.stack([rng.choice(anchors, 4000), rng.integers(0, num_items, 4000)], axis=1)
+    excluded = np.concatenate([excluded, np.stack([twins[:1000], twins[1000:2000]], axis=1)])
+    candidates = None if seed % 2 else rng.random(num_items) < 0.9
+    rule = ("easy", "hard")[seed % 2]
+    assert_agrees(
+        bank, labels, anchors, hardness, scale, candidates, 0.3, seed % 8 < 4, k=4, excluded=excluded, rule=rule
+    )
+
+
+@pytest.mark.parametrize("scale", ["range", "margin"])
+@pytest.mark.parametrize("one_way", [True, False])
+def test_exclusions_in_sweeps_over_several_tiles(scale, one_way):
+    """The nearest and farthest pairs go, so that a pair that is missed, or lost the other way, shows."""
+    rng = np.random.default_rng(8)
+    bank = random_bank(rng, 1500, 8, "unit")
+    chosen = rng.permutation(1500)[:700]
+    order = (bank[chosen] @ -bank.T).argsort(axis=1)
+    excluded = np.concatenate([np.stack([chosen, order[:, rank]], axis=1) for rank in (1, 2, 40, -1)])
+    if not one_way:
+        excluded = np.concatenate([excluded, excluded[:, ::-1]])
+    hardness = np.where(rng.random(1500) < 0.2, 0.0, rng.random(1500))
+    labels = random_labels(rng, 1500, "pairs")
+    anchors = rng.permutation(1500)
+    assert_agrees(bank, labels, anchors, hardness, scale, None, 1.5, False, excluded=excluded)
+    hardness[:] = 1.0  # the nearest of all
+    assert_agrees(bank, labels, anchors, hardness, scale, None, 1e-6, False, excluded=excluded)
 
 
 @pytest.mark.parametrize("scale", ["range", "margin"])

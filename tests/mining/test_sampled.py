@@ -220,6 +220,56 @@ def test_every_block_draws_its_own_sample_by_the_seed():
     assert first[76] != second[76]
 
 
+@pytest.mark.parametrize("k", [2, 5, 40])
+def test_several_negatives_are_neighbours_in_the_sample(k):
+    hardness = np.where(np.arange(300) < 20, 0.0, HARDNESS[:300])  # at 0 nothing is farther: the window is moved
+    options = {"anchors_T": ANCHORS[:300], "hardness_T": hardness, "scale": "rank", "method": "sampled"}
+    bank = clustered_bank()
+    plan = mine(bank, PAIRS, **options, num_sampled=512, num_negatives=k)
+    first = mine(bank, PAIRS, **options, num_sampled=512)
+    negative_TK, distance_TK = plan.negative.reshape(300, k), plan.anchor_negative_distance.reshape(300, k)
+    assert (np.sort(negative_TK, axis=1)[:, 1:] > np.sort(negative_TK, axis=1)[:, :-1]).all()  # all different
+    assert (PAIRS[plan.negative] != PAIRS[plan.anchor]).all()
+    assert (np.diff(distance_TK, axis=1) >= 0).all()
+    # The one negative of a plan with k = 1 comes first, unless too few follow it in the sample.
+    achieved_TK = plan.achieved_hardness.reshape(300, k)
+    moved = achieved_TK[:, 0] > first.achieved_hardness + 1e-6
+    assert (moved == (hardness < (k - 1.5) / 512)).mean() > 0.95
+    assert (negative_TK[~moved, 0] == first.negative[~moved]).mean() > 0.99  # but for ties of rounded keys
+    assert (negative_TK == first.negative[:, None]).any(axis=1).all()
+    # Nothing of the sample lies between them, so the ranks are about M / 512 apart.
+    steps = -np.diff(achieved_TK, axis=1)[hardness > 0.1]
+    assert steps.mean() == pytest.approx(1 / 512, rel=0.05)
+    wanted = hardness[:, None] - np.arange(k) / 512
+    error = achieved_TK[~moved] - wanted[~moved]
+    assert np.abs(error).max() < 0.01
+    true = plan.hardness[::k] - rank_errors(bank, PAIRS, plan.take(slice(k - 1, None, k)))
+    assert np.sqrt(np.mean((true - wanted[:, -1])[~moved] ** 2)) < 0.02  # a rank too far is a hardness too low
+
+
+def test_anchors_with_excluded_pairs_are_mined_exactly():
+    bank, options = random_bank(), {"anchors_T": ANCHORS[:100], "hardness_T": 0.5, "scale": "rank", "num_negatives": 3}
+    exact = mine(bank, PAIRS, **options)
+    excluded = np.stack([exact.anchor[:60], exact.negative[:60]], axis=1)  # of 20 anchors
+    plan = mine(bank, PAIRS, **options, method="sampled", num_sampled=512, excluded_pairs=excluded)
+    again = mine(bank, PAIRS, **options, excluded_pairs=excluded)
+    assert plan.header["num_anchors_exact"] == 20
+    np.testing.assert_array_equal(plan.negative[:60], again.negative[:60])
+    assert (plan.negative[60:] != exact.negative[60:]).mean() > 0.5
+    assert not set(zip(plan.anchor, plan.negative, strict=True)) & set(map(tuple, excluded))
+
+
+def test_a_sample_with_too_few_negatives_is_replaced_by_exact_mining():
+    labels = np.where(np.arange(NUM_ITEMS) < 4000, 0, np.arange(NUM_ITEMS))
+    options = {"anchors_T": ANCHORS[:200], "hardness_T": 0.2, "scale": "rank", "num_negatives": 300}
+    plan = mine(random_bank(), labels, **options, method="sampled", num_sampled=512)
+    exact = mine(random_bank(), labels, **options)
+    few = np.repeat(labels[ANCHORS[:200]] == 0, 300)  # about 102 of 512 are of other classes
+    assert 0 < few.sum() < few.size
+    np.testing.assert_array_equal(plan.negative[few], exact.negative[few])
+    assert plan.header["num_anchors_exact"] == few.sum() // 300
+
+
 def test_distances_are_exact_and_achieved_hardness_is_that_of_the_estimated_rank():
     bank = random_bank()
     plan = mine(

@@ -2,11 +2,15 @@
 
 import math
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
 import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from mohs.artefacts import atomic_path, fingerprint
 from mohs.commands.console import decoding_progress, print_json, say
@@ -71,17 +75,19 @@ def mine_command(request: MineRequest, *, quiet: bool, as_json: bool) -> None:
         catalog_N=catalog_N,
         prefer="catalog" if request.prefer_positive == "catalog" else "class",
     )
-    plan = mine(
-        bank_ND,
-        table.labels,
-        anchors_T=anchors_T,
-        hardness_T=schedule(request.hardness.build(), request.num_triplets),
-        scale=request.hardness.scale,
-        positives_T=positives_T,
-        positive_origin_T=origin_T,
-        margin=request.margin,
-        seed=request.seed,
-    )
+    with _mining_progress(quiet=quiet or as_json) as progress:
+        plan = mine(
+            bank_ND,
+            table.labels,
+            anchors_T=anchors_T,
+            hardness_T=schedule(request.hardness.build(), request.num_triplets),
+            scale=request.hardness.scale,
+            positives_T=positives_T,
+            positive_origin_T=origin_T,
+            margin=request.margin,
+            seed=request.seed,
+            progress=progress,
+        )
     plan = plan.with_header(
         {
             "curve": request.hardness.model_dump(mode="json"),
@@ -109,6 +115,19 @@ def mine_command(request: MineRequest, *, quiet: bool, as_json: bool) -> None:
         print_json(facts)
     else:
         _tell(facts)
+
+
+@contextmanager
+def _mining_progress(*, quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
+    """Yield a `progress(done, total)` for mining; none if quiet or if stderr is not a terminal."""
+    console = Console(stderr=True, highlight=False)
+    if quiet or not console.is_terminal:
+        yield None
+        return
+    columns = (TextColumn("mining"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def _check(request: MineRequest) -> None:

@@ -10,10 +10,12 @@ from numpy.typing import NDArray
 
 from mohs.mining import kernels
 from mohs.mining.bank import TILE, CentredBank, Float32, Float64
+from mohs.mining.exclusions import mark_in_bins
 from mohs.mining.problem import Problem
+from mohs.mining.progress import Progress
 from mohs.mining.threads import for_each
 
-__all__ = ["Block", "for_each_block"]
+__all__ = ["Block", "buffer_shapes", "for_each_block", "rows_per_block"]
 
 _BLOCK_BYTES = 54 * 10**6
 _MIN_ROWS, _MAX_ROWS = 128, 512
@@ -27,7 +29,7 @@ class Block:
     """Bins of R anchors against all candidates (see `kernels.py`).
 
     Attributes:
-        bins_RM: uint16.
+        bins_RM: uint16; excluded pairs are marked, the own class is left to the kernels.
         anchor_R: item indices.
         own_R2: the columns of the anchor's own class: from, to.
         line_R3: slack, zero and step of each anchor's bins: a distance d lies at (square·d² − zero)·step.
@@ -50,26 +52,40 @@ def for_each_block(
     positions: NDArray[np.int64],
     select: Callable[[Block, NDArray[np.int64]], None],
     threads: int,
+    tick: Progress | None = None,
 ) -> None:
     """Bin the anchors at `positions` block by block, and hand each block with its positions to `select`.
 
+    `tick` is called with (blocks done, blocks) from the calling thread.
     Every thread has a buffer of `_BLOCK_BYTES` at most, or 256 bytes per candidate where that is more.
     """
     if not positions.size:
         return
     num_candidates = len(problem.candidates_M)
-    rows_per_block = _BLOCK_BYTES // (2 * num_candidates) // 32 * 32
-    rows_per_block = min(max(rows_per_block, _MIN_ROWS), _MAX_ROWS, -(-len(positions) // threads))
+    block_rows = rows_per_block(num_candidates, len(positions), threads)
     local = threading.local()
 
     def work(start: int) -> None:
         if not hasattr(local, "bins_RM"):
-            local.bins_RM = np.empty((rows_per_block, num_candidates), dtype=np.uint16)
-            local.product_RC = np.empty((rows_per_block, TILE), dtype=np.float32)
-        position_R = positions[start : start + rows_per_block]
-        select(_binned(problem, bank, problem.anchors_T[position_R], local.bins_RM, local.product_RC), position_R)
+            shapes = buffer_shapes(block_rows, num_candidates)
+            local.bins_RM, local.product_RC = (np.empty(shape, dtype) for shape, dtype in shapes)
+            local.tile = bank.tile_buffer()
+        position_R = positions[start : start + block_rows]
+        anchor_R = problem.anchors_T[position_R]
+        select(_binned(problem, bank, anchor_R, local.bins_RM, local.product_RC, local.tile), position_R)
 
-    for_each(work, range(0, len(positions), rows_per_block), threads)
+    for_each(work, range(0, len(positions), block_rows), threads, tick)
+
+
+def rows_per_block(num_candidates: int, num_anchors: int, threads: int) -> int:
+    """Return how many anchors a block has at most."""
+    rows = _BLOCK_BYTES // (2 * num_candidates) // 32 * 32
+    return min(max(rows, _MIN_ROWS), _MAX_ROWS, -(-num_anchors // threads))
+
+
+def buffer_shapes(block_rows: int, num_candidates: int) -> tuple[tuple[tuple[int, int], type[np.generic]], ...]:
+    """Return shape and dtype of a thread's bins and products."""
+    return ((block_rows, num_candidates), np.uint16), ((block_rows, TILE), np.float32)
 
 
 def _binned(
@@ -78,9 +94,10 @@ def _binned(
     anchor_R: NDArray[np.int64],
     bins_RM: NDArray[np.uint16],
     product_RC: Float32,
+    tile_buffer: Float32,
 ) -> Block:
     num_rows = len(anchor_R)
-    rows_RD = bank.rows(problem.bank_ND, anchor_R)
+    rows_RD = bank.rows(anchor_R)
     half_norm_R = np.einsum("rd,rd->r", rows_RD, rows_RD, dtype=np.float64) / 2
     norm_R = np.sqrt(2 * half_norm_R)
     mean_R, spread_R = bank.key_moments(rows_RD)
@@ -94,12 +111,15 @@ def _binned(
     step32_R, start32_R = step_R.astype(np.float32), (-low_R * step_R).astype(np.float32)
 
     bins_RM = bins_RM[:num_rows]
-    for t, tile_DC in enumerate(bank.tiles):
+    for t in range(bank.num_tiles):
+        tile_DC = bank.tile(t, tile_buffer)
         first, width = t * TILE, tile_DC.shape[1]
         # The last tile is narrower: its product is the front of the buffer.
         product = product_RC.ravel()[: num_rows * width].reshape(num_rows, width)
         np.matmul(rows_RD, tile_DC, out=product)
         kernels.bin_tile(product, bank.half_norm_M[first : first + width], step32_R, start32_R, bins_RM, first)
+    if len(problem.exclusions):
+        mark_in_bins(bins_RM, problem.exclusions.spans(anchor_R), problem.exclusions.column_E)
 
     class_R = problem.class_N[anchor_R]
     return Block(

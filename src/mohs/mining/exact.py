@@ -4,8 +4,9 @@ Anchors are taken in blocks against all candidates (`blocks.py`). Where nearly a
 candidates, the scales that need no ranks are mined in sweeps over the tiles of the bank (`sweep.py`), which take half
 the products.
 
-Extra memory: one copy of the candidates' embeddings, and for each thread a buffer of 54 MB (up to 200,000 candidates)
-or of 256 bytes per candidate (beyond). It never grows with N².
+Extra memory: one copy of the candidates' embeddings (none of half precision or of a memory map), and for each thread a
+buffer of 54 MB (up to 200,000 candidates) or of 256 bytes per candidate (beyond). It never grows with N²; `memory.py`
+estimates it.
 """
 
 from collections.abc import Iterator
@@ -17,7 +18,8 @@ from numpy.typing import NDArray
 from mohs.mining import kernels
 from mohs.mining.bank import CentredBank, Float32, Float64, centred_bank
 from mohs.mining.blocks import Block, for_each_block
-from mohs.mining.problem import Problem, pair_distance
+from mohs.mining.problem import Problem, distances_of
+from mohs.mining.progress import Meter, Progress
 from mohs.mining.scales import (
     achieved_by_distance,
     achieved_by_margin,
@@ -26,94 +28,109 @@ from mohs.mining.scales import (
     range_threshold,
     rank_of,
 )
-from mohs.mining.sweep import farthest, nearest_from, sweep
+from mohs.mining.sweep import farthest, nearest_from, place_of_items, sweep
 from mohs.mining.threads import num_threads, one_blas_thread
+from mohs.mining.window import window_of
 
-__all__ = ["mine_exact"]
+__all__ = ["SWEEP_SHARE", "SWEEP_SHARE_RANGE", "mine_exact", "threads_for"]
 
 _SMALL = 10**6  # pairs; fewer are not worth a thread
-_SWEEP_SHARE = 0.6  # of the items; with fewer anchors, blocks do less work than a sweep
-_SWEEP_SHARE_RANGE = 0.95  # two sweeps
+SWEEP_SHARE = 0.6  # of the items; with fewer anchors, blocks do less work than a sweep
+SWEEP_SHARE_RANGE = 0.95  # two sweeps
 
 Index: TypeAlias = NDArray[np.int64]
 
 
-def mine_exact(problem: Problem, positive_distance_T: Float32) -> tuple[Index, Float32, Float64]:
-    """Return the negatives, int64[T], their distances, float32[T], and the achieved hardness, float64[T] in [0, 1].
+def mine_exact(
+    problem: Problem, positive_distance_T: Float32, meter: Meter | None = None
+) -> tuple[Index, Float32, Float64]:
+    """Return the K negatives of each anchor, their distances, and the achieved hardness in [0, 1].
 
-    The result is that of the definition (`oracle.py`), index for index: it depends neither on the number of threads
-    nor on how the matrix product rounds.
+    The shapes are int64[T, K], float32[T, K] and float64[T, K], K = `problem.num_wanted`. The result is that of the
+    definition (`oracle.py`), index for index: it depends neither on the number of threads nor on how the matrix product
+    rounds.
     """
-    pairs = len(problem.anchors_T) * len(problem.candidates_M)
-    threads = num_threads() if pairs > _SMALL else 1
+    threads = threads_for(len(problem.anchors_T), len(problem.candidates_M), num_threads())
+    meter = meter or Meter(None, len(problem.anchors_T))
     with one_blas_thread():
         bank = centred_bank(problem, threads)
         if problem.scale == "range":
-            return _mine_range(problem, bank, threads)
+            return _mine_range(problem, bank, threads, meter)
         if problem.scale == "margin":
-            return _mine_margin(problem, bank, threads, positive_distance_T)
-        return _mine_rank(problem, bank, threads)
+            return _mine_margin(problem, bank, threads, meter, positive_distance_T)
+        return _mine_rank(problem, bank, threads, meter)
 
 
-def _mine_range(p: Problem, bank: CentredBank, threads: int) -> tuple[Index, Float32, Float64]:
-    found_T = np.full(len(p.anchors_T), -1)
+def threads_for(num_anchors: int, num_candidates: int, threads: int) -> int:
+    """Return how many of so many threads exact mining uses."""
+    return threads if num_anchors * num_candidates > _SMALL else 1
+
+
+def _mine_range(p: Problem, bank: CentredBank, threads: int, meter: Meter) -> tuple[Index, Float32, Float64]:
+    found_TK = np.full((len(p.anchors_T), p.num_wanted), -1)
     extreme_T2 = np.empty((len(p.anchors_T), 2), dtype=np.float32)
-    waves = list(_waves(p, np.arange(len(p.anchors_T)), _SWEEP_SHARE_RANGE))
+    waves = list(_waves(p, np.arange(len(p.anchors_T)), SWEEP_SHARE_RANGE))
     if waves:
+        # All sweeps of the anchors that they serve take about the same time.
+        worth = sum(map(len, waves)) // (1 + len(waves))
         searches = [nearest_from(bank, np.zeros(len(p.bank_ND))), farthest(bank)]
-        extremes = [distance_N for _, distance_N in sweep(p, bank, searches, threads)]
-        extreme_T2[:] = np.stack(extremes, axis=1)[_place(p)[p.anchors_T]]
+        extremes = [distance_N for _, distance_N in sweep(p, bank, searches, threads, meter.stage(worth))]
+        extreme_T2[:] = np.stack(extremes, axis=1)[place_of_items(p)[p.anchors_T]]
         tau_T = range_threshold(extreme_T2[:, 0], extreme_T2[:, 1], p.hardness_T)
         for wave in waves:
-            found_T[wave] = _sweep_nearest(p, bank, threads, wave, tau_T[wave])
+            found_TK[wave, 0] = _sweep_nearest(p, bank, threads, meter.stage(worth), wave, tau_T[wave])
 
     def select(block: Block, position_R: Index) -> None:
         found_R, extreme_R2 = np.empty(len(position_R), np.int64), np.empty((len(position_R), 2), np.float32)
         kernels.select_range(
             block.bins_RM, block.anchor_R, block.own_R2, block.line_R3, block.square, p.hardness_T[position_R],
-            p.bank_ND, p.candidates_M, found_R, extreme_R2,
+            p.bank_ND.readable, p.candidates_M, found_R, extreme_R2,
         )  # fmt: skip
-        found_T[position_R], extreme_T2[position_R] = found_R, extreme_R2
+        found_TK[position_R], extreme_T2[position_R] = window_of(p, block, position_R, found_R), extreme_R2
 
-    for_each_block(p, bank, np.flatnonzero(found_T < 0), select, threads)
-    distance_T = pair_distance(p, found_T)
-    return found_T, distance_T, achieved_by_distance(distance_T, extreme_T2[:, 1], extreme_T2[:, 0], p.hardness_T)
+    for_each_block(p, bank, np.flatnonzero(found_TK[:, 0] < 0), select, threads, meter.stage())
+    distance_TK = distances_of(p, found_TK)
+    achieved_TK = achieved_by_distance(distance_TK, extreme_T2[:, 1:], extreme_T2[:, :1], p.hardness_T[:, None])
+    return found_TK, distance_TK, achieved_TK
 
 
 def _mine_margin(
-    p: Problem, bank: CentredBank, threads: int, positive_distance_T: Float32
+    p: Problem, bank: CentredBank, threads: int, meter: Meter, positive_distance_T: Float32
 ) -> tuple[Index, Float32, Float64]:
     assert p.margin is not None
-    found_T = np.full(len(p.anchors_T), -1)
+    found_TK = np.full((len(p.anchors_T), p.num_wanted), -1)
     enough_T = margin_threshold(positive_distance_T, p.hardness_T, p.margin, p.squared)
     farther_T = np.nextafter(positive_distance_T, np.float32(np.inf))
-    tau_TK = np.stack([enough_T, farther_T, np.zeros_like(farther_T)], axis=1).astype(np.float64)
+    tau_T3 = np.stack([enough_T, farther_T, np.zeros_like(farther_T)], axis=1).astype(np.float64)
     pending = np.arange(len(p.anchors_T))
-    for tau_T in tau_TK.T:
-        waves = list(_waves(p, pending, _SWEEP_SHARE))
+    for tau_T in tau_T3.T:
+        waves = list(_waves(p, pending, SWEEP_SHARE))
+        # Anchors may have to be asked again: a round of sweeps is worth half of what is left.
+        worth = meter.left // (2 * max(len(waves), 1))
         for wave in waves:
-            found_T[wave] = _sweep_nearest(p, bank, threads, wave, tau_T[wave])
+            found_TK[wave, 0] = _sweep_nearest(p, bank, threads, meter.stage(worth), wave, tau_T[wave])
         # Only who has been asked, in vain, is asked with the next threshold.
         asked = np.concatenate([*waves, pending[:0]])
-        pending = asked[found_T[asked] < 0]
+        pending = asked[found_TK[asked, 0] < 0]
 
     def select(block: Block, position_R: Index) -> None:
         found_R = np.empty(len(position_R), np.int64)
         kernels.select_nearest(
-            block.bins_RM, block.anchor_R, block.own_R2, block.line_R3, block.square, tau_TK[position_R],
-            p.bank_ND, p.candidates_M, found_R,
+            block.bins_RM, block.anchor_R, block.own_R2, block.line_R3, block.square, tau_T3[position_R],
+            p.bank_ND.readable, p.candidates_M, found_R,
         )  # fmt: skip
-        found_T[position_R] = found_R
+        found_TK[position_R] = window_of(p, block, position_R, found_R)
 
-    for_each_block(p, bank, np.flatnonzero(found_T < 0), select, threads)
-    distance_T = pair_distance(p, found_T)
-    return found_T, distance_T, achieved_by_margin(distance_T, positive_distance_T, p.margin, p.squared)
+    for_each_block(p, bank, np.flatnonzero(found_TK[:, 0] < 0), select, threads, meter.stage())
+    distance_TK = distances_of(p, found_TK)
+    achieved_TK = achieved_by_margin(distance_TK, positive_distance_T[:, None], p.margin, p.squared)
+    return found_TK, distance_TK, achieved_TK
 
 
-def _mine_rank(p: Problem, bank: CentredBank, threads: int) -> tuple[Index, Float32, Float64]:
+def _mine_rank(p: Problem, bank: CentredBank, threads: int, meter: Meter) -> tuple[Index, Float32, Float64]:
     assert p.scale in ("rank", "log-rank")
-    found_T = np.empty(len(p.anchors_T), dtype=np.int64)
-    rank_T = rank_of(p.scale, p.hardness_T, p.num_negatives_T)
+    found_TK = np.empty((len(p.anchors_T), p.num_wanted), dtype=np.int64)
+    rank_T = np.minimum(rank_of(p.scale, p.hardness_T, p.num_negatives_T), p.num_negatives_T - p.num_wanted)
     # If keys were normally distributed, the rank would lie at z standard deviations and `peak_T` items around each.
     z_T = _normal_quantile((rank_T + 0.5) / p.num_negatives_T)
     peak_T = p.num_negatives_T * np.exp(-(z_T**2) / 2) / np.sqrt(2 * np.pi)
@@ -123,18 +140,21 @@ def _mine_rank(p: Problem, bank: CentredBank, threads: int) -> tuple[Index, Floa
         guess_R = block.mean_R + z_T[position_R] * block.spread_R
         kernels.select_rank(
             block.bins_RM, block.anchor_R, block.own_R2, block.line_R3, rank_T[position_R],
-            guess_R, peak_T[position_R] / block.spread_R, p.bank_ND, p.candidates_M, found_R,
+            guess_R, peak_T[position_R] / block.spread_R, p.bank_ND.readable, p.candidates_M, found_R,
         )  # fmt: skip
-        found_T[position_R] = found_R
+        found_TK[position_R] = window_of(p, block, position_R, found_R)
 
-    for_each_block(p, bank, np.arange(len(p.anchors_T)), select, threads)
-    return found_T, pair_distance(p, found_T), achieved_by_rank(p.scale, rank_T, p.num_negatives_T, p.hardness_T)
+    for_each_block(p, bank, np.arange(len(p.anchors_T)), select, threads, meter.stage())
+    rank_TK = rank_T[:, None] + np.arange(p.num_wanted)
+    achieved_TK = achieved_by_rank(p.scale, rank_TK, p.num_negatives_T[:, None], p.hardness_T[:, None])
+    return found_TK, distances_of(p, found_TK), achieved_TK
 
 
 def _waves(p: Problem, positions: Index, share: float) -> Iterator[Index]:
     """Yield those positions that a sweep should serve, in waves in which no item is an anchor twice."""
     num_items = len(p.bank_ND)
-    if len(p.candidates_M) < num_items or len(positions) < share * num_items:
+    # A sweep keeps one find per item.
+    if p.num_wanted > 1 or len(p.candidates_M) < num_items or len(positions) < share * num_items:
         return
     order = np.argsort(p.anchors_T[positions], kind="stable")
     anchor = p.anchors_T[positions[order]]
@@ -147,20 +167,13 @@ def _waves(p: Problem, positions: Index, share: float) -> Iterator[Index]:
         yield chosen
 
 
-def _sweep_nearest(p: Problem, bank: CentredBank, threads: int, wave: Index, tau_R: Float64) -> Index:
+def _sweep_nearest(p: Problem, bank: CentredBank, threads: int, tick: Progress, wave: Index, tau_R: Float64) -> Index:
     """Return for each anchor of a wave its nearest item with distance ≥ tau, or −1."""
-    place_R = _place(p)[p.anchors_T[wave]]
+    place_R = place_of_items(p)[p.anchors_T[wave]]
     tau_N = np.full(len(p.bank_ND), np.inf)
     tau_N[place_R] = tau_R
-    found_N, _ = sweep(p, bank, [nearest_from(bank, tau_N)], threads)[0]
+    found_N, _ = sweep(p, bank, [nearest_from(bank, tau_N)], threads, tick)[0]
     return found_N[place_R]
-
-
-def _place(p: Problem) -> Index:
-    """Return where each item stands among the candidates, which are all items."""
-    place_N = np.empty(len(p.bank_ND), dtype=np.int64)
-    place_N[p.candidates_M] = np.arange(len(p.candidates_M))
-    return place_N
 
 
 def _normal_quantile(probability: Float64) -> Float64:

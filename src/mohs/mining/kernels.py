@@ -21,10 +21,13 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from mohs.mining.stored_kernels import row_of, value_of
+
 __all__ = [
     "EXCLUDED",
     "TOP",
     "bin_tile",
+    "centred_rows",
     "compiled",
     "exact_distance_of",
     "select_nearest",
@@ -70,6 +73,15 @@ def bin_tile(
             value = (half_norm_C[c] - product[c]) * scale + offset
             value = min(max(value, np.float32(0.0)), np.float32(TOP))
             bins[c] = np.uint16(np.int32(value))
+
+
+@compiled()
+def centred_rows(bank_ND: Array, item_C: Array, shift_D: Array, unit: Scalar, row_CD: Array) -> None:
+    """Write (embedding − shift)·unit of the items."""
+    for c in range(item_C.size):
+        stored, row = row_of(bank_ND, item_C[c]), row_CD[c]
+        for k in range(row.size):
+            row[k] = (value_of(bank_ND, stored[k]) - shift_D[k]) * unit
 
 
 @compiled()
@@ -178,10 +190,10 @@ def select_rank(
 @compiled(fastmath={"reassoc", "contract"})
 def exact_distance_of(bank_ND: Array, a: Scalar, b: Scalar) -> Scalar:
     """Distance of two rows: float64 inside, rounded to float32 once."""
-    row_a, row_b = bank_ND[a], bank_ND[b]
+    row_a, row_b = row_of(bank_ND, a), row_of(bank_ND, b)
     total = 0.0
     for k in range(row_a.size):
-        difference = np.float64(row_a[k]) - np.float64(row_b[k])
+        difference = np.float64(value_of(bank_ND, row_a[k])) - np.float64(value_of(bank_ND, row_b[k]))
         total += difference * difference
     return np.float32(math.sqrt(total))
 

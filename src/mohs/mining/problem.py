@@ -1,16 +1,20 @@
 """What is to be mined, checked once: every method starts from the same arrays."""
 
 from dataclasses import dataclass
-from typing import final
+from typing import Literal, TypeAlias, final, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mohs.distances import check_embeddings, exact_distance
+from mohs.distances import exact_distance, unit_rows
 from mohs.errors import InputError
+from mohs.mining.exclusions import Exclusions, make_exclusions
 from mohs.mining.scales import SCALES, Scale
+from mohs.mining.stored import StoredBank, stored_bank
 
-__all__ = ["Problem", "item_indices", "make_problem", "pair_distance"]
+__all__ = ["Metric", "Problem", "distances_of", "item_indices", "make_problem", "pair_distance"]
+
+Metric: TypeAlias = Literal["euclidean", "cosine"]
 
 _PAIRS = 512
 
@@ -21,18 +25,21 @@ class Problem:
     """Checked inputs of one mining run.
 
     Attributes:
-        bank_ND: the embeddings as given, float32[N, D].
+        bank_ND: the embeddings, as given or, for the metric "cosine", divided by their norms, N rows of D.
         labels_N: as given, an array of strings or integers.
         class_N: class numbers 0 … C − 1 in the order of the sorted labels, int64[N].
         candidates_M: the items that may be negatives, by (class, item index), int64[M].
         class_start_C1: the candidates of class c are `candidates_M[class_start_C1[c] : class_start_C1[c + 1]]`,
             int64[C + 1].
         anchors_T, hardness_T: int64[T] and float64[T].
-        num_negatives_T: candidates outside the anchor's class, int64[T], at least 1.
-        scale, margin, squared: as in `mohs.mine`.
+        num_negatives_T: an anchor's negatives: candidates outside its class that are not excluded, int64[T], at least
+            `num_wanted`.
+        num_wanted: negatives to find for an anchor, `num_negatives` of `mohs.mine`.
+        exclusions: pairs that are ruled out.
+        scale, margin, squared, metric: as in `mohs.mine`.
     """
 
-    bank_ND: NDArray[np.float32]
+    bank_ND: StoredBank
     labels_N: NDArray[np.generic]
     class_N: NDArray[np.int64]
     candidates_M: NDArray[np.int64]
@@ -40,9 +47,12 @@ class Problem:
     anchors_T: NDArray[np.int64]
     hardness_T: NDArray[np.float64]
     num_negatives_T: NDArray[np.int64]
+    num_wanted: int
+    exclusions: Exclusions
     scale: Scale
     margin: float | None
     squared: bool
+    metric: Metric
 
 
 def make_problem(
@@ -55,12 +65,18 @@ def make_problem(
     candidates: ArrayLike | None,
     margin: float | None,
     squared: bool,
+    num_negatives: int = 1,
+    excluded_pairs: ArrayLike | None = None,
+    metric: Metric = "euclidean",
 ) -> Problem:
     """Return the checked inputs; raise `InputError` for what `mohs.mine` refuses."""
     if scale not in SCALES:
         raise InputError(f"scale: {scale!r} is not one of {', '.join(map(repr, SCALES))}")
     _check_margin(scale, margin, squared)
-    bank = check_embeddings(embeddings_ND)
+    if metric not in get_args(Metric):
+        raise InputError(f"metric: {metric!r} is not one of {', '.join(map(repr, get_args(Metric)))}")
+    num_wanted = _num_wanted(num_negatives)
+    bank = StoredBank(unit_rows(embeddings_ND), is_mapped=False) if metric == "cosine" else stored_bank(embeddings_ND)
     labels = _labels(labels_N, len(bank))
     anchors = item_indices("anchors_T", anchors_T, len(bank))
     if not anchors.size:
@@ -75,8 +91,8 @@ def make_problem(
     candidates_M = _candidates(candidates, len(bank))
     candidates_M = candidates_M[np.argsort(class_N[candidates_M], kind="stable")]
     count_C = np.bincount(class_N[candidates_M], minlength=len(names_C))
-    num_negatives = len(candidates_M) - count_C[class_N[anchors]]
-    without = np.flatnonzero(num_negatives == 0)
+    num_others_T = len(candidates_M) - count_C[class_N[anchors]]
+    without = np.flatnonzero(num_others_T == 0)
     if without.size:
         first = anchors[without[0]]
         raise InputError(
@@ -84,6 +100,9 @@ def make_problem(
             f"of the {len(candidates_M)} candidates is of another class ({without.size} such anchors); add candidates "
             "of other classes or leave these anchors out"
         )
+    exclusions = make_exclusions(excluded_pairs, class_N, candidates_M)
+    num_negatives_T = num_others_T - exclusions.counts(anchors)
+    _check_enough(anchors, labels, num_others_T, num_negatives_T, num_wanted)
     return Problem(
         bank_ND=bank,
         labels_N=labels,
@@ -92,10 +111,13 @@ def make_problem(
         class_start_C1=np.concatenate([[0], np.cumsum(count_C)]),
         anchors_T=anchors,
         hardness_T=hardness,
-        num_negatives_T=num_negatives,
+        num_negatives_T=num_negatives_T,
+        num_wanted=num_wanted,
+        exclusions=exclusions,
         scale=scale,
         margin=None if margin is None else float(margin),
         squared=bool(squared),
+        metric=metric,
     )
 
 
@@ -107,6 +129,11 @@ def pair_distance(problem: Problem, other_T: NDArray[np.int64]) -> NDArray[np.fl
         piece = slice(start, start + _PAIRS)
         distance_T[piece] = exact_distance(bank[anchors_T[piece]], bank[other_T[piece]])
     return distance_T
+
+
+def distances_of(problem: Problem, item_TK: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Return the exact distances of each anchor to the items in its row, float32[T, K]."""
+    return np.stack([pair_distance(problem, np.ascontiguousarray(item_T)) for item_T in item_TK.T], axis=1)
 
 
 def item_indices(name: str, values: ArrayLike, num_items: int) -> NDArray[np.int64]:
@@ -164,6 +191,41 @@ def _candidates(candidates: ArrayLike | None, num_items: int) -> NDArray[np.int6
     if not array.size:
         raise InputError("candidates: none is left; allow at least one item to be a negative")
     return array
+
+
+def _num_wanted(num_negatives: int) -> int:
+    whole = isinstance(num_negatives, (int, np.integer)) and not isinstance(num_negatives, bool)
+    if not whole or num_negatives < 1:
+        raise InputError(
+            f"num_negatives: {num_negatives!r} is not an integer of at least 1; use for example num_negatives=4"
+        )
+    return int(num_negatives)
+
+
+def _check_enough(
+    anchors_T: NDArray[np.int64],
+    labels_N: NDArray[np.generic],
+    num_others_T: NDArray[np.int64],
+    num_negatives_T: NDArray[np.int64],
+    num_wanted: int,
+) -> None:
+    """Refuse anchors that exclusions leave without any negative, or with fewer than are wanted."""
+    without = np.flatnonzero(num_negatives_T == 0)
+    if without.size:
+        first = anchors_T[without[0]]
+        raise InputError(
+            f"excluded_pairs: anchor {first} (position {without[0]}) of class {_name(labels_N[first])} has no negative "
+            f"left: the excluded pairs take all {num_others_T[without[0]]} of them ({without.size} such anchors); "
+            "exclude fewer, add candidates of other classes or leave these anchors out"
+        )
+    few = np.flatnonzero(num_negatives_T < num_wanted)
+    if few.size:
+        first = anchors_T[few[0]]
+        raise InputError(
+            f"num_negatives: anchor {first} (position {few[0]}) of class {_name(labels_N[first])} has only "
+            f"{num_negatives_T[few[0]]} negatives of the {num_wanted} asked for ({few.size} such anchors); ask for "
+            "fewer, add candidates of other classes or leave these anchors out"
+        )
 
 
 def _check_margin(scale: Scale, margin: float | None, squared: bool) -> None:

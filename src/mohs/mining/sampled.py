@@ -11,6 +11,10 @@ A rank near the top is lost in a sample: where fewer than `TAIL` sampled negativ
 the anchor is mined exactly. On the scale `rank` that is (1 − h)·m < 32. On `log-rank` it is a large part of the scale:
 all of h > 0.43 for M = 70,000 and m = 4,096.
 
+Where an anchor gets K > 1 negatives, they are the item so chosen and the next K − 1 of the sample, at estimated ranks
+about M/n apart; a sample that ends before them gives those just nearer instead. Exact distances put the K in order.
+Anchors with excluded pairs, or with fewer than K negatives in the sample, are mined exactly.
+
 x̄ and Σ are exact up to 262,144 candidates; of more, as many are drawn at random, which adds less than 1% to the error
 at m = 4,096. So the cost does not depend on N, but for what every method does: checks, sorting of labels, fingerprints.
 """
@@ -24,13 +28,24 @@ from numpy.typing import NDArray
 
 from mohs.errors import InputError
 from mohs.mining.exact import mine_exact
-from mohs.mining.problem import Problem, pair_distance
+from mohs.mining.problem import Problem, distances_of
+from mohs.mining.progress import Meter, Progress
 from mohs.mining.sampled_kernels import select_sampled
+from mohs.mining.sampled_window import select_sampled_window
 from mohs.mining.scales import achieved_by_rank, rank_of
 from mohs.mining.threads import for_each, num_threads, one_blas_thread
 from mohs.randomness import generator
 
-__all__ = ["AUTO_PAIRS", "TAIL", "Sampled", "auto_method", "check_num_sampled", "check_sampled_scale", "mine_sampled"]
+__all__ = [
+    "AUTO_PAIRS",
+    "TAIL",
+    "Sampled",
+    "auto_method",
+    "check_num_sampled",
+    "check_sampled_scale",
+    "mine_sampled",
+    "sample_bytes",
+]
 
 TAIL = 32
 """Sampled negatives that must be expected nearer than the wanted one; with fewer, the anchor is mined exactly."""
@@ -43,6 +58,7 @@ _AUTO_SHARE = 8
 _BLOCK = 1024
 _ROWS = 256  # of a block at once: their keys to 4,096 items are 4 MB
 _PIECE = 4096
+_GROUP = 64  # products of pieces that wait to be added
 _MOMENTS = 2**18
 _SMALL = 10**6
 _LEAST_SAMPLED = 256
@@ -58,18 +74,19 @@ class Sampled:
     """What sampling found.
 
     Attributes:
-        negative_T: int64[T].
-        distance_T: exact distances of the negatives, float32[T].
-        achieved_T: hardness at the estimated rank, or at the exact one where the anchor was mined exactly, float64[T].
+        negative_TK: int64[T, K].
+        distance_TK: exact distances of the negatives, float32[T, K], not falling within a row.
+        achieved_TK: hardness at the estimated rank, or at the exact one where the anchor was mined exactly,
+            float64[T, K].
         num_sampled: items in a sample.
         num_anchors_exact: anchors that were mined exactly.
         rank_error_sd_T: √(q(1 − q)/n), the standard deviation of an anchor's rank fraction without the calibration,
             which about halves it; 0 where the anchor was mined exactly. float64[T].
     """
 
-    negative_T: Index
-    distance_T: Float32
-    achieved_T: Float64
+    negative_TK: Index
+    distance_TK: Float32
+    achieved_TK: Float64
     num_sampled: int
     num_anchors_exact: int
     rank_error_sd_T: Float64
@@ -125,36 +142,44 @@ def check_sampled_scale(scale: str) -> None:
         raise InputError(f"method: 'sampled': {reasons[scale]}; use method='exact', or scale='rank' or 'log-rank'")
 
 
-def mine_sampled(problem: Problem, positive_distance_T: Float32, *, num_sampled: int, seed: int) -> Sampled:
+def mine_sampled(
+    problem: Problem, positive_distance_T: Float32, *, num_sampled: int, seed: int, meter: Meter | None = None
+) -> Sampled:
     """Return negatives at about the wanted ranks; the same for one seed, whatever the number of threads."""
     p = problem
     num_anchors, num_candidates = len(p.anchors_T), len(p.candidates_M)
+    meter = meter or Meter(None, num_anchors)
     size = min(num_sampled, num_candidates)
     rank_T = rank_of(p.scale, p.hardness_T, p.num_negatives_T)
     expected_T = size * (p.num_negatives_T / num_candidates)
     share_T = rank_T / np.maximum(p.num_negatives_T - 1, 1)
-    exact_T = (share_T * expected_T < TAIL) | (size == num_candidates)
-    negative_T, estimate_T = np.full(num_anchors, -1), np.zeros(num_anchors)
+    exact_T = (share_T * expected_T < TAIL) | (size == num_candidates) | (p.exclusions.counts(p.anchors_T) > 0)
+    negative_TK, estimate_TK = np.full((num_anchors, p.num_wanted), -1), np.zeros((num_anchors, p.num_wanted))
 
     sampled = np.flatnonzero(~exact_T)
     if sampled.size:
         order = sampled[generator(seed, "mined sample order").permutation(sampled.size)]
         with one_blas_thread():
-            _sample(p, order, rank_T, size, seed, negative_T, estimate_T)
-        exact_T |= negative_T < 0  # a sample without a negative
-    estimated_T = np.clip(np.rint(estimate_T), 0, p.num_negatives_T - 1).astype(np.int64)
-    achieved_T = achieved_by_rank(p.scale, estimated_T, p.num_negatives_T, p.hardness_T)
+            _sample(p, order, rank_T, size, seed, negative_TK, estimate_TK, meter.stage(order.size))
+        exact_T |= negative_TK[:, 0] < 0  # a sample with too few negatives
+    last_T1 = p.num_negatives_T[:, None] - 1
+    estimated_TK = np.clip(np.rint(estimate_TK), 0, last_T1).astype(np.int64)
+    achieved_TK = achieved_by_rank(p.scale, estimated_TK, last_T1 + 1, p.hardness_T[:, None])
 
     tail = np.flatnonzero(exact_T)
     if tail.size:
         part = replace(
             p, anchors_T=p.anchors_T[tail], hardness_T=p.hardness_T[tail], num_negatives_T=p.num_negatives_T[tail]
         )
-        negative_T[tail], _, achieved_T[tail] = mine_exact(part, positive_distance_T[tail])
+        negative_TK[tail], _, achieved_TK[tail] = mine_exact(part, positive_distance_T[tail], meter)
+    distance_TK = distances_of(p, negative_TK)
+    if p.num_wanted > 1:  # keys are rounded: neighbours may have changed places
+        order_TK = np.lexsort((negative_TK, distance_TK), axis=1)
+        negative_TK, distance_TK = (np.take_along_axis(x, order_TK, axis=1) for x in (negative_TK, distance_TK))
     return Sampled(
-        negative_T=negative_T,
-        distance_T=pair_distance(p, negative_T),
-        achieved_T=achieved_T,
+        negative_TK=negative_TK,
+        distance_TK=distance_TK,
+        achieved_TK=achieved_TK,
         num_sampled=size,
         num_anchors_exact=tail.size,
         rank_error_sd_T=np.where(exact_T, 0.0, np.sqrt(share_T * (1.0 - share_T) / expected_T)),
@@ -162,9 +187,16 @@ def mine_sampled(problem: Problem, positive_distance_T: Float32, *, num_sampled:
 
 
 def _sample(
-    p: Problem, order: Index, rank_T: Index, size: int, seed: int, negative_T: Index, estimate_T: Float64
+    p: Problem,
+    order: Index,
+    rank_T: Index,
+    size: int,
+    seed: int,
+    negative_TK: Index,
+    estimate_TK: Float64,
+    tick: Progress | None = None,
 ) -> None:
-    """Write negative and estimated rank of the anchors at the positions in `order`, block by block."""
+    """Write negatives and estimated ranks of the anchors at the positions in `order`, block by block."""
     num_candidates = len(p.candidates_M)
     threads = num_threads() if order.size * size > _SMALL else 1
     frame = _frame(p, seed, threads)
@@ -194,10 +226,27 @@ def _sample(
                 key_Rm, own_R2, rank_T[position_R], p.num_negatives_T[position_R], wide_RE @ frame.mean_E,
                 np.sqrt(np.maximum(variance_R, 0.0)), column_R, estimate_R,
             )  # fmt: skip
-            negative_T[position_R] = np.where(column_R < 0, -1, p.candidates_M[drawn_m[column_R]])
-            estimate_T[position_R] = estimate_R
+            column_RK, estimate_RK = column_R[:, None], estimate_R[:, None]
+            if p.num_wanted > 1:
+                shape = len(position_R), p.num_wanted
+                column_RK, estimate_RK = np.empty(shape, np.int64), np.empty(shape)
+                select_sampled_window(
+                    key_Rm, own_R2, p.num_negatives_T[position_R], column_R, estimate_R, column_RK, estimate_RK
+                )
+            negative_TK[position_R] = np.where(column_RK < 0, -1, p.candidates_M[drawn_m[column_RK]])
+            estimate_TK[position_R] = estimate_RK
 
-    for_each(work, range(-(-order.size // _BLOCK)), threads)
+    for_each(work, range(-(-order.size // _BLOCK)), threads, tick)
+
+
+def sample_bytes(num_candidates: int, dim: int, num_sampled: int, threads: int) -> int:
+    """Return what sampling takes, without the exact mining of anchors near the top."""
+    size, width = min(num_sampled, num_candidates), dim + 1
+    pieces = min(_GROUP, -(-min(num_candidates, _MOMENTS) // _PIECE))
+    frame = 4 * pieces * width**2 + 4 * threads * min(_PIECE, num_candidates) * (dim + width)
+    # Keys; rows as gathered and as centred; anchors, once in float32 and thrice in float64.
+    block = 4 * _ROWS * size + 4 * size * (dim + width) + 28 * _ROWS * width
+    return 24 * width**2 + max(frame, threads * block)
 
 
 def _frame(p: Problem, seed: int, threads: int) -> _Frame:
@@ -236,7 +285,7 @@ def _frame(p: Problem, seed: int, threads: int) -> _Frame:
 
     # In groups, so that few products wait to be added, in an order of their own.
     total_EE = np.zeros((dim + 1, dim + 1))
-    group = 64 * _PIECE
+    group = _GROUP * _PIECE
     for first in range(0, num_items, group):
         for_each(accumulate, range(first, min(first + group, num_items), _PIECE), threads)
         for k in sorted(square_EE):

@@ -3,6 +3,8 @@
 The bank is cut into tiles and every pair of tiles is multiplied once. A pass answers one question for every anchor:
 the nearest item at or beyond a distance of its own, or the farthest item. Each thread keeps its own finds, of 12 bytes
 per item, and they are merged by (distance, item index), so that the result does not depend on who found what.
+
+Excluded pairs leave the product for both items; the few that may have each other one way only are tried one by one.
 """
 
 import threading
@@ -14,12 +16,17 @@ from numpy.typing import NDArray
 
 from mohs.mining import sweep_kernels
 from mohs.mining.bank import TILE, CentredBank, Float32, Float64
+from mohs.mining.exclusions import TilePairs
 from mohs.mining.problem import Problem
+from mohs.mining.progress import Progress
 from mohs.mining.threads import for_each
 
-__all__ = ["Search", "farthest", "nearest_from", "sweep"]
+__all__ = ["Search", "farthest", "nearest_from", "place_of_items", "sweep", "sweep_bytes"]
 
 _TILES_PER_TASK = 16
+_FIND_BYTES = 12  # an index and a distance
+_SEARCH_ITEM_BYTES = 4 + 12 + 16  # limit, `static_N3`, `exact_N2`
+_SHARED_ITEM_BYTES = 8 + 16 + 64  # classes, their slices, what `_search` computes with
 
 
 @final
@@ -43,11 +50,12 @@ def farthest(bank: CentredBank) -> Search:
 
 
 def sweep(
-    problem: Problem, bank: CentredBank, searches: list[Search], threads: int
+    problem: Problem, bank: CentredBank, searches: list[Search], threads: int, tick: Progress | None = None
 ) -> list[tuple[NDArray[np.int64], Float32]]:
     """Return for each search the items found, int64[N] (−1 for none), and their distances, float32[N].
 
-    Both are in the order of `problem.candidates_M`, which must be all items.
+    Both are in the order of `problem.candidates_M`, which must be all items. `tick` is called with (tasks done, tasks)
+    from the calling thread.
     """
     num_items = len(problem.candidates_M)
     class_M = problem.class_N[problem.candidates_M]
@@ -56,37 +64,62 @@ def sweep(
     # Limits are shared: whichever of two threads writes last, a limit is one that some find allows.
     limits = [np.full(num_items, sweep_kernels.NO_LIMIT) for _ in searches]
     local, all_finds = threading.local(), []
+    excluded = TilePairs(problem.exclusions, place_of_items(problem), TILE) if len(problem.exclusions) else None
+    if excluded is not None and len(excluded.allowed_P2):
+        all_finds.append([_no_finds(num_items) for _ in searches])
+        for search, limit_N, (found_N, distance_N) in zip(searches, limits, all_finds[0], strict=True):
+            sweep_kernels.try_pairs(
+                excluded.allowed_P2, search.sign, search.static_N3, search.exact_N2, square, problem.bank_ND.readable,
+                problem.candidates_M, limit_N, found_N, distance_N,
+            )  # fmt: skip
 
     def work(task: int) -> None:
         if not hasattr(local, "finds"):
             local.finds = [_no_finds(num_items) for _ in searches]
             local.product_RC = np.empty(TILE * TILE, dtype=np.float32)
+            local.left, local.right = bank.tile_buffer(), bank.tile_buffer()
             all_finds.append(local.finds)
         row, first, last = tasks[task]
+        left_DR = bank.tile(row, local.left)
         for column in range(first, last):
-            left_DR, right_DC = bank.tiles[row], bank.tiles[column]
+            right_DC = bank.tile(column, local.right)
             shape = left_DR.shape[1], right_DC.shape[1]
             product_RC = local.product_RC[: shape[0] * shape[1]].reshape(shape)
             np.matmul(left_DR.T, right_DC, out=product_RC)
             for search, limit_N, (found_N, distance_N) in zip(searches, limits, local.finds, strict=True):
+                if excluded is not None:
+                    product_RC[excluded.within(row, column)] = -search.sign * np.float32(np.inf)
                 sweep_kernels.search_tile(
                     product_RC, row * TILE, column * TILE, search.sign, bank.half_norm_M, own_N2,
-                    search.static_N3, search.exact_N2, square, problem.bank_ND, problem.candidates_M,
+                    search.static_N3, search.exact_N2, square, problem.bank_ND.readable, problem.candidates_M,
                     limit_N, found_N, distance_N,
                 )  # fmt: skip
 
-    count = len(bank.tiles)
+    count = bank.num_tiles
     tasks = [
         (row, first, min(first + _TILES_PER_TASK, count))
         for row in range(count)
         for first in range(row, count, _TILES_PER_TASK)
     ]
-    for_each(work, range(len(tasks)), threads)
+    for_each(work, range(len(tasks)), threads, tick)
     return [_merged(search.sign, [finds[k] for finds in all_finds]) for k, search in enumerate(searches)]
 
 
+def sweep_bytes(num_items: int, num_searches: int, threads: int) -> int:
+    """Return what a sweep takes beside tiles: products, finds and limits of every search, arrays of searches."""
+    per_item = _SHARED_ITEM_BYTES + num_searches * (_SEARCH_ITEM_BYTES + threads * _FIND_BYTES)
+    return num_items * per_item + threads * 4 * TILE * TILE
+
+
+def place_of_items(problem: Problem) -> NDArray[np.int64]:
+    """Return where each item stands among the candidates, which must be all items, int64[N]."""
+    place_N = np.empty(len(problem.bank_ND), dtype=np.int64)
+    place_N[problem.candidates_M] = np.arange(len(problem.candidates_M))
+    return place_N
+
+
 def _search(bank: CentredBank, sign: np.float32, tau_N: Float64) -> Search:
-    half_norm_N = np.concatenate([np.einsum("dc,dc->c", t, t, dtype=np.float64) for t in bank.tiles]) / 2
+    half_norm_N = np.concatenate([np.einsum("dc,dc->c", t, t, dtype=np.float64) for t in bank.each_tile()]) / 2
     norm_N = np.sqrt(2 * half_norm_N)
     bound_N = bank.key_bound(norm_N)
     error_N = bank.key_error(norm_N) + 2.0**-22 * bound_N

@@ -14,7 +14,7 @@ import numpy as np
 
 from mohs.mining.kernels import Array, Scalar, compiled, exact_distance_of
 
-__all__ = ["NO_LIMIT", "search_tile"]
+__all__ = ["NO_LIMIT", "search_tile", "try_pairs"]
 
 NO_LIMIT = np.float32(1e38)
 _NONE = np.uint32(0x7F000000)  # the bits of 1.7e38, beyond any limit
@@ -82,6 +82,27 @@ def search_tile(
                                 n, first_row + r, sign, static_N3, exact_N2, square, bank_ND, item_N,
                                 limit_N, found_N, distance_N,
                             )  # fmt: skip
+
+
+@compiled()
+def try_pairs(
+    pair_P2: Array,
+    sign: Scalar,
+    static_N3: Array,
+    exact_N2: Array,
+    square: Scalar,
+    bank_ND: Array,
+    item_N: Array,
+    limit_N: Array,
+    found_N: Array,
+    distance_N: Array,
+) -> None:
+    """Try each pair (anchor, other), one way only; update limits and finds."""
+    for p in range(pair_P2.shape[0]):
+        _try(
+            pair_P2[p, 0], pair_P2[p, 1], sign, static_N3, exact_N2, square, bank_ND, item_N,
+            limit_N, found_N, distance_N,
+        )  # fmt: skip
 
 
 @compiled()

@@ -1,7 +1,7 @@
 """Threads for mining: one matrix product each, none of them spinning."""
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from functools import cache
@@ -29,16 +29,24 @@ def one_blas_thread() -> AbstractContextManager[Any]:
     return _openblas().limit(limits=1)  # type: ignore[no-any-return]
 
 
-def for_each(work: Callable[[int], None], values: Iterable[int], threads: int) -> None:
-    """Call `work` with each value, on several threads; an error or Ctrl-C stops what has not begun."""
+def for_each(
+    work: Callable[[int], None], values: Sequence[int], threads: int, tick: Callable[[int, int], None] | None = None
+) -> None:
+    """Call `work` with each value, on several threads; an error or Ctrl-C stops what has not begun.
+
+    `tick` is called with (values done, values) from the calling thread; an error that it raises stops the work too.
+    """
     if threads == 1:
-        for value in values:
+        for count, value in enumerate(values, 1):
             work(value)
+            if tick is not None:
+                tick(count, len(values))
         return
     pool = ThreadPoolExecutor(threads)
     try:
-        for _ in pool.map(work, values):
-            pass
+        for count, _ in enumerate(pool.map(work, values), 1):
+            if tick is not None:
+                tick(count, len(values))
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 

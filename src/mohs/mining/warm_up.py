@@ -12,17 +12,19 @@ __all__ = ["compile_kernels"]
 _NUM_ITEMS = 64
 
 
-def compile_kernels(scale: Scale) -> float:
+def compile_kernels(scale: Scale, *, half: bool = False) -> float:
     """Compile (or load from numba's cache) all that exact mining on a scale runs, and return the seconds it took.
 
     The first run after an installation compiles for some ten seconds, later ones load in less than one. Without this
-    call the first `mine` pays for it.
+    call the first `mine` pays for it. `half` is for banks of float16 or bfloat16, whose kernels are others (the same
+    for both).
 
     >>> compile_kernels("rank") > 0
     True
     """
     began = time.perf_counter()
-    bank_ND = np.random.Generator(np.random.PCG64(0)).standard_normal((_NUM_ITEMS, 4), dtype=np.float32)
+    float32_ND = np.random.Generator(np.random.PCG64(0)).standard_normal((_NUM_ITEMS, 4), dtype=np.float32)
+    bank_ND = float32_ND.astype(np.float16) if half else float32_ND
     labels_N = np.arange(_NUM_ITEMS) // 2
     margin = 1.0 if scale == "margin" else None
     # Nearly all items as anchors go one way through the code, few anchors another.

@@ -1,0 +1,140 @@
+"""What mining will take, before it starts."""
+
+from math import prod
+from typing import Literal, get_args
+
+import numpy as np
+
+from mohs.distances import VALUES_PER_CHECK
+from mohs.errors import InputError
+from mohs.mining.bank import bank_bytes, tile_buffer_shape
+from mohs.mining.blocks import buffer_shapes, rows_per_block
+from mohs.mining.exact import SWEEP_SHARE, SWEEP_SHARE_RANGE, threads_for
+from mohs.mining.sampled import check_sampled_scale, sample_bytes
+from mohs.mining.scales import SCALES, Scale
+from mohs.mining.sweep import sweep_bytes
+from mohs.mining.threads import num_threads
+
+__all__ = ["estimate_peak_bytes"]
+
+BankDtype = Literal["float32", "float16", "bfloat16"]
+
+_ITEM_BYTES = 100  # labels, class numbers, candidates and the sorts that make them
+_ANCHOR_BYTES = 120  # the columns of the plan and what they are computed from
+_SAMPLED_ANCHOR_BYTES = 80  # ranks, shares, estimates and errors, kept while some are mined exactly
+_SLACK = 1.05  # of the allocator
+
+
+def estimate_peak_bytes(
+    num_items: int,
+    dim: int,
+    num_anchors: int,
+    *,
+    num_candidates: int | None = None,
+    scale: Scale = "range",
+    method: Literal["exact", "sampled", "auto"] = "exact",
+    num_sampled: int = 4096,
+    threads: int | None = None,
+    bank_dtype: BankDtype = "float32",
+    in_memory: bool = True,
+) -> int:
+    """Return the most memory, in bytes, that `mine` takes at any time beyond its inputs.
+
+    It is the sum of the buffers, with 5% for the allocator. In outline, for M candidates and D dimensions: 4·M·D for a
+    float32 bank in memory, none for other banks; for each thread 54 MB (up to 200,000 candidates) or 256·M; some 100
+    to 400 bytes per item and anchor. Pages of a memory map that the system keeps are not counted: it drops them when
+    memory is wanted.
+
+    Anchors are taken to be as many different items as they can be. If many are the same, `range` may need as much as
+    `rank`. On `margin`, and for `method="sampled"` and `"auto"`, it counts what the worst hardness needs: blocks for
+    anchors that a sweep finds nothing for, or that a sample cannot serve. Labels are taken for integers; text adds
+    about 20 bytes per character and item. A bank that is copied to float32 first (float64, lists, tensors on another
+    device) takes 4·N·D more.
+
+    Args:
+        num_items: N, items in the bank.
+        dim: D, numbers in a row.
+        num_anchors: T.
+        num_candidates: M; None for all items.
+        scale: as in `mine`.
+        method: as in `mine`.
+        num_sampled: as in `mine`.
+        threads: None for as many as `mine` would use.
+        bank_dtype: "float32", "float16" or "bfloat16".
+        in_memory: False for a memory map.
+
+    Raises `InputError` for numbers below 1 and names that `mine` refuses.
+
+    >>> estimate_peak_bytes(1_000_000, 512, 100_000, scale="rank", threads=8) // 10**6
+    4520
+    >>> estimate_peak_bytes(1_000_000, 512, 100_000, scale="rank", threads=8, bank_dtype="float16") // 10**6
+    2379
+    """
+    _check(num_items, dim, num_anchors, num_candidates, scale, method, num_sampled, threads, bank_dtype)
+    num_candidates = num_items if num_candidates is None else num_candidates
+    wanted = num_threads() if threads is None else threads
+    keeps_tiles = bank_dtype == "float32" and in_memory
+    tile = 4 * prod(tile_buffer_shape(dim, keeps_tiles))
+    used = threads_for(num_anchors, num_candidates, wanted)
+    share = SWEEP_SHARE_RANGE if scale == "range" else SWEEP_SHARE
+
+    in_blocks = num_anchors
+    sweeps = 0
+    if scale in ("range", "margin") and num_candidates == num_items and num_anchors >= share * num_items:
+        searches = 2 if scale == "range" else 1
+        sweeps = sweep_bytes(num_items, searches, used) + (2 * used + 1) * tile
+        if scale == "range":
+            rest = num_anchors % num_items
+            in_blocks = rest if num_anchors > num_items and rest < share * num_items else 0
+    blocks = used * (_block_bytes(num_candidates, dim, in_blocks, used) + tile) + 32 * dim**2 if in_blocks else 0
+    mining = bank_bytes(num_candidates, dim, keeps_tiles) + max(sweeps, blocks)
+    if method != "exact":
+        mining = max(mining, sample_bytes(num_candidates, dim, num_sampled, wanted))
+        mining += num_anchors * _SAMPLED_ANCHOR_BYTES
+    checks = min(num_items * dim, VALUES_PER_CHECK) * (1 if bank_dtype == "float32" else 5)
+    columns = num_items * _ITEM_BYTES + num_anchors * _ANCHOR_BYTES
+    return int(_SLACK * max(checks, columns + mining))
+
+
+def _block_bytes(num_candidates: int, dim: int, num_anchors: int, threads: int) -> int:
+    """Return what one thread takes for its blocks, without the buffer for a tile."""
+    rows = rows_per_block(num_candidates, num_anchors, threads)
+    buffers = sum(prod(shape) * np.dtype(dtype).itemsize for shape, dtype in buffer_shapes(rows, num_candidates))
+    # Columns and distances of the window of a rank; the anchors' rows, once in float32 and thrice in float64.
+    return buffers + 8 * num_candidates + 28 * rows * dim
+
+
+def _check(
+    num_items: int,
+    dim: int,
+    num_anchors: int,
+    num_candidates: int | None,
+    scale: Scale,
+    method: str,
+    num_sampled: int,
+    threads: int | None,
+    bank_dtype: str,
+) -> None:
+    counts = {
+        "num_items": num_items,
+        "dim": dim,
+        "num_anchors": num_anchors,
+        "num_candidates": num_candidates,
+        "num_sampled": num_sampled,
+        "threads": threads,
+    }
+    problems = [f"{k}: {v!r} is not a whole number of at least 1" for k, v in counts.items() if v is not None and v < 1]
+    names = {
+        "scale": (scale, SCALES),
+        "method": (method, ("exact", "sampled", "auto")),
+        "bank_dtype": (bank_dtype, get_args(BankDtype)),
+    }
+    problems += [
+        f"{k}: {value!r} is not one of {', '.join(map(repr, known))}"
+        for k, (value, known) in names.items()
+        if value not in known
+    ]
+    if problems:
+        raise InputError(*problems)
+    if method == "sampled":
+        check_sampled_scale(scale)

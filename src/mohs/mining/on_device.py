@@ -1,0 +1,285 @@
+"""Exact mining on an accelerator: the device filters, and exact distances on the CPU decide.
+
+The device multiplies blocks of anchors with all candidates in float32 (no TF32, no autocast) into keys, as `bank.py`
+defines them: d² = ‖a‖² + 2·key in the bank's units. A key is off by a bounded rounding error. So counts, minima and
+maxima over the keys leave to each anchor a *window* of columns that must hold what is wanted, most often a few dozen.
+Only the windows come back; `device_kernels.py` decides within them by the definition. The plan is therefore that of the
+CPU, index for index, and depends neither on the shape of a block nor on how the device rounds.
+
+Where a window holds more than `WINDOW` columns (a bank of many equal or nearly equal items), the anchor is mined on
+the CPU instead.
+
+Memory: the candidates stay on the device, 4·(D + 2) bytes each, and a block takes 16 bytes a pair. Together they take
+at most `FREE_SHARE` of what is free there, and a block at most 2²⁷ pairs; this chooses how many anchors are processed
+at once and nothing else. Candidates that do not fit are refused.
+
+Passes over the keys of a block, besides the product and the mask of the own class: for `range` the two extremes, the
+least key beyond the threshold, and three windows; for `margin` the least key and a window for each threshold asked; for
+`rank` and `log-rank` a handful of counts, which close in on the rank from a guess, and a window. No row is sorted.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TypeAlias, final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mohs.errors import InputError
+from mohs.mining import device_kernels
+from mohs.mining.bank import Float32, Float64, centred_bank
+from mohs.mining.device_blocks import (
+    WINDOW,
+    Block,
+    Run,
+    check_products,
+    float32_products,
+    make_block,
+    rows_per_block,
+    send_columns,
+    what_it_takes,
+)
+from mohs.mining.exact import mine_exact
+from mohs.mining.problem import Problem, pair_distance
+from mohs.mining.progress import Meter
+from mohs.mining.scales import (
+    achieved_by_distance,
+    achieved_by_margin,
+    achieved_by_rank,
+    margin_threshold,
+    range_threshold,
+    rank_of,
+)
+from mohs.mining.threads import for_each, num_threads, one_blas_thread
+
+__all__ = ["mine_on_device", "mining_device"]
+
+_DECIDED_AT_ONCE = 64
+_FEW = 32
+_GUESSES, _TURNS = 6, 32
+_NAMES = re.compile(r"cuda(:\d+)?|mps")
+
+Index: TypeAlias = NDArray[np.int64]
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class _Window:
+    """Columns left to each row, in the form of `device_kernels.py`; none to rows that have more than `WINDOW`."""
+
+    start_R1: Index
+    column_n: NDArray[np.int32]
+    full_R: NDArray[np.bool_]
+
+
+def mining_device(name: str) -> torch.device:
+    """Return the accelerator of this name: "cuda", "cuda:N" or "mps"; raise `InputError` if there is none.
+
+    >>> mining_device("tpu")
+    Traceback (most recent call last):
+    mohs.errors.InputError: device: 'tpu' is not one of None, 'cpu', 'cuda', 'cuda:0' and so on, 'mps'
+    """
+    if not isinstance(name, str) or not _NAMES.fullmatch(name):
+        raise InputError(f"device: {name!r} is not one of None, 'cpu', 'cuda', 'cuda:0' and so on, 'mps'")
+    if name == "mps":
+        if not torch.backends.mps.is_available():
+            raise InputError("device: 'mps' is not available here; use None or 'cpu'")
+        return torch.device(name)
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    device = torch.device(name)
+    if count == 0:
+        raise InputError(f"device: {name!r} is not available here (no CUDA device); use None or 'cpu'")
+    if device.index is not None and device.index >= count:
+        last = f"'cuda:{count - 1}'"
+        raise InputError(f"device: {name!r} is not available here; the last CUDA device is {last}")
+    return device
+
+
+def mine_on_device(
+    problem: Problem, positive_distance_T: Float32, device: torch.device, meter: Meter | None = None
+) -> tuple[Index, Float32, Float64, int]:
+    """Return the same values as `mine_exact`, for one negative each, and how many anchors were left to the CPU.
+
+    Negatives are int64[T], distances float32[T], achieved hardnesses float64[T].
+
+    Raises `InputError` where the candidates do not fit into `FREE_SHARE` of the device's free memory, where the device
+    runs out of memory all the same, and where its products are less exact than float32 allows.
+    """
+    p, threads = problem, num_threads()
+    meter = meter or Meter(None, len(p.anchors_T))
+    rows = rows_per_block(p, device)
+    with one_blas_thread():
+        run = Run(p, centred_bank(p, threads), device, rows, threads)
+        try:
+            with float32_products(device):
+                found_T, extreme_2T = _mine(run, positive_distance_T, meter)
+        except RuntimeError as error:
+            # CUDA raises OutOfMemoryError, MPS a plain RuntimeError.
+            if "out of memory" not in str(error):
+                raise
+            raise InputError(f"device: '{device}' ran out of memory {what_it_takes(p, rows)}") from None
+    rest = np.flatnonzero(found_T < 0)
+    achieved_rest = np.empty(0)
+    if rest.size:
+        part = replace(
+            p, anchors_T=p.anchors_T[rest], hardness_T=p.hardness_T[rest], num_negatives_T=p.num_negatives_T[rest]
+        )
+        found_r1, _, achieved_r1 = mine_exact(part, positive_distance_T[rest], meter)
+        found_T[rest], achieved_rest = found_r1[:, 0], achieved_r1[:, 0]
+    distance_T = pair_distance(p, found_T)
+    if p.scale == "range":
+        achieved_T = achieved_by_distance(distance_T, extreme_2T[1], extreme_2T[0], p.hardness_T)
+    elif p.scale == "margin":
+        assert p.margin is not None
+        achieved_T = achieved_by_margin(distance_T, positive_distance_T, p.margin, p.squared)
+    else:
+        rank_T = rank_of(p.scale, p.hardness_T, p.num_negatives_T)
+        achieved_T = achieved_by_rank(p.scale, rank_T, p.num_negatives_T, p.hardness_T)
+    achieved_T[rest] = achieved_rest
+    return found_T, distance_T, achieved_T, rest.size
+
+
+def _mine(run: Run, positive_distance_T: Float32, meter: Meter) -> tuple[Index, Float32]:
+    """Return the negatives, −1 where the CPU is to decide, and for `range` (dmin, dmax), float32[2, T]."""
+    p, columns = run.problem, send_columns(run)
+    num_anchors, num_decided, tick = len(p.anchors_T), 0, meter.stage()
+    found_T, extreme_2T = np.full(num_anchors, -1), np.zeros((2, num_anchors), dtype=np.float32)
+    for start in range(0, num_anchors, run.rows):
+        block = make_block(run, columns, slice(start, start + run.rows))
+        if start == 0:
+            check_products(run, block)
+        if p.scale == "range":
+            found_R = _select_range(run, block, extreme_2T[:, block.position])
+        elif p.scale == "margin":
+            found_R = _select_margin(run, block, positive_distance_T[block.position])
+        else:
+            found_R = _select_rank(run, block)
+        found_T[block.position] = found_R
+        num_decided += int((found_R >= 0).sum())
+        tick(num_decided, num_anchors)
+        del block  # before the next one takes its place
+    return found_T, extreme_2T
+
+
+def _select_range(run: Run, block: Block, extreme_2R: Float32) -> Index:
+    key_RM, reach_R = block.key_RM, run.send((2 * block.error_R).astype(np.float32))
+    least_R = key_RM.amin(dim=1)
+    nearest = _between(key_RM, least_R, least_R + reach_R)
+    key_RM.masked_fill_(block.own_RM, -torch.inf)
+    most_R = key_RM.amax(dim=1)
+    farthest = _between(key_RM, most_R - reach_R, most_R)
+    key_RM.masked_fill_(block.own_RM, torch.inf)
+    _decide(run, block, nearest, device_kernels.decide_extreme, -1.0, extreme_2R[0])
+    _decide(run, block, farthest, device_kernels.decide_extreme, 1.0, extreme_2R[1])
+    tau_R = range_threshold(extreme_2R[0], extreme_2R[1], run.problem.hardness_T[block.position])
+    window = _at_least(run, block, tau_R, ~(nearest.full_R | farthest.full_R))
+    return _decide_nearest(run, block, window, tau_R)
+
+
+def _select_margin(run: Run, block: Block, positive_distance_R: Float32) -> Index:
+    p = run.problem
+    assert p.margin is not None
+    enough_R = margin_threshold(positive_distance_R, p.hardness_T[block.position], p.margin, p.squared)
+    farther_R = np.nextafter(positive_distance_R, np.float32(np.inf))
+    found_R, asked_R = np.full(len(enough_R), -1), np.full(len(enough_R), True)
+    for tau_R in (enough_R.astype(np.float64), farther_R.astype(np.float64), np.zeros(len(enough_R))):
+        window = _at_least(run, block, tau_R, asked_R)
+        found_R = np.where(asked_R, _decide_nearest(run, block, window, tau_R), found_R)
+        # A window that is too full does not say that there is nothing in it.
+        asked_R &= (found_R < 0) & ~window.full_R
+        if not asked_R.any():
+            break
+    return found_R
+
+
+def _select_rank(run: Run, block: Block) -> Index:
+    p = run.problem
+    assert p.scale in ("rank", "log-rank")
+    num_negatives_R = p.num_negatives_T[block.position]
+    rank_R = rank_of(p.scale, p.hardness_T[block.position], num_negatives_R)
+    low_R, high_R = _bracket(run, block, rank_R, num_negatives_R)
+    reach_R = run.send((2 * block.error_R).astype(np.float32))
+    low_R, high_R = low_R - reach_R, high_R + reach_R
+    window = _between(block.key_RM, low_R, high_R)
+    before_R = (block.key_RM < low_R[:, None]).sum(dim=1, dtype=torch.int32).cpu().numpy()
+    found_R = np.full(len(rank_R), -1)
+    _decide(run, block, window, device_kernels.decide_rank, rank_R - before_R, found_R)
+    return found_R
+
+
+def _bracket(run: Run, block: Block, rank_R: Index, num_negatives_R: Index) -> tuple[Tensor, Tensor]:
+    """Return low and high, so that the key of this rank is in [low, high], and few others are.
+
+    Counts close in on it: first where a normal distribution of the keys would have it, then by halves.
+    """
+    # If keys were normally distributed, the rank would lie at z standard deviations, in this density.
+    z_R = torch.special.ndtri(torch.from_numpy((rank_R + 0.5) / num_negatives_R)).numpy()
+    spread_R = np.maximum(block.spread_R, np.maximum(block.error_R, 1e-30))
+    peak_R = num_negatives_R * np.exp(-(z_R**2) / 2) / np.sqrt(2 * np.pi) / spread_R
+    bound_R = 1.01 * run.bank.key_bound(block.norm_R) + block.error_R
+    rank, error = run.send(rank_R.astype(np.int32)), run.send(block.error_R.astype(np.float32))
+    at, density = (run.send(x.astype(np.float32)) for x in (block.mean_R + z_R * spread_R, np.maximum(peak_R, 1e-30)))
+    low, high = run.send(-bound_R.astype(np.float32)), run.send(bound_R.astype(np.float32))
+    num_negatives = run.send(num_negatives_R.astype(np.int32))
+    below_low, below_high = torch.zeros_like(rank), num_negatives
+    for turn in range(_TURNS):
+        if bool(((below_high - below_low <= _FEW) | (high - low <= error)).all()):
+            break
+        # Not a number, or beyond what is known: take the middle.
+        at = torch.where((at > low) & (at < high), at, low + (high - low) / 2)
+        below = (block.key_RM < at[:, None]).sum(dim=1, dtype=torch.int32)
+        under = below <= rank
+        low, below_low = torch.where(under, at, low), torch.where(under, below, below_low)
+        high, below_high = torch.where(under, high, at), torch.where(under, below_high, below)
+        # A little beyond the wanted rank, so that the next count closes the bracket from the other side.
+        miss = rank - below + torch.where(under, _FEW // 3, -_FEW // 3)
+        known = (below_low > 0) & (below_high < num_negatives)
+        density = torch.where(known, (below_high - below_low) / (high - low), density)
+        at = at + miss / density if turn < _GUESSES else torch.full_like(at, torch.nan)
+    return low, high
+
+
+def _at_least(run: Run, block: Block, tau_R: Float64, asked_R: NDArray[np.bool_]) -> _Window:
+    """Return the windows that hold the nearest item with d ≥ tau, if there is one; none for rows that are not asked."""
+    limit_R = 2 * run.bank.key_bound(block.norm_R)
+    # No key is beyond its bound, so a threshold need not be either.
+    value_R = np.clip(run.bank.key_of(tau_R, block.norm_R**2 / 2), -limit_R, limit_R)
+    low_R = np.where(tau_R > 0, value_R - block.error_R, -np.inf)
+    sure_R = np.where(tau_R > 0, value_R + block.error_R, -np.inf)
+    key_RM, asked = block.key_RM, torch.from_numpy(asked_R).to(run.device)
+    low, sure, reach = (run.send(x.astype(np.float32)) for x in (low_R, sure_R, 2 * block.error_R))
+    # From `sure` on every item is far enough; the nearest of these ends the window.
+    least = torch.where(key_RM >= sure[:, None], key_RM, torch.inf).amin(dim=1)
+    high = (least + reach).clamp(max=torch.finfo(torch.float32).max)
+    return _between(key_RM, low, torch.where(asked, high, -torch.inf))
+
+
+def _between(key_RM: Tensor, low_R: Tensor, high_R: Tensor) -> _Window:
+    """Return the windows of the keys from low to high."""
+    inside_RM = (key_RM >= low_R[:, None]) & (key_RM <= high_R[:, None])
+    count = inside_RM.sum(dim=1, dtype=torch.int32)
+    full = count > WINDOW
+    inside_RM &= ~full[:, None]
+    column_n = inside_RM.nonzero()[:, 1].to(torch.int32).cpu().numpy()
+    full_R, count_R = full.cpu().numpy(), count.cpu().numpy()
+    return _Window(np.concatenate([[0], np.cumsum(np.where(full_R, 0, count_R))]), column_n, full_R)
+
+
+def _decide_nearest(run: Run, block: Block, window: _Window, tau_R: Float64) -> Index:
+    found_R = np.full(len(tau_R), -1)
+    _decide(run, block, window, device_kernels.decide_nearest, tau_R, found_R)
+    return found_R
+
+
+def _decide(run: Run, block: Block, window: _Window, kernel: Callable[..., None], *arguments: object) -> None:
+    p, num_rows = run.problem, len(block.anchor_R)
+    bank_ND = p.bank_ND.readable
+
+    def work(first: int) -> None:
+        last = min(first + _DECIDED_AT_ONCE, num_rows)
+        kernel(bank_ND, block.anchor_R, p.candidates_M, window.start_R1, window.column_n, *arguments, first, last)
+
+    for_each(work, range(0, num_rows, _DECIDED_AT_ONCE), run.threads)

@@ -1,0 +1,138 @@
+"""Embeddings where and as the caller keeps them: read piece by piece as float32, never copied whole.
+
+A bank of 10 million rows of 512 numbers takes 20 GB as float32. Kept as half precision or in a file that is mapped into
+memory, it is mined from there: rows become float32 as they are needed. Every float16 and every bfloat16 is a float32,
+so nothing is rounded, and the plan is the one of the same numbers as float32.
+
+What is read in place: numpy arrays and memory maps of float32 or float16 in C order, torch tensors of float32, float16
+or bfloat16 on the CPU. A memory map of anything else is refused, for it could only be read by a copy. Other inputs
+(lists, float64, tensors on other devices) are converted as `mohs.distances.check_embeddings` does.
+
+Reading a memory map that is larger than memory costs what the disk costs: each block of anchors reads every candidate
+once, class by class. Keep the rows of a class together in the file; then reading is sequential.
+"""
+
+import mmap
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, final
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mohs.distances import check_embeddings, check_rows
+from mohs.errors import InputError
+
+__all__ = ["StoredBank", "stored_bank"]
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class StoredBank:
+    """Checked embeddings; `bank[index]` are float32 rows, for indices and slices.
+
+    Attributes:
+        values_ND: float32 or float16, or bfloat16 as uint16, which numpy lacks; C-contiguous.
+        is_mapped: the values lie in a file that is mapped into memory.
+    """
+
+    values_ND: NDArray[Any]
+    is_mapped: bool
+
+    def __len__(self) -> int:
+        return len(self.values_ND)
+
+    def __getitem__(self, index: Any) -> NDArray[np.float32]:
+        return _float32(self.values_ND[index])
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """N and D."""
+        return self.values_ND.shape
+
+    @property
+    def is_float32_in_memory(self) -> bool:
+        """Whether a float32 copy at most doubles what the bank takes in memory; then mining makes one."""
+        return self.values_ND.dtype == np.float32 and not self.is_mapped
+
+    @cached_property
+    def readable(self) -> Any:
+        """The bank as compiled code reads it (`stored_kernels.py`).
+
+        float32[N, D]; or the bits, uint16[N, D], with what they mean, float32[65536].
+        """
+        if self.values_ND.dtype == np.float32:
+            return _seen_as_writable(self.values_ND)
+        meaning = _float32(np.arange(2**16, dtype=np.uint16).view(self.values_ND.dtype))
+        return _seen_as_writable(self.values_ND.view(np.uint16)), meaning
+
+
+def stored_bank(embeddings_ND: ArrayLike, *, name: str = "embeddings_ND") -> StoredBank:
+    """Return the embeddings, read in place if they can be.
+
+    Raises `InputError` for what `check_embeddings` refuses and for memory maps that cannot be read in place.
+
+    >>> bank = stored_bank(np.float16([[0.5, 1.0], [2.0, 4.0]]))
+    >>> bank[[1]]
+    array([[2., 4.]], dtype=float32)
+    """
+    bank = _in_place(embeddings_ND, name)
+    if bank is None:
+        return StoredBank(check_embeddings(embeddings_ND, name=name), is_mapped=False)
+    check_rows(bank, name=name)
+    return bank
+
+
+def _in_place(embeddings_ND: ArrayLike, name: str) -> StoredBank | None:
+    if hasattr(embeddings_ND, "detach"):
+        tensor = embeddings_ND.detach().cpu()
+        if str(tensor.dtype) == "torch.float16":
+            return StoredBank(tensor.contiguous().numpy(), is_mapped=False)
+        if str(tensor.dtype) == "torch.bfloat16":
+            import torch
+
+            return StoredBank(tensor.contiguous().view(torch.int16).numpy().view(np.uint16), is_mapped=False)
+        return None
+    if not isinstance(embeddings_ND, np.ndarray):
+        return None
+    array = np.asarray(embeddings_ND)
+    is_mapped = _is_mapped(array)
+    if is_mapped and not (array.dtype in (np.float32, np.float16) and array.flags.c_contiguous):
+        order = "in C order" if array.flags.c_contiguous else "out of C order"
+        raise InputError(
+            f"{name}: memory map of {array.dtype}{list(array.shape)} {order} cannot be read in place; write it block "
+            "by block to numpy.lib.format.open_memmap(path, 'w+', 'float32', shape), or load it into memory"
+        )
+    if not is_mapped and array.dtype != np.float16:
+        return None
+    return StoredBank(np.ascontiguousarray(array) if array.ndim else array, is_mapped)
+
+
+def _is_mapped(array: NDArray[Any]) -> bool:
+    base: Any = array
+    while isinstance(base, (np.ndarray, memoryview)):
+        base = base.obj if isinstance(base, memoryview) else base.base
+    return isinstance(base, mmap.mmap)
+
+
+def _float32(values: NDArray[Any]) -> NDArray[np.float32]:
+    if values.dtype == np.float32:
+        return values
+    if values.dtype == np.float16:
+        return values.astype(np.float32)
+    return (values.astype(np.uint32) << 16).view(np.float32)
+
+
+@final
+class _Writable:
+    """An array's memory, said to be writable."""
+
+    def __init__(self, array: NDArray[Any]) -> None:
+        address, _ = array.__array_interface__["data"]
+        self.array = array  # keeps the memory
+        self.__array_interface__ = {**array.__array_interface__, "data": (address, False)}
+
+
+def _seen_as_writable(array: NDArray[Any]) -> Any:
+    """Return the same memory as a writable array: numba would compile everything again for a read-only one."""
+    return array if array.flags.writeable else np.asarray(_Writable(array))
