@@ -28,13 +28,15 @@ FLAG_PROBLEMS = [
     ),
     (
         ["mine", "SET", "--curve", "foo"],
-        "mohs: --curve: 'foo' is wrong: input should be 'constant', 'linear', 'sine', 'tanh', 'logarithmic' or "
-        "'sigmoid'",
+        "mohs: --curve: 'foo' is wrong: input should be 'constant', 'linear', 'sine', 'tanh', 'logarithmic', "
+        "'sigmoid' or 'closed-loop'",
     ),
     (["mine", "SET", "--channels", "2"], "mohs: --channels: 2 is wrong: input should be 1 or 3"),
     (
         ["train", "SET", "--loss", "foo"],
-        "mohs: --loss: 'foo' is wrong: input should be 'triplet', 'soft-triplet', 'infonce' or 'semi-hard'",
+        "mohs: --loss: 'foo' is wrong: it should be one of triplet, soft-triplet, selective-triplet, contrastive, "
+        "infonce, supcon, semi-hard, multi-similarity, proxy-anchor, arcface, or a class name (in capitals) of "
+        "pytorch_metric_learning.losses",
     ),
     (["mine", "SET", "--prefer", "foo"], "mohs: --prefer: 'foo' is wrong: input should be 'class' or 'catalog'"),
     (["mine", "SET", "--triplets", "0"], "mohs: --triplets: 0 is wrong: input should be greater than or equal to 1"),

@@ -68,7 +68,7 @@ def tanh(cap: float = 1.0, growth: float = 3.0) -> Curve:
     array([0.   , 0.91])
     """
     c, g = _unit("cap", cap), _positive("growth", growth)
-    return lambda p: c * np.tanh(g * _progress(p)) / math.tanh(g)
+    return lambda p: c * (np.tanh(g * _progress(p)) / math.tanh(g))
 
 
 def logarithmic(cap: float = 1.0, growth: float = 9.0) -> Curve:
@@ -78,7 +78,7 @@ def logarithmic(cap: float = 1.0, growth: float = 9.0) -> Curve:
     array([0. , 0.5])
     """
     c, g = _unit("cap", cap), _positive("growth", growth)
-    return lambda p: c * np.log1p(g * _progress(p)) / math.log1p(g)
+    return lambda p: c * (np.log1p(g * _progress(p)) / math.log1p(g))
 
 
 def sigmoid(

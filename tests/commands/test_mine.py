@@ -163,6 +163,13 @@ def test_wrong_embedders(run_cli, picture_set, vectors, tmp_path):
     ]
     answer = run_cli("mine", picture_set, "--embedder", tmp_path, "--embeddings", vectors, "--out", tmp_path / "p")
     assert answer.err == ["mohs: --embedder, --embeddings: both given; use one of them"]
+
+
+def test_the_closed_loop_needs_training(run_cli, picture_set, tmp_path):
+    answer = run_cli("mine", picture_set, "--curve", "closed-loop", "--out", tmp_path / "p")
+    assert answer.code == 2
+    assert answer.err == ["mohs: --curve: 'closed-loop' reads training; use it with 'mohs train', or give a curve"]
+    assert not (tmp_path / "p").exists()
     assert list(tmp_path.iterdir()) == []
 
 

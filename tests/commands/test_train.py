@@ -137,7 +137,7 @@ def test_folders_that_are_no_finished_run(run_cli, class_run, tmp_path):
     lines = {
         tmp_path: "not a run folder (no config.json); give one made by 'mohs train'",
         tmp_path / "none": "not a run folder (no config.json); give one made by 'mohs train'",
-        half: "this run did not finish (no run.json); train again into another folder",
+        half: f"this run did not finish (no run.json); go on with 'mohs train --resume {half}'",
     }
     for folder, line in lines.items():
         answer = run_cli("evaluate", folder)
@@ -186,7 +186,7 @@ def test_training_that_breaks_is_exit_code_5(run_cli, picture_set, tmp_path):
     # What happened until then stays, and is no finished run.
     assert (tmp_path / "run" / "events.jsonl").stat().st_size > 0
     assert run_cli("evaluate", tmp_path / "run").err == [
-        f"mohs: {tmp_path}/run: this run did not finish (no run.json); train again into another folder"
+        f"mohs: {tmp_path}/run: this run did not finish (no run.json); go on with 'mohs train --resume {tmp_path}/run'"
     ]
 
 

@@ -134,6 +134,8 @@ def _check(request: MineRequest) -> None:
     """Raise `InputError` for what is wrong whatever the data: minutes of embedding must not come first."""
     if request.embedder is not None and request.embeddings is not None:
         raise InputError("--embedder, --embeddings: both given; use one of them")
+    if request.hardness.curve == "closed-loop":
+        raise InputError("--curve: 'closed-loop' reads training; use it with 'mohs train', or give a curve")
     by_margin = request.hardness.scale == "margin"
     if by_margin and request.margin is None:
         raise InputError("--margin: missing; the scale 'margin' needs the loss's margin, for example --margin 0.2")

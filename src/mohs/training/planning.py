@@ -208,4 +208,5 @@ class Planner:
 def _local_pairs(pair_P2: NDArray[np.int64], items_M: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return the pairs whose items are both among `items_M` (sorted), as positions there."""
     place_P2 = np.minimum(np.searchsorted(items_M, pair_P2), len(items_M) - 1)
-    return place_P2[(items_M[place_P2] == pair_P2).all(axis=1)]
+    inside_P2: NDArray[np.int64] = place_P2[(items_M[place_P2] == pair_P2).all(axis=1)]
+    return inside_P2

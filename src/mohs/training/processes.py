@@ -31,7 +31,7 @@ _TIMEOUT_S = 45
 class Processes:
     """One process among `num_ranks`; `rank` counts from 0, and rank 0 is the one that writes files."""
 
-    def __init__(self, rank: int = 0, num_ranks: int = 1, store: dist.Store | None = None) -> None:
+    def __init__(self, rank: int = 0, num_ranks: int = 1, store: Any | None = None) -> None:
         self.rank = rank
         self.num_ranks = num_ranks
         self._store = store
@@ -79,7 +79,8 @@ class Processes:
         flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
         with self._watched("sum gradients"):
             dist.all_reduce(flat)
-        for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+        sizes = [gradient.numel() for gradient in gradients]
+        for gradient, part in zip(gradients, torch.split(flat, sizes), strict=True):
             gradient.copy_(part.view_as(gradient))
 
     def gather_blocks(self, blocks: dict[int, NDArray[np.float32]], num_blocks: int) -> list[NDArray[np.float32]]:

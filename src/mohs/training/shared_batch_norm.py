@@ -1,15 +1,16 @@
 """Batch norm over the rows of all processes, so that training does not depend on how a batch is divided.
 
-torch's own SyncBatchNorm does this on CUDA only.
+torch's own SyncBatchNorm does this on CUDA only. Sums are taken before means are divided out, in two passes: on the CPU
+this is more exact than torch's batch norm, whose one-pass float32 sums over 100,000 white pixels put gradients of the
+small network off by up to 6% (against float64; here 2e-6). So one process and two differ by that much.
 """
 
-from typing import final
+from typing import Any, final
 
 import torch
 import torch.distributed as dist
 from timm.layers import BatchNormAct2d
 from torch import Tensor, nn
-from torch.distributed.nn.functional import all_reduce
 
 __all__ = ["share_batch_norms"]
 
@@ -23,7 +24,28 @@ def share_batch_norms(network: nn.Module) -> None:
     """
     for module in network.modules():
         if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
-            module.forward = _SharedForward(module)  # type: ignore[method-assign]
+            module.forward = _SharedForward(module)  # type: ignore[method-assign, assignment]
+
+
+@final
+class _SumOverProcesses(torch.autograd.Function):
+    """Σ over processes; what each process's loss says of the sum is summed on the way back, too."""
+
+    @staticmethod
+    def forward(_: Any, x: Tensor) -> Tensor:
+        """Return the sum."""
+        return _summed(x)
+
+    @staticmethod
+    def backward(_: Any, gradient: Tensor) -> Tensor:
+        """Return the gradient of all processes' losses."""
+        return _summed(gradient)
+
+
+def _summed(x: Tensor) -> Tensor:
+    total = x.clone()
+    dist.all_reduce(total)
+    return total
 
 
 @final
@@ -43,9 +65,9 @@ class _SharedForward:
         count = torch.tensor([x_BC.numel() / x_BC.shape[1]], dtype=torch.float32, device=x_BC.device)
         dist.all_reduce(count)
         x = x_BC.float()
-        mean_C = all_reduce(x.sum(others)) / count
+        mean_C = _SumOverProcesses.apply(x.sum(others)) / count
         centred = x - mean_C.view(shape)
-        variance_C = all_reduce(centred.square().sum(others)) / count
+        variance_C = _SumOverProcesses.apply(centred.square().sum(others)) / count
         y = centred * torch.rsqrt(variance_C + norm.eps).view(shape)
         if norm.weight is not None:
             y = y * norm.weight.view(shape) + norm.bias.view(shape)
@@ -58,4 +80,5 @@ class _SharedForward:
                 norm.running_var.lerp_(variance_C.detach() * count / (count - 1), share)
         y = y.to(x_BC.dtype)
         # timm's batch norms hold the activation that follows.
-        return norm.act(norm.drop(y)) if isinstance(norm, BatchNormAct2d) else y
+        out: Tensor = norm.act(norm.drop(y)) if isinstance(norm, BatchNormAct2d) else y
+        return out

@@ -1,0 +1,81 @@
+"""Two processes on one batch: the same plan, the same rows, and the gradient of the whole batch."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mohs.training.processes import Processes
+
+SCRIPT = """
+import sys
+from pathlib import Path
+import torch
+import torch.distributed as dist
+from mohs.model.embedder import Embedder
+from mohs.config import ModelConfig
+from mohs.data.images import ImagePolicy
+from mohs.training.processes import processes
+from mohs.training.shared_batch_norm import share_batch_norms
+
+torch.set_num_threads(1)
+ROWS = int(sys.argv[1])
+generator = torch.Generator().manual_seed(0)
+x_BCHW = torch.rand(ROWS, 1, 16, 16, generator=generator)
+embedder = Embedder.create(ModelConfig(widths=(8, 16), hidden_dim=32, embedding_dim=8), ImagePolicy(16, 1), seed=0)
+
+
+def gradients(network, pictures, gather):
+    network.zero_grad()
+    embedding_BD = gather(network(pictures))
+    (embedding_BD @ embedding_BD.T).square().mean().backward()
+    return network
+
+
+# The reference is float64: torch's own batch norm rounds more than the two processes differ.
+single = Embedder.create(embedder.config, ImagePolicy(16, 1), seed=0).double().train()
+wide = torch.nn.functional.normalize(single.head(single.backbone((x_BCHW.double() - single.mean) / single.std)), dim=1)
+(wide @ wide.T).square().mean().backward()
+with processes(torch.device("cpu")) as peers:
+    assert peers.num_ranks == 2
+    share_batch_norms(embedder)
+    embedder.train()
+    gradients(embedder, x_BCHW[peers.share(ROWS)], lambda own: peers.gather_rows(own, ROWS))
+    peers.sum_gradients(embedder, ROWS)
+    for (name, one), two in zip(single.named_parameters(), embedder.parameters(), strict=True):
+        error = float((one.grad - two.grad.double()).norm() / one.grad.norm())
+        assert error < 2e-5, (name, error)
+    for (name, one), two in zip(single.named_buffers(), embedder.buffers(), strict=True):
+        torch.testing.assert_close(one.float(), two.float(), rtol=2e-5, atol=1e-6, msg=name)
+    blocks = {i: torch.full((2, 3), float(i)).numpy() for i in range(5) if i % 2 == peers.rank}
+    assert [float(b[0, 0]) for b in peers.gather_blocks(blocks, 5)] == [0.0, 1.0, 2.0, 3.0, 4.0]
+    assert peers.from_first(peers.rank) == 0
+    Path(sys.argv[2] + str(peers.rank)).write_text("done")
+"""
+
+
+@pytest.mark.parametrize("num_rows", [20, 21])
+def test_two_processes_have_the_gradient_of_the_whole_batch(tmp_path: Path, num_rows: int) -> None:
+    script = tmp_path / "two.py"
+    script.write_text(SCRIPT)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
+    done = subprocess.run(
+        [*command, str(num_rows), str(tmp_path / "rank")], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert (tmp_path / "rank0").exists()
+    assert (tmp_path / "rank1").exists()
+
+
+@pytest.mark.parametrize("num_rows", range(2, 40))
+@pytest.mark.parametrize("num_ranks", [1, 2, 3, 7])
+def test_shares_are_the_batch_in_order_and_never_of_one_row(num_rows: int, num_ranks: int) -> None:
+    shares = [Processes(rank, num_ranks).share(num_rows) for rank in range(num_ranks)]
+    if num_rows < 2 * num_ranks:
+        assert shares == [slice(0, num_rows)] * num_ranks
+        return
+    assert [i for share in shares for i in range(share.start, share.stop)] == list(range(num_rows))
+    lengths = [share.stop - share.start for share in shares]
+    assert min(lengths) >= 2
+    assert max(lengths) - min(lengths) <= 1
