@@ -240,7 +240,7 @@ class ClassificationConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan
 
 @final
 class NegativesConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
-    """Which negatives are not to be trusted, and negatives beyond the batch."""
+    """Which negatives are not to be trusted."""
 
     min_distance_ratio: Annotated[float, Field(ge=0.0)] = Field(
         0.0, description="a negative nearer than this share of the positive's distance is dropped and reviewed; 0: none"
@@ -249,13 +249,6 @@ class NegativesConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=Fals
     drop_duplicates: bool = Field(True, description="equal pictures under two classes are not negatives of each other")
     review_list: str | None = Field(
         None, description="CSV of pairs (file, other) that are not negatives, once reviewed"
-    )
-    bank_per_anchor: Annotated[int, Field(ge=0)] = Field(
-        0, description="infonce: mined negatives of each anchor taken from a bank of the whole training set; 0: none"
-    )
-    bank_from: _Unit = Field(0.3, description="share of the run before which the bank is not used")
-    bank_momentum: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(
-        0.99, description="of the moving average of weights that embeds the bank"
     )
 
 
