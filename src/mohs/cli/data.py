@@ -1,0 +1,114 @@
+"""Commands on tables and pictures: check, glyphs, mine."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mohs.cli.options import (
+    Cap,
+    Catalog,
+    Channels,
+    ClassColumn,
+    Curve,
+    Cycles,
+    FileColumn,
+    Growth,
+    Json,
+    Quiet,
+    Seed,
+    Size,
+    SourceArgument,
+    read_settings,
+)
+from mohs.errors import InputError
+
+__all__ = ["check", "glyphs", "mine"]
+
+
+def check(
+    source: Annotated[str, typer.Argument(help="CSV, Parquet, or folder of class folders.")],
+    catalog: Catalog = None,
+    file_column: FileColumn = None,
+    class_column: ClassColumn = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Read a table and every picture of it; say what is there and what is wrong."""
+    from mohs.commands.check import check_command
+
+    check_command(source, catalog, file_column or "file", class_column or "class", quiet=quiet, as_json=as_json)
+
+
+def glyphs(
+    folder: Annotated[Path, typer.Argument(help="New folder for the pictures, images.csv and catalog.csv.")],
+    size: Annotated[int, typer.Option(help="Side of the pictures, pixels.")] = 64,
+    classes: Annotated[int | None, typer.Option(help="Only the first classes.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Write the built-in set of characters as files, to try the other commands on."""
+    from mohs.commands.check import glyphs_command
+
+    glyphs_command(folder, size, classes, as_json=as_json)
+
+
+def mine(
+    source: SourceArgument,
+    out: Annotated[Path, typer.Option(help="The plan, Parquet.")] = Path("plan.parquet"),
+    csv: Annotated[Path | None, typer.Option(help="The plan as CSV with file names, too.")] = None,
+    catalog: Catalog = None,
+    file_column: FileColumn = None,
+    class_column: ClassColumn = None,
+    triplets: Annotated[int, typer.Option(help="Length of the plan.")] = 10_000,
+    curve: Curve = None,
+    cap: Cap = None,
+    growth: Growth = None,
+    cycles: Cycles = None,
+    scale: Annotated[str, typer.Option(help="range, rank, log-rank or margin.")] = "range",
+    margin: Annotated[float | None, typer.Option(help="Of the scale 'margin', Euclidean distance.")] = None,
+    prefer: Annotated[str, typer.Option(help="Positives: class (other pictures first) or catalog.")] = "class",
+    embedder: Annotated[Path | None, typer.Option(help="Run or embedder folder; default: untrained small one.")] = None,
+    embeddings: Annotated[Path | None, typer.Option(help=".npy with a row per item, instead of an embedder.")] = None,
+    size: Size = None,
+    channels: Channels = None,
+    seed: Seed = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Mine a triplet for each anchor over the whole table, at scheduled hardness."""
+    if (size is not None or channels is not None) and (embedder is not None or embeddings is not None):
+        raise InputError("--size, --channels: decided already by --embedder or --embeddings; leave them out")
+    config = read_settings(
+        None,
+        {
+            "--seed": seed,
+            "SOURCE": source,
+            "--catalog": catalog,
+            "--file-column": file_column,
+            "--class-column": class_column,
+            "--size": size,
+            "--channels": channels,
+            "--curve": curve,
+            "--cap": cap,
+            "--growth": growth,
+            "--cycles": cycles,
+            "--scale": scale,
+            "--triplets": triplets,
+            "--prefer": prefer,
+        },
+    )
+    from mohs.commands.mine import MineRequest, mine_command
+
+    request = MineRequest(
+        data=config.data,
+        hardness=config.hardness,
+        margin=margin,
+        num_triplets=config.training.num_triplets,
+        prefer_positive=config.training.prefer_positive,
+        embedder=embedder,
+        embeddings=embeddings,
+        out=out,
+        csv=csv,
+        seed=config.seed,
+    )
+    mine_command(request, quiet=quiet, as_json=as_json)

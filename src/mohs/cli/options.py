@@ -1,0 +1,100 @@
+"""Options that several commands share, and how flags become settings."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mohs.errors import InputError
+
+__all__ = [
+    "Cap",
+    "Catalog",
+    "Channels",
+    "ClassColumn",
+    "Config",
+    "Curve",
+    "Cycles",
+    "FileColumn",
+    "Growth",
+    "Json",
+    "Quiet",
+    "ScaleOption",
+    "Seed",
+    "Setting",
+    "Size",
+    "SourceArgument",
+    "read_settings",
+]
+
+# Flags of the command line that change a setting, and the setting they change.
+_SETTINGS = {
+    "SOURCE": "data.source",
+    "--seed": "seed",
+    "--out": "out",
+    "--catalog": "data.catalog",
+    "--file-column": "data.file_column",
+    "--class-column": "data.class_column",
+    "--size": "data.size",
+    "--channels": "data.channels",
+    "--per-class": "data.per_class",
+    "--split-by": "data.split_by",
+    "--test-fraction": "data.test_fraction",
+    "--backbone": "model.backbone",
+    "--weights": "model.weights",
+    "--loss": "loss.name",
+    "--margin": "loss.margin",
+    "--curve": "hardness.curve",
+    "--cap": "hardness.cap",
+    "--growth": "hardness.growth",
+    "--cycles": "hardness.cycles",
+    "--scale": "hardness.scale",
+    "--triplets": "training.num_triplets",
+    "--batch": "training.batch_triplets",
+    "--learning-rate": "training.learning_rate",
+    "--device": "training.device",
+    "--prefer": "training.prefer_positive",
+}
+
+SourceArgument = Annotated[str, typer.Argument(help="CSV, Parquet, folder of class folders, or 'glyphs' (built in).")]
+Catalog = Annotated[str | None, typer.Option(help="Table with one reference picture per class.")]
+FileColumn = Annotated[str | None, typer.Option(help="Column of file names; default 'file'.")]
+ClassColumn = Annotated[str | None, typer.Option(help="Column of classes; default 'class'.")]
+Seed = Annotated[int | None, typer.Option(help="Decides every random choice; default 0.")]
+Size = Annotated[int | None, typer.Option(help="Side of the square network input, pixels; default 64.")]
+Channels = Annotated[int | None, typer.Option(help="1 grey, 3 colour; default 3.")]
+Curve = Annotated[
+    str | None, typer.Option(help="constant, linear, sine, tanh, logarithmic or sigmoid; default sigmoid.")
+]
+Cap = Annotated[float | None, typer.Option(help="Largest hardness of the curve, 0 to 1; default 0.85.")]
+Growth = Annotated[float | None, typer.Option(help="Growth of tanh, logarithmic and sigmoid.")]
+Cycles = Annotated[int | None, typer.Option(help="Repetitions of the curve; default 1.")]
+ScaleOption = Annotated[str | None, typer.Option("--scale", help="range, rank, log-rank or margin; default log-rank.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
+Json = Annotated[bool, typer.Option("--json", help="Results as JSON on stdout.")]
+Config = Annotated[Path | None, typer.Option(help="TOML file (or a run's config.json); flags override it.")]
+Setting = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Any setting: section.name=value; repeatable.", metavar="S.N=V"),
+]
+
+
+def read_settings(
+    file: Path | None, flags: Mapping[str, Any], settings: Sequence[str] = (), preset: str | None = None
+) -> Any:
+    """Return the settings of a preset, changed by a file, by `--set` and by flags; messages name the flag."""
+    from mohs.config import override_config
+    from mohs.presets import preset_settings
+
+    given = {_SETTINGS[flag]: (flag, value) for flag, value in flags.items() if value is not None}
+    base = {} if preset is None else preset_settings(preset)
+    try:
+        return override_config(file, settings, {name: value for name, (_, value) in given.items()}, preset=base)
+    except InputError as error:
+        problems = []
+        for problem in error.problems:
+            _, _, rest = problem.partition(": ")
+            name, _, what = rest.partition(": ")
+            problems.append(f"{given[name][0]}: {what}" if name in given else problem)
+        raise InputError(*problems) from None

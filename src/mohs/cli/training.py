@@ -1,0 +1,170 @@
+"""Commands that train and measure: demo, train, evaluate."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mohs.cli.options import (
+    Cap,
+    Catalog,
+    Channels,
+    ClassColumn,
+    Config,
+    Curve,
+    Cycles,
+    FileColumn,
+    Growth,
+    Json,
+    Quiet,
+    ScaleOption,
+    Seed,
+    Setting,
+    Size,
+    read_settings,
+)
+from mohs.errors import InputError
+
+__all__ = ["demo", "evaluate", "train"]
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for runs and report; an older demo there is replaced.")] = Path(
+        "mohs-demo"
+    ),
+    seed: Annotated[int, typer.Option(help="Decides every random choice.")] = 0,
+    pictures: Annotated[int | None, typer.Option(help="Pictures that each strategy may show to the network.")] = None,
+    classes: Annotated[int | None, typer.Option(help="Use only this many classes, for a quick look.")] = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Train and measure four strategies on the built-in set, two pictures per class, in under three minutes."""
+    from mohs.commands.demo import DEFAULT_PICTURES, demo_command
+
+    demo_command(
+        out,
+        seed=seed,
+        num_pictures=DEFAULT_PICTURES if pictures is None else pictures,
+        num_classes=classes,
+        quiet=quiet,
+        as_json=as_json,
+    )
+
+
+def train(
+    source: Annotated[str | None, typer.Argument(help="CSV, Parquet, folder, or 'glyphs'.")] = None,
+    out: Annotated[str | None, typer.Option(help="New run folder; default runs/NAME-001.")] = None,
+    resume: Annotated[
+        Path | None, typer.Option(help="Go on with the run in this folder (or begin it there, with SOURCE).")
+    ] = None,
+    config: Config = None,
+    preset: Annotated[
+        str | None, typer.Option(help="Settings to begin with: small, frozen, fine-tune or fine-tune-sgd.")
+    ] = None,
+    catalog: Catalog = None,
+    file_column: FileColumn = None,
+    class_column: ClassColumn = None,
+    size: Size = None,
+    channels: Channels = None,
+    per_class: Annotated[int | None, typer.Option(help="Keep at most this many pictures of a class.")] = None,
+    split_by: Annotated[str | None, typer.Option(help="class (test on unseen classes) or item.")] = None,
+    test_fraction: Annotated[float | None, typer.Option(help="Share of the test; default 0.2.")] = None,
+    backbone: Annotated[str | None, typer.Option(help="small, or a timm model.")] = None,
+    weights: Annotated[str | None, typer.Option(help="safetensors file for the backbone.")] = None,
+    loss: Annotated[str | None, typer.Option(help="infonce, triplet, arcface …: see --print-config.")] = None,
+    margin: Annotated[float | None, typer.Option(help="Of triplet, contrastive and semi-hard.")] = None,
+    curve: Curve = None,
+    cap: Cap = None,
+    growth: Growth = None,
+    cycles: Cycles = None,
+    scale: ScaleOption = None,
+    triplets: Annotated[int | None, typer.Option(help="Length of the plan.")] = None,
+    batch: Annotated[int | None, typer.Option(help="Triplets per step.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Peak rate of the head and of new networks.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or mps.")] = None,
+    seed: Seed = None,
+    setting: Setting = None,
+    print_config: Annotated[bool, typer.Option("--print-config", help="Show the settings and exit.")] = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Train an embedder: embed, mine, train in plan order, repeat."""
+    flags = {
+        "--seed": seed,
+        "--out": out,
+        "SOURCE": source,
+        "--catalog": catalog,
+        "--file-column": file_column,
+        "--class-column": class_column,
+        "--size": size,
+        "--channels": channels,
+        "--per-class": per_class,
+        "--split-by": split_by,
+        "--test-fraction": test_fraction,
+        "--backbone": backbone,
+        "--weights": weights,
+        "--loss": loss,
+        "--margin": margin,
+        "--curve": curve,
+        "--cap": cap,
+        "--growth": growth,
+        "--cycles": cycles,
+        "--scale": scale,
+        "--triplets": triplets,
+        "--batch": batch,
+        "--learning-rate": learning_rate,
+        "--device": device,
+    }
+    if resume is not None:
+        if out is not None and Path(out) != resume:
+            raise InputError(f"--out: {out} with --resume {resume}; leave one of them out")
+        flags["--out"] = str(resume)
+        given = [name for name, value in flags.items() if value is not None and name != "--out"]
+        if source is None and config is None:
+            if given or setting or preset:
+                raise InputError(
+                    f"--resume: {resume} goes on with its own settings; leave out {given[0] if given else '--set'}, or "
+                    "give all that the run was begun with"
+                )
+            config = resume / "config.json"
+            if not config.is_file():
+                raise InputError(f"--resume: {resume} holds no run (no config.json); give SOURCE to begin one there")
+    if source is None and config is None and not print_config:
+        raise InputError("SOURCE: missing; give a CSV, Parquet file or folder, 'glyphs', or --config FILE")
+    settings = read_settings(config, flags, setting or (), preset)
+    if print_config:
+        print(settings.to_toml(), end="")
+        return
+    from mohs.commands.train import train_command
+
+    train_command(settings, resume=resume is not None, quiet=quiet, as_json=as_json)
+
+
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="Run folder made by 'mohs train'.")],
+    data: Annotated[str | None, typer.Option(help="Other data, all of it for the test.")] = None,
+    catalog: Catalog = None,
+    file_column: FileColumn = None,
+    class_column: ClassColumn = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Measure a run beside the untrained network and the pixels; write metrics.json and report.html."""
+    if data is None and (catalog or file_column or class_column):
+        raise InputError("--catalog, --file-column, --class-column: need --data; the run's own data is known")
+    from mohs.commands.train import evaluate_command
+    from mohs.runs import Run
+
+    other = None
+    if data is not None:
+        # Pictures are prepared as for the run; which ones there are, the run's settings do not say.
+        update = {
+            "source": data,
+            "catalog": catalog,
+            "file_column": file_column or "file",
+            "class_column": class_column or "class",
+            "per_class": None,
+            "max_classes": None,
+        }
+        other = Run.open(run).config.data.model_copy(update=update)
+    evaluate_command(run, data=other, quiet=quiet, as_json=as_json)

@@ -1,0 +1,1 @@
+"""What is wrong with a result, why, and what to change."""
