@@ -17,7 +17,7 @@ class Finding:
 
     Attributes:
         cause: a stable name in kebab case, for example "collapsed".
-        severity: "error": the result is not to be trusted; "warning": it is worse than it need be; "note": worth knowing.
+        severity: "error": the result is not to be trusted; "warning": it is worse than need be; "note": good to know.
         what: what was seen, one sentence with its numbers.
         why: how that comes about, one or two sentences.
         fix: what to do, one sentence.
