@@ -87,7 +87,7 @@ def unit_rows(embeddings_ND: ArrayLike, *, name: str = "embeddings_ND") -> NDArr
     return unit_ND
 
 
-def exact_distance(a_TD: NDArray[np.float32], b_TD: NDArray[np.float32]) -> NDArray[np.float32]:
+def exact_distance(a_TD: NDArray[np.floating], b_TD: NDArray[np.floating]) -> NDArray[np.float32]:
     """Return ‖a_t − b_t‖ of paired rows, float32[T].
 
     Differences, squares and their sum are float64 and rounded to float32 once, so near-duplicates keep their
