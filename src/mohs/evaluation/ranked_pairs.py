@@ -95,11 +95,8 @@ def equal_error(fpr_V: npt.NDArray[np.float64], tpr_V: npt.NDArray[np.float64]) 
     >>> equal_error(np.array([0.0, 0.0, 0.5, 1.0]), np.array([0.0, 0.5, 1.0, 1.0]))
     0.25
     """
-    over_V = fpr_V + tpr_V - 1
-    after = int(np.argmax(over_V >= 0))
-    before = after - 1
-    part = -over_V[before] / (over_V[after] - over_V[before])
-    return float(fpr_V[before] + part * (fpr_V[after] - fpr_V[before]))
+    # FPR + TPR ascends along the curve, and is 1 there.
+    return float(np.interp(1.0, fpr_V + tpr_V, fpr_V))
 
 
 @final
