@@ -35,8 +35,8 @@ class OperatingPoint:
         tpr_interval: 95%, likewise.
         fpr: share of negative pairs accepted.
         precision: share of positive pairs among those accepted, at the given prevalence.
-        reached_interval: 95%, of the precision (or false positive rate) that a threshold chosen on one sample of
-            classes reaches on another: what to expect in use.
+        reached_interval: 95%, of the precision (or false positive rate) that this threshold has on other samples of
+            classes: what to expect in use.
         reason: why there is no threshold, "" if there is one.
     """
 
@@ -153,13 +153,15 @@ def pair_intervals(
         u = rates.last_with_precision(level, share)
         return float(ranked.farness_U[u]) if u >= 0 else np.nan
 
+    farness_L = [chosen(whole, wanted, level) for wanted, level in levels]
+
     def statistic(rates: Rates) -> npt.NDArray[np.float64]:
         points = []
-        for wanted, level in levels:
+        for (wanted, level), farness_of_all in zip(levels, farness_L, strict=True):
             farness = chosen(rates, wanted, level)
             # Without a threshold nothing is accepted: the TPR is 0.
-            tpr, _ = (0.0, 0.0) if np.isnan(farness) else ranked.accepted(rates, farness)
-            reached = np.nan if np.isnan(farness) else _reached(wanted, *ranked.accepted(whole, farness), share)
+            tpr = 0.0 if np.isnan(farness) else ranked.accepted(rates, farness)[0]
+            reached = _reached(wanted, *ranked.accepted(rates, farness_of_all), share)
             points += [farness, tpr, reached]
         at_recall = np.minimum(np.searchsorted(rates.tpr_U, recall_grid - 1e-12), len(rates.tpr_U) - 1)
         at_fpr = np.searchsorted(rates.fpr_U, fpr_grid + 1e-12, side="right")
@@ -181,7 +183,7 @@ def pair_intervals(
     points = []
     for i, (wanted, level) in enumerate(levels):
         of_threshold, of_tpr, of_reached = intervals[first_point + 3 * i : first_point + 3 * i + 3]
-        farness = chosen(whole, wanted, level)
+        farness = farness_L[i]
         reason = too_few[level] if wanted == "false positive rate" else ""
         if np.isnan(farness) and not reason:
             reason = _no_threshold(wanted, level, float(whole.precision(share).max()))
@@ -223,6 +225,8 @@ def pair_intervals(
 def _reached(wanted: Wanted, tpr: float, fpr: float, prevalence: float) -> float:
     if wanted == "false positive rate":
         return fpr
+    if not tpr and not fpr:
+        return np.nan
     return prevalence * tpr / (prevalence * tpr + (1 - prevalence) * fpr)
 
 

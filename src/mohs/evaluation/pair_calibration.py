@@ -185,7 +185,11 @@ def fit_probability(scores: PairScores, method: CalibrationMethod, *, prevalence
     # A target t is a case of weight t with outcome 1 and one of weight 1 − t with outcome 0.
     num_positive = int(same_P.sum())
     target_P = np.where(same_P, (num_positive + 1) / (num_positive + 2), 1 / (len(same_P) - num_positive + 2))
-    middle, scale = float(scores.value_P.mean()), float(scores.value_P.std()) or 1.0
+    middle, scale = float(scores.value_P.mean()), float(scores.value_P.std())
+    if scale == 0:
+        # Scores that are all the same say nothing: the probability is the mean of the targets.
+        mean = float(weight_P @ target_P)
+        return ScoreToProbability(method, scores.kind, prevalence, none, none, 0.0, float(np.log(mean / (1 - mean))))
     standard_P = (scores.value_P - middle) / scale
     regression = LogisticRegression(C=np.inf, solver="newton-cholesky")
     regression.fit(
