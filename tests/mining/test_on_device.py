@@ -391,7 +391,7 @@ assert "torch" not in sys.modules
 def benchmark(monkeypatch):
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     yield importlib.import_module("bench_device")
-    for name in ("bench_device", "bench_mining"):
+    for name in ("bench_device", "mining_ways"):
         sys.modules.pop(name, None)
 
 
