@@ -84,14 +84,21 @@ def unit_rows(embeddings_ND: ArrayLike, *, name: str = "embeddings_ND") -> NDArr
     array([[0.6, 0.8]], dtype=float32)
     """
     array = check_embeddings(embeddings_ND, name=name)
-    norm_N = np.sqrt(np.einsum("nd,nd->n", array, array, dtype=np.float64))
+    unit_ND = np.empty(array.shape, dtype=np.float32)
+    norm_N = np.empty(len(array))
+    rows_per_block = max(1, VALUES_PER_CHECK // array.shape[1])
+    for start in range(0, len(array), rows_per_block):
+        block = slice(start, start + rows_per_block)
+        rows = array[block].astype(np.float64)
+        norm_N[block] = np.sqrt(np.einsum("nd,nd->n", rows, rows))
+        with np.errstate(divide="ignore", invalid="ignore"):  # rows of norm zero are refused below
+            unit_ND[block] = rows / norm_N[block, None]
     zero = np.flatnonzero(norm_N == 0.0)
     if zero.size:
         raise InputError(
             f"{name}: row {zero[0]} has norm 0 ({zero.size} in all) and cannot be normalised; leave it out or "
             "use plain Euclidean distances"
         )
-    unit_ND: NDArray[np.float32] = (array / norm_N[:, None]).astype(np.float32)
     return unit_ND
 
 
