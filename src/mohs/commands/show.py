@@ -10,7 +10,8 @@ from mohs.data.dataset import Dataset
 from mohs.evaluation.retrieval import nearest
 from mohs.evaluation.summary import Measured
 from mohs.plan import TripletPlan
-from mohs.report.report import Example, Hit, MinedTriplet, Report, Strategy, Verdict, write_report
+from mohs.report.parts import Example, Hit, MinedTriplet, Report, Strategy, Verdict
+from mohs.report.report import write_report
 from mohs.runs import Evaluation, Run, versions
 
 __all__ = ["METRIC_HEADER", "metric_row", "write_run_report"]
