@@ -122,7 +122,7 @@ class Reliability:
 @final
 @dataclass(frozen=True, eq=False)
 class Pairs:
-    """Same or different: what the similarity of two pictures says.
+    """Same or different: what the distance of two pictures says.
 
     Attributes:
         note: which pairs were measured, in a sentence.
@@ -130,7 +130,7 @@ class Pairs:
         thresholds: what each threshold gives.
         precision_recall: curves of precision over recall.
         roc: curves of the true positive rate over the false positive rate.
-        edges: [E + 1] bounds of similarity.
+        edges: [E + 1] bounds of distance.
         same_E: share of the pairs of one class in each bin, sums to 1.
         different_E: the same for pairs of two classes.
         reliability: of the calibrated probability, if it was calibrated.

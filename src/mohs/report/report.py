@@ -13,7 +13,7 @@ from mohs.errors import InputError
 from mohs.report.parts import EmbeddingMap, MinedTriplet, Pairs, Report, Strategy, Table
 from mohs.report.pictures import data_uris, thumbnail_uris
 from mohs.report.plots import Line, hardness_plot, line_plot
-from mohs.report.result_plots import band_plot, reliability_plot, similarity_plot
+from mohs.report.result_plots import band_plot, distance_plot, reliability_plot
 from mohs.report.svg import DASHES, NUM_COLOURS
 
 __all__ = ["write_report"]
@@ -250,9 +250,9 @@ def _pair_plots(pairs: Pairs) -> list[dict[str, Any]]:
             "note": "The rates that matter are small, so the axis is logarithmic. The thin curve is chance.",
         },
         {
-            "heading": "Similarities",
-            "svg": similarity_plot(
-                pairs.edges, pairs.same_E, pairs.different_E, figure_id="similarity", title="Histograms of similarity"
+            "heading": "Distances",
+            "svg": distance_plot(
+                pairs.edges, pairs.same_E, pairs.different_E, figure_id="distances", title="Histograms of distance"
             ),
             "note": "Filled: pairs of one class. Line: pairs of two. Where they overlap, no threshold is right.",
         },
@@ -262,7 +262,7 @@ def _pair_plots(pairs: Pairs) -> list[dict[str, Any]]:
             {
                 "heading": "Reliability",
                 "svg": reliability_plot(pairs.reliability, figure_id="reliability", title="Observed and predicted"),
-                "note": "Similarity as a probability, on pairs it was not fitted on; true where it is on the diagonal.",
+                "note": "Distance as a probability, on pairs it was not fitted on; true where it is on the diagonal.",
             }
         )
     return plots

@@ -1,4 +1,4 @@
-"""What a result looks like: precision and recall, similarities, reliability, gallery size, as inline SVG."""
+"""What a result looks like: precision and recall, distances, reliability, gallery size, as inline SVG."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from markupsafe import Markup
 from mohs.report.parts import Band, Reliability
 from mohs.report.svg import DASHES, INK, NUM_COLOURS, SERIES, new_axes, svg_of, svg_style
 
-__all__ = ["band_plot", "reliability_plot", "similarity_plot"]
+__all__ = ["band_plot", "distance_plot", "reliability_plot"]
 
 _MAX_POINTS = 200
 
@@ -52,7 +52,7 @@ def band_plot(
         return svg_of(figure, figure_id, title, "; ".join(facts))
 
 
-def similarity_plot(
+def distance_plot(
     edges: npt.NDArray[np.float64],
     same_E: npt.NDArray[np.float64],
     different_E: npt.NDArray[np.float64],
@@ -60,9 +60,9 @@ def similarity_plot(
     figure_id: str,
     title: str,
 ) -> Markup:
-    """Return an SVG of two histograms over similarity: pairs of one class, filled, and of two classes, as a line."""
+    """Return an SVG of two histograms over distance: pairs of one class, filled, and of two classes, as a line."""
     with svg_style():
-        figure, axes = new_axes("similarity", "share of the pairs")
+        figure, axes = new_axes("distance", "share of the pairs")
         axes.stairs(same_E, edges, fill=True, color=SERIES[0], alpha=0.35)
         axes.stairs(different_E, edges, color=SERIES[1], linewidth=1.6)
         axes.set_ylim(bottom=0)
