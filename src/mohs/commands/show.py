@@ -6,9 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from mohs.commands.show_pairs import pairs_part
 from mohs.commands.show_pictures import confusions, embedding_map, examples, find, mined_triplets
 from mohs.data.dataset import Dataset
 from mohs.evaluation.summary import Measured
+from mohs.evaluation.verification import evaluate_pairs
 from mohs.report.parts import Report, Strategy, Verdict
 from mohs.report.report import write_report
 from mohs.runs import Evaluation, Run, versions
@@ -47,15 +49,26 @@ def write_run_report(
     rows: Sequence[tuple[str, Measured]],
     summary: Sequence[tuple[str, str]],
     highlight: int,
+    verdicts: Sequence[Verdict] = (),
 ) -> None:
-    """Write the page: `run` is the one whose pictures are shown, `runs` are those whose curves are drawn, by name."""
+    """Write the page: `run` is the one whose pictures are shown, `runs` are those whose curves are drawn, by name.
+
+    `evaluation` is that of `run`, with its baselines; `verdicts` come before those on it.
+    """
     protocol = evaluation.measured["trained"].protocol
     found = find(evaluation)
+    test_N = evaluation.test_N
+    labels = evaluation.dataset.labels[test_N]
+    # Verification is between test items; a test with one picture a class has no pair to ask about.
+    pairs = None
+    if np.unique(labels, return_counts=True)[1].max() > 1:
+        verified = evaluate_pairs(evaluation.embeddings_ND[test_N], labels, seed=run.config.seed)
+        pairs = pairs_part(run.folder.name, verified)
     best, worst = examples(evaluation, found)
     report = Report(
         title=title,
         summary=summary,
-        verdicts=_verdicts(evaluation, run.events()),
+        verdicts=[*verdicts, *_verdicts(evaluation, run.events())],
         table_header=["", *METRIC_HEADER],
         table_rows=[[name, *metric_row(measured)] for name, measured in rows],
         table_caption=(
@@ -68,6 +81,7 @@ def write_run_report(
         strategies=[Strategy(name, each.events()) for name, each in runs.items()],
         examples_best=best,
         examples_worst=worst,
+        pairs=pairs,
         confusions=confusions(evaluation, found),
         embedding_map=embedding_map(evaluation, seed=run.config.seed),
         mined=[triplet for name, each in runs.items() for triplet in mined_triplets(name, each, training_set)],

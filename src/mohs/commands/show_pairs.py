@@ -29,8 +29,8 @@ def pairs_part(name: str, found: VerificationResult) -> Pairs:
     return Pairs(
         note=(
             "Two pictures are said to be of one class if their distance is at most a threshold. Measured on "
-            f"{found.law}. Of the pairs that these stand for, {curves.prevalence:.2%} are of one class; precision is for "
-            "that share."
+            f"{found.law}. Of the pairs that these stand for, {curves.prevalence:.2%} are of one class; precision is "
+            "for that share."
         ),
         facts=_facts(found),
         thresholds=_thresholds(found),
