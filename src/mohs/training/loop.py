@@ -100,7 +100,7 @@ def fit(
     peers = Processes() if peers is None else peers
     device = choose_device(config.training.device)
     embedder.to(device)
-    if peers.num_ranks > 1:
+    if peers.launched:
         share_batch_norms(embedder)
     if loss is None:
         loss = build_loss(

@@ -31,9 +31,13 @@ _TIMEOUT_S = 45
 class Processes:
     """One process among `num_ranks`; `rank` counts from 0, and rank 0 is the one that writes files."""
 
-    def __init__(self, rank: int = 0, num_ranks: int = 1, store: Any | None = None) -> None:
+    def __init__(
+        self, rank: int = 0, num_ranks: int = 1, store: Any | None = None, *, launched: bool | None = None
+    ) -> None:
         self.rank = rank
         self.num_ranks = num_ranks
+        # A launched run computes in the same way with any number of processes, with one too.
+        self.launched = num_ranks > 1 if launched is None else launched
         self._store = store
 
     @property
@@ -145,7 +149,7 @@ def processes(device: torch.device) -> Iterator[Processes]:
             "command with torchrun, or unset them"
         ) from None
     if num_ranks == 1:
-        yield Processes()
+        yield Processes(launched=True)
         return
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=timedelta(seconds=_TIMEOUT_S))
     try:
