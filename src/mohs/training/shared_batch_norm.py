@@ -2,8 +2,8 @@
 
 torch's own SyncBatchNorm does this on CUDA only. Sums are float64, in two passes: on the CPU this is more exact than
 torch's batch norm, whose one-pass float32 sums over 100,000 white pixels put gradients of the small network off by up
-to 6% (against float64). A run that torchrun started uses it with one process too, so that one and two processes agree; it
-costs more time than torch's, so a run that nobody divides does without.
+to 6% (against float64). A run that torchrun started uses it with one process too, so that one and two processes agree.
+It costs more time than torch's, so a run that nobody divides does without.
 """
 
 from typing import Any, final
