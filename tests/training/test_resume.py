@@ -21,12 +21,11 @@ from mohs.config import (
 )
 from mohs.data.dataset import Dataset
 from mohs.data.images import ImagePolicy
-from mohs.errors import InputError
+from mohs.errors import InputError, TrainingError
 from mohs.model.embedder import Embedder
-from mohs.training import loop
 from mohs.training.checkpoint import load_checkpoint
 from mohs.training.events import Event, StepEvent
-from mohs.training.guard import BankHealth, Verdict
+from mohs.training.guard import BankHealth, CollapseGuard, Verdict
 from mohs.training.loop import FitResult, Folder, fit
 
 Changes = dict[str, Any]
@@ -104,7 +103,7 @@ def without_times(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def collapse_once(monkeypatch: pytest.MonkeyPatch, at_step: int) -> None:
     """Make the guard see a collapse at one step; a guard that was restored knows that it has seen it."""
-    real = loop.CollapseGuard.after_step
+    real = CollapseGuard.after_step
 
     def after_step(self: Any, health: Any) -> Verdict | None:
         real(self, health)
@@ -113,7 +112,7 @@ def collapse_once(monkeypatch: pytest.MonkeyPatch, at_step: int) -> None:
             return Verdict("collapse", "batch spread", "for the test", {"spread": 0.0})
         return None
 
-    monkeypatch.setattr(loop.CollapseGuard, "after_step", after_step)
+    monkeypatch.setattr(CollapseGuard, "after_step", after_step)
 
 
 @pytest.mark.parametrize("name", VARIANTS)
@@ -158,7 +157,7 @@ def test_what_the_guard_does(glyphs: Dataset, tmp_path: Path, monkeypatch: pytes
     collapse_once(monkeypatch, at_step=2)
     seen: Callable[[], list[dict[str, Any]]] = lambda: read_events(tmp_path / "run" / "events.jsonl")  # noqa: E731
     if action == "stop":
-        with pytest.raises(loop.TrainingError, match="collapsed at step 2 of 9: for the test; lower"):
+        with pytest.raises(TrainingError, match="collapsed at step 2 of 9: for the test; lower"):
             go(glyphs, config, tmp_path / "run")
         assert [event["action"] for event in seen() if event["event"] == "guard"] == ["stop"]
         return
@@ -193,9 +192,9 @@ def test_too_many_actions_end_the_run(glyphs: Dataset, tmp_path: Path, monkeypat
     def always(self: Any, health: BankHealth) -> Verdict:
         return Verdict("collapse", "bank spread", "for the test", {"spread": health.spread})
 
-    monkeypatch.setattr(loop.CollapseGuard, "after_bank", always)
+    monkeypatch.setattr(CollapseGuard, "after_bank", always)
     config = settings({"guard": GuardConfig(action="lower-hardness", max_actions=2)})
-    with pytest.raises(loop.TrainingError, match="after 2 corrections: for the test"):
+    with pytest.raises(TrainingError, match="after 2 corrections: for the test"):
         go(glyphs, config, tmp_path / "run")
     events = read_events(tmp_path / "run" / "events.jsonl")
     assert [event["action"] for event in events] == ["lower-hardness", "lower-hardness", "stop"]
