@@ -26,7 +26,7 @@ def band_plot(
 ) -> Markup:
     """Return an SVG of curves with their 95% intervals as shaded bands; y is from 0 to 1.
 
-    A curve of more than 200 points is drawn through 200 of them, evenly by their place along x (log x if `x_log`).
+    x ascends. A curve of more than 200 points is drawn through 200 of them, evenly by x (log x if `x_log`).
     With `x_log` points at x ≤ 0 are not drawn. `diagonal` draws y = x, what chance gives on a ROC plot.
     """
     with svg_style():
@@ -46,7 +46,8 @@ def band_plot(
         if x_log:
             axes.set_xscale("log")
         if diagonal:
-            line = np.linspace(*axes.get_xlim(), 200) if not x_log else np.logspace(*np.log10(axes.get_xlim()), 200)
+            low, high = axes.get_xlim()
+            line = np.geomspace(low, high, 200) if x_log else np.linspace(low, high, 200)
             axes.plot(line, line, color=INK, linewidth=0.7, alpha=0.5)
         axes.set_ylim(-0.03, 1.03)
         return svg_of(figure, figure_id, title, "; ".join(facts))
@@ -92,14 +93,11 @@ def reliability_plot(reliability: Reliability, *, figure_id: str, title: str) ->
 
 
 def _evenly(x: npt.NDArray[np.float64], inside: npt.NDArray[np.bool_] | None) -> npt.NDArray[np.int64]:
-    """Return at most 200 indices of the points inside, first and last always, evenly by x (in either direction)."""
+    """Return at most 201 indices of the points inside, evenly by x (ascending), the last one always among them."""
     index = np.arange(len(x)) if inside is None else np.flatnonzero(inside)
     if len(index) <= _MAX_POINTS:
         return index
     inner = x[index]
-    # Along the curve, in both directions of travel: PR curves go down vertically, where x alone would skip.
-    by_x = np.searchsorted(inner, np.linspace(inner[0], inner[-1], _MAX_POINTS)) if inner[0] <= inner[-1] else (
-        len(inner) - 1 - np.searchsorted(inner[::-1], np.linspace(inner[-1], inner[0], _MAX_POINTS))
-    )  # fmt: skip
-    chosen = np.unique(np.clip(np.r_[0, by_x, len(inner) - 1], 0, len(inner) - 1))
-    return index[chosen]
+    first_beyond = np.searchsorted(inner, np.linspace(inner[0], inner[-1], _MAX_POINTS))
+    chosen: npt.NDArray[np.int64] = index[np.unique(np.append(first_beyond, len(inner) - 1).clip(max=len(inner) - 1))]
+    return chosen
