@@ -96,7 +96,7 @@ def mine(
             "--triplets": triplets,
             "--prefer": prefer,
         },
-    )
+    ).config
     from mohs.commands.mine import MineRequest, mine_command
 
     request = MineRequest(

@@ -86,7 +86,7 @@ def fit(
             num_classes=num_classes,
             embedding_dim=config.model.embedding_dim,
             seed=config.seed,
-            margin_is_mined=_margin_is_mined(config),
+            margin_is_mined=config.margin_is_mined,
         )
     compile_kernels(config.hardness.scale)  # once after an installation; the seconds of mining leave it out
     run = RunState(embedder, dataset, config, loss, device, peers, listeners, folder)
@@ -208,9 +208,3 @@ def _end_segment(run: RunState) -> None:
             train_s=run.segment_train_s,
         )
     )
-
-
-def _margin_is_mined(config: RunConfig) -> bool:
-    """Return whether mining reads the loss's margin and power, whatever the loss."""
-    hardness = config.hardness
-    return hardness.scale == "margin" or hardness.curve == "closed-loop" or config.negatives.min_distance_ratio > 0

@@ -160,7 +160,7 @@ class Stepper:
         """Return the norm of the gradient of all that learns, and shorten the gradient if it is to be."""
         parameters = [p for group in self._optimizer.param_groups for p in group["params"] if p.grad is not None]
         limit = self._config.training.max_gradient_norm
-        if limit is not None:
+        if limit > 0:
             return float(nn.utils.clip_grad_norm_(parameters, limit))
         return float(nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None]))
 
