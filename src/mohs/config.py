@@ -22,6 +22,7 @@ __all__ = [
     "GuardConfig",
     "HardnessConfig",
     "LossConfig",
+    "MemoryConfig",
     "ModelConfig",
     "NegativesConfig",
     "RunConfig",
@@ -253,6 +254,21 @@ class NegativesConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=Fals
 
 
 @final
+class MemoryConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
+    """A bank of the whole training set, whose items are extra negatives of infonce and supcon."""
+
+    num_negatives: Annotated[int, Field(ge=0)] = Field(
+        0, description="items of the bank, drawn anew for each step, that every anchor has for negatives; 0: no bank"
+    )
+    from_progress: _Unit = Field(
+        0.6, description="share of the run before which the bank is not used: the network moves too much then"
+    )
+    momentum: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(
+        0.9, description="share of its weights that the encoder which writes the bank keeps at a step"
+    )
+
+
+@final
 class GuardConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     """What happens when training collapses."""
 
@@ -277,6 +293,7 @@ class RunConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     finetune: FinetuneConfig = FinetuneConfig()
     classification: ClassificationConfig = ClassificationConfig()
     negatives: NegativesConfig = NegativesConfig()
+    memory: MemoryConfig = MemoryConfig()
     guard: GuardConfig = GuardConfig()
 
     @property

@@ -27,6 +27,8 @@ CASES = [
     ("classification.temperature", [], ["classification.num_pictures=9"]),
     ("classification.margin", ["classification.num_pictures=9"], ["classification.num_pictures=9",
                                                                   "classification.loss=arcface"]),
+    ("negatives.drop_duplicates", ["training.neighbourhood=1"], ["training.neighbourhood=1", "memory.num_negatives=9"]),
+    ("memory.momentum", [], ["memory.num_negatives=9"]),
     ("guard.action", ["guard.enabled=false"], []),
     ("guard.max_actions", [], ["guard.action=cut-rate"]),
 ]  # fmt: skip
@@ -63,7 +65,7 @@ def test_train_warns_of_what_was_given_without_effect(run_cli, tmp_path):
     assert run_cli("train", "shop", *given, "--loss", "triplet", "--set", "training.optimizer=sgd",
                    "--print-config").err == []  # fmt: skip
     # Whoever changes a printed file is told of what was changed, not of all that was printed.
-    (tmp_path / "run.toml").write_text(answer.out.replace("momentum = 0.9", "momentum = 0.8"))
+    (tmp_path / "run.toml").write_text(answer.out.replace("momentum = 0.9", "momentum = 0.8", 1))
     again = run_cli("train", "--config", tmp_path / "run.toml", "--print-config")
     assert again.err == ["warning: training.momentum: 0.8 has no effect with training.optimizer 'adamw'; it is of sgd"]
 

@@ -30,9 +30,10 @@ def without_effect(config: RunConfig, given: Collection[str]) -> list[str]:
 def _rules(config: RunConfig) -> list[tuple[str, bool, str]]:
     """Return the settings that go together, whether they have an effect, and why they might have none."""
     data, model, hardness, loss, training = config.data, config.model, config.hardness, config.loss, config.training
-    finetune, guard = config.finetune, config.guard
+    finetune, guard, memory = config.finetune, config.guard, config.memory
     # Mined negatives of an in-batch loss say which classes meet in a batch, and nothing else.
     mined = not loss.in_batch or (training.neighbourhood > 1 and training.neighbourhood_from < 1)
+    unmined = "where batches are not composed from mined negatives (training.neighbourhood 1 or neighbourhood_from 1)"
     frozen = finetune.trainable_stages == 0 and not finetune.unfreeze_at
     return [
         (
@@ -54,9 +55,15 @@ def _rules(config: RunConfig) -> list[tuple[str, bool, str]]:
         ("training.neighbourhood_from", training.neighbourhood > 1, "with training.neighbourhood 1"),
         (
             "hardness.curve hardness.cap hardness.growth hardness.scale hardness.target_active hardness.gain "
-            "negatives.min_distance_ratio negatives.skip_nearest negatives.review_list",
+            "negatives.min_distance_ratio negatives.skip_nearest",
             mined,
-            "where batches are not composed from mined negatives (training.neighbourhood 1 or neighbourhood_from 1)",
+            unmined,
+        ),
+        ("negatives.drop_duplicates negatives.review_list", mined or memory.num_negatives > 0, unmined),
+        (
+            "memory.from_progress memory.momentum",
+            memory.num_negatives > 0,
+            "with memory.num_negatives 0: there is no bank",
         ),
         (
             "hardness.growth",
