@@ -274,9 +274,11 @@ class GuardConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
 
     enabled: bool = Field(True, description="false: collapse goes unnoticed; NaN and Inf still stop the run")
     action: Literal["warn", "lower-hardness", "cut-rate", "roll-back", "stop"] = Field(
-        "stop", description="what a collapse brings; a warning comes first"
+        "roll-back",
+        description="what a collapse brings: nothing; half the hardness; 0.3 of the rate; the last healthy state at "
+        "both; or the end of the run",
     )
-    max_actions: _Count = Field(3, description="so many actions are taken before the run stops")
+    max_actions: _Count = Field(5, description="so many actions are taken before the run stops")
 
 
 @final

@@ -84,6 +84,19 @@ def test_it_begins_at_the_median_negative_and_never_asks_for_outliers(scale: str
         assert loop.next_hardness(plant(-9.0, 2.0), spread=1.0, num_negatives=100).hardness <= 0.9
 
 
+def test_what_was_not_observed_decides_nothing() -> None:
+    config = HardnessConfig(curve="closed-loop", scale="margin", cap=1.0)
+    loop, other = HardnessController(config, margin=0.2), HardnessController(config, margin=0.2)
+    gaps = plant(-1.0, 2.0)  # the loss's own margin would ask for hardness 0.4
+    for _ in range(2):  # the guard went back to where the first segment began
+        assert loop.next_hardness(gaps, spread=0.8, num_negatives=50).hardness == 0.0
+        other.restore(loop.state())
+        assert other.next_hardness(gaps, spread=0.8, num_negatives=50).hardness == 0.0
+    loop.observe(active(gaps, 0.0, 0.2))
+    other.restore(loop.state())
+    assert other.next_hardness(gaps, spread=0.8, num_negatives=50).hardness == pytest.approx(0.4, abs=0.02)
+
+
 def test_a_restored_loop_decides_like_the_one_that_went_on() -> None:
     config = HardnessConfig(curve="closed-loop", cap=1.0)
     loop, other = HardnessController(config, margin=0.2), HardnessController(config, margin=0.2)

@@ -22,8 +22,10 @@ def step(*, loss: float = 0.1, spread: float = 0.9, collapsed_loss: float | None
     )
 
 
-def bank(*, spread: float = 0.9, recall: float | None = 0.5, num_queries: int = 1000) -> BankHealth:
-    return BankHealth(spread=spread, effective_rank=30.0, recall=recall, num_queries=num_queries)
+def bank(
+    *, spread: float = 0.9, recall: float | None = 0.5, num_queries: int = 1000, effective_rank: float = 30.0
+) -> BankHealth:
+    return BankHealth(spread=spread, effective_rank=effective_rank, recall=recall, num_queries=num_queries)
 
 
 def verdicts(guard: CollapseGuard, spreads: list[float], loss: float = 0.1) -> list[tuple[int, Verdict]]:
@@ -88,6 +90,50 @@ def test_recall_that_falls_beyond_chance() -> None:
     assert few.after_bank(bank(recall=0.4, num_queries=10)) is None
 
 
+def test_a_line_is_a_collapse_though_the_spread_grows() -> None:
+    guard = CollapseGuard()
+    assert guard.after_bank(bank(spread=0.1, recall=0.1, num_queries=771)) is None
+    # Few directions at a recall that was kept: two classes on a line, or a network that learns coarse things first.
+    assert guard.after_bank(bank(spread=0.5, recall=0.09, num_queries=771, effective_rank=1.3)) is None
+    warning = guard.after_bank(bank(spread=0.5, recall=0.06, num_queries=771, effective_rank=2.6))
+    assert warning is not None
+    assert (warning.level, warning.signal) == ("warning", "effective rank")
+    collapse = guard.after_bank(bank(spread=0.6, recall=0.06, num_queries=771, effective_rank=1.3))
+    assert collapse is not None
+    assert (collapse.level, collapse.signal) == ("collapse", "effective rank")
+    assert collapse.cause == (
+        "the effective rank of the bank is 1.3 (1 is a line), and R@1 of training pictures fell from 0.100 to 0.060 "
+        "(771 queries)"
+    )
+    assert collapse.numbers["best_recall"] == 0.1
+    # Over few queries such a fall may be chance.
+    few = CollapseGuard()
+    assert few.after_bank(bank(recall=1.0, num_queries=4)) is None
+    assert few.after_bank(bank(recall=0.75, num_queries=4, effective_rank=1.2)) is None
+
+
+def test_a_small_bank_is_not_compared_by_recall() -> None:
+    guard = CollapseGuard()
+    assert guard.after_bank(bank(recall=0.4, num_queries=1000)) is None
+    assert guard.after_bank(bank(recall=0.9, num_queries=800)) is None  # easier: fewer classes to confuse
+    assert guard.after_bank(bank(recall=0.4, num_queries=1000)) is None
+    verdict = guard.after_bank(bank(recall=0.1, num_queries=950))
+    assert verdict is not None
+    assert verdict.numbers["best_recall"] == 0.4
+
+
+def test_a_bank_is_unhealthy_for_as_long_as_it_shows_a_sign_warned_of_or_not() -> None:
+    guard = CollapseGuard()
+    seen = []
+    for recall in (0.6, 0.4, 0.4, 0.58):
+        verdict = guard.after_bank(bank(recall=recall))
+        seen.append((verdict is None, guard.bank_is_healthy))
+    assert seen == [(True, True), (False, False), (True, False), (True, True)]
+    guard.acted()  # it looks away, but is not blind
+    assert guard.after_bank(bank(recall=0.1)) is None
+    assert not guard.bank_is_healthy
+
+
 def test_classes_of_one_picture_have_no_recall_and_are_judged_by_spread() -> None:
     guard = CollapseGuard()
     assert guard.after_bank(bank(recall=None, num_queries=0)) is None
@@ -115,6 +161,18 @@ def test_a_restored_guard_judges_like_the_one_that_went_on(spreads: list[float],
     second.restore(first.state())
     after = [(i + cut, verdict) for i, verdict in verdicts(second, spreads[cut:])]
     assert before + after == expected
+    assert second.state() == whole.state()
+
+
+def test_a_restored_guard_judges_banks_like_the_one_that_went_on() -> None:
+    whole, second = CollapseGuard(), CollapseGuard()
+    for recall in (0.6, 0.4):
+        whole.after_bank(bank(recall=recall))
+    second.restore(whole.state())
+    assert not second.bank_is_healthy
+    for recall, num_queries in ((0.4, 1000), (0.9, 500), (0.2, 1000)):
+        now = bank(recall=recall, num_queries=num_queries)
+        assert second.after_bank(now) == whole.after_bank(now)
     assert second.state() == whole.state()
 
 

@@ -1,6 +1,7 @@
 """A run that was stopped and taken up ends with the weights, plans, events and reviews of one that never was."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +25,12 @@ from mohs.data.dataset import Dataset
 from mohs.data.images import ImagePolicy
 from mohs.errors import InputError, TrainingError
 from mohs.model.embedder import Embedder
+from mohs.plan import TripletPlan
 from mohs.training.checkpoint import load_checkpoint
 from mohs.training.events import Event, StepEvent
-from mohs.training.guard import BankHealth, CollapseGuard, Verdict
+from mohs.training.guard import BankHealth, CollapseGuard, StepHealth, Verdict
 from mohs.training.loop import FitResult, Folder, fit
+from mohs.training.steps import Stepped, Stepper
 
 Changes = dict[str, Any]
 
@@ -47,11 +50,11 @@ VARIANTS: dict[str, Changes] = {
         "finetune": FinetuneConfig(trainable_stages=0, unfreeze_at=(0.3, 0.6)),
     },
     "dropout": {"model": ModelConfig(widths=(8, 16), hidden_dim=32, embedding_dim=16, dropout=0.3)},
-    "roll-back": {"guard": GuardConfig(action="roll-back")},
+    "roll-back": {},
+    "roll-back, closed loop": {"loss": LossConfig(name="triplet"), "hardness": HardnessConfig(curve="closed-loop")},
     "memory": {"memory": MemoryConfig(num_negatives=20, from_progress=0.2)},
     "memory, overlap, roll-back": {
         "overlap": True,
-        "guard": GuardConfig(action="roll-back"),
         "memory": MemoryConfig(num_negatives=20, from_progress=0.0),
     },
 }
@@ -109,17 +112,22 @@ def without_times(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def collapse_once(monkeypatch: pytest.MonkeyPatch, at_step: int) -> None:
-    """Make the guard see a collapse at one step; a guard that was restored knows that it has seen it."""
-    real = CollapseGuard.after_step
+    """Make the guard see a collapse at one step of the run; what was rolled back is not counted back."""
+    train, after_step = Stepper.train, CollapseGuard.after_step
 
-    def after_step(self: Any, health: Any) -> Verdict | None:
-        real(self, health)
-        self.counted = getattr(self, "counted", 0) + 1
-        if self._grace == 0 and self._num_steps == at_step:
+    def marked_train(self: Stepper, batch: TripletPlan) -> Stepped:
+        stepped = train(self, batch)
+        mark = -1.0 if self.step == at_step else stepped.health.gradient_norm
+        return replace(stepped, health=replace(stepped.health, gradient_norm=mark))
+
+    def marked_after_step(self: CollapseGuard, health: StepHealth) -> Verdict | None:
+        after_step(self, health)
+        if health.gradient_norm < 0:
             return Verdict("collapse", "batch spread", "for the test", {"spread": 0.0})
         return None
 
-    monkeypatch.setattr(CollapseGuard, "after_step", after_step)
+    monkeypatch.setattr(Stepper, "train", marked_train)
+    monkeypatch.setattr(CollapseGuard, "after_step", marked_after_step)
 
 
 @pytest.mark.parametrize("name", VARIANTS)

@@ -26,7 +26,7 @@ from mohs.cli.options import (
 )
 from mohs.errors import InputError
 
-__all__ = ["demo", "evaluate", "train"]
+__all__ = ["demo", "evaluate", "report", "train"]
 
 
 def demo(
@@ -171,3 +171,15 @@ def evaluate(
         }
         other = Run.open(run).config.data.model_copy(update=update)
     evaluate_command(run, data=other, quiet=quiet, as_json=as_json)
+
+
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders; the first one is shown in detail.")],
+    out: Annotated[Path, typer.Option(help="The page.")] = Path("report.html"),
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Compare runs on one page: results with paired intervals, curves, and the first one in detail."""
+    from mohs.commands.report import report_command
+
+    report_command(runs, out, quiet=quiet, as_json=as_json)

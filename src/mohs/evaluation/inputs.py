@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from mohs.errors import InputError
 
-__all__ = ["checked_embeddings", "checked_labels", "class_codes"]
+__all__ = ["as_numpy", "checked_embeddings", "checked_labels", "class_codes"]
 
 # Squares of longer rows would come near the end of float32's range.
 _LARGEST_NORM = 1e18
@@ -23,7 +23,7 @@ def checked_embeddings(values: npt.ArrayLike, name: str) -> npt.NDArray[np.float
     >>> checked_embeddings([[1, 0], [0, 1]], "embeddings_ND").dtype
     dtype('float64')
     """
-    array = _as_numpy(values)
+    array = as_numpy(values)
     if array.ndim != 2 or array.dtype.kind not in "fiu" or 0 in array.shape:
         raise InputError(
             f"{name}: shape {array.shape} and type {array.dtype} are not a table of numbers; "
@@ -47,7 +47,7 @@ def checked_labels(values: npt.ArrayLike, name: str, num_items: int) -> npt.NDAr
     >>> checked_labels(["a", "b"], "labels_N", 2).tolist()
     ['a', 'b']
     """
-    array = _as_numpy(values)
+    array = as_numpy(values)
     if array.ndim != 1:
         raise InputError(f"{name}: shape {array.shape} is not one label for each item; give a flat array")
     if len(array) != num_items:
@@ -75,7 +75,8 @@ def class_codes(*labels: Sequence[Any] | npt.NDArray[Any]) -> list[npt.NDArray[n
     return np.split(codes.astype(np.int64), np.cumsum([len(part) for part in arrays])[:-1])
 
 
-def _as_numpy(values: Any) -> npt.NDArray[Any]:
+def as_numpy(values: Any) -> npt.NDArray[Any]:
+    """Return an array of what may be a torch tensor, with gradients, on a GPU or in bfloat16 (then as float64)."""
     # Tensors that carry gradients, lie on a GPU or are bfloat16 have no direct numpy form (torch is not imported here).
     if hasattr(values, "detach"):
         values = values.detach().cpu()

@@ -18,7 +18,7 @@ after a segment of which the share a was active, q° is the value that explains 
 s is the back-off: full hardness while the bank keeps 80% of the largest spread it had, hardness h0 once half of it is
 gone. h0 asks for the median negative on the scales of ranks (1/2, and ln 2 / ln M for M negatives), 1/2 on `range` and
 0 on `margin`: easier than that, all anchors get the same few outliers for negatives, which teach nothing but to move
-those. The first segment is mined at h0, with the loss's own margin for q (0 for a loss without).
+those. Until a segment has been observed, h is h0, and q the loss's own margin (0 for a loss without).
 
 Why it is stable: h enters through the measured distribution of gaps, which contains scale, network and data, so the
 only quantity that is integrated is q, and the error in q shrinks by the factor 1 − gain in each segment, whatever the
@@ -85,6 +85,7 @@ class HardnessController:
         self._relative_margin = margin
         self._largest_spread = 0.0
         self._gap_quantiles: list[float] = []
+        self._has_observed = False
 
     def next_hardness(self, measure: MeasureGaps, *, spread: float, num_negatives: int, factor: float = 1.0) -> Control:
         """Return the hardness of the next segment.
@@ -100,8 +101,7 @@ class HardnessController:
         self._largest_spread = max(self._largest_spread, spread)
         kept = spread / self._largest_spread if self._largest_spread > 0 else 0.0
         back_off = float(np.clip((kept - _NO_SPREAD) / (_FULL_SPREAD - _NO_SPREAD), 0.0, 1.0))
-        begun = bool(self._gap_quantiles)
-        wanted = _largest_below(hardness_G, active_G, self._config.target_active) if begun else least
+        wanted = _largest_below(hardness_G, active_G, self._config.target_active) if self._has_observed else least
         # Rounding must not carry it over the cap.
         hardness = min(least + (wanted - least) * back_off * factor, self._config.cap)
         quantile_GU = np.quantile(gap_GS, np.linspace(0.0, 1.0, 101), axis=1).T
@@ -114,6 +114,7 @@ class HardnessController:
         share = float(np.clip(active_fraction, _LEAST_SHARE, 1.0 - _LEAST_SHARE))
         explained = -float(np.interp(1.0 - share, np.linspace(0.0, 1.0, len(self._gap_quantiles)), self._gap_quantiles))
         self._relative_margin += self._config.gain * (explained - self._relative_margin)
+        self._has_observed = True
 
     def state(self) -> dict[str, Any]:
         """Return what a checkpoint keeps, as JSON."""
@@ -121,6 +122,7 @@ class HardnessController:
             "relative_margin": self._relative_margin,
             "largest_spread": self._largest_spread,
             "gap_quantiles": self._gap_quantiles,
+            "has_observed": self._has_observed,
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -128,6 +130,7 @@ class HardnessController:
         self._relative_margin = float(state["relative_margin"])
         self._largest_spread = float(state["largest_spread"])
         self._gap_quantiles = list(state["gap_quantiles"])
+        self._has_observed = bool(state["has_observed"])
 
 
 def measure_gaps(

@@ -1,5 +1,7 @@
 """What a verdict of the guard brings: an event, and what the settings say is to be done."""
 
+from typing import Any
+
 import numpy as np
 
 from mohs.errors import TrainingError
@@ -8,7 +10,7 @@ from mohs.training.guard import Verdict
 from mohs.training.planning import Segment
 from mohs.training.run_state import RunState
 
-__all__ = ["act_on"]
+__all__ = ["act_on", "remember"]
 
 _LOWER_HARDNESS, _CUT_RATE = 0.5, 0.3
 
@@ -35,16 +37,42 @@ def act_on(run: RunState, verdict: Verdict) -> bool:
         return False
     if action == "stop":
         raise TrainingError(_diagnosis(run, verdict))
-    if action == "cut-rate":
+    if action != "lower-hardness":
         run.stepper.rate_scale *= _CUT_RATE
+    if action == "cut-rate":
         run.guard.acted()
         return False
     run.hardness_factor *= _LOWER_HARDNESS
-    if action == "roll-back" and run.before is not None:
-        run.stepper.restore(run.before)
-    run.guard.acted()
     _put_back(run)
+    if action == "roll-back" and run.before is not None:
+        _go_back(run, run.before)
+    else:
+        run.guard.acted()
     return True
+
+
+def remember(run: RunState) -> None:
+    """Keep the state as one to go back to, if the bank is healthy; the closed loop earns its hardness back."""
+    if not run.config.guard.enabled or not run.guard.bank_is_healthy:
+        return
+    if run.controller is not None:
+        run.hardness_factor = min(1.0, run.hardness_factor / _LOWER_HARDNESS)
+    if run.config.guard.action == "roll-back":
+        run.before = run.stepper.state()
+        run.before_memory = {
+            "guard": run.guard.state(),
+            "controller": None if run.controller is None else run.controller.state(),
+        }
+
+
+def _go_back(run: RunState, before: dict[str, Any]) -> None:
+    """Take up the last healthy state. What guard and loop have seen since is of another network: it is forgotten."""
+    run.stepper.restore(before)
+    run.stepper.ramp_again()
+    run.guard.restore(run.before_memory["guard"])
+    if run.controller is not None:
+        run.controller.restore(run.before_memory["controller"])
+    run.rolled_back = True
 
 
 def _diagnosis(run: RunState, verdict: Verdict) -> str:

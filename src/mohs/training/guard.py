@@ -9,13 +9,19 @@ signal             warning                                               collaps
 =================  ====================================================  ============================
 spread of batches  mean of the last steps < 1/2 of the largest such mean  < 1/5 of it, or < 0.02
 spread of a bank   < 1/2 of the largest so far                           < 1/5 of it, or < 0.02
+effective rank     < 3 where recall < 4/5 of the best, beyond 1 error    < 2 where it is
 recall of a bank   < 4/5 of the best so far, beyond 3 standard errors    < 1/2 of it, beyond as many
 loss               within 2% of the collapsed loss at a spread < 1/2     the same for 5 times as long
 =================  ====================================================  ============================
 
-Spread is √(Σ variance), 1 for unit vectors spread evenly, 0 at a point (`mohs.evaluation.spread`). Recall is R@1 of
-training classes in the bank: unlike the loss it cannot be lowered by shrinking. "The last steps" are an exponential
-mean over 10 steps, begun after as many. NaN and Inf end a run with or without a guard.
+Spread is √(Σ variance), 1 for unit vectors spread evenly, 0 at a point (`mohs.evaluation.spread`). It is blind to the
+other way out, a line: a rate that is too high lets one direction swallow all others, and the spread even grows. Then
+the effective rank (`mohs.evaluation.spread`) nears 1. Two classes may lie on a line and be told apart, and a healthy
+network that began without batch norm may have no more than 3 to 6 directions; so the bound is where a line begins,
+and it counts only where recall is lost. Recall is R@1 of training classes in the bank: unlike the loss it cannot be
+lowered by shrinking. It depends on how many classes there are to confuse, so a bank with less than 9/10 of the most
+queries so far is not judged by it. "The last steps" are an exponential mean over 10 steps, begun after as many. NaN and
+Inf end a run with or without a guard.
 """
 
 import math
@@ -32,6 +38,8 @@ __all__ = ["BankHealth", "CollapseGuard", "StepHealth", "Verdict", "bank_recall"
 _STEPS = 10
 _WARN_SPREAD, _DEAD_SPREAD, _NO_SPREAD = 0.5, 0.2, 0.02
 _WARN_RECALL, _DEAD_RECALL = 0.8, 0.5
+_WARN_RANK, _DEAD_RANK = 3.0, 2.0
+_SAME_QUERIES = 0.9
 _NEAR_LOSS = 0.02
 _MAX_QUERIES = 1024
 _GRACE_STEPS = 30
@@ -68,7 +76,7 @@ class Verdict:
     """A warning or a collapse: the signal, a sentence, and the numbers behind it."""
 
     level: Literal["warning", "collapse"]
-    signal: Literal["batch spread", "bank spread", "recall", "loss"]
+    signal: Literal["batch spread", "bank spread", "effective rank", "recall", "loss"]
     cause: str
     numbers: dict[str, float]
 
@@ -79,6 +87,9 @@ class CollapseGuard:
 
     A signal warns once, and again only after it has recovered.
 
+    Attributes:
+        bank_is_healthy: whether the last bank gave no sign of a collapse, warned of or not.
+
     >>> guard = CollapseGuard()
     >>> healthy = BankHealth(spread=0.9, effective_rank=40.0, recall=0.5, num_queries=1000)
     >>> guard.after_bank(healthy), guard.after_bank(BankHealth(0.05, 2.0, 0.45, 1000)).level
@@ -86,12 +97,14 @@ class CollapseGuard:
     """
 
     def __init__(self) -> None:
+        self.bank_is_healthy = True
         self._num_steps = 0
         self._mean_spread = 0.0
         self._mean_loss = 0.0
         self._largest_step_spread = 0.0
         self._largest_bank_spread = 0.0
         self._best_recall = 0.0
+        self._most_queries = 0
         self._num_near = 0
         self._grace = 0
         self._warned: set[str] = set()
@@ -127,26 +140,13 @@ class CollapseGuard:
     def after_bank(self, bank: BankHealth) -> Verdict | None:
         """Return a verdict on a bank, if there is one."""
         self._largest_bank_spread = max(self._largest_bank_spread, bank.spread)
-        if self._grace:
-            return None
         found = [self._spread("bank spread", bank.spread, self._largest_bank_spread, asdict(bank))]
-        if bank.recall is not None and bank.num_queries:
-            best = self._best_recall = max(self._best_recall, bank.recall)
-            error = 3.0 * math.sqrt(max(best * (1.0 - best), 1.0 / bank.num_queries) / bank.num_queries)
-            level: Literal["warning", "collapse"] | None = None
-            if bank.recall < _DEAD_RECALL * best - error:
-                level = "collapse"
-            elif bank.recall < _WARN_RECALL * best - error:
-                level = "warning"
-            if level is not None:
-                cause = (
-                    f"R@1 of training pictures in the bank fell from {best:.3f} to {bank.recall:.3f} "
-                    f"({bank.num_queries:,} queries)"
-                )
-                found.append(Verdict(level, "recall", cause, _numbers({**asdict(bank), "best_recall": best})))
-            else:
-                self._warned.discard("recall")
-        return self._worst(found)
+        self._most_queries = max(self._most_queries, bank.num_queries)
+        if bank.recall is not None and bank.num_queries >= _SAME_QUERIES * self._most_queries:
+            self._best_recall = max(self._best_recall, bank.recall)
+            found += [self._rank(bank, bank.recall), self._recall(bank, bank.recall)]
+        self.bank_is_healthy = not any(found)
+        return None if self._grace else self._worst(found)
 
     def acted(self) -> None:
         """Look away for 30 steps, so that what was done can show, and begin the means anew."""
@@ -164,6 +164,8 @@ class CollapseGuard:
             "largest_step_spread": self._largest_step_spread,
             "largest_bank_spread": self._largest_bank_spread,
             "best_recall": self._best_recall,
+            "most_queries": self._most_queries,
+            "bank_is_healthy": self.bank_is_healthy,
             "num_near": self._num_near,
             "grace": self._grace,
             "warned": sorted(self._warned),
@@ -175,7 +177,8 @@ class CollapseGuard:
         self._mean_spread, self._mean_loss = state["mean_spread"], state["mean_loss"]
         self._largest_step_spread = state["largest_step_spread"]
         self._largest_bank_spread = state["largest_bank_spread"]
-        self._best_recall = state["best_recall"]
+        self._best_recall, self._most_queries = state["best_recall"], state["most_queries"]
+        self.bank_is_healthy = state["bank_is_healthy"]
         self._warned = set(state["warned"])
 
     def _spread(
@@ -191,6 +194,31 @@ class CollapseGuard:
         what = "batches" if signal == "batch spread" else "the bank"
         cause = f"the spread of {what} fell from {largest:.3g} to {value:.3g} (1 is full, 0 a point)"
         return Verdict(level, signal, cause, _numbers({**numbers, "mean_spread": value, "largest_spread": largest}))
+
+    def _rank(self, bank: BankHealth, recall: float) -> Verdict | None:
+        lost = recall < _WARN_RECALL * self._best_recall - self._error(bank.num_queries)
+        if not lost or bank.effective_rank >= _WARN_RANK:
+            self._warned.discard("effective rank")
+            return None
+        cause = (
+            f"the effective rank of the bank is {bank.effective_rank:.1f} (1 is a line), and R@1 of training pictures "
+            f"fell from {self._best_recall:.3f} to {recall:.3f} ({bank.num_queries:,} queries)"
+        )
+        level: Literal["warning", "collapse"] = "collapse" if bank.effective_rank < _DEAD_RANK else "warning"
+        return Verdict(level, "effective rank", cause, _numbers({**asdict(bank), "best_recall": self._best_recall}))
+
+    def _error(self, num: int) -> float:
+        """Return the standard error of the best recall over so many queries."""
+        return math.sqrt(max(self._best_recall * (1.0 - self._best_recall), 1.0 / num) / num)
+
+    def _recall(self, bank: BankHealth, recall: float) -> Verdict | None:
+        best, num, error = self._best_recall, bank.num_queries, 3.0 * self._error(bank.num_queries)
+        if recall >= _WARN_RECALL * best - error:
+            self._warned.discard("recall")
+            return None
+        level: Literal["warning", "collapse"] = "collapse" if recall < _DEAD_RECALL * best - error else "warning"
+        cause = f"R@1 of training pictures in the bank fell from {best:.3f} to {recall:.3f} ({num:,} queries)"
+        return Verdict(level, "recall", cause, _numbers({**asdict(bank), "best_recall": best}))
 
     def _worst(self, found: list[Verdict | None]) -> Verdict | None:
         """Return a collapse if there is one, else the first warning that has not been given yet."""

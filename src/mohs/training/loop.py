@@ -16,7 +16,7 @@ from mohs.model.embedder import Embedder
 from mohs.plan import TripletPlan
 from mohs.training.batches import batch_slices
 from mohs.training.checkpoint import Checkpoint
-from mohs.training.corrections import act_on
+from mohs.training.corrections import act_on, remember
 from mohs.training.devices import choose_device
 from mohs.training.events import Listener, SegmentEvent, StepEvent
 from mohs.training.false_negatives import append_review
@@ -80,7 +80,7 @@ def fit(
     peers = Processes() if peers is None else peers
     device = choose_device(config.training.device)
     embedder.to(device)
-    if peers.num_ranks > 1:
+    if peers.launched:
         share_batch_norms(embedder)
     if loss is None:
         loss = build_loss(
@@ -119,8 +119,10 @@ def fit(
 def _begin_segment(run: RunState) -> None:
     """Plan the next segment, save where the run is, and begin to plan the one after if that is to overlap."""
     if not run.waiting:
+        _look_at_the_end(run)
         run.segment = None
         return
+    run.rolled_back = False
     run.segment = replace(run.waiting.popleft(), number=run.num_plans, hardness_factor=run.hardness_factor)
     run.num_plans += 1
     ahead, run.ahead = run.ahead, None
@@ -139,11 +141,10 @@ def _begin_segment(run: RunState) -> None:
         run.planned.plan.save(run.plan_file())
         append_review(run.folder.path / "review.csv", run.planned.dropped, run.dataset, run.segment.number)
     verdict = run.guard.after_bank(run.planned.health) if run.config.guard.enabled else None
-    if verdict is None:
-        run.before = run.stepper.state() if run.config.guard.action == "roll-back" else None
-    elif act_on(run, verdict):
+    if verdict is not None and act_on(run, verdict):
         _begin_segment(run)
         return
+    remember(run)
     run.control_state = None if run.controller is None else run.controller.state()
     run.look_ahead()
     save_run(run)
@@ -193,7 +194,7 @@ def _end_segment(run: RunState) -> None:
     active = float(np.mean(run.active)) if run.active else 0.0
     if run.ahead is not None:
         run.ahead.result()  # what was planned ahead must not see what is observed now
-    if run.controller is not None and run.active:
+    if run.controller is not None and run.active and not run.rolled_back:
         run.controller.observe(active)
     shown = np.unique(np.linspace(0, len(plan) - 1, min(_POINTS_PER_SEGMENT, len(plan))).astype(np.int64))
     run.emit(
@@ -218,3 +219,15 @@ def _end_segment(run: RunState) -> None:
             train_s=run.segment_train_s,
         )
     )
+
+
+def _look_at_the_end(run: RunState) -> None:
+    """Judge the last weights, too: a run that ends in a collapse is corrected by going back, or stopped."""
+    if not run.config.guard.enabled:
+        return
+    assert run.planned is not None
+    began = time.perf_counter()
+    verdict = run.guard.after_bank(run.look(run.planned.plan))
+    run.seconds["embed"] += time.perf_counter() - began
+    if verdict is not None:
+        act_on(run, verdict)

@@ -100,10 +100,7 @@ class Planner:
         """
         config = self._config
         anchor_K, positive_K = segment.anchor_K, segment.positive_K
-        # A short segment may hold one class only; its negatives then come from everywhere.
-        in_batch = config.loss.in_batch and len(np.unique(self._class_N[anchor_K])) > 1
-        used = np.concatenate([anchor_K, positive_K])
-        items_M = np.unique(used) if in_batch else np.arange(len(self._dataset))
+        items_M, in_batch = self._items(anchor_K, positive_K)
         began = time.perf_counter()
         bank_MD = self._embed(embedder, items_M, progress)
         embedded = time.perf_counter()
@@ -184,6 +181,18 @@ class Planner:
         embed_s, mine_s = embedded - began, finished - embedded
         kept = (items_M, bank_MD) if config.memory.num_negatives else None
         return Planned(plan, health, control, dropped.of_items(items_M), embed_s, mine_s, kept)
+
+    def look(self, plan: TripletPlan, embedder: Embedder) -> BankHealth:
+        """Return what a bank of the items shows that a plan of these triplets would be mined from."""
+        items_M, _ = self._items(plan.anchor, plan.positive)
+        return self._health(self._embed(embedder, items_M, None), items_M)
+
+    def _items(self, anchor_K: NDArray[np.int64], positive_K: NDArray[np.int64]) -> tuple[NDArray[np.int64], bool]:
+        """Return the items of a segment's bank, and whether they are those alone that the segment shows."""
+        # A short segment may hold one class only; its negatives then come from everywhere.
+        in_batch = self._config.loss.in_batch and len(np.unique(self._class_N[anchor_K])) > 1
+        used = np.concatenate([anchor_K, positive_K])
+        return (np.unique(used) if in_batch else np.arange(len(self._dataset))), in_batch
 
     def _embed(
         self, embedder: Embedder, items_M: NDArray[np.int64], progress: Callable[[int, int], None] | None

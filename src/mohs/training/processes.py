@@ -36,10 +36,18 @@ class Processes:
     """
 
     def __init__(
-        self, rank: int = 0, num_ranks: int = 1, store: Any | None = None, bank_group: Any | None = None
+        self,
+        rank: int = 0,
+        num_ranks: int = 1,
+        store: Any | None = None,
+        bank_group: Any | None = None,
+        *,
+        launched: bool | None = None,
     ) -> None:
         self.rank = rank
         self.num_ranks = num_ranks
+        # A launched run computes in the same way with any number of processes, with one too.
+        self.launched = num_ranks > 1 if launched is None else launched
         self._store = store
         self._bank_group = bank_group
 
@@ -152,7 +160,7 @@ def processes(device: torch.device) -> Iterator[Processes]:
             "command with torchrun, or unset them"
         ) from None
     if num_ranks == 1:
-        yield Processes()
+        yield Processes(launched=True)
         return
     timeout = timedelta(seconds=_TIMEOUT_S)
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=timeout)

@@ -52,6 +52,8 @@ def save_run(run: RunState) -> None:
         "ahead_step": run.ahead_step,
         "hardness_factor": run.hardness_factor,
         "rate_scale": run.stepper.rate_scale,
+        "ramp_from": run.stepper.ramp_from,
+        "before": run.before_memory,
         "triplets": run.triplets,
         "pictures": run.pictures,
         "seconds": run.seconds,
@@ -70,14 +72,15 @@ def restore_run(run: RunState, checkpoint: Checkpoint, folder: Folder) -> None:
     values, place = checkpoint.values, checkpoint.values["segment"]
     run.stepper.restore(checkpoint.tensors)
     run.stepper.step, run.stepper.num_steps = checkpoint.step, values["num_steps"]
-    run.stepper.rate_scale, run.hardness_factor = values["rate_scale"], values["hardness_factor"]
+    run.stepper.rate_scale, run.stepper.ramp_from = values["rate_scale"], values["ramp_from"]
+    run.hardness_factor = values["hardness_factor"]
     run.num_plans, run.num_actions = values["num_plans"], values["num_actions"]
     run.triplets, run.pictures, run.seconds = values["triplets"], values["pictures"], dict(values["seconds"])
     run.guard.restore(values["guard"])
     if run.controller is not None:
         run.control_state = values["controller"]
         run.controller.restore(values["controller"])
-    run.before = checkpoint.tensors.get("before")
+    run.before, run.before_memory = checkpoint.tensors.get("before"), values["before"]
     while len(run.waiting) > values["num_waiting"]:
         run.waiting.popleft()
     none = np.empty(0, dtype=np.int64)

@@ -20,7 +20,7 @@ from mohs.plan import TripletPlan
 from mohs.training.batches import batch_slices
 from mohs.training.controller import HardnessController
 from mohs.training.events import Event, Listener, as_record
-from mohs.training.guard import CollapseGuard
+from mohs.training.guard import BankHealth, CollapseGuard
 from mohs.training.losses import Loss
 from mohs.training.memory import Memory
 from mohs.training.planning import Planned, Planner, Segment
@@ -84,6 +84,8 @@ class RunState:
         self.ahead_weights: dict[str, Any] | None = None
         self.ahead_step = 0  # of these weights
         self.before: dict[str, Any] | None = None  # the last state in which the bank was healthy
+        self.before_memory: dict[str, Any] = {}  # what guard and controller knew then
+        self.rolled_back = False  # in this segment
         self.num_plans = 0
         self.num_dropped = 0
         self.control_state: dict[str, Any] | None = None
@@ -114,6 +116,14 @@ class RunState:
         try:
             with self.stepper.autocast():
                 return self.planner.plan(segment, embedder, self.controller)
+        except TrainingError as error:
+            raise self.stepper.broken(error.problems[0]) from None
+
+    def look(self, plan: TripletPlan) -> BankHealth:
+        """Return the health of the network on the items of a plan."""
+        try:
+            with self.stepper.autocast():
+                return self.planner.look(plan, self.embedder)
         except TrainingError as error:
             raise self.stepper.broken(error.problems[0]) from None
 

@@ -60,6 +60,7 @@ class Stepper:
         self.step = 0
         self.num_steps = 0
         self.rate_scale = 1.0
+        self.ramp_from = 0  # the step at which the rate last began to rise
         self.memory: Memory | None = None
         self._progress = 0.0
         self._embedder = embedder
@@ -89,6 +90,10 @@ class Stepper:
         self._finetuning.at(progress)
         self._finetuning.train_mode()
 
+    def ramp_again(self) -> None:
+        """Let the rate rise once more, as long as at the start: an optimiser begun anew needs it as much."""
+        self.ramp_from = self.step
+
     def trainable(self) -> tuple[str, ...]:
         """Return the names of the stages that learn now."""
         return self._finetuning.trainable()
@@ -97,7 +102,7 @@ class Stepper:
         """Take one step on a batch; raise `TrainingError` if its loss or its gradient is NaN or Inf."""
         began = time.perf_counter()
         training = self._config.training
-        rate = training.learning_rate * self.rate_scale * rate_factor(self.step, self.num_steps, training)
+        rate = training.learning_rate * self.rate_scale * self._rate_factor()
         for group in self._optimizer.param_groups:
             group["lr"] = rate * group["rate_factor"]
         rows = self._peers.share(len(batch))
@@ -180,6 +185,11 @@ class Stepper:
             self.memory.restore(state["memory"])
         # The optimiser keeps the tensors it is given.
         self._optimizer.load_state_dict(_copied(state["optimizer"]))
+
+    def _rate_factor(self) -> float:
+        num_warmup = max(1, int(self._config.training.warmup * self.num_steps))
+        rise = min(1.0, (self.step - self.ramp_from + 1) / num_warmup) if self.ramp_from else 1.0
+        return rise * rate_factor(self.step, self.num_steps, self._config.training)
 
     def _gradient_norm(self) -> float:
         """Return the norm of the gradient of all that learns, and shorten the gradient if it is to be."""
