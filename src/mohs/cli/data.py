@@ -115,7 +115,7 @@ def mine(
             "--triplets": triplets,
             "--prefer": prefer,
         },
-    )
+    ).config
     from mohs.commands.mine import mine_command
     from mohs.commands.mine_request import MineRequest
 

@@ -1,5 +1,6 @@
 """Commands that train and measure: demo, train, evaluate."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -133,11 +134,13 @@ def train(
         raise InputError("SOURCE: missing; give a CSV, Parquet file or folder, 'glyphs', or --config FILE")
     settings = read_settings(config, flags, setting or (), preset)
     if print_config:
-        print(settings.to_toml(), end="")
+        for note in settings.notes:
+            print(note, file=sys.stderr)
+        print(settings.config.to_toml(), end="")
         return
     from mohs.commands.train import train_command
 
-    train_command(settings, resume=resume is not None, quiet=quiet, as_json=as_json)
+    train_command(settings.config, notes=settings.notes, resume=resume is not None, quiet=quiet, as_json=as_json)
 
 
 def evaluate(

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import final
 
 import numpy as np
+import torch
 
 from mohs.config import RunConfig
 from mohs.data.dataset import Dataset
@@ -20,6 +21,7 @@ from mohs.training.devices import choose_device
 from mohs.training.events import Listener, SegmentEvent, StepEvent
 from mohs.training.false_negatives import append_review
 from mohs.training.losses import Loss, build_loss
+from mohs.training.memory import check_memory
 from mohs.training.processes import Processes
 from mohs.training.resuming import restore_run, save_run
 from mohs.training.run_state import Folder, RunState
@@ -86,15 +88,18 @@ def fit(
             num_classes=num_classes,
             embedding_dim=config.model.embedding_dim,
             seed=config.seed,
-            margin_is_mined=_margin_is_mined(config),
+            margin_is_mined=config.margin_is_mined,
         )
+    check_memory(config)
     compile_kernels(config.hardness.scale)  # once after an installation; the seconds of mining leave it out
     run = RunState(embedder, dataset, config, loss, device, peers, listeners, folder)
     if resume is None:
         warm_up(embedder, dataset, config, device, peers, emit=run.emit)
+        run.begin_memory()
         _begin_segment(run)
     else:
         assert folder is not None, "a checkpoint belongs to a folder"
+        run.begin_memory()
         restore_run(run, resume, folder)
     while run.segment is not None:
         _train_segment(run)
@@ -121,7 +126,12 @@ def _begin_segment(run: RunState) -> None:
     run.segment = replace(run.waiting.popleft(), number=run.num_plans, hardness_factor=run.hardness_factor)
     run.num_plans += 1
     ahead, run.ahead = run.ahead, None
+    planned_at = run.stepper.step if ahead is None else run.ahead_step
     run.planned = run.make_plan(run.segment, run.embedder) if ahead is None else ahead.result()
+    if run.stepper.memory is not None and run.planned.embedded is not None:
+        items, embeddings = run.planned.embedded
+        run.stepper.memory.write(items, torch.from_numpy(embeddings), planned_at)
+        run.planned = replace(run.planned, embedded=None)
     run.num_dropped = len(run.planned.dropped.anchor_R)
     run.row, run.active, run.segment_train_s = 0, [], 0.0
     run.plans.append(run.planned.plan)
@@ -221,9 +231,3 @@ def _look_at_the_end(run: RunState) -> None:
     run.seconds["embed"] += time.perf_counter() - began
     if verdict is not None:
         act_on(run, verdict)
-
-
-def _margin_is_mined(config: RunConfig) -> bool:
-    """Return whether mining reads the loss's margin and power, whatever the loss."""
-    hardness = config.hardness
-    return hardness.scale == "margin" or hardness.curve == "closed-loop" or config.negatives.min_distance_ratio > 0

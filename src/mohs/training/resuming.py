@@ -49,6 +49,7 @@ def save_run(run: RunState) -> None:
         "num_steps": run.stepper.num_steps,
         "num_plans": run.num_plans,
         "num_actions": run.num_actions,
+        "ahead_step": run.ahead_step,
         "hardness_factor": run.hardness_factor,
         "rate_scale": run.stepper.rate_scale,
         "ramp_from": run.stepper.ramp_from,
@@ -102,4 +103,5 @@ def restore_run(run: RunState, checkpoint: Checkpoint, folder: Folder) -> None:
     if run.folder is not None and run.folder.log is not None:
         run.folder.log.cut(values["log_bytes"])
         cut_review(run.folder.path / "review.csv", values["review_bytes"])
+    run.ahead_step = values["ahead_step"]
     run.look_ahead(checkpoint.tensors.get("ahead"))

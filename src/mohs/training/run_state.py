@@ -22,6 +22,7 @@ from mohs.training.controller import HardnessController
 from mohs.training.events import Event, Listener, as_record
 from mohs.training.guard import BankHealth, CollapseGuard
 from mohs.training.losses import Loss
+from mohs.training.memory import Memory
 from mohs.training.planning import Planned, Planner, Segment
 from mohs.training.processes import Processes
 from mohs.training.segments import all_segments
@@ -60,6 +61,7 @@ class RunState:
         self.embedder = embedder
         self.dataset = dataset
         self.config = config
+        self.device = device
         self.peers = peers
         self.listeners = listeners
         self.folder = folder if peers.is_first else None
@@ -80,6 +82,7 @@ class RunState:
         self.active: list[float] = []  # of the segment's steps
         self.ahead: Future[Planned] | None = None
         self.ahead_weights: dict[str, Any] | None = None
+        self.ahead_step = 0  # of these weights
         self.before: dict[str, Any] | None = None  # the last state in which the bank was healthy
         self.before_memory: dict[str, Any] = {}  # what guard and controller knew then
         self.rolled_back = False  # in this segment
@@ -102,6 +105,12 @@ class RunState:
         for listener in self.listeners:
             listener(event)
 
+    def begin_memory(self) -> None:
+        """Give the stepper a memory, if there is to be one, whose encoder begins as the network is now."""
+        if self.config.memory.num_negatives:
+            labels_id, distrusted_P2 = self.dataset.labels_id, self.planner.distrusted_P2
+            self.stepper.memory = Memory(self.embedder, labels_id, distrusted_P2, self.config, self.device)
+
     def make_plan(self, segment: Segment, embedder: Embedder) -> Planned:
         """Return the plan of a segment by this network."""
         try:
@@ -123,7 +132,9 @@ class RunState:
         if not self.config.training.overlap or not self.waiting:
             return
         network = deepcopy(self.embedder)
-        if weights is not None:
+        if weights is None:
+            self.ahead_step = self.stepper.step
+        else:
             network.load_state_dict(weights)
         self.ahead_weights = {name: value.detach().to("cpu", copy=True) for name, value in network.state_dict().items()}
         following = replace(self.waiting[0], number=self.num_plans, hardness_factor=self.hardness_factor)
