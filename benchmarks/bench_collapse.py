@@ -11,8 +11,9 @@ with the guard only watching, so that the effect of each part is seen. A guarded
 the watched one, so it is not run again.
 
 For each strategy are counted: collapsed cells; of these, those in which the first warning came no later than the
-segment in which R@1 had lost a third of its best value; and false alarms: verdicts of a collapse (which would be
-actions) in watched cells that did not collapse, or actions in guarded cells whose watched twin did not collapse.
+segment in which R@1 had lost a third of its best value; and cells with a verdict of a collapse (an action, where the
+guard acts) among those that did not collapse, apart for healthy cells and for cells that lost a third of R@1 on the way
+and recovered. Of a guarded cell, the watched twin tells which of these it is.
 
     python benchmarks/bench_collapse.py --omniglot omniglot/images.csv      the whole grid; cells in the CSV are skipped
     python benchmarks/bench_collapse.py --only hardest --batch-norm off     a part of it
@@ -46,6 +47,8 @@ WATCHED, GUARDED = ("hardest", "sigmoid"), ("closed loop", "default")
 ONLY_WATCHING = ", guard only watching"
 LEARNING_RATES = (1e-3, 4e-3, 1.6e-2)
 MARGINS = (0.2, 0.6)
+_HEAD = ("strategy", "collapsed", "of these warned in time", "verdicts in healthy cells",
+         "verdicts in cells that recovered", "corrections")  # fmt: skip
 
 
 @final
@@ -267,25 +270,27 @@ def append_cell(path: Path, cell: Cell) -> None:
 
 
 def summary(cells: Sequence[Cell]) -> list[tuple[str, ...]]:
-    """Return a row for each strategy: its name, collapsed cells, warned in time, false alarms, actions."""
+    """Return a row for each strategy, see `_HEAD`. A guarded cell is judged healthy or not by its watched twin."""
     rows = []
-    collapsed = {cell.key: cell.collapsed for cell in cells}
+    twins = {cell.key: cell for cell in cells}
     for strategy in dict.fromkeys(cell.strategy for cell in cells):
         own = [cell for cell in cells if cell.strategy == strategy]
         dead = [cell for cell in own if cell.collapsed]
-        if strategy in GUARDED:
-            twin = {cell.key: collapsed.get((cell.data, strategy + ONLY_WATCHING, *cell.key[2:])) for cell in own}
-            healthy = [cell for cell in own if twin[cell.key] is False]
-            loud = sum(cell.num_actions > 0 for cell in healthy)
-        else:
-            healthy = [cell for cell in own if not cell.collapsed]
-            loud = sum(cell.first_verdict_at >= 0 for cell in healthy)
+        judged = [(cell, twins.get((cell.data, strategy + ONLY_WATCHING, *cell.key[2:]), cell)) for cell in own]
+        acted = [
+            (cell.num_actions > 0 if cell.guarded else cell.first_verdict_at >= 0, twin.third_lost_at >= 0)
+            for cell, twin in judged
+            if not twin.collapsed
+        ]
+        healthy = [loud for loud, hurt in acted if not hurt]
+        recovered = [loud for loud, hurt in acted if hurt]
         rows.append(
             (
                 strategy,
                 f"{len(dead)} of {len(own)}",
                 f"{sum(cell.warned_in_time for cell in dead)} of {len(dead)}",
-                f"{loud} of {len(healthy)}",
+                f"{sum(healthy)} of {len(healthy)}",
+                f"{sum(recovered)} of {len(recovered)}",
                 str(sum(cell.num_actions for cell in own)) if strategy in GUARDED else "",
             )
         )
@@ -294,8 +299,7 @@ def summary(cells: Sequence[Cell]) -> list[tuple[str, ...]]:
 
 def tables(cells: Sequence[Cell]) -> list[str]:
     """Return the summary and the cells that collapsed or in which the guard gave a verdict, as Markdown."""
-    head = ("strategy", "collapsed cells", "of these warned in time", "false alarms in healthy cells", "corrections")
-    lines = _table(head, summary(cells))
+    lines = _table(_HEAD, summary(cells))
     head = ("data", "strategy", "rate", "margin", "batch norm", "R@1 untrained", "best", "final", "spread untrained",
             "final", "collapsed", "a third lost at", "first warning at", "signal", "corrections")  # fmt: skip
     told = [cell for cell in cells if cell.collapsed or cell.first_verdict_at >= 0]

@@ -1,6 +1,7 @@
 """What the guard's actions do to a run: back to the last healthy state, at a lower rate and hardness, and forgetful."""
 
 import itertools
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -84,13 +85,17 @@ def test_the_rate_is_cut_and_rises_anew(glyphs: Dataset, monkeypatch: pytest.Mon
 def test_the_closed_loop_forgets_what_it_saw_since_and_earns_its_hardness_back(
     glyphs: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = Watched(monkeypatch, glyphs, settings(), None, None, COLLAPSE)
+    hardness = HardnessConfig(curve="closed-loop", cap=0.2, target_active=0.99)
+    config = settings().model_copy(update={"hardness": hardness})
+    run = Watched(monkeypatch, glyphs, config, None, None, COLLAPSE)
     control = [event.control for event in run.of(SegmentEvent)]
     # The second segment was planned by the same network: once before the collapse, and once after it.
     assert control[2]["relative_margin"] == control[1]["relative_margin"]
     assert control[2]["back_off"] == control[1]["back_off"]
-    print([c["hardness"] for c in control], control)
-    assert 0
+    # So high a target asks for the cap: of what lies between it and the easiest, half is left for a segment.
+    least = math.log(2) / math.log(len(glyphs))
+    assert [c["hardness"] for c in control] == pytest.approx([0.2, 0.2, (least + 0.2) / 2, 0.2])
+    assert least < 0.15
 
 
 @pytest.mark.parametrize(("action", "kept"), [("roll-back", True), ("cut-rate", False), ("warn", False)])
