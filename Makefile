@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 
-.PHONY: setup demo test lint type docs bench bench-mining lock clean
+.PHONY: setup demo test lint type docs bench bench-mining bench-evaluation lock clean
 
 setup: $(READY)
 
@@ -46,11 +46,14 @@ docs: setup
 	$(BIN)/pdoc --docformat google --output-directory build/docs mohs \
 		$$(find src/mohs -name '*.py' ! -name '_*' ! -name curves.py | sed -e 's|^src/||' -e 's|/|.|g' -e 's|\.py$$||' | sort)
 
-bench: bench-mining
+bench: bench-mining bench-evaluation
 
 bench-mining: setup
 	$(BIN)/python benchmarks/bench_mining.py
 	$(BIN)/python benchmarks/bench_sampled.py
+
+bench-evaluation: setup
+	$(BIN)/python benchmarks/bench_evaluation.py
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist
