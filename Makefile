@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 
-.PHONY: setup demo test lint type docs bench bench-mining bench-collapse lock clean
+.PHONY: setup demo test lint type docs bench bench-mining bench-collapse bench-evaluation lock clean
 
 setup: $(READY)
 
@@ -47,7 +47,7 @@ docs: setup
 	$(BIN)/pdoc --docformat google --output-directory build/docs mohs \
 		$$(find src/mohs -name '*.py' ! -name '_*' ! -name curves.py | sed -e 's|^src/||' -e 's|/|.|g' -e 's|\.py$$||' | sort)
 
-bench: bench-mining
+bench: bench-mining bench-evaluation
 
 # Measures (a quarter of an hour on two cores, 9 GB; the machine should do nothing else), keeps the figures, and writes the
 # tables and the chart of docs/performance.md from them.
@@ -59,6 +59,9 @@ bench-mining: setup
 # that are in the CSV are skipped, so a run that was cut short goes on.
 bench-collapse: setup
 	$(BIN)/python benchmarks/bench_collapse.py --out build/bench-collapse.csv $(if $(OMNIGLOT),--omniglot "$(OMNIGLOT)")
+
+bench-evaluation: setup
+	$(BIN)/python benchmarks/bench_evaluation.py
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist

@@ -129,6 +129,11 @@ class Evaluation:
     evaluate_s: float
     num_trained_classes: int
 
+    def query_and_gallery(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the items of `dataset` that were queries, and those that were the gallery, int64 each."""
+        queries = np.flatnonzero(self.test_N)
+        return queries, queries if self.test_N.all() else np.flatnonzero(~self.test_N)
+
 
 def open_split_data(
     config: DataConfig, *, seed: int, all_test: bool = False, progress: Callable[[int, int], None] | None = None

@@ -142,13 +142,14 @@ def test_closer_is_better():
     queries = np.array([[0.0], [10.0]])
     near = evaluate_retrieval(queries, ["a", "b"], [[1.0], [9.0]], ["a", "b"], ks=(1,))
     far = evaluate_retrieval(queries, ["a", "b"], [[9.0], [1.0]], ["a", "b"], ks=(1,))
-    assert near.metrics == dict.fromkeys(["recall@1", "mAP", "MAP@R", "R-precision", "MRR"], 1.0)
-    assert far.metrics == {"recall@1": 0.0, "mAP": 0.5, "MAP@R": 0.0, "R-precision": 0.0, "MRR": 0.5}
+    names = ["recall@1", "precision@1", "mAP", "MAP@R", "R-precision", "MRR"]
+    assert near.metrics == dict.fromkeys(names, 1.0)
+    assert far.metrics == {**dict.fromkeys(names, 0.0), "mAP": 0.5, "MRR": 0.5}
 
 
 def test_more_noise_is_worse_in_every_metric():
     scores = [evaluate_all_against_all(*unit_clusters(40, 4, noise=noise)).metrics for noise in (0.3, 1.0, 3.0)]
-    for name in ("recall@1", "mAP", "MAP@R", "R-precision", "MRR"):
+    for name in ("recall@1", "precision@5", "mAP", "MAP@R", "R-precision", "MRR"):
         assert scores[0][name] > scores[1][name] > scores[2][name]
 
 
@@ -196,9 +197,11 @@ def test_queries_without_a_match_are_counted_and_change_no_mean():
 def test_intervals_hold_the_means_and_are_seeded():
     x, labels = unit_clusters(60, 3, noise=1.2)
     result = evaluate_all_against_all(x, labels, seed=3)
-    for name, value in (("recall@1", result.recall[1]), ("mAP", result.mean_average_precision)):
+    assert list(result.intervals) == list(result.metrics) == list(result.chance)
+    for name, value in result.metrics.items():
         low, high = result.intervals[name]
-        assert low < value < high < low + 0.4
+        assert low < value < high < low + 0.4 or low == value == high == 1.0  # all is found among the 50 nearest
+        assert value > result.chance[name]
     assert evaluate_all_against_all(x, labels, seed=3).intervals == result.intervals
     assert evaluate_all_against_all(x, labels, seed=4).intervals != result.intervals
     assert evaluate_retrieval(x[:2], labels[:2], x[2:], labels[2:]).intervals == {}

@@ -73,6 +73,48 @@ def test_noise_makes_it_worse():
     assert scores[0] > scores[1] > scores[2]
 
 
+def test_mined_negatives_are_those_of_the_wanted_rank():
+    x, labels = clusters(1.5)
+    x = x.astype(np.float32)
+    anchors, positives, _ = sample_triplets(labels, 3000, seed=2)
+    distance = np.linalg.norm(x[:, None].astype(float) - x[None], axis=2)
+    # Of the 196 negatives of an anchor: the nearest, and the one of rank √196, counted from 1.
+    of_others = np.sort(np.where(labels[:, None] == labels[None], np.inf, distance), axis=1)
+    for negatives, rank in (("hard", 0), ("semi-hard", 13)):
+        expected = (distance[anchors, positives] < of_others[anchors, rank]).mean()
+        result = triplet_accuracy(x, labels, negatives=negatives, num_triplets=3000, seed=2)
+        assert result.accuracy == pytest.approx(expected, abs=1e-9)
+        assert result.chance == pytest.approx((rank + 1) / 197)
+        assert result.interval[0] < result.accuracy < result.interval[1]
+
+
+def test_harder_negatives_are_harder_and_chance_is_what_noise_has():
+    x, labels = clusters(1.5)
+    kinds = ("random", "semi-hard", "hard")
+    scores = [triplet_accuracy(x, labels, negatives=negatives).accuracy for negatives in kinds]
+    assert scores[0] > scores[1] > scores[2]
+    unrelated = np.random.default_rng(5).normal(size=(200, 8))
+    for negatives in kinds:
+        result = triplet_accuracy(unrelated, labels, negatives=negatives)
+        assert result.accuracy == pytest.approx(result.chance, abs=0.05)
+
+
+def test_the_interval_is_over_classes():
+    # Half of the classes are perfect, half tie with each other: 40 facts, whatever the number of triplets.
+    x = np.zeros((160, 41))
+    labels = np.repeat(np.arange(40), 4)
+    x[np.arange(160), labels] = np.where(labels % 2, 10.0, 0.0)
+    result = triplet_accuracy(x, labels, num_triplets=20_000)
+    assert result.accuracy == pytest.approx(0.75, abs=0.02)
+    assert result.interval[1] - result.interval[0] > 0.1
+    triplets = sample_triplets(labels, 20_000, seed=0)
+    known = triplet_accuracy_of(x, *triplets, labels_N=labels)
+    assert (known.interval, known.chance) == (result.interval, None)
+    unknown = triplet_accuracy_of(x, *triplets)
+    assert unknown.accuracy == result.accuracy
+    assert unknown.interval[1] - unknown.interval[0] < 0.02
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -91,6 +133,10 @@ def test_noise_makes_it_worse():
         (
             lambda: sample_triplets([1, 1, 2], 0, seed=0),
             "num_triplets: 0 is less than 1; use for example 10000",
+        ),
+        (
+            lambda: triplet_accuracy([[0.0], [1.0], [2.0]], [0, 0, 1], negatives="easy"),
+            "negatives: 'easy' is not one of 'random', 'semi-hard', 'hard'",
         ),
         (
             lambda: triplet_accuracy_of([[0.0], [1.0]], [0], [1], [2]),

@@ -1,6 +1,7 @@
 """Commands that train and measure: demo, train, evaluate."""
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -144,15 +145,55 @@ def train(
 
 
 def evaluate(
-    run: Annotated[Path, typer.Argument(help="Run folder made by 'mohs train'.")],
-    data: Annotated[str | None, typer.Option(help="Other data, all of it for the test.")] = None,
+    run: Annotated[Path | None, typer.Argument(help="Run folder made by 'mohs train'.")] = None,
+    embeddings: Annotated[
+        Path | None, typer.Option(help="Instead of a run: embeddings from anywhere, a .npy file [items, dimensions].")
+    ] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(help="Their classes: CSV or Parquet with a column 'class' (and 'file', 'role'), .npy or .txt."),
+    ] = None,
+    query_embeddings: Annotated[
+        Path | None, typer.Option(help="Queries, to be searched among --embeddings; default: all against all.")
+    ] = None,
+    query_labels: Annotated[Path | None, typer.Option(help="Classes of the queries.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write the numbers to this JSON file.")] = None,
+    per_class: Annotated[Path | None, typer.Option(help="Write a table of the classes to this CSV file.")] = None,
+    data: Annotated[str | None, typer.Option(help="Other data for the run, all of it for the test.")] = None,
     catalog: Catalog = None,
     file_column: FileColumn = None,
     class_column: ClassColumn = None,
+    seed: Seed = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Measure a run beside the untrained network and the pixels; write metrics.json and report.html."""
+    """Measure a run beside the untrained network and the pixels; or embeddings from anywhere (--embeddings)."""
+    if embeddings is not None:
+        _refuse({"RUN": run, "--data": data, "--catalog": catalog}, "with --embeddings; leave it out")
+        if labels is None:
+            raise InputError("--labels: missing; give the classes of the rows of --embeddings")
+        if (query_embeddings is None) != (query_labels is None):
+            raise InputError("--query-embeddings, --query-labels: one without the other; give both or neither")
+        from mohs.commands.evaluate import evaluate_embeddings_command
+
+        evaluate_embeddings_command(
+            embeddings,
+            labels,
+            query_embeddings=query_embeddings,
+            query_labels=query_labels,
+            class_column=class_column,
+            file_column=file_column,
+            seed=0 if seed is None else seed,
+            out=out,
+            per_class=per_class,
+            quiet=quiet,
+            as_json=as_json,
+        )
+        return
+    needs = {"--labels": labels, "--query-embeddings": query_embeddings, "--query-labels": query_labels, "--out": out}
+    _refuse(needs | {"--seed": seed}, "needs --embeddings; give it, or leave this out")
+    if run is None:
+        raise InputError("RUN: missing; give a run folder, or --embeddings FILE and --labels FILE")
     if data is None and (catalog or file_column or class_column):
         raise InputError("--catalog, --file-column, --class-column: need --data; the run's own data is known")
     from mohs.commands.train import evaluate_command
@@ -170,7 +211,7 @@ def evaluate(
             "max_classes": None,
         }
         other = Run.open(run).config.data.model_copy(update=update)
-    evaluate_command(run, data=other, quiet=quiet, as_json=as_json)
+    evaluate_command(run, data=other, per_class=per_class, quiet=quiet, as_json=as_json)
 
 
 def report(
@@ -183,3 +224,9 @@ def report(
     from mohs.commands.report import report_command
 
     report_command(runs, out, quiet=quiet, as_json=as_json)
+
+
+def _refuse(flags: Mapping[str, object], why: str) -> None:
+    problems = [f"{flag}: {value} {why}" for flag, value in flags.items() if value is not None]
+    if problems:
+        raise InputError(*problems)

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from mohs.training.events import Event, Listener, StepEvent
 
-__all__ = ["decoding_progress", "print_json", "print_table", "say", "training_progress"]
+__all__ = ["counting_progress", "decoding_progress", "print_json", "print_table", "say", "training_progress"]
 
 _stderr = Console(stderr=True, highlight=False)
 _stdout = Console(highlight=False)
@@ -43,10 +43,17 @@ def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]
 @contextmanager
 def decoding_progress(*, quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
     """Yield a `progress(done, total)` for decoding pictures; none if quiet or if stderr is not a terminal."""
+    with counting_progress("reading pictures", quiet=quiet) as progress:
+        yield progress
+
+
+@contextmanager
+def counting_progress(name: str, *, quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
+    """Yield a `progress(done, total)` that draws a bar; none if quiet or if stderr is not a terminal."""
     if quiet or not _stderr.is_terminal:
         yield None
         return
-    columns = (TextColumn("reading pictures"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn(name), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=_stderr, transient=True) as progress:
         task = progress.add_task("", total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from mohs.commands.console import decoding_progress, print_json, print_table, say, training_progress
-from mohs.commands.places import require_folder_place
+from mohs.commands.evaluate import write_class_table
+from mohs.commands.places import require_file_place, require_folder_place
 from mohs.commands.show import METRIC_HEADER, metric_row, write_run_report
 from mohs.config import DataConfig, RunConfig
 from mohs.errors import InputError
@@ -50,8 +51,12 @@ def train_command(config: RunConfig, *, notes: Sequence[str] = (), resume: bool,
     say(f"next: mohs evaluate {run.folder}")
 
 
-def evaluate_command(folder: Path, *, data: DataConfig | None, quiet: bool, as_json: bool) -> None:
+def evaluate_command(
+    folder: Path, *, data: DataConfig | None, per_class: Path | None = None, quiet: bool, as_json: bool
+) -> None:
     """Measure a run on its test items (or on other data) and write metrics.json and report.html."""
+    if per_class is not None:
+        require_file_place(per_class, "--per-class")
     run = Run.open(folder)
     with decoding_progress(quiet=quiet) as progress:
         opened = open_split_data(
@@ -64,6 +69,12 @@ def evaluate_command(folder: Path, *, data: DataConfig | None, quiet: bool, as_j
         )
     evaluation = evaluate(run, data=opened, write=data is None)
     measured = evaluation.measured
+    if per_class is not None:
+        queries, gallery = evaluation.query_and_gallery()
+        files = evaluation.dataset.table.files
+        write_class_table(
+            per_class, measured["trained"].classes, [files[i] for i in queries], [files[i] for i in gallery]
+        )
     if as_json:
         print_json({name: found.as_record() for name, found in measured.items()})
     else:

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from mohs.errors import InputError
 
-__all__ = ["as_numpy", "checked_embeddings", "checked_labels", "class_codes"]
+__all__ = ["as_numpy", "checked_embeddings", "checked_float32", "checked_labels", "class_codes"]
 
 # Squares of longer rows would come near the end of float32's range.
 _LARGEST_NORM = 1e18
@@ -23,22 +23,20 @@ def checked_embeddings(values: npt.ArrayLike, name: str) -> npt.NDArray[np.float
     >>> checked_embeddings([[1, 0], [0, 1]], "embeddings_ND").dtype
     dtype('float64')
     """
-    array = as_numpy(values)
-    if array.ndim != 2 or array.dtype.kind not in "fiu" or 0 in array.shape:
-        raise InputError(
-            f"{name}: shape {array.shape} and type {array.dtype} are not a table of numbers; "
-            "give at least one row and one column, [items, dimensions]"
-        )
-    x_ND = np.ascontiguousarray(array, dtype=np.float64)
-    with np.errstate(over="ignore", invalid="ignore"):
-        bad_N = ~(np.einsum("nd,nd->n", x_ND, x_ND) <= _LARGEST_NORM**2)
-    if bad_N.any():
-        first = int(np.flatnonzero(bad_N)[0])
-        raise InputError(
-            f"{name}: row {first} holds NaN, Inf or is longer than {_LARGEST_NORM:g} "
-            f"({int(bad_N.sum())} of {len(x_ND)} rows do); every embedding must be finite"
-        )
+    x_ND = np.ascontiguousarray(_table(values, name), dtype=np.float64)
+    _check_rows(x_ND, name)
     return x_ND
+
+
+def checked_float32(values: npt.ArrayLike, name: str) -> npt.NDArray[np.float32]:
+    """Return embeddings [N, D] rounded to float32, rows checked as in `checked_embeddings`; no copy if they are that.
+
+    >>> checked_float32([[1, 0], [0, 1]], "embeddings_ND").dtype
+    dtype('float32')
+    """
+    array = _table(values, name)
+    _check_rows(array, name)  # before rounding, which makes some of them infinite
+    return np.ascontiguousarray(array, dtype=np.float32)
 
 
 def checked_labels(values: npt.ArrayLike, name: str, num_items: int) -> npt.NDArray[Any]:
@@ -75,12 +73,33 @@ def class_codes(*labels: Sequence[Any] | npt.NDArray[Any]) -> list[npt.NDArray[n
     return np.split(codes.astype(np.int64), np.cumsum([len(part) for part in arrays])[:-1])
 
 
+def _table(values: npt.ArrayLike, name: str) -> npt.NDArray[Any]:
+    array = as_numpy(values)
+    if array.ndim != 2 or array.dtype.kind not in "fiu" or 0 in array.shape:
+        raise InputError(
+            f"{name}: shape {array.shape} and type {array.dtype} are not a table of numbers; "
+            "give at least one row and one column, [items, dimensions]"
+        )
+    return array
+
+
+def _check_rows(x_ND: npt.NDArray[Any], name: str) -> None:
+    with np.errstate(over="ignore", invalid="ignore"):
+        bad_N = ~(np.einsum("nd,nd->n", x_ND, x_ND, dtype=np.float64) <= _LARGEST_NORM**2)
+    if bad_N.any():
+        first = int(np.flatnonzero(bad_N)[0])
+        raise InputError(
+            f"{name}: row {first} holds NaN, Inf or is longer than {_LARGEST_NORM:g} "
+            f"({int(bad_N.sum())} of {len(x_ND)} rows do); every embedding must be finite"
+        )
+
+
 def as_numpy(values: Any) -> npt.NDArray[Any]:
     """Return an array of what may be a torch tensor, with gradients, on a GPU or in bfloat16 (then as float64)."""
     # Tensors that carry gradients, lie on a GPU or are bfloat16 have no direct numpy form (torch is not imported here).
     if hasattr(values, "detach"):
         values = values.detach().cpu()
-        if values.is_floating_point():
-            values = values.double()
+        if str(values.dtype) in ("torch.float16", "torch.bfloat16"):
+            values = values.float()  # exact
         values = values.numpy()
     return np.asarray(values)

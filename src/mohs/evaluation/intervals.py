@@ -1,6 +1,7 @@
 """Intervals: how far a measured share or mean can be from the true one."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -9,7 +10,7 @@ from mohs.errors import InputError
 from mohs.evaluation.inputs import checked_labels, class_codes
 from mohs.randomness import generator
 
-__all__ = ["class_bootstrap_interval", "wilson_interval"]
+__all__ = ["class_bootstrap_interval", "class_bootstrap_intervals", "wilson_interval"]
 
 # The 97.5% point of the standard normal distribution.
 _Z_95 = 1.959963984540054
@@ -39,27 +40,47 @@ def class_bootstrap_interval(
     >>> 0 <= low < 0.5 < high <= 1
     True
     """
-    values = np.asarray(values_Q, dtype=np.float64)
-    if values.ndim != 1 or not np.isfinite(values).all():
+    [interval] = class_bootstrap_intervals(
+        [values_Q], labels_Q, confidence=confidence, num_resamples=num_resamples, seed=seed
+    )
+    return interval
+
+
+def class_bootstrap_intervals(
+    values_MQ: Sequence[npt.ArrayLike],
+    labels_Q: npt.ArrayLike,
+    *,
+    confidence: float = 0.95,
+    num_resamples: int = 1000,
+    seed: int,
+) -> list[tuple[float, float]]:
+    """Return the interval of `class_bootstrap_interval` for each of several values of the same queries.
+
+    >>> class_bootstrap_intervals([[1, 1, 0], [0, 0, 2]], ["a", "b", "c"], seed=0)
+    [(0.0, 1.0), (0.0, 2.0)]
+    """
+    columns = [np.asarray(values, dtype=np.float64) for values in values_MQ]
+    if any(values.ndim != 1 or not np.isfinite(values).all() for values in columns):
         raise InputError("values_Q: not a flat array of finite numbers; leave out queries without a value first")
     if not 0 < confidence < 1:
         raise InputError(f"confidence: {confidence!r} is not in (0, 1); use for example 0.95")
     if num_resamples < 1:
         raise InputError(f"num_resamples: {num_resamples!r} is less than 1; use for example 1000")
-    [codes] = class_codes(checked_labels(labels_Q, "labels_Q", len(values)))
+    [codes] = class_codes(checked_labels(labels_Q, "labels_Q", len(columns[0])))
     num_classes = int(codes.max()) + 1 if len(codes) else 0
     if num_classes < 2:
         raise InputError(f"labels_Q: {num_classes} class; an interval over classes needs at least two")
-    class_sums = np.bincount(codes, weights=values)
-    class_counts = np.bincount(codes)
+    # Sums of each value over each class, and in the last column their numbers.
+    sums_CM = np.stack([np.bincount(codes, weights=values) for values in [*columns, np.ones(len(codes))]], axis=1)
     random = generator(seed, "class bootstrap")
-    means = np.empty(num_resamples)
+    means_IM = np.empty((num_resamples, len(columns)))
     for i in range(num_resamples):
         drawn = random.integers(num_classes, size=num_classes)
-        means[i] = class_sums[drawn].sum() / class_counts[drawn].sum()
+        sum_M = np.bincount(drawn, minlength=num_classes).astype(np.float64) @ sums_CM
+        means_IM[i] = sum_M[:-1] / sum_M[-1]
     tail = (1 - confidence) / 2
-    low, high = np.quantile(means, [tail, 1 - tail])
-    return float(low), float(high)
+    low_M, high_M = np.quantile(means_IM, [tail, 1 - tail], axis=0)
+    return list(zip(low_M.tolist(), high_M.tolist(), strict=True))
 
 
 def wilson_interval(successes: float, trials: float) -> tuple[float, float]:

@@ -1,7 +1,8 @@
 """Retrieval metrics: whether a query finds items of its own class first.
 
-Distances are Euclidean, smaller is closer. The ranking rule for all metrics, chosen so that a collapsed embedding
-cannot look good: ties are pessimistic (`mohs.evaluation.ties`). The i-th closest relevant item of a query has
+Distances are Euclidean, smaller is closer, of rows rounded to float32. The ranking rule for all metrics, chosen so that
+a collapsed embedding cannot look good: ties are pessimistic (`mohs.evaluation.ties`). The i-th closest relevant item of
+a query has
 
     rank_i = i + number of irrelevant gallery items that are not farther than it
 
@@ -10,20 +11,23 @@ so with all embeddings equal every relevant item comes after every irrelevant on
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import final
+from typing import Any, final
 
 import numpy as np
 import numpy.typing as npt
 
 from mohs.errors import InputError
-from mohs.evaluation.inputs import checked_embeddings, checked_labels, class_codes
-from mohs.evaluation.intervals import class_bootstrap_interval
+from mohs.evaluation.chance import chance_levels
+from mohs.evaluation.inputs import checked_embeddings, checked_float32, checked_labels, class_codes
+from mohs.evaluation.intervals import class_bootstrap_intervals
+from mohs.evaluation.ranks import Ranks, rank_relevant
 from mohs.evaluation.ties import tie_limit
+from mohs.mining.progress import Progress
 
 __all__ = ["RetrievalResult", "evaluate_all_against_all", "evaluate_retrieval", "nearest"]
 
-# Rows of a block of distances: 1,024 x 20,000 in float64 is 160 MB. Fixed, so that results never depend on the machine.
-_BLOCK_ROWS = 1024
+# A block of distances of `nearest`: at most 1,024 rows and 200 MB. Results do not depend on it.
+_BLOCK_ROWS, _BLOCK_PAIRS = 1024, 2**24
 
 
 @final
@@ -33,6 +37,7 @@ class RetrievalResult:
 
     Attributes:
         recall: recall@k for each k: the share of queries with at least one item of their class among the k nearest.
+        precision: precision@k for each k: the share of items of the query's class among the k nearest.
         mean_average_precision: mAP over the full ranking; of a query (1/R) Σ_i i/rank_i over its R relevant items.
         map_at_r: MAP@R: (1/R) Σ i/rank_i over the relevant items with rank_i ≤ R (Musgrave et al. 2020, section 3).
         r_precision: the share of relevant items among the R nearest.
@@ -41,15 +46,22 @@ class RetrievalResult:
         num_gallery: all gallery items.
         num_queries_without_match: queries with no item of their class in the gallery (themselves left out). They have
             no right answer: left out of every mean, and counted here.
-        intervals: 95% class-bootstrap intervals of "recall@1" and "mAP"; empty if the queries that count are of one
+        intervals: 95% class-bootstrap intervals of all `metrics`, by name; empty if the queries that count are of one
             class only.
+        chance: what `metrics` come to if the gallery is ranked at random (`mohs.evaluation.chance`).
         first_match_rank: int64 [Q], rank of the first match, 1 is best; -1 without a match.
         average_precision: float64 [Q]; NaN without a match.
         hit_at_1: bool [Q], whether the nearest item is a match; False without a match.
         counted: bool [Q], False for the queries without a match.
+        num_relevant: int64 [Q], R; 0 without a match.
+        num_wrong_classes: int64 [Q], other classes with an item that is not farther than the first match.
+        nearest_wrong: int64 [Q], gallery index of the nearest item of another class; -1 if there is none. Ties break on
+            the order of classes, then of items.
+        nearest_wrong_distance: float64 [Q]; inf if there is none.
     """
 
     recall: dict[int, float]
+    precision: dict[int, float]
     mean_average_precision: float
     map_at_r: float
     r_precision: float
@@ -58,19 +70,37 @@ class RetrievalResult:
     num_gallery: int
     num_queries_without_match: int
     intervals: dict[str, tuple[float, float]]
+    chance: dict[str, float]
     first_match_rank: npt.NDArray[np.int64]
     average_precision: npt.NDArray[np.float64]
     hit_at_1: npt.NDArray[np.bool_]
     counted: npt.NDArray[np.bool_]
+    num_relevant: npt.NDArray[np.int64]
+    num_wrong_classes: npt.NDArray[np.int64]
+    nearest_wrong: npt.NDArray[np.int64]
+    nearest_wrong_distance: npt.NDArray[np.float64]
 
     @property
     def metrics(self) -> dict[str, float]:
-        """The means under their usual names, for tables and logs: recall@k for each k, mAP, MAP@R, R-precision, MRR."""
-        return {f"recall@{k}": value for k, value in self.recall.items()} | {
+        """The means under their usual names: recall@k and precision@k for each k, mAP, MAP@R, R-precision, MRR."""
+        return {
+            **{f"recall@{k}": value for k, value in self.recall.items()},
+            **{f"precision@{k}": value for k, value in self.precision.items()},
             "mAP": self.mean_average_precision,
             "MAP@R": self.map_at_r,
             "R-precision": self.r_precision,
             "MRR": self.mean_reciprocal_rank,
+        }
+
+    def as_record(self) -> dict[str, Any]:
+        """Return the numbers as JSON values: the metrics, their intervals, their chance levels, and counts."""
+        return {
+            **self.metrics,
+            "intervals": {name: list(interval) for name, interval in self.intervals.items()},
+            "chance": self.chance,
+            "num_queries": self.num_queries,
+            "num_gallery": self.num_gallery,
+            "num_queries_without_match": self.num_queries_without_match,
         }
 
 
@@ -83,21 +113,23 @@ def evaluate_retrieval(
     ks: Sequence[int] = (1, 5, 10, 50),
     self_indices_Q: npt.ArrayLike | None = None,
     seed: int = 0,
+    progress: Progress | None = None,
 ) -> RetrievalResult:
     """Rank the gallery for each query by Euclidean distance and return the usual retrieval metrics.
 
-    Ties are pessimistic: see the module's rule. The full ranking is used, in blocks of 1,024 queries, so memory is
-    O(1,024 · G). Distances are computed in float64.
+    Ties are pessimistic: see the module's rule. The full ranking counts, exactly, but nothing is sorted: memory is that
+    of the embeddings three times, and it never grows with Q·G (`mohs.evaluation.ranks`).
 
     Args:
-        query_embeddings_QD: numbers [Q, D], numpy or torch; unit vectors or not.
+        query_embeddings_QD: numbers [Q, D], numpy or torch; unit vectors or not. They are rounded to float32.
         query_labels_Q: integers or strings [Q].
         gallery_embeddings_GD: numbers [G, D].
         gallery_labels_G: labels [G] of the same kind as the queries'.
-        ks: the k of recall@k, each at least 1. A k beyond the gallery means the whole gallery.
+        ks: the k of recall@k and precision@k, each at least 1. A k beyond the gallery means the whole gallery.
         self_indices_Q: int [Q], the gallery index of the query itself, which is left out for that query; -1 if the
             query is not in the gallery. None: no query is in the gallery.
         seed: of the bootstrap of the intervals.
+        progress: called with (blocks of queries done, blocks in all) from the calling thread.
 
     Raises:
         InputError: shapes or lengths that do not fit, rows with NaN or Inf, or no query with any match.
@@ -106,7 +138,11 @@ def evaluate_retrieval(
     >>> result.recall[1], result.mean_average_precision
     (1.0, 1.0)
     """
-    queries_QD, gallery_GD = _checked_pair(query_embeddings_QD, gallery_embeddings_GD)
+    queries_QD = checked_float32(query_embeddings_QD, "query_embeddings_QD")
+    gallery_GD = queries_QD
+    if gallery_embeddings_GD is not query_embeddings_QD:
+        gallery_GD = checked_float32(gallery_embeddings_GD, "gallery_embeddings_GD")
+    _check_dimensions(queries_QD, gallery_GD)
     num_queries, num_gallery = len(queries_QD), len(gallery_GD)
     query_codes_Q, gallery_codes_G = class_codes(
         checked_labels(query_labels_Q, "query_labels_Q", num_queries),
@@ -115,80 +151,68 @@ def evaluate_retrieval(
     if not ks or any(isinstance(k, bool) or not isinstance(k, (int, np.integer)) or k < 1 for k in ks):
         raise InputError(f"ks: {list(ks)!r} is not a list of integers >= 1; use for example (1, 5, 10)")
     self_Q = _checked_self_indices(self_indices_Q, num_queries, num_gallery)
-
-    # With the gallery in class order, the relevant items of a query are one slice of its row of distances.
-    order_G = np.argsort(gallery_codes_G, kind="stable")
-    place_G = np.empty(num_gallery, dtype=np.int64)
-    place_G[order_G] = np.arange(num_gallery)
-    start_Q = np.searchsorted(gallery_codes_G[order_G], query_codes_Q, side="left")
-    stop_Q = np.searchsorted(gallery_codes_G[order_G], query_codes_Q, side="right")
-    in_gallery_Q = self_Q >= 0
-    self_place_Q = np.where(in_gallery_Q, place_G[self_Q], -1)
-    self_is_relevant_Q = in_gallery_Q & (gallery_codes_G[self_Q] == query_codes_Q)
-    num_relevant_Q = stop_Q - start_Q - self_is_relevant_Q
-    counted_Q = num_relevant_Q > 0
-    if not counted_Q.any():
+    self_is_relevant_Q = (self_Q >= 0) & (gallery_codes_G[self_Q] == query_codes_Q)
+    if not (np.bincount(gallery_codes_G, minlength=query_codes_Q.max() + 1)[query_codes_Q] > self_is_relevant_Q).any():
         raise InputError(
             f"query_labels_Q: none of the {num_queries} queries has another item of its class in the gallery; "
             "check that both label arrays come from the same table, or add pictures"
         )
+    ranks = rank_relevant(
+        queries_QD, query_codes_Q, gallery_GD, gallery_codes_G, self_Q=self_Q, ks=tuple(map(int, ks)), progress=progress
+    )
+    return _result(ranks, query_codes_Q, num_gallery, tuple(map(int, ks)), seed)
 
-    first_rank_Q = np.full(num_queries, -1, dtype=np.int64)
-    average_precision_Q = np.full(num_queries, np.nan)
-    map_at_r_Q, r_precision_Q = np.zeros(num_queries), np.zeros(num_queries)
-    norm_Q = np.linalg.norm(queries_QD, axis=1)
-    for first, distances_BG in _distance_blocks(queries_QD, gallery_GD[order_G], self_place_Q):
-        block = range(first, first + len(distances_BG))
-        # A query that is itself in the slice lies at infinity, so it sorts behind the R others.
-        relevant_BR = [
-            np.sort(distances_G[start_Q[query] : stop_Q[query]])[: num_relevant_Q[query]]
-            for query, distances_G in zip(block, distances_BG, strict=True)
-        ]
-        distances_BG.sort(axis=1)
-        for query, sorted_G, relevant_R in zip(block, distances_BG, relevant_BR, strict=True):
-            R = len(relevant_R)
-            if R == 0:
-                continue
-            limit_R = tie_limit(relevant_R, norm_Q[query]).astype(np.float32)
-            not_farther_R = np.searchsorted(sorted_G, limit_R, side="right")
-            relevant_not_farther_R = np.searchsorted(relevant_R, limit_R, side="right")
-            i_R = np.arange(1, R + 1)
-            rank_R = i_R + not_farther_R - relevant_not_farther_R
-            precision_R = i_R / rank_R
-            within_R = rank_R <= R
-            first_rank_Q[query] = rank_R[0]
-            average_precision_Q[query] = precision_R.mean()
-            map_at_r_Q[query] = precision_R[within_R].sum() / R
-            r_precision_Q[query] = within_R.mean()
 
-    ranks = first_rank_Q[counted_Q]
-    hit_at_1_Q = first_rank_Q == 1
-    codes = query_codes_Q[counted_Q]
+def _result(
+    ranks: Ranks, query_codes_Q: npt.NDArray[np.int64], num_gallery: int, ks: tuple[int, ...], seed: int
+) -> RetrievalResult:
+    counted_Q = ranks.num_relevant > 0
+    num_ranked_Q, first_rank_Q = ranks.num_ranked[counted_Q], ranks.first_rank[counted_Q]
+    precision_QK = ranks.hits[counted_Q] / np.minimum(np.array(ks), num_ranked_Q[:, None])
+    of_queries = {
+        **{f"recall@{k}": (first_rank_Q <= k).astype(np.float64) for k in ks},
+        **{f"precision@{k}": precision_Q for k, precision_Q in zip(ks, precision_QK.T, strict=True)},
+        "mAP": ranks.average_precision[counted_Q],
+        "MAP@R": ranks.map_at_r[counted_Q],
+        "R-precision": ranks.r_precision[counted_Q],
+        "MRR": 1 / first_rank_Q,
+    }
+    codes_Q = query_codes_Q[counted_Q]
     intervals = {}
-    if len(np.unique(codes)) > 1:
-        intervals = {
-            "recall@1": class_bootstrap_interval(hit_at_1_Q[counted_Q], codes, seed=seed),
-            "mAP": class_bootstrap_interval(average_precision_Q[counted_Q], codes, seed=seed),
-        }
+    if (codes_Q != codes_Q[0]).any():
+        found = class_bootstrap_intervals(list(of_queries.values()), codes_Q, seed=seed)
+        intervals = dict(zip(of_queries, found, strict=True))
+    means = {name: float(value_Q.mean()) for name, value_Q in of_queries.items()}
     return RetrievalResult(
-        recall={int(k): float((ranks <= k).mean()) for k in ks},
-        mean_average_precision=float(average_precision_Q[counted_Q].mean()),
-        map_at_r=float(map_at_r_Q[counted_Q].mean()),
-        r_precision=float(r_precision_Q[counted_Q].mean()),
-        mean_reciprocal_rank=float((1 / ranks).mean()),
-        num_queries=num_queries,
+        recall={k: means[f"recall@{k}"] for k in ks},
+        precision={k: means[f"precision@{k}"] for k in ks},
+        mean_average_precision=means["mAP"],
+        map_at_r=means["MAP@R"],
+        r_precision=means["R-precision"],
+        mean_reciprocal_rank=means["MRR"],
+        num_queries=len(query_codes_Q),
         num_gallery=num_gallery,
         num_queries_without_match=int((~counted_Q).sum()),
         intervals=intervals,
-        first_match_rank=first_rank_Q,
-        average_precision=average_precision_Q,
-        hit_at_1=hit_at_1_Q,
+        chance=chance_levels(ranks.num_relevant[counted_Q], num_ranked_Q, ks),
+        first_match_rank=ranks.first_rank,
+        average_precision=ranks.average_precision,
+        hit_at_1=ranks.first_rank == 1,
         counted=counted_Q,
+        num_relevant=ranks.num_relevant,
+        num_wrong_classes=ranks.num_wrong_classes,
+        nearest_wrong=ranks.nearest_wrong,
+        nearest_wrong_distance=ranks.nearest_wrong_distance,
     )
 
 
 def evaluate_all_against_all(
-    embeddings_ND: npt.ArrayLike, labels_N: npt.ArrayLike, *, ks: Sequence[int] = (1, 5, 10, 50), seed: int = 0
+    embeddings_ND: npt.ArrayLike,
+    labels_N: npt.ArrayLike,
+    *,
+    ks: Sequence[int] = (1, 5, 10, 50),
+    seed: int = 0,
+    progress: Progress | None = None,
 ) -> RetrievalResult:
     """Return the metrics of `evaluate_retrieval` with every item a query and all others its gallery.
 
@@ -198,10 +222,17 @@ def evaluate_all_against_all(
     >>> evaluate_all_against_all([[0.0], [0.1], [5.0], [5.1]], [0, 0, 1, 1], ks=(1,)).recall
     {1: 1.0}
     """
-    embeddings_ND = checked_embeddings(embeddings_ND, "embeddings_ND")
+    embeddings_ND = checked_float32(embeddings_ND, "embeddings_ND")
     labels_N = checked_labels(labels_N, "labels_N", len(embeddings_ND))
     return evaluate_retrieval(
-        embeddings_ND, labels_N, embeddings_ND, labels_N, ks=ks, self_indices_Q=np.arange(len(labels_N)), seed=seed
+        embeddings_ND,
+        labels_N,
+        embeddings_ND,
+        labels_N,
+        ks=ks,
+        self_indices_Q=np.arange(len(labels_N)),
+        seed=seed,
+        progress=progress,
     )
 
 
@@ -231,7 +262,9 @@ def nearest(
     >>> indices.tolist(), distances.tolist()
     ([[1, 2]], [[1.0, 1.0]])
     """
-    queries_QD, gallery_GD = _checked_pair(query_embeddings_QD, gallery_embeddings_GD)
+    queries_QD = checked_embeddings(query_embeddings_QD, "query_embeddings_QD")
+    gallery_GD = checked_embeddings(gallery_embeddings_GD, "gallery_embeddings_GD")
+    _check_dimensions(queries_QD, gallery_GD)
     self_Q = _checked_self_indices(self_indices_Q, len(queries_QD), len(gallery_GD))
     largest = len(gallery_GD) - int((self_Q >= 0).any())
     if not 1 <= k <= largest:
@@ -259,11 +292,11 @@ def _distance_blocks(
     half_square_G = np.square(gallery_GD).sum(axis=1) / 2
     half_square_Q = np.square(queries_QD).sum(axis=1) / 2
     # The two buffers are used for all blocks: touching fresh memory costs as much as the product.
-    num_rows = min(_BLOCK_ROWS, len(queries_QD))
-    squares_BG = np.empty((num_rows, len(gallery_GD)))
-    distances_BG = np.empty((num_rows, len(gallery_GD)), dtype=np.float32)
-    for first in range(0, len(queries_QD), _BLOCK_ROWS):
-        block = slice(first, first + _BLOCK_ROWS)
+    block_rows = min(_BLOCK_ROWS, max(_BLOCK_PAIRS // len(gallery_GD), 1), len(queries_QD))
+    squares_BG = np.empty((block_rows, len(gallery_GD)))
+    distances_BG = np.empty((block_rows, len(gallery_GD)), dtype=np.float32)
+    for first in range(0, len(queries_QD), block_rows):
+        block = slice(first, first + block_rows)
         num_rows = len(queries_QD[block])
         squares, distances = squares_BG[:num_rows], distances_BG[:num_rows]
         np.matmul(queries_QD[block], gallery_GD.T, out=squares)
@@ -278,17 +311,12 @@ def _distance_blocks(
         yield first, distances
 
 
-def _checked_pair(
-    query_embeddings_QD: npt.ArrayLike, gallery_embeddings_GD: npt.ArrayLike
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    queries_QD = checked_embeddings(query_embeddings_QD, "query_embeddings_QD")
-    gallery_GD = checked_embeddings(gallery_embeddings_GD, "gallery_embeddings_GD")
+def _check_dimensions(queries_QD: npt.NDArray[Any], gallery_GD: npt.NDArray[Any]) -> None:
     if queries_QD.shape[1] != gallery_GD.shape[1]:
         raise InputError(
             f"query_embeddings_QD, gallery_embeddings_GD: {queries_QD.shape[1]} and {gallery_GD.shape[1]} dimensions; "
             "use embeddings of one model for both"
         )
-    return queries_QD, gallery_GD
 
 
 def _checked_self_indices(values: npt.ArrayLike | None, num_queries: int, num_gallery: int) -> npt.NDArray[np.int64]:

@@ -1,4 +1,4 @@
-"""All first metrics of one embedding of a test set, under one protocol."""
+"""All metrics of one embedding, under one protocol."""
 
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, final
@@ -7,29 +7,43 @@ import numpy as np
 import numpy.typing as npt
 
 from mohs.errors import InputError
+from mohs.evaluation.classes import ClassResult, ConfusablePair, class_results, confusable_pairs
+from mohs.evaluation.gallery_size import GallerySizes, recall_by_gallery_size
+from mohs.evaluation.inputs import checked_float32, checked_labels, class_codes
 from mohs.evaluation.retrieval import RetrievalResult, evaluate_all_against_all, evaluate_retrieval
 from mohs.evaluation.spread import Spread, spread
-from mohs.evaluation.triplets import TripletAccuracy, triplet_accuracy
+from mohs.evaluation.triplets import Negatives, TripletAccuracy, triplet_accuracy
+from mohs.mining.progress import Progress
 
-__all__ = ["Measured", "Protocol", "measure"]
+__all__ = ["EmbeddingReport", "Measured", "Protocol", "evaluate_embeddings", "measure"]
 
-Protocol: TypeAlias = Literal["unseen classes", "seen classes", "classes seen and unseen"]
+Protocol: TypeAlias = Literal[
+    "unseen classes", "seen classes", "classes seen and unseen", "all against all", "queries against gallery"
+]
+
+_NUM_PAIRS = 20  # in the record
 
 
 @final
 @dataclass(frozen=True, eq=False)
-class Measured:
-    """What `measure` found.
+class EmbeddingReport:
+    """What `measure` and `evaluate_embeddings` found.
 
     Attributes:
         protocol: "unseen classes": every test item is a query against all other test items, and no test class was
             trained on. "classes seen and unseen": the same, but some were. "seen classes": every test item is a query
-            against the training items.
-        retrieval: recall@1/5/10/50, mAP and more under that protocol.
+            against the training items. "all against all" and "queries against gallery": the same two for embeddings of
+            which nothing else is known.
+        retrieval: recall@k and precision@k for k of 1, 5, 10 and 50, mAP and more under that protocol.
         catalog: the same for queries of role "sample" against the catalog items alone; none without a catalog.
             Its recall@1 is the catalog accuracy.
-        triplets: accuracy on random triplets of test items; none if no class has two of them.
-        spread: of the test items' embeddings.
+        triplets: accuracy on random triplets of queries; none if no class has two of them.
+        spread: of the queries' embeddings.
+        semi_hard_triplets, hard_triplets: accuracy with negatives mined among the queries.
+        classes: what each class of queries found, in the order of the labels.
+        confusable: pairs of classes that are taken for each other, most misses first.
+        gallery_sizes: expected recall@1 in galleries of fewer classes.
+        verification: what verification on pairs found; none so far.
     """
 
     protocol: Protocol
@@ -37,20 +51,97 @@ class Measured:
     catalog: RetrievalResult | None
     triplets: TripletAccuracy | None
     spread: Spread
+    semi_hard_triplets: TripletAccuracy | None
+    hard_triplets: TripletAccuracy | None
+    classes: list[ClassResult]
+    confusable: list[ConfusablePair]
+    gallery_sizes: GallerySizes
+    verification: None = None
 
     def as_record(self) -> dict[str, Any]:
-        """Return the numbers as JSON values."""
-        record: dict[str, Any] = {"protocol": self.protocol, "retrieval": _record(self.retrieval)}
-        record["catalog"] = None if self.catalog is None else _record(self.catalog)
-        record["triplet_accuracy"] = None
-        if self.triplets is not None:
-            record["triplet_accuracy"] = {
-                "accuracy": self.triplets.accuracy,
-                "interval": list(self.triplets.interval),
-                "num_triplets": self.triplets.num_triplets,
-            }
-        record["spread"] = {"std_sqrt_dim": self.spread.std_sqrt_dim, "effective_rank": self.spread.effective_rank}
-        return record
+        """Return the numbers as JSON values; of the confusable pairs the first 20, and no classes."""
+        triplets = {
+            "triplet_accuracy": self.triplets,
+            "semi_hard_triplet_accuracy": self.semi_hard_triplets,
+            "hard_triplet_accuracy": self.hard_triplets,
+        }
+        return {
+            "protocol": self.protocol,
+            "retrieval": self.retrieval.as_record(),
+            "catalog": None if self.catalog is None else self.catalog.as_record(),
+            **{name: None if found is None else found.as_record() for name, found in triplets.items()},
+            "spread": {"std_sqrt_dim": self.spread.std_sqrt_dim, "effective_rank": self.spread.effective_rank},
+            "confusable": [pair.as_record() for pair in self.confusable[:_NUM_PAIRS]],
+            "gallery_sizes": self.gallery_sizes.as_record(),
+        }
+
+
+Measured: TypeAlias = EmbeddingReport
+"""What `measure` returns."""
+
+
+def evaluate_embeddings(
+    embeddings_ND: npt.ArrayLike,
+    labels_N: npt.ArrayLike,
+    *,
+    roles_N: npt.ArrayLike | None = None,
+    query_embeddings_QD: npt.ArrayLike | None = None,
+    query_labels_Q: npt.ArrayLike | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> EmbeddingReport:
+    """Return all metrics of embeddings from anywhere: a network of another library, a file, a service.
+
+    Distances are Euclidean on the rows as they are, rounded to float32. Divide them by their norms first
+    (`mohs.distances.unit_rows`) if similarity is to be the cosine.
+
+    Args:
+        embeddings_ND: numbers [N, D], numpy or torch.
+        labels_N: their classes, integers or strings [N].
+        roles_N: "sample" or "catalog" [N], for the catalog accuracy; none: no item is of a catalog.
+        query_embeddings_QD: none: each item is a query against all others. Else numbers [Q, D]: each of them is a query
+            against all N items.
+        query_labels_Q: classes of the queries [Q].
+        seed: of the bootstrap and of the triplets.
+        progress: called with (blocks of queries done, blocks in all).
+
+    Raises `InputError` for embeddings and labels that do not fit each other, rows with NaN or Inf, and if no query has
+    an item of its class to find.
+
+    >>> report = evaluate_embeddings([[0.0], [0.1], [5.0], [5.1]], ["a", "a", "b", "b"])
+    >>> report.retrieval.recall[1], report.triplets.accuracy, report.hard_triplets.accuracy
+    (1.0, 1.0, 1.0)
+    """
+    x_ND = checked_float32(embeddings_ND, "embeddings_ND")
+    labels = checked_labels(labels_N, "labels_N", len(x_ND))
+    roles = np.full(len(x_ND), "sample") if roles_N is None else np.asarray(roles_N)
+    if roles.shape != (len(x_ND),) or not np.isin(roles, ("sample", "catalog")).all():
+        raise InputError(
+            f"roles_N: not 'sample' or 'catalog' for each of the {len(x_ND)} embeddings; give one role for each row"
+        )
+    if query_embeddings_QD is None:
+        if query_labels_Q is not None:
+            raise InputError("query_labels_Q: given without query_embeddings_QD; give both or neither")
+        return measure(x_ND, labels, roles, protocol="all against all", seed=seed, progress=progress)
+    query_QD = checked_float32(query_embeddings_QD, "query_embeddings_QD")
+    if query_labels_Q is None:
+        raise InputError("query_labels_Q: missing; give the class of each query")
+    query_labels = checked_labels(query_labels_Q, "query_labels_Q", len(query_QD))
+    class_codes(query_labels, labels)  # of one kind, or they cannot be joined
+    if query_QD.shape[1] != x_ND.shape[1]:
+        raise InputError(
+            f"query_embeddings_QD, embeddings_ND: {query_QD.shape[1]} and {x_ND.shape[1]} dimensions; "
+            "use embeddings of one model for both"
+        )
+    return measure(
+        np.concatenate([x_ND, query_QD]),
+        np.concatenate([labels, query_labels]),
+        np.concatenate([roles, np.full(len(query_QD), "sample")]),
+        test_N=np.arange(len(x_ND) + len(query_QD)) >= len(x_ND),
+        protocol="queries against gallery",
+        seed=seed,
+        progress=progress,
+    )
 
 
 def measure(
@@ -61,7 +152,8 @@ def measure(
     test_N: npt.ArrayLike | None = None,
     protocol: Protocol | None = None,
     seed: int = 0,
-) -> Measured:
+    progress: Progress | None = None,
+) -> EmbeddingReport:
     """Return all metrics of embeddings of a test set.
 
     Args:
@@ -71,35 +163,45 @@ def measure(
         test_N: none: all items are test items, and each is a query against all others. Else bool [N]: those are
             queries, and the rest, training items of the same classes, is the gallery.
         protocol: what to call it; none: "unseen classes" without `test_N`, "seen classes" with it.
-        seed: of the bootstrap and of the random triplets.
+        seed: of the bootstrap and of the triplets.
+        progress: called with (blocks of queries done, blocks in all).
 
     Raises `InputError` if no query has an item of its class to find.
     """
-    x_ND = np.asarray(embeddings_ND)
-    labels = np.asarray(labels_N)
+    x_ND = checked_float32(embeddings_ND, "embeddings_ND")
+    labels = checked_labels(labels_N, "labels_N", len(x_ND))
     catalog_N = np.asarray(roles_N) == "catalog"
     test = np.ones(len(labels), dtype=bool) if test_N is None else np.asarray(test_N, dtype=bool)
-    protocol = protocol or ("unseen classes" if test_N is None else "seen classes")
+    gallery = test if test_N is None else ~test
     if test_N is None:
-        retrieval = evaluate_all_against_all(x_ND, labels, seed=seed)
+        retrieval = evaluate_all_against_all(x_ND, labels, seed=seed, progress=progress)
     else:
-        retrieval = evaluate_retrieval(x_ND[test], labels[test], x_ND[~test], labels[~test], seed=seed)
+        retrieval = evaluate_retrieval(
+            x_ND[test], labels[test], x_ND[gallery], labels[gallery], seed=seed, progress=progress
+        )
     queries_N = test & ~catalog_N
     catalog = None
     if np.isin(labels[queries_N], labels[catalog_N]).any():
         catalog = evaluate_retrieval(x_ND[queries_N], labels[queries_N], x_ND[catalog_N], labels[catalog_N], seed=seed)
-    try:
-        triplets = triplet_accuracy(x_ND[test], labels[test], seed=seed)
-    except InputError:  # no class has two test items: there is no triplet to ask about
-        triplets = None
-    return Measured(protocol, retrieval, catalog, triplets, spread(x_ND[test]))
+    both = labels[test], labels[gallery]
+    return EmbeddingReport(
+        protocol=protocol or ("unseen classes" if test_N is None else "seen classes"),
+        retrieval=retrieval,
+        catalog=catalog,
+        triplets=_triplets(x_ND[test], labels[test], "random", seed),
+        spread=spread(x_ND[test]),
+        semi_hard_triplets=_triplets(x_ND[test], labels[test], "semi-hard", seed),
+        hard_triplets=_triplets(x_ND[test], labels[test], "hard", seed),
+        classes=class_results(retrieval, *both),
+        confusable=confusable_pairs(retrieval, *both),
+        gallery_sizes=recall_by_gallery_size(retrieval, *both, seed=seed),
+    )
 
 
-def _record(result: RetrievalResult) -> dict[str, Any]:
-    return {
-        **result.metrics,
-        "intervals": {name: list(interval) for name, interval in result.intervals.items()},
-        "num_queries": result.num_queries,
-        "num_gallery": result.num_gallery,
-        "num_queries_without_match": result.num_queries_without_match,
-    }
+def _triplets(
+    x_ND: npt.NDArray[np.float32], labels_N: npt.NDArray[Any], negatives: Negatives, seed: int
+) -> TripletAccuracy | None:
+    count_C = np.unique(labels_N, return_counts=True)[1]
+    if len(count_C) < 2 or count_C.max() < 2:
+        return None  # there is no triplet to ask about
+    return triplet_accuracy(x_ND, labels_N, negatives=negatives, seed=seed)

@@ -1,18 +1,31 @@
-"""Triplet accuracy: how often a random item of the same class is closer than a random item of another one."""
+"""Triplet accuracy: how often an item of the same class is closer than an item of another one.
+
+The negatives decide what the number means. Random ones are easy: the accuracy tells whether there is an order at all.
+The nearest ones are what a search meets: the accuracy is close to recall@1. In between lie the semi-hard ones, here
+those of rank √M by distance among the M negatives of an anchor. (The semi-hard negatives of FaceNet are farther than
+the positive by definition: the accuracy on them would be 1, whatever the network.)
+"""
 
 from dataclasses import dataclass
-from typing import Any, final
+from typing import Any, Literal, TypeAlias, final, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from mohs.errors import InputError
 from mohs.evaluation.inputs import checked_embeddings, checked_labels, class_codes
-from mohs.evaluation.intervals import wilson_interval
+from mohs.evaluation.intervals import class_bootstrap_interval, wilson_interval
 from mohs.evaluation.ties import tie_limit
+from mohs.mining import Scale, mine
+from mohs.mining.scales import rank_of
 from mohs.randomness import generator
 
-__all__ = ["TripletAccuracy", "sample_triplets", "triplet_accuracy", "triplet_accuracy_of"]
+__all__ = ["Negatives", "TripletAccuracy", "sample_triplets", "triplet_accuracy", "triplet_accuracy_of"]
+
+Negatives: TypeAlias = Literal["random", "semi-hard", "hard"]
+
+# What mining is asked for.
+_MINED: dict[str, tuple[Scale, float]] = {"semi-hard": ("log-rank", 0.5), "hard": ("rank", 1.0)}
 
 # Rows of differences at a time: 4,096 x 2,048 dimensions in float64 is 64 MB.
 _BLOCK_TRIPLETS = 4096
@@ -25,38 +38,83 @@ class TripletAccuracy:
 
     Attributes:
         accuracy: share of triplets whose positive is strictly closer to the anchor than the negative; ties are wrong.
-        interval: its 95% Wilson interval. It holds the noise of sampling triplets, not that of the choice of classes.
+        interval: its 95% interval: by resampling the anchors' classes where they are known and more than one, else that
+            of Wilson, which holds the noise of sampling triplets alone.
         num_triplets: how many triplets.
         num_tied: how many of them are ties; near `num_triplets` the embedding has collapsed.
+        chance: the accuracy of an embedding that knows nothing; none for given triplets.
     """
 
     accuracy: float
     interval: tuple[float, float]
     num_triplets: int
     num_tied: int
+    chance: float | None = None
+
+    def as_record(self) -> dict[str, Any]:
+        """Return the numbers as JSON values."""
+        return {
+            "accuracy": self.accuracy,
+            "interval": list(self.interval),
+            "chance": self.chance,
+            "num_triplets": self.num_triplets,
+            "num_tied": self.num_tied,
+        }
 
 
 def triplet_accuracy(
-    embeddings_ND: npt.ArrayLike, labels_N: npt.ArrayLike, *, num_triplets: int = 10_000, seed: int = 0
+    embeddings_ND: npt.ArrayLike,
+    labels_N: npt.ArrayLike,
+    *,
+    negatives: Negatives = "random",
+    num_triplets: int = 10_000,
+    seed: int = 0,
 ) -> TripletAccuracy:
-    """Return the share of random triplets with d(anchor, positive) < d(anchor, negative), Euclidean.
+    """Return the share of triplets with d(anchor, positive) < d(anchor, negative), Euclidean.
 
-    Triplets come from `sample_triplets`. Distances that differ by no more than rounding are ties, and ties are wrong
-    (`mohs.evaluation.ties`): a collapsed embedding has accuracy 0, a random one 0.5. Random negatives are easy; the
-    number tells whether there is an order at all, retrieval metrics tell how good it is.
+    Anchors and positives come from `sample_triplets`, and so do the negatives if they are "random". Others are mined
+    for the anchor over all items of other classes (`mohs.mine`): "hard" is the nearest of the M, "semi-hard" the one of
+    rank √M (scale log-rank, hardness 0.5). If the positive's place among the M negatives were random, the accuracy on
+    the negative of 0-based rank r would be (r + 1)/(M + 1), and 0.5 on random ones: that is `chance`.
+
+    Distances that differ by no more than rounding are ties, and ties are wrong (`mohs.evaluation.ties`), so a collapsed
+    embedding has accuracy 0.
+
+    Raises `InputError` for inputs that `sample_triplets` refuses, and for other negatives.
 
     >>> triplet_accuracy([[0.0], [0.1], [5.0], [5.1]], [0, 0, 1, 1], num_triplets=100).accuracy
     1.0
     """
+    if negatives not in get_args(Negatives):
+        raise InputError(f"negatives: {negatives!r} is not one of {', '.join(map(repr, get_args(Negatives)))}")
     x_ND = checked_embeddings(embeddings_ND, "embeddings_ND")
     labels = checked_labels(labels_N, "labels_N", len(x_ND))
-    return triplet_accuracy_of(x_ND, *sample_triplets(labels, num_triplets, seed=seed))
+    anchors, positives, chosen = sample_triplets(labels, num_triplets, seed=seed)
+    chance = 0.5
+    if negatives != "random":
+        scale, hardness = _MINED[negatives]
+        anchors_U, place_T = np.unique(anchors, return_inverse=True)
+        plan = mine(x_ND, labels, anchors_T=anchors_U, positives_T=anchors_U, hardness_T=hardness, scale=scale)
+        chosen = plan.negative[place_T]
+        [codes] = class_codes(labels)
+        num_negatives_T = len(codes) - np.bincount(codes)[codes[anchors]]
+        rank_T = rank_of(scale, np.full(len(anchors), hardness), num_negatives_T)
+        chance = float(((rank_T + 1) / (num_negatives_T + 1)).mean())
+    return _measured(x_ND, anchors, positives, chosen, labels, chance, seed)
 
 
 def triplet_accuracy_of(
-    embeddings_ND: npt.ArrayLike, anchors_T: npt.ArrayLike, positives_T: npt.ArrayLike, negatives_T: npt.ArrayLike
+    embeddings_ND: npt.ArrayLike,
+    anchors_T: npt.ArrayLike,
+    positives_T: npt.ArrayLike,
+    negatives_T: npt.ArrayLike,
+    *,
+    labels_N: npt.ArrayLike | None = None,
+    seed: int = 0,
 ) -> TripletAccuracy:
     """Return the share of the given triplets (item indices, int [T] each) in order; the rule of `triplet_accuracy`.
+
+    With the labels of the items, the interval is that of resampling the anchors' classes, by `seed`.
 
     >>> triplet_accuracy_of([[0.0], [0.1], [5.0]], [0, 0], [1, 2], [2, 1]).accuracy
     0.5
@@ -72,21 +130,39 @@ def triplet_accuracy_of(
             f"{', '.join(names)}: lengths {len(anchors)}, {len(positives)} and {len(negatives)}; "
             "give one of each for every triplet"
         )
-    num_correct = num_tied = 0
+    labels = None if labels_N is None else checked_labels(labels_N, "labels_N", len(x_ND))
+    return _measured(x_ND, anchors, positives, negatives, labels, None, seed)
+
+
+def _measured(
+    x_ND: npt.NDArray[np.float64],
+    anchors: npt.NDArray[np.int64],
+    positives: npt.NDArray[np.int64],
+    negatives: npt.NDArray[np.int64],
+    labels: npt.NDArray[Any] | None,
+    chance: float | None,
+    seed: int,
+) -> TripletAccuracy:
+    correct_T = np.empty(len(anchors), dtype=bool)
+    num_tied = 0
     for first in range(0, len(anchors), _BLOCK_TRIPLETS):
         block = slice(first, first + _BLOCK_TRIPLETS)
         anchor_BD = x_ND[anchors[block]]
         norm_B = np.linalg.norm(anchor_BD, axis=1)
         positive_B = np.linalg.norm(anchor_BD - x_ND[positives[block]], axis=1)
         negative_B = np.linalg.norm(anchor_BD - x_ND[negatives[block]], axis=1)
-        correct_B = negative_B > tie_limit(positive_B, norm_B)
-        num_correct += int(correct_B.sum())
-        num_tied += int((~correct_B & ~(positive_B > tie_limit(negative_B, norm_B))).sum())
+        correct_T[block] = negative_B > tie_limit(positive_B, norm_B)
+        num_tied += int((~correct_T[block] & ~(positive_B > tie_limit(negative_B, norm_B))).sum())
+    num_correct = int(correct_T.sum())
+    interval = wilson_interval(num_correct, len(anchors))
+    if labels is not None and (labels[anchors] != labels[anchors[0]]).any():
+        interval = class_bootstrap_interval(correct_T, labels[anchors], seed=seed)
     return TripletAccuracy(
         accuracy=num_correct / len(anchors),
-        interval=wilson_interval(num_correct, len(anchors)),
+        interval=interval,
         num_triplets=len(anchors),
         num_tied=num_tied,
+        chance=chance,
     )
 
 

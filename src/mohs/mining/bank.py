@@ -18,7 +18,7 @@ from mohs.mining.problem import Problem
 from mohs.mining.stored import StoredBank
 from mohs.mining.threads import for_each
 
-__all__ = ["TILE", "CentredBank", "bank_bytes", "centred_bank", "tile_buffer_shape"]
+__all__ = ["TILE", "CentredBank", "bank_bytes", "centred_bank", "centred_items", "tile_buffer_shape"]
 
 TILE = 512
 """Candidates in a tile; a product of 512 × 512 stays in a core's cache."""
@@ -137,7 +137,11 @@ def tile_buffer_shape(dim: int, keeps_tiles: bool) -> tuple[int, int]:
 
 def centred_bank(problem: Problem, threads: int) -> CentredBank:
     """Return the candidates of `problem` as tiles."""
-    bank_ND, item_M = problem.bank_ND, problem.candidates_M
+    return centred_items(problem.bank_ND, problem.candidates_M, threads)
+
+
+def centred_items(bank_ND: StoredBank, item_M: NDArray[np.int64], threads: int) -> CentredBank:
+    """Return these items of a bank as tiles, in this order."""
     num_candidates, dim = len(item_M), bank_ND.shape[1]
     starts = range(0, num_candidates, TILE)
     piece = -(-len(starts) // _PIECES) * TILE

@@ -1,0 +1,276 @@
+"""`mohs evaluate --embeddings`: measure embeddings from anywhere."""
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+
+from mohs.artefacts import atomic_path, write_json
+from mohs.commands.console import counting_progress, print_json, print_table, say
+from mohs.commands.places import require_file_place
+from mohs.data.rows import read_rows
+from mohs.errors import InputError, at_most_20
+from mohs.evaluation.classes import ClassResult
+from mohs.evaluation.inputs import checked_float32
+from mohs.evaluation.summary import EmbeddingReport, evaluate_embeddings
+
+__all__ = ["EmbeddedItems", "evaluate_embeddings_command", "read_embedded_items", "write_class_table"]
+
+_NUM_PAIRS = 5
+_ROLES = ("sample", "catalog")
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class EmbeddedItems:
+    """Embeddings and what is known of them, as the files hold them.
+
+    Attributes:
+        embeddings_ND: float32 [N, D].
+        labels_N: str [N].
+        roles_N: str [N], "sample" or "catalog".
+        files: the picture of each item; none if the table has no such column.
+    """
+
+    embeddings_ND: np.ndarray
+    labels_N: np.ndarray
+    roles_N: np.ndarray
+    files: tuple[str, ...] | None
+
+
+def evaluate_embeddings_command(
+    embeddings: Path,
+    labels: Path,
+    *,
+    query_embeddings: Path | None,
+    query_labels: Path | None,
+    class_column: str | None,
+    file_column: str | None,
+    seed: int,
+    out: Path | None,
+    per_class: Path | None,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Measure embeddings all against all, or queries against them; print and write what was found."""
+    for place, flag in ((out, "--out"), (per_class, "--per-class")):
+        if place is not None:
+            require_file_place(place, flag)
+    columns = {"class_column": class_column, "file_column": file_column}
+    items = read_embedded_items(embeddings, labels, flag="--labels", **columns)
+    queries = items
+    if query_embeddings is not None and query_labels is not None:
+        queries = read_embedded_items(query_embeddings, query_labels, flag="--query-labels", **columns)
+        if queries.embeddings_ND.shape[1] != items.embeddings_ND.shape[1]:
+            raise InputError(
+                f"{query_embeddings}: {queries.embeddings_ND.shape[1]} dimensions, and {embeddings} has "
+                f"{items.embeddings_ND.shape[1]}; use embeddings of one model for both"
+            )
+    with counting_progress("ranking", quiet=quiet) as progress:
+        report = evaluate_embeddings(
+            items.embeddings_ND,
+            items.labels_N,
+            roles_N=items.roles_N,
+            query_embeddings_QD=None if queries is items else queries.embeddings_ND,
+            query_labels_Q=None if queries is items else queries.labels_N,
+            seed=seed,
+            progress=progress,
+        )
+    record = {
+        "embeddings": str(embeddings),
+        "queries": None if queries is items else str(query_embeddings),
+        "num_dimensions": items.embeddings_ND.shape[1],
+        "num_classes": len(np.unique(items.labels_N)),
+        **report.as_record(),
+    }
+    if out is not None:
+        write_json(out, record)
+    if per_class is not None:
+        write_class_table(per_class, report.classes, queries.files, items.files)
+    if as_json:
+        print_json(record)
+        return
+    _print_report(report, len(np.unique(items.labels_N)))
+    for place in (out, per_class):
+        if place is not None:
+            say(f"written: {place}")
+
+
+def read_embedded_items(
+    embeddings: Path, labels: Path, *, flag: str, class_column: str | None = None, file_column: str | None = None
+) -> EmbeddedItems:
+    """Return the rows of a .npy file and their classes.
+
+    The classes are a table (CSV or Parquet) with a column `class` or, without one, `label`, and perhaps `file` and
+    `role`; or a .npy file of integers or text; or a .txt file with a class on each line. They are taken as text.
+
+    Raises `InputError` naming the file, the row and the fix; `flag` is the option that gave the table.
+    """
+    array = _read_npy(embeddings, "numbers")
+    embeddings_ND = checked_float32(array, str(embeddings))
+    names, roles, files = _read_labels(labels, class_column, file_column)
+    if len(names) != len(embeddings_ND):
+        raise InputError(
+            f"{flag}: {labels} has {len(names):,} classes for the {len(embeddings_ND):,} rows of {embeddings}; "
+            "give one for each row, in the same order"
+        )
+    roles_N = np.full(len(names), "sample") if roles is None else np.array(roles)
+    return EmbeddedItems(
+        embeddings_ND, np.array(names, dtype=np.str_), roles_N, None if files is None else tuple(files)
+    )
+
+
+def write_class_table(
+    path: Path, classes: Sequence[ClassResult], query_files: Sequence[str] | None, gallery_files: Sequence[str] | None
+) -> None:
+    """Write a CSV with a row for each class; examples are files where they are known, else 0-based row numbers."""
+    header = ["class", "queries", "recall@1", "average_precision", "confused_with", "times", "query", "found"]
+    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(header)
+        for each in classes:
+            query, found = ("", "") if each.example is None else each.example
+            writer.writerow(
+                [
+                    each.label,
+                    each.num_queries,
+                    "" if each.recall_at_1 is None else f"{each.recall_at_1:.6g}",
+                    "" if each.average_precision is None else f"{each.average_precision:.6g}",
+                    "" if each.confused_with is None else each.confused_with,
+                    each.num_confused,
+                    query if query_files is None or query == "" else query_files[int(query)],
+                    found if gallery_files is None or found == "" else gallery_files[int(found)],
+                ]
+            )
+
+
+def _read_npy(path: Path, what: str) -> np.ndarray:
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise InputError(f"{path}: not a .npy file of {what} ({reason}); write it with numpy.save") from None
+    if not isinstance(array, np.ndarray):
+        raise InputError(f"{path}: an archive of several arrays; write the one of {what} with numpy.save")
+    return array
+
+
+def _read_labels(
+    path: Path, class_column: str | None, file_column: str | None
+) -> tuple[list[str], list[str] | None, list[str] | None]:
+    """Return classes, roles and files."""
+    kind = path.suffix.lower()
+    if kind in (".npy", ".txt") and (class_column or file_column):
+        raise InputError(f"{path}: has no columns; leave out --class-column and --file-column, or give a table")
+    if kind == ".npy":
+        array = _read_npy(path, "classes")
+        if array.ndim != 1 or array.dtype.kind not in "iuU":
+            raise InputError(
+                f"{path}: {array.dtype} of shape {array.shape} are no classes; give integers or text, one for each row"
+            )
+        return array.astype(np.str_).tolist(), None, None
+    if kind == ".txt":
+        try:
+            names = path.read_text(encoding="utf-8-sig").splitlines()
+        except UnicodeDecodeError as error:
+            raise InputError(f"{path}: not UTF-8 text ({error.reason}); save it as UTF-8") from None
+        _refuse_empty(path, "line", range(1, len(names) + 1), names, "")
+        return names, None, None
+    columns, rows = read_rows(path)
+    name = class_column or ("label" if "class" not in columns and "label" in columns else "class")
+    problems = [
+        f"{path}: no column {wanted!r}; the columns are {', '.join(map(repr, columns))}; name the right one with {flag}"
+        for wanted, flag in ((name, "--class-column"), (file_column, "--file-column"))
+        if wanted is not None and wanted not in columns
+    ]
+    problems += [
+        f"{path}: column {each!r} holds neither text nor integers; store it as text"
+        for each in (name, "role")
+        if each in columns and len(columns[each]) != len(rows)
+    ]
+    if problems:
+        raise InputError(*problems)
+    _refuse_empty(path, "row", rows, columns[name], f"column {name!r} ")
+    roles = [role or "sample" for role in columns["role"]] if "role" in columns else None
+    problems = [
+        f"{path}: row {row}: role {role!r} is not 'sample' or 'catalog'; change it"
+        for row, role in zip(rows, roles or (), strict=roles is not None)
+        if role not in _ROLES
+    ]
+    if problems:
+        raise InputError(*at_most_20(problems))
+    files = columns.get(file_column or "file")
+    return columns[name], roles, files if files is not None and len(files) == len(rows) else None
+
+
+def _refuse_empty(path: Path, what: str, rows: Sequence[int], names: Sequence[str], column: str) -> None:
+    problems = [
+        f"{path}: {what} {row}: {column}is empty; name the class, or remove the {what} and its embedding"
+        for row, name in zip(rows, names, strict=True)
+        if not name.strip()
+    ]
+    if problems:
+        raise InputError(*at_most_20(problems))
+
+
+def _print_report(report: EmbeddingReport, num_classes: int) -> None:
+    retrieval = report.retrieval
+    print_table(
+        f"{retrieval.num_queries:,} queries, {retrieval.num_gallery:,} items of {num_classes:,} classes, "
+        f"{report.protocol}",
+        ["", "value", "95% interval", "chance"],
+        _metric_rows(report),
+    )
+    sizes = report.gallery_sizes
+    print_table(
+        "recall@1 if the gallery had only so many classes",
+        ["classes", *(f"{size:,}" for size in sizes.num_classes)],
+        [["recall@1", *(f"{value:.3f}" for value in sizes.recall_at_1)]],
+    )
+    if report.confusable:
+        print_table(
+            "classes taken for each other",
+            ["class", "and", "misses", "of queries"],
+            [
+                [str(pair.first), str(pair.second), f"{pair.num_first} + {pair.num_second}", f"{pair.num_queries}"]
+                for pair in report.confusable[:_NUM_PAIRS]
+            ],
+        )
+    if retrieval.num_queries_without_match:
+        say(
+            f"{retrieval.num_queries_without_match:,} of {retrieval.num_queries:,} queries have no other item of their "
+            "class: not counted"
+        )
+
+
+def _metric_rows(report: EmbeddingReport) -> list[list[str]]:
+    retrieval, catalog = report.retrieval, report.catalog
+    rows = [
+        _row(name, value, retrieval.intervals.get(name), retrieval.chance[name])
+        for name, value in retrieval.metrics.items()
+    ]
+    if catalog is not None:
+        rows.append(
+            _row("catalog accuracy", catalog.recall[1], catalog.intervals.get("recall@1"), catalog.chance["recall@1"])
+        )
+    for kind, triplets in (
+        ("random", report.triplets),
+        ("semi-hard", report.semi_hard_triplets),
+        ("hard", report.hard_triplets),
+    ):
+        if triplets is not None:
+            rows.append(_row(f"triplets, {kind}", triplets.accuracy, triplets.interval, triplets.chance))
+    rows.append(_row("spread", report.spread.std_sqrt_dim, None, None))
+    return rows
+
+
+def _row(name: str, value: float, interval: tuple[float, float] | None, chance: Any) -> list[str]:
+    return [
+        name,
+        f"{value:.3f}",
+        "-" if interval is None else f"{interval[0]:.3f} to {interval[1]:.3f}",
+        "-" if chance is None else f"{chance:.3f}",
+    ]

@@ -1,0 +1,255 @@
+"""The ranks of all relevant items of every query, and what they come to: one pass over products, nothing sorted.
+
+Distances are float64 arithmetic on the float32 rows. A matrix product only saves their computation where it is sure of
+the answer (`rank_kernels.py`), so the result depends neither on blocks nor on the number of threads.
+"""
+
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mohs.errors import InputError
+from mohs.evaluation import grid_kernels, rank_kernels
+from mohs.evaluation.ties import tie_limit
+from mohs.mining import kernels as mining_kernels
+from mohs.mining.bank import TILE, CentredBank, centred_items
+from mohs.mining.progress import Progress
+from mohs.mining.stored import StoredBank
+from mohs.mining.threads import for_each, num_threads, one_blas_thread
+
+__all__ = ["Ranks", "rank_relevant"]
+
+_BLOCK_ROWS, _GRID_ROWS = 512, 128
+_BLOCK_LIMITS = 2**19
+"""A block holds fewer rows where they have so many relevant items together: 64 MB with all that belongs to them."""
+
+_FEW = 12
+"""Up to so many limits, keys are compared with each of them; with more, a row has a grid."""
+
+_CELLS, _MANY, _MANY_CELLS = 2048, 200, 8192
+"""Cells of a grid, and of one for more than `_MANY` limits."""
+
+_SMALL = 10**6  # pairs; fewer are not worth a thread
+_LARGEST_ROW = 1e30  # of a query, where the longest item of the gallery is about 1
+
+Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
+Index = NDArray[np.int64]
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Ranks:
+    """What the ranks of each query's R relevant items come to, [Q] each, in the order of the queries.
+
+    Attributes:
+        num_relevant: R, int64.
+        num_ranked: gallery items without the query itself, int64.
+        first_rank: of the first relevant item, int64; −1 if R = 0.
+        average_precision, map_at_r, r_precision: float64; NaN, 0 and 0 if R = 0.
+        hits: relevant items of ranks up to each k, int64 [Q, K].
+        num_wrong_classes: classes of irrelevant items that are not farther than the first relevant one, int64.
+        nearest_wrong: gallery index of the nearest irrelevant item, ties to the lower class and then index, int64; −1
+            if there is none.
+        nearest_wrong_distance: float64; inf if there is none.
+    """
+
+    num_relevant: Index
+    num_ranked: Index
+    first_rank: Index
+    average_precision: Float64
+    map_at_r: Float64
+    r_precision: Float64
+    hits: Index
+    num_wrong_classes: Index
+    nearest_wrong: Index
+    nearest_wrong_distance: Float64
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class _Gallery:
+    """The gallery in class order, and the queries in class order too, so that blocks of them share their classes."""
+
+    gallery_MD: Float32
+    query_QD: Float32
+    bank: CentredBank
+    item_M: Index
+    class_M: Index
+    query_order_Q: Index
+    own_Q2: Index
+    self_Q: Index
+    num_relevant_Q: Index
+    norm_Q: Float64
+    k_K: Index
+
+
+def rank_relevant(
+    query_QD: Float32,
+    query_class_Q: Index,
+    gallery_GD: Float32,
+    gallery_class_G: Index,
+    *,
+    self_Q: Index,
+    ks: tuple[int, ...],
+    progress: Progress | None = None,
+) -> Ranks:
+    """Return the ranks of checked inputs; −1 in `self_Q` for a query that is not in the gallery."""
+    threads = num_threads() if len(query_QD) * len(gallery_GD) > _SMALL else 1
+    with one_blas_thread():
+        gallery = _prepared(query_QD, query_class_Q, gallery_GD, gallery_class_G, self_Q, ks, threads)
+        num_queries = len(query_QD)
+        ranks = Ranks(
+            num_relevant=gallery.num_relevant_Q,
+            num_ranked=len(gallery_GD) - (self_Q >= 0),
+            first_rank=np.full(num_queries, -1, dtype=np.int64),
+            average_precision=np.full(num_queries, np.nan),
+            map_at_r=np.zeros(num_queries),
+            r_precision=np.zeros(num_queries),
+            hits=np.zeros((num_queries, len(ks)), dtype=np.int64),
+            num_wrong_classes=np.zeros(num_queries, dtype=np.int64),
+            nearest_wrong=np.full(num_queries, -1, dtype=np.int64),
+            nearest_wrong_distance=np.full(num_queries, np.inf),
+        )
+        blocks = list(_blocks(gallery.num_relevant_Q[gallery.query_order_Q]))
+        local = threading.local()
+
+        def work(number: int) -> None:
+            if not hasattr(local, "product_RC"):
+                local.product_RC = np.empty((_BLOCK_ROWS, TILE), dtype=np.float32)
+            _rank_block(gallery, gallery.query_order_Q[blocks[number]], local.product_RC, ranks)
+
+        for_each(work, range(len(blocks)), threads, progress)
+    return ranks
+
+
+def _prepared(
+    query_QD: Float32,
+    query_class_Q: Index,
+    gallery_GD: Float32,
+    gallery_class_G: Index,
+    self_Q: Index,
+    ks: tuple[int, ...],
+    threads: int,
+) -> _Gallery:
+    item_M = np.argsort(gallery_class_G, kind="stable")
+    class_M = gallery_class_G[item_M]
+    place_G = np.empty(len(item_M), dtype=np.int64)
+    place_G[item_M] = np.arange(len(item_M))
+    own_Q2 = np.stack([np.searchsorted(class_M, query_class_Q, side=side) for side in ("left", "right")], axis=1)
+    self_is_relevant_Q = (self_Q >= 0) & (gallery_class_G[self_Q] == query_class_Q)
+    norm_Q = np.sqrt(np.einsum("qd,qd->q", query_QD, query_QD, dtype=np.float64))
+    gallery_MD = gallery_GD[item_M]
+    bank = centred_items(StoredBank(gallery_MD, is_mapped=False), np.arange(len(item_M)), threads)
+    if float(norm_Q.max()) * float(bank.unit) > _LARGEST_ROW:
+        raise InputError(
+            f"query_embeddings_QD: row {int(norm_Q.argmax())} is more than {_LARGEST_ROW:g} times as long as the "
+            "gallery's longest; use embeddings of one model for both"
+        )
+    return _Gallery(
+        gallery_MD=gallery_MD,
+        query_QD=query_QD,
+        bank=bank,
+        item_M=item_M,
+        class_M=class_M,
+        query_order_Q=np.argsort(query_class_Q, kind="stable"),
+        own_Q2=own_Q2,
+        self_Q=np.where(self_Q >= 0, place_G[self_Q], -1),
+        num_relevant_Q=own_Q2[:, 1] - own_Q2[:, 0] - self_is_relevant_Q,
+        norm_Q=norm_Q,
+        k_K=np.array(ks, dtype=np.int64),
+    )
+
+
+def _blocks(num_relevant_Q: Index) -> Iterator[slice]:
+    """Yield slices of the queries in class order."""
+    end_Q = np.cumsum(num_relevant_Q)
+    start = 0
+    while start < len(end_Q):
+        before = end_Q[start - 1] if start else 0
+        fitting = int(np.searchsorted(end_Q, before + _BLOCK_LIMITS, side="right"))
+        stop = min(max(fitting, start + 1), start + _BLOCK_ROWS)
+        stop = min(stop, start + _block_rows(num_relevant_Q[start:stop]))
+        yield slice(start, stop)
+        start = stop
+
+
+def _block_rows(num_relevant_R: Index) -> int:
+    """Return how many rows a block may have: fewer with grids, so that these stay in the cache for several tiles."""
+    return _GRID_ROWS if (num_relevant_R > _FEW).any() else _BLOCK_ROWS
+
+
+def _rank_block(g: _Gallery, query_R: Index, product_RC: Float32, ranks: Ranks) -> None:
+    bank, num_rows = g.bank, len(query_R)
+    rows_RD = np.empty((num_rows, g.query_QD.shape[1]), dtype=np.float32)
+    mining_kernels.centred_rows(g.query_QD, query_R, bank.shift_D, bank.unit, rows_RD)
+    half_norm_R = np.einsum("rd,rd->r", rows_RD, rows_RD, dtype=np.float64) / 2
+    centred_norm_R = np.sqrt(2 * half_norm_R)
+    bound_R = bank.key_bound(centred_norm_R)
+    # A key is the difference of two float32, which rounds once more.
+    error_R = bank.key_error(centred_norm_R) + 2.0**-22 * bound_R
+
+    own_R2, self_R = g.own_Q2[query_R], g.self_Q[query_R]
+    count_R = g.num_relevant_Q[query_R]
+    start_R1 = np.concatenate([[0], np.cumsum(count_R)])
+    square_T = np.empty(start_R1[-1])
+    rank_kernels.relevant_squares(g.query_QD, query_R, g.gallery_MD, own_R2, self_R, start_R1, square_T)
+    rank_kernels.sort_short(start_R1, square_T)
+    for r in np.flatnonzero(count_R > rank_kernels.SHORT):
+        square_T[start_R1[r] : start_R1[r + 1]].sort()
+    limit_T = tie_limit(np.sqrt(square_T), np.repeat(g.norm_Q[query_R], count_R))
+    np.square(limit_T, out=square_T)
+    key_T = bank.key_of(limit_T, np.repeat(half_norm_R, count_R))
+    # No key is beyond its bound, so a limit need not be either.
+    reach_T, error_T = np.repeat(2 * bound_R, count_R), np.repeat(error_R, count_R)
+    key_T = np.clip(key_T, -reach_T, reach_T)
+    low_T = np.nextafter((key_T - error_T).astype(np.float32), np.float32(-np.inf))
+    high_T = np.nextafter((key_T + error_T).astype(np.float32), np.float32(np.inf))
+
+    has_grid_R = count_R > _FEW
+    grid_R = np.where(has_grid_R, np.cumsum(has_grid_R) - 1, -1)
+    num_grids, num_cells = int(has_grid_R.sum()), _MANY_CELLS if count_R.max() > _MANY else _CELLS
+    line_G2 = np.empty((num_grids, 2), dtype=np.float32)
+    first_GK = np.empty((num_grids, num_cells + 1), dtype=np.int32)
+    unsure_GK = np.empty((num_grids, num_cells), dtype=np.uint8)
+    count_GK = np.zeros((num_grids, num_cells), dtype=np.uint32)
+    grid_kernels.make_grids(start_R1, low_T, high_T, grid_R, line_G2, first_GK, unsure_GK)
+
+    error32_R = error_R.astype(np.float32)
+    count_T = np.zeros(len(square_T), dtype=np.int64)
+    classes_R2 = np.tile(np.array([0, -1]), (num_rows, 1))
+    nearest_key_R = np.full(num_rows, np.finfo(np.float32).max)
+    wrong_square_R, wrong_column_R = np.full(num_rows, np.inf), np.full(num_rows, -1)
+    tiles_at_once = _BLOCK_ROWS // _block_rows(count_R)
+    buffer = bank.tile_buffer()
+    for first_tile in range(0, bank.num_tiles, tiles_at_once):
+        tiles = range(first_tile, min(first_tile + tiles_at_once, bank.num_tiles))
+        first = first_tile * TILE
+        width = min(len(g.item_M) - first, len(tiles) * TILE)
+        product = product_RC.ravel()[: num_rows * width].reshape(num_rows, width)
+        for place, tile in enumerate(tiles):
+            np.matmul(rows_RD, bank.tile(tile, buffer), out=product[:, place * TILE : (place + 1) * TILE])
+        rank_kernels.count_tile(
+            product, first, bank.half_norm_M, own_R2, self_R,
+            g.query_QD, query_R, g.gallery_MD, g.class_M,
+            start_R1, low_T, high_T, square_T, count_T,
+            grid_R, line_G2, first_GK, unsure_GK, count_GK,
+            error32_R, classes_R2, nearest_key_R, wrong_square_R, wrong_column_R,
+        )  # fmt: skip
+
+    first_R, hits_RK = np.full(num_rows, -1), np.zeros((num_rows, len(g.k_K)), dtype=np.int64)
+    precision_R, map_at_r_R, r_precision_R = np.full(num_rows, np.nan), np.zeros(num_rows), np.zeros(num_rows)
+    rank_kernels.sum_up(
+        start_R1, grid_R, first_GK, unsure_GK, count_GK, count_T, g.k_K,
+        first_R, precision_R, map_at_r_R, r_precision_R, hits_RK,
+    )  # fmt: skip
+    ranks.first_rank[query_R], ranks.hits[query_R] = first_R, hits_RK
+    ranks.average_precision[query_R], ranks.map_at_r[query_R] = precision_R, map_at_r_R
+    ranks.r_precision[query_R] = r_precision_R
+    ranks.num_wrong_classes[query_R] = classes_R2[:, 0]
+    ranks.nearest_wrong[query_R] = np.where(wrong_column_R >= 0, g.item_M[wrong_column_R], -1)
+    ranks.nearest_wrong_distance[query_R] = np.sqrt(wrong_square_R)

@@ -1,0 +1,112 @@
+import json
+
+import numpy as np
+import pytest
+
+from mohs.errors import InputError
+from mohs.evaluation import evaluate_embeddings
+from mohs.evaluation.retrieval import evaluate_all_against_all, evaluate_retrieval
+from mohs.evaluation.summary import measure
+from mohs.evaluation.triplets import triplet_accuracy
+
+
+def clusters(num_classes=20, per_class=4, noise=1.0, seed=0):
+    random = np.random.default_rng(seed)
+    labels = np.repeat([f"c{i:02d}" for i in range(num_classes)], per_class)
+    centres = random.normal(size=(num_classes, 6))
+    x = np.repeat(centres, per_class, axis=0) + noise * random.normal(size=(len(labels), 6))
+    return x.astype(np.float32), labels
+
+
+def test_all_against_all():
+    x, labels = clusters()
+    report = evaluate_embeddings(x, labels, seed=3)
+    direct = evaluate_all_against_all(x, labels, seed=3)
+    assert (report.protocol, report.catalog, report.verification) == ("all against all", None, None)
+    assert (report.retrieval.metrics, report.retrieval.intervals) == (direct.metrics, direct.intervals)
+    assert report.hard_triplets == triplet_accuracy(x, labels, negatives="hard", seed=3)
+    assert report.semi_hard_triplets == triplet_accuracy(x, labels, negatives="semi-hard", seed=3)
+    assert report.triplets.accuracy > report.semi_hard_triplets.accuracy > report.hard_triplets.accuracy
+    assert [each.label for each in report.classes] == sorted(set(labels))
+    assert report.gallery_sizes.num_classes == (2, 5, 10, 20)
+    assert report.gallery_sizes.recall_at_1[-1] == pytest.approx(direct.recall[1])
+
+
+def test_queries_against_a_gallery_are_measured_by_the_indices_of_each():
+    x, labels = clusters()
+    queries, query_labels = x[::4], labels[::4]
+    gallery, gallery_labels = np.delete(x, np.s_[::4], axis=0), np.delete(labels, np.s_[::4])
+    report = evaluate_embeddings(gallery, gallery_labels, query_embeddings_QD=queries, query_labels_Q=query_labels)
+    direct = evaluate_retrieval(queries, query_labels, gallery, gallery_labels)
+    assert report.protocol == "queries against gallery"
+    assert report.retrieval.metrics == direct.metrics
+    np.testing.assert_array_equal(report.retrieval.nearest_wrong, direct.nearest_wrong)
+    assert report.triplets is report.hard_triplets is None  # one query a class
+    example = next(each.example for each in report.classes if each.example)
+    assert query_labels[example[0]] != gallery_labels[example[1]]
+
+
+def test_a_catalog_is_searched_by_the_samples():
+    x, labels = clusters()
+    roles = np.where(np.arange(len(x)) % 4 == 0, "catalog", "sample")
+    report = evaluate_embeddings(x, labels, roles_N=roles)
+    samples, catalog = roles == "sample", roles == "catalog"
+    direct = evaluate_retrieval(x[samples], labels[samples], x[catalog], labels[catalog])
+    assert report.catalog.metrics == direct.metrics
+    assert report.catalog.chance["recall@1"] == pytest.approx(1 / 20)
+
+
+def test_the_record_is_json_and_holds_an_interval_and_a_chance_level_of_each_mean():
+    x, labels = clusters(num_classes=40, noise=3.0)
+    record = json.loads(json.dumps(evaluate_embeddings(x, labels).as_record(), allow_nan=False))
+    names = {"recall@1", "precision@10", "mAP", "MAP@R", "R-precision", "MRR"}
+    for part in (record["retrieval"]["intervals"], record["retrieval"]["chance"], record["retrieval"]):
+        assert names <= set(part)
+    for name in ("triplet_accuracy", "semi_hard_triplet_accuracy", "hard_triplet_accuracy"):
+        low, high = record[name]["interval"]
+        assert low < record[name]["accuracy"] < high
+    assert len(record["confusable"]) == 20
+    assert record["catalog"] is None
+    assert len(record["gallery_sizes"]["intervals"]) == len(record["gallery_sizes"]["num_classes"])
+
+
+def test_more_noise_is_worse_everywhere():
+    good, bad = (evaluate_embeddings(*clusters(noise=noise)) for noise in (0.5, 2.0))
+    assert all(good.retrieval.metrics[name] > value for name, value in bad.retrieval.metrics.items() if value < 1)
+    assert good.hard_triplets.accuracy > bad.hard_triplets.accuracy
+    assert all(a >= b for a, b in zip(good.gallery_sizes.recall_at_1, bad.gallery_sizes.recall_at_1, strict=True))
+    misses = [sum(pair.num_first + pair.num_second for pair in each.confusable) for each in (good, bad)]
+    assert misses[0] < misses[1]
+
+
+def test_classes_seen_in_training_are_queries_against_the_rest():
+    x, labels = clusters()
+    test = np.arange(len(x)) % 4 == 0
+    report = measure(x, labels, np.full(len(x), "sample"), test_N=test)
+    direct = evaluate_retrieval(x[test], labels[test], x[~test], labels[~test])
+    assert (report.protocol, report.retrieval.metrics) == ("seen classes", direct.metrics)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"query_labels_Q": ["a"]}, "query_labels_Q: given without query_embeddings_QD; give both or neither"),
+        ({"query_embeddings_QD": [[1.0]]}, "query_labels_Q: missing; give the class of each query"),
+        (
+            {"query_embeddings_QD": [[1.0, 2.0]], "query_labels_Q": ["a"]},
+            "query_embeddings_QD, embeddings_ND: 2 and 1 dimensions; use embeddings of one model for both",
+        ),
+        (
+            {"query_embeddings_QD": [[1.0]], "query_labels_Q": [3]},
+            "labels: strings in one array and integers in another never match; use one kind for both",
+        ),
+        (
+            {"roles_N": ["sample", "catalogue", "sample"]},
+            "roles_N: not 'sample' or 'catalog' for each of the 3 embeddings; give one role for each row",
+        ),
+    ],
+)
+def test_messages(arguments, message):
+    with pytest.raises(InputError) as caught:
+        evaluate_embeddings([[0.0], [1.0], [2.0]], ["a", "a", "b"], **arguments)
+    assert str(caught.value) == message
