@@ -1,6 +1,7 @@
 """Runs: a folder that is whole or tells that it is not, and numbers of the right items."""
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import torch
 from PIL import Image
 
 import mohs.runs
-from mohs.config import DataConfig, ModelConfig, RunConfig, TrainingConfig, load_config
+from mohs.config import DataConfig, LossConfig, MemoryConfig, ModelConfig, RunConfig, TrainingConfig, load_config
 from mohs.data.table import read_table
 from mohs.errors import InputError, TrainingError
 from mohs.evaluation.summary import measure
@@ -130,6 +131,20 @@ def split_across(tmp_path: Path) -> str:
 def no_test_items(tmp_path: Path) -> str:
     split = {(c, i): "train" for c in range(NUM_CLASSES) for i in range(NUM_EACH)}
     return write_rows(save_pictures(tmp_path / "train only"), split)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"loss": LossConfig(name="TripletLoss")}, "loss.name: 'TripletLoss' is unknown"),
+        ({"memory": MemoryConfig(num_negatives=5), "loss": LossConfig(name="triplet")}, "memory.num_negatives: 5 with"),
+    ],
+)
+def test_a_loss_that_cannot_be_leaves_nothing_behind(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    config = settings(tmp_path).model_copy(update=changes)
+    with pytest.raises(InputError, match=re.escape(message)):
+        train(config)
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,8 @@ from mohs.training.checkpoint import load_checkpoint
 from mohs.training.devices import choose_device
 from mohs.training.events import Listener
 from mohs.training.loop import FitResult, Folder, fit
+from mohs.training.losses import check_loss
+from mohs.training.memory import check_memory
 from mohs.training.processes import processes
 
 __all__ = [
@@ -200,6 +202,8 @@ def train(
 def train_on(data: SplitData, config: RunConfig, *, resume: bool = False, listeners: Sequence[Listener] = ()) -> Run:
     """Train on data that is open already; otherwise like `train`."""
     began = time.perf_counter()
+    check_loss(config.loss, margin_is_mined=config.margin_is_mined)
+    check_memory(config)
     training_set = data.dataset.take(np.flatnonzero(data.train_N))
     require_classes(training_set.table)
     policy = ImagePolicy(size=config.data.size, channels=config.data.channels, fit=config.data.fit)
