@@ -35,9 +35,19 @@ def settings(*, action: Any = "roll-back", curve: Any = "closed-loop", warmup: f
 
 
 class Watched:
-    """A run whose guard gives these verdicts on banks, in turn, and its weights as each bank was judged."""
+    """A run whose guard gives these verdicts on banks, in turn, and its weights as each bank was judged.
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, dataset: Dataset, config: RunConfig, *verdicts: Verdict | None):
+    `at_step` is a step with a verdict of its own.
+    """
+
+    def __init__(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        dataset: Dataset,
+        config: RunConfig,
+        *verdicts: Verdict | None,
+        at_step: int = 0,
+    ) -> None:
         self.embedder = Embedder.create(config.model, ImagePolicy(16, 1), seed=0)
         self.banks: list[dict[str, torch.Tensor]] = []
         self.events: list[Event] = []
@@ -50,7 +60,8 @@ class Watched:
             return verdict
 
         monkeypatch.setattr(CollapseGuard, "after_bank", after_bank)
-        monkeypatch.setattr(CollapseGuard, "after_step", lambda *_: None)
+        steps = itertools.count(1)
+        monkeypatch.setattr(CollapseGuard, "after_step", lambda *_: COLLAPSE if next(steps) == at_step else None)
         fit(self.embedder, dataset, config, listeners=(self.events.append,))
 
     def of(self, kind: type[Event]) -> list[Any]:
@@ -96,6 +107,14 @@ def test_the_closed_loop_forgets_what_it_saw_since_and_earns_its_hardness_back(
     least = math.log(2) / math.log(len(glyphs))
     assert [c["hardness"] for c in control] == pytest.approx([0.2, 0.2, (least + 0.2) / 2, 0.2])
     assert least < 0.15
+
+
+def test_steps_that_were_undone_are_not_observed(glyphs: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Watched(monkeypatch, glyphs, settings(), at_step=5)
+    lengths = [len(event.triplet_index) for event in run.of(SegmentEvent)]
+    assert lengths == [30, 30, 10, 30, 30]  # of the second segment two of three steps were taken, then the third
+    control = [event.control for event in run.of(SegmentEvent)]
+    assert control[2]["relative_margin"] == control[1]["relative_margin"] != control[0]["relative_margin"]
 
 
 @pytest.mark.parametrize(("action", "kept"), [("roll-back", True), ("cut-rate", False), ("warn", False)])
