@@ -1,13 +1,23 @@
-"""Which strategies collapse, and whether the guard sees it in time.
+"""Which strategies collapse, and whether the guard sees it in time and keeps silent otherwise.
 
 A grid: strategies × learning rates × margins × batch norm on and off × data sets, the small network, two pictures of
-each class, the guard watching but not acting. Cells are told apart by what happened: a cell has **collapsed** if the
-spread of its test embeddings ends below a tenth of the untrained network's, or R@1 on unseen classes ends below the
-untrained network's by more than two standard errors. Then: was the first warning there before R@1 had lost a third of
-its best value, and did the guard stay quiet (no verdict "collapse") where nothing collapsed?
+each class. A cell has **collapsed** if the spread of its test embeddings ends below a tenth of the untrained network's,
+if R@1 on unseen classes ends below the untrained network's by more than two standard errors, or if the guard had to end
+the run. R@1 is measured after every segment (a tenth of the run), as the guard's own bank is.
 
-    python benchmarks/bench_collapse.py                                     the whole grid
-    python benchmarks/bench_collapse.py --pictures 9000 --only hardest      a part of it
+"hardest" and "sigmoid" are left to themselves, the guard only watching. "closed loop" and "default" run with the
+settings as they come, which includes the guard's corrective action (`guard.action`); next to each stands the same run
+with the guard only watching, so that the effect of each part is seen. A guarded run in which the guard did nothing *is*
+the watched one, so it is not run again.
+
+For each strategy are counted: collapsed cells; of these, those in which the first warning came no later than the
+segment in which R@1 had lost a third of its best value; and cells with a verdict of a collapse (an action, where the
+guard acts) among those that did not collapse, apart for healthy cells and for cells that lost a third of R@1 on the way
+and recovered. Of a guarded cell, the watched twin tells which of these it is.
+
+    python benchmarks/bench_collapse.py --omniglot omniglot/images.csv      the whole grid; cells in the CSV are skipped
+    python benchmarks/bench_collapse.py --only hardest --batch-norm off     a part of it
+    python benchmarks/bench_collapse.py --table                             the tables of the CSV as Markdown
 """
 
 import argparse
@@ -16,25 +26,29 @@ import itertools
 import math
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import final
+from typing import Any, final
 
 import numpy as np
 
 from mohs.config import DataConfig, GuardConfig, HardnessConfig, LossConfig, ModelConfig, RunConfig, TrainingConfig
 from mohs.data.images import ImagePolicy
+from mohs.errors import TrainingError
 from mohs.evaluation.retrieval import evaluate_all_against_all
 from mohs.evaluation.spread import spread
 from mohs.model.embedder import Embedder
 from mohs.runs import SplitData, open_split_data
-from mohs.training.events import Event, GuardEvent, SegmentEvent
+from mohs.training.events import Event, GuardEvent, SegmentEvent, StepEvent
 from mohs.training.loop import fit
 
-STRATEGIES = ("hardest", "sigmoid", "closed loop", "default")
+WATCHED, GUARDED = ("hardest", "sigmoid"), ("closed loop", "default")
+ONLY_WATCHING = ", guard only watching"
 LEARNING_RATES = (1e-3, 4e-3, 1.6e-2)
 MARGINS = (0.2, 0.6)
+_HEAD = ("strategy", "collapsed", "of these warned in time", "verdicts in healthy cells",
+         "verdicts in cells that recovered", "corrections")  # fmt: skip
 
 
 @final
@@ -47,18 +61,33 @@ class Cell:
     learning_rate: float
     margin: float
     batch_norm: bool
+    pictures: int
+    classes: int
+    seed: int
+    num_queries: int
     untrained_recall: float
     best_recall: float
     final_recall: float
     untrained_spread: float
     final_spread: float
-    final_loss: float
     collapsed: bool
     third_lost_at: int
     first_warning_at: int
-    first_collapse_at: int
+    first_verdict_at: int
     signal: str
+    num_actions: int
+    stopped: bool
     seconds: float
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """What tells the cell from others."""
+        return tuple(getattr(self, field.name) for field in fields(self)[:8])
+
+    @property
+    def guarded(self) -> bool:
+        """Whether the guard may act."""
+        return self.strategy in GUARDED
 
     @property
     def warned_in_time(self) -> bool:
@@ -67,11 +96,19 @@ class Cell:
 
 
 def settings(
-    strategy: str, *, data: DataConfig, rate: float, margin: float, batch_norm: bool, pictures: int, seed: int = 0
+    strategy: str,
+    *,
+    data: DataConfig,
+    rate: float,
+    margin: float,
+    batch_norm: bool,
+    pictures: int,
+    seed: int = 0,
+    num_segments: int = 10,
 ) -> RunConfig:
     """Return the settings of a cell; all strategies show the same number of pictures."""
     loss = LossConfig(name="triplet", margin=margin)
-    match strategy:
+    match strategy.removesuffix(ONLY_WATCHING):
         case "hardest":
             hardness = HardnessConfig(curve="constant", cap=1.0, scale="log-rank")
         case "sigmoid":
@@ -87,13 +124,16 @@ def settings(
         hardness=hardness,
         loss=loss,
         training=TrainingConfig(
-            num_triplets=pictures // loss.pictures_per_triplet, learning_rate=rate, num_segments=10, device="cpu"
+            num_triplets=pictures // loss.pictures_per_triplet,
+            learning_rate=rate,
+            num_segments=num_segments,
+            device="cpu",
         ),
-        guard=GuardConfig(action="warn"),
+        guard=GuardConfig() if strategy in GUARDED else GuardConfig(action="warn"),
     )
 
 
-def run_cell(name: str, strategy: str, split: SplitData, config: RunConfig) -> Cell:
+def run_cell(name: str, strategy: str, split: SplitData, config: RunConfig, *, pictures: int) -> Cell:
     """Train one cell and return what happened."""
     train_set, test_set = split.dataset.take(split.train_N), split.dataset.take(split.test_N)
     policy = ImagePolicy(size=config.data.size, channels=config.data.channels, fit=config.data.fit)
@@ -104,119 +144,228 @@ def run_cell(name: str, strategy: str, split: SplitData, config: RunConfig) -> C
         return evaluate_all_against_all(x_ND, test_set.labels).recall[1], spread(x_ND).std_sqrt_dim
 
     untrained_recall, untrained_spread = look()
-    recalls, triplets, guards, losses = [untrained_recall], [0], list[GuardEvent](), [math.nan]
-    spreads = [untrained_spread]
+    recalls, triplets, guards = [untrained_recall], [0], list[GuardEvent]()
+    seen = 0
 
     def listen(event: Event) -> None:
-        if isinstance(event, GuardEvent):
-            guards.append(event)
-        elif isinstance(event, SegmentEvent):
-            recall, now = look()
-            recalls.append(recall)
-            spreads.append(now)
-            triplets.append(seen[-1])
-        elif hasattr(event, "triplets"):
-            seen.append(event.triplets)
-            losses.append(event.loss)
+        nonlocal seen
+        match event:
+            case GuardEvent():
+                guards.append(event)
+            case StepEvent():
+                seen = event.triplets
+            case SegmentEvent():
+                recalls.append(look()[0])
+                triplets.append(seen)
+            case _:
+                pass
 
-    seen = [0]
-    began = time.perf_counter()
-    fit(embedder, train_set, config, listeners=(listen,))
-    best = max(recalls)
-    lost = [
-        t for t, r in zip(triplets, recalls, strict=True) if t > triplets[int(np.argmax(recalls))] and r < best * 2 / 3
-    ]
+    began = time.process_time()
+    stopped = False
+    try:
+        fit(embedder, train_set, config, listeners=(listen,))
+    except TrainingError as error:
+        stopped = True
+        print(f"stopped: {error}", file=sys.stderr)
+    final_recall, final_spread = look()
     noise = 2 * math.sqrt(max(untrained_recall * (1 - untrained_recall), 1e-4) / len(test_set))
-    collapses = [event.triplets for event in guards if event.level == "collapse"]
+    verdicts = [event for event in guards if event.level == "collapse"]
+    lost = _third_lost(recalls, triplets)
     return Cell(
         data=name,
         strategy=strategy,
         learning_rate=config.training.learning_rate,
         margin=config.loss.margin,
         batch_norm=config.model.batch_norm,
+        pictures=pictures,
+        classes=len(np.unique(train_set.labels)),
+        seed=config.seed,
+        num_queries=len(test_set),
         untrained_recall=untrained_recall,
-        best_recall=best,
-        final_recall=recalls[-1],
+        best_recall=max(recalls),
+        final_recall=final_recall,
         untrained_spread=untrained_spread,
-        final_spread=spreads[-1],
-        final_loss=float(np.mean(losses[-10:])),
-        collapsed=spreads[-1] < untrained_spread / 10 or recalls[-1] < untrained_recall - noise,
-        third_lost_at=lost[0] if lost else -1,
+        final_spread=final_spread,
+        collapsed=stopped or final_spread < untrained_spread / 10 or final_recall < untrained_recall - noise,
+        third_lost_at=lost,
         first_warning_at=guards[0].triplets if guards else -1,
-        first_collapse_at=collapses[0] if collapses else -1,
+        first_verdict_at=verdicts[0].triplets if verdicts else -1,
         signal=guards[0].signal if guards else "",
-        seconds=time.perf_counter() - began,
+        num_actions=sum(event.action != "none" for event in guards),
+        stopped=stopped,
+        seconds=time.process_time() - began,
     )
+
+
+def _third_lost(recalls: Sequence[float], triplets: Sequence[int]) -> int:
+    """Return after how many triplets R@1 was first seen below two thirds of the best before it; -1: never."""
+    best_so_far = np.maximum.accumulate(recalls)
+    lost = np.flatnonzero(np.asarray(recalls) < best_so_far * 2 / 3)
+    return triplets[lost[0]] if lost.size else -1
 
 
 def grid(
-    sets: Sequence[tuple[str, DataConfig]], *, pictures: int, only: Sequence[str], rates: Sequence[float],
-    margins: Sequence[float], batch_norms: Sequence[bool],
-) -> Iterator[Cell]:  # fmt: skip
-    """Yield the cells of the grid, one after another. A margin means nothing to the default's loss: it runs once."""
+    sets: Sequence[tuple[str, DataConfig]],
+    done: Sequence[Cell],
+    *,
+    pictures: int,
+    only: Sequence[str],
+    rates: Sequence[float],
+    margins: Sequence[float],
+    batch_norms: Sequence[bool],
+    seed: int = 0,
+    num_segments: int = 10,
+) -> Iterator[Cell]:
+    """Yield the cells of the grid that are not done yet, one after another.
+
+    A margin means nothing to the default's loss: it runs once. After a guarded cell comes the same cell with the guard
+    only watching: run if the guard acted, else copied.
+    """
+    known = {cell.key: cell for cell in done}
     for name, data in sets:
         split = open_split_data(data, seed=0)
+        classes = len(np.unique(split.dataset.labels[split.train_N]))
         for strategy, rate, margin, batch_norm in itertools.product(only, rates, margins, batch_norms):
             if strategy == "default" and margin != margins[0]:
                 continue
-            config = settings(strategy, data=data, rate=rate, margin=margin, batch_norm=batch_norm, pictures=pictures)
-            yield run_cell(name, strategy, split, config)
+            twin = strategy + ONLY_WATCHING
+            config, twin_config = (
+                settings(
+                    label, data=data, rate=rate, margin=margin, batch_norm=batch_norm, pictures=pictures, seed=seed,
+                    num_segments=num_segments,
+                )
+                for label in (strategy, twin)
+            )  # fmt: skip
+            place = (rate, config.loss.margin, batch_norm, pictures, classes, seed)
+            cell = known.get((name, strategy, *place))
+            if cell is None:
+                cell = run_cell(name, strategy, split, config, pictures=pictures)
+                yield cell
+            if strategy in GUARDED and (name, twin, *place) not in known:
+                acted = cell.num_actions > 0
+                yield (
+                    run_cell(name, twin, split, twin_config, pictures=pictures)
+                    if acted
+                    else replace(cell, strategy=twin)
+                )
 
 
-def summary(cells: Sequence[Cell]) -> list[str]:
-    """Return a line for each strategy, and what the guard did."""
-    lines = []
+def read_cells(path: Path) -> list[Cell]:
+    """Return the cells in a CSV that `append_cell` wrote; none if there is no such file."""
+    if not path.exists():
+        return []
+    reads: dict[Any, Callable[[str], Any]] = {bool: lambda text: text == "True", int: int, float: float, str: str}
+    with path.open(newline="", encoding="utf-8") as stream:
+        return [Cell(**{f.name: reads[f.type](row[f.name]) for f in fields(Cell)}) for row in csv.DictReader(stream)]
+
+
+def append_cell(path: Path, cell: Cell) -> None:
+    """Add a cell to the CSV at once, so that a run that is cut short goes on where it was."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, [field.name for field in fields(Cell)])
+        if stream.tell() == 0:
+            writer.writeheader()
+        writer.writerow(asdict(cell))
+
+
+def summary(cells: Sequence[Cell]) -> list[tuple[str, ...]]:
+    """Return a row for each strategy, see `_HEAD`. A guarded cell is judged healthy or not by its watched twin."""
+    rows = []
+    twins = {cell.key: cell for cell in cells}
     for strategy in dict.fromkeys(cell.strategy for cell in cells):
         own = [cell for cell in cells if cell.strategy == strategy]
         dead = [cell for cell in own if cell.collapsed]
-        late = [cell for cell in dead if not cell.warned_in_time]
-        loud = [cell for cell in own if not cell.collapsed and cell.first_collapse_at >= 0]
-        lines.append(
-            f"{strategy}: {len(dead)} of {len(own)} cells collapsed; warned in time in {len(dead) - len(late)} of "
-            f"{len(dead)}; verdicts in healthy cells: {len(loud)} of {len(own) - len(dead)}"
+        judged = [(cell, twins.get((cell.data, strategy + ONLY_WATCHING, *cell.key[2:]), cell)) for cell in own]
+        acted = [
+            (cell.num_actions > 0 if cell.guarded else cell.first_verdict_at >= 0, twin.third_lost_at >= 0)
+            for cell, twin in judged
+            if not twin.collapsed
+        ]
+        healthy = [loud for loud, hurt in acted if not hurt]
+        recovered = [loud for loud, hurt in acted if hurt]
+        rows.append(
+            (
+                strategy,
+                f"{len(dead)} of {len(own)}",
+                f"{sum(cell.warned_in_time for cell in dead)} of {len(dead)}",
+                f"{sum(healthy)} of {len(healthy)}",
+                f"{sum(recovered)} of {len(recovered)}",
+                str(sum(cell.num_actions for cell in own)) if strategy in GUARDED else "",
+            )
         )
-    return lines
+    return rows
+
+
+def tables(cells: Sequence[Cell]) -> list[str]:
+    """Return the summary and the cells that collapsed or in which the guard gave a verdict, as Markdown."""
+    lines = _table(_HEAD, summary(cells))
+    head = ("data", "strategy", "rate", "margin", "batch norm", "R@1 untrained", "best", "final", "spread untrained",
+            "final", "collapsed", "a third lost at", "first warning at", "signal", "corrections")  # fmt: skip
+    told = [cell for cell in cells if cell.collapsed or cell.first_verdict_at >= 0]
+    rows = [
+        (
+            cell.data, cell.strategy, f"{cell.learning_rate:.2g}", f"{cell.margin}", "on" if cell.batch_norm else "off",
+            f"{cell.untrained_recall:.3f}", f"{cell.best_recall:.3f}", f"{cell.final_recall:.3f}",
+            f"{cell.untrained_spread:.3f}", f"{cell.final_spread:.3f}", "yes" if cell.collapsed else "no",
+            _triplets(cell.third_lost_at), _triplets(cell.first_warning_at), cell.signal,
+            str(cell.num_actions) if cell.guarded else "",
+        )
+        for cell in told
+    ]  # fmt: skip
+    return [*lines, "", *_table(head, rows)]
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    return ["| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *rows)]
+
+
+def _triplets(count: int) -> str:
+    return "never" if count < 0 else f"{count:,}"
 
 
 def main() -> None:
-    """Run the grid, print each cell as it ends, and write it as CSV."""
+    """Run what is not in the CSV yet, add each cell to it as it ends, and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pictures", type=int, default=30_000)
-    parser.add_argument("--classes", type=int, default=1500)
-    parser.add_argument("--only", nargs="+", default=list(STRATEGIES), choices=STRATEGIES)
+    parser.add_argument("--classes", type=int, default=1500, help="of the glyphs, a fifth of them for the test")
+    strategies = (*WATCHED, *GUARDED)
+    parser.add_argument("--only", nargs="+", default=list(strategies), choices=strategies)
     parser.add_argument("--rates", nargs="+", type=float, default=list(LEARNING_RATES))
     parser.add_argument("--margins", nargs="+", type=float, default=list(MARGINS))
     parser.add_argument("--batch-norm", nargs="+", default=["on", "off"], choices=["on", "off"])
-    parser.add_argument("--omniglot", help="folder of class folders or table; left out if not given")
+    parser.add_argument("--omniglot", help="the second data set: folder of class folders, or table")
+    parser.add_argument("--no-glyphs", action="store_true", help="the second data set alone")
+    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("build/bench-collapse.csv"))
+    parser.add_argument("--table", action="store_true", help="train nothing, print the tables of the CSV as Markdown")
     arguments = parser.parse_args()
+    cells = read_cells(arguments.out)
     glyphs = DataConfig(size=32, channels=1, per_class=2, max_classes=arguments.classes)
-    sets = [("glyphs", glyphs)]
+    sets = [] if arguments.no_glyphs else [("glyphs", glyphs)]
     if arguments.omniglot:
         sets.append(("omniglot", glyphs.model_copy(update={"source": arguments.omniglot})))
-    cells = []
-    print(
-        "data      strategy     rate    margin bn   untrained best  final  spread  collapsed warned third lost verdict"
-    )
-    for cell in grid(
-        sets, pictures=arguments.pictures, only=arguments.only, rates=arguments.rates, margins=arguments.margins,
-        batch_norms=[name == "on" for name in arguments.batch_norm],
+    elif not arguments.table:
+        print("NO OMNIGLOT: half of the grid is left out; give its folder with --omniglot (make: OMNIGLOT=folder)",
+              file=sys.stderr)  # fmt: skip
+    if cells and not arguments.table:
+        print(f"{arguments.out}: {len(cells)} cells are there already; remove it to run them again", file=sys.stderr)
+    for cell in () if arguments.table else grid(
+        sets, tuple(cells), pictures=arguments.pictures, only=arguments.only, rates=arguments.rates,
+        margins=arguments.margins, batch_norms=[name == "on" for name in arguments.batch_norm], seed=arguments.seed,
     ):  # fmt: skip
         cells.append(cell)
+        append_cell(arguments.out, cell)
         print(
-            f"{cell.data:9} {cell.strategy:12} {cell.learning_rate:<7.2g} {cell.margin:<6} "
-            f"{'on ' if cell.batch_norm else 'off'}  {cell.untrained_recall:8.3f} {cell.best_recall:6.3f} "
-            f"{cell.final_recall:6.3f} {cell.final_spread:7.4f}  {'yes' if cell.collapsed else 'no ':9} "
-            f"{cell.first_warning_at:6} {cell.third_lost_at:6} {cell.first_collapse_at:6} {cell.signal} "
-            f"{cell.seconds:.0f} s",
+            f"{cell.data} {cell.strategy} rate {cell.learning_rate:.2g} margin {cell.margin} batch norm "
+            f"{'on' if cell.batch_norm else 'off'}: R@1 {cell.untrained_recall:.3f} untrained, {cell.best_recall:.3f} "
+            f"best, {cell.final_recall:.3f} final, spread {cell.final_spread:.3f}, "
+            f"{'COLLAPSED' if cell.collapsed else 'healthy'}; a third lost at {_triplets(cell.third_lost_at)}, warned "
+            f"at {_triplets(cell.first_warning_at)} {cell.signal}, verdict at {_triplets(cell.first_verdict_at)}, "
+            f"{cell.num_actions} actions; {cell.seconds:.0f} s of CPU",
             flush=True,
         )
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    with arguments.out.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, [field.name for field in fields(Cell)])
-        writer.writeheader()
-        writer.writerows(asdict(cell) for cell in cells)
-    print(*summary(cells), sep="\n")
+    print(*tables(cells), sep="\n")
     print(f"written: {arguments.out}", file=sys.stderr)
 
 

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from bench_mining import MARGIN, Bank
+from mining_ways import MARGIN, Bank
 from rich.console import Console
 from rich.table import Table
 

@@ -230,7 +230,7 @@ def test_a_signal_while_mining_leaves_no_plan(number, code, tmp_path):
     out.mkdir()
     command = [*program(), "mine", str(tmp_path / "set"), "--embeddings", str(tmp_path / "x.npy")]
     child = subprocess.Popen(
-        [*command, "--triplets", "10000000", "--out", str(out / "plan.parquet")],
+        [*command, "--quiet", "--triplets", "10000000", "--out", str(out / "plan.parquet")],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -78,6 +78,7 @@ def test_toml_of_the_defaults_names_every_setting_that_has_a_value() -> None:
         "[finetune]",
         "[classification]",
         "[negatives]",
+        "[memory]",
         "[guard]",
     ]
 

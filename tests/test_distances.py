@@ -68,6 +68,14 @@ def test_unit_rows_have_norm_one_and_keep_their_direction(a):
     np.testing.assert_allclose(unit * np.linalg.norm(a.astype(np.float64), axis=1)[:, None], a, rtol=1e-5, atol=1e-6)
 
 
+def test_unit_rows_are_made_in_blocks_that_change_nothing():
+    a = np.random.default_rng(0).normal(size=(3000, 700)).astype(np.float32)  # three blocks
+    np.testing.assert_array_equal(unit_rows(a), np.concatenate([unit_rows(part) for part in np.array_split(a, 50)]))
+    a[2999] = 0.0
+    with pytest.raises(InputError, match="row 2999 has norm 0"):
+        unit_rows(a)
+
+
 @pytest.mark.parametrize(
     ("function", "value", "message"),
     [

@@ -3,10 +3,15 @@
 from typing import get_args
 
 import pytest
+from safetensors.torch import save_file
 
-from mohs.config import RunConfig, override_config
+from mohs.config import ModelConfig, RunConfig, load_config, override_config
+from mohs.data.images import ImagePolicy
 from mohs.errors import InputError
+from mohs.model.embedder import Embedder
+from mohs.model.finetune import rate_warning
 from mohs.presets import Preset, preset_settings
+from mohs.runs import train
 
 NAMES = get_args(Preset)
 
@@ -67,3 +72,79 @@ def test_an_unknown_preset_is_refused():
     with pytest.raises(InputError) as caught:
         preset_settings("finetune")
     assert str(caught.value) == "preset: 'finetune' is not one of 'small', 'fine-tune', 'fine-tune-sgd', 'frozen'"
+
+
+def printed(run_cli, *arguments):
+    answer = run_cli("train", "shop", *arguments, "--print-config")
+    assert answer.code == 0
+    return answer
+
+
+def test_weights_without_a_preset_are_fine_tuned(run_cli, tmp_path):
+    weights = ["--weights", "w.safetensors"]
+    answer = printed(run_cli, *weights)
+    assert answer.out == printed(run_cli, *weights, "--preset", "fine-tune").out
+    assert answer.err == [
+        "model.weights: the preset fine-tune, so that what they know is kept (training.learning_rate 0.001, "
+        "finetune.backbone_rate 0.1, training.weight_decay 0.05, training.warmup 0.1, training.max_gradient_norm 1.0); "
+        "--preset small trains like a new network"
+    ]
+    # In a file, too.
+    (tmp_path / "run.toml").write_text('[model]\nweights = "w.safetensors"\n')
+    assert printed(run_cli, "--config", tmp_path / "run.toml").out == answer.out
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_preset_that_is_given_wins_also_with_weights_and_when_it_is_read_back(run_cli, tmp_path, name):
+    answer = printed(run_cli, "--weights", "w.safetensors", "--preset", name)
+    assert answer.err == []
+    wanted = override_config(None, [], {"data.source": "shop", "model.weights": "w.safetensors"},
+                             preset=preset_settings(name))  # fmt: skip
+    assert answer.out == wanted.to_toml()
+    (tmp_path / "run.toml").write_text(answer.out)
+    again = printed(run_cli, "--config", tmp_path / "run.toml")
+    assert (again.out, again.err) == (answer.out, [])
+
+
+def test_settings_that_are_given_win_over_the_preset_of_weights(run_cli, tmp_path):
+    (tmp_path / "run.toml").write_text("[training]\nwarmup = 0.2\n")
+    given = ["--config", tmp_path / "run.toml", "--learning-rate", "0.0005", "--set", "finetune.backbone_rate=0.2"]
+    answer = printed(run_cli, "--weights", "w.safetensors", *given)
+    for line in ("warmup = 0.2", "learning_rate = 0.0005", "backbone_rate = 0.2", "max_gradient_norm = 1.0"):
+        assert line in answer.out.splitlines()
+    assert "(training.weight_decay 0.05, training.max_gradient_norm 1.0)" in answer.err[0]
+    assert printed(run_cli).err == []
+
+
+def test_a_rate_that_ruins_weights_is_told(run_cli, picture_set, tmp_path):
+    file = tmp_path / "w.safetensors"
+    config = ModelConfig(widths=(8, 8))
+    backbone = Embedder.create(config, ImagePolicy(16, 1)).backbone
+    save_file({name: value.contiguous() for name, value in backbone.state_dict().items()}, file)
+    small = ["--size", "16", "--triplets", "24", "--batch", "8", "--channels", "1", "--set", "model.widths=[8, 8]"]
+    command = ["train", picture_set, *small, "--weights", file, "--quiet"]
+    said = run_cli(*command, "--out", tmp_path / "auto").err
+    assert said[0].startswith("model.weights: the preset fine-tune, ")
+    assert not any("warning" in line for line in said)
+    assert load_config(tmp_path / "auto" / "config.json").finetune.backbone_rate == 0.1
+    line = (
+        "model.weights: the backbone learns at a rate of 0.004, which washes out what they know; lower "
+        "training.learning_rate or finetune.backbone_rate, or take the settings of the preset 'fine-tune'"
+    )
+    assert run_cli(*command, "--out", tmp_path / "small", "--preset", "small").err[0] == f"warning: {line}"
+    own = load_config(tmp_path / "small" / "config.json").model_copy(update={"out": str(tmp_path / "python")})
+    with pytest.warns(UserWarning, match=line):
+        train(own)
+
+
+def test_the_backbone_of_a_rate_that_is_no_danger():
+    for settings in (
+        ["training.learning_rate=0.002"],
+        ["finetune.trainable_stages=0"],
+        ["training.optimizer=sgd"],
+        ["finetune.backbone_rate=0.5"],
+    ):
+        assert rate_warning(override_config(None, [*settings, "model.weights=w"], {})) is None
+    assert rate_warning(override_config(None, [], {})) is None
+    thawed = ["finetune.trainable_stages=0", "finetune.unfreeze_at=[0.5]", "model.weights=w"]
+    assert rate_warning(override_config(None, thawed, {})) is not None

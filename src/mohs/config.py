@@ -3,7 +3,6 @@
 Every field says its unit and range; an unknown name is an error. `mohs train --print-config` shows the result.
 """
 
-import json
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,9 +11,9 @@ from typing import Annotated, Any, Literal, TypeAlias, final
 from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from mohs import curves
-from mohs.artefacts import read_json
 from mohs.curves import Curve
 from mohs.errors import InputError
+from mohs.toml import read_settings_file, write_toml
 
 __all__ = [
     "ClassificationConfig",
@@ -23,6 +22,7 @@ __all__ = [
     "GuardConfig",
     "HardnessConfig",
     "LossConfig",
+    "MemoryConfig",
     "ModelConfig",
     "NegativesConfig",
     "RunConfig",
@@ -30,6 +30,7 @@ __all__ = [
     "load_config",
     "override_config",
     "parse_config",
+    "parse_settings",
     "setting_problems",
 ]
 
@@ -185,8 +186,8 @@ class TrainingConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False
     learning_rate: Annotated[float, Field(gt=0.0)] = Field(4e-3, description="peak, of the head and of new backbones")
     momentum: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(0.9, description="of sgd")
     weight_decay: Annotated[float, Field(ge=0.0)] = 1e-2
-    max_gradient_norm: Annotated[float, Field(gt=0.0)] | None = Field(
-        None, description="longer gradients are shortened to this norm; none: never"
+    max_gradient_norm: Annotated[float, Field(ge=0.0)] = Field(
+        0.0, description="longer gradients are shortened to this norm; 0: never"
     )
     warmup: _Unit = Field(0.05, description="share of the steps with a rising rate; then cosine to 0")
     augment: _Unit = Field(
@@ -253,14 +254,31 @@ class NegativesConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=Fals
 
 
 @final
+class MemoryConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
+    """A bank of the whole training set, whose items are extra negatives of infonce and supcon."""
+
+    num_negatives: Annotated[int, Field(ge=0)] = Field(
+        0, description="items of the bank, drawn anew for each step, that every anchor has for negatives; 0: no bank"
+    )
+    from_progress: _Unit = Field(
+        0.6, description="share of the run before which the bank is not used: the network moves too much then"
+    )
+    momentum: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(
+        0.9, description="share of its weights that the encoder which writes the bank keeps at a step"
+    )
+
+
+@final
 class GuardConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     """What happens when training collapses."""
 
     enabled: bool = Field(True, description="false: collapse goes unnoticed; NaN and Inf still stop the run")
     action: Literal["warn", "lower-hardness", "cut-rate", "roll-back", "stop"] = Field(
-        "stop", description="what a collapse brings; a warning comes first"
+        "roll-back",
+        description="what a collapse brings: nothing; half the hardness; 0.3 of the rate; the last healthy state at "
+        "both; or the end of the run",
     )
-    max_actions: _Count = Field(3, description="so many actions are taken before the run stops")
+    max_actions: _Count = Field(5, description="so many actions are taken before the run stops")
 
 
 @final
@@ -277,16 +295,18 @@ class RunConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     finetune: FinetuneConfig = FinetuneConfig()
     classification: ClassificationConfig = ClassificationConfig()
     negatives: NegativesConfig = NegativesConfig()
+    memory: MemoryConfig = MemoryConfig()
     guard: GuardConfig = GuardConfig()
+
+    @property
+    def margin_is_mined(self) -> bool:
+        """Whether mining reads the loss's margin and power, whatever the loss."""
+        hardness = self.hardness
+        return hardness.scale == "margin" or hardness.curve == "closed-loop" or self.negatives.min_distance_ratio > 0
 
     def to_toml(self) -> str:
         """Return the settings as TOML that `load_config` reads back; what is not set is left out (TOML has no null)."""
-        values = self.model_dump(mode="json", exclude_none=True)
-        lines = [f"{name} = {_toml(value)}" for name, value in values.items() if not isinstance(value, dict)]
-        for section, settings in values.items():
-            if isinstance(settings, dict):
-                lines += ["", f"[{section}]", *(f"{name} = {_toml(value)}" for name, value in settings.items())]
-        return "\n".join(lines) + "\n"
+        return write_toml(self.model_dump(mode="json", exclude_none=True))
 
 
 def parse_config(values: Mapping[str, Any], *, source: str) -> RunConfig:
@@ -318,7 +338,7 @@ def setting_problems(error: ValidationError, *, source: str) -> list[str]:
 
 def load_config(path: str | Path) -> RunConfig:
     """Return the settings in a TOML file (or in the config.json of a run folder)."""
-    return parse_config(_read(Path(path)), source=str(path))
+    return parse_config(read_settings_file(Path(path)), source=str(path))
 
 
 def override_config(
@@ -332,23 +352,13 @@ def override_config(
     >>> override_config(None, ["loss.margin=0.5", "hardness.scale=rank"], {"seed": 3}).loss.margin
     0.5
     """
-    values: dict[str, Any] = {}
+    values = {} if file is None else read_settings_file(file)
     for name, value in (preset or {}).items():
         section, _, last = name.rpartition(".")
-        (values.setdefault(section, {}) if section else values)[last] = value
-    for name, value in ({} if file is None else _read(file)).items():
-        both = isinstance(value, dict) and isinstance(values.get(name), dict)
-        values[name] = {**values[name], **value} if both else value
-    changes: dict[str, Any] = {}
-    for text in settings:
-        name, equals, value = text.partition("=")
-        if not equals or not name.strip():
-            raise InputError(f"--set: {text!r} is not section.name=value; write for example --set loss.margin=0.5")
-        try:
-            changes[name.strip()] = tomllib.loads(f"value = {value}")["value"]
-        except tomllib.TOMLDecodeError:
-            changes[name.strip()] = value  # plain text needs no quotes on a command line
-    for name, value in {**changes, **flags}.items():
+        place = values.setdefault(section, {}) if section else values
+        if isinstance(place, dict):
+            place.setdefault(last, value)
+    for name, value in {**parse_settings(settings), **flags}.items():
         *sections, last = name.split(".")
         place = values
         for section in sections:
@@ -359,32 +369,19 @@ def override_config(
     return parse_config(values, source="settings" if file is None else str(file))
 
 
-def _read(path: Path) -> dict[str, Any]:
-    if path.suffix == ".json":
-        values = read_json(path)
-        if not isinstance(values, dict):
-            raise InputError(f"{path}: not the settings of a run; give a TOML file or a run's config.json")
-        return values
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; check the path") from None
-    except IsADirectoryError:
-        raise InputError(f"{path}: a folder; give a TOML file or a run's config.json") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not TOML ({error}); correct that place") from None
+def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
+    """Return the values of texts "section.name=value" by name; raise `InputError` for one without a name or a value.
 
-
-def _toml(value: Any) -> str:
-    match value:
-        case bool():
-            return "true" if value else "false"
-        case str():
-            # A JSON string is a TOML basic string, but for one control character that only TOML wants escaped.
-            return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-        case dict():
-            return "{" + ", ".join(f"{_toml(name)} = {_toml(item)}" for name, item in value.items()) + "}"
-        case list() | tuple():
-            return "[" + ", ".join(map(_toml, value)) + "]"
-        case _:
-            return repr(value)
+    >>> parse_settings(["hardness.scale=rank", "loss.margin = 0.5"])
+    {'hardness.scale': 'rank', 'loss.margin': 0.5}
+    """
+    values: dict[str, Any] = {}
+    for text in settings:
+        name, equals, value = text.partition("=")
+        if not equals or not name.strip():
+            raise InputError(f"--set: {text!r} is not section.name=value; write for example --set loss.margin=0.5")
+        try:
+            values[name.strip()] = tomllib.loads(f"value = {value}")["value"]
+        except tomllib.TOMLDecodeError:
+            values[name.strip()] = value  # plain text needs no quotes on a command line
+    return values

@@ -11,7 +11,15 @@ from numpy.typing import ArrayLike, NDArray
 
 from mohs.errors import InputError
 
-__all__ = ["VALUES_PER_CHECK", "Rows", "check_embeddings", "check_rows", "exact_distance", "unit_rows"]
+__all__ = [
+    "VALUES_PER_CHECK",
+    "Rows",
+    "check_embeddings",
+    "check_rows",
+    "exact_distance",
+    "similarity_at_distance",
+    "unit_rows",
+]
 
 _ROWS_PER_BLOCK = 8192
 VALUES_PER_CHECK = 2**20
@@ -76,18 +84,25 @@ def unit_rows(embeddings_ND: ArrayLike, *, name: str = "embeddings_ND") -> NDArr
     array([[0.6, 0.8]], dtype=float32)
     """
     array = check_embeddings(embeddings_ND, name=name)
-    norm_N = np.sqrt(np.einsum("nd,nd->n", array, array, dtype=np.float64))
+    unit_ND = np.empty(array.shape, dtype=np.float32)
+    norm_N = np.empty(len(array))
+    rows_per_block = max(1, VALUES_PER_CHECK // array.shape[1])
+    for start in range(0, len(array), rows_per_block):
+        block = slice(start, start + rows_per_block)
+        rows = array[block].astype(np.float64)
+        norm_N[block] = np.sqrt(np.einsum("nd,nd->n", rows, rows))
+        with np.errstate(divide="ignore", invalid="ignore"):  # rows of norm zero are refused below
+            unit_ND[block] = rows / norm_N[block, None]
     zero = np.flatnonzero(norm_N == 0.0)
     if zero.size:
         raise InputError(
             f"{name}: row {zero[0]} has norm 0 ({zero.size} in all) and cannot be normalised; leave it out or "
             "use plain Euclidean distances"
         )
-    unit_ND: NDArray[np.float32] = (array / norm_N[:, None]).astype(np.float32)
     return unit_ND
 
 
-def exact_distance(a_TD: NDArray[np.float32], b_TD: NDArray[np.float32]) -> NDArray[np.float32]:
+def exact_distance(a_TD: NDArray[np.floating], b_TD: NDArray[np.floating]) -> NDArray[np.float32]:
     """Return ‖a_t − b_t‖ of paired rows, float32[T].
 
     Differences, squares and their sum are float64 and rounded to float32 once, so near-duplicates keep their
@@ -102,3 +117,13 @@ def exact_distance(a_TD: NDArray[np.float32], b_TD: NDArray[np.float32]) -> NDAr
         difference = a_TD[block].astype(np.float64) - b_TD[block].astype(np.float64)
         distance_T[block] = np.sqrt(np.einsum("td,td->t", difference, difference))
     return distance_T
+
+
+def similarity_at_distance(distance: ArrayLike) -> NDArray[np.float64]:
+    """Return the similarity of unit vectors at a distance, 1 − d²/2, float64.
+
+    >>> similarity_at_distance([0.0, 2.0**0.5, 2.0]).round(6).tolist()
+    [1.0, -0.0, -1.0]
+    """
+    similarity: NDArray[np.float64] = 1 - np.square(np.asarray(distance, dtype=np.float64)) / 2
+    return similarity

@@ -1,7 +1,9 @@
 """Presets: settings that belong together, as a start; a file's and the user's own settings change them.
 
 A preset says how to train, not on what nor which backbone: the weights, the size of pictures and the mean and spread
-that a backbone was trained with are settings of their own.
+that a backbone was trained with are settings of their own. `mohs train` with weights and no preset takes "fine-tune":
+with mobilenetv2_100 on emoji, recall@1 on unseen classes was 0.009 with the defaults, which are for a new network,
+0.226 with the backbone frozen and 0.366 with "fine-tune".
 """
 
 from collections.abc import Mapping

@@ -6,6 +6,7 @@ import platform
 import shutil
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -24,6 +25,8 @@ from mohs.errors import InputError
 from mohs.evaluation.pixels import pixel_embeddings
 from mohs.evaluation.summary import Measured, Protocol, measure
 from mohs.model.embedder import Embedder
+from mohs.model.finetune import rate_warning
+from mohs.toml import flat_settings
 from mohs.training.checkpoint import load_checkpoint
 from mohs.training.devices import choose_device
 from mohs.training.events import Listener
@@ -184,9 +187,11 @@ def train(
     The run folder is `config.out`, or the next free `runs/NAME-001` … after the data. Nothing is written before
     settings and data are known to be good. With `resume` the folder may hold the beginning of this very run, from where
     it is then taken up: weights and plans at the end are those of a run that was never stopped, bit for bit, on the
-    same machine and number of threads. Raises `InputError` for bad settings or data or if the run folder exists, and
-    `TrainingError` if training fails.
+    same machine and number of threads. Warns (`UserWarning`) of a learning rate that ruins pretrained weights. Raises
+    `InputError` for bad settings or data or if the run folder exists, and `TrainingError` if training fails.
     """
+    if warning := rate_warning(config):
+        warnings.warn(warning, stacklevel=2)
     config = with_run_folder(config, resume=resume)
     data = open_split_data(config.data, seed=config.seed, progress=progress)
     return train_on(data, config, resume=resume, listeners=listeners)
@@ -241,13 +246,13 @@ def _check_same_run(folder: Path, data: SplitData, config: RunConfig) -> None:
     """Raise `InputError` if the folder holds another run: other settings or other items."""
     if not (folder / "config.json").is_file():
         return
-    own = _independent(config).model_dump(mode="json")
-    other = load_config(folder / "config.json").model_dump(mode="json")
+    own = flat_settings(_independent(config).model_dump(mode="json"))
+    other = flat_settings(load_config(folder / "config.json").model_dump(mode="json"))
     problems = [
-        f"{folder}: {name} is {_flat(other).get(name)!r} in this run and {value!r} now; leave it as it was, or train "
-        "into another folder"
-        for name, value in _flat(own).items()
-        if name != "out" and _flat(other).get(name) != value
+        f"{folder}: {name} is {other.get(name)!r} in this run and {value!r} now; leave it as it was, or train into "
+        "another folder"
+        for name, value in own.items()
+        if name != "out" and other.get(name) != value
     ]
     if problems:
         raise InputError(*problems)
@@ -260,16 +265,6 @@ def _check_same_run(folder: Path, data: SplitData, config: RunConfig) -> None:
                     f"{items}: not the items of {data.dataset.table.source} today; restore them, or train into "
                     "another folder"
                 )
-
-
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in settings.items():
-        if isinstance(value, dict) and name in RunConfig.model_fields:
-            flat.update(_flat(value, f"{name}."))
-        else:
-            flat[prefix + name] = value
-    return flat
 
 
 def evaluate(

@@ -3,7 +3,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from mohs.commands.show import METRIC_HEADER, _one_per_class, _verdicts, metric_row
+from mohs.commands.show import METRIC_HEADER, _verdicts, metric_row
+from mohs.commands.show_pictures import _one_per_class
 from mohs.evaluation.summary import measure
 
 

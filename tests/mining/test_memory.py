@@ -15,7 +15,7 @@ MEASURE = """
 import json, sys
 import numpy as np
 from mohs.mining import mine
-num_items, dim, num_anchors, scale, method, dtype = json.loads(sys.argv[1])
+num_items, dim, num_anchors, scale, method, dtype, options = json.loads(sys.argv[1])
 def memory(field):
     return next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith(field))
 def bank_of(num_items):
@@ -27,7 +27,7 @@ def bank_of(num_items):
 def run(bank, num_anchors, num_sampled=4096):
     rng = np.random.default_rng(1)
     mine(bank, np.arange(len(bank)) // 2, anchors_T=rng.permutation(len(bank))[:num_anchors],
-         hardness_T=rng.random(num_anchors), scale=scale, method=method, num_sampled=num_sampled)
+         hardness_T=rng.random(num_anchors), scale=scale, method=method, num_sampled=num_sampled, **options)
 small = bank_of(2000)
 run(small, 2000, 256)  # compile, load, start threads
 run(small, 50)
@@ -40,20 +40,25 @@ print(memory("VmHWM") - before)
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads what Linux counts")
 @pytest.mark.parametrize(
-    ("num_items", "dim", "num_anchors", "scale", "method", "dtype"),
+    ("num_items", "dim", "num_anchors", "scale", "method", "dtype", "options"),
     [
-        (20_000, 128, 3000, "rank", "exact", "float32"),
-        (60_000, 128, 2000, "rank", "exact", "float32"),
-        (20_000, 128, 20_000, "range", "exact", "float32"),  # swept
-        (150_000, 64, 60_000, "rank", "sampled", "float16"),
+        (20_000, 128, 3000, "rank", "exact", "float32", {}),
+        (60_000, 128, 2000, "rank", "exact", "float32", {}),
+        (20_000, 128, 20_000, "range", "exact", "float32", {}),  # swept
+        (150_000, 64, 60_000, "rank", "sampled", "float16", {}),
+        (40_000, 128, 2000, "rank", "exact", "float16", {"metric": "cosine"}),
+        # So many negatives are not swept, and the plan takes most of the memory.
+        (5000, 16, 5000, "range", "exact", "float32", {"num_negatives": 500}),
     ],
 )
-def test_the_estimate_is_at_most_half_above_the_peak(num_items, dim, num_anchors, scale, method, dtype):
+def test_the_estimate_is_at_most_half_above_the_peak(num_items, dim, num_anchors, scale, method, dtype, options):
     done = subprocess.run(
-        [sys.executable, "-c", MEASURE, json.dumps([num_items, dim, num_anchors, scale, method, dtype])],
+        [sys.executable, "-c", MEASURE, json.dumps([num_items, dim, num_anchors, scale, method, dtype, options])],
         capture_output=True, text=True, check=True, env={"OMP_NUM_THREADS": "2", "PYTHONPATH": ":".join(sys.path)},
     )  # fmt: skip
-    estimate = estimate_peak_bytes(num_items, dim, num_anchors, scale=scale, method=method, bank_dtype=dtype, threads=2)
+    estimate = estimate_peak_bytes(
+        num_items, dim, num_anchors, scale=scale, method=method, bank_dtype=dtype, threads=2, **options
+    )
     assert 1.0 <= estimate / int(done.stdout) <= 1.5
 
 
@@ -77,18 +82,23 @@ def test_it_grows_with_what_costs_memory():
     assert estimate(dim=640) > base
     assert estimate(threads=4) > base + 10**8
     assert estimate(num_anchors=10**6) > base
+    assert estimate(num_anchors=10**6, num_negatives=10) > estimate(num_anchors=10**6) + 400 * 10**6
+    assert estimate(metric="cosine") > base + 4 * 64 * 10**5
     # Sweeps need no bins, unless anchors are left for blocks.
     swept = estimate(num_anchors=10**5, scale="range")
     assert swept < estimate(scale="range") < estimate(num_anchors=150_000, scale="range")
+    assert swept < estimate(num_anchors=10**5, scale="range", num_negatives=2)
     assert estimate(num_anchors=199_000, scale="range") < estimate(num_anchors=150_000, scale="range")
 
 
 def test_what_mine_refuses_is_refused_together():
     with pytest.raises(InputError) as caught:
-        estimate_peak_bytes(0, 4, 1, scale="rnak", bank_dtype="float64")
+        estimate_peak_bytes(0, 4, 1, scale="rnak", metric="dot", bank_dtype="float64", num_negatives=0)
     assert str(caught.value).split("\n") == [
         "num_items: 0 is not a whole number of at least 1",
+        "num_negatives: 0 is not a whole number of at least 1",
         "scale: 'rnak' is not one of 'range', 'rank', 'log-rank', 'margin'",
+        "metric: 'dot' is not one of 'euclidean', 'cosine'",
         "bank_dtype: 'float64' is not one of 'float32', 'float16', 'bfloat16'",
     ]
     with pytest.raises(InputError, match="range is exact only"):

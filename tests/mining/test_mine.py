@@ -85,12 +85,15 @@ def test_ties_go_to_the_lower_index():
         assert ranks.negative.tolist() == [1, 2, 3, 4]
 
 
+@pytest.mark.parametrize("more", [{}, {"num_negatives": 3, "metric": "cosine"}], ids=["plain", "several, cosine"])
 @pytest.mark.parametrize("scale", SCALES)
-def test_the_plan_does_not_depend_on_threads(bank, scale, monkeypatch, tmp_path):
-    hardness = np.random.default_rng(1).random(3000)
+def test_the_plan_does_not_depend_on_threads(bank, scale, more, monkeypatch, tmp_path):
+    rng = np.random.default_rng(1)
+    hardness = rng.random(3000)
+    options = {**options_of(scale), **more, "excluded_pairs": rng.integers(0, 3000, (5000, 2))}
     for threads in (1, 2, 5):
         monkeypatch.setenv("OMP_NUM_THREADS", str(threads))
-        plan = mine(bank, LABELS, anchors_T=np.arange(3000), hardness_T=hardness, scale=scale, **options_of(scale))
+        plan = mine(bank, LABELS, anchors_T=np.arange(3000), hardness_T=hardness, scale=scale, **options)
         plan.save(tmp_path / f"{threads}.parquet")
     files = [(tmp_path / f"{threads}.parquet").read_bytes() for threads in (1, 2, 5)]
     assert files[0] == files[1] == files[2]

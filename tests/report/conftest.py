@@ -1,7 +1,21 @@
 import numpy as np
 import pytest
 
-from mohs.report.report import Example, Hit, MinedTriplet, Report, Strategy, Verdict
+from mohs.diagnosis.findings import Diagnosis, Finding
+from mohs.report.parts import (
+    Band,
+    Confusion,
+    EmbeddingMap,
+    Example,
+    Hit,
+    MinedTriplet,
+    Pairs,
+    Reliability,
+    Report,
+    Strategy,
+    Table,
+    Verdict,
+)
 
 
 def picture(seed, size=40, channels=3):
@@ -66,6 +80,46 @@ def example(seed, matches):
     return Example(picture(seed), f"class {seed}", hits)
 
 
+def pairs():
+    recall = np.linspace(0, 1, 1000)
+    rate = np.logspace(-5, 0, 900)
+    precision = 1 - 0.5 * recall**2
+    bins = np.linspace(0.05, 0.95, 10)
+    return Pairs(
+        note="All 2,000 pairs of one class and 100,000 of two, drawn evenly.",
+        facts=Table(["measure", "value", "95% interval"], [["AP", "0.912", "0.900 to 0.924"]], "On pairs"),
+        thresholds=Table(
+            ["threshold", "similarity", "precision"], [["best accuracy", "0.61", "0.93"], ["EER", "0.52", "0.88"]], "By"
+        ),
+        precision_recall=[Band("run", recall, precision, precision - 0.03, np.minimum(precision + 0.03, 1))],
+        roc=[Band("run", rate, rate**0.2, rate**0.25, rate**0.15)],
+        edges=np.linspace(-1, 1, 41),
+        same_E=np.full(40, 1 / 40),
+        different_E=np.r_[np.full(20, 1 / 20), np.zeros(20)],
+        reliability=Reliability(bins, bins**1.1, bins**1.2, bins**1.0, np.full(10, 100)),
+    )
+
+
+def diagnosis():
+    return Diagnosis(
+        (
+            Finding(
+                "collapsed",
+                "error",
+                "The loss is 0.2, the margin, at a spread of 0.003.",
+                "Every embedding is the same.",
+                "Lower the rate.",
+                {"training.learning_rate": 0.001},
+                {"spread": 0.0031},
+                1.0,
+            ),
+            Finding("hubs", "note", "One picture is near to 40 others.", "It is blank.", "Leave it out."),
+        ),
+        ("collapsed", "hubs", "leak"),
+        {"calibration": "no pairs were given"},
+    )
+
+
 @pytest.fixture
 def report():
     names = ("one sigmoid", "ten sigmoids", "in-batch InfoNCE")
@@ -99,6 +153,17 @@ def report():
             MinedTriplet(picture(i), picture(i), picture(i + 9), "ɐ", "ɑ", 0.1 * i, 2400 * i, names[i % 2])
             for i in range(8)
         ],
+        diagnosis=diagnosis(),
+        pairs=pairs(),
+        gallery=[Band("run", np.array([10.0, 100, 1000]), np.array([0.9, 0.7, 0.5]))],
+        confusions=[Confusion("ɐ", "a", 2, 2, picture(50), picture(51))],
+        embedding_map=EmbeddingMap(
+            "t-SNE of 30 pictures.",
+            np.random.default_rng(0).normal(size=(30, 2)),
+            [f"class {i // 2}" for i in range(30)],
+            [picture(i) for i in range(30)],
+            [i % 3 > 0 for i in range(30)],
+        ),
         command="mohs demo --seed 0 --output runs/demo",
         versions={"mohs": "0.1.0", "torch": "2.9.0", "python": "3.11.9"},
     )

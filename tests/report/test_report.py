@@ -11,8 +11,22 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mohs.diagnosis.findings import Diagnosis, Finding
 from mohs.errors import InputError
-from mohs.report.report import Example, Hit, MinedTriplet, Report, Strategy, Verdict, write_report
+from mohs.report.parts import (
+    Band,
+    Confusion,
+    EmbeddingMap,
+    Example,
+    Hit,
+    MinedTriplet,
+    Pairs,
+    Report,
+    Strategy,
+    Table,
+    Verdict,
+)
+from mohs.report.report import write_report
 
 VOID = {"meta", "img", "br", "hr", "link", "input"}
 
@@ -97,9 +111,11 @@ def test_nothing_is_fetched_from_anywhere(write, report):
     html = write(report)
     page = Page(html)
     assert (
-        re.findall(r"""https?://[^"'\s]+""", html) == ["http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"] * 7
+        re.findall(r"""https?://[^"'\s]+""", html)
+        == ["http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"] * 12
     )
-    assert not {"script", "link", "iframe", "object"} & {tag for tag, _ in page.elements}
+    assert page.all("script") == [{}]
+    assert not {"link", "iframe", "object"} & {tag for tag, _ in page.elements}
     for _, attributes in page.elements:
         for name, value in attributes.items():
             if name in ("src", "href", "xlink:href", "action", "srcset"):
@@ -112,12 +128,13 @@ def test_nothing_is_fetched_from_anywhere(write, report):
 def test_pictures_have_texts_and_are_the_pictures(write, report):
     page = Page(write(report))
     images = page.all("img")
-    assert len(images) == 3 * 7 + 3 * 8
+    assert len(images) == 3 * 7 + 3 * 8 + 2
     assert all(image["alt"].strip() for image in images)
     alts = [image["alt"] for image in images]
     assert alts[:3] == ["Anchor of class ɐ", "Positive of class ɐ", "Negative of class ɑ"]
     assert alts[24:26] == ["Query of class class 1", "Right result, class class 1"]
-    assert alts[-1] == "Wrong result, class class 8"
+    assert alts[-3] == "Wrong result, class class 8"
+    assert alts[-2:] == ["Query of class ɐ", "Nearest picture, class a"]
     found = {image["alt"]: image["src"] for image in images}
     data = base64.b64decode(found["Query of class class 1"].split(",")[1])
     np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(data))), report.examples_best[0].query)
@@ -142,7 +159,7 @@ def test_structure_is_accessible(write, report):
     assert levels.count(1) == 1
     assert levels[0] == 1
     assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
-    assert len(page.all("caption")) == len(page.all("table")) == 2
+    assert len(page.all("caption")) == len(page.all("table")) == 4
     assert all(attributes.get("scope") in ("row", "col") for attributes in page.all("th"))
     ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
     assert len(ids) == len(set(ids))
@@ -153,9 +170,9 @@ def test_structure_is_accessible(write, report):
     assert len(pointed) > 20
     assert {name.removeprefix("#") for name in pointed} <= set(ids)
     plots = [attributes for attributes in page.all("svg") if "aria-hidden" not in attributes]
-    assert len(plots) == 7
+    assert len(plots) == 13
     assert all(attributes["role"] == "img" and attributes["aria-labelledby"] for attributes in plots)
-    assert len(page.all("title")) == 1 + 7
+    assert len(page.all("title")) == 1 + 13 + 30
 
 
 def test_plots_take_their_colours_from_the_page(write, report):
@@ -193,14 +210,29 @@ def test_every_label_is_escaped(write):
         examples_best=[Example(picture, evil, [Hit(picture, evil, 0.1, True)])],
         examples_worst=[Example(picture, evil, [Hit(picture, evil, 0.1, False)])],
         mined=[MinedTriplet(picture, picture, picture, evil, evil, 0.5, 3, evil)],
+        diagnosis=Diagnosis(
+            (Finding(evil, "error", evil, evil, evil, {evil: evil}, {evil: 1.0}),), (evil,), {evil: evil}
+        ),
+        pairs=Pairs(
+            note=evil,
+            facts=Table([evil], [[evil]], evil),
+            thresholds=Table([evil], [[evil]], evil),
+            precision_recall=[Band(evil, np.ones(2), np.ones(2))],
+            roc=[Band(evil, np.ones(2), np.ones(2))],
+            edges=np.arange(3.0),
+            same_E=np.ones(2) / 2,
+            different_E=np.ones(2) / 2,
+        ),
+        gallery=[Band(evil, np.ones(2), np.ones(2))],
+        confusions=[Confusion(evil, evil, 1, 2, picture, picture)],
+        embedding_map=EmbeddingMap(evil, np.zeros((1, 2)), [evil], [picture], [True]),
         command=evil,
         versions={evil: evil},
     )
     html = write(report)
     page = Page(html)
-    assert "<script" not in html
-    assert page.all("script") == []
-    assert page.words.count("<script>alert(1)</script>\"'&$x^") >= 20
+    assert html.count("<script") == 1  # the page's own
+    assert page.words.count("<script>alert(1)</script>\"'&$x^") >= 38
     assert f"Query of class {evil}" in [image["alt"] for image in page.all("img")]
 
 
@@ -225,7 +257,7 @@ def test_large_reports_stay_small(tmp_path, report):
     large = dataclasses.replace(report, examples_worst=examples, strategies=strategies)
     write_report(tmp_path / "report.html", large)
     assert 1_000_000 < (tmp_path / "report.html").stat().st_size < 3_000_000
-    with pytest.raises(InputError, match="pictures take over 2,000,000 bytes even at 32 x 32; show fewer examples"):
+    with pytest.raises(InputError, match="pictures take over 1,700,000 bytes even at 32 x 32; show fewer examples"):
         write_report(tmp_path / "report.html", dataclasses.replace(large, examples_best=examples * 3))
 
 

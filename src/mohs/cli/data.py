@@ -1,7 +1,7 @@
 """Commands on tables and pictures: check, glyphs, mine."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, cast
 
 import typer
 
@@ -59,14 +59,33 @@ def mine(
     catalog: Catalog = None,
     file_column: FileColumn = None,
     class_column: ClassColumn = None,
-    triplets: Annotated[int, typer.Option(help="Length of the plan.")] = 10_000,
+    triplets: Annotated[int, typer.Option(help="Anchors; with one negative each, the length of the plan.")] = 10_000,
+    negatives: Annotated[int, typer.Option(help="Negatives of each anchor: so many rows of the plan.")] = 1,
     curve: Curve = None,
     cap: Cap = None,
     growth: Growth = None,
     cycles: Cycles = None,
     scale: Annotated[str, typer.Option(help="range, rank, log-rank or margin.")] = "range",
     margin: Annotated[float | None, typer.Option(help="Of the scale 'margin', Euclidean distance.")] = None,
-    prefer: Annotated[str, typer.Option(help="Positives: class (other pictures first) or catalog.")] = "class",
+    metric: Annotated[str, typer.Option(help="euclidean, or cosine: rows are divided by their norms.")] = "euclidean",
+    positive_rule: Annotated[str, typer.Option(help="random; easy: the nearest of the class; hard: the farthest.")] = (
+        "random"
+    ),
+    prefer: Annotated[
+        str | None, typer.Option(help="Random positives: class (other pictures first, the default) or catalog.")
+    ] = None,
+    candidates: Annotated[str, typer.Option(help="What may be a negative: all, sample or catalog pictures.")] = "all",
+    review_list: Annotated[
+        Path | None, typer.Option(help="CSV (file, other) of pairs that are not negatives: a run's review.csv.")
+    ] = None,
+    method: Annotated[
+        str, typer.Option(help="exact, sampled, or auto: sampled from 30 billion pairs on (rank, log-rank).")
+    ] = "exact",
+    num_sampled: Annotated[int | None, typer.Option(help="Candidates in a sample; default 4096.")] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(help="cpu, cuda, cuda:1, mps: embeds and mines; default: mines on the CPU, embeds on the best."),
+    ] = None,
     embedder: Annotated[Path | None, typer.Option(help="Run or embedder folder; default: untrained small one.")] = None,
     embeddings: Annotated[Path | None, typer.Option(help=".npy with a row per item, instead of an embedder.")] = None,
     size: Size = None,
@@ -96,15 +115,25 @@ def mine(
             "--triplets": triplets,
             "--prefer": prefer,
         },
-    )
-    from mohs.commands.mine import MineRequest, mine_command
+    ).config
+    from mohs.commands.mine import mine_command
+    from mohs.commands.mine_request import MineRequest
 
     request = MineRequest(
         data=config.data,
         hardness=config.hardness,
         margin=margin,
         num_triplets=config.training.num_triplets,
-        prefer_positive=config.training.prefer_positive,
+        num_negatives=negatives,
+        # Checked with the rest of the request, so that all mistakes are told together.
+        positive_rule=cast(Any, positive_rule),
+        prefer_positive=None if prefer is None else config.training.prefer_positive,
+        metric=cast(Any, metric),
+        candidates=cast(Any, candidates),
+        review_list=review_list,
+        method=cast(Any, method),
+        num_sampled=num_sampled,
+        device=device,
         embedder=embedder,
         embeddings=embeddings,
         out=out,

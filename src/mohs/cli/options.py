@@ -1,8 +1,9 @@
 """Options that several commands share, and how flags become settings."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, final
 
 import typer
 
@@ -23,6 +24,7 @@ __all__ = [
     "ScaleOption",
     "Seed",
     "Setting",
+    "Settings",
     "Size",
     "SourceArgument",
     "read_settings",
@@ -80,17 +82,38 @@ Setting = Annotated[
 ]
 
 
+@final
+@dataclass(frozen=True)
+class Settings:
+    """The settings of a command, a `RunConfig`, and what is to be said about them, a line each."""
+
+    config: Any
+    notes: tuple[str, ...] = ()
+
+
 def read_settings(
     file: Path | None, flags: Mapping[str, Any], settings: Sequence[str] = (), preset: str | None = None
-) -> Any:
-    """Return the settings of a preset, changed by a file, by `--set` and by flags; messages name the flag."""
-    from mohs.config import override_config
+) -> Settings:
+    """Return the settings of a preset, changed by a file, by `--set` and by flags; messages name the flag.
+
+    Where weights are given and no preset, the preset is "fine-tune": the defaults, which are for a network that knows
+    nothing, would wash out what the weights know. What was taken from it is noted, and so is each setting that was
+    given and has no effect under the others (in a file, which may well be a whole `--print-config`, only if it is not
+    at its default).
+    """
+    from mohs.commands.effects import without_effect
+    from mohs.config import RunConfig, override_config, parse_settings
     from mohs.presets import preset_settings
+    from mohs.toml import flat_settings, read_settings_file
 
     given = {_SETTINGS[flag]: (flag, value) for flag, value in flags.items() if value is not None}
-    base = {} if preset is None else preset_settings(preset)
+    values = {name: value for name, (_, value) in given.items()}
+    said = {**parse_settings(settings), **values}
+    in_file = {} if file is None else flat_settings(read_settings_file(file))
+    weights = said.get("model.weights", in_file.get("model.weights"))
+    base = preset_settings(preset or ("small" if weights is None else "fine-tune"))
     try:
-        return override_config(file, settings, {name: value for name, (_, value) in given.items()}, preset=base)
+        config = override_config(file, settings, values, preset=base)
     except InputError as error:
         problems = []
         for problem in error.problems:
@@ -98,3 +121,18 @@ def read_settings(
             name, _, what = rest.partition(": ")
             problems.append(f"{given[name][0]}: {what}" if name in given else problem)
         raise InputError(*problems) from None
+    notes = []
+    usual = flat_settings(RunConfig().model_dump())
+    taken = [
+        f"{name} {value}"
+        for name, value in base.items()
+        if name not in said and name not in in_file and value != usual[name]
+    ]
+    if preset is None and taken:
+        notes.append(
+            f"model.weights: the preset fine-tune, so that what they know is kept ({', '.join(taken)}); --preset small "
+            "trains like a new network"
+        )
+    changed = {name for name, value in flat_settings(config.model_dump()).items() if value != usual[name]}
+    notes += [f"warning: {line}" for line in without_effect(config, {*said, *(changed & in_file.keys())})]
+    return Settings(config, tuple(notes))

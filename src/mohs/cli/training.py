@@ -1,5 +1,6 @@
 """Commands that train and measure: demo, train, evaluate."""
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
@@ -26,7 +27,7 @@ from mohs.cli.options import (
 )
 from mohs.errors import InputError
 
-__all__ = ["demo", "evaluate", "train"]
+__all__ = ["demo", "evaluate", "report", "train"]
 
 
 def demo(
@@ -134,11 +135,13 @@ def train(
         raise InputError("SOURCE: missing; give a CSV, Parquet file or folder, 'glyphs', or --config FILE")
     settings = read_settings(config, flags, setting or (), preset)
     if print_config:
-        print(settings.to_toml(), end="")
+        for note in settings.notes:
+            print(note, file=sys.stderr)
+        print(settings.config.to_toml(), end="")
         return
     from mohs.commands.train import train_command
 
-    train_command(settings, resume=resume is not None, quiet=quiet, as_json=as_json)
+    train_command(settings.config, notes=settings.notes, resume=resume is not None, quiet=quiet, as_json=as_json)
 
 
 def evaluate(
@@ -209,6 +212,18 @@ def evaluate(
         }
         other = Run.open(run).config.data.model_copy(update=update)
     evaluate_command(run, data=other, per_class=per_class, quiet=quiet, as_json=as_json)
+
+
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders; the first one is shown in detail.")],
+    out: Annotated[Path, typer.Option(help="The page.")] = Path("report.html"),
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Compare runs on one page: results with paired intervals, curves, and the first one in detail."""
+    from mohs.commands.report import report_command
+
+    report_command(runs, out, quiet=quiet, as_json=as_json)
 
 
 def _refuse(flags: Mapping[str, object], why: str) -> None:

@@ -6,20 +6,18 @@ from typing import Any
 
 import numpy as np
 
+from mohs.commands.show_pairs import pairs_part
+from mohs.commands.show_pictures import confusions, embedding_map, examples, find, mined_triplets
 from mohs.data.dataset import Dataset
-from mohs.evaluation.retrieval import nearest
 from mohs.evaluation.summary import Measured
-from mohs.plan import TripletPlan
-from mohs.report.report import Example, Hit, MinedTriplet, Report, Strategy, Verdict, write_report
+from mohs.evaluation.verification import evaluate_pairs
+from mohs.report.parts import Report, Strategy, Verdict
+from mohs.report.report import write_report
 from mohs.runs import Evaluation, Run, versions
 
 __all__ = ["METRIC_HEADER", "metric_row", "write_run_report"]
 
 METRIC_HEADER = ("R@1", "95% interval", "R@5", "R@10", "Top-50", "mAP", "catalog", "triplets", "spread")
-_NUM_EXAMPLES = 6
-_NUM_RESULTS = 5
-_NUM_MINED = 3
-_PARTS_OF_SEGMENT = (0.1, 0.5, 0.9)
 
 
 def metric_row(measured: Measured) -> list[str]:
@@ -51,14 +49,26 @@ def write_run_report(
     rows: Sequence[tuple[str, Measured]],
     summary: Sequence[tuple[str, str]],
     highlight: int,
+    verdicts: Sequence[Verdict] = (),
 ) -> None:
-    """Write the page: `run` is the one whose pictures are shown, `runs` are those whose curves are drawn, by name."""
+    """Write the page: `run` is the one whose pictures are shown, `runs` are those whose curves are drawn, by name.
+
+    `evaluation` is that of `run`, with its baselines; `verdicts` come before those on it.
+    """
     protocol = evaluation.measured["trained"].protocol
-    best, worst = _examples(evaluation)
+    found = find(evaluation)
+    test_N = evaluation.test_N
+    labels = evaluation.dataset.labels[test_N]
+    # Verification is between test items; a test with one picture a class has no pair to ask about.
+    pairs = None
+    if np.unique(labels, return_counts=True)[1].max() > 1:
+        verified = evaluate_pairs(evaluation.embeddings_ND[test_N], labels, seed=run.config.seed)
+        pairs = pairs_part(run.folder.name, verified)
+    best, worst = examples(evaluation, found)
     report = Report(
         title=title,
         summary=summary,
-        verdicts=_verdicts(evaluation, run.events()),
+        verdicts=[*verdicts, *_verdicts(evaluation, run.events())],
         table_header=["", *METRIC_HEADER],
         table_rows=[[name, *metric_row(measured)] for name, measured in rows],
         table_caption=(
@@ -71,7 +81,10 @@ def write_run_report(
         strategies=[Strategy(name, each.events()) for name, each in runs.items()],
         examples_best=best,
         examples_worst=worst,
-        mined=[triplet for name, each in runs.items() for triplet in _mined(name, each, training_set)],
+        pairs=pairs,
+        confusions=confusions(evaluation, found),
+        embedding_map=embedding_map(evaluation, seed=run.config.seed),
+        mined=[triplet for name, each in runs.items() for triplet in mined_triplets(name, each, training_set)],
         command=command,
         versions=versions(),
     )
@@ -111,66 +124,3 @@ def _verdicts(evaluation: Evaluation, events: Sequence[Mapping[str, Any]]) -> li
             Verdict("note", f"{count} of {total} queries have no other picture of their class: not counted.")
         )
     return verdicts
-
-
-def _examples(evaluation: Evaluation) -> tuple[list[Example], list[Example]]:
-    """Return the surest hits and the worst misses: by the distance of the nearest, by the rank of the first match."""
-    measured = evaluation.measured["trained"]
-    dataset, x_ND = evaluation.dataset, evaluation.embeddings_ND
-    if evaluation.test_N.all():
-        queries = gallery = np.arange(len(dataset))
-        self_indices = queries
-    else:
-        queries, gallery = np.flatnonzero(evaluation.test_N), np.flatnonzero(~evaluation.test_N)
-        self_indices = None
-    k = min(_NUM_RESULTS, len(gallery) - (self_indices is not None))
-    found_Qk, distance_Qk = nearest(x_ND[queries], x_ND[gallery], k, self_indices_Q=self_indices)
-    result = measured.retrieval
-    counted = np.flatnonzero(result.counted)
-    hits = counted[result.hit_at_1[counted]]
-    misses = counted[~result.hit_at_1[counted]]
-    labels_Q = dataset.labels[queries]
-    best = _one_per_class(hits[np.argsort(distance_Qk[hits, 0], kind="stable")], labels_Q)
-    worst = _one_per_class(misses[np.argsort(-result.first_match_rank[misses], kind="stable")], labels_Q)
-
-    def example(q: int) -> Example:
-        label = str(labels_Q[q])
-        items = gallery[found_Qk[q]]
-        hits = [
-            Hit(np.asarray(dataset.pictures[item]), str(dataset.labels[item]), float(d), dataset.labels[item] == label)
-            for item, d in zip(items, distance_Qk[q], strict=True)
-        ]
-        return Example(np.asarray(dataset.pictures[queries[q]]), label, hits)
-
-    return [example(q) for q in best.tolist()], [example(q) for q in worst.tolist()]
-
-
-def _one_per_class(ordered: np.ndarray, labels_Q: np.ndarray) -> np.ndarray:
-    """Return the first queries of different classes: two pictures of a class are each other's mirror image."""
-    first = np.sort(np.unique(labels_Q[ordered], return_index=True)[1])
-    return np.asarray(ordered[first[:_NUM_EXAMPLES]])
-
-
-def _mined(name: str, run: Run, training_set: Dataset) -> list[MinedTriplet]:
-    """Return triplets from the start, the middle and the end of a run, and of a segment (which may be a cycle)."""
-    files = sorted((run.folder / "plans").glob("*.parquet"))
-    chosen = []
-    for moment, part in zip(np.linspace(0, len(files) - 1, _NUM_MINED), _PARTS_OF_SEGMENT, strict=True):
-        plan = TripletPlan.load(files[int(moment)])
-        t = int(part * len(plan))
-        pictures = [
-            np.asarray(training_set.pictures[int(column[t])]) for column in (plan.anchor, plan.positive, plan.negative)
-        ]
-        chosen.append(
-            MinedTriplet(
-                anchor=pictures[0],
-                positive=pictures[1],
-                negative=pictures[2],
-                label=str(training_set.labels[plan.anchor[t]]),
-                negative_label=str(training_set.labels[plan.negative[t]]),
-                hardness=float(plan.achieved_hardness[t]),
-                triplet_index=int(plan.header["first_triplet"]) + t,
-                strategy=name,
-            )
-        )
-    return chosen

@@ -1,6 +1,7 @@
 """`mohs train` and `mohs evaluate`."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +12,14 @@ from mohs.commands.places import require_file_place, require_folder_place
 from mohs.commands.show import METRIC_HEADER, metric_row, write_run_report
 from mohs.config import DataConfig, RunConfig
 from mohs.errors import InputError
+from mohs.model.finetune import rate_warning
 from mohs.runs import Evaluation, Run, evaluate, open_split_data, train_on, with_run_folder
 
 __all__ = ["evaluate_command", "train_command"]
 
 
-def train_command(config: RunConfig, *, resume: bool, quiet: bool, as_json: bool) -> None:
-    """Train, and say what came of it; among several processes, the first one speaks."""
+def train_command(config: RunConfig, *, notes: Sequence[str] = (), resume: bool, quiet: bool, as_json: bool) -> None:
+    """Train, and say `notes` on the settings and what came of it; among several processes, the first one speaks."""
     first = os.environ.get("RANK", "0") == "0"
     quiet = quiet or not first
     if config.out is not None and not resume:
@@ -26,6 +28,10 @@ def train_command(config: RunConfig, *, resume: bool, quiet: bool, as_json: bool
         with_run_folder(config, resume=resume)  # before pictures are read
     with decoding_progress(quiet=quiet) as progress:
         data = open_split_data(config.data, seed=config.seed, progress=progress)
+    if first:
+        warning = rate_warning(config)
+        for note in (*notes, *([] if warning is None else [f"warning: {warning}"])):
+            say(note)
     with training_progress("train", quiet=quiet) as listeners:
         run = train_on(data, config, resume=resume, listeners=listeners)
     if not first:

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from mohs.errors import InputError
 
-__all__ = ["checked_embeddings", "checked_float32", "checked_labels", "class_codes"]
+__all__ = ["as_numpy", "checked_embeddings", "checked_float32", "checked_labels", "class_codes"]
 
 # Squares of longer rows would come near the end of float32's range.
 _LARGEST_NORM = 1e18
@@ -45,7 +45,7 @@ def checked_labels(values: npt.ArrayLike, name: str, num_items: int) -> npt.NDAr
     >>> checked_labels(["a", "b"], "labels_N", 2).tolist()
     ['a', 'b']
     """
-    array = _as_numpy(values)
+    array = as_numpy(values)
     if array.ndim != 1:
         raise InputError(f"{name}: shape {array.shape} is not one label for each item; give a flat array")
     if len(array) != num_items:
@@ -74,7 +74,7 @@ def class_codes(*labels: Sequence[Any] | npt.NDArray[Any]) -> list[npt.NDArray[n
 
 
 def _table(values: npt.ArrayLike, name: str) -> npt.NDArray[Any]:
-    array = _as_numpy(values)
+    array = as_numpy(values)
     if array.ndim != 2 or array.dtype.kind not in "fiu" or 0 in array.shape:
         raise InputError(
             f"{name}: shape {array.shape} and type {array.dtype} are not a table of numbers; "
@@ -94,7 +94,8 @@ def _check_rows(x_ND: npt.NDArray[Any], name: str) -> None:
         )
 
 
-def _as_numpy(values: Any) -> npt.NDArray[Any]:
+def as_numpy(values: Any) -> npt.NDArray[Any]:
+    """Return an array of what may be a torch tensor, with gradients, on a GPU or in bfloat16 (then as float64)."""
     # Tensors that carry gradients, lie on a GPU or are bfloat16 have no direct numpy form (torch is not imported here).
     if hasattr(values, "detach"):
         values = values.detach().cpu()

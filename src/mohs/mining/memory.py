@@ -1,5 +1,6 @@
 """What mining will take, before it starts."""
 
+from collections.abc import Mapping
 from math import prod
 from typing import Literal, get_args
 
@@ -10,6 +11,7 @@ from mohs.errors import InputError
 from mohs.mining.bank import bank_bytes, tile_buffer_shape
 from mohs.mining.blocks import buffer_shapes, rows_per_block
 from mohs.mining.exact import SWEEP_SHARE, SWEEP_SHARE_RANGE, threads_for
+from mohs.mining.problem import Metric
 from mohs.mining.sampled import check_sampled_scale, sample_bytes
 from mohs.mining.scales import SCALES, Scale
 from mohs.mining.sweep import sweep_bytes
@@ -22,6 +24,9 @@ BankDtype = Literal["float32", "float16", "bfloat16"]
 _ITEM_BYTES = 100  # labels, class numbers, candidates and the sorts that make them
 _ANCHOR_BYTES = 120  # the columns of the plan and what they are computed from
 _SAMPLED_ANCHOR_BYTES = 80  # ranks, shares, estimates and errors, kept while some are mined exactly
+# What each further negative of an anchor adds: while they are searched (exactly, or in a sample), and at the end, when
+# the plan is put together and of the rest only the bank's copy is left.
+_FOUND_BYTES, _FOUND_IN_SAMPLE_BYTES, _ROW_BYTES = 16, 40, 66
 _SLACK = 1.05  # of the allocator
 
 
@@ -34,6 +39,8 @@ def estimate_peak_bytes(
     scale: Scale = "range",
     method: Literal["exact", "sampled", "auto"] = "exact",
     num_sampled: int = 4096,
+    num_negatives: int = 1,
+    metric: Metric = "euclidean",
     threads: int | None = None,
     bank_dtype: BankDtype = "float32",
     in_memory: bool = True,
@@ -49,7 +56,8 @@ def estimate_peak_bytes(
     `rank`. On `margin`, and for `method="sampled"` and `"auto"`, it counts what the worst hardness needs: blocks for
     anchors that a sweep finds nothing for, or that a sample cannot serve. Labels are taken for integers; text adds
     about 20 bytes per character and item. A bank that is copied to float32 first (float64, lists, tensors on another
-    device) takes 4·N·D more.
+    device) takes 4·N·D more. Not counted: the search for easy or hard positives in a class of K ≥ 512 items, which
+    takes 8·K·D before mining begins, and excluded pairs, about 100 bytes each.
 
     Args:
         num_items: N, items in the bank.
@@ -59,6 +67,8 @@ def estimate_peak_bytes(
         scale: as in `mine`.
         method: as in `mine`.
         num_sampled: as in `mine`.
+        num_negatives: as in `mine`.
+        metric: as in `mine`; "cosine" adds the unit rows, 4·N·D, which then are a float32 bank in memory.
         threads: None for as many as `mine` would use.
         bank_dtype: "float32", "float16" or "bfloat16".
         in_memory: False for a memory map.
@@ -70,30 +80,44 @@ def estimate_peak_bytes(
     >>> estimate_peak_bytes(1_000_000, 512, 100_000, scale="rank", threads=8, bank_dtype="float16") // 10**6
     2379
     """
-    _check(num_items, dim, num_anchors, num_candidates, scale, method, num_sampled, threads, bank_dtype)
+    counts = {
+        "num_items": num_items,
+        "dim": dim,
+        "num_anchors": num_anchors,
+        "num_candidates": num_candidates,
+        "num_sampled": num_sampled,
+        "num_negatives": num_negatives,
+        "threads": threads,
+    }
+    _check(counts, scale, method, metric, bank_dtype)
     num_candidates = num_items if num_candidates is None else num_candidates
     wanted = num_threads() if threads is None else threads
-    keeps_tiles = bank_dtype == "float32" and in_memory
+    keeps_tiles = metric == "cosine" or (bank_dtype == "float32" and in_memory)
     tile = 4 * prod(tile_buffer_shape(dim, keeps_tiles))
     used = threads_for(num_anchors, num_candidates, wanted)
     share = SWEEP_SHARE_RANGE if scale == "range" else SWEEP_SHARE
 
     in_blocks = num_anchors
     sweeps = 0
-    if scale in ("range", "margin") and num_candidates == num_items and num_anchors >= share * num_items:
+    can_sweep = scale in ("range", "margin") and num_candidates == num_items and num_negatives == 1
+    if can_sweep and num_anchors >= share * num_items:
         searches = 2 if scale == "range" else 1
         sweeps = sweep_bytes(num_items, searches, used) + (2 * used + 1) * tile
         if scale == "range":
             rest = num_anchors % num_items
             in_blocks = rest if num_anchors > num_items and rest < share * num_items else 0
     blocks = used * (_block_bytes(num_candidates, dim, in_blocks, used) + tile) + 32 * dim**2 if in_blocks else 0
-    mining = bank_bytes(num_candidates, dim, keeps_tiles) + max(sweeps, blocks)
+    bank = bank_bytes(num_candidates, dim, keeps_tiles)
+    further = num_anchors * (num_negatives - 1)
+    mining = bank + max(sweeps, blocks) + further * _FOUND_BYTES
     if method != "exact":
         mining = max(mining, sample_bytes(num_candidates, dim, num_sampled, wanted))
-        mining += num_anchors * _SAMPLED_ANCHOR_BYTES
+        mining += num_anchors * _SAMPLED_ANCHOR_BYTES + further * (_FOUND_IN_SAMPLE_BYTES - _FOUND_BYTES)
+    mining = max(mining, bank + further * _ROW_BYTES)
     checks = min(num_items * dim, VALUES_PER_CHECK) * (1 if bank_dtype == "float32" else 5)
     columns = num_items * _ITEM_BYTES + num_anchors * _ANCHOR_BYTES
-    return int(_SLACK * max(checks, columns + mining))
+    unit_rows = 4 * num_items * dim if metric == "cosine" else 0
+    return int(_SLACK * (unit_rows + max(checks, columns + mining)))
 
 
 def _block_bytes(num_candidates: int, dim: int, num_anchors: int, threads: int) -> int:
@@ -104,29 +128,12 @@ def _block_bytes(num_candidates: int, dim: int, num_anchors: int, threads: int) 
     return buffers + 8 * num_candidates + 28 * rows * dim
 
 
-def _check(
-    num_items: int,
-    dim: int,
-    num_anchors: int,
-    num_candidates: int | None,
-    scale: Scale,
-    method: str,
-    num_sampled: int,
-    threads: int | None,
-    bank_dtype: str,
-) -> None:
-    counts = {
-        "num_items": num_items,
-        "dim": dim,
-        "num_anchors": num_anchors,
-        "num_candidates": num_candidates,
-        "num_sampled": num_sampled,
-        "threads": threads,
-    }
+def _check(counts: Mapping[str, int | None], scale: Scale, method: str, metric: str, bank_dtype: str) -> None:
     problems = [f"{k}: {v!r} is not a whole number of at least 1" for k, v in counts.items() if v is not None and v < 1]
     names = {
         "scale": (scale, SCALES),
         "method": (method, ("exact", "sampled", "auto")),
+        "metric": (metric, get_args(Metric)),
         "bank_dtype": (bank_dtype, get_args(BankDtype)),
     }
     problems += [

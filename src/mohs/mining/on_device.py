@@ -86,12 +86,12 @@ def mining_device(name: str) -> torch.device:
         raise InputError(f"device: {name!r} is not one of None, 'cpu', 'cuda', 'cuda:0' and so on, 'mps'")
     if name == "mps":
         if not torch.backends.mps.is_available():
-            raise InputError("device: 'mps' is not available here; use None or 'cpu'")
+            raise InputError("device: 'mps' is not available here; use 'cpu', or leave device out")
         return torch.device(name)
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     device = torch.device(name)
     if count == 0:
-        raise InputError(f"device: {name!r} is not available here (no CUDA device); use None or 'cpu'")
+        raise InputError(f"device: {name!r} is not available here (no CUDA device); use 'cpu', or leave device out")
     if device.index is not None and device.index >= count:
         last = f"'cuda:{count - 1}'"
         raise InputError(f"device: {name!r} is not available here; the last CUDA device is {last}")

@@ -11,11 +11,12 @@ from PIL import Image
 
 from mohs.errors import InputError
 
-__all__ = ["data_uris"]
+__all__ = ["data_uris", "thumbnail_uris"]
 
 # Tried in order. 96 is sharp at the drawn size of 72 on most screens.
 _SIZES = (96, 72, 48, 32)
-_BUDGET_CHARACTERS = 2_000_000
+_BUDGET_CHARACTERS = 1_700_000
+_THUMBNAILS_BUDGET_CHARACTERS = 600_000
 
 
 def data_uris(pictures: Sequence[npt.NDArray[np.uint8]]) -> list[str]:
@@ -38,6 +39,20 @@ def data_uris(pictures: Sequence[npt.NDArray[np.uint8]]) -> list[str]:
         f"report: {len(pictures)} pictures take over {_BUDGET_CHARACTERS:,} bytes even at {_SIZES[-1]} x {_SIZES[-1]}; "
         "show fewer examples"
     )
+
+
+def thumbnail_uris(pictures: Sequence[npt.NDArray[np.uint8]]) -> list[str]:
+    """Return `data:image/png;base64,...` for each picture, shrunk to fit 32 × 32, in at most 32 colours.
+
+    Raises:
+        InputError: a picture of another type or shape, or over 600,000 bytes in all.
+    """
+    uris = [_data_uri(_image(picture, i).quantize(32), _SIZES[-1]) for i, picture in enumerate(pictures)]
+    if sum(map(len, uris)) > _THUMBNAILS_BUDGET_CHARACTERS:
+        raise InputError(
+            f"report: the map's {len(pictures)} pictures take over {_THUMBNAILS_BUDGET_CHARACTERS:,} bytes; show fewer"
+        )
+    return uris
 
 
 def _image(picture: Any, index: int) -> Image.Image:

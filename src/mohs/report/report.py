@@ -1,9 +1,8 @@
 """One self-contained HTML page about one or more training runs."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, final
+from typing import Any, final
 
 import jinja2
 import numpy as np
@@ -11,113 +10,18 @@ import numpy.typing as npt
 
 from mohs.artefacts import atomic_path
 from mohs.errors import InputError
-from mohs.report.pictures import data_uris
-from mohs.report.plots import DASHES, NUM_COLOURS, Line, hardness_plot, line_plot
+from mohs.report.parts import EmbeddingMap, MinedTriplet, Pairs, Report, Strategy, Table
+from mohs.report.pictures import data_uris, thumbnail_uris
+from mohs.report.plots import Line, hardness_plot, line_plot
+from mohs.report.result_plots import band_plot, distance_plot, reliability_plot
+from mohs.report.svg import DASHES, NUM_COLOURS
 
-__all__ = ["Example", "Hit", "MinedTriplet", "Report", "Strategy", "Verdict", "write_report"]
+__all__ = ["write_report"]
 
 # Dots of all hardness plots together; an SVG dot takes about 130 bytes.
 _MAX_DOTS, _MAX_DOTS_PER_STRATEGY = 4000, 600
 
 _MAX_BYTES = 3_000_000
-
-
-@final
-@dataclass(frozen=True)
-class Verdict:
-    """One sentence of judgement: "good" (as it should be), "note" (worth knowing) or "bad" (a problem)."""
-
-    level: Literal["good", "note", "bad"]
-    text: str
-
-
-@final
-@dataclass(frozen=True)
-class Strategy:
-    """One trained run to be drawn.
-
-    `events` are those of its log, in order. Step events: {"event": "step", "triplets": seen so far} and any of "loss",
-    "active_fraction", "spread", "pictures_per_s". Segment events: {"event": "segment"} and "triplet_index",
-    "hardness_asked", "hardness_achieved" (lists of one length), "embed_s", "mine_s", "train_s", "effective_rank",
-    "triplets". Other keys and other events are ignored; a missing value or None is not drawn.
-    """
-
-    name: str
-    events: Sequence[Mapping[str, Any]]
-
-
-@final
-@dataclass(frozen=True, eq=False)
-class Hit:
-    """One result of a query: the picture (uint8 HW, HW1 or HW3), its label, its distance, and whether it is right."""
-
-    picture: npt.NDArray[np.uint8]
-    label: str
-    distance: float
-    is_match: bool
-
-
-@final
-@dataclass(frozen=True, eq=False)
-class Example:
-    """A query picture and its nearest results, nearest first."""
-
-    query: npt.NDArray[np.uint8]
-    query_label: str
-    results: Sequence[Hit]
-
-
-@final
-@dataclass(frozen=True, eq=False)
-class MinedTriplet:
-    """A triplet as it was mined: three pictures, two labels, the achieved hardness, when; `strategy` groups them."""
-
-    anchor: npt.NDArray[np.uint8]
-    positive: npt.NDArray[np.uint8]
-    negative: npt.NDArray[np.uint8]
-    label: str
-    negative_label: str
-    hardness: float
-    triplet_index: int
-    strategy: str = ""
-
-
-@final
-@dataclass(frozen=True, eq=False)
-class Report:
-    """What the page shows; empty parts are left out of it.
-
-    Attributes:
-        title: the heading of the page.
-        summary: facts in pairs (what, value), such as ("classes", "5,200").
-        verdicts: sentences of judgement, most important first.
-        table_header: names of the columns of the table of results; the first column names the row.
-        table_rows: the rows, already formatted, each as long as the header.
-        table_caption: what the table measures, on what, with which intervals.
-        highlight: index of the row to mark, or None.
-        highlight_mark: the word it is marked with.
-        strategies: the runs to draw; the order gives their colours.
-        examples_best: queries that went well.
-        examples_worst: queries that went wrong.
-        mined: triplets at chosen moments.
-        command: the command that does it all again.
-        versions: name and version of what was used.
-    """
-
-    title: str
-    summary: Sequence[tuple[str, str]] = ()
-    verdicts: Sequence[Verdict] = ()
-    table_header: Sequence[str] = ()
-    table_rows: Sequence[Sequence[str]] = ()
-    table_caption: str = "Results on held-out data"
-    highlight: int | None = None
-    highlight_mark: str = "default"
-    strategies: Sequence[Strategy] = ()
-    examples_best: Sequence[Example] = ()
-    examples_worst: Sequence[Example] = ()
-    mined: Sequence[MinedTriplet] = ()
-    command: str = ""
-    versions: Mapping[str, str] | None = None
 
 
 def write_report(path: str | Path, report: Report) -> None:
@@ -154,7 +58,11 @@ def write_report(path: str | Path, report: Report) -> None:
         hardness_plots=_hardness_plots(report.strategies),
         line_plots=_line_plots(report.strategies),
         times=_times(report.strategies),
-        numeric_columns=_numeric_columns(report),
+        results=Table(report.table_header, report.table_rows, report.table_caption),
+        numeric=_numeric_columns,
+        pair_plots=[] if report.pairs is None else _pair_plots(report.pairs),
+        gallery_plot=_gallery_plot(report),
+        map_points=[] if report.embedding_map is None else _map_points(report.embedding_map),
         mined_groups=_mined_groups(report.mined),
     )
     data = html.encode("utf-8")
@@ -174,6 +82,7 @@ class _Pictures:
             for picture in (example.query, *(hit.picture for hit in example.results))
         ]
         pictures += [picture for one in report.mined for picture in (one.anchor, one.positive, one.negative)]
+        pictures += [picture for one in report.confusions for picture in (one.picture, one.other_picture)]
         self._uris = dict(zip(map(id, pictures), data_uris(pictures), strict=True))
 
     def uri(self, picture: npt.NDArray[np.uint8]) -> str:
@@ -181,10 +90,14 @@ class _Pictures:
 
 
 def _check(report: Report) -> None:
+    tables = [("table_rows", Table(report.table_header, report.table_rows, ""))]
+    if report.pairs is not None:
+        tables += [("pairs.facts", report.pairs.facts), ("pairs.thresholds", report.pairs.thresholds)]
     problems = [
-        f"table_rows: row {i} has {len(row)} cells and the header {len(report.table_header)}; give one for each column"
-        for i, row in enumerate(report.table_rows)
-        if len(row) != len(report.table_header)
+        f"{name}: row {i} has {len(row)} cells and the header {len(table.header)}; give one for each column"
+        for name, table in tables
+        for i, row in enumerate(table.rows)
+        if len(row) != len(table.header)
     ]
     if report.highlight is not None and not 0 <= report.highlight < len(report.table_rows):
         problems.append(f"highlight: {report.highlight} is not in [0, {len(report.table_rows)}), the rows of the table")
@@ -301,13 +214,84 @@ def _times(strategies: Sequence[Strategy]) -> list[dict[str, Any]]:
     return rows
 
 
-def _numeric_columns(report: Report) -> list[bool]:
+def _numeric_columns(table: Table) -> list[bool]:
     # Numbers stand right, one below the other. "0.53 ± 0.01", "12 %" and "–" count as numbers.
     return [
         column > 0
-        and all(cell[:1].isdigit() or cell[:1] in "–-+±" for row in report.table_rows for cell in [row[column].strip()])
-        for column in range(len(report.table_header))
+        and all(cell[:1].isdigit() or cell[:1] in "–-+±" for row in table.rows for cell in [row[column].strip()])
+        for column in range(len(table.header))
     ]
+
+
+def _pair_plots(pairs: Pairs) -> list[dict[str, Any]]:
+    plots = [
+        {
+            "heading": "Precision and recall",
+            "svg": band_plot(
+                pairs.precision_recall,
+                figure_id="pr",
+                title="Precision against recall",
+                x_label="recall",
+                y_label="precision",
+            ),
+            "note": "A dip at the left means that the surest matches are wrong: see what the doctor says of precision.",
+        },
+        {
+            "heading": "ROC",
+            "svg": band_plot(
+                pairs.roc,
+                figure_id="roc",
+                title="True positive rate against false positive rate",
+                x_label="false positive rate",
+                y_label="true positive rate",
+                x_log=True,
+                diagonal=True,
+            ),
+            "note": "The rates that matter are small, so the axis is logarithmic. The thin curve is chance.",
+        },
+        {
+            "heading": "Distances",
+            "svg": distance_plot(
+                pairs.edges, pairs.same_E, pairs.different_E, figure_id="distances", title="Histograms of distance"
+            ),
+            "note": "Filled: pairs of one class. Line: pairs of two. Where they overlap, no threshold is right.",
+        },
+    ]
+    if pairs.reliability is not None:
+        plots.append(
+            {
+                "heading": "Reliability",
+                "svg": reliability_plot(pairs.reliability, figure_id="reliability", title="Observed and predicted"),
+                "note": "Distance as a probability, on pairs it was not fitted on; true where it is on the diagonal.",
+            }
+        )
+    return plots
+
+
+def _gallery_plot(report: Report) -> Any:
+    if not report.gallery:
+        return None
+    return band_plot(
+        report.gallery,
+        figure_id="gallery",
+        title="Recall@1 against the number of classes in the gallery",
+        x_label="classes in the gallery",
+        y_label="R@1",
+        x_log=True,
+    )
+
+
+def _map_points(shown: EmbeddingMap) -> list[dict[str, Any]]:
+    """Return each picture's place on a board of 1,000 × 640, the misses drawn last so that they are on top."""
+    low, high = shown.xy_P2.min(axis=0), shown.xy_P2.max(axis=0)
+    place_P2 = (shown.xy_P2 - low) / np.maximum(high - low, 1e-12) * np.array([960.0, 600.0]) + 5.0
+    points = [
+        {"x": f"{x:.0f}", "y": f"{y:.0f}", "label": label, "uri": uri, "is_hit": bool(hit)}
+        for (x, y), label, uri, hit in zip(
+            place_P2.tolist(), shown.labels, thumbnail_uris(shown.pictures), shown.is_hit, strict=True
+        )
+    ]
+    return sorted(points, key=lambda point: not point["is_hit"])
 
 
 def _mined_groups(mined: Sequence[MinedTriplet]) -> list[tuple[str, list[MinedTriplet]]]:

@@ -12,13 +12,21 @@ sees other embeddings than the bank: augmented pictures, batch norm over a batch
 after a segment of which the share a was active, q° is the value that explains it, and
 
     q ← q + gain·(q° − q)                                                 after a segment
-    h  = largest h in [h0, cap] of which a share ≤ target has g > −q       before the next
-    h ← h0 + s·(h − h0),  s = clip((spread / largest spread − 1/2) / 0.3, 0, 1)
+    h1 = largest h in [h0, cap] of which a share ≤ target has g > −q       before the next
+    h2 = largest h in [h0, cap] of which a share ≤ target/2 has g > 0
+    h  = h0 + s·(max(h1, h2) − h0),  s = clip((spread / largest spread − 1/2) / 0.3, 0, 1)
+
+h2 is for the start, and for margins that are large beside the spread. There every triplet is active at every hardness,
+so that activity asks for the easiest; what still tells hardnesses apart is how many triplets are violated, the negative
+nearer than the positive, and that does not depend on the margin. Easy negatives alone differ from the anchor in the
+few directions of largest variance: a network trained on them stretches these and lies on a line before the first
+segment has ended. Negatives about as near as the positive differ in the others. Yet as long as most triplets are
+not violated, pushes outweigh pulls, and the bank does not shrink.
 
 s is the back-off: full hardness while the bank keeps 80% of the largest spread it had, hardness h0 once half of it is
 gone. h0 asks for the median negative on the scales of ranks (1/2, and ln 2 / ln M for M negatives), 1/2 on `range` and
 0 on `margin`: easier than that, all anchors get the same few outliers for negatives, which teach nothing but to move
-those. The first segment is mined at h0, with the loss's own margin for q (0 for a loss without).
+those. Until a segment has been observed, h1 is h0, and q the loss's own margin (0 for a loss without).
 
 Why it is stable: h enters through the measured distribution of gaps, which contains scale, network and data, so the
 only quantity that is integrated is q, and the error in q shrinks by the factor 1 − gain in each segment, whatever the
@@ -72,12 +80,12 @@ class HardnessController:
     >>> loop = HardnessController(HardnessConfig(curve="closed-loop", scale="margin", cap=1.0), margin=0.0)
     >>> def gaps(hardness_G):  # at hardness h, gaps are spread evenly over h − 1 … h
     ...     return hardness_G[:, None] - np.linspace(0, 1, 101)
-    >>> loop.next_hardness(gaps, spread=1.0, num_negatives=100).hardness
-    0.0
-    >>> loop.observe(0.2)  # of gaps from −1 to 0, a fifth was active: those above −0.2
+    >>> round(loop.next_hardness(gaps, spread=1.0, num_negatives=100).hardness, 2)  # a quarter is above 0
+    0.25
+    >>> loop.observe(0.3)  # of gaps from −0.75 to 0.25, this share was active: those above −0.05
     >>> control = loop.next_hardness(gaps, spread=1.0, num_negatives=100)
-    >>> round(control.hardness, 2)  # half are where gaps go from −0.7 to 0.3
-    0.3
+    >>> round(control.hardness, 2)  # half are where gaps go from −0.55 to 0.45
+    0.45
     """
 
     def __init__(self, config: HardnessConfig, *, margin: float) -> None:
@@ -85,6 +93,7 @@ class HardnessController:
         self._relative_margin = margin
         self._largest_spread = 0.0
         self._gap_quantiles: list[float] = []
+        self._has_observed = False
 
     def next_hardness(self, measure: MeasureGaps, *, spread: float, num_negatives: int, factor: float = 1.0) -> Control:
         """Return the hardness of the next segment.
@@ -100,8 +109,10 @@ class HardnessController:
         self._largest_spread = max(self._largest_spread, spread)
         kept = spread / self._largest_spread if self._largest_spread > 0 else 0.0
         back_off = float(np.clip((kept - _NO_SPREAD) / (_FULL_SPREAD - _NO_SPREAD), 0.0, 1.0))
-        begun = bool(self._gap_quantiles)
-        wanted = _largest_below(hardness_G, active_G, self._config.target_active) if begun else least
+        violated_G = np.maximum.accumulate((gap_GS > 0).mean(axis=1))
+        wanted = _largest_below(hardness_G, violated_G, self._config.target_active / 2)
+        if self._has_observed:
+            wanted = max(wanted, _largest_below(hardness_G, active_G, self._config.target_active))
         # Rounding must not carry it over the cap.
         hardness = min(least + (wanted - least) * back_off * factor, self._config.cap)
         quantile_GU = np.quantile(gap_GS, np.linspace(0.0, 1.0, 101), axis=1).T
@@ -114,6 +125,7 @@ class HardnessController:
         share = float(np.clip(active_fraction, _LEAST_SHARE, 1.0 - _LEAST_SHARE))
         explained = -float(np.interp(1.0 - share, np.linspace(0.0, 1.0, len(self._gap_quantiles)), self._gap_quantiles))
         self._relative_margin += self._config.gain * (explained - self._relative_margin)
+        self._has_observed = True
 
     def state(self) -> dict[str, Any]:
         """Return what a checkpoint keeps, as JSON."""
@@ -121,6 +133,7 @@ class HardnessController:
             "relative_margin": self._relative_margin,
             "largest_spread": self._largest_spread,
             "gap_quantiles": self._gap_quantiles,
+            "has_observed": self._has_observed,
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -128,6 +141,7 @@ class HardnessController:
         self._relative_margin = float(state["relative_margin"])
         self._largest_spread = float(state["largest_spread"])
         self._gap_quantiles = list(state["gap_quantiles"])
+        self._has_observed = bool(state["has_observed"])
 
 
 def measure_gaps(

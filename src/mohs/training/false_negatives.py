@@ -15,7 +15,15 @@ from mohs.data.dataset import Dataset
 from mohs.errors import InputError, at_most_20
 from mohs.plan import TripletPlan
 
-__all__ = ["Dropped", "distrusted_pairs", "duplicate_pairs", "read_review_list", "replace_false_negatives"]
+__all__ = [
+    "Dropped",
+    "distrusted_pairs",
+    "duplicate_pairs",
+    "pairs_of_files",
+    "read_review_list",
+    "read_review_rows",
+    "replace_false_negatives",
+]
 
 
 @final
@@ -108,29 +116,42 @@ def read_review_list(path: Path, files: Sequence[str]) -> NDArray[np.int64]:
     is not among the training items are passed over. Raises `InputError` if the file cannot be read or a column is
     missing.
     """
-    item_of: Mapping[str, int] = {file: item for item, file in enumerate(files)}
+    return pairs_of_files(read_review_rows(path), files)
+
+
+def read_review_rows(path: Path, *, name: str = "negatives.review_list") -> list[tuple[str, str]]:
+    """Return the two files of each row of a review list; `name` is the setting or flag that messages name."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
             rows = list(csv.DictReader(stream))
             names = rows[0].keys() if rows else ("file", "other")
     except FileNotFoundError:
-        raise InputError(f"negatives.review_list: {path}: no such file; check the path") from None
+        raise InputError(f"{name}: {path}: no such file; check the path") from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"negatives.review_list: {path}: not a CSV file ({error})") from None
-    missing = [name for name in ("file", "other") if name not in names]
+        raise InputError(f"{name}: {path}: not a CSV file ({error})") from None
+    missing = [column for column in ("file", "other") if column not in names]
     if missing:
-        raise InputError(
-            *(f"negatives.review_list: {path}: no column {name!r}; use the review.csv of a run" for name in missing)
-        )
+        raise InputError(*(f"{name}: {path}: no column {column!r}; use the review.csv of a run" for column in missing))
     empty = [
-        f"negatives.review_list: {path}: row {number}: {name} is empty; give both files, or delete the row"
+        f"{name}: {path}: row {number}: {column} is empty; give both files, or delete the row"
         for number, row in enumerate(rows, start=2)
-        for name in ("file", "other")
-        if not row[name]
+        for column in ("file", "other")
+        if not row[column]
     ]
     if empty:
         raise InputError(*at_most_20(empty))
-    found = [(item_of[r["file"]], item_of[r["other"]]) for r in rows if r["file"] in item_of and r["other"] in item_of]
+    return [(row["file"], row["other"]) for row in rows]
+
+
+def pairs_of_files(rows: Sequence[tuple[str, str]], files: Sequence[str]) -> NDArray[np.int64]:
+    """Return those pairs whose files are both among the N `files`, as items, both ways, int64[P, 2].
+
+    >>> pairs_of_files([("a.png", "c.png"), ("a.png", "other.png")], ["a.png", "b.png", "c.png"])
+    array([[0, 2],
+           [2, 0]])
+    """
+    item_of: Mapping[str, int] = {file: item for item, file in enumerate(files)}
+    found = [(item_of[file], item_of[other]) for file, other in rows if file in item_of and other in item_of]
     pair_P2 = np.array(found, dtype=np.int64).reshape(-1, 2)
     return np.concatenate([pair_P2, pair_P2[:, ::-1]])
 

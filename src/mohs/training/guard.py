@@ -7,15 +7,23 @@ tells. What does tell, in the order in which it is seen:
 =================  ====================================================  ============================
 signal             warning                                               collapse
 =================  ====================================================  ============================
-spread of batches  mean of the last steps < 1/2 of the largest such mean  < 1/5 of it, or < 0.02
-spread of a bank   < 1/2 of the largest so far                           < 1/5 of it, or < 0.02
-recall of a bank   < 4/5 of the best so far, beyond 3 standard errors    < 1/2 of it, beyond as many
-loss               within 2% of the collapsed loss at a spread < 1/2     the same for 5 times as long
+spread of batches  mean of the last steps < 1/2 of the largest such mean  < 1/5 of it, or also < 0.02
+spread of a bank   < 1/2 of the largest so far                           < 1/5 of it, or also < 0.02
+effective rank     < 3 where recall < 4/5 of the best so far             < 2 where so by 1 standard error
+recall of a bank   < 4/5 of the best so far, by 1 standard error         < 1/2 by 3, or warned twice
+loss               within 2% of the collapsed loss at a spread < 1/2     none: it tells of a stall
 =================  ====================================================  ============================
 
-Spread is √(Σ variance), 1 for unit vectors spread evenly, 0 at a point (`mohs.evaluation.spread`). Recall is R@1 of
-training classes in the bank: unlike the loss it cannot be lowered by shrinking. "The last steps" are an exponential
-mean over 10 steps, begun after as many. NaN and Inf end a run with or without a guard.
+Spread is √(Σ variance), 1 for unit vectors spread evenly, 0 at a point (`mohs.evaluation.spread`). It is blind to the
+other way out, a line: a rate that is too high lets one direction swallow all others, and the spread even grows. Then
+the effective rank (`mohs.evaluation.spread`) nears 1. Two classes may lie on a line and be told apart, and a healthy
+network that began without batch norm may have no more than 3 to 6 directions; so the bound is where a line begins,
+and it counts only where recall is lost. Recall is R@1 of training classes in the bank: unlike the loss it cannot be
+lowered by shrinking. It depends on how many classes there are to confuse, so a bank with less than 9/10 of the most
+queries so far is not judged by it. A healthy network, too, may lose recall in its first steps, when much is rearranged,
+but not for two banks in a row ("twice"). A loss at its collapsed value is seen in runs that get better, too, where
+negatives are hard and the margin small: alone it calls for no action. "The last steps" are an exponential mean over 10
+steps, begun after as many. NaN and Inf end a run with or without a guard.
 """
 
 import math
@@ -30,8 +38,10 @@ from mohs.randomness import generator
 __all__ = ["BankHealth", "CollapseGuard", "StepHealth", "Verdict", "bank_recall"]
 
 _STEPS = 10
-_WARN_SPREAD, _DEAD_SPREAD, _NO_SPREAD = 0.5, 0.2, 0.02
+_KEPT_SPREAD, _WARN_SPREAD, _DEAD_SPREAD, _NO_SPREAD = 0.8, 0.5, 0.2, 0.02
 _WARN_RECALL, _DEAD_RECALL = 0.8, 0.5
+_WARN_RANK, _DEAD_RANK = 3.0, 2.0
+_SAME_QUERIES = 0.9
 _NEAR_LOSS = 0.02
 _MAX_QUERIES = 1024
 _GRACE_STEPS = 30
@@ -68,7 +78,7 @@ class Verdict:
     """A warning or a collapse: the signal, a sentence, and the numbers behind it."""
 
     level: Literal["warning", "collapse"]
-    signal: Literal["batch spread", "bank spread", "recall", "loss"]
+    signal: Literal["batch spread", "bank spread", "effective rank", "recall", "loss"]
     cause: str
     numbers: dict[str, float]
 
@@ -77,7 +87,12 @@ class Verdict:
 class CollapseGuard:
     """The memory of the guard. It judges; what is then done is the loop's business. The rules: see `guard.py`.
 
-    A signal warns once, and again only after it has recovered.
+    A signal warns once, and is called a collapse once; again only after it has recovered or something was done.
+
+    Attributes:
+        bank_is_healthy: whether the last bank is one to go back to: it gave no sign of a collapse, warned of or not,
+            its recall was within a standard error of the best, and it was the best where the effective rank was < 3.
+            Without a recall: no sign, and a spread of 4/5 of the largest.
 
     >>> guard = CollapseGuard()
     >>> healthy = BankHealth(spread=0.9, effective_rank=40.0, recall=0.5, num_queries=1000)
@@ -86,15 +101,18 @@ class CollapseGuard:
     """
 
     def __init__(self) -> None:
+        self.bank_is_healthy = True
         self._num_steps = 0
         self._mean_spread = 0.0
         self._mean_loss = 0.0
         self._largest_step_spread = 0.0
         self._largest_bank_spread = 0.0
         self._best_recall = 0.0
+        self._most_queries = 0
+        self._num_low = 0
         self._num_near = 0
         self._grace = 0
-        self._warned: set[str] = set()
+        self._told: set[str] = set()
 
     def after_step(self, step: StepHealth) -> Verdict | None:
         """Return a verdict on a step, if there is one."""
@@ -114,46 +132,35 @@ class CollapseGuard:
         )
         self._num_near = self._num_near + 1 if near else 0
         if near and self._num_near >= _STEPS:
-            dead = self._num_near >= 5 * _STEPS
             cause = (
                 f"the loss has stayed at {self._mean_loss:.4g}, what it is when every embedding is the same "
                 f"({step.collapsed_loss:.4g}), with a spread of {self._mean_spread:.3g} (1 is full, 0 a point)"
             )
-            found.append(Verdict("collapse" if dead else "warning", "loss", cause, _numbers(asdict(step))))
+            found.append(Verdict("warning", "loss", cause, _numbers(asdict(step))))
         elif not near:
-            self._warned.discard("loss")
+            self._recovered("loss")
         return self._worst(found)
 
     def after_bank(self, bank: BankHealth) -> Verdict | None:
         """Return a verdict on a bank, if there is one."""
         self._largest_bank_spread = max(self._largest_bank_spread, bank.spread)
-        if self._grace:
-            return None
         found = [self._spread("bank spread", bank.spread, self._largest_bank_spread, asdict(bank))]
-        if bank.recall is not None and bank.num_queries:
-            best = self._best_recall = max(self._best_recall, bank.recall)
-            error = 3.0 * math.sqrt(max(best * (1.0 - best), 1.0 / bank.num_queries) / bank.num_queries)
-            level: Literal["warning", "collapse"] | None = None
-            if bank.recall < _DEAD_RECALL * best - error:
-                level = "collapse"
-            elif bank.recall < _WARN_RECALL * best - error:
-                level = "warning"
-            if level is not None:
-                cause = (
-                    f"R@1 of training pictures in the bank fell from {best:.3f} to {bank.recall:.3f} "
-                    f"({bank.num_queries:,} queries)"
-                )
-                found.append(Verdict(level, "recall", cause, _numbers({**asdict(bank), "best_recall": best})))
-            else:
-                self._warned.discard("recall")
-        return self._worst(found)
+        self._most_queries = max(self._most_queries, bank.num_queries)
+        kept = bank.spread >= _KEPT_SPREAD * self._largest_bank_spread
+        if bank.recall is not None and bank.num_queries >= _SAME_QUERIES * self._most_queries:
+            self._best_recall = max(self._best_recall, bank.recall)
+            found += [self._rank(bank, bank.recall), self._recall(bank, bank.recall)]
+            slack = self._error(bank.num_queries) if bank.effective_rank >= _WARN_RANK else 0.0
+            kept = bank.recall >= self._best_recall - slack
+        self.bank_is_healthy = kept and not any(found)
+        return None if self._grace else self._worst(found)
 
     def acted(self) -> None:
         """Look away for 30 steps, so that what was done can show, and begin the means anew."""
         self._grace = _GRACE_STEPS
-        self._num_steps = self._num_near = 0
+        self._num_steps = self._num_near = self._num_low = 0
         self._mean_spread = self._mean_loss = 0.0
-        self._warned.clear()
+        self._told.clear()
 
     def state(self) -> dict[str, Any]:
         """Return what a checkpoint keeps, as JSON."""
@@ -164,43 +171,76 @@ class CollapseGuard:
             "largest_step_spread": self._largest_step_spread,
             "largest_bank_spread": self._largest_bank_spread,
             "best_recall": self._best_recall,
+            "most_queries": self._most_queries,
+            "bank_is_healthy": self.bank_is_healthy,
+            "num_low": self._num_low,
             "num_near": self._num_near,
             "grace": self._grace,
-            "warned": sorted(self._warned),
+            "told": sorted(self._told),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take over what `state` returned."""
         self._num_steps, self._num_near, self._grace = state["num_steps"], state["num_near"], state["grace"]
+        self._num_low = state["num_low"]
         self._mean_spread, self._mean_loss = state["mean_spread"], state["mean_loss"]
         self._largest_step_spread = state["largest_step_spread"]
         self._largest_bank_spread = state["largest_bank_spread"]
-        self._best_recall = state["best_recall"]
-        self._warned = set(state["warned"])
+        self._best_recall, self._most_queries = state["best_recall"], state["most_queries"]
+        self.bank_is_healthy = state["bank_is_healthy"]
+        self._told = set(state["told"])
 
     def _spread(
         self, signal: Literal["batch spread", "bank spread"], value: float, largest: float, numbers: dict[str, Any]
     ) -> Verdict | None:
-        if value < max(_DEAD_SPREAD * largest, _NO_SPREAD):
-            level: Literal["warning", "collapse"] = "collapse"
-        elif value < _WARN_SPREAD * largest:
-            level = "warning"
-        else:
-            self._warned.discard(signal)
+        if value >= _WARN_SPREAD * largest:  # a network that begins near a point has not fallen there
+            self._recovered(signal)
             return None
+        dead = value < max(_DEAD_SPREAD * largest, _NO_SPREAD)
+        level: Literal["warning", "collapse"] = "collapse" if dead else "warning"
         what = "batches" if signal == "batch spread" else "the bank"
         cause = f"the spread of {what} fell from {largest:.3g} to {value:.3g} (1 is full, 0 a point)"
         return Verdict(level, signal, cause, _numbers({**numbers, "mean_spread": value, "largest_spread": largest}))
 
+    def _rank(self, bank: BankHealth, recall: float) -> Verdict | None:
+        least = _WARN_RECALL * self._best_recall
+        if recall >= least or bank.effective_rank >= _WARN_RANK:
+            self._recovered("effective rank")
+            return None
+        cause = (
+            f"the effective rank of the bank is {bank.effective_rank:.1f} (1 is a line), and R@1 of training pictures "
+            f"fell from {self._best_recall:.3f} to {recall:.3f} ({bank.num_queries:,} queries)"
+        )
+        dead = bank.effective_rank < _DEAD_RANK and recall < least - self._error(bank.num_queries)
+        level: Literal["warning", "collapse"] = "collapse" if dead else "warning"
+        return Verdict(level, "effective rank", cause, _numbers({**asdict(bank), "best_recall": self._best_recall}))
+
+    def _error(self, num: int) -> float:
+        """Return the standard error of the best recall over so many queries."""
+        return math.sqrt(max(self._best_recall * (1.0 - self._best_recall), 1.0 / num) / num)
+
+    def _recall(self, bank: BankHealth, recall: float) -> Verdict | None:
+        best, num, error = self._best_recall, bank.num_queries, self._error(bank.num_queries)
+        if recall >= _WARN_RECALL * best - error:
+            self._num_low = 0
+            self._recovered("recall")
+            return None
+        self._num_low += 1
+        dead = recall < _DEAD_RECALL * best - 3.0 * error or self._num_low > 1
+        level: Literal["warning", "collapse"] = "collapse" if dead else "warning"
+        cause = f"R@1 of training pictures in the bank fell from {best:.3f} to {recall:.3f} ({num:,} queries)"
+        return Verdict(level, "recall", cause, _numbers({**asdict(bank), "best_recall": best}))
+
     def _worst(self, found: list[Verdict | None]) -> Verdict | None:
-        """Return a collapse if there is one, else the first warning that has not been given yet."""
-        verdicts = [verdict for verdict in found if verdict is not None]
+        """Return the first collapse, else the first warning, that has not been told yet."""
+        verdicts = sorted((verdict for verdict in found if verdict is not None), key=lambda v: v.level != "collapse")
+        new = [verdict for verdict in verdicts if f"{verdict.level}: {verdict.signal}" not in self._told]
         for verdict in verdicts:
-            if verdict.level == "collapse":
-                return verdict
-        new = [verdict for verdict in verdicts if verdict.signal not in self._warned]
-        self._warned.update(verdict.signal for verdict in verdicts)
+            self._told |= {f"{level}: {verdict.signal}" for level in {"warning", verdict.level}}
         return new[0] if new else None
+
+    def _recovered(self, signal: str) -> None:
+        self._told -= {f"{level}: {signal}" for level in ("warning", "collapse")}
 
 
 def bank_recall(bank_ND: NDArray[np.float32], class_N: NDArray[np.int64], *, seed: int) -> tuple[float | None, int]:

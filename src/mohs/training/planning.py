@@ -53,7 +53,10 @@ class Segment:
 @final
 @dataclass(frozen=True, eq=False)
 class Planned:
-    """A segment's plan, in the order in which it is trained on, and what was seen on the way."""
+    """A segment's plan, in the order in which it is trained on, and what was seen on the way.
+
+    `embedded` are the items that were embedded and their embeddings, if a memory is to have them.
+    """
 
     plan: TripletPlan
     health: BankHealth
@@ -61,6 +64,7 @@ class Planned:
     dropped: Dropped
     embed_s: float
     mine_s: float
+    embedded: tuple[NDArray[np.int64], NDArray[np.float32]] | None = None
 
 
 @final
@@ -72,7 +76,7 @@ class Planner:
         self._config = config
         self._peers = peers
         self._class_N = dataset.labels_id
-        self._distrusted_P2 = distrusted_pairs(dataset, config.negatives)
+        self.distrusted_P2 = distrusted_pairs(dataset, config.negatives)
         self._run_header: Mapping[str, Any] = {
             "num_items": len(dataset),
             "num_classes": int(self._class_N.max()) + 1,
@@ -96,10 +100,7 @@ class Planner:
         """
         config = self._config
         anchor_K, positive_K = segment.anchor_K, segment.positive_K
-        # A short segment may hold one class only; its negatives then come from everywhere.
-        in_batch = config.loss.in_batch and len(np.unique(self._class_N[anchor_K])) > 1
-        used = np.concatenate([anchor_K, positive_K])
-        items_M = np.unique(used) if in_batch else np.arange(len(self._dataset))
+        items_M, in_batch = self._items(anchor_K, positive_K)
         began = time.perf_counter()
         bank_MD = self._embed(embedder, items_M, progress)
         embedded = time.perf_counter()
@@ -145,7 +146,7 @@ class Planner:
                 excluded_pairs=excluded_P2,
             )
 
-        excluded_P2 = _local_pairs(self._distrusted_P2, items_M)
+        excluded_P2 = _local_pairs(self.distrusted_P2, items_M)
         if config.negatives.skip_nearest:
             nearest = mine(
                 bank_MD,
@@ -177,7 +178,21 @@ class Planner:
             size = config.training.neighbourhood
             plan = plan.take(neighbourhood_order(self._class_N[plan.anchor], self._class_N[plan.negative], size))
         finished = time.perf_counter()
-        return Planned(plan, health, control, dropped.of_items(items_M), embedded - began, finished - embedded)
+        embed_s, mine_s = embedded - began, finished - embedded
+        kept = (items_M, bank_MD) if config.memory.num_negatives else None
+        return Planned(plan, health, control, dropped.of_items(items_M), embed_s, mine_s, kept)
+
+    def look(self, plan: TripletPlan, embedder: Embedder) -> BankHealth:
+        """Return what a bank of the items shows that a plan of these triplets would be mined from."""
+        items_M, _ = self._items(plan.anchor, plan.positive)
+        return self._health(self._embed(embedder, items_M, None), items_M)
+
+    def _items(self, anchor_K: NDArray[np.int64], positive_K: NDArray[np.int64]) -> tuple[NDArray[np.int64], bool]:
+        """Return the items of a segment's bank, and whether they are those alone that the segment shows."""
+        # A short segment may hold one class only; its negatives then come from everywhere.
+        in_batch = self._config.loss.in_batch and len(np.unique(self._class_N[anchor_K])) > 1
+        used = np.concatenate([anchor_K, positive_K])
+        return (np.unique(used) if in_batch else np.arange(len(self._dataset))), in_batch
 
     def _embed(
         self, embedder: Embedder, items_M: NDArray[np.int64], progress: Callable[[int, int], None] | None

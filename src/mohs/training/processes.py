@@ -29,12 +29,27 @@ _TIMEOUT_S = 45
 
 @final
 class Processes:
-    """One process among `num_ranks`; `rank` counts from 0, and rank 0 is the one that writes files."""
+    """One process among `num_ranks`; `rank` counts from 0, and rank 0 is the one that writes files.
 
-    def __init__(self, rank: int = 0, num_ranks: int = 1, store: Any | None = None) -> None:
+    Banks are gathered in `bank_group`: they may be planned in a thread beside training, and within one group messages
+    of both would be taken for each other's.
+    """
+
+    def __init__(
+        self,
+        rank: int = 0,
+        num_ranks: int = 1,
+        store: Any | None = None,
+        bank_group: Any | None = None,
+        *,
+        launched: bool | None = None,
+    ) -> None:
         self.rank = rank
         self.num_ranks = num_ranks
+        # A launched run computes in the same way with any number of processes, with one too.
+        self.launched = num_ranks > 1 if launched is None else launched
         self._store = store
+        self._bank_group = bank_group
 
     @property
     def is_first(self) -> bool:
@@ -90,7 +105,7 @@ class Processes:
         own = [torch.from_numpy(blocks[i]) for i in sorted(blocks)]
         gathered: list[Any] = [None] * self.num_ranks
         with self._watched("gather the bank"):
-            dist.all_gather_object(gathered, [block.numpy() for block in own])
+            dist.all_gather_object(gathered, [block.numpy() for block in own], group=self._bank_group)
         return [gathered[i % self.num_ranks][i // self.num_ranks] for i in range(num_blocks)]
 
     def from_first(self, value: Any) -> Any:
@@ -145,12 +160,13 @@ def processes(device: torch.device) -> Iterator[Processes]:
             "command with torchrun, or unset them"
         ) from None
     if num_ranks == 1:
-        yield Processes()
+        yield Processes(launched=True)
         return
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=timedelta(seconds=_TIMEOUT_S))
+    timeout = timedelta(seconds=_TIMEOUT_S)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=timeout)
     try:
         store = dist.distributed_c10d._get_default_store()
-        yield Processes(rank, num_ranks, store)
+        yield Processes(rank, num_ranks, store, dist.new_group(timeout=timeout))
     finally:
         with contextlib.suppress(RuntimeError):
             dist.destroy_process_group()

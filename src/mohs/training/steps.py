@@ -20,7 +20,9 @@ from mohs.plan import POSITIVE_ORIGINS, TripletPlan
 from mohs.randomness import torch_seeded
 from mohs.training.devices import use_bfloat16
 from mohs.training.guard import StepHealth
+from mohs.training.loss_value import LossValue
 from mohs.training.losses import Loss
+from mohs.training.memory import Memory
 from mohs.training.processes import Processes
 
 __all__ = ["Stepped", "Stepper", "build_optimizer", "rate_factor"]
@@ -41,7 +43,10 @@ class Stepped:
 
 @final
 class Stepper:
-    """The network, its loss and its optimiser. Steps are counted here; every random draw comes from (seed, step)."""
+    """The network, its loss and its optimiser. Steps are counted here; every random draw comes from (seed, step).
+
+    `memory` adds negatives to the loss, if there is one; it is set once the network is as metric learning finds it.
+    """
 
     def __init__(
         self,
@@ -55,6 +60,9 @@ class Stepper:
         self.step = 0
         self.num_steps = 0
         self.rate_scale = 1.0
+        self.ramp_from = 0  # the step at which the rate last began to rise
+        self.memory: Memory | None = None
+        self._progress = 0.0
         self._embedder = embedder
         self._dataset = dataset
         self._config = config
@@ -78,8 +86,13 @@ class Stepper:
 
     def begin(self, progress: float) -> None:
         """Make the network ready to train at this share of the run: what learns, what is in evaluation mode."""
+        self._progress = progress
         self._finetuning.at(progress)
         self._finetuning.train_mode()
+
+    def ramp_again(self) -> None:
+        """Let the rate rise once more, as long as at the start: an optimiser begun anew needs it as much."""
+        self.ramp_from = self.step
 
     def trainable(self) -> tuple[str, ...]:
         """Return the names of the stages that learn now."""
@@ -89,7 +102,7 @@ class Stepper:
         """Take one step on a batch; raise `TrainingError` if its loss or its gradient is NaN or Inf."""
         began = time.perf_counter()
         training = self._config.training
-        rate = training.learning_rate * self.rate_scale * rate_factor(self.step, self.num_steps, training)
+        rate = training.learning_rate * self.rate_scale * self._rate_factor()
         for group in self._optimizer.param_groups:
             group["lr"] = rate * group["rate_factor"]
         rows = self._peers.share(len(batch))
@@ -101,6 +114,13 @@ class Stepper:
         classes = torch.from_numpy(self._class_N[batch.anchor]).to(self._device)
         negative_BD = parts[2] if num_parts == 3 else None
         value = self._loss(parts[0], parts[1], negative_BD, classes)
+        collapsed_loss = self._loss.collapsed_loss(len(batch))
+        memory = self.memory if self._progress >= self._config.memory.from_progress else None
+        if memory is not None:
+            items = np.concatenate([batch.anchor, batch.positive])
+            added, added_if_collapsed = memory.term(torch.cat(parts), items, self.step)
+            value = LossValue(value.loss + added, value.active_fraction)
+            collapsed_loss = None if collapsed_loss is None else collapsed_loss + added_if_collapsed
         loss = float(value.loss.detach())
         if not math.isfinite(loss):
             raise self.broken(f"loss is {loss}")
@@ -112,10 +132,16 @@ class Stepper:
             raise self.broken(f"gradient is {norm}")
         self._optimizer.step()
         self.step += 1
+        if self.memory is not None:
+            self.memory.follow(self._embedder)
+        if memory is not None:
+            with self.autocast():
+                written = memory.encode(x).chunk(num_parts)
+            memory.write(items, torch.cat([self._peers.gather_rows(part, len(batch)) for part in written]), self.step)
         anchor_BD, positive_BD = parts[0].detach(), parts[1].detach()
         health = StepHealth(
             loss=loss,
-            collapsed_loss=self._loss.collapsed_loss(len(batch)),
+            collapsed_loss=collapsed_loss,
             spread=float(anchor_BD.var(0, correction=0).sum().sqrt()),
             active_fraction=float(value.active_fraction),
             gradient_norm=norm,
@@ -145,6 +171,8 @@ class Stepper:
         """Return the tensors that a checkpoint keeps, on the CPU and not shared with the network."""
         loss = self._loss.state_dict() if isinstance(self._loss, nn.Module) else {}
         state = {"embedder": self._embedder.state_dict(), "loss": loss, "optimizer": self._optimizer.state_dict()}
+        if self.memory is not None:
+            state["memory"] = self.memory.state()
         copied: dict[str, Any] = _copied(state)
         return copied
 
@@ -153,14 +181,21 @@ class Stepper:
         self._embedder.load_state_dict(state["embedder"])
         if isinstance(self._loss, nn.Module):
             self._loss.load_state_dict(state["loss"])
+        if self.memory is not None:
+            self.memory.restore(state["memory"])
         # The optimiser keeps the tensors it is given.
         self._optimizer.load_state_dict(_copied(state["optimizer"]))
+
+    def _rate_factor(self) -> float:
+        num_warmup = max(1, int(self._config.training.warmup * self.num_steps))
+        rise = min(1.0, (self.step - self.ramp_from + 1) / num_warmup) if self.ramp_from else 1.0
+        return rise * rate_factor(self.step, self.num_steps, self._config.training)
 
     def _gradient_norm(self) -> float:
         """Return the norm of the gradient of all that learns, and shorten the gradient if it is to be."""
         parameters = [p for group in self._optimizer.param_groups for p in group["params"] if p.grad is not None]
         limit = self._config.training.max_gradient_norm
-        if limit is not None:
+        if limit > 0:
             return float(nn.utils.clip_grad_norm_(parameters, limit))
         return float(nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None]))
 

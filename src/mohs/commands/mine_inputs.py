@@ -1,0 +1,152 @@
+"""What `mohs mine` reads: the table, the embedder or the vectors, the review list."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mohs.commands.console import decoding_progress, say
+from mohs.commands.mine_request import MineRequest
+from mohs.config import ModelConfig
+from mohs.data.dataset import Dataset, open_dataset
+from mohs.data.images import ImagePolicy
+from mohs.data.table import BUILT_IN, Table, read_table, require_classes
+from mohs.distances import check_embeddings
+from mohs.errors import InputError
+from mohs.mining.stored import stored_bank
+from mohs.model.embedder import Embedder
+from mohs.training.devices import choose_device
+from mohs.training.false_negatives import pairs_of_files, read_review_rows
+
+__all__ = ["MineInputs", "candidates_of", "excluded_pairs_of", "read_inputs"]
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class MineInputs:
+    """A table and where its vectors come from: a file's, or an embedder and the pictures it is to embed."""
+
+    table: Table
+    vectors_ND: NDArray[Any] | None
+    embedder: Embedder | None
+    dataset: Dataset | None
+
+    @property
+    def dim(self) -> int:
+        """D, numbers in a vector."""
+        if self.vectors_ND is not None:
+            return int(self.vectors_ND.shape[1])
+        assert self.embedder is not None
+        return self.embedder.embedding_dim
+
+    @property
+    def is_half(self) -> bool:
+        """Whether vectors are float16."""
+        return self.vectors_ND is not None and self.vectors_ND.dtype == np.float16
+
+    @property
+    def is_mapped(self) -> bool:
+        """Whether vectors are read from their file as they are needed."""
+        return isinstance(self.vectors_ND, np.memmap)
+
+    def bank(self) -> NDArray[Any]:
+        """Return the vectors, [N, D]; embeds the pictures if no file holds them."""
+        if self.vectors_ND is not None:
+            return self.vectors_ND
+        assert self.embedder is not None
+        assert self.dataset is not None
+        return self.embedder.embed(self.dataset.pictures)
+
+
+def read_inputs(request: MineRequest, *, quiet: bool) -> MineInputs:
+    """Read what is to be mined; the embedder is on the device that was asked for, else on what there is."""
+    if request.embeddings is not None:
+        table = _read_table(request)
+        return MineInputs(table, _load_vectors(request.embeddings, len(table)), None, None)
+    embedder = _embedder(request)
+    dataset = _open(request, embedder.policy, quiet=quiet)
+    device = choose_device("auto") if request.device is None else torch.device(request.device)
+    return MineInputs(dataset.table, None, embedder.to(device), dataset)
+
+
+def candidates_of(request: MineRequest, table: Table) -> NDArray[np.int64] | None:
+    """Return the items that may be negatives; None for all."""
+    if request.candidates == "all":
+        return None
+    chosen = np.flatnonzero(table.roles == request.candidates)
+    if not chosen.size:
+        fix = "give --catalog, or leave it out" if request.candidates == "catalog" else "leave it out"
+        raise InputError(f"--candidates: {table.source} has no {request.candidates} pictures; {fix}")
+    return chosen
+
+
+def excluded_pairs_of(request: MineRequest, table: Table, *, quiet: bool) -> NDArray[np.int64] | None:
+    """Return the pairs of the review list, both ways, int64[P, 2]; None without a list. Says what it passes over."""
+    if request.review_list is None:
+        return None
+    rows = read_review_rows(request.review_list, name="--review-list")
+    pair_P2 = pairs_of_files(rows, table.files)
+    unknown = len(rows) - len(pair_P2) // 2
+    if unknown and not quiet:
+        say(f"{request.review_list}: {unknown:,} of {len(rows):,} pairs passed over: not files of {table.source}")
+    return pair_P2
+
+
+def _embedder(request: MineRequest) -> Embedder:
+    if request.embedder is not None:
+        if not any((request.embedder / name).is_file() for name in ("embedder.json", "embedder/embedder.json")):
+            raise InputError(
+                f"--embedder: {request.embedder}: neither a finished run nor an embedder folder (no embedder.json); "
+                "give one made by 'mohs train'"
+            )
+        return Embedder.from_pretrained(request.embedder)
+    policy = ImagePolicy(size=request.data.size, channels=request.data.channels, fit=request.data.fit)
+    return Embedder.create(ModelConfig(), policy, seed=request.seed)
+
+
+def _open(request: MineRequest, policy: ImagePolicy, *, quiet: bool) -> Dataset:
+    data = request.data
+    with decoding_progress(quiet=quiet) as progress:
+        dataset = open_dataset(
+            data.source,
+            catalog=data.catalog,
+            policy=policy,
+            cache_dir=None if data.cache is None else Path(data.cache),
+            file_column=data.file_column,
+            class_column=data.class_column,
+            max_bad_images=data.max_bad_images,
+            progress=progress,
+        )
+    for line in dataset.left_out:
+        say(f"left out: {line}")
+    require_classes(dataset.table)
+    return dataset
+
+
+def _read_table(request: MineRequest) -> Table:
+    data = request.data
+    if data.source == BUILT_IN:
+        return _open(request, ImagePolicy(size=data.size, channels=data.channels), quiet=True).table
+    table = read_table(data.source, catalog=data.catalog, file_column=data.file_column, class_column=data.class_column)
+    require_classes(table)
+    return table
+
+
+def _load_vectors(path: Path, num_items: int) -> NDArray[Any]:
+    """Return the vectors; float32 and float16 in C order stay in the file and are read as they are needed."""
+    try:
+        vectors: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; check --embeddings") from None
+    except (ValueError, OSError, EOFError) as error:
+        raise InputError(f"{path}: not a .npy array ({error}); write it with numpy.save") from None
+    if vectors.dtype in (np.float32, np.float16) and vectors.flags.c_contiguous:
+        stored_bank(vectors, name=str(path))  # what is wrong with it names the file
+    else:
+        vectors = check_embeddings(vectors, name=str(path))
+    if len(vectors) != num_items:
+        raise InputError(f"{path}: {len(vectors)} rows for {num_items} items in the table; give one row per item")
+    return vectors

@@ -1,0 +1,134 @@
+"""The threshold of best accuracy, measured on classes that it was not chosen on, as on LFW."""
+
+from dataclasses import asdict, dataclass
+from typing import Any, final
+
+import numpy as np
+import numpy.typing as npt
+
+from mohs.errors import InputError
+from mohs.evaluation.class_folds import fold_of_class, pairs_of_fold
+from mohs.evaluation.pair_scores import PairScores
+
+__all__ = ["BestThreshold", "best_threshold"]
+
+
+@final
+@dataclass(frozen=True)
+class BestThreshold:
+    """The threshold of best accuracy, and the accuracy to expect of it.
+
+    Attributes:
+        accuracy: mean over the folds of the accuracy at the threshold chosen without the fold.
+        standard_error: of that mean: standard deviation of the folds' accuracies / √folds.
+        threshold: chosen on all pairs; the one to use.
+        prevalence: share of positive pairs that the accuracy is for; 0.5 on LFW.
+        fold_accuracy: of each fold.
+        fold_threshold: chosen without each fold.
+        num_left_out: pairs between classes of two folds, that no fold was measured on.
+    """
+
+    accuracy: float
+    standard_error: float
+    threshold: float
+    prevalence: float
+    fold_accuracy: tuple[float, ...]
+    fold_threshold: tuple[float, ...]
+    num_left_out: int
+
+    def as_record(self) -> dict[str, Any]:
+        """Return the numbers as JSON values."""
+        return asdict(self)
+
+
+def best_threshold(
+    scores: PairScores,
+    class_2P: npt.NDArray[np.int64],
+    *,
+    num_folds: int = 10,
+    prevalence: float = 0.5,
+    seed: int = 0,
+) -> BestThreshold:
+    """Return the threshold of best accuracy, with its accuracy by cross-validation over classes.
+
+    The protocol is that of Labeled Faces in the Wild (Huang et al. 2007): for each of 10 folds the threshold is chosen
+    on the pairs of the other nine and measured on the fold's own; mean and standard error are over the folds. Here
+    folds are of classes (`class_folds`), so no class is on both sides, and pairs between folds are not measured on.
+    Kinds are weighed so that positive pairs have the share `prevalence` on each side: accuracy is
+    π·TPR + (1 − π)·(1 − FPR), whatever the number of pairs of each kind.
+
+    A threshold lies midway between the last pair accepted and the first refused; of thresholds with the same accuracy
+    it is the strictest. Accepting nothing or everything may be best; the threshold then is the next number beyond.
+
+    Args:
+        scores: from `pair_scores`.
+        class_2P: from `pair_classes`.
+        num_folds: at least 2; each needs two classes with a positive pair.
+        prevalence: in (0, 1).
+        seed: of the folds.
+
+    Raises:
+        InputError: too few classes for the folds, a fold without negative pairs, or a parameter out of range.
+    """
+    if not 0 < prevalence < 1:
+        raise InputError(f"prevalence: {prevalence!r} is not in (0, 1); use for example 0.5")
+    fold_C = fold_of_class(class_2P, scores.same_P, num_folds, seed=seed)
+    order_P = np.argsort(-scores.closeness, kind="stable")
+    class_2P = class_2P[:, order_P]
+    closeness_P, same_P, weight_P = scores.closeness[order_P], scores.same_P[order_P], scores.weight_P[order_P]
+    accuracies, thresholds, num_measured = [], [], 0
+    for fold in range(num_folds):
+        others_P, own_P = pairs_of_fold(class_2P, fold_C, fold)
+        if same_P[own_P].all():
+            raise InputError(
+                f"num_folds: fold {fold} of {num_folds} has no negative pair; use fewer folds or more negative pairs"
+            )
+        chosen = _most_accurate(closeness_P[others_P], same_P[others_P], weight_P[others_P], prevalence)
+        accepted = closeness_P[own_P] >= chosen
+        accuracies.append(_accuracy(accepted, same_P[own_P], weight_P[own_P], prevalence))
+        thresholds.append(scores.in_units(chosen))
+        num_measured += int(own_P.sum())
+    return BestThreshold(
+        accuracy=float(np.mean(accuracies)),
+        standard_error=float(np.std(accuracies, ddof=1) / np.sqrt(num_folds)),
+        threshold=scores.in_units(_most_accurate(closeness_P, same_P, weight_P, prevalence)),
+        prevalence=prevalence,
+        fold_accuracy=tuple(accuracies),
+        fold_threshold=tuple(thresholds),
+        num_left_out=len(same_P) - num_measured,
+    )
+
+
+def _accuracy(
+    accepted_P: npt.NDArray[np.bool_],
+    same_P: npt.NDArray[np.bool_],
+    weight_P: npt.NDArray[np.float64],
+    prevalence: float,
+) -> float:
+    tpr = float(weight_P[accepted_P & same_P].sum() / weight_P[same_P].sum())
+    fpr = float(weight_P[accepted_P & ~same_P].sum() / weight_P[~same_P].sum())
+    return prevalence * tpr + (1 - prevalence) * (1 - fpr)
+
+
+def _most_accurate(
+    closeness_P: npt.NDArray[np.float64],
+    same_P: npt.NDArray[np.bool_],
+    weight_P: npt.NDArray[np.float64],
+    prevalence: float,
+) -> float:
+    """Return the closeness of best accuracy; pairs come closest first."""
+    # Accepting the first pairs up to a tie's end; up to −1: none.
+    last_U = np.append(np.flatnonzero(np.diff(closeness_P)), len(closeness_P) - 1)
+    tpr_U = np.cumsum(weight_P * same_P)[last_U] / weight_P[same_P].sum()
+    fpr_U = np.cumsum(weight_P * ~same_P)[last_U] / weight_P[~same_P].sum()
+    gain_U = np.concatenate([[0.0], prevalence * tpr_U - (1 - prevalence) * fpr_U])
+    # Rounding of the sums must not decide between thresholds of the same accuracy.
+    best = int(np.flatnonzero(gain_U >= gain_U.max() - 1e-12)[0])
+    if best == 0:
+        return float(np.nextafter(closeness_P[0], np.inf))
+    if best == len(last_U):
+        return float(np.nextafter(closeness_P[-1], -np.inf))
+    accepted, refused = closeness_P[last_U[best - 1]], closeness_P[last_U[best - 1] + 1]
+    middle = (accepted + refused) / 2
+    # Between neighbouring numbers there is none.
+    return float(middle if middle > refused else accepted)

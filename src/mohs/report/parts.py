@@ -1,0 +1,228 @@
+"""What a report page is made of: plain values, ready to be shown."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, final
+
+import numpy as np
+import numpy.typing as npt
+
+from mohs.diagnosis.findings import Diagnosis
+
+__all__ = [
+    "Band",
+    "Confusion",
+    "EmbeddingMap",
+    "Example",
+    "Hit",
+    "MinedTriplet",
+    "Pairs",
+    "Reliability",
+    "Report",
+    "Strategy",
+    "Table",
+    "Verdict",
+]
+
+
+@final
+@dataclass(frozen=True)
+class Verdict:
+    """One sentence of judgement: "good" (as it should be), "note" (worth knowing) or "bad" (a problem)."""
+
+    level: Literal["good", "note", "bad"]
+    text: str
+
+
+@final
+@dataclass(frozen=True)
+class Strategy:
+    """One trained run to be drawn.
+
+    `events` are those of its log, in order. Step events: {"event": "step", "triplets": seen so far} and any of "loss",
+    "active_fraction", "spread", "pictures_per_s". Segment events: {"event": "segment"} and "triplet_index",
+    "hardness_asked", "hardness_achieved" (lists of one length), "embed_s", "mine_s", "train_s", "effective_rank",
+    "triplets". Other keys and other events are ignored; a missing value or None is not drawn.
+    """
+
+    name: str
+    events: Sequence[Mapping[str, Any]]
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Hit:
+    """One result of a query: the picture (uint8 HW, HW1 or HW3), its label, its distance, and whether it is right."""
+
+    picture: npt.NDArray[np.uint8]
+    label: str
+    distance: float
+    is_match: bool
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Example:
+    """A query picture and its nearest results, nearest first."""
+
+    query: npt.NDArray[np.uint8]
+    query_label: str
+    results: Sequence[Hit]
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class MinedTriplet:
+    """A triplet as it was mined: three pictures, two labels, the achieved hardness, when; `strategy` groups them."""
+
+    anchor: npt.NDArray[np.uint8]
+    positive: npt.NDArray[np.uint8]
+    negative: npt.NDArray[np.uint8]
+    label: str
+    negative_label: str
+    hardness: float
+    triplet_index: int
+    strategy: str = ""
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Band:
+    """A curve with its 95% interval: x, y, low and high are [P]; low and high are None where there is none."""
+
+    name: str
+    x: npt.NDArray[np.float64]
+    y: npt.NDArray[np.float64]
+    low: npt.NDArray[np.float64] | None = None
+    high: npt.NDArray[np.float64] | None = None
+
+
+@final
+@dataclass(frozen=True)
+class Table:
+    """A table, formatted: the first column names the row, every row is as long as the header."""
+
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    caption: str
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Reliability:
+    """How often pairs of a predicted probability are of one class: all [B], one value a bin, `num_pairs` of them."""
+
+    predicted: npt.NDArray[np.float64]
+    observed: npt.NDArray[np.float64]
+    low: npt.NDArray[np.float64]
+    high: npt.NDArray[np.float64]
+    num_pairs: npt.NDArray[np.int64]
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """Same or different: what the distance of two pictures says.
+
+    Attributes:
+        note: which pairs were measured, in a sentence.
+        facts: measures such as AP and EER, with intervals.
+        thresholds: what each threshold gives.
+        precision_recall: curves of precision over recall.
+        roc: curves of the true positive rate over the false positive rate.
+        edges: [E + 1] bounds of distance.
+        same_E: share of the pairs of one class in each bin, sums to 1.
+        different_E: the same for pairs of two classes.
+        reliability: of the calibrated probability, if it was calibrated.
+    """
+
+    note: str
+    facts: Table
+    thresholds: Table
+    precision_recall: Sequence[Band]
+    roc: Sequence[Band]
+    edges: npt.NDArray[np.float64]
+    same_E: npt.NDArray[np.float64]
+    different_E: npt.NDArray[np.float64]
+    reliability: Reliability | None = None
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Confusion:
+    """Queries of one class whose nearest picture is of another: `num_wrong` of `num_queries`, with a pair to see."""
+
+    label: str
+    other_label: str
+    num_wrong: int
+    num_queries: int
+    picture: npt.NDArray[np.uint8]
+    other_picture: npt.NDArray[np.uint8]
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class EmbeddingMap:
+    """Pictures laid out so that near embeddings lie near each other: xy [P, 2], labels, pictures, nearest right or not.
+
+    Attributes:
+        note: how the map was made, in a sentence.
+        xy_P2: any scale.
+        labels: classes, [P].
+        pictures: [P], uint8.
+        is_hit: whether the nearest other picture of the whole test set is of its class, [P].
+    """
+
+    note: str
+    xy_P2: npt.NDArray[np.float64]
+    labels: Sequence[str]
+    pictures: Sequence[npt.NDArray[np.uint8]]
+    is_hit: Sequence[bool]
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Report:
+    """What the page shows; empty parts are left out of it.
+
+    Attributes:
+        title: the heading of the page.
+        summary: facts in pairs (what, value), such as ("classes", "5,200").
+        verdicts: sentences of judgement, most important first.
+        table_header: names of the columns of the table of results; the first column names the row.
+        table_rows: the rows, already formatted, each as long as the header.
+        table_caption: what the table measures, on what, with which intervals.
+        highlight: index of the row to mark, or None.
+        highlight_mark: the word it is marked with.
+        diagnosis: what the doctor found, or None if nobody asked.
+        pairs: verification on pairs.
+        gallery: recall@1 against the size of the gallery, one curve a run.
+        strategies: the runs to draw; the order gives their colours.
+        examples_best: queries that went well.
+        examples_worst: queries that went wrong.
+        confusions: the pairs of classes that are taken for each other most.
+        embedding_map: pictures where their embeddings lie.
+        mined: triplets at chosen moments.
+        command: the command that does it all again.
+        versions: name and version of what was used.
+    """
+
+    title: str
+    summary: Sequence[tuple[str, str]] = ()
+    verdicts: Sequence[Verdict] = ()
+    table_header: Sequence[str] = ()
+    table_rows: Sequence[Sequence[str]] = ()
+    table_caption: str = "Results on held-out data"
+    highlight: int | None = None
+    highlight_mark: str = "default"
+    diagnosis: Diagnosis | None = None
+    pairs: Pairs | None = None
+    gallery: Sequence[Band] = ()
+    strategies: Sequence[Strategy] = ()
+    examples_best: Sequence[Example] = ()
+    examples_worst: Sequence[Example] = ()
+    confusions: Sequence[Confusion] = ()
+    embedding_map: EmbeddingMap | None = None
+    mined: Sequence[MinedTriplet] = ()
+    command: str = ""
+    versions: Mapping[str, str] | None = None

@@ -1,0 +1,40 @@
+"use strict";
+// Tables sort by a click on a heading. Without scripts the page is complete all the same.
+for (const table of document.querySelectorAll("table.sortable")) {
+  const body = table.tBodies[0];
+  const number = (text) => { const found = text.replace(/,/g, "").match(/-?\d+(\.\d+)?/); return found ? Number(found[0]) : NaN; };
+  Array.from(table.tHead.rows[0].cells).forEach((cell, column) => {
+    if (body.rows.length < 2 || !cell.textContent.trim()) return;
+    const button = document.createElement("button");
+    button.type = "button";
+    button.textContent = cell.textContent;
+    cell.replaceChildren(button);
+    button.addEventListener("click", () => {
+      const descending = cell.getAttribute("aria-sort") !== "descending";
+      for (const other of table.tHead.rows[0].cells) other.removeAttribute("aria-sort");
+      cell.setAttribute("aria-sort", descending ? "descending" : "ascending");
+      const value = (row) => row.cells[column].textContent.trim();
+      const rows = Array.from(body.rows).sort((a, b) => {
+        const [x, y] = [number(value(a)), number(value(b))];
+        return Number.isNaN(x) || Number.isNaN(y) ? value(a).localeCompare(value(b)) : x - y;
+      });
+      if (descending) rows.reverse();
+      body.append(...rows);
+    });
+  });
+}
+// The map shows one class when its name is typed.
+const find = document.getElementById("map-find");
+if (find) {
+  const points = Array.from(document.querySelectorAll("svg.map g"));
+  find.addEventListener("input", () => {
+    const wanted = find.value.trim();
+    let shown = 0;
+    for (const point of points) {
+      const is = wanted === "" || point.dataset.label === wanted;
+      shown += is;
+      point.classList.toggle("dim", !is);
+    }
+    document.getElementById("map-found").textContent = wanted === "" ? "" : `${shown} of ${points.length} pictures`;
+  });
+}
