@@ -30,7 +30,7 @@ def folder(tmp_path, monkeypatch):
 def expected(folder, **options):
     x = np.load(folder / "x.npy")
     labels = [f"{code:03d}" for code in np.load(folder / "labels.npy")]
-    return evaluate_embeddings(x, labels, **options).as_record()
+    return json.loads(json.dumps(evaluate_embeddings(x, labels, **options).as_record()))
 
 
 def test_embeddings_and_a_table(run_cli, folder):
@@ -42,6 +42,7 @@ def test_embeddings_and_a_table(run_cli, folder):
     assert found == {"embeddings": "x.npy", "queries": None, "num_dimensions": 4, "num_classes": 12}
     assert record == expected(folder, roles_N=roles)
     assert record["catalog"]["num_gallery"] == 12
+    assert record["verification"]["law"] == "all 36 pairs of one class; all 594 of two classes"
 
 
 def test_what_a_person_sees(run_cli, folder):
@@ -63,6 +64,13 @@ def test_what_a_person_sees(run_cli, folder):
         shown = [f"{value:.3f}", f"{low:.3f} to {high:.3f}", f"{chance:.3f}"]
         # The other row of this name is the curve over the sizes of the gallery, whose last value is the same.
         assert rows[name] == shown or (name == "recall@1" and rows[name][-1] == shown[0])
+    verified = record["verification"]
+    assert rows["average precision"][0] == f"{verified['curves']['average_precision']:.3f}"
+    assert rows["equal error rate"][0] == f"{verified['curves']['equal_error_rate']:.3f}"
+    points = verified["intervals"]["operating_points"]
+    [point] = [each for each in points if (each["wanted"], each["level"]) == ("precision", 0.95)]
+    assert rows["precision 0.95 at distance up to"][0] == f"{point['threshold']:.3f}"
+    assert ("best accuracy" in rows) == (verified["best_accuracy"] is not None)
     assert rows["triplets, hard"][0] == f"{record['hard_triplet_accuracy']['accuracy']:.3f}"
     assert rows["catalog accuracy"][0] == f"{record['catalog']['recall@1']:.3f}"
     first = record["confusable"][0]
@@ -75,7 +83,7 @@ def test_what_a_person_sees(run_cli, folder):
 
 
 def test_the_table_of_classes(run_cli, folder):
-    run_cli("evaluate", "--embeddings", "x.npy", "--labels", "labels.csv", "--per-class", "classes.csv", "--quiet")
+    run_cli("evaluate", "--embeddings", "x.npy", "--labels", "labels.csv", "--per-class", "classes.csv", "--no-pairs")
     report = evaluate_embeddings(np.load("x.npy"), [f"{code:03d}" for code in np.load("labels.npy")])
     with (folder / "classes.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
@@ -89,7 +97,7 @@ def test_the_table_of_classes(run_cli, folder):
         assert (row["query"], row["found"]) == example
     assert {row["confused_with"] != "" for row in rows} == {True, False}
     # Without file names, examples are row numbers.
-    run_cli("evaluate", "--embeddings", "x.npy", "--labels", "labels.txt", "--per-class", "classes.csv", "--quiet")
+    run_cli("evaluate", "--embeddings", "x.npy", "--labels", "labels.txt", "--per-class", "classes.csv", "--no-pairs")
     with (folder / "classes.csv").open(newline="", encoding="utf-8") as file:
         numbers = [row["query"] for row in csv.DictReader(file)]
     assert numbers == [row["query"].removesuffix(".png") for row in rows]
@@ -107,7 +115,7 @@ def test_all_forms_of_classes_are_the_same(run_cli, folder):
         ["--labels", "labels.parquet", "--class-column", "number"],  # every item a class: refused below
         ["--labels", "labels.npy"],
     ):
-        answers.append(run_cli("evaluate", "--embeddings", "x.npy", *options, "--json", "--quiet"))
+        answers.append(run_cli("evaluate", "--embeddings", "x.npy", *options, "--json", "--no-pairs"))
     assert [answer.code for answer in answers] == [0, 0, 0, 2, 0]
     text, array, table, numbered, integers = answers
     assert text.out == array.out == table.out
@@ -127,7 +135,7 @@ def test_queries_against_a_gallery(run_cli, folder):
     del labels[::3]
     (folder / "g.txt").write_text("\n".join(labels))
     options = ["--embeddings", "g.npy", "--labels", "g.txt", "--query-embeddings", "q.npy", "--query-labels", "q.txt"]
-    record = json.loads(run_cli("evaluate", *options, "--json", "--quiet", "--seed", "2").out)
+    record = json.loads(run_cli("evaluate", *options, "--json", "--no-pairs", "--seed", "2").out)
     assert (record["protocol"], record["queries"]) == ("queries against gallery", "q.npy")
     assert (record["retrieval"]["num_queries"], record["retrieval"]["num_gallery"]) == (12, 24)
     assert (record["triplet_accuracy"], record["catalog"]) == (None, None)
@@ -139,7 +147,7 @@ def test_queries_against_a_gallery(run_cli, folder):
     np.save("g7.npy", np.array(labels, dtype=int))
     (folder / "q7.txt").write_text("\n".join(str(i) for i in range(12)))
     options = ["--embeddings", "g.npy", "--labels", "g7.npy", "--query-embeddings", "q.npy", "--query-labels", "q7.txt"]
-    assert run_cli("evaluate", *options, "--quiet").code == 0
+    assert run_cli("evaluate", *options, "--no-pairs").code == 0
 
 
 def broken(folder):
@@ -179,6 +187,7 @@ PROBLEMS = [
             "--seed: 3 needs --embeddings; give it, or leave this out",
         ],
     ),
+    ("runs/a --no-pairs", ["--no-pairs: needs --embeddings; the report of a run shows its pairs"]),
     (
         "--embeddings none.npy --labels labels.csv",
         ["none.npy: No such file or directory; check the path and its permissions"],

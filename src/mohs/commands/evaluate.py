@@ -16,10 +16,21 @@ from mohs.errors import InputError, at_most_20
 from mohs.evaluation.classes import ClassResult
 from mohs.evaluation.inputs import checked_float32
 from mohs.evaluation.summary import EmbeddingReport, evaluate_embeddings
+from mohs.evaluation.verification import VerificationResult
 
-__all__ = ["EmbeddedItems", "evaluate_embeddings_command", "read_embedded_items", "write_class_table"]
+__all__ = [
+    "TABLE_HEADER",
+    "EmbeddedItems",
+    "evaluate_embeddings_command",
+    "read_embedded_items",
+    "verification_rows",
+    "write_class_table",
+]
+
+TABLE_HEADER = ("", "value", "95% interval", "chance")
 
 _NUM_PAIRS = 5
+_FPR, _PRECISION = 1e-3, 0.95
 _ROLES = ("sample", "catalog")
 
 
@@ -52,6 +63,7 @@ def evaluate_embeddings_command(
     seed: int,
     out: Path | None,
     per_class: Path | None,
+    verification: bool,
     quiet: bool,
     as_json: bool,
 ) -> None:
@@ -84,6 +96,7 @@ def evaluate_embeddings_command(
             roles_N=items.roles_N,
             query_embeddings_QD=None if queries is items else queries.embeddings_ND,
             query_labels_Q=None if queries is items else queries.labels_N,
+            verification=verification,
             seed=seed,
             progress=progress,
         )
@@ -232,9 +245,11 @@ def _print_report(report: EmbeddingReport, num_classes: int) -> None:
     print_table(
         f"{retrieval.num_queries:,} queries, {retrieval.num_gallery:,} items of {num_classes:,} classes, "
         f"{report.protocol}",
-        ["", "value", "95% interval", "chance"],
+        TABLE_HEADER,
         _metric_rows(report),
     )
+    if report.verification is not None:
+        print_table(f"pairs: {report.verification.law}", TABLE_HEADER, verification_rows(report.verification))
     sizes = report.gallery_sizes
     print_table(
         "recall@1 if the gallery had only so many classes",
@@ -275,6 +290,31 @@ def _metric_rows(report: EmbeddingReport) -> list[list[str]]:
         if triplets is not None:
             rows.append(_row(f"triplets, {kind}", triplets.accuracy, triplets.interval, triplets.chance))
     rows.append(_row("spread", report.spread.std_sqrt_dim, None, None))
+    return rows
+
+
+def verification_rows(found: VerificationResult) -> list[list[str]]:
+    """Return the rows of a table under `TABLE_HEADER`: how well pairs are told apart, and thresholds to use."""
+    curves, intervals, best = found.curves, found.intervals, found.best
+    rows = [
+        _row(
+            "average precision", curves.average_precision, intervals and intervals.average_precision, curves.prevalence
+        ),
+        _row("area under ROC", curves.auc, intervals and intervals.auc, 0.5),
+        _row("equal error rate", curves.equal_error_rate, intervals and intervals.equal_error_rate, 0.5),
+    ]
+    points = () if intervals is None else intervals.operating_points
+    for point in points:
+        if (point.wanted, point.level) == ("false positive rate", _FPR) and point.tpr is not None:
+            rows.append(_row(f"TPR at FPR {_FPR:g}", point.tpr, point.tpr_interval, _FPR))
+    if best is not None:
+        rows.append(["best accuracy", f"{best.accuracy:.3f}", f"± {best.standard_error:.3f} (s.e.)", "0.500"])
+        rows.append(_row("  at distance up to", best.threshold, None, None))
+    for point in points:
+        if (point.wanted, point.level) == ("precision", _PRECISION):
+            name = f"precision {_PRECISION:g} at distance up to"
+            value = point.threshold
+            rows.append([name, "-", "-", "-"] if value is None else _row(name, value, point.threshold_interval, None))
     return rows
 
 
