@@ -20,7 +20,7 @@ FLAG_PROBLEMS = [
     (["mine", "SET", "--foo"], "mohs mine: No such option: --foo (Possible options: --out); see 'mohs mine --help'"),
     (["check", "SET", "--file_column", "x"], None),
     (["mine"], "mohs mine: Missing argument 'source'; see 'mohs mine --help'"),
-    (["evaluate"], "mohs evaluate: Missing argument 'run'; see 'mohs evaluate --help'"),
+    (["evaluate"], "mohs: RUN: missing; give a run folder, or --embeddings FILE and --labels FILE"),
     (["check", "SET", "b"], "mohs check: Got unexpected extra argument(s) (b); see 'mohs check --help'"),
     (
         ["mine", "SET", "--scale", "foo"],

@@ -272,10 +272,16 @@ def _check_same_run(folder: Path, data: SplitData, config: RunConfig) -> None:
 
 
 def evaluate(
-    run: Run, *, data: SplitData | None = None, baselines: bool = True, write: bool | None = None
+    run: Run,
+    *,
+    data: SplitData | None = None,
+    baselines: bool = True,
+    verification: bool = False,
+    write: bool | None = None,
 ) -> Evaluation:
     """Measure a run on its own test items, or on `data`; with `baselines`, the untrained network and the pixels too.
 
+    With `verification` pairs of test items are verified by the trained network, which takes some seconds.
     With `write` the numbers go to `metrics.json` in the run's folder; by default they do unless `data` is given. Data
     are then the run's own, and must be those it was trained on: with another split, pictures it knows would be in the
     test. Raises `InputError` if they are not.
@@ -299,15 +305,22 @@ def evaluate(
     if data.unseen_classes:
         protocol = "unseen classes" if num_trained == 0 else "classes seen and unseen"
 
-    def measured_by(x_ND: np.ndarray) -> Measured:
-        queries = None if data.unseen_classes else test_N
-        return measure(x_ND, dataset.labels, dataset.roles, test_N=queries, protocol=protocol, seed=run.config.seed)
+    def measured_by(x_ND: np.ndarray, *, verification: bool = False) -> Measured:
+        return measure(
+            x_ND,
+            dataset.labels,
+            dataset.roles,
+            test_N=None if data.unseen_classes else test_N,
+            protocol=protocol,
+            verification=verification,
+            seed=run.config.seed,
+        )
 
     embedder = run.embedder().to(device)
     began = time.perf_counter()
     trained_ND = embedder.embed(dataset.pictures)
     embedded = time.perf_counter()
-    trained = measured_by(trained_ND)
+    trained = measured_by(trained_ND, verification=verification)
     finished = time.perf_counter()
     measured: dict[str, Measured] = {}
     if baselines:

@@ -1,6 +1,7 @@
 import json
 import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -67,13 +68,20 @@ def test_a_run_can_be_repeated_from_its_own_settings(run_cli, class_run, tmp_pat
 def test_evaluate_unseen_classes(run_cli, class_run, tmp_path):
     folder = tmp_path / "run"
     shutil.copytree(class_run, folder)
-    answer = run_cli("evaluate", folder)
+    answer = run_cli("evaluate", folder, "--per-class", tmp_path / "classes.csv")
     assert (answer.code, answer.err) == (0, [f"report: {folder}/report.html"])
     assert answer.out.startswith("20 queries, gallery of 20, unseen classes")
-    assert [line.split()[1] for line in answer.out.splitlines() if line.startswith("│")] == METRICS
+    rows = [line.split()[1] for line in answer.out.splitlines() if line.startswith("│")]
+    assert rows[:4] == [*METRICS, "average"]  # precision, of the pairs
+    classes = (tmp_path / "classes.csv").read_text().splitlines()
+    assert classes[0] == "class,queries,recall@1,average_precision,confused_with,times,query,found"
+    assert [line.split(",")[1] for line in classes[1:]] == ["4"] * 5
+    examples = [line.split(",")[-2:] for line in classes[1:] if not line.endswith(",,")]
+    items = (folder / "items.csv").read_text()
+    assert all(f"{Path(file).name}," in items for example in examples for file in example)
     page = (folder / "report.html").read_text()
     assert page.count("data:image/png;base64,") > 10
-    assert re.findall(r"(?:src|href)=[\"']?(?:https?:)?//|url\((?![\"']?(?:#|data:))|@import|<script", page) == []
+    assert re.findall(r"(?:src|href)=[\"']?(?:https?:)?//|url\((?![\"']?(?:#|data:))|@import|<script [^>]*src", page) == []
     answer = run_cli("evaluate", folder, "--json")
     assert (answer.code, answer.err) == (0, [])
     found = as_json(answer.out)
@@ -81,6 +89,8 @@ def test_evaluate_unseen_classes(run_cli, class_run, tmp_path):
     assert list(found) == METRICS
     assert found["trained"]["protocol"] == "unseen classes"
     assert found["trained"]["catalog"]["num_gallery"] == 5  # one catalog picture for each unseen class
+    pairs = [each["verification"] and each["verification"]["law"] for each in found.values()]
+    assert pairs == [None, None, "all 30 pairs of one class; all 160 of two classes"]
 
 
 def test_evaluate_seen_classes(run_cli, picture_set, tmp_path):

@@ -8,6 +8,7 @@ from mohs.evaluation import evaluate_embeddings
 from mohs.evaluation.retrieval import evaluate_all_against_all, evaluate_retrieval
 from mohs.evaluation.summary import measure
 from mohs.evaluation.triplets import triplet_accuracy
+from mohs.evaluation.verification import evaluate_pairs
 
 
 def clusters(num_classes=20, per_class=4, noise=1.0, seed=0):
@@ -20,7 +21,7 @@ def clusters(num_classes=20, per_class=4, noise=1.0, seed=0):
 
 def test_all_against_all():
     x, labels = clusters()
-    report = evaluate_embeddings(x, labels, seed=3)
+    report = evaluate_embeddings(x, labels, seed=3, verification=False)
     direct = evaluate_all_against_all(x, labels, seed=3)
     assert (report.protocol, report.catalog, report.verification) == ("all against all", None, None)
     assert (report.retrieval.metrics, report.retrieval.intervals) == (direct.metrics, direct.intervals)
@@ -32,11 +33,23 @@ def test_all_against_all():
     assert report.gallery_sizes.recall_at_1[-1] == pytest.approx(direct.recall[1])
 
 
+def test_pairs_of_queries_are_verified():
+    x, labels = clusters()
+    found = evaluate_embeddings(x, labels, seed=3).verification
+    direct = evaluate_pairs(x, labels, seed=3)
+    assert found.curves.average_precision == direct.curves.average_precision
+    assert found.best == direct.best
+    test = np.arange(len(x)) % 4 < 2
+    part = measure(x, labels, np.full(len(x), "sample"), test_N=test, verification=True).verification
+    assert part.law == "all 20 pairs of one class; all 760 of two classes"
+
+
 def test_queries_against_a_gallery_are_measured_by_the_indices_of_each():
     x, labels = clusters()
     queries, query_labels = x[::4], labels[::4]
     gallery, gallery_labels = np.delete(x, np.s_[::4], axis=0), np.delete(labels, np.s_[::4])
     report = evaluate_embeddings(gallery, gallery_labels, query_embeddings_QD=queries, query_labels_Q=query_labels)
+    assert report.verification is None
     direct = evaluate_retrieval(queries, query_labels, gallery, gallery_labels)
     assert report.protocol == "queries against gallery"
     assert report.retrieval.metrics == direct.metrics
@@ -49,7 +62,7 @@ def test_queries_against_a_gallery_are_measured_by_the_indices_of_each():
 def test_a_catalog_is_searched_by_the_samples():
     x, labels = clusters()
     roles = np.where(np.arange(len(x)) % 4 == 0, "catalog", "sample")
-    report = evaluate_embeddings(x, labels, roles_N=roles)
+    report = evaluate_embeddings(x, labels, roles_N=roles, verification=False)
     samples, catalog = roles == "sample", roles == "catalog"
     direct = evaluate_retrieval(x[samples], labels[samples], x[catalog], labels[catalog])
     assert report.catalog.metrics == direct.metrics
@@ -67,11 +80,12 @@ def test_the_record_is_json_and_holds_an_interval_and_a_chance_level_of_each_mea
         assert low < record[name]["accuracy"] < high
     assert len(record["confusable"]) == 20
     assert record["catalog"] is None
+    assert record["verification"]["curves"]["average_precision"] > record["verification"]["curves"]["prevalence"]
     assert len(record["gallery_sizes"]["intervals"]) == len(record["gallery_sizes"]["num_classes"])
 
 
 def test_more_noise_is_worse_everywhere():
-    good, bad = (evaluate_embeddings(*clusters(noise=noise)) for noise in (0.5, 2.0))
+    good, bad = (evaluate_embeddings(*clusters(noise=noise), verification=False) for noise in (0.5, 2.0))
     assert all(good.retrieval.metrics[name] > value for name, value in bad.retrieval.metrics.items() if value < 1)
     assert good.hard_triplets.accuracy > bad.hard_triplets.accuracy
     assert all(a >= b for a, b in zip(good.gallery_sizes.recall_at_1, bad.gallery_sizes.recall_at_1, strict=True))

@@ -159,6 +159,9 @@ def evaluate(
     query_labels: Annotated[Path | None, typer.Option(help="Classes of the queries.")] = None,
     out: Annotated[Path | None, typer.Option(help="Write the numbers to this JSON file.")] = None,
     per_class: Annotated[Path | None, typer.Option(help="Write a table of the classes to this CSV file.")] = None,
+    no_pairs: Annotated[
+        bool, typer.Option("--no-pairs", help="Leave out verification on pairs, which takes some seconds.")
+    ] = False,
     data: Annotated[str | None, typer.Option(help="Other data for the run, all of it for the test.")] = None,
     catalog: Catalog = None,
     file_column: FileColumn = None,
@@ -186,12 +189,20 @@ def evaluate(
             seed=0 if seed is None else seed,
             out=out,
             per_class=per_class,
+            verification=not no_pairs,
             quiet=quiet,
             as_json=as_json,
         )
         return
-    needs = {"--labels": labels, "--query-embeddings": query_embeddings, "--query-labels": query_labels, "--out": out}
+    needs: dict[str, object] = {
+        "--labels": labels,
+        "--query-embeddings": query_embeddings,
+        "--query-labels": query_labels,
+        "--out": out,
+    }
     _refuse(needs | {"--seed": seed}, "needs --embeddings; give it, or leave this out")
+    if no_pairs:
+        raise InputError("--no-pairs: needs --embeddings; the report of a run shows its pairs")
     if run is None:
         raise InputError("RUN: missing; give a run folder, or --embeddings FILE and --labels FILE")
     if data is None and (catalog or file_column or class_column):

@@ -16,10 +16,21 @@ from mohs.errors import InputError, at_most_20
 from mohs.evaluation.classes import ClassResult
 from mohs.evaluation.inputs import checked_float32
 from mohs.evaluation.summary import EmbeddingReport, evaluate_embeddings
+from mohs.evaluation.verification import VerificationResult
 
-__all__ = ["EmbeddedItems", "evaluate_embeddings_command", "read_embedded_items", "write_class_table"]
+__all__ = [
+    "TABLE_HEADER",
+    "EmbeddedItems",
+    "evaluate_embeddings_command",
+    "read_embedded_items",
+    "verification_rows",
+    "write_class_table",
+]
+
+TABLE_HEADER = ("", "value", "95% interval", "chance")
 
 _NUM_PAIRS = 5
+_FPR, _PRECISION = 1e-3, 0.95
 _ROLES = ("sample", "catalog")
 
 
@@ -52,10 +63,13 @@ def evaluate_embeddings_command(
     seed: int,
     out: Path | None,
     per_class: Path | None,
+    verification: bool,
     quiet: bool,
     as_json: bool,
 ) -> None:
     """Measure embeddings all against all, or queries against them; print and write what was found."""
+    if seed < 0:
+        raise InputError(f"--seed: {seed} is below 0; use for example --seed 0")
     for place, flag in ((out, "--out"), (per_class, "--per-class")):
         if place is not None:
             require_file_place(place, flag)
@@ -69,6 +83,12 @@ def evaluate_embeddings_command(
                 f"{query_embeddings}: {queries.embeddings_ND.shape[1]} dimensions, and {embeddings} has "
                 f"{items.embeddings_ND.shape[1]}; use embeddings of one model for both"
             )
+    num_found_C = np.unique(items.labels_N, return_counts=True)[1]
+    if (num_found_C.max() < 2) if queries is items else not np.isin(queries.labels_N, items.labels_N).any():
+        raise InputError(
+            f"{labels}: none of the {len(queries.labels_N):,} queries has another item of its class to find; check "
+            "that these are the classes, or add items"
+        )
     with counting_progress("ranking", quiet=quiet) as progress:
         report = evaluate_embeddings(
             items.embeddings_ND,
@@ -76,6 +96,7 @@ def evaluate_embeddings_command(
             roles_N=items.roles_N,
             query_embeddings_QD=None if queries is items else queries.embeddings_ND,
             query_labels_Q=None if queries is items else queries.labels_N,
+            verification=verification,
             seed=seed,
             progress=progress,
         )
@@ -148,14 +169,17 @@ def write_class_table(
 
 
 def _read_npy(path: Path, what: str) -> np.ndarray:
+    with path.open("rb") as file:
+        start = file.read(6)
+    if start[:4] == b"PK\x03\x04":
+        raise InputError(f"{path}: an archive, perhaps of several arrays; write the one of {what} with numpy.save")
+    if start != b"\x93NUMPY":
+        raise InputError(f"{path}: not a .npy file; write the {what} with numpy.save")
     try:
-        array = np.load(path, allow_pickle=False)
+        return np.asarray(np.load(path, allow_pickle=False))
     except (ValueError, EOFError) as error:
         reason = str(error).splitlines()[0].rstrip(".")
-        raise InputError(f"{path}: not a .npy file of {what} ({reason}); write it with numpy.save") from None
-    if not isinstance(array, np.ndarray):
-        raise InputError(f"{path}: an archive of several arrays; write the one of {what} with numpy.save")
-    return array
+        raise InputError(f"{path}: cannot be read ({reason}); write the {what} with numpy.save again") from None
 
 
 def _read_labels(
@@ -177,7 +201,9 @@ def _read_labels(
             names = path.read_text(encoding="utf-8-sig").splitlines()
         except UnicodeDecodeError as error:
             raise InputError(f"{path}: not UTF-8 text ({error.reason}); save it as UTF-8") from None
-        _refuse_empty(path, "line", range(1, len(names) + 1), names, "")
+        problems = _empty_names(path, "line", range(1, len(names) + 1), names, "")
+        if problems:
+            raise InputError(*at_most_20(problems))
         return names, None, None
     columns, rows = read_rows(path)
     name = class_column or ("label" if "class" not in columns and "label" in columns else "class")
@@ -193,9 +219,9 @@ def _read_labels(
     ]
     if problems:
         raise InputError(*problems)
-    _refuse_empty(path, "row", rows, columns[name], f"column {name!r} ")
     roles = [role or "sample" for role in columns["role"]] if "role" in columns else None
-    problems = [
+    problems = _empty_names(path, "row", rows, columns[name], f"column {name!r} ")
+    problems += [
         f"{path}: row {row}: role {role!r} is not 'sample' or 'catalog'; change it"
         for row, role in zip(rows, roles or (), strict=roles is not None)
         if role not in _ROLES
@@ -206,14 +232,12 @@ def _read_labels(
     return columns[name], roles, files if files is not None and len(files) == len(rows) else None
 
 
-def _refuse_empty(path: Path, what: str, rows: Sequence[int], names: Sequence[str], column: str) -> None:
-    problems = [
+def _empty_names(path: Path, what: str, rows: Sequence[int], names: Sequence[str], column: str) -> list[str]:
+    return [
         f"{path}: {what} {row}: {column}is empty; name the class, or remove the {what} and its embedding"
         for row, name in zip(rows, names, strict=True)
         if not name.strip()
     ]
-    if problems:
-        raise InputError(*at_most_20(problems))
 
 
 def _print_report(report: EmbeddingReport, num_classes: int) -> None:
@@ -221,9 +245,11 @@ def _print_report(report: EmbeddingReport, num_classes: int) -> None:
     print_table(
         f"{retrieval.num_queries:,} queries, {retrieval.num_gallery:,} items of {num_classes:,} classes, "
         f"{report.protocol}",
-        ["", "value", "95% interval", "chance"],
+        TABLE_HEADER,
         _metric_rows(report),
     )
+    if report.verification is not None:
+        print_table(f"pairs: {report.verification.law}", TABLE_HEADER, verification_rows(report.verification))
     sizes = report.gallery_sizes
     print_table(
         "recall@1 if the gallery had only so many classes",
@@ -264,6 +290,31 @@ def _metric_rows(report: EmbeddingReport) -> list[list[str]]:
         if triplets is not None:
             rows.append(_row(f"triplets, {kind}", triplets.accuracy, triplets.interval, triplets.chance))
     rows.append(_row("spread", report.spread.std_sqrt_dim, None, None))
+    return rows
+
+
+def verification_rows(found: VerificationResult) -> list[list[str]]:
+    """Return the rows of a table under `TABLE_HEADER`: how well pairs are told apart, and thresholds to use."""
+    curves, intervals, best = found.curves, found.intervals, found.best
+    rows = [
+        _row(
+            "average precision", curves.average_precision, intervals and intervals.average_precision, curves.prevalence
+        ),
+        _row("area under ROC", curves.auc, intervals and intervals.auc, 0.5),
+        _row("equal error rate", curves.equal_error_rate, intervals and intervals.equal_error_rate, 0.5),
+    ]
+    points = () if intervals is None else intervals.operating_points
+    for point in points:
+        if (point.wanted, point.level) == ("false positive rate", _FPR) and point.tpr is not None:
+            rows.append(_row(f"TPR at FPR {_FPR:g}", point.tpr, point.tpr_interval, _FPR))
+    if best is not None:
+        rows.append(["best accuracy", f"{best.accuracy:.3f}", f"± {best.standard_error:.3f} (s.e.)", "0.500"])
+        rows.append(_row("  at distance up to", best.threshold, None, None))
+    for point in points:
+        if (point.wanted, point.level) == ("precision", _PRECISION):
+            name = f"precision {_PRECISION:g} at distance up to"
+            value = point.threshold
+            rows.append([name, "-", "-", "-"] if value is None else _row(name, value, point.threshold_interval, None))
     return rows
 
 

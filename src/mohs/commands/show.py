@@ -60,10 +60,9 @@ def write_run_report(
     test_N = evaluation.test_N
     labels = evaluation.dataset.labels[test_N]
     # Verification is between test items; a test with one picture a class has no pair to ask about.
-    pairs = None
-    if np.unique(labels, return_counts=True)[1].max() > 1:
+    verified = evaluation.measured["trained"].verification
+    if verified is None and np.unique(labels, return_counts=True)[1].max() > 1:
         verified = evaluate_pairs(evaluation.embeddings_ND[test_N], labels, seed=run.config.seed)
-        pairs = pairs_part(run.folder.name, verified)
     best, worst = examples(evaluation, found)
     report = Report(
         title=title,
@@ -81,7 +80,7 @@ def write_run_report(
         strategies=[Strategy(name, each.events()) for name, each in runs.items()],
         examples_best=best,
         examples_worst=worst,
-        pairs=pairs,
+        pairs=None if verified is None else pairs_part(run.folder.name, verified),
         confusions=confusions(evaluation, found),
         embedding_map=embedding_map(evaluation, seed=run.config.seed),
         mined=[triplet for name, each in runs.items() for triplet in mined_triplets(name, each, training_set)],

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from mohs.commands.console import decoding_progress, print_json, print_table, say, training_progress
-from mohs.commands.evaluate import write_class_table
+from mohs.commands.evaluate import TABLE_HEADER, verification_rows, write_class_table
 from mohs.commands.places import require_file_place, require_folder_place
 from mohs.commands.show import METRIC_HEADER, metric_row, write_run_report
 from mohs.config import DataConfig, RunConfig
@@ -67,7 +67,7 @@ def evaluate_command(
             f"{opened.dataset.table.source}: every test class has one picture, so no query has another to find; "
             "add pictures, or a catalog"
         )
-    evaluation = evaluate(run, data=opened, write=data is None)
+    evaluation = evaluate(run, data=opened, verification=True, write=data is None)
     measured = evaluation.measured
     if per_class is not None:
         queries, gallery = evaluation.query_and_gallery()
@@ -81,6 +81,8 @@ def evaluate_command(
         print_table(
             _title(evaluation), ["", *METRIC_HEADER], [[n, *metric_row(m)] for n, m in measured.items()], strong=2
         )
+        if measured["trained"].verification is not None:
+            print_table("pairs of test items", TABLE_HEADER, verification_rows(measured["trained"].verification))
     if data is not None:
         if evaluation.num_trained_classes:
             num_tested = len(np.unique(evaluation.dataset.labels[evaluation.test_N]))

@@ -13,6 +13,7 @@ from mohs.evaluation.inputs import checked_float32, checked_labels, class_codes
 from mohs.evaluation.retrieval import RetrievalResult, evaluate_all_against_all, evaluate_retrieval
 from mohs.evaluation.spread import Spread, spread
 from mohs.evaluation.triplets import Negatives, TripletAccuracy, triplet_accuracy
+from mohs.evaluation.verification import VerificationResult, evaluate_pairs
 from mohs.mining.progress import Progress
 
 __all__ = ["EmbeddingReport", "Measured", "Protocol", "evaluate_embeddings", "measure"]
@@ -43,7 +44,8 @@ class EmbeddingReport:
         classes: what each class of queries found, in the order of the labels.
         confusable: pairs of classes that are taken for each other, most misses first.
         gallery_sizes: expected recall@1 in galleries of fewer classes.
-        verification: what verification on pairs found; none so far.
+        verification: what verification on pairs of queries found; none if it was not asked for, or if no class has two
+            queries.
     """
 
     protocol: Protocol
@@ -56,7 +58,7 @@ class EmbeddingReport:
     classes: list[ClassResult]
     confusable: list[ConfusablePair]
     gallery_sizes: GallerySizes
-    verification: None = None
+    verification: VerificationResult | None = None
 
     def as_record(self) -> dict[str, Any]:
         """Return the numbers as JSON values; of the confusable pairs the first 20, and no classes."""
@@ -73,6 +75,7 @@ class EmbeddingReport:
             "spread": {"std_sqrt_dim": self.spread.std_sqrt_dim, "effective_rank": self.spread.effective_rank},
             "confusable": [pair.as_record() for pair in self.confusable[:_NUM_PAIRS]],
             "gallery_sizes": self.gallery_sizes.as_record(),
+            "verification": None if self.verification is None else self.verification.as_record(),
         }
 
 
@@ -87,6 +90,7 @@ def evaluate_embeddings(
     roles_N: npt.ArrayLike | None = None,
     query_embeddings_QD: npt.ArrayLike | None = None,
     query_labels_Q: npt.ArrayLike | None = None,
+    verification: bool = True,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> EmbeddingReport:
@@ -102,7 +106,8 @@ def evaluate_embeddings(
         query_embeddings_QD: none: each item is a query against all others. Else numbers [Q, D]: each of them is a query
             against all N items.
         query_labels_Q: classes of the queries [Q].
-        seed: of the bootstrap and of the triplets.
+        verification: whether pairs are verified too (`mohs.evaluation.verification`), which takes some seconds.
+        seed: of the bootstrap, of the triplets and of the pairs.
         progress: called with (blocks of queries done, blocks in all).
 
     Raises `InputError` for embeddings and labels that do not fit each other, rows with NaN or Inf, and if no query has
@@ -122,7 +127,9 @@ def evaluate_embeddings(
     if query_embeddings_QD is None:
         if query_labels_Q is not None:
             raise InputError("query_labels_Q: given without query_embeddings_QD; give both or neither")
-        return measure(x_ND, labels, roles, protocol="all against all", seed=seed, progress=progress)
+        return measure(
+            x_ND, labels, roles, protocol="all against all", verification=verification, seed=seed, progress=progress
+        )
     query_QD = checked_float32(query_embeddings_QD, "query_embeddings_QD")
     if query_labels_Q is None:
         raise InputError("query_labels_Q: missing; give the class of each query")
@@ -139,6 +146,7 @@ def evaluate_embeddings(
         np.concatenate([roles, np.full(len(query_QD), "sample")]),
         test_N=np.arange(len(x_ND) + len(query_QD)) >= len(x_ND),
         protocol="queries against gallery",
+        verification=verification,
         seed=seed,
         progress=progress,
     )
@@ -151,6 +159,7 @@ def measure(
     *,
     test_N: npt.ArrayLike | None = None,
     protocol: Protocol | None = None,
+    verification: bool = False,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> EmbeddingReport:
@@ -163,7 +172,8 @@ def measure(
         test_N: none: all items are test items, and each is a query against all others. Else bool [N]: those are
             queries, and the rest, training items of the same classes, is the gallery.
         protocol: what to call it; none: "unseen classes" without `test_N`, "seen classes" with it.
-        seed: of the bootstrap and of the triplets.
+        verification: whether pairs of queries are verified too.
+        seed: of the bootstrap, of the triplets and of the pairs.
         progress: called with (blocks of queries done, blocks in all).
 
     Raises `InputError` if no query has an item of its class to find.
@@ -184,6 +194,7 @@ def measure(
     if np.isin(labels[queries_N], labels[catalog_N]).any():
         catalog = evaluate_retrieval(x_ND[queries_N], labels[queries_N], x_ND[catalog_N], labels[catalog_N], seed=seed)
     both = labels[test], labels[gallery]
+    has_pairs = _has_triplets(labels[test])
     return EmbeddingReport(
         protocol=protocol or ("unseen classes" if test_N is None else "seen classes"),
         retrieval=retrieval,
@@ -195,13 +206,19 @@ def measure(
         classes=class_results(retrieval, *both),
         confusable=confusable_pairs(retrieval, *both),
         gallery_sizes=recall_by_gallery_size(retrieval, *both, seed=seed),
+        verification=evaluate_pairs(x_ND[test], labels[test], seed=seed) if verification and has_pairs else None,
     )
 
 
 def _triplets(
     x_ND: npt.NDArray[np.float32], labels_N: npt.NDArray[Any], negatives: Negatives, seed: int
 ) -> TripletAccuracy | None:
-    count_C = np.unique(labels_N, return_counts=True)[1]
-    if len(count_C) < 2 or count_C.max() < 2:
-        return None  # there is no triplet to ask about
+    if not _has_triplets(labels_N):
+        return None
     return triplet_accuracy(x_ND, labels_N, negatives=negatives, seed=seed)
+
+
+def _has_triplets(labels_N: npt.NDArray[Any]) -> bool:
+    """Return whether there are two items of one class and one of another, so pairs of both kinds too."""
+    count_C = np.unique(labels_N, return_counts=True)[1]
+    return len(count_C) > 1 and bool(count_C.max() > 1)
