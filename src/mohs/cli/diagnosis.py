@@ -24,7 +24,7 @@ def doctor(
     batch: Annotated[int | None, typer.Option(help="Of --log: pairs or triplets in a batch.")] = None,
     embeddings: Annotated[Path | None, typer.Option(help=".npy of test pictures, a row each.")] = None,
     labels: Annotated[Path | None, typer.Option(help="CSV with the column 'class', in the order of the rows.")] = None,
-    train_embeddings: Annotated[
+    train_embeddings: Annotated[Path | None, typer.Option(help=".npy of training pictures, same network.")] = None,
         Path | None, typer.Option(help=".npy of training pictures, by the same network.")
     ] = None,
     train_labels: Annotated[Path | None, typer.Option(help="CSV with their classes.")] = None,
