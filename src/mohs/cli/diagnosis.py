@@ -25,8 +25,6 @@ def doctor(
     embeddings: Annotated[Path | None, typer.Option(help=".npy of test pictures, a row each.")] = None,
     labels: Annotated[Path | None, typer.Option(help="CSV with the column 'class', in the order of the rows.")] = None,
     train_embeddings: Annotated[Path | None, typer.Option(help=".npy of training pictures, same network.")] = None,
-        Path | None, typer.Option(help=".npy of training pictures, by the same network.")
-    ] = None,
     train_labels: Annotated[Path | None, typer.Option(help="CSV with their classes.")] = None,
     query_embeddings: Annotated[Path | None, typer.Option(help=".npy of queries, made as the service does.")] = None,
     query_labels: Annotated[Path | None, typer.Option(help="CSV with their classes.")] = None,
