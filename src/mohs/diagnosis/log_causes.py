@@ -47,7 +47,7 @@ def find_collapsed(log: TrainingLog, loss: LossFacts) -> Finding | None:
     """Find a network that maps everything to one point.
 
     Either the spread of the last quarter is below a fifth of its largest (or below 0.02), or d_an is below a tenth of
-    its largest and no more above d_ap than that, or the loss of a triplet loss or InfoNCE rests at what such a network
+    its largest and below 1.5·d_ap, or the loss of a triplet loss or InfoNCE rests at what such a network
     pays.
     """
     numbers: dict[str, float] = {}
@@ -60,7 +60,8 @@ def find_collapsed(log: TrainingLog, loss: LossFacts) -> Finding | None:
     if not seen and log.positive_distance is not None and log.negative_distance is not None:
         positive, negative = (finite_tail(c, 0.25) for c in (log.positive_distance, log.negative_distance))
         largest = float(np.nanmax(log.negative_distance))
-        if len(positive) and len(negative) and np.median(negative) < _SHRUNK * largest:
+        shrunk = len(negative) > 0 and np.median(negative) < _SHRUNK * largest
+        if shrunk and len(positive) and np.median(negative) < 1.5 * np.median(positive):
             numbers |= {"negative_distance": float(np.median(negative)), "largest_negative_distance": largest}
             seen = f"the distance to negatives fell from {largest:.3g} to {np.median(negative):.3g}"
     rest = _rest(log)
@@ -81,7 +82,7 @@ def find_collapsed(log: TrainingLog, loss: LossFacts) -> Finding | None:
         "were too large; at it, gradients vanish.",
         fix="Take easier negatives at first, lower the learning rate to a tenth, or use batch norm; InfoNCE withstands "
         "hard negatives.",
-        settings={"loss.name": "infonce", **log.lower_rate()} if loss.name != "infonce" else log.lower_rate(),
+        settings=log.lower_rate() if loss.name == "infonce" else {"loss.name": "infonce"},
         numbers=numbers,
         share=0.5,
     )
@@ -125,7 +126,8 @@ def find_learning_rate(log: TrainingLog, loss: LossFacts) -> Finding | None:
     """Find steps that were too large.
 
     Either the loss was, before it came to rest, 1.2 times or more above where it rests and where one answer for
-    everything costs as much, or it ends so far above what one answer for everything costs and above its start.
+    everything costs as much, or it ends so far above what one answer for everything costs and above its start (3 times
+    for triplet losses).
     """
     if log.loss is None or np.isinf(log.loss).any():
         return None
@@ -143,7 +145,9 @@ def find_learning_rate(log: TrainingLog, loss: LossFacts) -> Finding | None:
     else:
         tail, first = finite_tail(log.loss, 0.1), log.loss[np.isfinite(log.loss)][:1]
         known = at_most_stuck(loss)
-        if known is None or not len(first) or float(np.median(tail)) < _WORSE_THAN_STUCK * max(known, first[0]):
+        # Mined triplets may cost more than a collapsed network pays, and no step is to blame for it.
+        factor = 3.0 if loss.name in ("triplet", "soft-triplet") else _WORSE_THAN_STUCK
+        if known is None or not len(first) or float(np.median(tail)) < factor * max(known, first[0]):
             return None
         numbers = {"first_loss": float(first[0]), "last_loss": float(np.median(tail)), "one_answer": known}
         what = (
