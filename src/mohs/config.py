@@ -31,6 +31,7 @@ __all__ = [
     "override_config",
     "parse_config",
     "setting_problems",
+    "toml_value",
 ]
 
 Scale: TypeAlias = Literal["range", "rank", "log-rank", "margin"]
@@ -282,10 +283,10 @@ class RunConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     def to_toml(self) -> str:
         """Return the settings as TOML that `load_config` reads back; what is not set is left out (TOML has no null)."""
         values = self.model_dump(mode="json", exclude_none=True)
-        lines = [f"{name} = {_toml(value)}" for name, value in values.items() if not isinstance(value, dict)]
+        lines = [f"{name} = {toml_value(value)}" for name, value in values.items() if not isinstance(value, dict)]
         for section, settings in values.items():
             if isinstance(settings, dict):
-                lines += ["", f"[{section}]", *(f"{name} = {_toml(value)}" for name, value in settings.items())]
+                lines += ["", f"[{section}]", *(f"{name} = {toml_value(value)}" for name, value in settings.items())]
         return "\n".join(lines) + "\n"
 
 
@@ -375,7 +376,8 @@ def _read(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: not TOML ({error}); correct that place") from None
 
 
-def _toml(value: Any) -> str:
+def toml_value(value: Any) -> str:
+    """Return a setting's value as TOML writes it."""
     match value:
         case bool():
             return "true" if value else "false"
@@ -383,8 +385,8 @@ def _toml(value: Any) -> str:
             # A JSON string is a TOML basic string, but for one control character that only TOML wants escaped.
             return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
         case dict():
-            return "{" + ", ".join(f"{_toml(name)} = {_toml(item)}" for name, item in value.items()) + "}"
+            return "{" + ", ".join(f"{toml_value(name)} = {toml_value(item)}" for name, item in value.items()) + "}"
         case list() | tuple():
-            return "[" + ", ".join(map(_toml, value)) + "]"
+            return "[" + ", ".join(map(toml_value, value)) + "]"
         case _:
             return repr(value)

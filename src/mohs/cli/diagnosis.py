@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mohs.cli.options import Json, Quiet
+from mohs.cli.options import Json
 
 __all__ = ["doctor"]
 
@@ -31,10 +31,10 @@ def doctor(
     pairs: Annotated[
         Path | None, typer.Option(help="CSV of pairs: 'same' (1 or 0) and 'distance', 'similarity' or 'score'.")
     ] = None,
+    threshold: Annotated[float, typer.Option(help="Of --pairs: where accuracy is read.")] = 0.5,
     fail_on: Annotated[
         str | None, typer.Option(help="error or warning: exit with 5 if there is such a finding, or a worse one.")
     ] = None,
-    quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Say what is wrong with a run, a log, embeddings or pairs: the cause, its numbers, and what to change.
@@ -56,5 +56,6 @@ def doctor(
         query_embeddings=query_embeddings,
         query_labels=query_labels,
         pairs=pairs,
+        threshold=threshold,
     )
-    raise typer.Exit(doctor_command(request, fail_on=fail_on, quiet=quiet, as_json=as_json))
+    raise typer.Exit(doctor_command(request, fail_on=fail_on, as_json=as_json))

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import partial
 from typing import final
 
 from mohs.diagnosis.checks import Check, examine
@@ -60,7 +60,12 @@ class Material:
     pairs: PairScores | None = None
     threshold: float = 0.5
 
-    @cached_property
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing to look at."""
+        return all(part is None for part in (self.log, self.test, self.train, self.queries, self.pairs))
+
+    @property
     def shown(self) -> Embedded | None:
         """The embeddings to judge alone: those of the test, else those of the training."""
         return self.test if self.test is not None else self.train

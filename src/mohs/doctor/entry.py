@@ -70,8 +70,6 @@ def diagnose(
         "query_embeddings": (query_embeddings, query_labels),
     }
     read = {name: _embedded(name, *values) for name, values in sets.items()}
-    if run is None and log is None and pairs is None and all(value is None for value in read.values()):
-        raise InputError("run: nothing to look at; give a run, log, embeddings or pairs")
     facts = LossFacts(loss_name, margin, batch)
     if log is None and (loss_name is not None or batch is not None):
         raise InputError("loss_name, batch: of a log; give log too")
@@ -89,8 +87,10 @@ def diagnose(
         pairs=read_pair_scores(pairs) if isinstance(pairs, str | Path) else pairs,
         threshold=threshold,
     )
-    if material != Material(loss=facts, threshold=threshold):
+    if not material.empty:
         parts.append(diagnose_material(material, seed=seed))
+    if not parts:
+        raise InputError("run: nothing to look at; give a run, log, embeddings or pairs")
     return combined(parts)
 
 

@@ -152,7 +152,7 @@ def find_damage(run: RunEvidence) -> Finding | None:
         cause="learning-rate-too-high",
         severity="error" if last < 0.8 * start - error else "warning",
         what=f"R@1 of training pictures fell from {start:.3f} with the pretrained weights to {second:.3f} after the "
-        f"first of {len(banks)} segments ({num:,} queries; {last:.3f} before the last), with a rate of {rate:.2g} for them",
+        f"first of {len(banks)} segments ({num:,} queries; {last:.3f} before the last); their rate was {rate:.2g}",
         why="Gradients through a head that is still random wash out what the backbone knew, before the head knows "
         "anything.",
         fix="A tenth of the rate for the backbone, as 'mohs train --preset fine-tune' has it, and a longer rise.",
