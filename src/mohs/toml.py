@@ -9,7 +9,7 @@ from typing import Any
 from mohs.artefacts import read_json
 from mohs.errors import InputError
 
-__all__ = ["flat_settings", "read_settings_file", "write_toml"]
+__all__ = ["flat_settings", "read_settings_file", "toml_value", "write_toml"]
 
 
 def read_settings_file(path: Path) -> dict[str, Any]:
@@ -57,14 +57,15 @@ def write_toml(values: Mapping[str, Any]) -> str:
     name = "triplet"
     margin = 0.2
     """
-    lines = [f"{name} = {_value(value)}" for name, value in values.items() if not isinstance(value, Mapping)]
+    lines = [f"{name} = {toml_value(value)}" for name, value in values.items() if not isinstance(value, Mapping)]
     for section, settings in values.items():
         if isinstance(settings, Mapping):
-            lines += ["", f"[{section}]", *(f"{name} = {_value(value)}" for name, value in settings.items())]
+            lines += ["", f"[{section}]", *(f"{name} = {toml_value(value)}" for name, value in settings.items())]
     return "\n".join(lines) + "\n"
 
 
-def _value(value: Any) -> str:
+def toml_value(value: Any) -> str:
+    """Return a setting's value as TOML writes it."""
     match value:
         case bool():
             return "true" if value else "false"
@@ -72,8 +73,8 @@ def _value(value: Any) -> str:
             # A JSON string is a TOML basic string, but for one control character that only TOML wants escaped.
             return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
         case dict():
-            return "{" + ", ".join(f"{_value(name)} = {_value(item)}" for name, item in value.items()) + "}"
+            return "{" + ", ".join(f"{toml_value(name)} = {toml_value(item)}" for name, item in value.items()) + "}"
         case list() | tuple():
-            return "[" + ", ".join(map(_value, value)) + "]"
+            return "[" + ", ".join(map(toml_value, value)) + "]"
         case _:
             return repr(value)
