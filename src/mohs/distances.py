@@ -11,7 +11,15 @@ from numpy.typing import ArrayLike, NDArray
 
 from mohs.errors import InputError
 
-__all__ = ["VALUES_PER_CHECK", "Rows", "check_embeddings", "check_rows", "exact_distance", "unit_rows"]
+__all__ = [
+    "VALUES_PER_CHECK",
+    "Rows",
+    "check_embeddings",
+    "check_rows",
+    "exact_distance",
+    "similarity_at_distance",
+    "unit_rows",
+]
 
 _ROWS_PER_BLOCK = 8192
 VALUES_PER_CHECK = 2**20
@@ -102,3 +110,13 @@ def exact_distance(a_TD: NDArray[np.floating], b_TD: NDArray[np.floating]) -> ND
         difference = a_TD[block].astype(np.float64) - b_TD[block].astype(np.float64)
         distance_T[block] = np.sqrt(np.einsum("td,td->t", difference, difference))
     return distance_T
+
+
+def similarity_at_distance(distance: ArrayLike) -> NDArray[np.float64]:
+    """Return the similarity of unit vectors at a distance, 1 − d²/2, float64.
+
+    >>> similarity_at_distance([0.0, 2.0**0.5, 2.0]).round(6).tolist()
+    [1.0, -0.0, -1.0]
+    """
+    similarity: NDArray[np.float64] = 1 - np.square(np.asarray(distance, dtype=np.float64)) / 2
+    return similarity

@@ -36,7 +36,7 @@ def test_numbers_as_defined(fitted):
     of_truth = proba[np.arange(60), np.searchsorted(fitted.classes_, truth)]
     assert found.negative_log_likelihood == pytest.approx(-np.log(of_truth).mean())
     assert found.interval == class_bootstrap_interval(best == truth, truth, seed=3)
-    assert sum(each.num_pictures for each in found.reliability) == 60
+    assert sum(each.num_cases for each in found.reliability) == 60
     accepted = fitted.confidence(x) >= 0.8
     at = found.at_threshold
     assert at.coverage == accepted[known].mean()

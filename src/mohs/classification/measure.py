@@ -7,10 +7,10 @@ import numpy as np
 import numpy.typing as npt
 
 from mohs.classification.classifier import Classifier
-from mohs.classification.reliability import ReliabilityBin, expected_calibration_error, reliability_table
 from mohs.errors import InputError
 from mohs.evaluation.inputs import checked_labels
 from mohs.evaluation.intervals import class_bootstrap_interval
+from mohs.evaluation.reliability import ReliabilityBin, expected_calibration_error, reliability_table
 
 __all__ = ["ClassScore", "Measurement", "ThresholdScore", "measure_classifier"]
 

@@ -410,13 +410,13 @@ def _tell_measurement(found: Measurement, method: str) -> None:
         [
             [
                 f"{each.low:.2f} to {each.high:.2f}",
-                f"{each.num_pictures:,}",
+                f"{each.num_cases:,}",
                 _share(each.mean_probability),
-                _share(each.accuracy),
+                _share(each.frequency),
                 "-" if each.interval is None else f"{each.interval[0]:.3f} to {each.interval[1]:.3f}",
             ]
             for each in found.reliability
-            if each.num_pictures
+            if each.num_cases
         ],
     )
     worst = sorted(found.per_class, key=lambda each: (each.accuracy, each.mean_probability))[:_NUM_WORST]

@@ -62,11 +62,12 @@ def class_bootstrap_interval(
     return float(low), float(high)
 
 
-def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
+def wilson_interval(successes: float, trials: float) -> tuple[float, float]:
     """Return (low, high): the 95% Wilson score interval of a share (Wilson 1927).
 
     (p + z²/2n ± z·√(p(1−p)/n + z²/4n²)) / (1 + z²/n) with p = successes/trials, n = trials, z = 1.96.
-    Unlike p ± z·√(p(1−p)/n) it stays in [0, 1] and is not empty at p = 0 or 1. Trials are taken to be independent.
+    Unlike p ± z·√(p(1−p)/n) it stays in [0, 1] and is not empty at p = 0 or 1. Trials are taken to be independent;
+    both numbers may be fractions, for an effective number of trials.
 
     >>> [round(end, 3) for end in wilson_interval(0, 10)]
     [0.0, 0.278]

@@ -14,8 +14,8 @@ __all__ = ["Among", "NearestPairs", "nearest_pairs"]
 
 Among: TypeAlias = Literal["all", "positive", "negative"]
 
-# A tile of 1,024 x 4,096 float32 is 16 MB. Fixed, so that results never depend on the machine.
-_TILE_ROWS, _TILE_COLUMNS = 1024, 4096
+# A tile of 1,024 x 1,024 float32 is 4 MB. Fixed, so that results never depend on the machine.
+_TILE = 1024
 _PAIRS_PER_BLOCK = 8192
 
 
@@ -47,7 +47,7 @@ def nearest_pairs(
     """Return the `num_pairs` pairs of items that are closest to one another, out of all N(N − 1)/2; fewer if fewer are.
 
     They are ordered by (distance, smaller index, larger index). Candidates, an eighth more than asked for, come from
-    float32 products of the centred rows, tile by tile (16 MB each); the exact distance (float64, rounded to float32)
+    float32 products of the centred rows, tile by tile (4 MB); the exact distance (float64, rounded to float32)
     orders them. A pair can be missed only if products are off by more than the distance to the last candidate, which
     takes that eighth of pairs to lie within rounding of each other.
 
@@ -96,25 +96,29 @@ def _candidates(
     # Centred and scaled, rounding is relative to the spread of the embeddings, and squares stay in range.
     centred_ND = x_ND - x_ND.mean(axis=0)
     scale = float(np.abs(centred_ND).max())
-    rows_ND = (centred_ND / (scale or 1.0)).astype(np.float32)
-    half_square_N = (np.einsum("nd,nd->n", rows_ND, rows_ND, dtype=np.float64) / 2).astype(np.float32)
+    centred_ND /= scale or 1.0
+    half_square_N = np.einsum("nd,nd->n", centred_ND, centred_ND) / 2
+    # Two more columns, and the product of a row of the left and one of the right is |a|²/2 + |b|²/2 − a·b = d²/2.
+    ones_N = np.ones(num_items)
+    left_NE = np.column_stack([-centred_ND, half_square_N, ones_N]).astype(np.float32)
+    right_NE = np.column_stack([centred_ND, ones_N, half_square_N]).astype(np.float32)
+    buffer = np.empty(_TILE**2, dtype=np.float32)
     kept_code, kept_value = np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32)
     limit = np.float32(np.inf)
-    for top in range(0, num_items, _TILE_ROWS):
-        rows = slice(top, min(top + _TILE_ROWS, num_items))
-        for left in range(top - top % _TILE_COLUMNS, num_items, _TILE_COLUMNS):
-            columns = slice(left, min(left + _TILE_COLUMNS, num_items))
-            # d²/2 = |a|²/2 + |b|²/2 − a·b
-            tile_RC = rows_ND[rows] @ -rows_ND[columns].T
-            tile_RC += half_square_N[rows, None]
-            tile_RC += half_square_N[None, columns]
-            flat = np.flatnonzero(tile_RC.ravel() < limit)
-            first, second = flat // tile_RC.shape[1] + top, flat % tile_RC.shape[1] + left
+    for top in range(0, num_items, _TILE):
+        rows = slice(top, min(top + _TILE, num_items))
+        for left in range(top, num_items, _TILE):
+            columns = slice(left, min(left + _TILE, num_items))
+            num_rows, num_columns = rows.stop - rows.start, columns.stop - columns.start
+            tile = buffer[: num_rows * num_columns]
+            np.matmul(left_NE[rows], right_NE[columns].T, out=tile.reshape(num_rows, num_columns))
+            flat = np.flatnonzero(tile < limit)
+            first, second = flat // num_columns + top, flat % num_columns + left
             wanted = first < second
             if among != "all":
                 wanted &= (class_N[first] == class_N[second]) == (among == "positive")
             kept_code = np.concatenate([kept_code, (first * num_items + second)[wanted]])
-            kept_value = np.concatenate([kept_value, tile_RC.ravel()[flat[wanted]]])
+            kept_value = np.concatenate([kept_value, tile[flat[wanted]]])
             if len(kept_code) > 2 * num_kept:
                 nearest = np.argpartition(kept_value, num_kept - 1)[:num_kept]
                 kept_code, kept_value = kept_code[nearest], kept_value[nearest]

@@ -29,7 +29,7 @@ class OperatingPoint:
     Attributes:
         wanted: "precision" (at least `level`) or "false positive rate" (at most `level`).
         level: how much.
-        threshold: the loosest score of a positive pair that keeps it; None if none does.
+        threshold: the loosest score of a pair that keeps it (for a precision: of a positive pair); None if none does.
         threshold_interval: 95%, of the threshold chosen in the same way on other samples of classes.
         tpr: share of positive pairs accepted.
         tpr_interval: 95%, likewise.
@@ -61,7 +61,8 @@ class Bands:
         recall: grid of the precision-recall curve, float64 [100]: 0.01 to 1.
         precision_low: lower end of the precision at the strictest threshold of at least that recall.
         precision_high: upper end.
-        fpr: grid of the ROC curve, float64 [61]: 10⁻⁶ to 1, even in the logarithm.
+        fpr: grid of the ROC curve, float64 [61]: 10⁻⁶ to 1, even in the logarithm. NaN below the rates that the pairs
+            are enough for.
         tpr_low: lower end of the TPR at at most that FPR.
         tpr_high: upper end.
     """
@@ -142,21 +143,24 @@ def pair_intervals(
     whole = ranked.rates()
     assert whole is not None  # `pair_scores` refuses pairs of one kind only
     recall_grid, fpr_grid = np.array(RECALL_GRID), np.array(FPR_GRID)
-    precision_U = whole.precision(share)
+    too_few = {level: reason for level, (_, reason) in zip(fprs, scores.closest_negatives(fprs), strict=True)}
     levels: list[tuple[Wanted, float]] = [("precision", level) for level in precisions]
     levels += [("false positive rate", level) for level in fprs]
 
-    def chosen(rates: Rates, wanted: Wanted, level: float) -> int:
-        return rates.last_with_precision(level, share) if wanted == "precision" else rates.last_with_fpr(level)
+    def chosen(rates: Rates, wanted: Wanted, level: float) -> float:
+        if wanted == "false positive rate":
+            return ranked.farness_at_fpr(rates, level)
+        u = rates.last_with_precision(level, share)
+        return float(ranked.farness_U[u]) if u >= 0 else np.nan
 
     def statistic(rates: Rates) -> npt.NDArray[np.float64]:
         points = []
         for wanted, level in levels:
-            u = chosen(rates, wanted, level)
-            reached_U = precision_U if wanted == "precision" else whole.fpr_U
-            points += [np.nan, np.nan, np.nan] if u < 0 else [ranked.closeness_U[u], rates.tpr_U[u], reached_U[u]]
-            if u < 0 and wanted == "false positive rate":
-                points[-2] = 0.0
+            farness = chosen(rates, wanted, level)
+            # Without a threshold nothing is accepted: the TPR is 0.
+            tpr, _ = (0.0, 0.0) if np.isnan(farness) else ranked.accepted(rates, farness)
+            reached = np.nan if np.isnan(farness) else _reached(wanted, *ranked.accepted(whole, farness), share)
+            points += [farness, tpr, reached]
         at_recall = np.minimum(np.searchsorted(rates.tpr_U, recall_grid - 1e-12), len(rates.tpr_U) - 1)
         at_fpr = np.searchsorted(rates.fpr_U, fpr_grid + 1e-12, side="right")
         return np.concatenate(
@@ -170,27 +174,31 @@ def pair_intervals(
 
     found_BK = class_bootstrap(ranked, statistic, num_resamples=num_resamples, seed=seed)
     intervals = [percentile_interval(values_B) for values_B in found_BK.T]
+    told_F = np.array([not reason for _, reason in scores.closest_negatives(FPR_GRID)])
     ends_K2 = np.array([(np.nan, np.nan) if interval is None else interval for interval in intervals])
     first_fpr = 3 + len(recall_grid)
     first_point = first_fpr + len(fpr_grid)
     points = []
     for i, (wanted, level) in enumerate(levels):
         of_threshold, of_tpr, of_reached = intervals[first_point + 3 * i : first_point + 3 * i + 3]
-        u = chosen(whole, wanted, level)
-        if u < 0:
-            reason = _no_threshold(wanted, level, precision_U, whole)
+        farness = chosen(whole, wanted, level)
+        reason = too_few[level] if wanted == "false positive rate" else ""
+        if np.isnan(farness) and not reason:
+            reason = _no_threshold(wanted, level, float(whole.precision(share).max()))
+        if reason:
             points.append(OperatingPoint(wanted, level, None, None, None, None, None, None, None, reason))
             continue
+        tpr, fpr = ranked.accepted(whole, farness)
         points.append(
             OperatingPoint(
                 wanted=wanted,
                 level=level,
-                threshold=scores.in_units(ranked.closeness_U[u]),
+                threshold=scores.in_units(-farness),
                 threshold_interval=_in_units(of_threshold, scores),
-                tpr=float(whole.tpr_U[u]),
+                tpr=tpr,
                 tpr_interval=of_tpr,
-                fpr=float(whole.fpr_U[u]),
-                precision=float(precision_U[u]),
+                fpr=fpr,
+                precision=_reached("precision", tpr, fpr, share),
                 reached_interval=of_reached,
                 reason="",
             )
@@ -205,23 +213,29 @@ def pair_intervals(
             precision_low=ends_K2[3:first_fpr, 0],
             precision_high=ends_K2[3:first_fpr, 1],
             fpr=fpr_grid,
-            tpr_low=ends_K2[first_fpr:first_point, 0],
-            tpr_high=ends_K2[first_fpr:first_point, 1],
+            tpr_low=np.where(told_F, ends_K2[first_fpr:first_point, 0], np.nan),
+            tpr_high=np.where(told_F, ends_K2[first_fpr:first_point, 1], np.nan),
         ),
         num_resamples=len(found_BK),
     )
 
 
-def _no_threshold(wanted: Wanted, level: float, precision_U: npt.NDArray[np.float64], whole: Rates) -> str:
+def _reached(wanted: Wanted, tpr: float, fpr: float, prevalence: float) -> float:
+    if wanted == "false positive rate":
+        return fpr
+    return prevalence * tpr / (prevalence * tpr + (1 - prevalence) * fpr)
+
+
+def _no_threshold(wanted: Wanted, level: float, best_precision: float) -> str:
     if wanted == "precision":
-        return f"no threshold has a precision of {level:g}; the best has {precision_U.max():.3g}"
-    return f"even the closest positive pair is no closer than {whole.fpr_U[0]:.3g} of the negative pairs"
+        return f"no threshold has a precision of {level:g}; the best has {best_precision:.3g}"
+    return f"even the closest pair, with those tied with it, makes a false positive rate above {level:g}"
 
 
 def _in_units(interval: Interval, scores: PairScores) -> Interval:
     if interval is None:
         return None
-    low, high = sorted(scores.in_units(end) for end in interval)
+    low, high = sorted(scores.in_units(-end) for end in interval)
     return low, high
 
 

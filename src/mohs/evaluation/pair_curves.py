@@ -17,8 +17,6 @@ __all__ = ["FPRS", "PairCurves", "TprAtFpr", "checked_prevalence", "pair_curves"
 FPRS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 """The false positive rates at which the true positive rate is usually given."""
 
-_FEWEST_NEGATIVES = 10
-
 
 @final
 @dataclass(frozen=True)
@@ -28,8 +26,8 @@ class TprAtFpr:
     Attributes:
         fpr: the rate wanted.
         tpr: the largest TPR of a threshold whose FPR is at most that; None if the sample is too small to tell.
-        num_negatives: effective number of the closest negative pairs that make up the share `fpr` of them,
-            (Σw)²/Σw² (Kish 1965); with equal weights fpr · number of negatives.
+        num_negatives: how many negative pairs that rests on: with equal weights fpr · number of negatives, otherwise
+            the effective number of the closest ones (`PairScores.closest_negatives`).
         reason: why there is none, "" if there is.
     """
 
@@ -151,9 +149,7 @@ def pair_curves_of(scores: PairScores, *, prevalence: float | None = None, fprs:
     for x in fprs:
         if not 0 < x < 1:
             raise InputError(f"fprs: {x!r} is not in (0, 1); use for example 0.001")
-    same_P, weight_P, closeness_P = scores.same_P, scores.weight_P.copy(), scores.closeness
-    weight_P[same_P] *= share / weight_P[same_P].sum()
-    weight_P[~same_P] *= (1 - share) / weight_P[~same_P].sum()
+    same_P, weight_P, closeness_P = scores.same_P, scores.weights_at(share), scores.closeness
     precision, recall, pr_threshold = precision_recall_curve(
         same_P, closeness_P, sample_weight=weight_P, drop_intermediate=True
     )
@@ -171,7 +167,10 @@ def pair_curves_of(scores: PairScores, *, prevalence: float | None = None, fprs:
         auc=float(auc(fpr, tpr)),
         equal_error_rate=equal_error(fpr, tpr),
         equal_error_threshold=scores.in_units(roc_threshold[1 + int(np.argmin(over[1:]))]),
-        tpr_at_fpr=_tpr_at_fpr(fprs, fpr, tpr, scores),
+        tpr_at_fpr=tuple(
+            TprAtFpr(x, None if reason else float(tpr[at_most(fpr, x)]), effective, reason)
+            for x, (effective, reason) in zip(fprs, scores.closest_negatives(fprs), strict=True)
+        ),
         recall=recall,
         precision=precision,
         pr_threshold=sign * pr_threshold,
@@ -190,27 +189,6 @@ def checked_prevalence(prevalence: float | None, scores: PairScores) -> float:
             f"prevalence: {prevalence!r} is not in (0, 1); give the share of pairs of one class, for example 0.5"
         )
     return float(prevalence)
-
-
-def _tpr_at_fpr(
-    fprs: Sequence[float], fpr: npt.NDArray[np.float64], tpr: npt.NDArray[np.float64], scores: PairScores
-) -> tuple[TprAtFpr, ...]:
-    negative_S = np.flatnonzero(~scores.same_P)
-    weight_S = scores.weight_P[negative_S[np.argsort(-scores.closeness[negative_S], kind="stable")]]
-    sum_S, square_sum_S = np.cumsum(weight_S), np.cumsum(np.square(weight_S))
-    found = []
-    for wanted in fprs:
-        last = int(np.searchsorted(sum_S, wanted * sum_S[-1] * (1 + 1e-9), side="right")) - 1
-        effective = float(sum_S[last] ** 2 / square_sum_S[last]) if last >= 0 else 0.0
-        if round(effective, 6) >= _FEWEST_NEGATIVES:
-            found.append(TprAtFpr(wanted, float(tpr[at_most(fpr, wanted)]), effective, ""))
-            continue
-        reason = (
-            f"the closest {wanted:g} of negative pairs are {effective:.3g} of the {len(weight_S):,} looked at; "
-            f"{_FEWEST_NEGATIVES} are needed to tell"
-        )
-        found.append(TprAtFpr(wanted, None, effective, reason))
-    return tuple(found)
 
 
 def _thinned(position: npt.NDArray[np.float64], num_points: int) -> npt.NDArray[np.int64]:

@@ -1,5 +1,6 @@
 """How close two items are: a distance or a similarity, said by name, so that the two cannot be taken for each other."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, final
 
@@ -12,6 +13,8 @@ from mohs.evaluation.inputs import as_numpy
 __all__ = ["PairScores", "ScoreKind", "pair_scores"]
 
 ScoreKind: TypeAlias = Literal["distance", "similarity"]
+
+_FEWEST_NEGATIVES = 10
 
 
 @final
@@ -45,6 +48,38 @@ class PairScores:
         """The share of positive pairs, by weight."""
         return float(self.weight_P[self.same_P].sum() / self.weight_P.sum())
 
+    def taken(self, which_P: npt.NDArray[np.bool_]) -> "PairScores":
+        """Return the pairs where a mask is true."""
+        return PairScores(self.value_P[which_P], self.kind, self.same_P[which_P], self.weight_P[which_P])
+
+    def weights_at(self, prevalence: float) -> npt.NDArray[np.float64]:
+        """Return weights, float64 [P], of which those of positive pairs add up to the prevalence, all of them to 1."""
+        weight_P = self.weight_P.copy()
+        weight_P[self.same_P] *= prevalence / weight_P[self.same_P].sum()
+        weight_P[~self.same_P] *= (1 - prevalence) / weight_P[~self.same_P].sum()
+        return weight_P
+
+    def closest_negatives(self, fprs: Sequence[float]) -> list[tuple[float, str]]:
+        """Return for each FPR how many negative pairs it rests on, and why these are too few ("" if they are not).
+
+        The closest negative pairs that make up that share by weight count as (Σw)²/Σw² (Kish 1965), that is, with
+        equal weights, each as one. Ten are needed.
+        """
+        negative_S = np.flatnonzero(~self.same_P)
+        weight_S = self.weight_P[negative_S[np.argsort(-self.closeness[negative_S], kind="stable")]]
+        sum_S, square_sum_S = np.cumsum(weight_S), np.cumsum(np.square(weight_S))
+        found = []
+        for fpr in fprs:
+            last = int(np.searchsorted(sum_S, fpr * sum_S[-1] * (1 + 1e-9), side="right")) - 1
+            effective = float(sum_S[last] ** 2 / square_sum_S[last]) if last >= 0 else 0.0
+            enough = round(effective, 6) >= _FEWEST_NEGATIVES
+            reason = (
+                f"a share of {fpr:g} of the negative pairs is {effective:.3g} of the {len(weight_S):,} looked at; "
+                f"{_FEWEST_NEGATIVES} are needed to tell"
+            )
+            found.append((effective, "" if enough else reason))
+        return found
+
 
 def pair_scores(
     same_P: npt.ArrayLike,
@@ -52,6 +87,7 @@ def pair_scores(
     distance_P: npt.ArrayLike | None = None,
     similarity_P: npt.ArrayLike | None = None,
     weight_P: npt.ArrayLike | None = None,
+    both_kinds: bool = True,
 ) -> PairScores:
     """Return checked scores of pairs; give exactly one of `distance_P` and `similarity_P`.
 
@@ -60,12 +96,13 @@ def pair_scores(
         distance_P: numbers [P], at least 0, smaller is closer (`mohs.distances`).
         similarity_P: numbers [P], larger is closer.
         weight_P: numbers [P] above 0, how many pairs each stands for; none: 1 each.
+        both_kinds: whether pairs of one kind only are refused.
 
     Raises:
         InputError: both or neither given, lengths that differ, NaN or Inf, a negative distance, a weight that is not
             above 0, no pair of one class, or none of two.
 
-    >>> pair_scores([True, False], distance_P=[0.5, 1.0]).closeness_P.tolist()
+    >>> pair_scores([True, False], distance_P=[0.5, 1.0]).closeness.tolist()
     [-0.5, -1.0]
     >>> pair_scores([True, False], distance_P=[-0.5, 1.0])
     Traceback (most recent call last):
@@ -83,7 +120,7 @@ def pair_scores(
     weight = np.ones(len(same)) if weight_P is None else _numbers(weight_P, "weight_P", len(same))
     _refuse(kind == "distance", value < 0, value, name, "negative", "is it a similarity_P?")
     _refuse(True, weight <= 0, weight, "weight_P", "not above 0", "leave the pair out")
-    if same.all() or not same.any():
+    if both_kinds and (same.all() or not same.any()):
         one, other = ("two classes", "one class") if same.all() else ("one class", "two classes")
         raise InputError(f"same_P: all {len(same)} pairs are of {other}; add pairs of {one}")
     return PairScores(value, kind, same, weight)

@@ -37,11 +37,13 @@ class Rates:
         tpr_U: share of positive pairs accepted, float64 [U], ascending, the last is 1.
         fpr_U: share of negative pairs accepted, ascending.
         closer_fpr_U: share of negative pairs that are closer than the threshold: `fpr_U` without those tied with it.
+        negative_sum_S: weight of the s closest negative pairs, float64 [S + 1], from 0.
     """
 
     tpr_U: npt.NDArray[np.float64]
     fpr_U: npt.NDArray[np.float64]
     closer_fpr_U: npt.NDArray[np.float64]
+    negative_sum_S: npt.NDArray[np.float64]
 
     def precision(self, prevalence: float) -> npt.NDArray[np.float64]:
         """Return π·TPR / (π·TPR + (1 − π)·FPR) with π the prevalence, float64 [U]; 0 if nothing is accepted."""
@@ -65,22 +67,26 @@ class Rates:
         return equal_error(fpr_V, tpr_V)
 
     def last_with_fpr(self, max_fpr: float) -> int:
-        """Return the loosest threshold with FPR ≤ max_fpr; −1 if even the strictest has more."""
-        return at_most(self.fpr_U, max_fpr)
+        """Return the loosest threshold with FPR ≤ max_fpr that accepts a positive pair; −1 if there is none."""
+        return self._last_that_adds(at_most(self.fpr_U, max_fpr))
 
     def last_with_precision(self, min_precision: float, prevalence: float) -> int:
-        """Return the loosest threshold with precision ≥ min_precision; −1 if none has."""
+        """Return the loosest threshold with precision ≥ min_precision; −1 if there is none."""
         kept = np.flatnonzero(self.precision(prevalence) >= min_precision - _ROUNDING)
-        return int(kept[-1]) if len(kept) else -1
+        return self._last_that_adds(int(kept[-1]) if len(kept) else -1)
+
+    def _last_that_adds(self, u: int) -> int:
+        # In a resample some positive pairs do not occur; a threshold is one of a pair that does.
+        return int(np.searchsorted(self.tpr_U, self.tpr_U[u])) if u >= 0 and self.tpr_U[u] > 0 else -1
 
 
 # Sums of shares may be off by this.
 _ROUNDING = 1e-12
 
 
-def at_most(rate_V: npt.NDArray[np.float64], limit: float) -> int:
-    """Return the last place of an ascending rate that is at most `limit`, but for rounding; -1 if there is none."""
-    return int(np.searchsorted(rate_V, limit + _ROUNDING, side="right")) - 1
+def at_most(sum_V: npt.NDArray[np.float64], limit: float) -> int:
+    """Return the last place of ascending sums that is at most `limit`, but for their rounding; −1 if there is none."""
+    return int(np.searchsorted(sum_V, limit + _ROUNDING * sum_V[-1], side="right")) - 1
 
 
 def equal_error(fpr_V: npt.NDArray[np.float64], tpr_V: npt.NDArray[np.float64]) -> float:
@@ -89,11 +95,8 @@ def equal_error(fpr_V: npt.NDArray[np.float64], tpr_V: npt.NDArray[np.float64]) 
     >>> equal_error(np.array([0.0, 0.0, 0.5, 1.0]), np.array([0.0, 0.5, 1.0, 1.0]))
     0.25
     """
-    over_V = fpr_V + tpr_V - 1
-    after = int(np.argmax(over_V >= 0))
-    before = after - 1
-    part = -over_V[before] / (over_V[after] - over_V[before])
-    return float(fpr_V[before] + part * (fpr_V[after] - fpr_V[before]))
+    # FPR + TPR ascends along the curve, and is 1 there.
+    return float(np.interp(1.0, fpr_V + tpr_V, fpr_V))
 
 
 @final
@@ -102,47 +105,87 @@ class RankedPairs:
     """Positive and negative pairs, each closest first; made by `rank_pairs`.
 
     Attributes:
-        closeness_U: the distinct closeness of positive pairs, float64 [U], closest first.
+        farness_U: the distinct scores of positive pairs, float64 [U], closest first: the distance, or the similarity
+            with its sign turned, so that they ascend.
         num_classes: how many classes there are among the pairs.
         positive_class_R: class of each of R positive pairs, int64.
         positive_weight_R: float64 [R].
         last_U: place in R of the last pair of closeness u.
         negative_class_2S: the two classes of each of S negative pairs, int64 [2, S].
         negative_weight_S: float64 [S].
+        negative_farness_S: float64 [S], ascending.
         num_not_farther_U: how many negative pairs are at least as close as u.
         num_closer_U: how many are closer.
     """
 
-    closeness_U: npt.NDArray[np.float64]
+    farness_U: npt.NDArray[np.float64]
     num_classes: int
     positive_class_R: npt.NDArray[np.int64]
     positive_weight_R: npt.NDArray[np.float64]
     last_U: npt.NDArray[np.int64]
     negative_class_2S: npt.NDArray[np.int64]
     negative_weight_S: npt.NDArray[np.float64]
+    negative_farness_S: npt.NDArray[np.float64]
     num_not_farther_U: npt.NDArray[np.int64]
     num_closer_U: npt.NDArray[np.int64]
 
-    def rates(self, multiplicity_C: npt.NDArray[np.float64] | None = None) -> Rates | None:
+    def scratch(self) -> npt.NDArray[np.float64]:
+        """Return memory for `rates`, float64 [3, S + 1]; fresh memory would take longer than the counting."""
+        return np.zeros((3, len(self.negative_weight_S) + 1))
+
+    def rates(
+        self,
+        multiplicity_C: npt.NDArray[np.float64] | None = None,
+        scratch_3S: npt.NDArray[np.float64] | None = None,
+    ) -> Rates | None:
         """Return the rates with class c there `multiplicity_C[c]` times (none: once each); None without both kinds.
 
         A pair counts with the product of the multiplicities of the classes that it is of: m_c for a positive pair of
-        class c, which is there once in each copy of its class, and m_c·m_d for a negative pair of c and d.
+        class c, which is there once in each copy of its class, and m_c·m_d for a negative pair of c and d. With a
+        `scratch`, `negative_sum_S` lies in it, until the next call with it.
         """
-        positive_R, negative_S = self.positive_weight_R, self.negative_weight_S
-        if multiplicity_C is not None:
+        sum_S, count_S, other_S = self.scratch() if scratch_3S is None else scratch_3S
+        count_S, other_S = count_S[1:], other_S[1:]
+        positive_R = self.positive_weight_R
+        if multiplicity_C is None:
+            np.cumsum(self.negative_weight_S, out=sum_S[1:])
+        else:
             positive_R = positive_R * multiplicity_C[self.positive_class_R]
-            negative_S = negative_S * multiplicity_C[self.negative_class_2S[0]]
-            negative_S *= multiplicity_C[self.negative_class_2S[1]]
+            # "clip" only says that no index is out of range: numpy then needs no copy.
+            np.take(multiplicity_C, self.negative_class_2S[0], out=count_S, mode="clip")
+            np.take(multiplicity_C, self.negative_class_2S[1], out=other_S, mode="clip")
+            count_S *= other_S
+            count_S *= self.negative_weight_S
+            np.cumsum(count_S, out=sum_S[1:])
         positive_sum_R = np.cumsum(positive_R)
-        negative_sum_S = np.concatenate([[0.0], np.cumsum(negative_S)])
-        if not positive_sum_R[-1] or not negative_sum_S[-1]:
+        if not positive_sum_R[-1] or not sum_S[-1]:
             return None
         return Rates(
             positive_sum_R[self.last_U] / positive_sum_R[-1],
-            negative_sum_S[self.num_not_farther_U] / negative_sum_S[-1],
-            negative_sum_S[self.num_closer_U] / negative_sum_S[-1],
+            sum_S[self.num_not_farther_U] / sum_S[-1],
+            sum_S[self.num_closer_U] / sum_S[-1],
+            sum_S,
         )
+
+    def farness_at_fpr(self, rates: Rates, max_fpr: float) -> float:
+        """Return the loosest score of a pair that accepts at most that share of negative pairs; NaN if none does."""
+        sum_S = rates.negative_sum_S
+        u = rates.last_with_fpr(max_fpr)
+        positive = self.farness_U[u] if u >= 0 else np.nan
+        num = at_most(sum_S, max_fpr * sum_S[-1])
+        if num < len(self.negative_farness_S):
+            # Those tied with the first pair that is too many do not come in either.
+            num = int(np.searchsorted(self.negative_farness_S, self.negative_farness_S[num], side="left"))
+        # The last one that occurs in a resample.
+        num = int(np.searchsorted(sum_S, sum_S[num], side="left"))
+        negative = self.negative_farness_S[num - 1] if num else np.nan
+        return float(np.fmax(positive, negative))
+
+    def accepted(self, rates: Rates, farness: float) -> tuple[float, float]:
+        """Return (TPR, FPR) of the pairs that are at least as close."""
+        u = int(np.searchsorted(self.farness_U, farness, side="right")) - 1
+        num = int(np.searchsorted(self.negative_farness_S, farness, side="right"))
+        return float(rates.tpr_U[u]) if u >= 0 else 0.0, float(rates.negative_sum_S[num] / rates.negative_sum_S[-1])
 
 
 def pair_classes(
@@ -177,24 +220,24 @@ def pair_classes(
 
 def rank_pairs(scores: PairScores, class_2P: npt.NDArray[np.int64]) -> RankedPairs:
     """Return the pairs in order; `class_2P` from `pair_classes`."""
-    closeness_P = scores.closeness
-    positive_R = np.flatnonzero(scores.same_P)
-    positive_R = positive_R[np.argsort(-closeness_P[positive_R], kind="stable")]
-    negative_S = np.flatnonzero(~scores.same_P)
-    negative_S = negative_S[np.argsort(-closeness_P[negative_S], kind="stable")]
-    closeness_R, ascending_S = closeness_P[positive_R], -closeness_P[negative_S]
-    last_U = np.append(np.flatnonzero(np.diff(closeness_R)), len(closeness_R) - 1)
-    closeness_U = closeness_R[last_U]
+    farness_P = -scores.closeness
+    positive_R, negative_S = (
+        places[np.argsort(farness_P[places], kind="stable")]
+        for places in (np.flatnonzero(scores.same_P), np.flatnonzero(~scores.same_P))
+    )
+    farness_R, farness_S = farness_P[positive_R], farness_P[negative_S]
+    last_U = np.append(np.flatnonzero(np.diff(farness_R)), len(farness_R) - 1)
     return RankedPairs(
-        closeness_U=closeness_U,
+        farness_U=farness_R[last_U],
         num_classes=int(class_2P.max()) + 1,
         positive_class_R=class_2P[0, positive_R],
         positive_weight_R=scores.weight_P[positive_R],
         last_U=last_U,
         negative_class_2S=class_2P[:, negative_S],
         negative_weight_S=scores.weight_P[negative_S],
-        num_not_farther_U=np.searchsorted(ascending_S, -closeness_U, side="right"),
-        num_closer_U=np.searchsorted(ascending_S, -closeness_U, side="left"),
+        negative_farness_S=farness_S,
+        num_not_farther_U=np.searchsorted(farness_S, farness_R[last_U], side="right"),
+        num_closer_U=np.searchsorted(farness_S, farness_R[last_U], side="left"),
     )
 
 
@@ -215,10 +258,11 @@ def class_bootstrap(
     without a positive or a negative pair are left out, so B may be less than `num_resamples`.
     """
     random = generator(seed, "class bootstrap")
+    scratch_3S = ranked.scratch()
     rows = []
     for _ in range(num_resamples):
         drawn = random.integers(ranked.num_classes, size=ranked.num_classes)
-        rates = ranked.rates(np.bincount(drawn, minlength=ranked.num_classes).astype(np.float64))
+        rates = ranked.rates(np.bincount(drawn, minlength=ranked.num_classes).astype(np.float64), scratch_3S)
         if rates is not None:
             rows.append(statistic(rates))
     return np.stack(rows) if rows else np.empty((0, len(statistic(ranked.rates()))))  # type: ignore[arg-type]

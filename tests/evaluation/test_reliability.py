@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from mohs.classification.reliability import expected_calibration_error, reliability_table
 from mohs.errors import InputError
+from mohs.evaluation.reliability import expected_calibration_error, reliability_table
 
 
 @settings(max_examples=50, deadline=None)
@@ -17,15 +17,15 @@ def test_bins_and_error_as_defined(seed, num_bins):
     error = 0.0
     for each in table:
         inside = (p <= each.high) & ((p > each.low) | ((p == 0) & (each.low == 0)))
-        assert each.num_pictures == inside.sum()
+        assert each.num_cases == inside.sum()
         if inside.any():
-            assert each.accuracy == pytest.approx(correct[inside].mean())
+            assert each.frequency == pytest.approx(correct[inside].mean())
             assert each.mean_probability == pytest.approx(p[inside].mean())
-            assert each.interval[0] <= each.accuracy <= each.interval[1]
+            assert each.interval[0] <= each.frequency <= each.interval[1]
             error += inside.mean() * abs(correct[inside].mean() - p[inside].mean())
         else:
-            assert (each.accuracy, each.mean_probability, each.interval) == (None, None, None)
-    assert sum(each.num_pictures for each in table) == len(p)
+            assert (each.frequency, each.mean_probability, each.interval) == (None, None, None)
+    assert sum(each.num_cases for each in table) == len(p)
     assert expected_calibration_error(table) == pytest.approx(error)
 
 
@@ -40,8 +40,8 @@ def test_too_sure_is_worse():
 @pytest.mark.parametrize(
     ("p", "correct", "num_bins", "message"),
     [
-        ([0.5], [True, False], 15, "probability_N, correct_N: shapes (1,) and (2,); give one of each for a picture"),
-        ([], [], 15, "probability_N, correct_N: shapes (0,) and (0,); give one of each for a picture"),
+        ([0.5], [True, False], 15, "probability_N, correct_N: shapes (1,) and (2,); give one of each for a case"),
+        ([], [], 15, "probability_N, correct_N: shapes (0,) and (0,); give one of each for a case"),
         ([1.5], [True], 15, "probability_N: a value is not in [0, 1]; give probabilities"),
         ([float("nan")], [True], 15, "probability_N: a value is not in [0, 1]; give probabilities"),
         ([0.5], [True], 0, "num_bins: 0 is less than 1; use for example 15"),
