@@ -1,4 +1,4 @@
-"""Likely label errors: pictures that fit another class well and their own not, judged by other pictures than themselves.
+"""Likely label errors: pictures that fit another class well and their own not, judged by other pictures.
 
 The *fit* of a picture to a class is the mean similarity to the two most similar other pictures of that class, copies of
 the picture itself left out (one, if the class has only one other). The *margin* is its best fit to another class minus
@@ -98,7 +98,7 @@ def label_doubt(
     neighbours_NK: npt.NDArray[np.int64],
     *,
     picture_N: npt.NDArray[np.int64] | None = None,
-    max_false_share: float = 0.1,
+    max_false_share: float = 0.2,
     seed: int = 0,
 ) -> LabelDoubt:
     """Return how doubtful each label is, and from which margin on it is called wrong.

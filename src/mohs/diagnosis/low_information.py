@@ -48,8 +48,9 @@ def picture_information(
         pictures_NHWC: uint8 [N, H, W, C], H and W at least 3.
         longer_side_N: pixels of the longer side of each file, 0 if unknown; None: "tiny" is not looked for.
 
-    >>> black = np.zeros((8, 8, 1), np.uint8)
-    >>> picture_information(np.stack([black, np.where(np.eye(8)[..., None], 255, black).astype(np.uint8)])).why_N.tolist()
+    >>> pictures = np.zeros((2, 8, 8, 1), np.uint8)
+    >>> pictures[1, 2:4, 3:6] = 255
+    >>> picture_information(pictures).why_N.tolist()
     ['blank', '']
     """
     pictures = np.asarray(pictures_NHWC) if not isinstance(pictures_NHWC, np.ndarray) else pictures_NHWC

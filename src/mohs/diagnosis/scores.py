@@ -77,8 +77,8 @@ def check_margin(
 ) -> MarginCheck:
     """Return how a triplet margin compares with the distances that there are between unit vectors.
 
-    ‖a − b‖² = 2 − 2·a·b ≤ 4, and the mean of ‖a − b‖² over all pairs is 2 − 2·‖mean vector‖² ≤ 2, so a margin above 4 is
-    never met and one above 2 not by the average negative, however long the training.
+    ‖a − b‖² = 2 − 2·a·b ≤ 4, and the mean of ‖a − b‖² over all pairs is 2 − 2·‖mean vector‖² ≤ 2, so a margin above 4
+    is never met and one above 2 not by the average negative, however long the training.
 
     Args:
         embeddings_ND: numbers [N, D]; rows are divided by their norms.

@@ -12,7 +12,7 @@ from typing import TypeAlias, final
 import numpy as np
 import numpy.typing as npt
 
-from mohs.distances import unit_rows
+from mohs.distances import check_embeddings, unit_rows
 from mohs.errors import InputError
 from mohs.evaluation.inputs import checked_labels, class_codes
 
@@ -84,6 +84,7 @@ def find_top_pairs(
     query_N: npt.ArrayLike | None = None,
     recall: float = 0.5,
     threshold: float | None = None,
+    normalise: bool = True,
     max_pairs: int = MAX_PAIRS,
 ) -> TopPairs:
     """Return the most similar pairs: all with a similarity of at least a threshold, true and false matches alike.
@@ -99,6 +100,7 @@ def find_top_pairs(
             item (the gallery).
         recall: share of the true matches, in (0, 1].
         threshold: similarity in [-1, 1] to use instead of the one that `recall` gives.
+        normalise: False ranks by the dot product of the rows as they are (all divided by the largest norm).
         max_pairs: at least 1.
 
     Raises:
@@ -109,7 +111,7 @@ def find_top_pairs(
     >>> list(zip(pairs.first_P.tolist(), pairs.second_P.tolist(), pairs.same_P.tolist()))
     [(0, 1, True), (1, 3, False), (0, 3, False)]
     """
-    x_ND = unit_rows(embeddings_ND)
+    x_ND = unit_rows(embeddings_ND) if normalise else _below_one(embeddings_ND)
     [class_N] = class_codes(checked_labels(labels_N, "labels_N", len(x_ND)))
     if not 0.0 < recall <= 1.0:
         raise InputError(f"recall: {recall!r} is not in (0, 1]; use for example 0.1")
@@ -203,6 +205,15 @@ def _sides(query_N: npt.ArrayLike | None, num_items: int) -> tuple[npt.NDArray[n
             f"query_N: {int(marked.sum())} of {num_items} items are queries; leave query_N out, or mark some"
         )
     return np.flatnonzero(marked), np.flatnonzero(~marked)
+
+
+def _below_one(embeddings_ND: npt.ArrayLike) -> npt.NDArray[np.float32]:
+    x_ND = check_embeddings(embeddings_ND)
+    largest = float(np.sqrt(np.einsum("nd,nd->n", x_ND, x_ND, dtype=np.float64).max()))
+    if largest == 0.0:
+        raise InputError("embeddings_ND: every row has norm 0; they cannot be ranked")
+    below_one_ND: npt.NDArray[np.float32] = x_ND / np.float32(largest)
+    return below_one_ND
 
 
 def _count_positive(
