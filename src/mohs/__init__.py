@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from mohs.data.dataset import open_dataset as open_dataset
     from mohs.data.images import ImagePolicy as ImagePolicy
     from mohs.data.table import read_table as read_table
+    from mohs.diagnosis.findings import Diagnosis as Diagnosis
+    from mohs.diagnosis.findings import Finding as Finding
+    from mohs.doctor.entry import diagnose as diagnose
     from mohs.errors import MohsError as MohsError
     from mohs.mining import choose_positives as choose_positives
     from mohs.mining import mine as mine
@@ -39,7 +42,9 @@ _HOME = {
     "Classifier": "mohs.classification.classifier",
     "DataConfig": "mohs.config",
     "Dataset": "mohs.data.dataset",
+    "Diagnosis": "mohs.diagnosis.findings",
     "Embedder": "mohs.model.embedder",
+    "Finding": "mohs.diagnosis.findings",
     "HardnessConfig": "mohs.config",
     "ImagePolicy": "mohs.data.images",
     "LossConfig": "mohs.config",
@@ -54,6 +59,7 @@ _HOME = {
     "anchor_sequence": "mohs.sequence",
     "choose_positives": "mohs.mining",
     "create_data": "mohs.triplet_lists",
+    "diagnose": "mohs.doctor.entry",
     "evaluate": "mohs.runs",
     "load_config": "mohs.config",
     "mine": "mohs.mining",

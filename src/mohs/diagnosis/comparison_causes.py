@@ -1,0 +1,243 @@
+"""Causes that two sets of embeddings show together: queries and gallery, training and test, two states of a network."""
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mohs.diagnosis.embedded import EQUAL, Embedded, hits_at_1, mean_and_interval
+from mohs.diagnosis.findings import Finding
+
+__all__ = [
+    "equal_rows",
+    "find_batch_norm",
+    "find_equal_test_items",
+    "find_gap",
+    "find_harm",
+    "find_other_lengths",
+    "find_shared_classes",
+]
+
+_UNIT = 1e-2
+_GAP, _BATCH_NORM = 0.1, 0.1
+_MIN_CLASSES = 10
+
+
+def find_other_lengths(gallery: Embedded, queries: Embedded, *, seed: int = 0) -> Finding | None:
+    """Find queries that were not brought to the gallery's length.
+
+    One of the two is at unit length (all norms within 1% of 1) and the other is not, or their median norms differ by
+    10% or more. What it costs is measured: R@1 of the queries as they are and with both at unit length. It is an error
+    if that is lower by 0.02 or more, and by the 95% class-bootstrap interval of the difference; else a warning, since
+    thresholds on the distance are off all the same.
+    """
+    medians = float(np.median(gallery.norms)), float(np.median(queries.norms))
+    unit = [bool((np.abs(part.norms - 1.0) <= _UNIT).all()) for part in (gallery, queries)]
+    ratio = max(medians) / max(min(medians), 1e-300)
+    if unit[0] == unit[1] and ratio < 1.1:
+        return None
+    numbers = {"gallery_norm": medians[0], "query_norm": medians[1]}
+    said, severe = "", False
+    part = queries.take(queries.sample_items(seed=seed))
+    raw, counted = hits_at_1(part, gallery, same_items=False)
+    if counted.any():
+        same, _ = hits_at_1(part.unit(), gallery.unit(), same_items=False)
+        loss, low, high = mean_and_interval(same[counted].astype(float) - raw[counted], part.labels[counted], seed=seed)
+        severe = low > 0 and loss >= 0.02
+        numbers |= {"recall": float(raw[counted].mean()), "recall_at_unit_length": float(same[counted].mean())}
+        numbers |= {"lost": loss, "low": low, "high": high}
+        said = f"; R@1 is {raw[counted].mean():.3f} so and {same[counted].mean():.3f} with both at unit length"
+    return Finding(
+        cause="normalisation-missing",
+        severity="error" if severe else "warning",
+        what=f"The median length of the queries is {medians[1]:.3g}, of the gallery {medians[0]:.3g}{said}",
+        why="Distances between vectors of different lengths measure the lengths; a threshold found on one does not fit "
+        "the other.",
+        fix="Divide queries and gallery by their norms, in one function that both go through.",
+        numbers=numbers,
+        share=min(1.0, max(0.1, numbers.get("lost", 0.1))),
+    )
+
+
+def equal_rows(rows: Embedded, others: Embedded) -> NDArray[np.bool_]:
+    """Return for each row whether some other row is equal: closer than 1e-5 of the mean length, bool[N]."""
+    import faiss
+
+    limit = EQUAL * float(others.norms.mean())
+    index = faiss.IndexFlatL2(others.x_ND.shape[1])
+    index.add(np.ascontiguousarray(others.x_ND, dtype=np.float32))
+    # float32 products place equal rows up to about a thousandth of the length apart: differences decide.
+    _, found_Nk = index.search(np.ascontiguousarray(rows.x_ND, dtype=np.float32), min(4, len(others)))
+    equal = np.zeros(len(rows), dtype=np.bool_)
+    for found_N in found_Nk.T:
+        equal |= np.linalg.norm(rows.x_ND - others.x_ND[found_N], axis=1) <= limit
+    return equal
+
+
+def find_equal_test_items(train: Embedded, test: Embedded, *, seed: int = 0) -> Finding | None:
+    """Find test embeddings that are training embeddings: 0.5% or more of them are equal to one.
+
+    It is an error from 5% on; R@1 can be off by as much.
+    """
+    part = test.take(test.sample_items(seed=seed))
+    if min(train.relative_spread, part.relative_spread) < 0.02:
+        return None  # all are equal: that is a collapse
+    equal = equal_rows(part, train)
+    share = float(equal.mean())
+    if share < 0.005:
+        return None
+    return Finding(
+        cause="train-test-leak",
+        severity="error" if share >= 0.05 else "warning",
+        what=f"{int(equal.sum()):,} of {len(part):,} test embeddings ({share:.1%}) are equal to one of a training "
+        "picture",
+        why="The same pictures are on both sides: what is measured there is memory, and R@1 may be off by as much.",
+        fix="Take the copies out of the test, or split again by class; then measure again.",
+        settings={"data.split_by": "class"},
+        numbers={"share": share, "num_equal": float(equal.sum()), "num_test": float(len(part))},
+        share=min(1.0, max(share, 0.1)),
+    )
+
+
+def find_shared_classes(train_labels: ArrayLike, test_labels: ArrayLike) -> Finding | None:
+    """Find a test that is neither of seen nor of unseen classes: some of its classes were trained on, and some not."""
+    classes = np.unique(np.asarray(test_labels))
+    seen_C = np.isin(classes, np.unique(np.asarray(train_labels)))
+    share = float(seen_C.mean())
+    if share in (0.0, 1.0):
+        return None
+    return Finding(
+        cause="mixed-classes",
+        severity="warning",
+        what=f"{int(seen_C.sum()):,} of {len(classes):,} test classes ({share:.0%}) were trained on, the others "
+        "were not",
+        why="Seen classes are far easier than unseen ones; a number over both answers neither question.",
+        fix="Measure seen and unseen classes apart, or split by class.",
+        settings={"data.split_by": "class"},
+        numbers={"share": share, "num_classes": float(len(classes))},
+        share=min(share, 1.0 - share),
+    )
+
+
+def find_batch_norm(evaluation: Embedded, training: Embedded, *, seed: int = 0) -> Finding | None:
+    """Find statistics of batch norm that do not fit: the same pictures rank worse in evaluation mode, by 0.1 or more.
+
+    Both sets hold the same items in the same order. The difference of R@1 is paired, with its 95% class-bootstrap
+    interval, whose lower end must be 0.1 or above.
+    """
+    items = evaluation.sample_items(seed=seed)
+    in_eval, in_train = evaluation.take(items), training.take(items)
+    if not in_eval.has_pairs:
+        return None
+    eval_hits, counted = hits_at_1(in_eval, in_eval, same_items=True)
+    train_hits, _ = hits_at_1(in_train, in_train, same_items=True)
+    labels = in_eval.labels[counted]
+    lost, low, high = mean_and_interval(train_hits[counted].astype(float) - eval_hits[counted], labels, seed=seed)
+    if low < _BATCH_NORM:
+        return None
+    unit_eval, unit_train = in_eval.unit(), in_train.unit()
+    cosine = float((unit_eval.x_ND * unit_train.x_ND).sum(axis=1).mean())
+    return Finding(
+        cause="batch-norm-statistics",
+        severity="error",
+        what=f"R@1 of {int(counted.sum()):,} training pictures is {train_hits[counted].mean():.3f} with batch norm by "
+        f"the batch and {eval_hits[counted].mean():.3f} by its stored statistics (lost {lost:.3f}, {low:.3f} to "
+        f"{high:.3f}); spread {in_train.relative_spread:.2f} and {in_eval.relative_spread:.2f}",
+        why="The stored means and variances are not those of the pictures: too few steps, a momentum that is too slow, "
+        "or pictures prepared differently.",
+        fix="Show more steps or larger batches, keep the statistics of pretrained weights, and prepare queries as in "
+        "training.",
+        settings={"finetune.batch_norm": "eval"},
+        numbers={"lost": lost, "low": low, "high": high, "cosine": cosine},
+        share=min(1.0, lost),
+    )
+
+
+def find_gap(train: Embedded, test: Embedded, *, seed: int = 0) -> Finding | None:
+    """Find overfitting: R@1 of training classes above that of test classes by more than 0.1.
+
+    Both are measured on as many classes with as many items each, so that the galleries are equally large. The
+    difference counts less its 95% interval, from the class-bootstrap intervals of both.
+    """
+    pair = _alike(train, test)
+    if pair is None:
+        return None
+    hits = [hits_at_1(part, part, same_items=True) for part in pair]
+    measured = [
+        mean_and_interval(hit[counted], part.labels[counted], seed=seed)
+        for part, (hit, counted) in zip(pair, hits, strict=True)
+    ]
+    (train_recall, train_low, train_high), (test_recall, test_low, test_high) = measured
+    gap = train_recall - test_recall
+    half = float(np.hypot(train_high - train_low, test_high - test_low)) / 2
+    if gap - half <= _GAP:
+        return None
+    return Finding(
+        cause="overfitting",
+        severity="warning",
+        what=f"R@1 is {train_recall:.3f} on training classes and {test_recall:.3f} on as many test classes (gap "
+        f"{gap:.3f}, {gap - half:.3f} to {gap + half:.3f})",
+        why="The network learns the training pictures by heart; part of it does not carry over to others.",
+        fix="Augment more, show fewer pictures, or get more classes.",
+        settings={"training.augment": 1.0},
+        numbers={
+            "train_recall": train_recall,
+            "test_recall": test_recall,
+            "gap": gap,
+            "low": gap - half,
+            "high": gap + half,
+        },
+        share=min(1.0, gap),
+    )
+
+
+def find_harm(trained: Embedded, untrained: Embedded, *, start: str, seed: int = 0) -> Finding | None:
+    """Find training that did harm: R@1 below that of the same pictures by the network it began with.
+
+    The difference is paired; the upper end of its 95% class-bootstrap interval must be below 0. `start` names that
+    network, as in "the untrained network".
+    """
+    items = trained.sample_items(seed=seed)
+    after, before = trained.take(items), untrained.take(items)
+    if not after.has_pairs:
+        return None
+    after_hits, counted = hits_at_1(after, after, same_items=True)
+    before_hits, _ = hits_at_1(before, before, same_items=True)
+    labels = after.labels[counted]
+    change, low, high = mean_and_interval(after_hits[counted].astype(float) - before_hits[counted], labels, seed=seed)
+    if high >= 0:
+        return None
+    return Finding(
+        cause="worse-than-untrained",
+        severity="error",
+        what=f"R@1 of {int(counted.sum()):,} test pictures is {after_hits[counted].mean():.3f}; {start} gives "
+        f"{before_hits[counted].mean():.3f} (change {change:.3f}, {low:.3f} to {high:.3f})",
+        why="Training has taken away more than it gave.",
+        fix="Look at the other findings; with none, lower the learning rate to a tenth and take easier negatives.",
+        numbers={
+            "recall": float(after_hits[counted].mean()),
+            "recall_before": float(before_hits[counted].mean()),
+            "change": change,
+            "low": low,
+            "high": high,
+        },
+        share=0.3,
+    )
+
+
+def _alike(train: Embedded, test: Embedded) -> tuple[Embedded, Embedded] | None:
+    """Return as many classes of each with two items of each class; None if there are under 10 such classes."""
+    pairs = []
+    for part in (train, test):
+        order = np.argsort(part.codes, kind="stable")
+        codes = part.codes[order]
+        first = np.flatnonzero(np.r_[True, codes[1:] != codes[:-1]])
+        first = first[np.diff(np.r_[first, len(order)]) >= 2]
+        pairs.append((part, order, first))
+    num = min(min(len(first) for _, _, first in pairs), 1024)
+    if num < _MIN_CLASSES:
+        return None
+    chosen = []
+    for part, order, first in pairs:
+        # Evenly over the classes: names carry no order that matters, and no draw is needed.
+        kept = first[np.linspace(0, len(first) - 1, num).astype(np.int64)]
+        chosen.append(part.take(np.sort(order[np.concatenate([kept, kept + 1])])))
+    return chosen[0], chosen[1]

@@ -1,0 +1,175 @@
+"""Embeddings with their classes, and the few measures of them that causes are told by."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mohs.data.rows import read_rows
+from mohs.errors import InputError
+from mohs.evaluation.inputs import checked_embeddings
+from mohs.evaluation.intervals import class_bootstrap_interval
+from mohs.evaluation.spread import Spread, spread
+from mohs.evaluation.ties import tie_limit
+from mohs.randomness import generator
+
+__all__ = ["EQUAL", "MAX_ITEMS", "Embedded", "hits_at_1", "mean_and_interval", "read_embedded"]
+
+MAX_ITEMS = 4096
+"""Items of a sample: whole classes are drawn until there are so many."""
+
+EQUAL = 1e-5
+"""Embeddings closer than this share of their length are of equal pictures: batches of other sizes round otherwise."""
+
+_CLASS_COLUMNS = ("class", "label", "labels", "y", "target")
+_BLOCK = 512
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Embedded:
+    """N embeddings, float64[N, D], with the class of each as text, str[N].
+
+    Raises `InputError`, as `checked_embeddings` does, and if the numbers of rows differ.
+    """
+
+    source: str
+    x_ND: NDArray[np.float64]
+    labels: NDArray[np.str_]
+
+    @classmethod
+    def of(cls, embeddings_ND: ArrayLike, labels_N: ArrayLike | Sequence[Any], *, source: str) -> "Embedded":
+        """Return checked embeddings; labels of any kind are taken as text."""
+        x_ND = checked_embeddings(embeddings_ND, source)
+        labels = np.asarray(labels_N)
+        if labels.ndim != 1 or len(labels) != len(x_ND):
+            raise InputError(f"{source}: labels of shape {labels.shape} for {len(x_ND)} rows; give one for each row")
+        return cls(source, x_ND, labels.astype(np.str_))
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, items: NDArray[np.int64]) -> "Embedded":
+        """Return these items, in this order."""
+        return Embedded(self.source, self.x_ND[items], self.labels[items])
+
+    @cached_property
+    def codes(self) -> NDArray[np.int64]:
+        """The number of each item's class, int64[N]."""
+        return np.unique(self.labels, return_inverse=True)[1].astype(np.int64)
+
+    @cached_property
+    def norms(self) -> NDArray[np.float64]:
+        """Euclidean norms, float64[N]."""
+        norm_N: NDArray[np.float64] = np.linalg.norm(self.x_ND, axis=1)
+        return norm_N
+
+    @cached_property
+    def spread(self) -> Spread:
+        """The spread of all items."""
+        return spread(self.x_ND)
+
+    @property
+    def relative_spread(self) -> float:
+        """√(Σ variance) over the mean norm: 0 for one point, whatever the scale."""
+        return self.spread.std_sqrt_dim / self.spread.mean_norm if self.spread.mean_norm > 0 else 0.0
+
+    @property
+    def has_pairs(self) -> bool:
+        """Whether there are two classes, and one with two items."""
+        count_C = np.bincount(self.codes)
+        return len(count_C) > 1 and int(count_C.max()) > 1
+
+    def unit(self) -> "Embedded":
+        """Return the same with every row divided by its norm (rows of norm 0 stay)."""
+        norms = np.where(self.norms > 0, self.norms, 1.0)
+        return Embedded(self.source, self.x_ND / norms[:, None], self.labels)
+
+    def sample_items(self, *, seed: int, max_items: int = MAX_ITEMS) -> NDArray[np.int64]:
+        """Return the items of whole classes, drawn until there are `max_items` or more of them, ascending."""
+        if len(self) <= max_items:
+            return np.arange(len(self), dtype=np.int64)
+        order_C = generator(seed, "classes to diagnose").permutation(int(self.codes.max()) + 1)
+        count_C = np.bincount(self.codes)[order_C]
+        num = int(np.searchsorted(np.cumsum(count_C), max_items)) + 1
+        return np.flatnonzero(np.isin(self.codes, order_C[:num]))[: 2 * max_items]
+
+
+def read_embedded(embeddings: str | Path, labels: str | Path) -> Embedded:
+    """Return the rows of an .npy file with the classes in a CSV, in the same order.
+
+    The CSV has a header and a column `class` (or `label`, `y`, `target`), a row for each embedding. Raises `InputError`
+    for files that cannot be read, a column that is not there, or numbers of rows that differ.
+    """
+    embeddings, labels = Path(embeddings), Path(labels)
+    try:
+        x_ND = np.load(embeddings, allow_pickle=False)
+    except FileNotFoundError:
+        raise InputError(f"{embeddings}: no such file; check the path") from None
+    except (ValueError, OSError, EOFError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"{embeddings}: not an .npy file of numbers ({reason}); write it with numpy.save") from None
+    try:
+        cells, _ = read_rows(labels)
+    except FileNotFoundError:
+        raise InputError(f"{labels}: no such file; check the path") from None
+    except IsADirectoryError:
+        raise InputError(f"{labels}: a folder; give a CSV file") from None
+    named = [name for name in cells if name.strip().lower() in _CLASS_COLUMNS]
+    if len(named) != 1:
+        raise InputError(f"{labels}: {len(named)} columns hold classes; name one 'class'")
+    if len(cells[named[0]]) != len(x_ND):
+        raise InputError(
+            f"{labels}: {len(cells[named[0]])} rows for the {len(x_ND)} rows of {embeddings}; give one for each"
+        )
+    return Embedded.of(x_ND, cells[named[0]], source=str(embeddings))
+
+
+def hits_at_1(
+    queries: Embedded, gallery: Embedded, *, same_items: bool, farthest: bool = False
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return for each query whether its nearest gallery item is of its class, and whether there is one of its class.
+
+    Euclidean; ties count against it (`mohs.evaluation.ties`). With `same_items` the queries are the gallery and each is
+    left out of its own. With `farthest`, the farthest item is asked for.
+    """
+    names, codes = np.unique(np.concatenate([queries.labels, gallery.labels]), return_inverse=True)
+    query_codes, gallery_codes = codes[: len(queries)], codes[len(queries) :]
+    del names
+    half_G = np.square(gallery.x_ND).sum(axis=1) / 2
+    half_Q = np.square(queries.x_ND).sum(axis=1) / 2
+    hits, counted = np.zeros(len(queries), dtype=np.bool_), np.zeros(len(queries), dtype=np.bool_)
+    for start in range(0, len(queries), _BLOCK):
+        rows = slice(start, start + _BLOCK)
+        square_BG = 2 * (half_Q[rows, None] + half_G - queries.x_ND[rows] @ gallery.x_ND.T)
+        distance_BG = np.sqrt(np.maximum(square_BG, 0.0))
+        own_BG = query_codes[rows, None] == gallery_codes
+        here = np.arange(len(distance_BG))
+        aside_BG = np.zeros_like(own_BG)
+        if same_items:
+            aside_BG[here, start + here] = True
+        worst = -np.inf if farthest else np.inf
+        own_B = np.where(own_BG & ~aside_BG, distance_BG, worst)
+        other_B = np.where(~own_BG, distance_BG, worst)
+        counted[rows] = (own_BG & ~aside_BG).any(axis=1)
+        if farthest:
+            hits[rows] = own_B.max(axis=1) > tie_limit(np.maximum(other_B.max(axis=1), 0.0), queries.norms[rows])
+        else:
+            nearest_B = own_B.min(axis=1)
+            limit_B = tie_limit(np.where(np.isfinite(nearest_B), nearest_B, 0.0), queries.norms[rows])
+            hits[rows] = counted[rows] & (limit_B < other_B.min(axis=1))
+    return hits & counted, counted
+
+
+def mean_and_interval(values_Q: ArrayLike, labels_Q: ArrayLike, *, seed: int) -> tuple[float, float, float]:
+    """Return a mean with its 95% class-bootstrap interval; of one class alone, the mean three times."""
+    values = np.asarray(values_Q, dtype=np.float64)
+    mean = float(values.mean())
+    if len(np.unique(np.asarray(labels_Q))) < 2:
+        return mean, mean, mean
+    low, high = class_bootstrap_interval(values, labels_Q, seed=seed)
+    return mean, low, high

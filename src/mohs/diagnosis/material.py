@@ -1,0 +1,184 @@
+"""Diagnoses of what other libraries leave: logs, embeddings, scores of pairs, in any combination."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from typing import final
+
+from mohs.diagnosis.checks import Check, examine
+from mohs.diagnosis.comparison_causes import (
+    find_equal_test_items,
+    find_gap,
+    find_other_lengths,
+    find_shared_classes,
+)
+from mohs.diagnosis.embedded import Embedded
+from mohs.diagnosis.embedding_causes import (
+    find_collapsed_embeddings,
+    find_equal_positives,
+    find_swapped_embeddings,
+    find_unnormalised,
+)
+from mohs.diagnosis.findings import Diagnosis, Finding
+from mohs.diagnosis.known_losses import LossFacts
+from mohs.diagnosis.label_causes import find_dominating_class, find_few_positives
+from mohs.diagnosis.log_causes import find_collapsed, find_learning_rate, find_not_finite, find_stalled
+from mohs.diagnosis.log_signals import find_dead_positives, find_nothing_active, find_overfitting, find_swapped
+from mohs.diagnosis.pair_causes import (
+    PairScores,
+    find_constant_scores,
+    find_fixed_threshold,
+    find_sigmoid_on_distance,
+    find_swapped_scores,
+)
+from mohs.diagnosis.training_log import TrainingLog
+from mohs.diagnosis.triplet_causes import find_easy_selection
+
+__all__ = ["Material", "diagnose_material"]
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Material:
+    """What there is to look at; None for what there is not.
+
+    Attributes:
+        log: of the training.
+        loss: what is known of its loss.
+        test: embeddings of the test pictures, the gallery of the queries.
+        train: those of the training pictures, by the same network.
+        queries: those of queries, made as the service makes them.
+        pairs: scores of pairs.
+        threshold: where accuracy on pairs is read.
+    """
+
+    log: TrainingLog | None = None
+    loss: LossFacts = field(default_factory=LossFacts)
+    test: Embedded | None = None
+    train: Embedded | None = None
+    queries: Embedded | None = None
+    pairs: PairScores | None = None
+    threshold: float = 0.5
+
+    @cached_property
+    def shown(self) -> Embedded | None:
+        """The embeddings to judge alone: those of the test, else those of the training."""
+        return self.test if self.test is not None else self.train
+
+
+def diagnose_material(material: Material, *, seed: int = 0) -> Diagnosis:
+    """Look for every cause that the material can show; `seed` decides the samples."""
+    return examine([*_of_log(material), *_of_pairs(material), *_of_embeddings(material, seed)])
+
+
+def _of_log(material: Material) -> list[Check]:
+    log, loss = material.log, material.loss
+    if log is None:
+        names = ("not-finite", "collapsed", "stalled", "learning-rate-too-high", "nothing-active", "overfitting")
+        return [Check(name, _nothing, "no log") for name in names]
+    no_activity = log.lacks("active_fraction")
+    if no_activity and not log.lacks("loss"):
+        no_activity = "" if loss.margin is not None else f"{no_activity} and no margin"
+    no_validation = log.lacks("val_loss", "loss") and log.lacks("val_accuracy", "accuracy")
+    return [
+        Check("not-finite", partial(find_not_finite, log)),
+        Check("collapsed", partial(find_collapsed, log, loss)),
+        Check("stalled", partial(find_stalled, log, loss)),
+        Check("learning-rate-too-high", partial(find_learning_rate, log, loss), log.lacks("loss")),
+        Check("nothing-active", partial(find_nothing_active, log, loss), no_activity),
+        Check("dead-positives", partial(find_dead_positives, log), log.lacks("positive_distance")),
+        Check(
+            "swapped",
+            partial(find_swapped, log, loss),
+            log.lacks("positive_distance", "negative_distance", "loss"),
+        ),
+        Check("overfitting", partial(find_overfitting, log), no_validation),
+    ]
+
+
+def _of_pairs(material: Material) -> list[Check]:
+    pairs = material.pairs
+    if pairs is None:
+        return [Check(name, _nothing, "no pairs") for name in ("sigmoid-on-distance", "fixed-threshold")]
+    reported = None if material.log is None else material.log.last_accuracy()
+
+    def threshold() -> Finding | None:
+        # A sigmoid on a distance is why 0.5 does not fit; one cause is told.
+        if find_sigmoid_on_distance(pairs) is not None:
+            return None
+        return find_fixed_threshold(pairs, threshold=material.threshold, reported=reported)
+
+    return [
+        Check("sigmoid-on-distance", partial(find_sigmoid_on_distance, pairs)),
+        Check("collapsed", partial(find_constant_scores, pairs)),
+        Check(
+            "swapped",
+            partial(find_swapped_scores, pairs),
+            "a score has no direction: name the column 'distance' or 'similarity'" if pairs.kind == "score" else "",
+        ),
+        Check("fixed-threshold", threshold),
+    ]
+
+
+def _of_embeddings(material: Material, seed: int) -> list[Check]:
+    shown, train, test = material.shown, material.train, material.test
+    if shown is None:
+        names = ("swapped", "dead-positives", "one-class-dominates", "too-few-positives")
+        checks = [Check(name, _nothing, "no embeddings with labels") for name in names]
+    else:
+        # Whatever is equal everywhere has collapsed: it is not told again as something else.
+        alone = _unless(find_collapsed_embeddings(shown) is not None)
+        checks = [
+            Check("collapsed", partial(find_collapsed_embeddings, shown)),
+            Check("swapped", alone(partial(find_swapped_embeddings, shown, seed=seed))),
+            Check("normalisation-missing", alone(partial(find_unnormalised, shown, seed=seed))),
+            Check("dead-positives", alone(partial(find_equal_positives, shown, seed=seed))),
+            Check("one-class-dominates", partial(find_dominating_class, shown.labels)),
+            Check(
+                "too-few-positives",
+                partial(find_few_positives, shown.labels, of="training" if test is None else "test"),
+            ),
+        ]
+    checks += _of_train_and_test(train, test, seed)
+    if material.queries is None or test is None:
+        checks.append(Check("normalisation-missing", _nothing, "no embeddings of queries"))
+    else:
+        checks.append(Check("normalisation-missing", partial(find_other_lengths, test, material.queries, seed=seed)))
+    missing = _missing_for_selection(material)
+    if missing or material.log is None or train is None:
+        checks.append(Check("only-easy-triplets", _nothing, missing))
+    else:
+        find = partial(find_easy_selection, material.log, material.loss, train, seed=seed)
+        checks.append(Check("only-easy-triplets", _unless(find_collapsed_embeddings(train) is not None)(find)))
+    return checks
+
+
+def _of_train_and_test(train: Embedded | None, test: Embedded | None, seed: int) -> list[Check]:
+    if train is None or test is None:
+        missing = "no embeddings of training and of test pictures"
+        return [Check(name, _nothing, missing) for name in ("train-test-leak", "mixed-classes", "overfitting")]
+    return [
+        Check("train-test-leak", partial(find_equal_test_items, train, test, seed=seed)),
+        Check("mixed-classes", partial(find_shared_classes, train.labels, test.labels)),
+        Check("overfitting", partial(find_gap, train, test, seed=seed)),
+    ]
+
+
+def _missing_for_selection(material: Material) -> str:
+    if material.log is None:
+        return "no log"
+    if material.log.loss is None:
+        return material.log.lacks("loss")
+    if material.train is None:
+        return "no embeddings of training pictures"
+    if material.loss.name not in (None, "triplet") or material.loss.margin is None:
+        return "not a triplet loss whose margin is known"
+    return ""
+
+
+def _unless(known: bool) -> Callable[[Callable[[], Finding | None]], Callable[[], Finding | None]]:
+    return lambda find: _nothing if known else find
+
+
+def _nothing() -> None:
+    return None

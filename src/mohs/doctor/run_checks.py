@@ -1,0 +1,121 @@
+"""All that is looked for in a run."""
+
+from functools import partial
+
+from mohs.diagnosis.checks import Check, combined, examine
+from mohs.diagnosis.comparison_causes import find_batch_norm, find_gap, find_harm, find_shared_classes
+from mohs.diagnosis.embedding_causes import find_collapsed_embeddings, find_swapped_embeddings
+from mohs.diagnosis.findings import Diagnosis, Finding
+from mohs.diagnosis.label_causes import find_dominating_class, find_few_positives
+from mohs.diagnosis.log_causes import find_collapsed, find_not_finite, find_stalled
+from mohs.diagnosis.log_signals import find_nothing_active
+from mohs.doctor.evidence import RunEvidence
+from mohs.doctor.run_causes import (
+    collapse_began,
+    find_damage,
+    find_dead_run_positives,
+    find_dominating_negatives,
+    find_early_collapse,
+    find_equal_pictures,
+    find_hard_triplets,
+    find_run_false_negatives,
+    find_run_forgetting,
+    find_run_margin,
+    find_unfinished,
+)
+
+__all__ = ["diagnose_run"]
+
+
+def diagnose_run(run: RunEvidence) -> Diagnosis:
+    """Look for every cause that a run can show: in its log and plans, its pictures, and its embeddings."""
+    return combined([examine(_of_log(run)), examine(_of_pictures(run)), examine(_of_embeddings(run))])
+
+
+def _of_log(run: RunEvidence) -> list[Check]:
+    checks = [Check("unfinished", partial(find_unfinished, run))]
+    log = run.log
+    few = "fewer than 2 steps" if log is None else ""
+    no_plans = "" if run.plans else "no plans"
+    if log is None:
+        names = ("not-finite", "collapsed", "stalled", "nothing-active", "margin-too-large")
+        checks += [Check(name, _nothing, few) for name in names]
+    else:
+        checks += [
+            Check("not-finite", partial(find_not_finite, log)),
+            Check("collapsed", partial(find_collapsed, log, run.loss)),
+            Check("stalled", partial(find_stalled, log, run.loss)),
+            Check("nothing-active", partial(find_nothing_active, log, run.loss)),
+            Check("margin-too-large", partial(find_run_margin, run), no_plans),
+        ]
+    return [
+        *checks,
+        Check("hardest-negatives", partial(find_hard_triplets, run), few or no_plans),
+        Check("learning-rate-too-high", partial(find_early_collapse, run), few),
+        Check("learning-rate-too-high", partial(find_damage, run)),
+        Check("dead-positives", partial(find_dead_run_positives, run), no_plans),
+    ]
+
+
+def _of_pictures(run: RunEvidence) -> list[Check]:
+    missing = run.why_no("data")
+    names = ("train-test-leak", "mixed-classes", "one-class-dominates", "too-few-positives")
+    if missing or run.data is None:
+        return [Check(name, _nothing, missing) for name in names]
+    data = run.data
+    labels = data.dataset.labels
+    train, test = labels[data.train_N], labels[data.test_N]
+    checks = [
+        Check("train-test-leak", partial(find_equal_pictures, data.dataset, data.train_N, data.test_N)),
+        Check("mixed-classes", partial(find_shared_classes, train, test)),
+        Check("one-class-dominates", partial(find_dominating_class, train)),
+        Check("one-class-dominates", partial(find_dominating_negatives, run), "" if run.plans else "no plans"),
+        Check("too-few-positives", partial(find_few_positives, train)),
+    ]
+    if data.unseen_classes:
+        checks.append(Check("too-few-positives", partial(find_few_positives, test, of="test")))
+    return checks
+
+
+def _of_embeddings(run: RunEvidence) -> list[Check]:
+    missing = run.why_no("embedder") or run.why_no("data")
+    names = (
+        "collapsed",
+        "swapped",
+        "overfitting",
+        "worse-than-untrained",
+        "batch-norm-statistics",
+        "false-negatives",
+        "forgetting",
+    )
+    if missing or run.data is None:
+        return [Check(name, _nothing, missing) for name in names]
+    seed = run.seed
+    if find_collapsed_embeddings(run.test) is not None or collapse_began(run) is not None:
+        # One point has no neighbours to compare.
+        alone = "the embeddings have collapsed"
+    else:
+        alone = ""
+    unseen = "" if run.data.unseen_classes else "the test is on classes that were trained on"
+    start = "the untrained network" if run.config.model.weights is None else "the pretrained network"
+    return [
+        Check("collapsed", partial(find_collapsed_embeddings, run.test)),
+        Check("swapped", partial(find_swapped_embeddings, run.train, seed=seed), alone),
+        Check("overfitting", lambda: find_gap(run.train, run.test, seed=seed), alone or unseen),
+        Check(
+            "worse-than-untrained",
+            lambda: find_harm(run.test, run.test_at_start, start=start, seed=seed),
+            unseen or run.why_no("start"),
+        ),
+        Check(
+            "batch-norm-statistics",
+            lambda: find_batch_norm(run.train, run.train_by_batch, seed=seed),
+            alone or ("" if run.has_batch_norm else "no batch norm"),
+        ),
+        Check("false-negatives", partial(find_run_false_negatives, run), alone or ("" if run.plans else "no plans")),
+        Check("forgetting", partial(find_run_forgetting, run), alone or ("" if run.plans else "no plans")),
+    ]
+
+
+def _nothing() -> Finding | None:
+    return None
