@@ -85,6 +85,7 @@ class TopCurve:
                 }
                 for point in self.points()
             ],
+            "dips": self.dips,
             "dip": {
                 "depth": self.dip.depth,
                 "interval": list(self.dip.interval),
