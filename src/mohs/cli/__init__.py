@@ -12,7 +12,7 @@ import typer
 
 from mohs import __version__
 from mohs.cli.classification import classify
-from mohs.cli.data import check, glyphs, mine
+from mohs.cli.data import check, fix, glyphs, mine
 from mohs.cli.diagnosis import doctor
 from mohs.cli.training import demo, evaluate, report, train
 from mohs.errors import MohsError
@@ -45,7 +45,7 @@ def _start(
         raise typer.Exit(2)
 
 
-for _command in (demo, check, glyphs, mine, train, evaluate, report, doctor):
+for _command in (demo, check, fix, glyphs, mine, train, evaluate, report, doctor):
     app.command()(_command)
 app.add_typer(classify, name="classify")
 

@@ -23,7 +23,7 @@ from mohs.cli.options import (
 )
 from mohs.errors import InputError
 
-__all__ = ["check", "glyphs", "mine"]
+__all__ = ["check", "fix", "glyphs", "mine"]
 
 
 def check(
@@ -44,12 +44,30 @@ def glyphs(
     folder: Annotated[Path, typer.Argument(help="New folder for the pictures, images.csv and catalog.csv.")],
     size: Annotated[int, typer.Option(help="Side of the pictures, pixels.")] = 64,
     classes: Annotated[int | None, typer.Option(help="Only the first classes.")] = None,
+    keep_homoglyphs: Annotated[
+        bool, typer.Option("--keep-homoglyphs", help="Leave Latin A and Greek Alpha two classes: equal pictures.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Write the built-in set of characters as files, to try the other commands on."""
     from mohs.commands.check import glyphs_command
 
-    glyphs_command(folder, size, classes, as_json=as_json)
+    glyphs_command(folder, size, classes, merge_homoglyphs=not keep_homoglyphs, as_json=as_json)
+
+
+def fix(
+    source: Annotated[str, typer.Argument(help="The table (CSV, Parquet or folder) that was looked at.")],
+    fixes: Annotated[Path, typer.Argument(help="fixes.csv of 'mohs doctor --precision', looked through.")],
+    out: Annotated[Path, typer.Option(help="The new table, CSV.")],
+    catalog: Catalog = None,
+    file_column: FileColumn = None,
+    class_column: ClassColumn = None,
+    as_json: Json = False,
+) -> None:
+    """Write the table with corrections made: classes joined, pictures relabelled or left out; files stay."""
+    from mohs.commands.precision import fix_command
+
+    fix_command(source, fixes, out, catalog, file_column or "file", class_column or "class", as_json=as_json)
 
 
 def mine(

@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from mohs.cli.options import Json
+from mohs.cli.options import Json, Quiet
+from mohs.errors import InputError
 
 __all__ = ["doctor"]
 
@@ -35,12 +36,58 @@ def doctor(
     fail_on: Annotated[
         str | None, typer.Option(help="error or warning: exit with 5 if there is such a finding, or a worse one.")
     ] = None,
+    precision: Annotated[
+        bool, typer.Option("--precision", help="Why the most confident matches are wrong: RUN, or --embeddings.")
+    ] = False,
+    data: Annotated[
+        str | None, typer.Option(help="Of --precision: other data for RUN's embedder, all of it looked at.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Of --precision: folder for the evidence; default RUN/precision.")
+    ] = None,
+    recall: Annotated[float | None, typer.Option(help="Of --precision: how far down to look; default 0.1.")] = None,
+    threshold: Annotated[
+        float | None, typer.Option(help="Of --precision: similarity down to which to look, instead.")
+    ] = None,
+    quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Say what is wrong with a run, a log, embeddings or pairs: the cause, its numbers, and what to change.
 
-    Exits with 0 whatever it finds, unless --fail-on says otherwise.
+    Exits with 0 whatever it finds, unless --fail-on says otherwise. With --precision: pairs.csv, fixes.csv for
+    'mohs fix', the curve without each cause, and contact sheets.
     """
+    of_precision = {"--data": data, "--out": out, "--recall": recall, "--threshold": threshold}
+    if precision:
+        others = {
+            "--log": log,
+            "--loss-name": loss_name,
+            "--margin": margin,
+            "--batch": batch,
+            "--train-embeddings": train_embeddings,
+            "--train-labels": train_labels,
+            "--query-embeddings": query_embeddings,
+            "--query-labels": query_labels,
+            "--pairs": pairs,
+            "--fail-on": fail_on,
+        }
+        if unused := [name for name, value in others.items() if value is not None]:
+            raise InputError(f"{', '.join(unused)}: not used with --precision; leave out")
+        from mohs.commands.precision import PrecisionRequest, precision_command
+
+        asked = PrecisionRequest(
+            run=run,
+            data=data,
+            embeddings=embeddings,
+            labels=labels,
+            out=out,
+            recall=0.1 if recall is None else recall,
+            threshold=threshold,
+        )
+        precision_command(asked, quiet=quiet, as_json=as_json)
+        return
+    if unused := [name for name, value in of_precision.items() if value is not None]:
+        raise InputError(f"{', '.join(unused)}: need --precision")
     from mohs.commands.doctor import DoctorRequest, doctor_command
 
     request = DoctorRequest(

@@ -40,12 +40,14 @@ def check_command(
     result.raise_problems()
 
 
-def glyphs_command(folder: Path, size: int, num_classes: int | None, *, as_json: bool) -> None:
+def glyphs_command(
+    folder: Path, size: int, num_classes: int | None, *, merge_homoglyphs: bool = True, as_json: bool
+) -> None:
     """Write the built-in set as files."""
     if num_classes is not None and num_classes < 2:
         raise InputError(f"--classes: {num_classes} is below 2; leave it out for all of them")
     require_folder_place(folder, "FOLDER")
-    export_glyphs(folder, size, num_classes=num_classes)
+    export_glyphs(folder, size, num_classes=num_classes, merge_homoglyphs=merge_homoglyphs)
     table, catalog = str(folder / "images.csv"), str(folder / "catalog.csv")
     if as_json:
         print_json({"table": table, "catalog": catalog})

@@ -69,17 +69,24 @@ def draw_glyphs(size: int = REFERENCE_SIZE, *, merge_homoglyphs: bool = True, ch
     return Dataset(_make_table(kept, class_of), np.repeat(pictures, 3, axis=-1) if channels == 3 else pictures)
 
 
-def export_glyphs(folder: str | Path, size: int = REFERENCE_SIZE, *, num_classes: int | None = None) -> Path:
+def export_glyphs(
+    folder: str | Path,
+    size: int = REFERENCE_SIZE,
+    *,
+    num_classes: int | None = None,
+    merge_homoglyphs: bool = True,
+) -> Path:
     """Write the built-in set as PNG files with `images.csv` and `catalog.csv`, and return `folder`.
 
-    `num_classes` takes the first classes in order of code point. The folder must be new or empty.
+    `num_classes` takes the first classes in order of code point, `merge_homoglyphs` is as for `draw_glyphs`. The folder
+    must be new or empty.
     """
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder}: not an empty folder; name a new one")
     if num_classes is not None and (not isinstance(num_classes, int) or num_classes < 1):
         raise InputError(f"num_classes: {num_classes!r} is not a positive integer; leave it out for all classes")
-    dataset = draw_glyphs(size)
+    dataset = draw_glyphs(size, merge_homoglyphs=merge_homoglyphs)
     if num_classes is not None:
         dataset = dataset.take(dataset.labels_id < num_classes)
     folder.mkdir(parents=True, exist_ok=True)

@@ -110,8 +110,8 @@ def find_large_margin(
         severity=severity,
         what=f"The margin is {margin:g}, but {num_classes:,} classes in {dim} dimensions leave {unit} of {room:.2f} to "
         f"negatives this hard; {active.mean():.0%} of the triplets were active to the end, with a loss of {last:.3g}",
-        why="Even classes spread over the whole sphere, each at one point, are nearer than that: right triplets pull as "
-        "hard as wrong ones, and positives lose their weight.",
+        why="Even classes spread over the whole sphere, each at one point, are nearer than that: right triplets pull "
+        "as hard as wrong ones, and positives lose their weight.",
         fix=f"Lower the margin to {tried:g} or below, or ask for easier negatives.",
         settings={"loss.margin": tried},
         numbers={"margin": margin, "reachable": room, "active_share": float(active.mean()), "last_loss": last},

@@ -1,0 +1,173 @@
+"""Corrections of a table: classes to join, labels to change, pictures to leave out; as CSV, for a person to edit."""
+
+import csv
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from os.path import normpath
+from pathlib import Path
+from typing import Literal, TypeAlias, final, get_args
+
+import numpy as np
+
+from mohs.artefacts import atomic_path
+from mohs.data.rows import read_rows
+from mohs.data.table import Table
+from mohs.errors import InputError, at_most_20
+
+__all__ = ["Applied", "LabelFix", "Suggestion", "apply_fixes", "read_fixes", "write_fixes"]
+
+Suggestion: TypeAlias = Literal["merge classes", "relabel", "drop", "look"]
+
+
+@final
+@dataclass(frozen=True)
+class LabelFix:
+    """One correction, a row of the CSV.
+
+    `suggestion` says what happens: "merge classes": every picture of `label` becomes one of `to`; "relabel": this file
+    becomes one of `to`; "drop": this file is left out; "look": nothing. The rest is evidence, as text: the `cause`; the
+    picture `other` that shows it and its class; how many of the most confident wrong matches the correction explains
+    (`pairs`); similarity of the two by the embedder; difference of their pixels (0: equal); how well the file fits its
+    own class and the other one (similarities). The columns in the CSV are called the same, but for `class` and
+    `other_class`.
+    """
+
+    file: str
+    label: str
+    suggestion: Suggestion
+    to: str = ""
+    cause: str = ""
+    other: str = ""
+    other_label: str = ""
+    pairs: str = ""
+    similarity: str = ""
+    difference: str = ""
+    own_fit: str = ""
+    other_fit: str = ""
+
+
+@final
+@dataclass(frozen=True)
+class Applied:
+    """The corrected table and what was done: classes joined to others, pictures relabelled, pictures left out."""
+
+    table: Table
+    num_merged: int
+    num_relabelled: int
+    num_dropped: int
+
+
+_COLUMNS = tuple(
+    {"label": "class", "other_label": "other_class"}.get(field.name, field.name) for field in fields(LabelFix)
+)
+_NEEDED = ("file", "class", "suggestion", "to")
+
+
+def write_fixes(fixes: Sequence[LabelFix], path: str | Path) -> None:
+    """Write corrections as CSV, atomically."""
+    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(_COLUMNS)
+        writer.writerows([getattr(fix, field.name) for field in fields(LabelFix)] for fix in fixes)
+
+
+def read_fixes(path: str | Path) -> list[LabelFix]:
+    """Return the corrections in a CSV with at least the columns file, class, suggestion and to.
+
+    An empty suggestion is "look". Raises `InputError` with one line for each problem: a missing column, an unknown
+    suggestion, nothing in `to` where it is needed.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; give the fixes.csv of 'mohs doctor --precision'")
+    columns, rows = read_rows(path)
+    problems = [f"{path}: no column {name!r}; keep the columns of fixes.csv" for name in _NEEDED if name not in columns]
+    if problems:
+        raise InputError(*problems)
+    fixes = []
+    for place, row in enumerate(rows):
+        cells = {field.name: columns[name][place] for field, name in _fields() if name in columns}
+        suggestion = cells["suggestion"].strip() or "look"
+        if suggestion not in get_args(Suggestion):
+            known = ", ".join(map(repr, get_args(Suggestion)))
+            problems.append(f"{path}: row {row}: suggestion {suggestion!r} is not one of {known}; change it")
+        elif suggestion in ("merge classes", "relabel") and not cells["to"].strip():
+            problems.append(f"{path}: row {row}: column 'to' is empty; name the class, or make the suggestion 'look'")
+        fixes.append(LabelFix(**{**cells, "suggestion": suggestion}))  # type: ignore[arg-type]
+    if problems:
+        raise InputError(*at_most_20(problems))
+    return fixes
+
+
+def apply_fixes(table: Table, fixes: Sequence[LabelFix], *, source: str = "fixes") -> Applied:
+    """Return the table with the corrections made: labels changed first, then classes joined, then pictures left out.
+
+    Joined classes may be joined again: with A to B and B to C, A becomes C. Raises `InputError`, with `source` as the
+    place, for a file or class that the table does not have, a file that has another class there (the corrections are
+    for another version of the table), one that is to get two classes, and classes joined in a circle.
+    """
+    position = {normpath(file): i for i, file in enumerate(table.files)}
+    labels: list[str] = table.labels.tolist()
+    counts = Counter(labels)
+    problems: list[str] = []
+    merged: dict[str, str] = {}
+    relabelled: dict[int, str] = {}
+    dropped: set[int] = set()
+    for fix in fixes:
+        if fix.suggestion == "look":
+            continue
+        item = position.get(normpath(fix.file))
+        if fix.suggestion == "merge classes":
+            if fix.label not in counts:
+                problems.append(f"{source}: class {fix.label!r} is not in {table.source}; remove the row")
+            elif merged.setdefault(fix.label, fix.to) != fix.to:
+                problems.append(
+                    f"{source}: class {fix.label!r} is to become {merged[fix.label]!r} and {fix.to!r}; keep one"
+                )
+        elif item is None:
+            problems.append(f"{source}: file {fix.file!r} is not in {table.source}; remove the row")
+        elif labels[item] != fix.label:
+            problems.append(
+                f"{source}: file {fix.file!r} is of class {labels[item]!r} in {table.source}, not {fix.label!r}; "
+                "these corrections are for another version of the table"
+            )
+        elif fix.suggestion == "drop":
+            dropped.add(item)
+        elif relabelled.setdefault(item, fix.to) != fix.to:
+            problems.append(f"{source}: file {fix.file!r} is to become {relabelled[item]!r} and {fix.to!r}; keep one")
+    merged = {label: to for label, to in merged.items() if label != to}
+    problems += _circles(source, merged)
+    if problems:
+        raise InputError(*at_most_20(problems))
+    new = [relabelled.get(i, label) for i, label in enumerate(labels)]
+    for i, label in enumerate(new):
+        while label in merged:
+            label = merged[label]
+        new[i] = label
+    fixed = Table(
+        table.files, np.array(new, dtype=np.str_), table.roles, table.splits, table.root, table.source, table.places
+    )
+    kept = np.array([i not in dropped for i in range(len(table))], dtype=bool)
+    num_relabelled = sum(1 for item in relabelled if item not in dropped)
+    return Applied(fixed.take(kept), len(merged), num_relabelled, len(dropped))
+
+
+def _fields() -> list[tuple[object, str]]:
+    return list(zip(fields(LabelFix), _COLUMNS, strict=True))
+
+
+def _circles(source: str, merged: dict[str, str]) -> list[str]:
+    problems = []
+    seen: set[str] = set()
+    for start in merged:
+        path: list[str] = []
+        label = start
+        while label in merged and label not in seen:
+            seen.add(label)
+            path.append(label)
+            label = merged[label]
+        if label in path:
+            circle = " to ".join(map(repr, [*path[path.index(label) :], label]))
+            problems.append(f"{source}: classes are joined in a circle ({circle}); remove one of the rows")
+    return problems

@@ -1,0 +1,122 @@
+"""Scores that cannot say much at the top: saturated, not normalised, or pushed by a margin that cannot be met."""
+
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+import numpy.typing as npt
+
+from mohs.distances import check_embeddings, unit_rows
+from mohs.errors import InputError
+from mohs.randomness import generator
+
+__all__ = ["MarginCheck", "RandomPairs", "check_margin", "random_pairs"]
+
+_NUM_PAIRS = 200_000
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class RandomPairs:
+    """Similarities of random pairs of different classes, and the lengths of the embeddings.
+
+    Attributes:
+        similarity_R: ascending, float64 [R], of unit rows.
+        mean_norm: mean ‖x‖; 1 for unit vectors.
+        norm_spread: standard deviation of ‖x‖ over its mean; 0 for unit vectors.
+    """
+
+    similarity_R: npt.NDArray[np.float64]
+    mean_norm: float
+    norm_spread: float
+
+    def share_at_least(self, similarity: float) -> float:
+        """Return the share of random pairs of different classes that are at least this similar."""
+        below = np.searchsorted(self.similarity_R, similarity, side="left")
+        return float(1 - below / max(1, len(self.similarity_R)))
+
+
+def random_pairs(embeddings_ND: npt.ArrayLike, class_N: npt.NDArray[np.int64], *, seed: int = 0) -> RandomPairs:
+    """Return up to 200,000 random pairs of items of different classes, drawn with replacement.
+
+    >>> random_pairs([[1.0, 0.0], [0.0, 1.0]], np.array([0, 1])).share_at_least(0.5)
+    0.0
+    """
+    raw_ND = check_embeddings(embeddings_ND)
+    norm_N = np.linalg.norm(raw_ND.astype(np.float64), axis=1)
+    x_ND = unit_rows(raw_ND)
+    random = generator(seed, "random pairs")
+    first, second = random.integers(len(x_ND), size=(2, _NUM_PAIRS))
+    differ = class_N[first] != class_N[second]
+    first, second = first[differ], second[differ]
+    similarity = np.einsum("pd,pd->p", x_ND[first], x_ND[second], dtype=np.float64)
+    return RandomPairs(np.sort(similarity), float(norm_N.mean()), float(norm_N.std() / norm_N.mean()))
+
+
+@final
+@dataclass(frozen=True)
+class MarginCheck:
+    """What a margin asks for and what the sphere can give.
+
+    Attributes:
+        largest: the largest distance between two points of the unit sphere in the loss's measure: 4 squared, 2 plain.
+        average: the largest that all distances of many points can have on average: 2 squared, √2 plain.
+        met_share: share of random triplets with d(a, n) ≥ d(a, p) + margin; NaN if no class has two items.
+        positive, negative: mean distance to the positive and to the negative of those triplets, in that measure.
+    """
+
+    largest: float
+    average: float
+    met_share: float
+    positive: float
+    negative: float
+
+
+def check_margin(
+    embeddings_ND: npt.ArrayLike, class_N: npt.NDArray[np.int64], margin: float, *, squared: bool, seed: int = 0
+) -> MarginCheck:
+    """Return how a triplet margin compares with the distances that there are between unit vectors.
+
+    ‖a − b‖² = 2 − 2·a·b ≤ 4, and the mean of ‖a − b‖² over all pairs is 2 − 2·‖mean vector‖² ≤ 2, so a margin above 4
+    is never met and one above 2 not by the average negative, however long the training.
+
+    Args:
+        embeddings_ND: numbers [N, D]; rows are divided by their norms.
+        class_N: class codes.
+        margin: of the triplet loss.
+        squared: whether the loss takes squared distances.
+        seed: of the 200,000 random triplets.
+    """
+    if not margin > 0:
+        raise InputError(f"margin: {margin!r} is not above 0; use for example 0.2")
+    x_ND = unit_rows(embeddings_ND).astype(np.float64)
+    order = np.argsort(class_N, kind="stable")
+    size_C = np.bincount(class_N)
+    start_C = np.cumsum(size_C) - size_C
+    random = generator(seed, "random triplets")
+    anchors = np.flatnonzero(size_C[class_N] > 1)
+    largest, average = (4.0, 2.0) if squared else (2.0, 2**0.5)
+    if not len(anchors):
+        return MarginCheck(largest, average, np.nan, np.nan, np.nan)
+    place_N = np.empty(len(order), dtype=np.int64)
+    place_N[order] = np.arange(len(order)) - np.repeat(start_C, size_C)
+    anchor = anchors[random.integers(len(anchors), size=_NUM_PAIRS)]
+    step = 1 + (random.random(_NUM_PAIRS) * (size_C[class_N[anchor]] - 1)).astype(np.int64)
+    label = class_N[anchor]
+    positive = order[start_C[label] + (place_N[anchor] + step) % size_C[label]]
+    negative = random.integers(len(x_ND), size=_NUM_PAIRS)
+    differ = class_N[negative] != label
+    anchor, positive, negative = anchor[differ], positive[differ], negative[differ]
+
+    def distance(other: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+        square = np.maximum(0.0, 2 - 2 * np.einsum("td,td->t", x_ND[anchor], x_ND[other]))
+        return square if squared else np.sqrt(square)
+
+    to_positive, to_negative = distance(positive), distance(negative)
+    return MarginCheck(
+        largest,
+        average,
+        float((to_negative >= to_positive + margin).mean()),
+        float(to_positive.mean()),
+        float(to_negative.mean()),
+    )

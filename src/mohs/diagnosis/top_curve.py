@@ -1,0 +1,134 @@
+"""Precision against recall among the most similar pairs, as it is and as it would be without some of them."""
+
+from dataclasses import dataclass
+from typing import Any, final
+
+import numpy as np
+import numpy.typing as npt
+
+from mohs.diagnosis.top_pairs import TopPairs
+from mohs.evaluation.intervals import wilson_interval
+from mohs.evaluation.top_precision import Dip, top_precision
+
+__all__ = ["RECALLS", "TopCurve", "TopPoint", "top_curve"]
+
+RECALLS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5)
+"""Where tables show the curve."""
+
+SURE_DIP = 0.01
+"""A dip is sure if even the lower end of its interval is above this."""
+
+_NUM_RANKS = 1000
+
+
+@final
+@dataclass(frozen=True)
+class TopPoint:
+    """The curve at one threshold: `num_pairs` pairs are at least as similar, `precision` of them are true matches."""
+
+    recall: float
+    precision: float
+    interval: tuple[float, float]
+    num_pairs: int
+    similarity: float
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class TopCurve:
+    """Precision and recall at each similarity of a pair, most similar first; tied pairs come in together.
+
+    Attributes:
+        recall_U, precision_U: float64 [U].
+        num_pairs_U: pairs at least as similar, int64 [U].
+        similarity_U: float64 [U], descending.
+        dip: the surest drop of precision below what it is further down (at up to 1,000 ranks, even in the logarithm).
+        deepest: the deepest such drop, sure or not.
+    """
+
+    recall_U: npt.NDArray[np.float64]
+    precision_U: npt.NDArray[np.float64]
+    num_pairs_U: npt.NDArray[np.int64]
+    similarity_U: npt.NDArray[np.float64]
+    dip: Dip
+    deepest: Dip
+
+    @property
+    def dips(self) -> bool:
+        """Whether precision at the top is lower than further down by more than chance, and by more than 0.01."""
+        return self.dip.interval[0] > SURE_DIP
+
+    def at(self, recall: float) -> TopPoint | None:
+        """Return the first point with at least that recall; None if the curve ends before it."""
+        place = int(np.searchsorted(self.recall_U, recall - 1e-12))
+        if place == len(self.recall_U):
+            return None
+        count, precision = int(self.num_pairs_U[place]), float(self.precision_U[place])
+        interval = wilson_interval(round(precision * count), count)
+        return TopPoint(float(self.recall_U[place]), precision, interval, count, float(self.similarity_U[place]))
+
+    def points(self) -> list[TopPoint]:
+        """Return the points at `RECALLS`, as far as the curve goes."""
+        found = [self.at(recall) for recall in RECALLS]
+        return [point for point in found if point is not None]
+
+    def as_record(self) -> dict[str, Any]:
+        """Return the points and the dip as JSON values."""
+        return {
+            "points": [
+                {
+                    "recall": point.recall,
+                    "precision": point.precision,
+                    "interval": list(point.interval),
+                    "num_pairs": point.num_pairs,
+                    "similarity": point.similarity,
+                }
+                for point in self.points()
+            ],
+            "dips": self.dips,
+            "dip": {
+                "depth": self.dip.depth,
+                "interval": list(self.dip.interval),
+                "num_pairs": self.dip.rank,
+                "precision": self.dip.precision,
+                "later_num_pairs": self.dip.later_rank,
+                "later_precision": self.dip.later_precision,
+            },
+        }
+
+
+def top_curve(pairs: TopPairs, *, without_P: npt.NDArray[np.bool_] | None = None) -> TopCurve:
+    """Return the curve of the pairs; with `without_P` (bool [P]) as if those pairs did not exist.
+
+    True matches that are left out are taken from the number of all true matches, too. Intervals are Wilson's, which
+    take pairs to be independent; pairs that share a picture are not, so the true ones are wider.
+
+    >>> from mohs.diagnosis.top_pairs import find_top_pairs
+    >>> pairs = find_top_pairs([[1.0, 0.0], [1.0, 0.01], [0.0, 1.0], [1.0, 0.02]], ["a", "a", "b", "b"], recall=1.0)
+    >>> top_curve(pairs).precision_U.round(2).tolist()
+    [0.5, 0.33, 0.5]
+    """
+    kept = pairs if without_P is None else pairs.take(~without_P)
+    num_positive = pairs.num_positive - (0 if without_P is None else int((pairs.same_P & without_P).sum()))
+    if not len(kept):
+        nothing = Dip(0.0, (0.0, 0.0), 0, 0.0, 1.0, 0, 0.0)
+        return TopCurve(np.empty(0), np.empty(0), np.empty(0, np.int64), np.empty(0), nothing, nothing)
+    last_U = np.append(np.flatnonzero(np.diff(kept.similarity_P)), len(kept) - 1)
+    num_true_U = np.cumsum(kept.same_P)[last_U]
+    num_pairs_U = last_U + 1
+    if pairs.num_true_left_out or pairs.num_false_left_out:
+        num_true_U[-1] += pairs.num_true_left_out
+        num_pairs_U[-1] += pairs.num_true_left_out + pairs.num_false_left_out
+    # The end of the group that each pair is in, at ranks even in the logarithm.
+    wanted = np.unique(np.geomspace(1, len(kept), _NUM_RANKS).round().astype(np.int64))
+    ends = np.unique(num_pairs_U[np.minimum(np.searchsorted(num_pairs_U, wanted), len(num_pairs_U) - 1)])
+    group_P = np.searchsorted(ends, np.arange(len(kept)), side="right")
+    seen = top_precision(kept.same_P, similarity_P=-group_P.astype(np.float64), num_ranks=len(kept))
+    return TopCurve(
+        recall_U=num_true_U / max(1, num_positive),
+        precision_U=num_true_U / num_pairs_U,
+        num_pairs_U=num_pairs_U,
+        similarity_U=kept.similarity_P[last_U],
+        dip=seen.surest,
+        deepest=seen.deepest,
+    )
