@@ -32,7 +32,10 @@ def doctor(
     pairs: Annotated[
         Path | None, typer.Option(help="CSV of pairs: 'same' (1 or 0) and 'distance', 'similarity' or 'score'.")
     ] = None,
-    threshold: Annotated[float, typer.Option(help="Of --pairs: where accuracy is read.")] = 0.5,
+    threshold: Annotated[
+        float | None,
+        typer.Option(help="Of --pairs: where accuracy is read, default 0.5. Of --precision: similarity to look down to."),
+    ] = None,
     fail_on: Annotated[
         str | None, typer.Option(help="error or warning: exit with 5 if there is such a finding, or a worse one.")
     ] = None,
@@ -46,9 +49,6 @@ def doctor(
         Path | None, typer.Option(help="Of --precision: folder for the evidence; default RUN/precision.")
     ] = None,
     recall: Annotated[float | None, typer.Option(help="Of --precision: how far down to look; default 0.1.")] = None,
-    threshold: Annotated[
-        float | None, typer.Option(help="Of --precision: similarity down to which to look, instead.")
-    ] = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -57,7 +57,7 @@ def doctor(
     Exits with 0 whatever it finds, unless --fail-on says otherwise. With --precision: pairs.csv, fixes.csv for
     'mohs fix', the curve without each cause, and contact sheets.
     """
-    of_precision = {"--data": data, "--out": out, "--recall": recall, "--threshold": threshold}
+    of_precision = {"--data": data, "--out": out, "--recall": recall}
     if precision:
         others = {
             "--log": log,
@@ -103,6 +103,6 @@ def doctor(
         query_embeddings=query_embeddings,
         query_labels=query_labels,
         pairs=pairs,
-        threshold=threshold,
+        threshold=0.5 if threshold is None else threshold,
     )
     raise typer.Exit(doctor_command(request, fail_on=fail_on, as_json=as_json))
