@@ -34,7 +34,9 @@ def doctor(
     ] = None,
     threshold: Annotated[
         float | None,
-        typer.Option(help="Of --pairs: where accuracy is read, default 0.5. Of --precision: similarity to look down to."),
+        typer.Option(
+            help="Of --pairs: where accuracy is read, default 0.5. Of --precision: similarity to look down to."
+        ),
     ] = None,
     fail_on: Annotated[
         str | None, typer.Option(help="error or warning: exit with 5 if there is such a finding, or a worse one.")

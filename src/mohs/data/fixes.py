@@ -3,10 +3,10 @@
 import csv
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import Field, dataclass, fields
 from os.path import normpath
 from pathlib import Path
-from typing import Literal, TypeAlias, final, get_args
+from typing import Any, Literal, TypeAlias, final, get_args
 
 import numpy as np
 
@@ -153,7 +153,7 @@ def apply_fixes(table: Table, fixes: Sequence[LabelFix], *, source: str = "fixes
     return Applied(fixed.take(kept), len(merged), num_relabelled, len(dropped))
 
 
-def _fields() -> list[tuple[object, str]]:
+def _fields() -> list[tuple[Field[Any], str]]:
     return list(zip(fields(LabelFix), _COLUMNS, strict=True))
 
 

@@ -68,8 +68,8 @@ def join_classes(
 
     for (label, twin_label), pictures in shared.items():
         if 2 * len(pictures) > pictures_C[label]:
-            one, other = root(label), root(twin_label)
+            roots = root(label), root(twin_label)
             # The larger class gives its name; of equal ones the lower.
-            winner, loser = sorted((one, other), key=lambda each: (-size_C[each], each))
+            winner, loser = sorted(roots, key=lambda each: (-size_C[each], each))
             parent[loser] = winner
     return np.array([root(label) for label in range(num_classes)], dtype=np.int64)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from hashlib import blake2b
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -45,15 +45,15 @@ def small_pictures(pictures_NHWC: npt.NDArray[np.uint8]) -> _Pictures:
         raise InputError(
             f"pictures_NHWC: {pictures.dtype}{pictures.shape} is not uint8 [N, H, W, C]; give such pictures"
         )
-    small = pictures.transpose(0, 3, 1, 2).astype(np.float32) / 255
+    small: npt.NDArray[np.floating[Any]] = pictures.transpose(0, 3, 1, 2).astype(np.float32) / 255
     for axis in (2, 3):
         size = small.shape[axis]
         if size > SMALL:
             edges = np.arange(SMALL + 1) * size // SMALL
             shape = [1, 1, 1, 1]
             shape[axis] = SMALL
-            small = np.add.reduceat(small, edges[:-1], axis=axis) / np.diff(edges).reshape(shape).astype(np.float32)
-    return small
+            small = np.add.reduceat(small, edges[:-1], axis=axis) / np.diff(edges).reshape(shape)
+    return small.astype(np.float32)
 
 
 def picture_difference(

@@ -110,7 +110,8 @@ def check_margin(
 
     def distance(other: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
         square = np.maximum(0.0, 2 - 2 * np.einsum("td,td->t", x_ND[anchor], x_ND[other]))
-        return square if squared else np.sqrt(square)
+        found: npt.NDArray[np.float64] = square if squared else np.sqrt(square)
+        return found
 
     to_positive, to_negative = distance(positive), distance(negative)
     return MarginCheck(

@@ -148,7 +148,9 @@ def find_top_pairs(
         num_left_out[0] -= int(same[order].sum())
         num_left_out[1] -= int((~same[order]).sum())
     return TopPairs(
-        *(column[order] for column in columns),
+        columns[0][order],
+        columns[1][order],
+        columns[2][order],
         same_P=same[order],
         threshold=last,
         num_positive=num_positive,
