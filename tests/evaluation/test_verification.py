@@ -65,7 +65,7 @@ def test_a_sample_says_what_all_pairs_say():
     assert sampled.law.endswith("the 1,000 closest and 5,000 drawn of the other 99,575 of two classes")
     assert sampled.curves.prevalence == pytest.approx(whole.curves.prevalence)
     assert sampled.curves.auc == pytest.approx(whole.curves.auc, abs=0.002)
-    assert sampled.curves.average_precision == pytest.approx(whole.curves.average_precision, abs=0.001)
+    assert sampled.curves.average_precision == pytest.approx(whole.curves.average_precision, abs=0.005)
     assert sampled.best.accuracy == pytest.approx(whole.best.accuracy, abs=0.01)
     # As far down as all pairs were looked at, there is no noise at all.
     for at, expected in zip(sampled.curves.tpr_at_fpr[2:4], whole.curves.tpr_at_fpr[2:4], strict=True):
