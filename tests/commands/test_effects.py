@@ -30,7 +30,7 @@ CASES = [
     ("negatives.drop_duplicates", ["training.neighbourhood=1"], ["training.neighbourhood=1", "memory.num_negatives=9"]),
     ("memory.momentum", [], ["memory.num_negatives=9"]),
     ("guard.action", ["guard.enabled=false"], []),
-    ("guard.max_actions", [], ["guard.action=cut-rate"]),
+    ("guard.max_actions", ["guard.action=stop"], []),
 ]  # fmt: skip
 
 
@@ -72,7 +72,8 @@ def test_train_warns_of_what_was_given_without_effect(run_cli, tmp_path):
 
 def test_a_warning_does_not_end_a_run(run_cli, picture_set, tmp_path):
     small = ["--size", "16", "--triplets", "24", "--batch", "8", "--channels", "1", "--set", "model.widths=[8, 8]"]
-    answer = run_cli("train", picture_set, *small, "--set", "guard.max_actions=1", "--out", tmp_path / "run", "--quiet")
+    given = ["--set", "guard.action=stop", "--set", "guard.max_actions=1"]
+    answer = run_cli("train", picture_set, *small, *given, "--out", tmp_path / "run", "--quiet")
     assert answer.code == 0
     assert answer.err[0] == (
         "warning: guard.max_actions: 1 has no effect with guard.action 'stop', which corrects nothing"

@@ -51,7 +51,7 @@ def opened(address: str, *, colour_scheme: str = "light") -> Iterator[Seen]:
                 asked.abort()
 
             page.route("**/*", route)
-            page.goto(address)
+            page.goto(address, timeout=120_000)  # a busy machine is no fault of the page
             yield seen
         finally:
             browser.close()

@@ -226,6 +226,7 @@ def _look_at_the_end(run: RunState) -> None:
     if not run.config.guard.enabled:
         return
     assert run.planned is not None
+    run.stepper.check_weights()
     began = time.perf_counter()
     verdict = run.guard.after_bank(run.look(run.planned.plan))
     run.seconds["embed"] += time.perf_counter() - began
