@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 
-.PHONY: setup demo test lint type docs bench bench-mining lock clean
+.PHONY: setup demo test lint type docs bench bench-mining bench-resume lock clean
 
 setup: $(READY)
 
@@ -23,7 +23,7 @@ $(READY): requirements.lock pyproject.toml
 # Renews requirements.lock; it holds names, versions and hashes, never an index address.
 lock: | $(VENV)/bin/uv
 	$(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --no-annotate --no-header \
-		--no-emit-index-url --python-version 3.11 --extra dev --extra docs pyproject.toml --output-file requirements.lock
+		--no-emit-index-url --python-version 3.11 --extra dev --extra docs --extra track pyproject.toml --output-file requirements.lock
 
 $(VENV)/bin/uv: $(READY)
 
@@ -51,6 +51,10 @@ bench: bench-mining
 bench-mining: setup
 	$(BIN)/python benchmarks/bench_mining.py
 	$(BIN)/python benchmarks/bench_sampled.py
+
+# Thirty runs killed at random moments and taken up again: all must end with the same weights and plans.
+bench-resume: setup
+	$(BIN)/python benchmarks/kill_and_resume.py --kills 30
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist

@@ -11,6 +11,9 @@ from mohs.commands.show import METRIC_HEADER, metric_row, write_run_report
 from mohs.config import DataConfig, RunConfig
 from mohs.errors import InputError
 from mohs.runs import Evaluation, Run, evaluate, open_split_data, train_on, with_run_folder
+from mohs.training.devices import choose_device
+from mohs.training.processes import processes
+from mohs.training.tensorboard import require_tensorboard
 
 __all__ = ["evaluate_command", "train_command"]
 
@@ -21,12 +24,15 @@ def train_command(config: RunConfig, *, resume: bool, quiet: bool, as_json: bool
     quiet = quiet or not first
     if config.out is not None and not resume:
         require_folder_place(Path(config.out), "--out")
+    if config.training.tensorboard:
+        require_tensorboard()
     if first:
         with_run_folder(config, resume=resume)  # before pictures are read
-    with decoding_progress(quiet=quiet) as progress:
-        data = open_split_data(config.data, seed=config.seed, progress=progress)
-    with training_progress("train", quiet=quiet) as listeners:
-        run = train_on(data, config, resume=resume, listeners=listeners)
+    with processes(choose_device(config.training.device)) as peers:
+        with decoding_progress(quiet=quiet) as progress:
+            data = open_split_data(config.data, seed=config.seed, progress=progress)
+        with training_progress("train", quiet=quiet) as listeners:
+            run = train_on(data, config, resume=resume, listeners=listeners, peers=peers)
     if not first:
         return
     facts = run.facts()

@@ -30,6 +30,7 @@ from mohs.training.false_negatives import Dropped, append_review, cut_review, re
 from mohs.training.guard import BankHealth, CollapseGuard, Verdict
 from mohs.training.losses import Loss, build_loss
 from mohs.training.planning import Planned, Planner, Segment
+from mohs.training.pretrained import blend_weights, start_with_principal_components
 from mohs.training.processes import Processes
 from mohs.training.shared_batch_norm import share_batch_norms
 from mohs.training.steps import Stepper
@@ -113,6 +114,9 @@ def fit(
     compile_kernels(config.hardness.scale)  # once after an installation; the seconds of mining leave it out
     run = _Run(embedder, dataset, config, loss, device, peers, listeners, folder)
     if resume is None:
+        if config.finetune.head == "pca":
+            start_with_principal_components(embedder, dataset, peers, seed=config.seed)
+        run.keep_start()
         warm_up(embedder, dataset, config, device, peers, emit=run.emit)
         run.begin_segment()
     else:
@@ -122,6 +126,8 @@ def fit(
         run.train_segment()
         run.begin_segment()
     run.stepper.check_weights()
+    if run.start is not None:
+        blend_weights(embedder, run.start, config.finetune.trained_share)
     embedder.eval()
     return FitResult(
         tuple(run.plans),
@@ -156,6 +162,10 @@ class _Run:
         self.folder = folder if peers.is_first else None
         self.stepper = Stepper(embedder, dataset, config, loss, device, peers)
         self.planner = Planner(dataset, config, peers)
+        # Two threads must not talk to the other processes at once, each in its own order: who plans ahead plans alone.
+        self.planner_ahead = (
+            Planner(dataset, config, Processes()) if config.training.overlap and peers.num_ranks > 1 else self.planner
+        )
         self.guard = CollapseGuard()
         by_margin = config.loss.name in ("triplet", "semi-hard", "contrastive")
         self.controller = (
@@ -171,6 +181,7 @@ class _Run:
         self.active: list[float] = []  # of the segment's steps
         self.ahead: Future[Planned] | None = None
         self.ahead_weights: dict[str, Any] | None = None
+        self.start: dict[str, Any] | None = None
         self.before: dict[str, Any] | None = None  # the last state in which the bank was healthy
         self.num_plans = 0
         self.num_dropped = 0
@@ -184,6 +195,12 @@ class _Run:
         self.saved_at = time.monotonic()
         self.plans: list[TripletPlan] = []
 
+    def keep_start(self) -> None:
+        """Keep the weights as they are now, if a share of them is wanted at the end."""
+        if self.config.finetune.trained_share < 1.0:
+            state = self.embedder.state_dict()
+            self.start = {name: value.detach().to("cpu", copy=True) for name, value in state.items()}
+
     def begin_segment(self) -> None:
         """Plan the next segment, save where the run is, and begin to plan the one after if that is to overlap."""
         if not self.waiting:
@@ -192,7 +209,7 @@ class _Run:
         self.segment = replace(self.waiting.popleft(), number=self.num_plans, hardness_factor=self.hardness_factor)
         self.num_plans += 1
         ahead, self.ahead = self.ahead, None
-        self.planned = self._plan(self.segment, self.embedder) if ahead is None else ahead.result()
+        self.planned = self._plan(self.planner, self.segment, self.embedder) if ahead is None else ahead.result()
         self.num_dropped = len(self.planned.dropped.anchor_R)
         self.row, self.active, self.segment_train_s = 0, [], 0.0
         self.plans.append(self.planned.plan)
@@ -357,10 +374,10 @@ class _Run:
             )
         self.stepper.num_steps = self.stepper.step + self._steps_left()
 
-    def _plan(self, segment: Segment, embedder: Embedder) -> Planned:
+    def _plan(self, planner: Planner, segment: Segment, embedder: Embedder) -> Planned:
         try:
             with self.stepper.autocast():
-                return self.planner.plan(segment, embedder, self.controller)
+                return planner.plan(segment, embedder, self.controller)
         except TrainingError as error:
             raise self.stepper.broken(error.problems[0]) from None
 
@@ -374,7 +391,7 @@ class _Run:
         self.ahead_weights = {name: value.detach().to("cpu", copy=True) for name, value in network.state_dict().items()}
         following = replace(self.waiting[0], number=self.num_plans, hardness_factor=self.hardness_factor)
         pool = ThreadPoolExecutor(1)
-        self.ahead = pool.submit(self._plan, following, network)
+        self.ahead = pool.submit(self._plan, self.planner_ahead, following, network)
         pool.shutdown(wait=False)  # the future is what is waited for
 
     def _steps_left(self) -> int:
@@ -394,6 +411,8 @@ class _Run:
         tensors = self.stepper.state()
         if self.before is not None:
             tensors["before"] = self.before
+        if self.start is not None:
+            tensors["start"] = self.start
         if self.ahead is not None:
             tensors["ahead"] = self.ahead_weights
         control = self.planned.control
@@ -442,7 +461,7 @@ class _Run:
         if self.controller is not None:
             self.control_state = values["controller"]
             self.controller.restore(values["controller"])
-        self.before = checkpoint.tensors.get("before")
+        self.before, self.start = checkpoint.tensors.get("before"), checkpoint.tensors.get("start")
         while len(self.waiting) > values["num_waiting"]:
             self.waiting.popleft()
         none = np.empty(0, dtype=np.int64)
