@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 
-.PHONY: setup demo test lint type docs bench bench-mining bench-collapse bench-evaluation lock clean
+.PHONY: setup demo test lint type docs bench bench-mining bench-resume bench-collapse bench-evaluation lock clean
 
 setup: $(READY)
 
@@ -62,6 +62,10 @@ bench-collapse: setup
 
 bench-evaluation: setup
 	$(BIN)/python benchmarks/bench_evaluation.py
+
+# Thirty runs killed at random moments and taken up again: all must end with the same weights and plans.
+bench-resume: setup
+	$(BIN)/python benchmarks/kill_and_resume.py --kills 30
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist

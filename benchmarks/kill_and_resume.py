@@ -3,12 +3,13 @@
     python benchmarks/kill_and_resume.py --kills 30
 
 An undisturbed run comes first. Then, for each kill, a run of the same settings is begun in a folder of its own, killed
-after a random share (by seed and number) of the time that the undisturbed one took, and taken up with the same command.
-Weights and plans must have the SHA-256 of the undisturbed ones.
+when it has taken a random share (by seed and number) of its steps and up to a tenth of a second more, and taken up with
+the same command. Weights and plans must have the SHA-256 of the undisturbed ones.
 """
 
 import argparse
 import hashlib
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -18,8 +19,9 @@ from pathlib import Path
 from mohs.randomness import generator
 
 SETTINGS = (
-    "--per-class", "2", "--size", "32", "--channels", "1", "--triplets", "3000", "--set", "data.max_classes=400",
-    "--set", "training.checkpoint_s=0.2", "--set", "training.num_segments=5", "--quiet", "--device", "cpu",
+    "--per-class", "2", "--size", "32", "--channels", "1", "--triplets", "3000", "--batch", "24", "--quiet",
+    "--set", "data.max_classes=400", "--set", "training.num_segments=5", "--set", "training.checkpoint_s=0.2",
+    "--device", "cpu",
 )  # fmt: skip
 
 
@@ -34,14 +36,20 @@ def hashes(folder: Path) -> dict[str, str]:
     return {str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
 
 
-def killed(folder: Path, after_s: float, extra: tuple[str, ...]) -> str:
-    """Begin a run, kill it after some seconds, and return what it had come to."""
+def num_steps(folder: Path) -> int:
+    """Return the steps that a run has written to its log."""
+    log = folder / "events.jsonl"
+    return log.read_bytes().count(b'{"event": "step"') if log.exists() else 0
+
+
+def killed(folder: Path, after_steps: int, more_s: float, extra: tuple[str, ...]) -> str:
+    """Begin a run, kill it when it has taken so many steps and some time more; return what it had come to."""
     process = subprocess.Popen(command(folder, extra), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        process.wait(after_s)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+    while process.poll() is None and num_steps(folder) < after_steps:
+        time.sleep(0.002)
+    time.sleep(more_s)
+    process.kill()
+    process.wait()
     if (folder / "run.json").exists():
         return "had finished"
     checkpoints = sorted((folder / "checkpoints").glob("step-*.json"))
@@ -61,18 +69,26 @@ def main() -> int:
         subprocess.run(command(Path(place) / "undisturbed", extra), check=True)
         took_s = time.monotonic() - began
         wanted = hashes(Path(place) / "undisturbed")
-        print(f"undisturbed: {took_s:.1f} s, {len(wanted) - 1} plans")
-        different = 0
+        all_steps = num_steps(Path(place) / "undisturbed")
+        print(f"undisturbed: {took_s:.1f} s, {all_steps} steps, {len(wanted) - 1} plans", flush=True)
+        different = taken_up = 0
         for number in range(arguments.kills):
             folder = Path(place) / f"killed-{number}"
-            after_s = took_s * generator(arguments.seed, "kill", number).random()
-            left = killed(folder, after_s, extra)
+            random = generator(arguments.seed, "kill", number)
+            after_steps, more_s = int(all_steps * random.random()), 0.1 * random.random()
+            left = killed(folder, after_steps, more_s, extra)
+            taken_up += "step-" in left
             subprocess.run(command(folder, extra), check=True)
             same = hashes(folder) == wanted
             different += not same
-            print(f"kill {number} after {after_s:.1f} s: {left}; {'identical' if same else 'DIFFERENT'}", flush=True)
-    print(f"{arguments.kills - different} of {arguments.kills} identical")
+            print(f"kill {number} at step {after_steps} and {more_s:.3f} s: {left}; {_word(same)}", flush=True)
+            shutil.rmtree(folder)
+    print(f"{arguments.kills - different} of {arguments.kills} identical; {taken_up} taken up from a checkpoint")
     return int(different > 0)
+
+
+def _word(same: bool) -> str:
+    return "identical" if same else "DIFFERENT"
 
 
 if __name__ == "__main__":

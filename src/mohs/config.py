@@ -201,6 +201,7 @@ class TrainingConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False
     checkpoint_s: Annotated[float, Field(gt=0.0)] = Field(
         60.0, description="seconds between checkpoints within a segment; one is written before each segment, too"
     )
+    tensorboard: bool = Field(False, description="also write the events for TensorBoard (needs mohs[track])")
 
 
 @final
@@ -224,6 +225,12 @@ class FinetuneConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False
     )
     backbone_rate: Annotated[float, Field(gt=0.0)] = Field(
         1.0, description="rate of the backbone's last layer group as a share of training.learning_rate, the head's"
+    )
+    head: Literal["random", "pca"] = Field(
+        "random", description="pca: a head without hidden layer starts as principal components of the features"
+    )
+    trained_share: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
+        1.0, description="the weights at the end are this share of the trained ones, the rest of those at the start"
     )
 
 

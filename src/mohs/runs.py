@@ -33,7 +33,8 @@ from mohs.training.events import Listener
 from mohs.training.loop import FitResult, Folder, fit
 from mohs.training.losses import check_loss
 from mohs.training.memory import check_memory
-from mohs.training.processes import processes
+from mohs.training.processes import Processes, processes
+from mohs.training.tensorboard import TensorBoard, require_tensorboard
 
 __all__ = [
     "Evaluation",
@@ -75,7 +76,7 @@ class Run:
 
     `config.json` settings · `items.csv` every item with its split · `events.jsonl` steps and segments ·
     `plans/segment-000.parquet` …, whose indices count the training items of `items.csv` in their order · `embedder/`
-    weights and settings · `run.json` seconds, counts, versions ·
+    weights and settings · `run.json` seconds, counts, versions · `tensorboard/` if it was asked for ·
     and after `evaluate`: `metrics.json` and `report.html`.
     """
 
@@ -194,20 +195,30 @@ def train(
     """
     if warning := rate_warning(config):
         warnings.warn(warning, stacklevel=2)
-    config = with_run_folder(config, resume=resume)
-    data = open_split_data(config.data, seed=config.seed, progress=progress)
-    return train_on(data, config, resume=resume, listeners=listeners)
+    with processes(choose_device(config.training.device)) as peers:
+        config = with_run_folder(config, resume=resume) if peers.is_first else config
+        data = open_split_data(config.data, seed=config.seed, progress=progress)
+        return train_on(data, config, resume=resume, listeners=listeners, peers=peers)
 
 
-def train_on(data: SplitData, config: RunConfig, *, resume: bool = False, listeners: Sequence[Listener] = ()) -> Run:
-    """Train on data that is open already; otherwise like `train`."""
+def train_on(
+    data: SplitData,
+    config: RunConfig,
+    *,
+    resume: bool = False,
+    listeners: Sequence[Listener] = (),
+    peers: Processes | None = None,
+) -> Run:
+    """Train on data that is open already, as one of processes that may have met already; otherwise like `train`."""
     began = time.perf_counter()
     check_loss(config.loss, margin_is_mined=config.margin_is_mined)
     check_memory(config)
+    if config.training.tensorboard:
+        require_tensorboard()
     training_set = data.dataset.take(np.flatnonzero(data.train_N))
     require_classes(training_set.table)
     policy = ImagePolicy(size=config.data.size, channels=config.data.channels, fit=config.data.fit)
-    with processes(choose_device(config.training.device)) as peers:
+    with processes(choose_device(config.training.device)) if peers is None else contextlib.nullcontext(peers) as peers:
         # Only the first process looks for a free folder: the others would find it taken.
         config = peers.from_first(with_run_folder(config, resume=resume) if peers.is_first else config)
         folder = Path(str(config.out))
@@ -218,25 +229,30 @@ def train_on(data: SplitData, config: RunConfig, *, resume: bool = False, listen
             return Run(folder, config)
         begun = load_checkpoint(folder / "checkpoints") if resume else None
         peers.from_first(None)  # nobody writes before everybody has read
+        log_file = folder / "events.jsonl"
         if peers.is_first and begun is None:
             folder.mkdir(parents=True, exist_ok=True)
             write_json(folder / "config.json", _independent(config).model_dump(mode="json"))
             write_table(data.dataset.table, folder / "items.csv")
-        # Before the first checkpoint there is nothing to take up: what was logged then is written anew.
-        log_file = folder / "events.jsonl"
-        if begun is None and peers.is_first:
+            # Before the first checkpoint there is nothing to take up: what was logged then is written anew.
             log_file.unlink(missing_ok=True)
             (folder / "review.csv").unlink(missing_ok=True)
-        with EventLog(log_file) if peers.is_first else contextlib.nullcontext() as log:
+        with_board, done = peers.is_first and config.training.tensorboard, begun and begun.values["triplets"]
+        with (
+            EventLog(log_file) if peers.is_first else contextlib.nullcontext() as log,
+            TensorBoard(folder / "tensorboard", done) if with_board else contextlib.nullcontext() as board,
+        ):
             result = fit(
                 embedder,
                 training_set,
                 config,
-                listeners=listeners if peers.is_first else (),
+                listeners=[listen for listen in (*listeners, board) if listen is not None and peers.is_first],
                 folder=Folder(folder, log),
                 resume=begun,
                 peers=peers,
             )
+            if board is not None:
+                board.add_embeddings(embedder, data.dataset, data.test_N, seed=config.seed)
         if peers.is_first:
             embedder.save_pretrained(folder / "embedder")
             facts = _facts(data, config, result, total_s=time.perf_counter() - began)

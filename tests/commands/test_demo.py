@@ -49,7 +49,10 @@ def test_a_small_demo(run_cli, tmp_path):
     assert result["report"] == str(report)
     assert 20_000 < report.stat().st_size < 3_000_000
     page = report.read_text()
-    assert re.findall(r"(?:src|href)=[\"']?(?:https?:)?//|url\((?![\"']?(?:#|data:))|@import|<script [^>]*src|<link", page) == []
+    assert (
+        re.findall(r"(?:src|href)=[\"']?(?:https?:)?//|url\((?![\"']?(?:#|data:))|@import|<script [^>]*src|<link", page)
+        == []
+    )
     assert page.count("data:image/png;base64,") > 40
     assert f"mohs demo --seed 0 --pictures 600 --out {out} --classes 60" in page
 

@@ -57,6 +57,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     # 24 s with threads that sleep, and several programs make it far worse; alone, sleeping costs 6%. It must be said
     # before torch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # What torch's C++ says of a lost connection is a page of addresses; Mohs says which process is gone.
+    if "RANK" in os.environ:
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     code, lines = _run(sys.argv[1:] if arguments is None else list(arguments))
     for line in lines:
         print(line, file=sys.stderr)

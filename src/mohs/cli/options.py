@@ -57,6 +57,7 @@ _SETTINGS = {
     "--learning-rate": "training.learning_rate",
     "--device": "training.device",
     "--prefer": "training.prefer_positive",
+    "--tensorboard": "training.tensorboard",
 }
 
 SourceArgument = Annotated[str, typer.Argument(help="CSV, Parquet, folder of class folders, or 'glyphs' (built in).")]

@@ -84,6 +84,7 @@ def train(
     batch: Annotated[int | None, typer.Option(help="Triplets per step.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Peak rate of the head and of new networks.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or mps.")] = None,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Also write for TensorBoard.")] = False,
     seed: Seed = None,
     setting: Setting = None,
     print_config: Annotated[bool, typer.Option("--print-config", help="Show the settings and exit.")] = False,
@@ -116,6 +117,7 @@ def train(
         "--batch": batch,
         "--learning-rate": learning_rate,
         "--device": device,
+        "--tensorboard": tensorboard or None,
     }
     if resume is not None:
         if out is not None and Path(out) != resume:

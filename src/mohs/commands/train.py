@@ -14,6 +14,9 @@ from mohs.config import DataConfig, RunConfig
 from mohs.errors import InputError
 from mohs.model.finetune import rate_warning
 from mohs.runs import Evaluation, Run, evaluate, open_split_data, train_on, with_run_folder
+from mohs.training.devices import choose_device
+from mohs.training.processes import processes
+from mohs.training.tensorboard import require_tensorboard
 
 __all__ = ["evaluate_command", "train_command"]
 
@@ -24,16 +27,19 @@ def train_command(config: RunConfig, *, notes: Sequence[str] = (), resume: bool,
     quiet = quiet or not first
     if config.out is not None and not resume:
         require_folder_place(Path(config.out), "--out")
+    if config.training.tensorboard:
+        require_tensorboard()
     if first:
         with_run_folder(config, resume=resume)  # before pictures are read
-    with decoding_progress(quiet=quiet) as progress:
-        data = open_split_data(config.data, seed=config.seed, progress=progress)
-    if first:
-        warning = rate_warning(config)
-        for note in (*notes, *([] if warning is None else [f"warning: {warning}"])):
-            say(note)
-    with training_progress("train", quiet=quiet) as listeners:
-        run = train_on(data, config, resume=resume, listeners=listeners)
+    with processes(choose_device(config.training.device)) as peers:
+        with decoding_progress(quiet=quiet) as progress:
+            data = open_split_data(config.data, seed=config.seed, progress=progress)
+        if first:
+            warning = rate_warning(config)
+            for note in (*notes, *([] if warning is None else [f"warning: {warning}"])):
+                say(note)
+        with training_progress("train", quiet=quiet) as listeners:
+            run = train_on(data, config, resume=resume, listeners=listeners, peers=peers)
     if not first:
         return
     facts = run.facts()

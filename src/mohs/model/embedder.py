@@ -61,9 +61,13 @@ class Embedder(nn.Module):
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """Return unit vectors float32[B, D] of float pictures in [0, 1]."""
+        return nn.functional.normalize(self.head(self.features(x_BCHW)).float(), dim=1)
+
+    def features(self, x_BCHW: Tensor) -> Tensor:
+        """Return the backbone's features [B, F] of float pictures in [0, 1]: what the head is given."""
         x_BCHW = (x_BCHW - self.mean) / self.std
-        features: Tensor = self.head(self.backbone(x_BCHW.contiguous(memory_format=torch.channels_last)))
-        return nn.functional.normalize(features.float(), dim=1)
+        features: Tensor = self.backbone(x_BCHW.contiguous(memory_format=torch.channels_last))
+        return features
 
     @torch.inference_mode()
     def embed(

@@ -8,7 +8,6 @@ whole batch: `shared_batch_norm.py`. One process is the same code with nothing t
 
 import contextlib
 import os
-import time
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any, final
@@ -20,11 +19,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mohs.errors import InputError, TrainingError
+from mohs.training.heartbeat import Heartbeat, name_ranks
 
 __all__ = ["Processes", "processes"]
 
-_TIMEOUT_S = 45
-"""A peer that says nothing for so long is taken for dead."""
+_SILENT_S = 40.0
+_JOIN_S = 300.0
+_PATIENCE = timedelta(days=7)
+"""How long a living process is waited for: it may have far more to do than this one."""
 
 
 @final
@@ -39,7 +41,6 @@ class Processes:
         self,
         rank: int = 0,
         num_ranks: int = 1,
-        store: Any | None = None,
         bank_group: Any | None = None,
         *,
         launched: bool | None = None,
@@ -48,7 +49,6 @@ class Processes:
         self.num_ranks = num_ranks
         # A launched run computes in the same way with any number of processes, with one too.
         self.launched = num_ranks > 1 if launched is None else launched
-        self._store = store
         self._bank_group = bank_group
 
     @property
@@ -77,8 +77,7 @@ class Processes:
         padded = own_BD.new_zeros(longest, *own_BD.shape[1:])
         padded[: len(own_BD)] = own_BD.detach()
         parts = [torch.empty_like(padded) for _ in range(self.num_ranks)]
-        with self._watched("gather embeddings"):
-            dist.all_gather(parts, padded)
+        dist.all_gather(parts, padded)
         bounds = [rank * num_rows // self.num_ranks for rank in range(self.num_ranks + 1)]
         rows = [part[: bounds[r + 1] - bounds[r]] for r, part in enumerate(parts)]
         rows[self.rank] = own_BD
@@ -92,8 +91,7 @@ class Processes:
         if not gradients:
             return
         flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
-        with self._watched("sum gradients"):
-            dist.all_reduce(flat)
+        dist.all_reduce(flat)
         sizes = [gradient.numel() for gradient in gradients]
         for gradient, part in zip(gradients, torch.split(flat, sizes), strict=True):
             gradient.copy_(part.view_as(gradient))
@@ -104,8 +102,7 @@ class Processes:
             return [blocks[i] for i in range(num_blocks)]
         own = [torch.from_numpy(blocks[i]) for i in sorted(blocks)]
         gathered: list[Any] = [None] * self.num_ranks
-        with self._watched("gather the bank"):
-            dist.all_gather_object(gathered, [block.numpy() for block in own], group=self._bank_group)
+        dist.all_gather_object(gathered, [block.numpy() for block in own], group=self._bank_group)
         return [gathered[i % self.num_ranks][i // self.num_ranks] for i in range(num_blocks)]
 
     def from_first(self, value: Any) -> Any:
@@ -113,60 +110,69 @@ class Processes:
         if self.num_ranks == 1:
             return value
         box = [value]
-        with self._watched("hear from rank 0"):
-            dist.broadcast_object_list(box, src=0)
+        dist.broadcast_object_list(box, src=0)
         return box[0]
-
-    @contextlib.contextmanager
-    def _watched(self, what: str) -> Iterator[None]:
-        """Turn what goes wrong between processes into one line that names the silent ranks."""
-        if self._store is not None:
-            self._store.set(f"mohs/alive/{self.rank}", str(time.time()))
-        try:
-            yield
-        except RuntimeError as error:
-            raise TrainingError(
-                f"training: rank {self.rank} could not {what}: {self._silent()} gone or silent for {_TIMEOUT_S} s "
-                f"({str(error).splitlines()[0][:160]}); see that rank's own output, then start again with --resume"
-            ) from None
-
-    def _silent(self) -> str:
-        """Name the ranks that have said nothing since this one last did."""
-        others = [rank for rank in range(self.num_ranks) if rank != self.rank]
-        try:
-            assert self._store is not None
-            said = {rank: float(self._store.get(f"mohs/alive/{rank}")) for rank in (*others, self.rank)}
-            oldest = min(said[rank] for rank in others)
-            silent = [rank for rank in others if said[rank] < said[self.rank] - 1.0 or said[rank] == oldest]
-        except (RuntimeError, AssertionError, ValueError):
-            silent = others  # the store was rank 0's and died with it
-        return ("rank " if len(silent) == 1 else "ranks ") + ", ".join(map(str, silent))
 
 
 @contextlib.contextmanager
-def processes(device: torch.device) -> Iterator[Processes]:
-    """Yield this process among those that torchrun started (NCCL on CUDA, else gloo), or alone.
+def processes(device: torch.device, *, silent_s: float = _SILENT_S, join_s: float = _JOIN_S) -> Iterator[Processes]:
+    """Yield this process among those of the run (NCCL on CUDA, else gloo), or alone.
 
-    Raises `InputError` if torchrun's environment variables are there but make no sense.
+    The environment says which: RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT, as torchrun sets them or a person does.
+    All processes must come within `join_s` seconds of each other. One that is killed is noticed at once, one that is
+    not heard of for `silent_s` seconds is taken for gone; then this process ends, too, with one line that names it.
+    Raises `InputError` if the environment makes no sense and `TrainingError` if another process is gone. Where this one
+    waits for it and no error can be raised, it exits with the code of a `TrainingError`.
     """
     if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
         yield Processes()
         return
-    try:
-        rank, num_ranks = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    except ValueError:
-        raise InputError(
-            f"RANK, WORLD_SIZE: {os.environ['RANK']!r}, {os.environ['WORLD_SIZE']!r} are not whole numbers; start the "
-            "command with torchrun, or unset them"
-        ) from None
+    rank, num_ranks = _read_environment()
     if num_ranks == 1:
         yield Processes(launched=True)
         return
-    timeout = timedelta(seconds=_TIMEOUT_S)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=timeout)
     try:
-        store = dist.distributed_c10d._get_default_store()
-        yield Processes(rank, num_ranks, store, dist.new_group(timeout=timeout))
-    finally:
-        with contextlib.suppress(RuntimeError):
-            dist.destroy_process_group()
+        store, *_ = next(dist.rendezvous("env://", timeout=timedelta(seconds=join_s)))  # type: ignore[attr-defined]
+    except (RuntimeError, ValueError) as error:
+        reason = str(error).splitlines()[0][:160]
+        raise TrainingError(
+            f"training: rank {rank} did not meet all {num_ranks} processes at "
+            f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']} ({reason}); start the same command in each"
+        ) from None
+    with Heartbeat(rank, num_ranks, silent_s=silent_s, join_s=join_s) as heartbeat:
+        try:
+            dist.init_process_group(
+                "nccl" if device.type == "cuda" else "gloo",
+                store=dist.PrefixStore("mohs", store),  # type: ignore[attr-defined]
+                rank=rank,
+                world_size=num_ranks,
+                timeout=_PATIENCE,
+            )
+            heartbeat.all_are_here()
+            yield Processes(rank, num_ranks, dist.new_group(timeout=_PATIENCE))
+        except RuntimeError:
+            # Whatever was being sent: a gradient, a bank, the sums of a batch norm on the way back.
+            if gone := heartbeat.wait_for_silent():
+                raise name_ranks(gone, "its connection broke") from None
+            raise
+        finally:
+            with contextlib.suppress(RuntimeError):
+                dist.destroy_process_group()
+
+
+def _read_environment() -> tuple[int, int]:
+    """Return rank and number of processes; raise `InputError` if the variables make no sense."""
+    names = ("RANK", "WORLD_SIZE", "MASTER_PORT")
+    found = {name: os.environ.get(name, "") for name in names}
+    problems = [
+        f"{name}: {value!r} is not a whole number; start the command with torchrun, or unset RANK and WORLD_SIZE"
+        for name, value in found.items()
+        if not value.isdecimal() and (name != "MASTER_PORT" or found["WORLD_SIZE"] != "1")
+    ]
+    if not problems and found["WORLD_SIZE"] != "1" and not os.environ.get("MASTER_ADDR"):
+        problems.append("MASTER_ADDR: not set; give the address of the machine of rank 0, or use torchrun")
+    if not problems and int(found["RANK"]) >= int(found["WORLD_SIZE"]):
+        problems.append(f"RANK: {found['RANK']} is not below WORLD_SIZE, {found['WORLD_SIZE']}; ranks count from 0")
+    if problems:
+        raise InputError(*problems)
+    return int(found["RANK"]), int(found["WORLD_SIZE"])

@@ -27,6 +27,8 @@ def save_run(run: RunState) -> None:
     tensors = run.stepper.state()
     if run.before is not None:
         tensors["before"] = run.before
+    if run.start is not None:
+        tensors["start"] = run.start
     if run.ahead is not None:
         tensors["ahead"] = run.ahead_weights
     control = run.planned.control
@@ -80,6 +82,7 @@ def restore_run(run: RunState, checkpoint: Checkpoint, folder: Folder) -> None:
     if run.controller is not None:
         run.control_state = values["controller"]
         run.controller.restore(values["controller"])
+    run.start = checkpoint.tensors.get("start")
     run.before, run.before_memory = checkpoint.tensors.get("before"), values["before"]
     while len(run.waiting) > values["num_waiting"]:
         run.waiting.popleft()

@@ -84,6 +84,7 @@ class RunState:
         self.ahead_weights: dict[str, Any] | None = None
         self.ahead_step = 0  # of these weights
         self.before: dict[str, Any] | None = None  # the last state in which the bank was healthy
+        self.start: dict[str, Any] | None = None  # the weights to be blended with those at the end
         self.before_memory: dict[str, Any] = {}  # what guard and controller knew then
         self.rolled_back = False  # in this segment
         self.num_plans = 0
@@ -104,6 +105,12 @@ class RunState:
             self.folder.log.write(*as_record(event))
         for listener in self.listeners:
             listener(event)
+
+    def keep_start(self) -> None:
+        """Keep the weights as they are now, if a share of them is wanted at the end."""
+        if self.config.finetune.trained_share < 1.0:
+            state = self.embedder.state_dict()
+            self.start = {name: value.detach().to("cpu", copy=True) for name, value in state.items()}
 
     def begin_memory(self) -> None:
         """Give the stepper a memory, if there is to be one, whose encoder begins as the network is now."""

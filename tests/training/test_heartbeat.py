@@ -1,0 +1,158 @@
+"""A process that dies, or says nothing more, ends the others: soon, with code 5 and one line that names it."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+# Sums until the end of time; begins to be waited for once the file is there.
+SCRIPT = """
+import sys
+from pathlib import Path
+import torch
+import torch.distributed as dist
+from mohs.errors import TrainingError
+from mohs.training.processes import processes
+
+torch.set_num_threads(1)
+try:
+    with processes(torch.device("cpu"), silent_s=float(sys.argv[1]), join_s=float(sys.argv[2])) as peers:
+        while True:
+            dist.all_reduce(torch.ones(1))
+            Path(f"began-{peers.rank}").touch()
+except TrainingError as error:
+    print("mohs:", error, file=sys.stderr)
+    sys.exit(error.exit_code)
+"""
+
+
+def begin(folder: Path, command: list[str], num_ranks: int = 2) -> list[subprocess.Popen[str]]:
+    """Begin processes by hand, as on several machines: nobody but themselves looks after them."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(num_ranks)}
+    return [
+        subprocess.Popen(
+            [sys.executable, *command],
+            env={**os.environ, **place, "RANK": str(rank), "OMP_NUM_THREADS": "1"},
+            cwd=folder,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(num_ranks)
+    ]
+
+
+def wait_for(folder: Path, pattern: str, ranks: list[subprocess.Popen[str]]) -> None:
+    until = time.monotonic() + 300
+    while not list(folder.glob(pattern)):
+        assert time.monotonic() < until
+        for process in ranks:
+            assert process.poll() is None, process.stderr and process.stderr.read()
+        time.sleep(0.02)
+
+
+def end(ranks: list[subprocess.Popen[str]]) -> list[str]:
+    """Return what each process says until its end; none is left running."""
+    try:
+        return [process.communicate(timeout=300)[1] for process in ranks]
+    finally:
+        for process in ranks:
+            process.kill()
+
+
+@pytest.mark.parametrize("gone", [0, 1])
+@pytest.mark.parametrize(
+    ("how", "silent_s", "reason"), [("SIGKILL", 40, "its connection broke"), ("SIGSTOP", 4, "silent for 4 s")]
+)
+def test_the_other_process_ends_and_names_it(tmp_path: Path, gone: int, how: str, silent_s: int, reason: str) -> None:
+    ranks = begin(tmp_path, ["-c", SCRIPT, str(silent_s), "120"])
+    wait_for(tmp_path, "began-0", ranks)
+    began = time.monotonic()
+    ranks[gone].send_signal(getattr(signal, how))
+    try:
+        [said] = end([ranks[1 - gone]])
+        took_s = time.monotonic() - began
+    finally:
+        ranks[gone].kill()
+        end([ranks[gone]])
+    assert ranks[1 - gone].returncode == 5
+    lines = [line for line in said.splitlines() if line.startswith("mohs:")]
+    assert lines == [
+        f"mohs: training: rank {gone} is gone ({reason}); see what was said there, then start all processes again "
+        "with --resume"
+    ]
+    assert took_s < 60
+
+
+def test_of_three_processes_the_dead_one_is_named(tmp_path: Path) -> None:
+    ranks = begin(tmp_path, ["-c", SCRIPT, "40", "120"], num_ranks=3)
+    wait_for(tmp_path, "began-0", ranks)
+    ranks[2].kill()
+    said = end(ranks)
+    assert [process.returncode for process in ranks] == [5, 5, -signal.SIGKILL]
+    for lines in said[:2]:
+        assert "mohs: training: rank 2 is gone" in lines
+
+
+def test_a_process_that_never_comes(tmp_path: Path) -> None:
+    [first, second] = begin(tmp_path, ["-c", SCRIPT, "40", "3"])
+    second.kill()
+    [said, _] = end([first, second])
+    assert first.returncode == 5
+    assert "rank 0 did not meet all 2 processes at 127.0.0.1:" in said
+
+
+def test_a_killed_run_ends_and_can_be_taken_up(tmp_path: Path) -> None:
+    """Rank 0 is killed: it holds the store and the files. Batches are uneven: of 7 and 8 triplets, the last alone."""
+    command = [
+        "-m", "mohs", "train", "glyphs", "--resume", "run", "--size", "16", "--channels", "1", "--triplets", "301",
+        "--batch", "8", "--device", "cpu", "--quiet", "--set", "data.max_classes=60", "--set", "model.widths=[8, 16]",
+        "--set", "training.num_segments=3", "--set", "training.checkpoint_s=0.01", "--set", "training.overlap=true",
+    ]  # fmt: skip
+    ranks = begin(tmp_path, command)
+    wait_for(tmp_path, "run/checkpoints/step-*.json", ranks)
+    ranks[0].kill()
+    began = time.monotonic()
+    [_, said] = end(ranks)
+    assert time.monotonic() - began < 60
+    assert ranks[1].returncode == 5
+    assert said.splitlines() == [
+        "mohs: training: rank 0 is gone (its connection broke); see what was said there, then start all processes "
+        "again with --resume"
+    ]
+    assert not (tmp_path / "run" / "run.json").exists()
+    ranks = begin(tmp_path, command)
+    assert end(ranks)[1] == ""
+    assert [process.returncode for process in ranks] == [0, 0]
+    assert (tmp_path / "run" / "run.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("variables", "problem"),
+    [
+        ({"RANK": "two"}, "RANK: 'two' is not a whole number; start the command with torchrun"),
+        ({"RANK": "2"}, "RANK: 2 is not below WORLD_SIZE, 2; ranks count from 0"),
+        ({"MASTER_PORT": ""}, "MASTER_PORT: '' is not a whole number"),
+        ({"MASTER_ADDR": ""}, "MASTER_ADDR: not set; give the address of the machine of rank 0"),
+    ],
+)
+def test_an_environment_that_makes_no_sense(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], problem: str
+) -> None:
+    import torch
+
+    from mohs.errors import InputError
+    from mohs.training.processes import processes
+
+    sound = {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}
+    for name, value in {**sound, **variables}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(InputError, match=problem), processes(torch.device("cpu")):
+        pass
