@@ -47,6 +47,7 @@ WATCHED, GUARDED = ("hardest", "sigmoid"), ("closed loop", "default")
 ONLY_WATCHING = ", guard only watching"
 LEARNING_RATES = (1e-3, 4e-3, 1.6e-2)
 MARGINS = (0.2, 0.6)
+_ORDER = (*WATCHED, *(name + how for name in GUARDED for how in ("", ONLY_WATCHING)))
 _HEAD = ("strategy", "collapsed", "of these warned in time", "verdicts in healthy cells",
          "verdicts in cells that recovered", "corrections")  # fmt: skip
 
@@ -270,10 +271,10 @@ def append_cell(path: Path, cell: Cell) -> None:
 
 
 def summary(cells: Sequence[Cell]) -> list[tuple[str, ...]]:
-    """Return a row for each strategy, see `_HEAD`. A guarded cell is judged healthy or not by its watched twin."""
+    """Return a row for each strategy, as `_HEAD` says. A guarded cell is judged healthy or not by its watched twin."""
     rows = []
     twins = {cell.key: cell for cell in cells}
-    for strategy in dict.fromkeys(cell.strategy for cell in cells):
+    for strategy in sorted({cell.strategy for cell in cells}, key=_ORDER.index):
         own = [cell for cell in cells if cell.strategy == strategy]
         dead = [cell for cell in own if cell.collapsed]
         judged = [(cell, twins.get((cell.data, strategy + ONLY_WATCHING, *cell.key[2:]), cell)) for cell in own]
@@ -298,22 +299,37 @@ def summary(cells: Sequence[Cell]) -> list[tuple[str, ...]]:
 
 
 def tables(cells: Sequence[Cell]) -> list[str]:
-    """Return the summary and the cells that collapsed or in which the guard gave a verdict, as Markdown."""
-    lines = _table(_HEAD, summary(cells))
-    head = ("data", "strategy", "rate", "margin", "batch norm", "R@1 untrained", "best", "final", "spread untrained",
-            "final", "collapsed", "a third lost at", "first warning at", "signal", "corrections")  # fmt: skip
-    told = [cell for cell in cells if cell.collapsed or cell.first_verdict_at >= 0]
-    rows = [
-        (
-            cell.data, cell.strategy, f"{cell.learning_rate:.2g}", f"{cell.margin}", "on" if cell.batch_norm else "off",
-            f"{cell.untrained_recall:.3f}", f"{cell.best_recall:.3f}", f"{cell.final_recall:.3f}",
-            f"{cell.untrained_spread:.3f}", f"{cell.final_spread:.3f}", "yes" if cell.collapsed else "no",
-            _triplets(cell.third_lost_at), _triplets(cell.first_warning_at), cell.signal,
-            str(cell.num_actions) if cell.guarded else "",
-        )
-        for cell in told
+    """Return as Markdown: the summary, what corrections did, and what the guard missed or said without need."""
+    twins = {cell.key: cell for cell in cells}
+    corrected = [
+        (*_place(cell), f"{cell.untrained_recall:.3f}", f"{twin.final_recall:.3f}", f"{cell.final_recall:.3f}",
+         f"{twin.final_spread:.3f}", f"{cell.final_spread:.3f}", str(cell.num_actions))
+        for cell in cells
+        if cell.num_actions and (twin := twins.get((cell.data, cell.strategy + ONLY_WATCHING, *cell.key[2:])))
     ]  # fmt: skip
-    return [*lines, "", *_table(head, rows)]
+    missed = [
+        (*_place(cell), f"{cell.untrained_recall:.3f}", f"{cell.best_recall:.3f}", f"{cell.final_recall:.3f}",
+         _triplets(cell.third_lost_at), _triplets(cell.first_warning_at), _triplets(cell.first_verdict_at), cell.signal)
+        for cell in cells
+        if (cell.collapsed and not cell.warned_in_time)
+        or (not cell.guarded and not cell.collapsed and cell.first_verdict_at >= 0)
+    ]  # fmt: skip
+    place = ("data", "strategy", "rate", "margin", "batch norm", "R@1 untrained")
+    of_corrected = ("R@1 watched", "corrected", "spread watched", "corrected", "corrections")
+    of_missed = ("best", "final", "a third lost at", "first warning at", "verdict at", "signal")
+    return [
+        *_table(_HEAD, summary(cells)),
+        "",
+        *_table((*place, *of_corrected), corrected),
+        "",
+        *_table((*place, *of_missed), missed),
+    ]
+
+
+def _place(cell: Cell) -> tuple[str, ...]:
+    return (
+        cell.data, cell.strategy, f"{cell.learning_rate:.2g}", f"{cell.margin}", "on" if cell.batch_norm else "off"
+    )  # fmt: skip
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
