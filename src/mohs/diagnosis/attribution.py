@@ -150,7 +150,7 @@ def attribute(
     doubt = label_doubt(x_ND, joined_N, neighbours_NK, picture_N=number_N, seed=seed)
     same_C = joined_C
     if pictures_NHWC is not None:
-        same_C = _join_by_likeness(pairs.take(np.arange(num_top)), class_N, number_N, joined_C, pictures_NHWC)
+        same_C = _join_by_likeness(pairs.take(np.arange(num_top)), class_N, number_N, joined_C, pictures_NHWC, poor_N)
     same_N = same_C[class_N]
     rival_N = np.where(doubt.rival_N >= 0, same_C[doubt.rival_N], -1)
     wrong_N = doubt.wrong_N & (rival_N != same_N)
@@ -221,11 +221,13 @@ def _join_by_likeness(
     picture_N: npt.NDArray[np.int64],
     joined_C: npt.NDArray[np.int64],
     pictures_NHWC: npt.NDArray[np.uint8],
+    poor_N: npt.NDArray[np.bool_],
 ) -> npt.NDArray[np.int64]:
     """Return `joined_C` with classes joined, too, whose pictures among these pairs are equal but for a trifle."""
     joined_N = joined_C[class_N]
     first, second = pairs.first_P, pairs.second_P
-    rows = np.flatnonzero((joined_N[first] != joined_N[second]) & (picture_N[first] != picture_N[second]))
+    differ_P = (joined_N[first] != joined_N[second]) & (picture_N[first] != picture_N[second])
+    rows = np.flatnonzero(differ_P & ~poor_N[first] & ~poor_N[second])
     difference = picture_difference(pictures_NHWC, first[rows], second[rows])
     near = rows[difference <= SAME_DIFFERENCE]
     exact = twins_by_number(joined_N, picture_N)

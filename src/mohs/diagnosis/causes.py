@@ -5,7 +5,7 @@ import numpy.typing as npt
 
 from mohs.diagnosis.attribution import Attribution, Cause
 from mohs.diagnosis.findings import Finding, Severity
-from mohs.diagnosis.scores import MarginCheck, RandomPairs
+from mohs.diagnosis.scores import MarginCheck
 from mohs.diagnosis.suggestions import ItemFix
 from mohs.diagnosis.top_curve import RECALLS, TopCurve, top_curve
 from mohs.diagnosis.top_pairs import TopPairs, find_top_pairs
@@ -175,7 +175,6 @@ def dip_finding(curve: TopCurve) -> Finding | None:
 def norm_finding(
     raw_ND: npt.NDArray[np.float32],
     class_N: npt.NDArray[np.int64],
-    random: RandomPairs,
     by_cosine: TopCurve,
     *,
     query_N: npt.NDArray[np.bool_] | None,
@@ -185,7 +184,9 @@ def norm_finding(
 
     None if lengths differ by less than 1%.
     """
-    if random.norm_spread < _NORM_SPREAD:
+    norm_N = np.linalg.norm(raw_ND.astype(np.float64), axis=1)
+    mean, spread = float(norm_N.mean()), float(norm_N.std() / norm_N.mean())
+    if spread < _NORM_SPREAD:
         return None
     by_product = top_curve(find_top_pairs(raw_ND, class_N, query_N=query_N, recall=recall, normalise=False))
     one, other = by_cosine.at(recall), by_product.at(recall)
@@ -199,14 +200,14 @@ def norm_finding(
         else "warning"
         if worse
         else "note",
-        what=f"Embeddings have different lengths (mean {random.mean_norm:.3g}, spread {random.norm_spread:.0%}). "
+        what=f"Embeddings have different lengths (mean {mean:.3g}, spread {spread:.0%}). "
         f"Ranked by dot product, precision at recall {recall:.3g} is {other.precision:.3f}; divided by their lengths, "
         f"{one.precision:.3f}.",
         why="A dot product is large for long vectors, however different the pictures are.",
         fix="Divide each embedding by its length before comparing, when queried as when measured.",
         numbers={
-            "mean_norm": random.mean_norm,
-            "norm_spread": random.norm_spread,
+            "mean_norm": mean,
+            "norm_spread": spread,
             "precision_by_product": other.precision,
             "precision": one.precision,
         },

@@ -100,8 +100,11 @@ def _difference(one: _Pictures, other: _Pictures) -> npt.NDArray[np.float64]:
         a = np.stack(columns, axis=-1).reshape(len(one), -1, 5)
         if step == _NUM_STEPS:
             a = a[..., 3:]
-        normal = np.matmul(a.transpose(0, 2, 1), a) + 1e-5 * np.eye(a.shape[-1], dtype=np.float32)
-        solved = np.linalg.solve(normal, np.matmul(a.transpose(0, 2, 1), target[..., None]))[..., 0]
+        normal = np.matmul(a.transpose(0, 2, 1), a).astype(np.float64)
+        # A little ridge: a picture of one colour has no slopes, and its brightness and contrast are one.
+        normal += 1e-6 * np.trace(normal, axis1=1, axis2=2)[:, None, None] * np.eye(a.shape[-1])
+        right = np.matmul(a.transpose(0, 2, 1), target[..., None]).astype(np.float64)
+        solved = np.linalg.solve(normal, right)[..., 0].astype(np.float32)
         error = target - np.matmul(a, solved[..., None])[..., 0]
         if step < _NUM_STEPS:
             gain = np.where(np.abs(solved[:, 3]) < 0.1, 1.0, solved[:, 3])

@@ -156,7 +156,7 @@ def diagnose_precision(
         removed_P &= ~pairs.same_P
     curves[WITHOUT_ALL] = top_curve(pairs, without_P=removed_P)
     findings.append(dip_finding(as_it_is))
-    findings.append(norm_finding(raw_ND, class_N, found.random, as_it_is, query_N=query_N, recall=reached))
+    findings.append(norm_finding(raw_ND, class_N, as_it_is, query_N=query_N, recall=reached))
     not_checked: dict[str, str] = {}
     if pictures_NHWC is None:
         not_checked = dict.fromkeys(_PICTURE_CAUSES, "there are no pictures; give a table whose files are there")

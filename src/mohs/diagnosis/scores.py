@@ -6,7 +6,7 @@ from typing import final
 import numpy as np
 import numpy.typing as npt
 
-from mohs.distances import check_embeddings, unit_rows
+from mohs.distances import unit_rows
 from mohs.errors import InputError
 from mohs.randomness import generator
 
@@ -18,17 +18,13 @@ _NUM_PAIRS = 200_000
 @final
 @dataclass(frozen=True, eq=False)
 class RandomPairs:
-    """Similarities of random pairs of different classes, and the lengths of the embeddings.
+    """Similarities of random pairs of different classes.
 
     Attributes:
         similarity_R: ascending, float64 [R], of unit rows.
-        mean_norm: mean ‖x‖; 1 for unit vectors.
-        norm_spread: standard deviation of ‖x‖ over its mean; 0 for unit vectors.
     """
 
     similarity_R: npt.NDArray[np.float64]
-    mean_norm: float
-    norm_spread: float
 
     def share_at_least(self, similarity: float) -> float:
         """Return the share of random pairs of different classes that are at least this similar."""
@@ -42,15 +38,13 @@ def random_pairs(embeddings_ND: npt.ArrayLike, class_N: npt.NDArray[np.int64], *
     >>> random_pairs([[1.0, 0.0], [0.0, 1.0]], np.array([0, 1])).share_at_least(0.5)
     0.0
     """
-    raw_ND = check_embeddings(embeddings_ND)
-    norm_N = np.linalg.norm(raw_ND.astype(np.float64), axis=1)
-    x_ND = unit_rows(raw_ND)
+    x_ND = unit_rows(embeddings_ND)
     random = generator(seed, "random pairs")
     first, second = random.integers(len(x_ND), size=(2, _NUM_PAIRS))
     differ = class_N[first] != class_N[second]
     first, second = first[differ], second[differ]
     similarity = np.einsum("pd,pd->p", x_ND[first], x_ND[second], dtype=np.float64)
-    return RandomPairs(np.sort(similarity), float(norm_N.mean()), float(norm_N.std() / norm_N.mean()))
+    return RandomPairs(np.sort(similarity))
 
 
 @final

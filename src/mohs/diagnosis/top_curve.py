@@ -15,8 +15,12 @@ __all__ = ["RECALLS", "TopCurve", "TopPoint", "top_curve"]
 RECALLS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5)
 """Where tables show the curve."""
 
-SURE_DIP = 0.01
-"""A dip is sure if even the lower end of its interval is above this."""
+SURE_DIP = 0.02
+"""A dip is sure if even the lower end of its interval is above this; not 0, because the surest of many ranks is chosen,
+which the interval does not know."""
+
+FEWEST_PAIRS = 20
+"""Dips are looked for from this many pairs on: fewer say too little about a share."""
 
 _NUM_RANKS = 1000
 
@@ -42,7 +46,8 @@ class TopCurve:
         recall_U, precision_U: float64 [U].
         num_pairs_U: pairs at least as similar, int64 [U].
         similarity_U: float64 [U], descending.
-        dip: the surest drop of precision below what it is further down (at up to 1,000 ranks, even in the logarithm).
+        dip: the surest drop of precision below what it is further down (at up to 1,000 ranks, even in the logarithm,
+            the first at 20 pairs).
         deepest: the deepest such drop, sure or not.
     """
 
@@ -55,7 +60,7 @@ class TopCurve:
 
     @property
     def dips(self) -> bool:
-        """Whether precision at the top is lower than further down by more than chance, and by more than 0.01."""
+        """Whether precision at the top is lower than further down by more than 0.02 at least."""
         return self.dip.interval[0] > SURE_DIP
 
     def at(self, recall: float) -> TopPoint | None:
@@ -120,7 +125,7 @@ def top_curve(pairs: TopPairs, *, without_P: npt.NDArray[np.bool_] | None = None
         num_true_U[-1] += pairs.num_true_left_out
         num_pairs_U[-1] += pairs.num_true_left_out + pairs.num_false_left_out
     # The end of the group that each pair is in, at ranks even in the logarithm.
-    wanted = np.unique(np.geomspace(1, len(kept), _NUM_RANKS).round().astype(np.int64))
+    wanted = np.unique(np.geomspace(min(FEWEST_PAIRS, len(kept)), len(kept), _NUM_RANKS).round().astype(np.int64))
     ends = np.unique(num_pairs_U[np.minimum(np.searchsorted(num_pairs_U, wanted), len(num_pairs_U) - 1)])
     group_P = np.searchsorted(ends, np.arange(len(kept)), side="right")
     seen = top_precision(kept.same_P, similarity_P=-group_P.astype(np.float64), num_ranks=len(kept))
