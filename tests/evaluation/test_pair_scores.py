@@ -36,6 +36,9 @@ def test_how_many_negatives_a_rate_rests_on():
     counts = [round(count, 6) for count, _ in scores.closest_negatives((0.1, 0.01, 0.001, 1e-4))]
     assert counts == [100, 10, 1, 0]
     assert [not reason for _, reason in scores.closest_negatives((0.1, 0.01, 0.00999))] == [True, True, False]
+    # 0.29 · 100 is a little less than 29.
+    [(count, _)] = pair_scores(same[:101], similarity_P=np.arange(101.0)).closest_negatives((0.29,))
+    assert count == 29
     # 50 close ones that stand for themselves, and far ones that stand for 100 each.
     weight = np.where(np.arange(num + 1) > num - 50, 1.0, 100.0)
     scores = pair_scores(same, similarity_P=np.arange(num + 1.0), weight_P=weight)
