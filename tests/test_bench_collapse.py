@@ -126,10 +126,10 @@ def test_what_is_counted(bench: ModuleType, cells: dict[str, Any]) -> None:
     hurt = replace(loud, learning_rate=2.0, third_lost_at=400)
     rows = bench.summary([healthy, dead, late, loud, hurt])
     assert rows == [("hardest", "2 of 5", "1 of 2", "1 of 2", "1 of 1", "")]
-    # Of a guarded cell it is the twin that tells whether there was anything to correct.
+    # Rows come by strategy, the corrected one before the watched. Of a guarded cell it is the twin that tells whether there was anything to correct.
     saved = replace(dead, strategy="default", collapsed=False, num_actions=2)
     watched = "default" + bench.ONLY_WATCHING
-    assert bench.summary([replace(dead, strategy=watched), saved])[1] == (
+    assert bench.summary([replace(dead, strategy=watched), saved])[0] == (
         "default",
         "0 of 1",
         "0 of 0",
@@ -141,6 +141,6 @@ def test_what_is_counted(bench: ModuleType, cells: dict[str, Any]) -> None:
         replace(healthy, strategy="default" + bench.ONLY_WATCHING),
         replace(healthy, strategy="default", num_actions=1),
     ]
-    assert bench.summary(wrong)[1] == ("default", "0 of 1", "0 of 0", "1 of 1", "0 of 0", "1")
+    assert bench.summary(wrong)[0] == ("default", "0 of 1", "0 of 0", "1 of 1", "0 of 0", "1")
     assert bench._third_lost([0.3, 0.6, 0.41, 0.39, 0.6], [0, 1, 2, 3, 4]) == 3
     assert bench._third_lost([0.3, 0.2, 0.21], [0, 1, 2]) == -1
