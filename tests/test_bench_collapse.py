@@ -126,7 +126,8 @@ def test_what_is_counted(bench: ModuleType, cells: dict[str, Any]) -> None:
     hurt = replace(loud, learning_rate=2.0, third_lost_at=400)
     rows = bench.summary([healthy, dead, late, loud, hurt])
     assert rows == [("hardest", "2 of 5", "1 of 2", "1 of 2", "1 of 1", "")]
-    # Rows come by strategy, the corrected one before the watched. Of a guarded cell it is the twin that tells whether there was anything to correct.
+    # Rows come by strategy, the corrected one before the watched.
+    # Of a guarded cell it is the twin that tells whether there was anything to correct.
     saved = replace(dead, strategy="default", collapsed=False, num_actions=2)
     watched = "default" + bench.ONLY_WATCHING
     assert bench.summary([replace(dead, strategy=watched), saved])[0] == (
