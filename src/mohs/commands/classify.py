@@ -1,8 +1,5 @@
 """`mohs classify`: a classifier on a run's embedder, fitted, used and measured."""
 
-import csv
-import io
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +14,7 @@ from mohs.classification.classifier import Classifier
 from mohs.classification.inputs import check_parameters
 from mohs.classification.measure import Measurement, measure_classifier
 from mohs.classification.thresholds import Threshold, check_wanted
+from mohs.commands.classify_output import print_predictions, tell_fit, tell_measurement
 from mohs.commands.console import decoding_progress, print_json, print_table, say
 from mohs.commands.places import require_folder_place
 from mohs.data.dataset import Dataset, open_dataset
@@ -55,7 +53,6 @@ _FLAGS = {
 }
 
 _BATCH = 256
-_NUM_WORST = 10
 
 
 @final
@@ -153,7 +150,7 @@ def classify_fit_command(request: FitRequest, *, quiet: bool, as_json: bool) -> 
         print_json(record)
     _warn(classifier)
     if not as_json:
-        _tell_fit(record)
+        tell_fit(record)
 
 
 def classify_predict_command(folder: Path, pictures: Sequence[Path], *, top: int, as_json: bool, as_csv: bool) -> None:
@@ -184,7 +181,7 @@ def classify_predict_command(folder: Path, pictures: Sequence[Path], *, top: int
     if as_json:
         print_json({"calibration_warning": classifier.calibration_.warning, "pictures": found})
     elif as_csv:
-        _print_csv(found)
+        print_predictions(found)
     else:
         kind = "probability" if classifier.method == "linear" else "similarity"
         rows = [
@@ -218,7 +215,7 @@ def classify_evaluate_command(folder: Path, source: PictureSource | None, *, qui
     if as_json:
         print_json(found.as_record())
     else:
-        _tell_measurement(found, classifier.method)
+        tell_measurement(found, classifier.method)
     if source is not None and _absolute(source.source) == facts.get("source"):
         say("warning: the classifier was fitted on these pictures; the numbers are too good")
     if found.num_unknown:
@@ -364,85 +361,3 @@ def _absolute(source: str) -> str:
 def _warn(classifier: Classifier) -> None:
     if classifier.calibration_.warning:
         say(f"warning: {classifier.calibration_.warning}")
-
-
-def _tell_fit(record: Mapping[str, Any]) -> None:
-    calibration = record["calibration"]
-    say(
-        f"{record['method']} on {record['num_pictures']:,} pictures of {record['num_classes']:,} classes: "
-        f"read {record['read_s']:.1f} s, embed {record['embed_s']:.1f} s, fit {record['fit_s']:.1f} s"
-    )
-    if calibration["source"] != "none":
-        say(
-            f"calibrated by {calibration['source']} on {calibration['num_pictures']:,} pictures: "
-            f"temperature {calibration['temperature']:.3g}"
-        )
-    threshold = record["threshold"]
-    if threshold is not None:
-        shares = {"coverage": "coverage", "precision": "precision", "false_acceptance": "false acceptance"}
-        known = [f"{name} {threshold[key]:.3f}" for key, name in shares.items() if threshold[key] is not None]
-        say(
-            f"'none of these' below {threshold['value']:.4g}: {', '.join(known)} "
-            f"(on {threshold['num_known']:,} pictures of known and {threshold['num_unseen']:,} of unseen classes)"
-        )
-    say(f"classifier: {record['classifier']}")
-
-
-def _tell_measurement(found: Measurement, method: str) -> None:
-    interval = "-" if found.interval is None else f"{found.interval[0]:.3f} to {found.interval[1]:.3f}"
-    header = ["", "accuracy", "95% interval", "top-5", "NLL", "ECE"]
-    row = [
-        method,
-        f"{found.accuracy:.3f}",
-        interval,
-        f"{found.top5_accuracy:.3f}",
-        f"{found.negative_log_likelihood:.3f}",
-        f"{found.expected_calibration_error:.3f}",
-    ]
-    if found.at_threshold is not None:
-        header += ["threshold", "coverage", "accuracy of accepted", "accepted of unknown"]
-        at = found.at_threshold
-        row += [f"{at.threshold:.4g}", f"{at.coverage:.3f}", _share(at.accuracy), _share(at.false_acceptance)]
-    print_table(f"{found.num_pictures:,} pictures, {found.num_classes:,} classes", header, [row])
-    print_table(
-        "reliability",
-        ["largest probability", "pictures", "mean probability", "accuracy", "95% interval"],
-        [
-            [
-                f"{each.low:.2f} to {each.high:.2f}",
-                f"{each.num_cases:,}",
-                _share(each.mean_probability),
-                _share(each.frequency),
-                "-" if each.interval is None else f"{each.interval[0]:.3f} to {each.interval[1]:.3f}",
-            ]
-            for each in found.reliability
-            if each.num_cases
-        ],
-    )
-    worst = sorted(found.per_class, key=lambda each: (each.accuracy, each.mean_probability))[:_NUM_WORST]
-    print_table(
-        f"the {len(worst)} worst of {len(found.per_class):,} classes (--json has all)",
-        ["class", "pictures", "accuracy", "mean probability"],
-        [
-            [escape(str(each.label)), f"{each.num_pictures:,}", f"{each.accuracy:.3f}", f"{each.mean_probability:.3f}"]
-            for each in worst
-        ],
-    )
-
-
-def _share(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
-
-
-def _print_csv(found: Sequence[Mapping[str, Any]]) -> None:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["file", "predicted", "confidence", "rank", "class", "probability"])
-    for picture in found:
-        for rank, each in enumerate(picture["top"], start=1):
-            first = [picture["file"], picture["predicted"], f"{picture['confidence']:.6g}"]
-            writer.writerow([*first, rank, each["class"], f"{each['probability']:.6g}"])
-    # UTF-8 whatever the terminal: a table of files and classes must not depend on it.
-    sys.stdout.flush()
-    sys.stdout.buffer.write(text.getvalue().encode())
-    sys.stdout.buffer.flush()
