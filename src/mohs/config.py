@@ -193,6 +193,13 @@ class TrainingConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False
     augment: _Unit = Field(
         0.7, description="strength of the random affine changes of training pictures; 1: 10 degrees, 15% in size"
     )
+    mirror: _Unit = Field(
+        0.0,
+        description="share of training pictures that are mirrored; leave it 0 where left and right matter (letters)",
+    )
+    colour: _Unit = Field(
+        0.0, description="strength of the random brightness and contrast of training pictures; 1: up to 40% each"
+    )
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="auto: bfloat16 on CUDA")
     overlap: bool = Field(

@@ -198,12 +198,14 @@ def test_positives_from_the_catalog_on_request(glyphs: Dataset) -> None:
         assert (roles == ("catalog" if prefer == "catalog" else "sample")).all()
 
 
-@pytest.mark.parametrize("augment", [0.0, 0.3])
+@pytest.mark.parametrize("changes", [{"augment": 0.0}, {"augment": 0.3}, {"augment": 0.0, "mirror": 0.5}], ids=str)
 @pytest.mark.parametrize("loss", [LossConfig(), LossConfig(name="triplet")], ids=["in-batch", "triplet"])
-def test_a_class_of_one_picture_is_shown_in_two_unlike_views(glyphs: Dataset, augment: float, loss: LossConfig) -> None:
+def test_a_class_of_one_picture_is_shown_in_two_unlike_views(
+    glyphs: Dataset, changes: dict[str, float], loss: LossConfig
+) -> None:
     """Catalog pictures that are alone in their class are anchors too: nothing else is there to learn from."""
     alone = glyphs.take((glyphs.roles == "catalog") | (glyphs.labels_id < 4))
-    config = settings(loss=loss, augment=augment)
+    config = settings(loss=loss, **changes)
     embedder = new_embedder(config)
     shown = shown_pictures(embedder)
     result = fit(embedder, alone, config)
@@ -215,6 +217,21 @@ def test_a_class_of_one_picture_is_shown_in_two_unlike_views(glyphs: Dataset, au
     for batch, x in zip(batches, shown, strict=True):
         anchor, positive = x[: len(batch)], x[len(batch) : 2 * len(batch)]
         assert bool(((anchor - positive).abs().amax(dim=(1, 2, 3)) > 0.01).all())
+
+
+def test_pictures_are_mirrored_and_recoloured_as_asked(glyphs: Dataset) -> None:
+    def first_batch(**changes: float) -> Tensor:
+        config = settings(augment=0.0, num_triplets=20, **changes)
+        embedder = new_embedder(config)
+        shown = shown_pictures(embedder)
+        fit(embedder, glyphs.take(glyphs.roles == "sample"), config)
+        return shown[0]
+
+    plain, mirrored, recoloured = first_batch(), first_batch(mirror=1.0), first_batch(colour=1.0)
+    assert torch.equal(mirrored, plain.flip(3))
+    assert not torch.equal(plain, mirrored)
+    change = (recoloured - plain).abs().amax(dim=(1, 2, 3))
+    assert 0.05 < float(change.median()) < 0.4
 
 
 def test_hardness_is_the_schedule_over_the_whole_run(glyphs: Dataset) -> None:

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, final
 
 import numpy as np
@@ -18,6 +18,7 @@ from mohs.model.embedder import Embedder
 from mohs.model.finetune import Finetuning
 from mohs.plan import POSITIVE_ORIGINS, TripletPlan
 from mohs.randomness import torch_seeded
+from mohs.training.augmentation import training_policy
 from mohs.training.devices import use_bfloat16
 from mohs.training.guard import StepHealth
 from mohs.training.loss_value import LossValue
@@ -72,7 +73,7 @@ class Stepper:
         self._class_N = dataset.labels_id
         self._bfloat16 = use_bfloat16(config.training.precision, device)
         # Draws are for each part of a batch: anchors, positives, negatives.
-        self._augment = replace(AugmentPolicy.of_strength(config.training.augment), num_draws=8)
+        self._augment = training_policy(config.training, num_draws=8)
         self._second_view = AugmentPolicy(num_draws=8)
         if isinstance(loss, nn.Module):
             loss.to(device)
@@ -207,7 +208,7 @@ class Stepper:
         items = np.concatenate([column[rows] for column in columns])
         x = self._embedder.to_input(self._dataset.pictures[items])
         seed = self._config.seed
-        if self._config.training.augment > 0:
+        if not self._augment.is_identity:
             # A call for each part: within one call an anchor and its positive might share a draw, and two views of one
             # picture would be the same.
             views = [
@@ -222,7 +223,7 @@ class Stepper:
                 for i, part in enumerate(x.chunk(len(columns)))
             ]
             x = torch.cat(views)
-        else:
+        if not self._augment.warps:
             # A positive that is the anchor itself must still differ from it.
             augmented_B = batch.positive_origin == _AUGMENTATION
             here = np.flatnonzero(augmented_B[rows])

@@ -6,13 +6,14 @@ import numpy as np
 import torch
 
 from mohs.config import RunConfig
-from mohs.data.augment import AugmentPolicy, augment_batch
+from mohs.data.augment import augment_batch
 from mohs.data.dataset import Dataset
 from mohs.errors import TrainingError
 from mohs.model.embedder import Embedder
 from mohs.model.finetune import Finetuning
 from mohs.randomness import torch_seeded
 from mohs.sequence import anchor_sequence
+from mohs.training.augmentation import training_policy
 from mohs.training.batches import batch_slices
 from mohs.training.classification import ClassificationLoss
 from mohs.training.devices import use_bfloat16
@@ -58,7 +59,7 @@ def warm_up(
     groups.append({"params": list(loss.parameters()), "rate_factor": 1.0, "name": "class weights"})
     optimizer = build_optimizer(groups, training)
     finetuning.at(0.0)
-    augment = AugmentPolicy.of_strength(training.augment)
+    augment = training_policy(training)
     bfloat16 = use_bfloat16(training.precision, device)
     pieces = batch_slices(len(items_P), 2 * training.batch_triplets)
     for step, piece in enumerate(pieces):
@@ -69,7 +70,7 @@ def warm_up(
         for group in optimizer.param_groups:
             group["lr"] = rate * group["rate_factor"]
         x = embedder.to_input(dataset.pictures[items[rows]])
-        if training.augment > 0:
+        if not augment.is_identity:
             # Steps below 0 are no triplets' steps: the draws are the warm-up's own.
             x = augment_batch(x, augment, seed=seed, step=-1 - step, first=rows.start, of=len(items))
         with (
