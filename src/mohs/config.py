@@ -182,7 +182,9 @@ class TrainingConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False
         0.3, description="in-batch losses: share of the run before which mined negatives are not used"
     )
     prefer_positive: Literal["class", "catalog"] = Field("class", description="which positive comes first")
-    optimizer: Literal["adamw", "sgd"] = Field("adamw", description="sgd is with Nesterov momentum")
+    optimizer: Literal["adamw", "sgd", "muon"] = Field(
+        "adamw", description="sgd is with Nesterov momentum; muon is for matrices, with adamw for the rest"
+    )
     learning_rate: Annotated[float, Field(gt=0.0)] = Field(4e-3, description="peak, of the head and of new backbones")
     momentum: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(0.9, description="of sgd")
     weight_decay: Annotated[float, Field(ge=0.0)] = 1e-2

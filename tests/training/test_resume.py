@@ -49,6 +49,7 @@ VARIANTS: dict[str, Changes] = {
         "optimizer": "sgd",
         "finetune": FinetuneConfig(trainable_stages=0, unfreeze_at=(0.3, 0.6)),
     },
+    "muon": {"optimizer": "muon"},
     "dropout": {"model": ModelConfig(widths=(8, 16), hidden_dim=32, embedding_dim=16, dropout=0.3)},
     "roll-back": {"warmup": 0.5},
     "roll-back, closed loop": {

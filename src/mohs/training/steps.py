@@ -24,9 +24,10 @@ from mohs.training.guard import StepHealth
 from mohs.training.loss_value import LossValue
 from mohs.training.losses import Loss
 from mohs.training.memory import Memory
+from mohs.training.optimizers import build_optimizer
 from mohs.training.processes import Processes
 
-__all__ = ["Stepped", "Stepper", "build_optimizer", "rate_factor"]
+__all__ = ["Stepped", "Stepper", "rate_factor"]
 
 _AUGMENTATION = POSITIVE_ORIGINS.index("augmentation")
 
@@ -82,7 +83,7 @@ class Stepper:
         if isinstance(loss, nn.Module) and any(True for _ in loss.parameters()):
             wanted = config.loss.learning_rate or config.training.learning_rate
             factor = wanted / config.training.learning_rate
-            groups.append({"params": list(loss.parameters()), "rate_factor": factor, "name": "loss"})
+            groups.append({"params": list(loss.parameters()), "rate_factor": factor, "name": "loss", "matrices": False})
         self._optimizer = build_optimizer(groups, config.training)
 
     def begin(self, progress: float) -> None:
@@ -234,19 +235,6 @@ class Stepper:
                     x[place], self._second_view, seed=seed, step=self.step, first=before, of=int(augmented_B.sum())
                 )
         return x, len(columns)
-
-
-def build_optimizer(groups: list[dict[str, Any]], training: TrainingConfig) -> torch.optim.Optimizer:
-    """Return the optimiser of the settings on parameter groups; their rates are set before each step."""
-    if training.optimizer == "sgd":
-        return torch.optim.SGD(
-            groups,
-            lr=training.learning_rate,
-            momentum=training.momentum,
-            nesterov=training.momentum > 0,
-            weight_decay=training.weight_decay,
-        )
-    return torch.optim.AdamW(groups, lr=training.learning_rate, weight_decay=training.weight_decay)
 
 
 def rate_factor(step: int, num_steps: int, training: TrainingConfig) -> float:

@@ -18,8 +18,9 @@ from mohs.training.batches import batch_slices
 from mohs.training.classification import ClassificationLoss
 from mohs.training.devices import use_bfloat16
 from mohs.training.events import ClassificationEvent
+from mohs.training.optimizers import build_optimizer
 from mohs.training.processes import Processes
-from mohs.training.steps import build_optimizer, rate_factor
+from mohs.training.steps import rate_factor
 
 __all__ = ["warm_up"]
 
@@ -56,7 +57,7 @@ def warm_up(
     finetuning = Finetuning(embedder, config.finetune, pretrained=config.model.weights is not None)
     peak = settings.learning_rate or training.learning_rate
     groups = finetuning.parameter_groups(training.weight_decay)
-    groups.append({"params": list(loss.parameters()), "rate_factor": 1.0, "name": "class weights"})
+    groups.append({"params": list(loss.parameters()), "rate_factor": 1.0, "name": "class weights", "matrices": False})
     optimizer = build_optimizer(groups, training)
     finetuning.at(0.0)
     augment = training_policy(training)
