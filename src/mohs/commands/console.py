@@ -13,7 +13,15 @@ from rich.table import Table
 
 from mohs.training.events import Event, Listener, StepEvent
 
-__all__ = ["counting_progress", "decoding_progress", "print_json", "print_lines", "print_table", "say", "training_progress"]
+__all__ = [
+    "counting_progress",
+    "decoding_progress",
+    "print_json",
+    "print_lines",
+    "print_table",
+    "say",
+    "training_progress",
+]
 
 _stderr = Console(stderr=True, highlight=False)
 _stdout = Console(highlight=False)
