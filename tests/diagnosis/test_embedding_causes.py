@@ -251,6 +251,8 @@ def test_files_of_embeddings_that_cannot_be_read(tmp_path):
         with pytest.raises(InputError) as error:
             read_embedded(embeddings, classes)
         assert error.value.problems == (line,)
+    with pytest.raises(InputError, match=r" \(This file contains pickled \(object\) data\); write it with numpy.save$"):
+        read_embedded(text, labels)
     for name in (text, tmp_path, tmp_path / "scalar.npy", tmp_path / "x.npz"):
         with pytest.raises(InputError) as error:
             read_embedded(name, labels)

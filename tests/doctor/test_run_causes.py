@@ -100,7 +100,7 @@ def test_a_run_that_died_before_its_first_step(own, num_events):
     else:
         keep_events(folder, num_events)
     found = mohs.diagnose(folder)
-    assert [each.what for each in found.findings] == ["The run has not finished: its log ends at before its first step"]
+    assert [each.what for each in found.findings] == ["The run has not finished: its log ends before its first step"]
     assert found.not_checked["stalled"] == "fewer than 2 steps"
     assert found.not_checked["dead-positives"] == "no plans"
 
