@@ -1,6 +1,7 @@
 """What a person sees while a command works: progress on stderr, so that stdout holds results alone."""
 
 import json
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,7 +13,15 @@ from rich.table import Table
 
 from mohs.training.events import Event, Listener, StepEvent
 
-__all__ = ["counting_progress", "decoding_progress", "print_json", "print_table", "say", "training_progress"]
+__all__ = [
+    "counting_progress",
+    "decoding_progress",
+    "print_json",
+    "print_lines",
+    "print_table",
+    "say",
+    "training_progress",
+]
 
 _stderr = Console(stderr=True, highlight=False)
 _stdout = Console(highlight=False)
@@ -26,6 +35,13 @@ def say(text: str) -> None:
 def print_json(value: Any) -> None:
     """Print a JSON value for a machine, on stdout; in ASCII, so that it passes through every terminal and pipe."""
     print(json.dumps(value, indent=2, allow_nan=False))
+
+
+def print_lines(lines: Sequence[str]) -> None:
+    """Print lines on stdout; what a terminal or pipe of another encoding cannot show becomes "?"."""
+    encoding = sys.stdout.encoding or "utf-8"
+    for line in lines:
+        print(line.encode(encoding, "replace").decode(encoding))
 
 
 def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], *, strong: int | None = None) -> None:

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, final
 
-from mohs.commands.console import print_json
+from mohs.commands.console import print_json, print_lines
 from mohs.config import RunConfig, load_config
 from mohs.diagnosis.findings import Diagnosis, Finding
 from mohs.doctor import diagnose
@@ -52,8 +52,7 @@ def doctor_command(request: DoctorRequest, *, fail_on: str | None, as_json: bool
     if as_json:
         print_json(diagnosis.as_record())
     else:
-        for line in _lines(diagnosis, _current(config, known)):
-            print(line)
+        print_lines(_lines(diagnosis, _current(config, known)))
     bad = _FAIL_ON.get(fail_on or "", ())
     return FINDINGS_EXIT_CODE if any(finding.severity in bad for finding in diagnosis.findings) else 0
 

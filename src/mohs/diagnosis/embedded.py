@@ -111,8 +111,13 @@ def read_embedded(embeddings: str | Path, labels: str | Path) -> Embedded:
     except FileNotFoundError:
         raise InputError(f"{embeddings}: no such file; check the path") from None
     except (ValueError, OSError, EOFError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        # numpy's second sentence says how to load pickled objects, which is not safe.
+        reason = str(error).splitlines()[0].partition(". ")[0] if str(error) else type(error).__name__
         raise InputError(f"{embeddings}: not an .npy file of numbers ({reason}); write it with numpy.save") from None
+    if not isinstance(x_ND, np.ndarray):
+        x_ND.close()  # an .npz file of several arrays
+    if not isinstance(x_ND, np.ndarray) or not x_ND.ndim:
+        raise InputError(f"{embeddings}: not an .npy file of numbers (no rows); write it with numpy.save")
     try:
         cells, _ = read_rows(labels)
     except FileNotFoundError:

@@ -23,10 +23,12 @@ def find_collapsed_embeddings(embedded: Embedded) -> Finding | None:
     """Find embeddings at one point or on one line.
 
     A relative spread (√Σ variance over the mean norm) below 0.02, or an effective rank below 2 of 8 or more dimensions
-    and classes.
+    and classes. One class alone may be at one point.
     """
     relative, rank = embedded.relative_spread, embedded.spread.effective_rank
     num_classes = int(embedded.codes.max()) + 1
+    if num_classes < 2:
+        return None
     numbers = {"relative_spread": relative, "effective_rank": rank}
     if relative < _NO_SPREAD:
         what = f"The embeddings have collapsed to a point: their spread is {relative:.2g} of their length"

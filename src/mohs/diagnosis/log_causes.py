@@ -7,7 +7,7 @@ import numpy as np
 from mohs.diagnosis.findings import Finding
 from mohs.diagnosis.known_losses import LossFacts, StuckValue
 from mohs.diagnosis.stuck import Rest, at_stuck_value, constant_tail, finite_tail
-from mohs.diagnosis.training_log import TrainingLog
+from mohs.diagnosis.training_log import Column, TrainingLog
 
 __all__ = [
     "find_collapsed",
@@ -27,12 +27,16 @@ def find_not_finite(log: TrainingLog) -> Finding | None:
         values = getattr(log, name)
         if values is None or not np.isinf(values).any():
             continue
-        row = int(np.flatnonzero(np.isinf(values))[0])
+        broken = np.flatnonzero(np.isinf(values))
+        row = int(broken[0])
         before = values[:row][np.isfinite(values[:row])]
+        where = f"from {log.unit} {log.position[row]:g} on"
+        if np.isfinite(values[row:]).any():
+            where = f"in {len(broken)} of {len(values)} rows, first at {log.unit} {log.position[row]:g}"
         return Finding(
             cause="not-finite",
             severity="error",
-            what=f"{name} is NaN or Inf from {log.unit} {log.position[row]:g} on",
+            what=f"{name} is NaN or Inf {where}",
             why="The steps were so large that numbers left the range of floating point, or a square root or logarithm "
             "was taken of 0.",
             fix="Lower the learning rate to a tenth, shorten long gradients, and add 1e-12 under square roots.",
@@ -46,24 +50,26 @@ def find_not_finite(log: TrainingLog) -> Finding | None:
 def find_collapsed(log: TrainingLog, loss: LossFacts) -> Finding | None:
     """Find a network that maps everything to one point.
 
-    Either the spread of the last quarter is below a fifth of its largest (or below 0.02), or d_an is below a tenth of
-    its largest and below 1.5·d_ap, or the loss of a triplet loss or InfoNCE rests at what such a network
-    pays.
+    Either the spread of the last quarter is below a fifth of its largest (or below 0.02), or, where there is no spread,
+    d_an and d_ap are both below a tenth of the largest d_an, and d_an is below 1.5·d_ap, or the loss of a triplet loss
+    or InfoNCE rests at what such a network pays.
     """
     numbers: dict[str, float] = {}
     seen = ""
-    if log.spread is not None and len(tail := finite_tail(log.spread, 0.25)):
-        last, largest = float(np.median(tail)), float(np.nanmax(log.spread))
+    spread = np.zeros(0) if log.spread is None else finite_tail(log.spread, 0.25)
+    if log.spread is not None and len(spread):
+        last, largest = float(np.median(spread)), float(np.nanmax(log.spread))
         if last < max(_DEAD_SHARE * largest, _NO_SPREAD):
             numbers |= {"spread": last, "largest_spread": largest}
             seen = f"the spread of the embeddings fell from {largest:.3g} to {last:.3g} (1 is full, 0 a point)"
-    if not seen and log.positive_distance is not None and log.negative_distance is not None:
-        positive, negative = (finite_tail(c, 0.25) for c in (log.positive_distance, log.negative_distance))
-        largest = float(np.nanmax(log.negative_distance))
-        shrunk = len(negative) > 0 and np.median(negative) < _SHRUNK * largest
-        if shrunk and len(positive) and np.median(negative) < 1.5 * np.median(positive):
-            numbers |= {"negative_distance": float(np.median(negative)), "largest_negative_distance": largest}
-            seen = f"the distance to negatives fell from {largest:.3g} to {np.median(negative):.3g}"
+    elif log.positive_distance is not None and log.negative_distance is not None:
+        tails = [finite_tail(c, 0.25) for c in (log.positive_distance, log.negative_distance)]
+        if all(map(len, tails)):
+            positive, negative = (float(np.median(tail)) for tail in tails)
+            largest = float(np.nanmax(log.negative_distance))
+            if max(positive, negative) < _SHRUNK * largest and negative < 1.5 * positive:
+                numbers |= {"negative_distance": negative, "largest_negative_distance": largest}
+                seen = f"the distance to negatives fell from {largest:.3g} to {negative:.3g}"
     rest = _rest(log)
     stuck = None if rest is None else at_stuck_value(rest[1].value, loss)
     collapses = loss.name in ("triplet", "soft-triplet", "infonce")
@@ -92,15 +98,16 @@ def find_stalled(log: TrainingLog, loss: LossFacts) -> Finding | None:
     """Find a loss that rests where nothing has been learned.
 
     A column is at rest if its end, a quarter of it or more, is constant within ±0.1%. Nothing has been learned if it
-    was so from the start, if it ended no lower than 95% of where it began, or if it rests within 0.5% of a value that
-    the loss has when all answers are the same (`known_losses`). A loss of 0 is another cause, and so is a collapse.
+    was so from the start, if neither it nor the loss ended lower than 95% of where it began, or if it rests within 0.5%
+    of a value that the loss has when all answers are the same (`known_losses`). A loss of 0 is another cause, and so
+    is a collapse.
     """
     rest = _rest(log)
     if rest is None or log.learned() or find_collapsed(log, loss) is not None:
         return None
     name, found = rest
     stuck = at_stuck_value(found.value, loss)
-    if stuck is None and found.value < 0.95 * found.first_value:
+    if stuck is None and (found.value < 0.95 * found.first_value or _fell(log.loss)):
         return None
     said = "" if stuck is None else f", what the loss is when {stuck.says}"
     accuracy = log.last_accuracy()
@@ -194,6 +201,12 @@ def _rest(log: TrainingLog) -> tuple[str, Rest] | None:
         if found is not None and found.value > 1e-4:
             return name, found
     return None
+
+
+def _fell(loss_T: Column | None) -> bool:
+    if loss_T is None or not len(tail := finite_tail(loss_T, 0.1)):
+        return False
+    return float(np.median(tail)) < 0.95 * float(loss_T[np.isfinite(loss_T)][0])
 
 
 def _why_stalled(stuck: StuckValue | None) -> str:

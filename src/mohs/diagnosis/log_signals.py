@@ -63,8 +63,9 @@ def find_dead_positives(log: TrainingLog) -> Finding | None:
     positive = log.positive_distance[np.isfinite(log.positive_distance)]
     scale = 1.0
     if log.negative_distance is not None:
-        scale = float(np.nanmedian(log.negative_distance))
-    if not len(positive) or not scale > 0:
+        negative = log.negative_distance[np.isfinite(log.negative_distance)]
+        scale = float(np.median(negative)) if len(negative) else 0.0
+    if not len(positive) or scale <= 0:
         return None
     dead = float((positive <= 1e-6 * scale).mean())
     if dead < 0.9:
@@ -82,7 +83,7 @@ def find_dead_positives(log: TrainingLog) -> Finding | None:
 
 
 def find_swapped(log: TrainingLog, loss: LossFacts) -> Finding | None:
-    """Find a loss that falls while positives move away: by 30% or more, with d_ap > d_an at the end only.
+    """Find a loss that falls while positives move away: by 30% or more, with d_ap above d_an by a tenth at the end.
 
     Whatever its margin, a triplet loss rises as d_an − d_ap falls; so does the contrastive loss.
     """
@@ -96,7 +97,9 @@ def find_swapped(log: TrainingLog, loss: LossFacts) -> Finding | None:
     k = max(2, int(both.sum()) // 5)
     head_gap, tail_gap = float(gap_T[both][:k].mean()), float(gap_T[both][-k:].mean())
     head_loss, tail_loss = float(loss_T[both][:k].mean()), float(loss_T[both][-k:].mean())
-    if not (tail_loss < 0.7 * head_loss and tail_gap < 0 and tail_gap < head_gap):
+    # At one point, which of the two distances is the larger is chance.
+    slack = 0.1 * float(log.negative_distance[both][-k:].mean())
+    if not (tail_loss < 0.7 * head_loss and tail_gap < -slack and tail_gap < head_gap):
         return None
     return Finding(
         cause="swapped",

@@ -84,10 +84,13 @@ class PairScores:
 def read_pair_scores(path: str | Path) -> PairScores:
     """Return the pairs of a CSV with a column `same` (1 or 0) and one of `distance`, `similarity` or `score`.
 
-    Raises `InputError`, a line for each problem, if a column is missing or there twice, if a cell is not a number (or
-    not 1, 0, true, false, same, different), or if there are fewer than 10 pairs of one class or of two.
+    Raises `InputError`, a line for each problem, if it is no CSV, if a column is missing or there twice, if a cell is
+    not a number (or not 1, 0, true, false, same, different), or if there are fewer than 10 pairs of one class or of
+    two.
     """
     path = Path(path)
+    if path.suffix.lower() in (".parquet", ".pq"):
+        raise InputError(f"{path}: pairs are a CSV file; write them as CSV")
     try:
         cells, rows = read_rows(path)
     except FileNotFoundError:
@@ -152,13 +155,14 @@ def find_swapped_scores(pairs: PairScores) -> Finding | None:
 def find_sigmoid_on_distance(pairs: PairScores) -> Finding | None:
     """Find a sigmoid on a distance: every score lies in [0.5, 1], and none is smaller for different classes (AUC ≥ ½).
 
-    Or, for σ(−d), every score lies in [0, 0.5], and none is larger for different classes.
+    Or, for σ(−d), every score lies in [0, 0.5], and none is larger for different classes. A column that is called a
+    distance is no σ(−d): distances may be small.
     """
     low, high = float(pairs.value.min()), float(pairs.value.max())
     auc, error = pairs.auc()
     slack = 1e-6
     upper = low >= 0.5 - slack and high <= 1.0 + slack and auc >= 0.5 - 3 * error
-    lower = low >= -slack and high <= 0.5 + slack and auc <= 0.5 + 3 * error
+    lower = pairs.kind == "score" and low >= -slack and high <= 0.5 + slack and auc <= 0.5 + 3 * error
     if pairs.kind == "similarity" or not (upper or lower):
         return None
     num_same, num = int(pairs.same.sum()), len(pairs.same)

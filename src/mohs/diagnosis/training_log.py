@@ -139,7 +139,8 @@ def read_training_log(path: str | Path) -> TrainingLog:
             else:
                 values[~np.isfinite(values)] = math.nan
             columns[field] = values
-    if not columns.keys() & {"loss", "val_loss", "accuracy", "val_accuracy"}:
+    judged = {name for field in ("loss", "val_loss", "accuracy", "val_accuracy") for name in _NAMES[field]}
+    if not judged & set(map(_plain, cells)):
         problems.append(
             f"{path}: columns {', '.join(map(repr, cells))}: none is a loss or an accuracy; name one 'loss', "
             "'val_loss', 'accuracy' or 'val_accuracy'"

@@ -97,6 +97,8 @@ def find_large_margin(
         loss_T: loss by step.
         collapsed: whether the run did.
     """
+    if dim < 2:
+        return None  # unit vectors are two points there, and the margin is not what is wrong
     room = reachable_distance(quantile, dim=dim, num_classes=num_classes, squared=squared)
     active = finite_tail(active_T, 0.25)
     if margin <= room or not len(active) or float(active.mean()) < _SATURATED:

@@ -1,5 +1,6 @@
 """The doctor: a run, or files and arrays of a training elsewhere, and what is wrong with them."""
 
+import math
 from pathlib import Path
 
 from numpy.typing import ArrayLike
@@ -58,7 +59,8 @@ def diagnose(
         threshold: where accuracy on pairs is read.
         seed: decides which classes and triplets are drawn where there are too many to take all.
 
-    Raises `InputError` if nothing is given, for embeddings without labels, and for what cannot be read.
+    Raises `InputError` if nothing is given, for embeddings without labels or of other dimensions, and for what
+    cannot be read.
 
     >>> import numpy as np
     >>> [finding.cause for finding in diagnose(embeddings=np.ones((20, 8)), labels=[0, 1] * 10).findings]
@@ -75,13 +77,22 @@ def diagnose(
         raise InputError("loss_name, batch: of a log; give log too")
     if query_embeddings is not None and embeddings is None:
         raise InputError("query_embeddings: nothing to search in; give embeddings, the gallery")
+    if not math.isfinite(threshold):
+        raise InputError(f"threshold: {threshold} is not a finite number; give the one in use")
+    test = read["embeddings"]
+    for name, other in read.items():
+        if test is not None and other is not None and other.x_ND.shape[1] != test.x_ND.shape[1]:
+            raise InputError(
+                f"{name}: {other.x_ND.shape[1]} columns for the {test.x_ND.shape[1]} of embeddings; both must come "
+                "from one network"
+            )
     parts = []
     if run is not None:
         parts.append(diagnose_run(RunEvidence.open(run.folder if isinstance(run, Run) else run, seed=seed)))
     material = Material(
         log=read_training_log(log) if isinstance(log, str | Path) else log,
         loss=facts,
-        test=read["embeddings"],
+        test=test,
         train=read["train_embeddings"],
         queries=read["query_embeddings"],
         pairs=read_pair_scores(pairs) if isinstance(pairs, str | Path) else pairs,

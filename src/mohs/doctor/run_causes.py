@@ -48,14 +48,14 @@ def find_unfinished(run: RunEvidence) -> Finding | None:
     if run.finished:
         return None
     steps, guards = run.steps, [event for event in run.events if event["event"] == "guard"]
-    at = f"step {steps[-1]['step']} of {steps[-1]['num_steps']}" if steps else "before its first step"
+    at = f"at step {steps[-1]['step']} of {steps[-1]['num_steps']}" if steps else "before its first step"
     stopped = bool(guards) and guards[-1]["action"] == "stop"
     numbers = {"step": float(steps[-1]["step"]), "num_steps": float(steps[-1]["num_steps"])} if steps else {}
     if stopped:
         return Finding(
             cause="unfinished",
             severity="warning",
-            what=f"The guard stopped the run at {at}: {guards[-1]['cause']}",
+            what=f"The guard stopped the run {at}: {guards[-1]['cause']}",
             why="The run had collapsed; what would have followed is not worth its time.",
             fix="Change what the other findings name, and train into another folder.",
             numbers=numbers,
@@ -64,7 +64,7 @@ def find_unfinished(run: RunEvidence) -> Finding | None:
     return Finding(
         cause="unfinished",
         severity="warning",
-        what=f"The run has not finished: its log ends at {at}",
+        what=f"The run has not finished: its log ends {at}",
         why="It was stopped, failed (a loss or gradient of NaN or Inf stops a run), or is still going.",
         fix=f"Go on with 'mohs train --resume {run.folder}'; it stops again with the reason, if there is one.",
         numbers=numbers,

@@ -1,0 +1,246 @@
+"""Causes that two sets of embeddings show, each both ways."""
+
+import numpy as np
+import pytest
+
+import mohs
+from mohs.diagnosis.comparison_causes import (
+    equal_rows,
+    find_batch_norm,
+    find_equal_test_items,
+    find_gap,
+    find_harm,
+    find_other_lengths,
+    find_shared_classes,
+)
+from mohs.diagnosis.embedded import Embedded
+from mohs.errors import InputError
+
+
+def of(x_ND, labels):
+    return Embedded.of(x_ND, labels, source="x.npy")
+
+
+def causes(**sets):
+    arguments = {}
+    for name, embedded in sets.items():
+        arguments[f"{name}embeddings"] = embedded.x_ND
+        arguments[f"{name}labels"] = embedded.labels
+    return [finding.cause for finding in mohs.diagnose(**arguments).findings]
+
+
+def test_healthy_sets_have_no_cause(clusters):
+    train, test = clusters(seed=1, first=100), clusters(seed=2)
+    assert causes(train_=train, **{"": test}) == []
+    queries = test.take(np.arange(0, len(test), 2))
+    gallery = test.take(np.arange(1, len(test), 2))
+    assert causes(query_=queries, **{"": gallery}) == []
+    assert causes(train_=train, query_=queries, **{"": gallery}) == []
+
+
+# normalisation-missing
+
+
+def halves(clusters, noise=0.3, **more):
+    both = clusters(noise=noise, **more)
+    return both.take(np.arange(0, len(both), 2)), both.take(np.arange(1, len(both), 2))
+
+
+def test_queries_that_were_not_brought_to_the_gallerys_length(clusters):
+    gallery, queries = halves(clusters, noise=0.8, num_classes=60)
+    long = of(queries.x_ND * np.random.default_rng(0).uniform(5, 15, (len(queries), 1)), queries.labels)
+    found = find_other_lengths(gallery, long)
+    assert (found.cause, found.severity) == ("normalisation-missing", "warning")
+    assert found.numbers["gallery_norm"] == pytest.approx(1.0)
+    assert found.numbers["query_norm"] == pytest.approx(10.0, rel=0.2)
+    # To a gallery at unit length the order is that of the angle, whatever the query's length; not so the other way.
+    assert found.numbers["lost"] == pytest.approx(0.0)
+    found = find_other_lengths(long, queries)
+    assert found.severity == "error"
+    assert found.numbers["lost"] == pytest.approx(found.numbers["recall_at_unit_length"] - found.numbers["recall"])
+    assert found.numbers["low"] > 0
+
+
+@pytest.mark.parametrize(("scale", "is_cause"), [(1.008, False), (1.02, True), (0.98, True)])
+def test_lengths_of_one_are_one_within_a_hundredth(clusters, scale, is_cause):
+    gallery, queries = halves(clusters)
+    found = find_other_lengths(gallery, of(queries.x_ND * scale, queries.labels))
+    assert (found is not None) == is_cause
+    assert found is None or found.severity == "warning"
+
+
+@pytest.mark.parametrize(("scale", "is_cause"), [(1.05, False), (1.15, True), (0.85, True)])
+def test_lengths_of_any_size_may_differ_by_a_tenth(clusters, scale, is_cause):
+    gallery, queries = halves(clusters)
+    found = find_other_lengths(of(gallery.x_ND * 7, gallery.labels), of(queries.x_ND * 7 * scale, queries.labels))
+    assert (found is not None) == is_cause
+
+
+def test_a_single_odd_row_is_not_another_length(clusters):
+    gallery, queries = halves(clusters)
+    x_ND = gallery.x_ND.copy()
+    x_ND[3] = 0.0  # a blank picture
+    assert find_other_lengths(of(x_ND, gallery.labels), queries) is None
+
+
+def test_queries_of_classes_that_are_not_there_have_lengths_too(clusters):
+    gallery, queries = halves(clusters)
+    found = find_other_lengths(gallery, of(queries.x_ND * 3, np.full(len(queries), "none")))
+    assert (found.severity, sorted(found.numbers)) == ("warning", ["gallery_norm", "query_norm"])
+
+
+# train-test-leak
+
+
+@pytest.mark.parametrize(
+    ("num_copied", "severity"), [(0, None), (1, None), (2, "warning"), (19, "warning"), (20, "error")]
+)
+def test_test_pictures_that_were_trained_on(clusters, num_copied, severity):
+    train, test = clusters(100, 4, seed=1, first=100), clusters(100, 4, seed=2)
+    x_ND = test.x_ND.copy()
+    x_ND[5 : 5 + num_copied] = train.x_ND[70 : 70 + num_copied] + 1e-7
+    found = find_equal_test_items(train, of(x_ND, test.labels))
+    assert (None if found is None else found.severity) == severity
+    if found is not None:
+        assert found.cause == "train-test-leak"
+        assert found.numbers == {"share": num_copied / 400, "num_equal": float(num_copied), "num_test": 400.0}
+        assert found.settings == {"data.split_by": "class"}
+        assert "train-test-leak" in causes(train_=train, **{"": of(x_ND, test.labels)})
+
+
+def test_other_pictures_of_trained_classes_are_no_leak(clusters):
+    both = clusters(noise=1e-3)
+    assert find_equal_test_items(both.take(np.arange(0, 120, 2)), both.take(np.arange(1, 120, 2))) is None
+
+
+def test_what_collapsed_is_no_leak(clusters):
+    train, point = clusters(), of(np.ones((40, 16)), np.arange(40) % 4)
+    assert find_equal_test_items(point, point) is None
+    assert find_equal_test_items(train, point) is None
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e4])
+def test_rows_are_equal_within_rounding_whatever_their_length(clusters, scale):
+    train = clusters(seed=1)
+    rows = of(
+        np.concatenate([train.x_ND[:3] + 5e-6 * train.x_ND[3:6], train.x_ND[:3] + 2e-5 * train.x_ND[3:6]]), np.arange(6)
+    )
+    found = equal_rows(of(rows.x_ND * scale, rows.labels), of(train.x_ND * scale, train.labels))
+    assert found.tolist() == [True] * 3 + [False] * 3
+
+
+# mixed-classes
+
+
+@pytest.mark.parametrize(("trained", "share"), [(["a", "b", "x"], 0.5), (["d"], 0.25)])
+def test_a_test_of_both_kinds_of_classes(trained, share):
+    found = find_shared_classes(trained, ["a", "b", "c", "d", "a"])
+    assert (found.cause, found.severity) == ("mixed-classes", "warning")
+    assert found.numbers == {"share": share, "num_classes": 4.0}
+    assert found.settings == {"data.split_by": "class"}
+
+
+@pytest.mark.parametrize("trained", [["x", "y"], ["a", "b", "c", "d", "x"]])
+def test_a_test_of_one_kind_of_classes(trained):
+    assert find_shared_classes(trained, ["a", "b", "c", "d", "a"]) is None
+
+
+# batch-norm-statistics
+
+
+def spoiled(embedded, share, seed=0):
+    """The same, with this share of the rows at random."""
+    random = np.random.default_rng(seed)
+    x_ND = embedded.x_ND.copy()
+    chosen = random.random(len(x_ND)) < share
+    x_ND[chosen] = random.normal(size=(int(chosen.sum()), x_ND.shape[1]))
+    return of(x_ND, embedded.labels)
+
+
+def test_statistics_that_do_not_fit(clusters):
+    healthy = clusters(100, 4)
+    found = find_batch_norm(spoiled(healthy, 0.4), healthy)
+    assert (found.cause, found.severity) == ("batch-norm-statistics", "error")
+    assert 0.1 < found.numbers["low"] < found.numbers["lost"] < found.numbers["high"]
+    assert found.settings == {"finetune.batch_norm": "eval"}
+    assert found.what.startswith("R@1 of 400 training pictures is 1.000 with batch norm by the batch and 0.")
+
+
+def test_statistics_that_fit_well_enough(clusters):
+    healthy = clusters(100, 4)
+    assert find_batch_norm(healthy, healthy) is None
+    assert find_batch_norm(healthy, spoiled(healthy, 0.5)) is None  # a batch is worse than what was stored
+    assert find_batch_norm(spoiled(healthy, 0.05), healthy) is None
+    single = of(healthy.x_ND, np.arange(400))
+    assert find_batch_norm(spoiled(single, 0.5), single) is None
+
+
+# overfitting
+
+
+def test_training_classes_that_are_far_easier(clusters):
+    train, test = clusters(60, 4, noise=0.3, first=100), clusters(40, 3, noise=1.5, seed=1)
+    found = find_gap(train, test)
+    assert (found.cause, found.severity) == ("overfitting", "warning")
+    numbers = found.numbers
+    assert numbers["train_recall"] == 1.0
+    assert numbers["gap"] == pytest.approx(1.0 - numbers["test_recall"])
+    assert 0.1 < numbers["low"] < numbers["gap"] < numbers["high"]
+    assert "overfitting" in causes(train_=train, **{"": test})
+
+
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [
+        ((60, 4, 0.9), (60, 4, 0.9)),
+        ((40, 4, 1.5), (60, 4, 0.3)),
+        ((9, 4, 0.3), (60, 4, 2.0)),  # too few classes
+        ((60, 4, 0.3), (60, 1, 2.0)),  # no pairs
+        ((300, 8, 0.9), (20, 2, 0.9)),  # a larger gallery is harder: as many of each are taken
+    ],
+)
+def test_training_classes_that_are_as_hard(clusters, train, test):
+    parts = [
+        clusters(c, k, noise=noise, seed=seed, first=seed * 1000) for seed, (c, k, noise) in enumerate((train, test))
+    ]
+    assert find_gap(*parts) is None
+
+
+# worse-than-untrained
+
+
+def test_training_that_did_harm(clusters):
+    before = clusters(100, 4)
+    found = find_harm(spoiled(before, 0.2), before, start="the untrained network")
+    assert (found.cause, found.severity) == ("worse-than-untrained", "error")
+    assert found.numbers["recall_before"] == 1.0
+    assert found.numbers["change"] == pytest.approx(found.numbers["recall"] - 1.0)
+    assert found.numbers["low"] < found.numbers["change"] < found.numbers["high"] < 0
+    assert "; the untrained network gives 1.000 (change -0." in found.what
+
+
+def test_training_that_did_no_harm(clusters):
+    before = clusters(100, 4, noise=0.5)
+    assert find_harm(before, before, start="") is None
+    assert find_harm(before, spoiled(before, 0.2), start="") is None
+    # As bad as before, but of other pictures.
+    assert find_harm(spoiled(before, 0.3, seed=1), spoiled(before, 0.3, seed=2), start="") is None
+    single = of(before.x_ND, np.arange(400))
+    assert find_harm(spoiled(single, 0.5), single, start="") is None
+
+
+# sets that do not go together
+
+
+def test_embeddings_of_other_dimensions(clusters):
+    wide, narrow = clusters(dim=16), clusters(dim=8)
+    for name in ("train", "query"):
+        with pytest.raises(InputError) as error:
+            mohs.diagnose(
+                embeddings=wide.x_ND,
+                labels=wide.labels,
+                **{f"{name}_embeddings": narrow.x_ND * 3, f"{name}_labels": narrow.labels},
+            )
+        assert error.value.problems == (
+            f"{name}_embeddings: 8 columns for the 16 of embeddings; both must come from one network",
+        )

@@ -1,0 +1,261 @@
+"""Causes in one set of embeddings, each both ways."""
+
+import numpy as np
+import pytest
+
+import mohs
+from mohs.diagnosis.embedded import Embedded, hits_at_1, mean_and_interval, read_embedded
+from mohs.diagnosis.embedding_causes import (
+    find_collapsed_embeddings,
+    find_equal_positives,
+    find_swapped_embeddings,
+    find_unnormalised,
+)
+from mohs.errors import InputError
+
+
+def of(x_ND, labels):
+    return Embedded.of(x_ND, labels, source="x.npy")
+
+
+def causes(embedded):
+    return [each.cause for each in mohs.diagnose(embeddings=embedded.x_ND, labels=embedded.labels).findings]
+
+
+@pytest.mark.parametrize("noise", [0.1, 0.6, 1.2])
+@pytest.mark.parametrize("dim", [2, 16, 128])
+def test_healthy_classes_have_no_cause(clusters, noise, dim):
+    assert causes(clusters(noise=noise, dim=dim)) == []
+
+
+def test_embeddings_that_know_nothing_have_no_cause():
+    random = np.random.default_rng(0)
+    assert causes(of(random.normal(size=(200, 16)), np.repeat(np.arange(50), 4))) == []
+
+
+@pytest.mark.parametrize("labels", [np.repeat([0, 1], 20), np.zeros(40), np.arange(40)])
+def test_numbers_in_one_dimension_have_no_cause_but_few_positives(labels):
+    random = np.random.default_rng(0)
+    found = causes(of(random.normal(size=(40, 1)), labels))
+    assert set(found) <= {"too-few-positives"}
+
+
+# collapsed
+
+
+@pytest.mark.parametrize(("noise", "is_cause"), [(0.015, True), (0.025, False)])
+@pytest.mark.parametrize("scale", [1.0, 1e-4, 300.0])
+def test_embeddings_at_one_point(noise, is_cause, scale):
+    random = np.random.default_rng(0)
+    x_ND = scale * (np.r_[1.0, np.zeros(15)] + noise / 4 * random.normal(size=(400, 16)))
+    found = find_collapsed_embeddings(of(x_ND, np.arange(400) % 40))
+    assert (found is not None) == is_cause
+    if found is not None:
+        assert (found.cause, found.severity) == ("collapsed", "error")
+        assert found.numbers["relative_spread"] == pytest.approx(noise, rel=0.05)
+        assert found.what.startswith("The embeddings have collapsed to a point")
+        assert found.settings == {"loss.name": "infonce", "model.batch_norm": True}
+
+
+def on_a_line(num_classes, dim, thickness=0.02):
+    random = np.random.default_rng(0)
+    x_ND = thickness * random.normal(size=(400, dim))
+    x_ND[:, 0] += random.normal(size=400)
+    return of(x_ND, np.arange(400) % num_classes)
+
+
+def test_embeddings_on_one_line():
+    found = find_collapsed_embeddings(on_a_line(40, 16))
+    assert found.what.startswith("The embeddings of 40 classes lie on a line: effective rank 1.0")
+    assert 1.0 < found.numbers["effective_rank"] < 2.0
+    assert causes(on_a_line(40, 16)) == ["collapsed"]
+
+
+@pytest.mark.parametrize(("num_classes", "dim", "thickness"), [(7, 16, 0.02), (40, 7, 0.02), (40, 16, 0.3)])
+def test_few_classes_or_dimensions_may_lie_on_a_line(num_classes, dim, thickness):
+    assert find_collapsed_embeddings(on_a_line(num_classes, dim, thickness)) is None
+
+
+def test_one_class_or_one_picture_may_be_a_point():
+    assert causes(of(np.ones((20, 8)), np.zeros(20))) == []
+    assert find_collapsed_embeddings(of([[1.0, 2.0]], [0])) is None
+    assert causes(of(np.ones((20, 8)), np.arange(20) % 2)) == ["collapsed"]
+    assert causes(of(np.zeros((20, 8)), np.arange(20) % 2)) == ["collapsed"]
+
+
+# swapped
+
+
+def test_classes_that_are_as_far_apart_as_can_be():
+    random = np.random.default_rng(0)
+    x_ND = random.normal(size=(40, 16))
+    x_ND /= np.linalg.norm(x_ND, axis=1, keepdims=True)
+    both = of(np.concatenate([x_ND, -x_ND]), np.tile(np.arange(40), 2))
+    found = find_swapped_embeddings(both)
+    assert (found.cause, found.severity) == ("swapped", "error")
+    assert found.numbers == pytest.approx({"farthest_recall": 1.0, "difference": 1.0, "triplet_accuracy": 0.0})
+    assert "swapped" in causes(both)
+
+
+def two_kinds(knows):
+    """A catalog picture and a photo of each class, far from each other; `knows` that they are one, or not."""
+    random = np.random.default_rng(0)
+    catalog_CD, photo_CD = random.normal(size=(40, 16)), random.normal(size=(40, 16))
+    if knows:
+        photo_CD = catalog_CD + 0.3 * photo_CD
+    return of(np.concatenate([catalog_CD + 8, photo_CD - 8]), np.tile(np.arange(40), 2))
+
+
+@pytest.mark.parametrize("knows", [True, False])
+def test_two_kinds_of_pictures_are_not_swapped(knows):
+    assert find_swapped_embeddings(two_kinds(knows)) is None
+
+
+def test_without_pairs_nothing_is_swapped():
+    x_ND = np.random.default_rng(0).normal(size=(20, 4))
+    assert find_swapped_embeddings(of(x_ND, np.arange(20))) is None
+    assert find_swapped_embeddings(of(x_ND, np.zeros(20))) is None
+
+
+# normalisation-missing
+
+
+def with_lengths(embedded, length_N):
+    return of(embedded.x_ND * length_N[:, None], embedded.labels)
+
+
+def test_lengths_that_say_nothing(clusters):
+    embedded = clusters(noise=0.5)
+    found = find_unnormalised(with_lengths(embedded, np.random.default_rng(1).lognormal(0, 1, len(embedded))))
+    assert (found.cause, found.severity) == ("normalisation-missing", "warning")
+    numbers = found.numbers
+    assert 0 < numbers["low"] < numbers["gain"] < numbers["high"]
+    assert numbers["gain"] > 0.1
+    assert numbers["variation"] > 0.5
+
+
+def test_lengths_that_do_no_harm(clusters):
+    embedded = clusters(noise=0.3)
+    random = np.random.default_rng(1)
+    assert find_unnormalised(embedded) is None
+    assert find_unnormalised(with_lengths(embedded, 1 + 0.009 * random.normal(size=len(embedded)))) is None
+    assert find_unnormalised(with_lengths(embedded, 1 + 0.03 * random.normal(size=len(embedded)))) is None
+
+
+def test_lengths_that_say_what_is_shown_are_not_to_be_taken_away(clusters):
+    embedded = clusters(noise=2.0, per_class=6)
+    assert find_unnormalised(with_lengths(embedded, 1.0 + embedded.codes)) is None
+
+
+# dead-positives
+
+
+@pytest.mark.parametrize(("num_copied", "severity"), [(0, None), (4, None), (12, "warning"), (70, "error")])
+def test_classes_of_copies(clusters, num_copied, severity):
+    embedded = clusters(100, 2, noise=0.5)
+    x_ND = embedded.x_ND.copy()
+    x_ND[1 : 2 * num_copied : 2] = x_ND[0 : 2 * num_copied : 2]
+    found = find_equal_positives(of(x_ND, embedded.labels))
+    assert (None if found is None else found.severity) == severity
+    if found is not None:
+        assert found.cause == "dead-positives"
+        assert found.numbers["dead_share"] == pytest.approx(num_copied / 100, abs=0.02)
+        assert found.numbers["equal_across_classes"] == 0.0
+
+
+def test_copies_across_classes_are_no_dead_positives():
+    assert find_equal_positives(of(np.ones((40, 8)), np.arange(40) % 4)) is None
+    # Binary codes with few values.
+    codes = np.random.default_rng(0).integers(0, 2, (200, 3)).astype(float)
+    assert find_equal_positives(of(codes, np.arange(200) % 20)) is None
+
+
+def test_pictures_that_are_nearly_equal_are_two(clusters):
+    assert find_equal_positives(clusters(noise=1e-4)) is None
+
+
+# what these stand on
+
+
+@pytest.mark.parametrize("farthest", [False, True])
+@pytest.mark.parametrize("same_items", [False, True])
+def test_hits_equal_brute_force(farthest, same_items):
+    random = np.random.default_rng(3)
+    # Few values, so that distances tie.
+    gallery = of(random.integers(0, 4, (60, 2)).astype(float), random.integers(0, 8, 60))
+    queries = gallery if same_items else of(random.integers(0, 4, (700, 2)).astype(float), random.integers(0, 10, 700))
+    hit_Q, counted_Q = hits_at_1(queries, gallery, same_items=same_items, farthest=farthest)
+    for q in range(len(queries)):
+        square_G = ((queries.x_ND[q] - gallery.x_ND) ** 2).sum(axis=1)
+        own_G = gallery.labels == queries.labels[q]
+        others = square_G[~own_G]
+        if same_items:
+            own_G = own_G & (np.arange(60) != q)
+        assert counted_Q[q] == own_G.any()
+        expected = False
+        if own_G.any():
+            own = square_G[own_G]
+            expected = own.max() > others.max() if farthest else own.min() < others.min()
+        assert hit_Q[q] == expected, q
+
+
+def test_a_sample_takes_whole_classes(clusters):
+    embedded = clusters(50, 4)
+    items = embedded.sample_items(seed=0, max_items=30)
+    assert len(items) == 32
+    assert (np.bincount(embedded.codes[items])[np.unique(embedded.codes[items])] == 4).all()
+    assert embedded.sample_items(seed=1, max_items=30).tolist() != items.tolist()
+    assert embedded.sample_items(seed=0, max_items=200).tolist() == list(range(200))
+
+
+def test_one_class_has_no_interval():
+    assert mean_and_interval([1.0, 0.0], ["a", "a"], seed=0) == (0.5, 0.5, 0.5)
+    mean, low, high = mean_and_interval([1.0, 1.0, 0.0, 0.0], ["a", "a", "b", "c"], seed=0)
+    assert low < mean == 0.5 < high
+
+
+def test_embeddings_that_cannot_be_taken():
+    with pytest.raises(InputError, match=r"^x.npy: labels of shape \(3,\) for 2 rows; give one for each row$"):
+        of(np.ones((2, 2)), [1, 2, 3])
+    with pytest.raises(InputError, match=r"^x.npy: row 1 holds NaN, Inf or "):
+        of([[1.0], [np.nan]], [1, 2])
+
+
+def test_files_of_embeddings(tmp_path):
+    x, labels = tmp_path / "x.npy", tmp_path / "y.csv"
+    np.save(x, np.arange(6, dtype=np.float32).reshape(3, 2))
+    labels.write_text("file,Label\na,u\nb,v\nc,u\n")
+    found = read_embedded(x, labels)
+    assert (found.x_ND.tolist(), found.labels.tolist()) == ([[0, 1], [2, 3], [4, 5]], ["u", "v", "u"])
+
+
+def test_files_of_embeddings_that_cannot_be_read(tmp_path):
+    x, labels, text = tmp_path / "x.npy", tmp_path / "y.csv", tmp_path / "z.csv"
+    np.save(x, np.ones((3, 2)))
+    np.save(tmp_path / "scalar.npy", np.float64(3))
+    np.savez(tmp_path / "x.npz", a=np.ones((3, 2)))
+    labels.write_text("class\na\nb\na\n")
+    (tmp_path / "none.csv").write_text("name\na\nb\na\n")
+    (tmp_path / "two.csv").write_text("class,label\na,1\nb,1\na,1\n")
+    (tmp_path / "short.csv").write_text("class\na\nb\n")
+    text.write_text("1,2\n")
+    cases = [
+        (tmp_path / "no.npy", labels, f"{tmp_path}/no.npy: no such file; check the path"),
+        (x, tmp_path / "no.csv", f"{tmp_path}/no.csv: no such file; check the path"),
+        (x, tmp_path, f"{tmp_path}: a folder; give a CSV file"),
+        (x, tmp_path / "none.csv", f"{tmp_path}/none.csv: 0 columns hold classes; name one 'class'"),
+        (x, tmp_path / "two.csv", f"{tmp_path}/two.csv: 2 columns hold classes; name one 'class'"),
+        (x, tmp_path / "short.csv", f"{tmp_path}/short.csv: 2 rows for the 3 rows of {x}; give one for each"),
+    ]
+    for embeddings, classes, line in cases:
+        with pytest.raises(InputError) as error:
+            read_embedded(embeddings, classes)
+        assert error.value.problems == (line,)
+    with pytest.raises(InputError, match=r" \(This file contains pickled \(object\) data\); write it with numpy.save$"):
+        read_embedded(text, labels)
+    for name in (text, tmp_path, tmp_path / "scalar.npy", tmp_path / "x.npz"):
+        with pytest.raises(InputError) as error:
+            read_embedded(name, labels)
+        [line] = error.value.problems
+        assert line.startswith(f"{name}: not an .npy file of numbers ("), line
+        assert "\n" not in line
