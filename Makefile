@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 
-.PHONY: setup demo test lint type docs bench bench-mining bench-resume bench-collapse bench-evaluation lock clean
+.PHONY: setup demo test lint type docs bench bench-mining bench-resume bench-collapse bench-evaluation bench-finetune lock clean
 
 setup: $(READY)
 
@@ -62,6 +62,13 @@ bench-collapse: setup
 
 bench-evaluation: setup
 	$(BIN)/python benchmarks/bench_evaluation.py
+
+# Real pictures and weights, which are not part of the project: see benchmarks/bench_finetune.py.
+CALTECH30 ?= ../shared/data/caltech30.zip
+MOBILENETV2 ?= ../shared/weights/mobilenetv2_100_imagenet.safetensors
+
+bench-finetune: setup
+	$(BIN)/python benchmarks/bench_finetune.py --data "$(CALTECH30)" --weights "$(MOBILENETV2)"
 
 # Thirty runs killed at random moments and taken up again: all must end with the same weights and plans.
 bench-resume: setup

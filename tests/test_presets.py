@@ -71,7 +71,10 @@ def test_own_settings_win_and_a_preset_is_not_changed():
 def test_an_unknown_preset_is_refused():
     with pytest.raises(InputError) as caught:
         preset_settings("finetune")
-    assert str(caught.value) == "preset: 'finetune' is not one of 'small', 'fine-tune', 'fine-tune-sgd', 'frozen'"
+    assert (
+        str(caught.value)
+        == "preset: 'finetune' is not one of 'small', 'fine-tune', 'fine-tune-sgd', 'photos', 'frozen'"
+    )
 
 
 def printed(run_cli, *arguments):

@@ -13,27 +13,29 @@ from mohs.errors import InputError
 
 __all__ = ["Preset", "preset_settings"]
 
-Preset: TypeAlias = Literal["small", "fine-tune", "fine-tune-sgd", "frozen"]
+Preset: TypeAlias = Literal["small", "fine-tune", "fine-tune-sgd", "photos", "frozen"]
+
+_FINE_TUNE: Mapping[str, Any] = {
+    "training.optimizer": "adamw",
+    # The head is new and a few layers deep; 1e-3 is AdamW's own default and the usual start for a new head.
+    "training.learning_rate": 1e-3,
+    # 1e-4 for the backbone: a tenth, so that a head still random does not wash out what is known. Measured with
+    # mobilenetv2_100 on emoji (60 steps of 40 pairs, InfoNCE, 64 pixels, recall@1 on 300 unseen classes, one seed
+    # or two): 0.1 gives 0.34 to 0.37, 1.0 gives 0.26, and the backbone frozen 0.23. A layer_decay of 0.9 or 0.75
+    # gave less in every run (0.31 and 0.28), so all of the backbone learns at one rate.
+    "finetune.backbone_rate": 0.1,
+    # Decoupled decay works through the rate, and rates are low here: 0.05, as BEiT is fine-tuned.
+    "training.weight_decay": 0.05,
+    # Gradients of a random head are large and point anywhere: twice the usual rise, and a bound on their length
+    # (1.0, the common bound for fine-tuning).
+    "training.warmup": 0.1,
+    "training.max_gradient_norm": 1.0,
+}
 
 _SETTINGS: Mapping[str, Mapping[str, Any]] = {
     # The defaults are for a network that learns from nothing.
     "small": {},
-    "fine-tune": {
-        "training.optimizer": "adamw",
-        # The head is new and a few layers deep; 1e-3 is AdamW's own default and the usual start for a new head.
-        "training.learning_rate": 1e-3,
-        # 1e-4 for the backbone: a tenth, so that a head still random does not wash out what is known. Measured with
-        # mobilenetv2_100 on emoji (60 steps of 40 pairs, InfoNCE, 64 pixels, recall@1 on 300 unseen classes, one seed
-        # or two): 0.1 gives 0.34 to 0.37, 1.0 gives 0.26, and the backbone frozen 0.23. A layer_decay of 0.9 or 0.75
-        # gave less in every run (0.31 and 0.28), so all of the backbone learns at one rate.
-        "finetune.backbone_rate": 0.1,
-        # Decoupled decay works through the rate, and rates are low here: 0.05, as BEiT is fine-tuned.
-        "training.weight_decay": 0.05,
-        # Gradients of a random head are large and point anywhere: twice the usual rise, and a bound on their length
-        # (1.0, the common bound for fine-tuning).
-        "training.warmup": 0.1,
-        "training.max_gradient_norm": 1.0,
-    },
+    "fine-tune": _FINE_TUNE,
     "fine-tune-sgd": {
         # Published advice: new layers at 0.01, and pretrained ones at a tenth of it, 1e-3.
         "training.optimizer": "sgd",
@@ -42,6 +44,18 @@ _SETTINGS: Mapping[str, Mapping[str, Any]] = {
         "training.momentum": 0.9,
         # SGD's decay is not decoupled: 5e-4 of the weight is added to its gradient.
         "training.weight_decay": 5e-4,
+    },
+    "photos": {
+        **_FINE_TUNE,
+        # Features of ImageNet know photographs already, and training must not cost what they know. The head begins as
+        # principal components, which lose nothing, and the end is a mean of the weights loaded and trained (Wortsman et
+        # al. 2022). Measured by `make bench-finetune`.
+        "model.hidden_dim": 0,
+        "model.embedding_dim": 512,
+        "finetune.head": "pca",
+        "finetune.trained_share": 0.6,
+        "training.mirror": 0.5,
+        "training.colour": 0.5,
     },
     # The head alone learns, at its usual rate: the backbone cannot be spoiled.
     "frozen": {"finetune.trainable_stages": 0},
@@ -54,9 +68,11 @@ def preset_settings(name: str) -> Mapping[str, Any]:
     - "small": none, the defaults; for training from nothing.
     - "fine-tune": AdamW, 1e-3 for the head and 1e-4 for all of the backbone, gradients shortened to 1.
     - "fine-tune-sgd": SGD with momentum 0.9, 0.01 for the head and 1e-3 for all of the backbone, decay 5e-4.
+    - "photos": "fine-tune" for photographs: the head begins as principal components, pictures are mirrored and
+      recoloured, and the weights at the end are six tenths trained and four tenths as loaded.
     - "frozen": the head alone learns.
 
-    In the last three, batch norm of a pretrained backbone keeps its statistics (`finetune.batch_norm` "auto"). Raises
+    In all but "small", batch norm of a pretrained backbone keeps its statistics (`finetune.batch_norm` "auto"). Raises
     `InputError` for another name.
 
     >>> preset_settings("frozen")

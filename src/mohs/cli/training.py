@@ -61,7 +61,7 @@ def train(
     ] = None,
     config: Config = None,
     preset: Annotated[
-        str | None, typer.Option(help="Settings to begin with: small, frozen, fine-tune or fine-tune-sgd.")
+        str | None, typer.Option(help="Settings to begin with: small, frozen, fine-tune, fine-tune-sgd or photos.")
     ] = None,
     catalog: Catalog = None,
     file_column: FileColumn = None,
