@@ -31,14 +31,14 @@ def test_every_preset_makes_valid_settings_that_survive_a_file(name, tmp_path):
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "small"])
 def test_what_a_preset_sets_is_not_the_default_already(name):
-    """But for the optimiser and its momentum, which are part of what these two presets are."""
+    """But for the momentum, which is part of what SGD is."""
     default = RunConfig()
     same = {
         place
         for place, value in preset_settings(name).items()
         if getattr(getattr(default, place.split(".")[0]), place.split(".")[1]) == value
     }
-    assert same <= {"training.optimizer", "training.momentum"}
+    assert same <= {"training.momentum"}
 
 
 def test_small_is_the_defaults():
@@ -89,9 +89,9 @@ def test_weights_without_a_preset_are_fine_tuned(run_cli, tmp_path):
     answer = printed(run_cli, *weights)
     assert answer.out == printed(run_cli, *weights, "--preset", "fine-tune").out
     assert answer.err == [
-        "model.weights: the preset fine-tune, so that what they know is kept (training.learning_rate 0.001, "
-        "finetune.backbone_rate 0.1, training.weight_decay 0.05, training.warmup 0.1, training.max_gradient_norm 1.0); "
-        "--preset small trains like a new network"
+        "model.weights: the preset fine-tune, so that what they know is kept (training.optimizer adamw, "
+        "training.learning_rate 0.001, finetune.backbone_rate 0.1, training.weight_decay 0.05, training.warmup 0.1, "
+        "training.max_gradient_norm 1.0); --preset small trains like a new network"
     ]
     # In a file, too.
     (tmp_path / "run.toml").write_text('[model]\nweights = "w.safetensors"\n')
@@ -116,7 +116,7 @@ def test_settings_that_are_given_win_over_the_preset_of_weights(run_cli, tmp_pat
     answer = printed(run_cli, "--weights", "w.safetensors", *given)
     for line in ("warmup = 0.2", "learning_rate = 0.0005", "backbone_rate = 0.2", "max_gradient_norm = 1.0"):
         assert line in answer.out.splitlines()
-    assert "(training.weight_decay 0.05, training.max_gradient_norm 1.0)" in answer.err[0]
+    assert "(training.optimizer adamw, training.weight_decay 0.05, training.max_gradient_norm 1.0)" in answer.err[0]
     assert printed(run_cli).err == []
 
 

@@ -182,8 +182,10 @@ class TrainingConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False
         0.3, description="in-batch losses: share of the run before which mined negatives are not used"
     )
     prefer_positive: Literal["class", "catalog"] = Field("class", description="which positive comes first")
-    optimizer: Literal["adamw", "sgd", "muon"] = Field(
-        "adamw", description="sgd is with Nesterov momentum; muon is for matrices, with adamw for the rest"
+    optimizer: Literal["auto", "adamw", "sgd", "muon"] = Field(
+        "auto",
+        description="sgd is with Nesterov momentum; muon is for matrices, with adamw for the rest; auto: muon for new "
+        "networks under in-batch losses, else adamw",
     )
     learning_rate: Annotated[float, Field(gt=0.0)] = Field(4e-3, description="peak, of the head and of new backbones")
     momentum: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(0.9, description="of sgd")
@@ -313,6 +315,17 @@ class RunConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     negatives: NegativesConfig = NegativesConfig()
     memory: MemoryConfig = MemoryConfig()
     guard: GuardConfig = GuardConfig()
+
+    @property
+    def optimizer(self) -> Literal["adamw", "sgd", "muon"]:
+        """The optimiser that `training.optimizer` means.
+
+        "auto" is muon where it was measured to be better (docs/lab-book.md), adamw elsewhere: muon learns new networks
+        faster, and would turn what pretrained weights know.
+        """
+        if self.training.optimizer != "auto":
+            return self.training.optimizer
+        return "muon" if self.loss.in_batch and self.model.weights is None else "adamw"
 
     @property
     def margin_is_mined(self) -> bool:

@@ -60,14 +60,14 @@ def test_train_warns_of_what_was_given_without_effect(run_cli, tmp_path):
     assert answer.code == 0
     assert answer.err == [
         "warning: loss.margin: 0.2 has no effect on the loss 'infonce'; it is of triplet, contrastive and semi-hard",
-        "warning: training.momentum: 0.9 has no effect with training.optimizer 'adamw'; it is of sgd",
+        "warning: training.momentum: 0.9 has no effect with training.optimizer 'auto'; it is of sgd",
     ]
     assert run_cli("train", "shop", *given, "--loss", "triplet", "--set", "training.optimizer=sgd",
                    "--print-config").err == []  # fmt: skip
     # Whoever changes a printed file is told of what was changed, not of all that was printed.
     (tmp_path / "run.toml").write_text(answer.out.replace("momentum = 0.9", "momentum = 0.8", 1))
     again = run_cli("train", "--config", tmp_path / "run.toml", "--print-config")
-    assert again.err == ["warning: training.momentum: 0.8 has no effect with training.optimizer 'adamw'; it is of sgd"]
+    assert again.err == ["warning: training.momentum: 0.8 has no effect with training.optimizer 'auto'; it is of sgd"]
 
 
 def test_a_warning_does_not_end_a_run(run_cli, picture_set, tmp_path):

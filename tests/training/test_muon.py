@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from mohs.config import TrainingConfig
+from mohs.config import LossConfig, ModelConfig, RunConfig, TrainingConfig
 from mohs.training.muon import Muon, orthogonalised
 from mohs.training.optimizers import MuonWithAdamW, build_optimizer
 
@@ -44,9 +44,9 @@ def test_the_size_of_a_gradient_does_not_matter_and_zero_stays_zero() -> None:
 def test_a_step_is_rate_times_size_times_the_orthogonal_matrix_and_decays_apart() -> None:
     weight = nn.Parameter(random(4, 2, 3, 3, seed=1))
     before, weight.grad = weight.detach().clone(), random(4, 2, 3, 3, seed=2)
-    Muon([weight], lr=0.1, momentum=0.9, weight_decay=0.5).step()
-    # The first mean is a tenth of the gradient; what is ahead of it points the same way.
-    move = 0.1 * 0.2 * 18**0.5 * orthogonalised(weight.grad.reshape(4, 18)).reshape(weight.shape)
+    Muon([weight], lr=0.1, weight_decay=0.5).step()
+    # The first mean is a fifth of the gradient; what is ahead of it points the same way.
+    move = 0.1 * 0.8 * 18**0.5 * orthogonalised(weight.grad.reshape(4, 18)).reshape(weight.shape)
     assert torch.allclose(weight.detach(), before * (1 - 0.05) - move, atol=1e-5)
 
 
@@ -56,7 +56,7 @@ def test_vectors_and_a_losss_own_rows_are_adamws_and_the_head_is_muons() -> None
         {"params": [matrix, bias], "name": "head", "rate_factor": 1.0, "weight_decay": 0.0},
         {"params": [proxies], "name": "loss", "rate_factor": 1.0, "matrices": False},
     ]
-    optimizer = build_optimizer(groups, TrainingConfig(optimizer="muon"))
+    optimizer = build_optimizer(groups, RunConfig(training=TrainingConfig(optimizer="muon")))
     assert isinstance(optimizer, MuonWithAdamW)
     before = [p.detach().clone() for p in (matrix, bias, proxies)]
     for parameter in (matrix, bias, proxies):
@@ -97,3 +97,12 @@ def test_its_state_goes_on_where_it_was() -> None:
     fresh.load_state_dict(state)
     steps(fresh, second, range(4, 7))
     assert torch.equal(whole, second)
+
+
+def test_auto_is_muon_for_a_new_network_under_an_in_batch_loss_and_nowhere_else() -> None:
+    triplet, pretrained = LossConfig(name="triplet"), ModelConfig(weights="weights.safetensors")
+    assert RunConfig().optimizer == "muon"
+    assert RunConfig(loss=triplet).optimizer == "adamw"
+    assert RunConfig(model=pretrained).optimizer == "adamw"
+    assert RunConfig(model=pretrained, training=TrainingConfig(optimizer="muon")).optimizer == "muon"
+    assert RunConfig(training=TrainingConfig(optimizer="sgd")).optimizer == "sgd"

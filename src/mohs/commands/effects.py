@@ -14,7 +14,7 @@ def without_effect(config: RunConfig, given: Collection[str]) -> list[str]:
     (`mohs.training.losses.check_loss`), unless they are at their default.
 
     >>> without_effect(RunConfig(), ["training.momentum", "training.warmup"])
-    ["training.momentum: 0.9 has no effect with training.optimizer 'adamw'; it is of sgd"]
+    ["training.momentum: 0.9 has no effect with training.optimizer 'auto'; it is of sgd"]
     """
     problems = []
     for names, has_effect, reason in _rules(config):
@@ -77,7 +77,7 @@ def _rules(config: RunConfig) -> list[tuple[str, bool, str]]:
         ),
         (
             "training.momentum",
-            training.optimizer == "sgd",
+            config.optimizer == "sgd",
             f"with training.optimizer {training.optimizer!r}; it is of sgd",
         ),
         (

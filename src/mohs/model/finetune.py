@@ -218,7 +218,7 @@ def rate_warning(config: RunConfig) -> str | None:
     training, finetune = config.training, config.finetune
     rate = training.learning_rate * finetune.backbone_rate
     frozen = finetune.trainable_stages == 0 and not finetune.unfreeze_at
-    if config.model.weights is None or training.optimizer != "adamw" or rate <= _FAST or frozen:
+    if config.model.weights is None or config.optimizer != "adamw" or rate <= _FAST or frozen:
         return None
     return (
         f"model.weights: the backbone learns at a rate of {rate:.2g}, which washes out what they know; lower "

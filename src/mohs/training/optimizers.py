@@ -4,7 +4,7 @@ from typing import Any, Protocol, final
 
 import torch
 
-from mohs.config import TrainingConfig
+from mohs.config import RunConfig
 from mohs.training.muon import Muon
 
 __all__ = ["MuonWithAdamW", "Optimizer", "build_optimizer"]
@@ -38,13 +38,14 @@ class Optimizer(Protocol):
         ...
 
 
-def build_optimizer(groups: list[dict[str, Any]], training: TrainingConfig) -> Optimizer:
+def build_optimizer(groups: list[dict[str, Any]], config: RunConfig) -> Optimizer:
     """Return the optimiser of the settings on parameter groups; their rates are set before each step.
 
     Each group is {"params", "weight_decay", "name", …}. With "muon", parameters of a group whose "matrices" is False
     (the proxies of a loss: rows that are pulled one by one) are left to AdamW.
     """
-    match training.optimizer:
+    training = config.training
+    match config.optimizer:
         case "sgd":
             return torch.optim.SGD(
                 groups,

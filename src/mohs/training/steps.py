@@ -84,7 +84,7 @@ class Stepper:
             wanted = config.loss.learning_rate or config.training.learning_rate
             factor = wanted / config.training.learning_rate
             groups.append({"params": list(loss.parameters()), "rate_factor": factor, "name": "loss", "matrices": False})
-        self._optimizer = build_optimizer(groups, config.training)
+        self._optimizer = build_optimizer(groups, config)
 
     def begin(self, progress: float) -> None:
         """Make the network ready to train at this share of the run: what learns, what is in evaluation mode."""

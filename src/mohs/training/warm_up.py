@@ -58,7 +58,7 @@ def warm_up(
     peak = settings.learning_rate or training.learning_rate
     groups = finetuning.parameter_groups(training.weight_decay)
     groups.append({"params": list(loss.parameters()), "rate_factor": 1.0, "name": "class weights", "matrices": False})
-    optimizer = build_optimizer(groups, training)
+    optimizer = build_optimizer(groups, config)
     finetuning.at(0.0)
     augment = training_policy(training)
     bfloat16 = use_bfloat16(training.precision, device)
