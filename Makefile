@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 
-.PHONY: setup demo test lint type docs bench bench-mining bench-resume bench-collapse bench-evaluation lock clean
+.PHONY: setup demo test lint type docs bench bench-mining bench-resume bench-collapse bench-evaluation bench-strategies lock clean
 
 setup: $(READY)
 
@@ -59,6 +59,14 @@ bench-mining: setup
 # that are in the CSV are skipped, so a run that was cut short goes on.
 bench-collapse: setup
 	$(BIN)/python benchmarks/bench_collapse.py --out build/bench-collapse.csv $(if $(OMNIGLOT),--omniglot "$(OMNIGLOT)")
+
+# All strategies on four sets: hours. OMNIGLOT, EMOJI and CALTECH30 are folders (or tables), MOBILENETV2 is the weights for
+# the last of them; sets without are left out. MORE="--seeds 5 --sets glyphs" and so on. What is there already is not run
+# again, so a run that was cut short goes on, and two sets may run at once.
+bench-strategies: setup
+	$(BIN)/python benchmarks/bench_strategies.py --out build/strategies $(if $(OMNIGLOT),--omniglot "$(OMNIGLOT)") \
+		$(if $(EMOJI),--emoji "$(EMOJI)") $(if $(CALTECH30),--caltech30 "$(CALTECH30)") \
+		$(if $(MOBILENETV2),--weights "$(MOBILENETV2)") $(MORE)
 
 bench-evaluation: setup
 	$(BIN)/python benchmarks/bench_evaluation.py

@@ -1,6 +1,6 @@
-"""Which way to choose negatives is worth its time: all strategies on four sets, several seeds, at an equal budget.
+r"""Which way to choose negatives is worth its time: all strategies on four sets, several seeds, at an equal budget.
 
-    python benchmarks/bench_strategies.py --omniglot omniglot/images.csv --emoji emoji --caltech30 caltech30 \\
+    python benchmarks/bench_strategies.py --omniglot omniglot/images.csv --emoji emoji --caltech30 caltech30 \
         --weights mobilenetv2_100.safetensors
 
 Sets: glyphs (built in); omniglot, its four rotations as classes of their own; emoji, with its catalog; caltech30 with a
@@ -13,12 +13,12 @@ SET/table.md, SET/summary.json and strategies.md, under --out.
 import argparse
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, final
 
-from mohs.artefacts import write_json
+from mohs.artefacts import atomic_path, write_json
 from mohs.compare.cells import Comparison, Results, run_cells
 from mohs.compare.markdown import markdown
 from mohs.compare.protocols import ComparisonData, PerClass, open_comparison
@@ -38,7 +38,7 @@ class Set:
     data: DataConfig
     budget: Budget
     settings: Mapping[str, Any]
-    per_class: PerClass = PerClass()
+    per_class: PerClass | None = None
     rotations: bool = False
 
 
@@ -49,7 +49,8 @@ SETS: Mapping[str, Set] = {
     "emoji": Set(DataConfig(size=32, channels=3), Budget(40_000), {"data.size": 32, "data.channels": 3}),
     "caltech30": Set(
         DataConfig(size=96, channels=3, fit="crop", test_fraction=0.5),
-        Budget(2880, batch_pictures=96),
+        # A hundred pictures train: after ten passes every triplet of them is in order.
+        Budget(1440, batch_pictures=48),
         {
             **preset_settings("fine-tune"),
             "data.size": 96,
@@ -68,7 +69,7 @@ SETS: Mapping[str, Set] = {
 
 
 def open_set(name: str, place: Path | None, *, max_classes: int | None) -> ComparisonData:
-    """Return the pictures of a set; `place` is its table or its folder, with images.csv and catalog.csv if it has one."""
+    """Return the pictures of a set; `place` is its table or its folder (with images.csv, catalog.csv)."""
     chosen = SETS[name]
     config = chosen.data.model_copy(update={"max_classes": max_classes})
     if place is not None:
@@ -96,7 +97,6 @@ def main() -> int:
     parser.add_argument("--tune", type=int, default=6, help="trials of each strategy; 0: defaults")
     parser.add_argument("--tune-share", type=float, default=1 / 3, help="pictures of a trial, as a share of a cell's")
     parser.add_argument("--out", type=Path, default=Path("build/strategies"))
-    parser.add_argument("--table", action="store_true", help="train nothing that is not there: only write the tables")
     arguments = parser.parse_args()
     names = list(STRATEGIES) if arguments.strategies is None else [n.strip() for n in arguments.strategies.split(",")]
     strategies = tuple(find_strategies(names))
@@ -107,7 +107,9 @@ def main() -> int:
         if name == "caltech30" and arguments.weights is None:
             missing = "weights"
         if missing:
-            left_out.append(f"NO {name.upper()}: left out; give its file with --{missing} (make: {missing.upper()}=...)")
+            left_out.append(
+                f"NO {name.upper()}: left out; give its file with --{missing} (make: {missing.upper()}=...)"
+            )
             print(left_out[-1], file=sys.stderr, flush=True)
             continue
         chosen = SETS[name]
@@ -121,7 +123,10 @@ def main() -> int:
         comparison = Comparison(data, settings, budget, strategies, arguments.seeds)
         print(f"{name}: {data.facts()}", file=sys.stderr, flush=True)
         texts.append(run_set(comparison, Results(arguments.out / name), arguments))
-    (arguments.out / "strategies.md").write_text("\n".join([*texts, *left_out, ""]), encoding="utf-8")
+    # Of all sets that are there, so that sets may be run one at a time, or at once.
+    tables = [table for name in SETS if (table := arguments.out / name / "table.md").is_file()]
+    with atomic_path(arguments.out / "strategies.md") as temporary:
+        temporary.write_text("\n".join([*(t.read_text(encoding="utf-8") for t in tables), *left_out]), encoding="utf-8")
     print("\n".join(texts))
     print(f"written: {arguments.out / 'strategies.md'}", file=sys.stderr)
     return 0
@@ -130,9 +135,12 @@ def main() -> int:
 def run_set(comparison: Comparison, results: Results, arguments: argparse.Namespace) -> str:
     """Tune, run the cells and write the tables of one set; return its table."""
 
-    def said(what: str) -> Any:
-        return lambda name, number: print(f"{time.strftime('%H:%M:%S')} {comparison.data.name}: {name}, {what} {number}",
-                                          file=sys.stderr, flush=True)  # fmt: skip
+    def said(what: str) -> Callable[[str, int], None]:
+        def say(name: str, number: int) -> None:
+            now = time.strftime("%H:%M:%S")
+            print(f"{now} {comparison.data.name}: {name}, {what} {number}", file=sys.stderr, flush=True)
+
+        return say
 
     choices = {}
     if arguments.tune:

@@ -17,12 +17,13 @@ from mohs.compare.rows import append_row, read_rows
 from mohs.compare.strategies import Strategy
 from mohs.compare.training import Budget, Choice, Trained, made_by, new_embedder, strategy_config, train_strategy
 from mohs.config import RunConfig, override_config
+from mohs.data.dataset import Dataset
 from mohs.evaluation.pixels import pixel_embeddings
 
 __all__ = ["BASELINES", "Cell", "Comparison", "Results", "as_json", "read_arrays", "read_cells", "run_cells"]
 
 BASELINES = ("pixels", "untrained")
-"""Rows that are not trained: shrunken pictures, which have no seed of their own, and each seed's network at its start."""
+"""Rows that are not trained: shrunken pictures, which have no seed, and each seed's network at its start."""
 
 # As in the benchmark of collapses: a tenth of the spread at the start, or R@1 below it by two standard errors.
 _SPREAD_LEFT = 0.1
@@ -182,17 +183,38 @@ def _baseline(data: ComparisonData, config: RunConfig, name: str, made_by: str) 
     began = time.perf_counter()
     if name == "pixels":
         size = min(16, config.data.size)
-        parts = (pixel_embeddings(np.asarray(part.pictures), size=size) for part in (data.train, data.held_out, data.test))
-        measured = measure_embeddings(*parts, data)
+
+        def shrunk(part: Dataset) -> NDArray[np.float32]:
+            return pixel_embeddings(np.asarray(part.pictures), size=size)
+
+        measured = measure_embeddings(shrunk(data.train), shrunk(data.held_out), shrunk(data.test), data)
     else:
         measured = measure(new_embedder(config), data)
     evaluate_s = time.perf_counter() - began
     values = {name: getattr(measured.metrics, name) for name in METRIC_NAMES}
     cell = Cell(
-        data.name, name, config.seed, made_by, 0, 0.0, "", 0.0, **values, collapsed=False, stopped="", active_start=np.nan,
-        active_end=np.nan, num_steps=0, num_pictures=0, pictures_per_s=np.nan, train_s=0.0, embed_s=0.0, mine_s=0.0,
-        cpu_s=0.0, evaluate_s=evaluate_s,
-    )  # fmt: skip
+        data=data.name,
+        strategy=name,
+        seed=config.seed,
+        made_by=made_by,
+        budget_pictures=0,
+        learning_rate=0.0,
+        parameter="",
+        value=0.0,
+        **values,
+        collapsed=False,
+        stopped="",
+        active_start=np.nan,
+        active_end=np.nan,
+        num_steps=0,
+        num_pictures=0,
+        pictures_per_s=np.nan,
+        train_s=0.0,
+        embed_s=0.0,
+        mine_s=0.0,
+        cpu_s=0.0,
+        evaluate_s=evaluate_s,
+    )
     return cell, measured
 
 
@@ -244,13 +266,10 @@ def has_collapsed(metrics: Metrics, start: Cell, num_queries: int) -> bool:
 
 def _write(results: Results, cell: Cell, measured: Measured, trained: Trained | None) -> None:
     curves: Mapping[str, NDArray[Any]] = {} if trained is None else trained.curves
+    arrays: dict[str, Any] = {"unseen_rank": measured.unseen_rank, "seen_rank": measured.seen_rank}
+    arrays |= {f"curve_{name}": values for name, values in curves.items()}
     with atomic_path(results.arrays_file(cell.key)) as temporary, temporary.open("wb") as stream:
-        np.savez_compressed(
-            stream,
-            unseen_rank=measured.unseen_rank,
-            seen_rank=measured.seen_rank,
-            **{f"curve_{name}": values for name, values in curves.items()},
-        )
+        np.savez_compressed(stream, **arrays)
     append_row(results.table, cell)
 
 

@@ -90,7 +90,9 @@ def measure_embeddings(
     seed: int = 0,
 ) -> Measured:
     """Return the same of embeddings of the three parts; rows with NaN or Inf count as 0, which is a collapse."""
-    train_ND, held_out_QD, test_ND = (np.nan_to_num(x, posinf=0.0, neginf=0.0) for x in (train_ND, held_out_QD, test_ND))
+    train_ND, held_out_QD, test_ND = (
+        np.nan_to_num(x, posinf=0.0, neginf=0.0) for x in (train_ND, held_out_QD, test_ND)
+    )
     labels, test_labels = data.train.labels, data.test.labels
     ks = (1, 10, 50)
     unseen = evaluate_all_against_all(test_ND, test_labels, ks=ks, seed=seed)
@@ -98,9 +100,7 @@ def measure_embeddings(
         held_out_QD, data.held_out.labels, train_ND[data.catalog], labels[data.catalog], ks=ks, seed=seed
     )
     pairs = sample_pairs(test_labels, num_negatives=_NUM_NEGATIVE_PAIRS, seed=seed)
-    curves = pair_curves(
-        pairs.same, distance_P=pair_distances(test_ND, pairs), weight_P=pairs.weight_P, fprs=(1e-3,)
-    )
+    curves = pair_curves(pairs.same, distance_P=pair_distances(test_ND, pairs), weight_P=pairs.weight_P, fprs=(1e-3,))
     tpr = curves.tpr_at_fpr[0].tpr
     mined = None if plan is None else triplet_accuracy_of(train_ND, *_own_triplets(plan), seed=seed)
     spreading = spread(test_ND)

@@ -87,9 +87,7 @@ def train_online(
     optimizer = torch.optim.Adam(groups)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate_factor(step, num_steps, config.training))
     parameters = [parameter for group in groups for parameter in group["params"]]
-    autocast = torch.autocast(
-        device.type, torch.bfloat16, enabled=use_bfloat16(config.training.precision, device)
-    )
+    autocast = torch.autocast(device.type, torch.bfloat16, enabled=use_bfloat16(config.training.precision, device))
     for step, items in enumerate(_batches(dataset, batch, num_steps, seed=config.seed)):
         finetuning.at(step / num_steps)
         finetuning.train_mode()
@@ -134,16 +132,16 @@ def _build(name: OnlineLoss, value: float, num_classes: int, dim: int) -> tuple[
         case "proxy-anchor":
             return losses.ProxyAnchorLoss(num_classes, dim, alpha=value), None
         case "cross-batch memory":
-            inner = losses.NTXentLoss(temperature=value)
+            # With the library's NTXentLoss, the same formula for one positive, a step takes seconds: it lists all pairs
+            # of a positive and a negative, of which the memory makes a hundred million.
+            inner = losses.SupConLoss(temperature=value)
             return losses.CrossBatchMemory(inner, embedding_size=dim, memory_size=_MEMORY), None
 
 
 def _batches(dataset: Dataset, batch: int, num_steps: int, *, seed: int) -> Iterator[NDArray[np.int64]]:
     """Yield the sampler's batches, int64 [B]: two items of one class, two of the next, and so on."""
     with _seeded_library(seed):
-        sampler = MPerClassSampler(
-            dataset.labels_id, m=2, batch_size=batch, length_before_new_iter=batch * num_steps
-        )
+        sampler = MPerClassSampler(dataset.labels_id, m=2, batch_size=batch, length_before_new_iter=batch * num_steps)
         items = iter(sampler)
     for _ in range(num_steps):
         yield np.fromiter(itertools.islice(items, batch), dtype=np.int64, count=batch)

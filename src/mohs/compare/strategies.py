@@ -82,8 +82,8 @@ _ALL = (
         {"training.neighbourhood": 1},
     ),
     # h = 0 of `range` and of `rank` is the same negative, the farthest; `range` is the scale it was published with.
-    _plan("easiest", "Triplets with the farthest negative of all.", {"curve": "constant", "cap": 0.0, "scale": "range"}),
-    _plan("hardest", "Triplets with the nearest negative of all.", {"curve": "constant", "cap": 1.0, "scale": "range"}),
+    _plan("easiest", "Triplets with the farthest negative.", {"curve": "constant", "cap": 0.0, "scale": "range"}),
+    _plan("hardest", "Triplets with the nearest negative.", {"curve": "constant", "cap": 1.0, "scale": "range"}),
     Strategy(
         "random",
         # Evenly drawn negatives have evenly drawn ranks. No curve can say so: it maps progress to one hardness, and
@@ -144,7 +144,7 @@ _ALL = (
     _online("arcface", "ArcFaceLoss; class weights learn at ten times the rate.", "scale", 64, 30, 16),
     _online("proxy-anchor", "ProxyAnchorLoss; proxies learn at ten times the rate.", "alpha", 32, 16, 64),
     _online(
-        "cross-batch memory", "CrossBatchMemory(NTXentLoss) of 1,024 embeddings.", "temperature", 0.07, 0.05, 0.1
+        "cross-batch memory", "CrossBatchMemory(SupConLoss) of 1,024 embeddings.", "temperature", 0.1, 0.05, 0.2
     ),
 )  # fmt: skip
 

@@ -171,9 +171,7 @@ def paired_difference(
     return Difference(to, float(difference_Q.mean()), interval)
 
 
-def _hits_by_seed(
-    cells: Sequence[Cell], results: Results
-) -> dict[int, dict[ProtocolName, NDArray[np.float64]]]:
+def _hits_by_seed(cells: Sequence[Cell], results: Results) -> dict[int, dict[ProtocolName, NDArray[np.float64]]]:
     found = {}
     for cell in cells:
         arrays = read_arrays(results, cell)

@@ -220,8 +220,9 @@ def _train_on_plan(
 
 
 def _joined(plans: tuple[TripletPlan, ...]) -> TripletPlan:
-    columns = ("anchor", "positive", "negative", "hardness", "achieved_hardness", "positive_origin")
-    return TripletPlan.of(**{name: np.concatenate([getattr(plan, name) for plan in plans]) for name in columns})
+    names = ("anchor", "positive", "negative", "hardness", "achieved_hardness", "positive_origin")
+    columns: dict[str, Any] = {name: np.concatenate([getattr(plan, name) for plan in plans]) for name in names}
+    return TripletPlan.of(**columns)
 
 
 @final
@@ -270,7 +271,10 @@ class _Record:
         if plan is not None:
             rows = _thinned(len(plan))
             found["triplet"] = rows.astype(np.float64)
-            found["asked"], found["achieved"] = plan.hardness[rows].astype(float), plan.achieved_hardness[rows].astype(float)
+            found["asked"], found["achieved"] = (
+                plan.hardness[rows].astype(float),
+                plan.achieved_hardness[rows].astype(float),
+            )
         return found
 
 
