@@ -103,12 +103,12 @@ def main() -> int:
     texts, left_out = [], []
     for name in arguments.sets:
         place = getattr(arguments, name, None)
-        missing = name if name != "glyphs" and place is None else ""
-        if name == "caltech30" and arguments.weights is None:
-            missing = "weights"
-        if missing:
+        needed = {} if name == "glyphs" else {f"--{name}": place}
+        if name == "caltech30":
+            needed["--weights"] = arguments.weights
+        if missing := [flag for flag, given in needed.items() if given is None]:
             left_out.append(
-                f"NO {name.upper()}: left out; give its file with --{missing} (make: {missing.upper()}=...)"
+                f"NO {name.upper()}: left out; give its files with {' and '.join(missing)} (see the Makefile)"
             )
             print(left_out[-1], file=sys.stderr, flush=True)
             continue
