@@ -266,7 +266,8 @@ def has_collapsed(metrics: Metrics, start: Cell, num_queries: int) -> bool:
 
 def _write(results: Results, cell: Cell, measured: Measured, trained: Trained | None) -> None:
     curves: Mapping[str, NDArray[Any]] = {} if trained is None else trained.curves
-    arrays: dict[str, Any] = {"unseen_rank": measured.unseen_rank, "seen_rank": measured.seen_rank}
+    names = ("unseen_rank", "seen_rank", "unseen_wrong_classes", "seen_wrong_classes")
+    arrays: dict[str, Any] = {name: getattr(measured, name) for name in names}
     arrays |= {f"curve_{name}": values for name, values in curves.items()}
     with atomic_path(results.arrays_file(cell.key)) as temporary, temporary.open("wb") as stream:
         np.savez_compressed(stream, **arrays)
@@ -279,7 +280,7 @@ def read_cells(path: Path) -> list[Cell]:
 
 
 def read_arrays(results: Results, cell: Cell) -> dict[str, NDArray[Any]]:
-    """Return a cell's arrays by name: `unseen_rank`, `seen_rank`, and its curves as "curve_NAME"."""
+    """Return a cell's arrays by name: those of `Measured`, and its curves as "curve_NAME"."""
     with np.load(results.arrays_file(cell.key)) as arrays:
         return {name: arrays[name] for name in arrays.files}
 

@@ -64,14 +64,18 @@ METRIC_NAMES = tuple(field.name for field in fields(Metrics))
 @final
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """Metrics, and of each query the rank of its first match: int64 [Q] for both protocols, in the order of the data.
+    """Metrics, and of each query, in the order of the data and for both protocols, int64 [Q]:
 
-    Ranks count from 1; -1 stands for a query without a match, which counts nowhere.
+    - the rank of its first match, from 1; -1 stands for a query without a match, which counts nowhere;
+    - how many other classes have a picture that is not farther than the first match, from which the expected R@1 of
+      smaller galleries follows (`mohs.evaluation.gallery_size`).
     """
 
     metrics: Metrics
     unseen_rank: NDArray[np.int64]
     seen_rank: NDArray[np.int64]
+    unseen_wrong_classes: NDArray[np.int64]
+    seen_wrong_classes: NDArray[np.int64]
 
 
 def measure(embedder: Embedder, data: ComparisonData, plan: TripletPlan | None = None, *, seed: int = 0) -> Measured:
@@ -122,7 +126,9 @@ def measure_embeddings(
         spread=spreading.std_sqrt_dim,
         effective_rank=spreading.effective_rank,
     )
-    return Measured(metrics, unseen.first_match_rank, seen.first_match_rank)
+    return Measured(
+        metrics, unseen.first_match_rank, seen.first_match_rank, unseen.num_wrong_classes, seen.num_wrong_classes
+    )
 
 
 def _own_triplets(plan: TripletPlan) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
