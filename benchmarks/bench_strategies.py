@@ -20,10 +20,10 @@ from typing import Any, final
 
 from mohs.artefacts import atomic_path, write_json
 from mohs.compare.cells import Comparison, Results, run_cells
-from mohs.compare.markdown import markdown
 from mohs.compare.protocols import ComparisonData, PerClass, open_comparison
 from mohs.compare.strategies import STRATEGIES, find_strategies
 from mohs.compare.summary import summarise
+from mohs.compare.table import markdown
 from mohs.compare.training import Budget
 from mohs.compare.tuning import tune
 from mohs.config import DataConfig

@@ -19,6 +19,9 @@ from mohs.compare.training import Budget, Choice, Trained, made_by, new_embedder
 from mohs.config import RunConfig, override_config
 from mohs.data.dataset import Dataset
 from mohs.evaluation.pixels import pixel_embeddings
+from mohs.evaluation.retrieval import evaluate_all_against_all
+from mohs.evaluation.triplets import triplet_accuracy
+from mohs.model.embedder import Embedder
 
 __all__ = ["BASELINES", "Cell", "Comparison", "Results", "as_json", "read_arrays", "read_cells", "run_cells"]
 
@@ -32,13 +35,24 @@ _SPREAD_LEFT = 0.1
 @final
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """What is compared on what. `settings` are those of every run, "section.name" to value."""
+    """What is compared on what.
+
+    Attributes:
+        data: the pictures.
+        settings: of every run, "section.name" to value.
+        budget: of every run.
+        strategies: in the order of the table.
+        num_seeds: every strategy is trained with the seeds 0, 1 …
+        look: whether runs of Mohs are measured after each segment too, for curves of accuracy over training; the time
+            this takes is not theirs.
+    """
 
     data: ComparisonData
     settings: Mapping[str, Any]
     budget: Budget
     strategies: tuple[Strategy, ...]
     num_seeds: int = 3
+    look: bool = False
 
 
 @final
@@ -158,7 +172,7 @@ def run_cells(
             if cell is None:
                 started(name, seed)
                 cell, measured = _baseline(comparison.data, config, name, hashed)
-                _write(results, cell, measured, None)
+                _write(results, cell, measured, {})
             yield cell
             start = cell
         assert start is not None, "the untrained network comes last"
@@ -166,16 +180,21 @@ def run_cells(
             choice = (choices or {}).get(strategy.name, Choice())
             config = strategy_config(strategy, comparison.settings, comparison.budget, choice, seed=seed)
             value = strategy.parameter.values[choice.parameter]
-            hashed = made_by(config, pictures, strategy.name, strategy.parameter.name, value, asdict(comparison.budget))
+            what = (strategy.name, strategy.parameter.name, value, asdict(comparison.budget))
+            hashed = made_by(config, pictures, *what, *(["look"] if comparison.look else []))
             cell = there(strategy.name, seed, hashed)
             if cell is None:
                 started(strategy.name, seed)
-                trained = train_strategy(strategy, comparison.data.train, config, comparison.budget, choice)
+                looks = _Looks(comparison.data)
+                trained = train_strategy(
+                    strategy, comparison.data.train, config, comparison.budget, choice,
+                    look=looks.look if comparison.look else None,
+                )  # fmt: skip
                 began = time.perf_counter()
                 measured = measure(trained.embedder, comparison.data, trained.plan)
                 evaluate_s = time.perf_counter() - began
                 cell = _cell(comparison, strategy, config, hashed, value, measured, trained, start, evaluate_s)
-                _write(results, cell, measured, trained)
+                _write(results, cell, measured, {**trained.curves, **looks.curves()})
             yield cell
 
 
@@ -264,8 +283,30 @@ def has_collapsed(metrics: Metrics, start: Cell, num_queries: int) -> bool:
     return metrics.spread < _SPREAD_LEFT * start.spread or metrics.unseen_recall_1 < share - noise
 
 
-def _write(results: Results, cell: Cell, measured: Measured, trained: Trained | None) -> None:
-    curves: Mapping[str, NDArray[Any]] = {} if trained is None else trained.curves
+@final
+class _Looks:
+    """Top-50 accuracy on the test, and accuracy on random training triplets, each time that it is asked to look."""
+
+    def __init__(self, data: ComparisonData) -> None:
+        self._data = data
+        self._found: list[tuple[float, float]] = []
+
+    def look(self, embedder: Embedder) -> None:
+        """Measure a network."""
+        test, train = self._data.test, self._data.train
+        top_50 = evaluate_all_against_all(embedder.embed(test.pictures), test.labels, ks=(50,)).recall[50]
+        triplets = triplet_accuracy(embedder.embed(train.pictures), train.labels).accuracy
+        self._found.append((top_50, triplets))
+
+    def curves(self) -> dict[str, NDArray[np.float64]]:
+        """Return what was found, by name."""
+        if not self._found:
+            return {}
+        top_50, triplets = np.array(self._found).T
+        return {"look_top_50": top_50, "look_triplets": triplets}
+
+
+def _write(results: Results, cell: Cell, measured: Measured, curves: Mapping[str, NDArray[Any]]) -> None:
     names = ("unseen_rank", "seen_rank", "unseen_wrong_classes", "seen_wrong_classes")
     arrays: dict[str, Any] = {name: getattr(measured, name) for name in names}
     arrays |= {f"curve_{name}": values for name, values in curves.items()}

@@ -64,11 +64,11 @@ METRIC_NAMES = tuple(field.name for field in fields(Metrics))
 @final
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """Metrics, and of each query, in the order of the data and for both protocols, int64 [Q]:
+    """Metrics, and two numbers of each query of both protocols, in the order of the data, int64 [Q].
 
-    - the rank of its first match, from 1; -1 stands for a query without a match, which counts nowhere;
-    - how many other classes have a picture that is not farther than the first match, from which the expected R@1 of
-      smaller galleries follows (`mohs.evaluation.gallery_size`).
+    The rank is that of its first match, from 1; -1 stands for a query without a match, which counts nowhere. The wrong
+    classes are those with a picture that is not farther than the first match: the expected R@1 of smaller galleries
+    follows from them (`mohs.evaluation.gallery_size`).
     """
 
     metrics: Metrics

@@ -7,7 +7,7 @@ import numpy as np
 
 from mohs.compare.summary import Difference, Row
 
-__all__ = ["HEADER", "markdown", "table_rows"]
+__all__ = ["HEADER", "SHORT", "markdown", "short_rows", "table_rows"]
 
 HEADER = (
     "strategy", "R@1 unseen", "95%", "to default", "to best online", "R@1 catalog", "95%", "to default",
@@ -15,6 +15,19 @@ HEADER = (
     "pictures/s", "seconds", "collapsed", "settings",
 )  # fmt: skip
 """Columns: R@10 to `TPR@1e-3` are on unseen classes, `active` is at the end, `seconds` are wall time of training."""
+
+
+SHORT = (
+    "strategy", "R@1 unseen", "to default", "to best online", "R@1 catalog", "to default", "to best online", "spread",
+    "seconds", "collapsed",
+)  # fmt: skip
+"""Columns that fit a terminal."""
+
+
+def short_rows(rows: Sequence[Row]) -> list[list[str]]:
+    """Return the cells of the table for a terminal, as `SHORT` says."""
+    chosen = [0, 1, 3, 4, 5, 7, 8, HEADER.index("spread"), HEADER.index("seconds"), HEADER.index("collapsed")]
+    return [[cells[column] for column in chosen] for cells in table_rows(rows)]
 
 
 def table_rows(rows: Sequence[Row]) -> list[list[str]]:
