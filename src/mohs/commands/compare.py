@@ -129,7 +129,7 @@ def compare_command(
 
 def _checked(request: Request) -> list[Strategy]:
     """Return the strategies that were asked for; raise `InputError` for all that is wrong with the request."""
-    problems = []
+    problems: list[str] = []
     strategies: list[Strategy] = []
     names = request.strategies
     if names is None:
