@@ -64,4 +64,4 @@ def blot_data(blots: Path) -> ComparisonData:
 def small(blot_data: ComparisonData) -> Comparison:
     """Three strategies, one of each kind, two seeds."""
     strategies = tuple(find_strategies(["default", "random", "online supcon"]))
-    return Comparison(blot_data, SETTINGS, Budget(512, 64), strategies, num_seeds=2)
+    return Comparison(blot_data, SETTINGS, Budget(576, 64), strategies, num_seeds=2)
