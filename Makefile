@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 
-.PHONY: setup demo test lint type docs bench bench-mining bench-resume bench-collapse bench-evaluation bench-finetune lock clean
+.PHONY: setup demo test lint type docs bench bench-mining bench-resume bench-collapse bench-evaluation bench-finetune bench-strategies lock clean
 
 setup: $(READY)
 
@@ -60,15 +60,21 @@ bench-mining: setup
 bench-collapse: setup
 	$(BIN)/python benchmarks/bench_collapse.py --out build/bench-collapse.csv $(if $(OMNIGLOT),--omniglot "$(OMNIGLOT)")
 
+# All strategies on four sets: hours. OMNIGLOT, EMOJI and CALTECH30 are folders (or tables), MOBILENETV2 is the weights for
+# the last of them; sets without are left out. MORE="--seeds 5 --sets glyphs" and so on. What is there already is not run
+# again, so a run that was cut short goes on, and two sets may run at once.
+bench-strategies: setup
+	$(BIN)/python benchmarks/bench_strategies.py --out build/strategies $(if $(OMNIGLOT),--omniglot "$(OMNIGLOT)") \
+		$(if $(EMOJI),--emoji "$(EMOJI)") $(if $(CALTECH30),--caltech30 "$(CALTECH30)") \
+		$(if $(MOBILENETV2),--weights "$(MOBILENETV2)") $(MORE)
+
 bench-evaluation: setup
 	$(BIN)/python benchmarks/bench_evaluation.py
 
-# Real pictures and weights, which are not part of the project: see benchmarks/bench_finetune.py.
-CALTECH30 ?= ../shared/data/caltech30.zip
-MOBILENETV2 ?= ../shared/weights/mobilenetv2_100_imagenet.safetensors
-
+# CALTECH30 is the folder or the zip of the pictures, MOBILENETV2 the weights. See benchmarks/bench_finetune.py.
 bench-finetune: setup
-	$(BIN)/python benchmarks/bench_finetune.py --data "$(CALTECH30)" --weights "$(MOBILENETV2)"
+	$(BIN)/python benchmarks/bench_finetune.py $(if $(CALTECH30),--data "$(CALTECH30)") \
+		$(if $(MOBILENETV2),--weights "$(MOBILENETV2)") $(MORE)
 
 # Thirty runs killed at random moments and taken up again: all must end with the same weights and plans.
 bench-resume: setup

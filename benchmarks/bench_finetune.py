@@ -67,21 +67,26 @@ class Row:
 
 
 def write_halves(archive: Path, folder: Path) -> Path:
-    """Unpack the pictures and return a table in which the first half of the classes trains and the other half tests."""
-    if not folder.exists():
-        with zipfile.ZipFile(archive) as files:
-            files.extractall(folder)
-    [table] = folder.glob("*/images.csv")
+    """Return a table in which the first half of the classes trains and the other half tests; a zip is unpacked first."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if archive.is_dir():
+        table = archive / "images.csv"
+    else:
+        if not any(folder.iterdir()):
+            with zipfile.ZipFile(archive) as files:
+                files.extractall(folder)
+        [table] = folder.glob("*/images.csv")
     with table.open(encoding="utf-8", newline="") as stream:
         rows = list(csv.DictReader(stream))
     classes = sorted({row["class"] for row in rows})
     first_half = set(classes[: len(classes) // 2])
-    halves = table.with_name("halves.csv")
+    halves = folder / "halves.csv"
     with halves.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream)
         writer.writerow(("file", "class", "split"))
         for row in rows:
-            writer.writerow((row["file"], row["class"], "train" if row["class"] in first_half else "test"))
+            file = (table.parent / row["file"]).resolve()
+            writer.writerow((file, row["class"], "train" if row["class"] in first_half else "test"))
     return halves
 
 
@@ -157,7 +162,9 @@ def show(row: Row, frozen: Sequence[Row], labels: NDArray[np.str_]) -> bool:
 def main() -> int:
     """Measure, and return 1 if what the module's docstring says does not hold."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=SHARED / "data" / "caltech30.zip")
+    parser.add_argument(
+        "--data", type=Path, help="zip or folder with images.csv", default=SHARED / "data" / "caltech30.zip"
+    )
     parser.add_argument("--weights", type=Path, default=SHARED / "weights" / "mobilenetv2_100_imagenet.safetensors")
     parser.add_argument("--size", type=int, default=96, help="side of the pictures in pixels")
     parser.add_argument("--triplets", type=int, default=4000, help="two pictures each")
@@ -167,7 +174,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path("build/bench-finetune"))
     arguments = parser.parse_args()
     for file in (arguments.data, arguments.weights):
-        if not file.is_file():
+        if not file.exists():
             print(f"bench_finetune: {file}: no such file; give it with --data or --weights", file=sys.stderr)
             return 2
     halves = write_halves(arguments.data, arguments.out / "pictures")

@@ -12,6 +12,7 @@ import typer
 
 from mohs import __version__
 from mohs.cli.classification import classify
+from mohs.cli.comparison import compare
 from mohs.cli.data import check, fix, glyphs, mine
 from mohs.cli.diagnosis import doctor
 from mohs.cli.training import demo, evaluate, report, train
@@ -45,7 +46,7 @@ def _start(
         raise typer.Exit(2)
 
 
-for _command in (demo, check, fix, glyphs, mine, train, evaluate, report, doctor):
+for _command in (demo, check, fix, glyphs, mine, train, evaluate, report, compare, doctor):
     app.command()(_command)
 app.add_typer(classify, name="classify")
 

@@ -6,6 +6,7 @@ from typing import Any, Literal, final
 
 import numpy as np
 import numpy.typing as npt
+from markupsafe import Markup
 
 from mohs.diagnosis.findings import Diagnosis
 
@@ -17,6 +18,7 @@ __all__ = [
     "Hit",
     "MinedTriplet",
     "Pairs",
+    "Plot",
     "Reliability",
     "Report",
     "Strategy",
@@ -181,6 +183,16 @@ class EmbeddingMap:
 
 
 @final
+@dataclass(frozen=True)
+class Plot:
+    """A plot that is drawn already (`mohs.report.plots`, `mohs.report.comparison_plots`), with what to see in it."""
+
+    heading: str
+    svg: Markup
+    note: str
+
+
+@final
 @dataclass(frozen=True, eq=False)
 class Report:
     """What the page shows; empty parts are left out of it.
@@ -194,6 +206,7 @@ class Report:
         table_caption: what the table measures, on what, with which intervals.
         highlight: index of the row to mark, or None.
         highlight_mark: the word it is marked with.
+        comparison: plots of strategies side by side; colours are those of `strategies`.
         diagnosis: what the doctor found, or None if nobody asked.
         pairs: verification on pairs.
         gallery: recall@1 against the size of the gallery, one curve a run.
@@ -215,6 +228,7 @@ class Report:
     table_caption: str = "Results on held-out data"
     highlight: int | None = None
     highlight_mark: str = "default"
+    comparison: Sequence[Plot] = ()
     diagnosis: Diagnosis | None = None
     pairs: Pairs | None = None
     gallery: Sequence[Band] = ()

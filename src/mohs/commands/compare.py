@@ -1,0 +1,243 @@
+"""`mohs compare`: strategies × seeds on the same budget, in a terminal, as CSV, JSON and a page."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+from mohs.artefacts import read_json, write_json
+from mohs.commands.compare_report import write_comparison_report
+from mohs.commands.console import decoding_progress, print_json, print_table, say
+from mohs.commands.places import require_folder_place
+from mohs.compare.cells import Cell, Comparison, Results, run_cells
+from mohs.compare.protocols import PerClass, open_comparison
+from mohs.compare.strategies import PAPER, STRATEGIES, Strategy, find_strategies
+from mohs.compare.summary import summarise
+from mohs.compare.table import SHORT, markdown, short_rows
+from mohs.compare.training import Budget
+from mohs.compare.tuning import MOST_TRIALS, Trial, tune
+from mohs.config import RunConfig
+from mohs.errors import InputError
+from mohs.runs import versions
+from mohs.toml import flat_settings
+
+__all__ = ["DEFAULT_PICTURES", "Request", "compare_command"]
+
+DEFAULT_PICTURES = 60_000
+"""Pictures that each run shows, as in the demo."""
+
+_PAPER_EPOCHS, _PAPER_TRIPLETS = 10, 1000
+_PAPER_TOP_50 = {"easiest": 0.11, "hardest": 0.17, "sigmoid": 0.47, "cyclic sigmoid": 0.44}
+
+_MARK = "comparison.json"
+_LEAST_PICTURES = 12
+# A trial is to rank settings, not to be good: a third of a run is enough for that.
+_TRIAL_SHARE = 3
+
+
+@final
+@dataclass(frozen=True)
+class Request:
+    """What was asked for; `strategies` none: all of them, or those of the publication."""
+
+    strategies: Sequence[str] | None
+    num_seeds: int
+    num_pictures: int | None
+    num_trials: int
+    paper: bool
+    out: Path
+    per_class: int = 2
+    rotations: bool = False
+
+
+def compare_command(
+    config: RunConfig, request: Request, *, notes: Sequence[str] = (), quiet: bool, as_json: bool
+) -> None:
+    """Run what is not there yet of a comparison, print its table and write its files."""
+    if request.strategies == ["list"]:
+        for strategy in STRATEGIES.values():
+            print(f"{strategy.name}: {strategy.description}")
+        return
+    strategies = _checked(request)
+    require_folder_place(request.out, "--out")
+    _require_own(request.out)
+    for note in notes:
+        say(note)
+    if request.paper:
+        config = _paper_config(config)
+    settings = flat_settings(config.model_dump(mode="json", exclude={"out", "seed"}))
+    with decoding_progress(quiet=quiet):
+        data = open_comparison(
+            config.data, name=_name(config.data.source), per_class=PerClass(train=request.per_class),
+            rotations=request.rotations,
+        )  # fmt: skip
+    budget = Budget(_num_pictures(request), 2 * config.training.batch_triplets)
+    comparison = Comparison(data, settings, budget, tuple(strategies), request.num_seeds, look=request.paper)
+    results = Results(request.out)
+    results.folder.mkdir(parents=True, exist_ok=True)
+    if not (request.out / _MARK).exists():
+        write_json(request.out / _MARK, {"finished": False})
+    facts = data.facts()
+    if not quiet:
+        say(
+            f"{data.name}: train on {facts['training_pictures']:,} pictures of {facts['training_classes']:,} classes; "
+            f"{facts['test_pictures']:,} queries of {facts['test_classes']:,} unseen classes, "
+            f"{facts['catalog_queries']:,} of the catalog"
+        )
+    trials = _tuned(comparison, results, request, quiet=quiet)
+    choices = {name: trial.choice for name, trial in trials.items()}
+    cells = []
+    for cell in run_cells(comparison, results, choices, started=_saying("seed", quiet=quiet)):
+        cells.append(cell)
+        if not quiet:
+            say(_line(cell))
+    rows = summarise(data, cells, results)
+    (results.folder / "table.md").write_text(markdown(rows), encoding="utf-8")
+    report = results.folder / "report.html"
+    write_comparison_report(
+        report, comparison, cells, rows, results, paper=request.paper, command=_command(request, config)
+    )
+    record = {
+        "finished": True,
+        "data": facts,
+        "num_pictures": budget.num_pictures,
+        "batch_pictures": budget.batch_pictures,
+        "num_seeds": request.num_seeds,
+        "settings": settings,
+        "tuned": {name: _trial_record(trial) for name, trial in trials.items()},
+        "strategies": [row.as_record() for row in rows],
+        "versions": versions(),
+        "report": str(report),
+    }
+    if request.paper:
+        record["published_top_50"] = _PAPER_TOP_50
+    write_json(request.out / _MARK, record)
+    if as_json:
+        print_json(record)
+        return
+    title = (
+        f"{budget.num_pictures:,} pictures a run, {request.num_seeds} {'seed' if request.num_seeds == 1 else 'seeds'}"
+    )
+    names = [row.strategy for row in rows]
+    print_table(title, SHORT, short_rows(rows), strong=names.index("default") if "default" in names else None)
+    if request.paper:
+        header = ("strategy", "published Top-50", "Top-50", "random training triplets", "mined triplets")
+        print_table("the published protocol", header, [_paper_row(row.strategy, row.means) for row in rows])
+    print(f"all figures: {results.folder / 'table.md'}, {results.table}")
+    print(f"report: {report}")
+
+
+def _checked(request: Request) -> list[Strategy]:
+    """Return the strategies that were asked for; raise `InputError` for all that is wrong with the request."""
+    problems: list[str] = []
+    strategies: list[Strategy] = []
+    names = request.strategies
+    if names is None:
+        names = PAPER if request.paper else tuple(STRATEGIES)
+    try:
+        strategies = find_strategies(names)
+    except InputError as error:
+        problems += error.problems
+    if request.num_seeds < 1:
+        problems.append(f"--seeds: {request.num_seeds} is below 1; use for example --seeds 3")
+    if request.num_pictures is not None and request.num_pictures < _LEAST_PICTURES:
+        problems.append(
+            f"--pictures: {request.num_pictures} is below {_LEAST_PICTURES}; use for example {DEFAULT_PICTURES}"
+        )
+    if request.num_pictures is not None and request.paper:
+        problems.append("--pictures: with --paper, which shows 10,000 triplets; leave one of them out")
+    if not 0 <= request.num_trials <= MOST_TRIALS:
+        problems.append(f"--tune: {request.num_trials} is not in [0, {MOST_TRIALS}]; 0 leaves it out")
+    if request.per_class < 1:
+        problems.append(f"--per-class: {request.per_class} is below 1; use for example 2")
+    if problems:
+        raise InputError(*problems)
+    return strategies
+
+
+def _require_own(out: Path) -> None:
+    """Raise `InputError` if the folder holds anything but a comparison."""
+    if out.is_dir() and not any(out.iterdir()):
+        return
+    own = False
+    if (out / _MARK).is_file():
+        try:
+            own = "finished" in read_json(out / _MARK)
+        except InputError:
+            own = False
+    if out.exists() and not own:
+        raise InputError(f"--out: {out} exists and is not a comparison; give another folder, or remove it")
+
+
+def _paper_config(config: RunConfig) -> RunConfig:
+    """Return the settings with ten segments: an epoch each."""
+    return config.model_copy(update={"training": config.training.model_copy(update={"num_segments": _PAPER_EPOCHS})})
+
+
+def _num_pictures(request: Request) -> int:
+    if request.paper:
+        return _PAPER_EPOCHS * _PAPER_TRIPLETS * 3
+    return DEFAULT_PICTURES if request.num_pictures is None else request.num_pictures
+
+
+def _tuned(comparison: Comparison, results: Results, request: Request, *, quiet: bool) -> dict[str, Trial]:
+    if not request.num_trials:
+        return {}
+    return tune(
+        comparison,
+        results.folder / "tuning.csv",
+        num_trials=request.num_trials,
+        num_pictures=max(_LEAST_PICTURES, comparison.budget.num_pictures // _TRIAL_SHARE),
+        started=_saying("trial", quiet=quiet),
+    )
+
+
+def _saying(what: str, *, quiet: bool) -> Callable[[str, int], None]:
+    def started(name: str, number: int) -> None:
+        if not quiet:
+            say(f"{name}, {what} {number} …")
+
+    return started
+
+
+def _line(cell: Cell) -> str:
+    how = f"; trained in {cell.train_s:.1f} s" if cell.num_pictures else ""
+    return (
+        f"{cell.strategy}, seed {cell.seed}: R@1 {cell.unseen_recall_1:.3f} on unseen classes, "
+        f"{cell.seen_recall_1:.3f} in the catalog{how}{', COLLAPSED' if cell.collapsed else ''}"
+    )
+
+
+def _trial_record(trial: Trial) -> dict[str, Any]:
+    return {
+        "learning_rate": trial.learning_rate,
+        "value": trial.value,
+        "validation_recall_1": trial.validation_recall_1,
+    }
+
+
+def _paper_row(name: str, means: Any) -> list[str]:
+    published = f"{_PAPER_TOP_50[name]:.2f}" if name in _PAPER_TOP_50 else "-"
+    mined = "-" if means["mined_triplets"] != means["mined_triplets"] else f"{means['mined_triplets']:.3f}"
+    return [name, published, f"{means['unseen_top_50']:.3f}", f"{means['train_triplets']:.3f}", mined]
+
+
+def _name(source: str) -> str:
+    path = Path(source)
+    return (path.parent.name if path.stem == "images" and path.parent.name else path.stem) or "data"
+
+
+def _command(request: Request, config: RunConfig) -> str:
+    words = [
+        "mohs",
+        "compare",
+        config.data.source,
+        "--seeds",
+        str(request.num_seeds),
+        "--tune",
+        str(request.num_trials),
+    ]
+    if request.strategies is not None:
+        words += ["--strategies", f"'{','.join(request.strategies)}'"]
+    words += ["--paper"] if request.paper else ["--pictures", str(_num_pictures(request))]
+    return " ".join([*words, "--out", "NEW_FOLDER"])

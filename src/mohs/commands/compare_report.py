@@ -1,0 +1,200 @@
+"""The page of a comparison."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mohs.compare.cells import BASELINES, Cell, Comparison, Results, read_arrays
+from mohs.compare.strategies import STRATEGIES
+from mohs.compare.summary import PROTOCOLS, Row
+from mohs.compare.table import HEADER, table_rows
+from mohs.config import override_config
+from mohs.report.comparison_plots import interval_plot
+from mohs.report.parts import Plot, Report, Strategy, Verdict
+from mohs.report.plots import Line, line_plot
+from mohs.report.report import write_report
+from mohs.runs import versions
+
+__all__ = ["write_comparison_report"]
+
+# More curves than colours with dashes of their own could not be told apart.
+_MAX_CURVES = 12
+
+_WHAT = {"unseen": "unseen classes", "seen": "the catalog of classes trained on"}
+
+
+def write_comparison_report(
+    path: Path,
+    comparison: Comparison,
+    cells: Sequence[Cell],
+    rows: Sequence[Row],
+    results: Results,
+    *,
+    paper: bool,
+    command: str,
+) -> None:
+    """Write the page: the table, R@1 and differences with their intervals, and curves of the first seed."""
+    facts = comparison.data.facts()
+    trained = [row for row in rows if row.strategy not in BASELINES]
+    shown = sorted(trained, key=lambda row: -row.means["unseen_recall_1"])[:_MAX_CURVES]
+    arrays = {
+        cell.strategy: read_arrays(results, cell)
+        for cell in cells
+        if cell.seed == 0 and cell.strategy in {row.strategy for row in shown}
+    }
+    names = [row.strategy for row in rows]
+    plots = [plot for protocol in PROTOCOLS for plot in _interval_plots(rows, protocol)]
+    if paper:
+        plots += _look_plots(comparison, arrays)
+    report = Report(
+        title=f"Strategies compared: {comparison.data.name}",
+        summary=[
+            ("training classes", f"{facts['training_classes']:,}"),
+            ("training pictures", f"{facts['training_pictures']:,}"),
+            ("unseen classes", f"{facts['test_classes']:,}"),
+            ("their queries", f"{facts['test_pictures']:,}"),
+            ("catalog queries", f"{facts['catalog_queries']:,}"),
+            ("pictures shown by a run", f"{comparison.budget.num_pictures:,}"),
+            ("seeds", str(comparison.num_seeds)),
+        ],
+        verdicts=_verdicts(rows, trained_on=bool(facts["catalog_queries_are_trained_on"])),
+        table_header=["", *HEADER[1:]],
+        table_rows=table_rows(rows),
+        table_caption=(
+            "Means over seeds. Intervals are 95%, over classes; a difference is paired query by query. Unseen: test "
+            "classes were not trained on. Catalog: held-out pictures of training classes against one training picture "
+            "of each. R@10 to TPR are on unseen classes; seconds are wall time of training, with embedding and mining."
+        ),
+        highlight=names.index("default") if "default" in names else None,
+        comparison=plots,
+        strategies=[Strategy(name, _events(comparison, name, found)) for name, found in arrays.items()],
+        command=command,
+        versions=versions(),
+    )
+    write_report(path, report)
+
+
+def _verdicts(rows: Sequence[Row], *, trained_on: bool) -> list[Verdict]:
+    verdicts = []
+    for row in rows:
+        if row.strategy == "default":
+            for protocol in PROTOCOLS:
+                if (found := row.to_best.get(protocol)) is not None:
+                    low, high = found.interval
+                    level = "bad" if high < 0 else "good" if low > 0 else "note"
+                    sure = "" if found.is_clear else ", which may be chance"
+                    text = (
+                        f"On {_WHAT[protocol]}, R@1 of the default is {found.mean:+.3f} against {found.to}, the best "
+                        f"online strategy there (95% interval {low:+.3f} to {high:+.3f}{sure})."
+                    )
+                    verdicts.append(Verdict(level, text))  # type: ignore[arg-type]
+        elif row.strategy == "default without scheduled hardness":
+            for protocol in PROTOCOLS:
+                if (found := row.to_default.get(protocol)) is not None:
+                    low, high = -found.interval[1], -found.interval[0]
+                    sure = "" if found.is_clear else ", which may be chance"
+                    text = (
+                        f"On {_WHAT[protocol]}, scheduled hardness adds {-found.mean:+.3f} to R@1 of the same loss "
+                        f"(95% interval {low:+.3f} to {high:+.3f}{sure})."
+                    )
+                    verdicts.append(Verdict("note", text))
+        if row.num_collapsed:
+            text = f"{row.strategy}: {row.num_collapsed} of {row.num_seeds} runs collapsed."
+            verdicts.append(Verdict("note", text))
+    if trained_on:
+        verdicts.append(
+            Verdict("note", "Catalog queries were trained on: classes have no third picture that could be held out.")
+        )
+    return verdicts
+
+
+def _interval_plots(rows: Sequence[Row], protocol: Any) -> list[Plot]:
+    recall = {row.strategy: row.means[f"{protocol}_recall_1"] for row in rows}
+    ordered = sorted(rows, key=lambda row: -recall[row.strategy])
+    what = _WHAT[protocol]
+    plots = [
+        Plot(
+            f"R@1 on {what}",
+            interval_plot(
+                [row.strategy for row in ordered],
+                [recall[row.strategy] for row in ordered],
+                [row.intervals[protocol] for row in ordered],
+                figure_id=f"recall-{protocol}",
+                title=f"R@1 on {what} by strategy",
+                x_label="R@1",
+            ),
+            "Intervals of single strategies overlap even where a difference is clear: see the differences.",
+        )
+    ]
+    differing = [row for row in ordered if protocol in row.to_default]
+    if differing:
+        found = [row.to_default[protocol] for row in differing]
+        plots.append(
+            Plot(
+                f"Difference to the default on {what}",
+                interval_plot(
+                    [row.strategy for row in differing],
+                    [difference.mean for difference in found],
+                    [difference.interval for difference in found],
+                    figure_id=f"difference-{protocol}",
+                    title=f"Difference of R@1 to the default on {what}",
+                    x_label="difference of R@1",
+                    zero=True,
+                ),
+                "Paired by query, 95% over classes. An interval that crosses the line may be chance.",
+            )
+        )
+    return plots
+
+
+def _look_plots(comparison: Comparison, arrays: Mapping[str, Mapping[str, NDArray[Any]]]) -> list[Plot]:
+    """Return accuracy over training, of runs that were looked at; colours are those of the curves below."""
+    plots = []
+    wanted = (
+        ("look_top_50", "Top-50 accuracy over training", "Share of test queries with a match among the 50 nearest."),
+        ("look_triplets", "Triplet accuracy over training", "On random triplets of training pictures."),
+    )
+    for key, heading, note in wanted:
+        lines = []
+        for series, (name, found) in enumerate(arrays.items()):
+            if f"curve_{key}" in found:
+                # A look comes after each segment; segments are of near-equal length.
+                y = found[f"curve_{key}"]
+                end = comparison.budget.num_pictures / _pictures_per_triplet(comparison, name)
+                lines.append(Line(name, series, np.arange(1, len(y) + 1) * end / len(y), y))
+        if lines:
+            svg = line_plot(
+                lines, figure_id=key.replace("_", "-"), title=heading, y_label="accuracy", y_limits=(-0.03, 1.03)
+            )
+            plots.append(Plot(heading, svg, note))
+    return plots
+
+
+def _events(comparison: Comparison, name: str, arrays: Mapping[str, NDArray[Any]]) -> list[dict[str, Any]]:
+    """Return a cell's curves as events of a log, counted in triplets (for online strategies, pairs)."""
+    shown = _pictures_per_triplet(comparison, name)
+    events: list[dict[str, Any]] = []
+    keys = {"loss": "loss", "spread": "spread", "active": "active_fraction"}
+    for i, pictures in enumerate(arrays.get("curve_pictures", ())):
+        values = {key: float(arrays[f"curve_{own}"][i]) for own, key in keys.items() if f"curve_{own}" in arrays}
+        events.append({"event": "step", "triplets": pictures / shown, **values})
+    if "curve_triplet" in arrays:
+        events.append(
+            {
+                "event": "segment",
+                "triplet_index": arrays["curve_triplet"].tolist(),
+                "hardness_asked": arrays["curve_asked"].tolist(),
+                "hardness_achieved": arrays["curve_achieved"].tolist(),
+            }
+        )
+    return events
+
+
+def _pictures_per_triplet(comparison: Comparison, name: str) -> int:
+    strategy = STRATEGIES[name]
+    if strategy.online is not None:
+        return 2
+    return override_config(None, (), {**comparison.settings, **strategy.settings}).loss.pictures_per_triplet

@@ -1,0 +1,1 @@
+"""Strategies side by side: the same network, pictures and budget, several seeds, both protocols, paired intervals."""

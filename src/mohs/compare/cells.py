@@ -1,0 +1,332 @@
+"""The cells of a comparison, strategies × seeds, one row of a CSV each: what was cut short goes on where it was."""
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mohs.artefacts import atomic_path
+from mohs.compare.metrics import METRIC_NAMES, Measured, Metrics, measure, measure_embeddings
+from mohs.compare.protocols import ComparisonData
+from mohs.compare.rows import append_row, read_rows
+from mohs.compare.strategies import Strategy
+from mohs.compare.training import Budget, Choice, Trained, made_by, new_embedder, strategy_config, train_strategy
+from mohs.config import RunConfig, override_config
+from mohs.data.dataset import Dataset
+from mohs.evaluation.pixels import pixel_embeddings
+from mohs.evaluation.retrieval import evaluate_all_against_all
+from mohs.evaluation.triplets import triplet_accuracy
+from mohs.model.embedder import Embedder
+
+__all__ = ["BASELINES", "Cell", "Comparison", "Results", "as_json", "read_arrays", "read_cells", "run_cells"]
+
+BASELINES = ("pixels", "untrained")
+"""Rows that are not trained: shrunken pictures, which have no seed, and each seed's network at its start."""
+
+# As in the benchmark of collapses: a tenth of the spread at the start, or R@1 below it by two standard errors.
+_SPREAD_LEFT = 0.1
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """What is compared on what.
+
+    Attributes:
+        data: the pictures.
+        settings: of every run, "section.name" to value.
+        budget: of every run.
+        strategies: in the order of the table.
+        num_seeds: every strategy is trained with the seeds 0, 1 …
+        look: whether runs of Mohs are measured after each segment too, for curves of accuracy over training; the time
+            this takes is not theirs.
+    """
+
+    data: ComparisonData
+    settings: Mapping[str, Any]
+    budget: Budget
+    strategies: tuple[Strategy, ...]
+    num_seeds: int = 3
+    look: bool = False
+
+
+@final
+@dataclass(frozen=True)
+class Cell:
+    """One strategy with one seed, and what came of it: `Metrics`, and these.
+
+    Attributes:
+        data, strategy, seed: which cell.
+        made_by: 16 hex digits of all that decides its figures: settings, budget, and the pictures themselves.
+        budget_pictures: pictures that it was given; `num_pictures` is what it showed, in whole batches.
+        learning_rate, parameter, value: what tuning chose, or the defaults.
+        collapsed: the spread fell to a tenth, or R@1 below the untrained network's by two standard errors, or training
+            stopped.
+        stopped: why it stopped, "" if it did not.
+        active_start, active_end: mean share of active triplets or anchors in the first and last tenth of the steps.
+        num_steps, num_pictures: as shown.
+        pictures_per_s: pictures shown a second of `train_s`, wall time with embedding and mining, of which there are
+            `embed_s` and `mine_s`.
+        cpu_s: processor time of training.
+        evaluate_s: wall time of the measurement.
+    """
+
+    data: str
+    strategy: str
+    seed: int
+    made_by: str
+    budget_pictures: int
+    learning_rate: float
+    parameter: str
+    value: float
+    unseen_recall_1: float
+    unseen_recall_10: float
+    unseen_top_50: float
+    unseen_map_at_r: float
+    unseen_mrr: float
+    unseen_ap: float
+    unseen_tpr: float
+    unseen_triplets: float
+    seen_recall_1: float
+    seen_recall_10: float
+    seen_top_50: float
+    seen_mrr: float
+    train_triplets: float
+    mined_triplets: float
+    spread: float
+    effective_rank: float
+    collapsed: bool
+    stopped: str
+    active_start: float
+    active_end: float
+    num_steps: int
+    num_pictures: int
+    pictures_per_s: float
+    train_s: float
+    embed_s: float
+    mine_s: float
+    cpu_s: float
+    evaluate_s: float
+
+    @property
+    def key(self) -> tuple[str, str, int, str]:
+        """What tells the cell from others: a cell of other settings is another one."""
+        return (self.data, self.strategy, self.seed, self.made_by)
+
+    def figures(self) -> dict[str, Any]:
+        """Return all that must come out the same in a second run: all but seconds."""
+        return {name: value for name, value in asdict(self).items() if not name.endswith("_s")}
+
+
+@final
+@dataclass(frozen=True)
+class Results:
+    """Where the cells of a data set are: `cells.csv`, and in `cells/` a file of ranks and curves for each."""
+
+    folder: Path
+
+    @property
+    def table(self) -> Path:
+        """The CSV."""
+        return self.folder / "cells.csv"
+
+    def arrays_file(self, key: tuple[str, str, int, str]) -> Path:
+        """Return the file of a cell's arrays."""
+        _, strategy, seed, made_by = key
+        return self.folder / "cells" / f"{strategy.replace(' ', '-')}-{seed}-{made_by}.npz"
+
+
+def run_cells(
+    comparison: Comparison,
+    results: Results,
+    choices: Mapping[str, Choice] | None = None,
+    *,
+    started: Callable[[str, int], None] = lambda *_: None,
+) -> Iterator[Cell]:
+    """Yield every cell of a comparison, those that are there already and those that are run now, seed by seed.
+
+    `choices` are what tuning chose, by strategy; without, defaults. A cell is written as it ends, its arrays first, so
+    that one in the CSV is whole. `started` is called with the name and the seed of a cell that is about to run.
+    """
+    known = {cell.key: cell for cell in read_cells(results.table)}
+
+    pictures = comparison.data.fingerprint()
+
+    def there(name: str, seed: int, made_by: str) -> Cell | None:
+        cell = known.get((comparison.data.name, name, seed, made_by))
+        return cell if cell is not None and results.arrays_file(cell.key).is_file() else None
+
+    for seed in range(comparison.num_seeds):
+        start: Cell | None = None
+        for name in BASELINES:
+            if name == "pixels" and seed:
+                continue
+            config = override_config(None, (), {**comparison.settings, "seed": seed})
+            hashed = made_by(config, pictures, name)
+            cell = there(name, seed, hashed)
+            if cell is None:
+                started(name, seed)
+                cell, measured = _baseline(comparison.data, config, name, hashed)
+                _write(results, cell, measured, {})
+            yield cell
+            start = cell
+        assert start is not None, "the untrained network comes last"
+        for strategy in comparison.strategies:
+            choice = (choices or {}).get(strategy.name, Choice())
+            config = strategy_config(strategy, comparison.settings, comparison.budget, choice, seed=seed)
+            value = strategy.parameter.values[choice.parameter]
+            what = (strategy.name, strategy.parameter.name, value, asdict(comparison.budget))
+            hashed = made_by(config, pictures, *what, *(["look"] if comparison.look else []))
+            cell = there(strategy.name, seed, hashed)
+            if cell is None:
+                started(strategy.name, seed)
+                looks = _Looks(comparison.data)
+                trained = train_strategy(
+                    strategy, comparison.data.train, config, comparison.budget, choice,
+                    look=looks.look if comparison.look else None,
+                )  # fmt: skip
+                began = time.perf_counter()
+                measured = measure(trained.embedder, comparison.data, trained.plan)
+                evaluate_s = time.perf_counter() - began
+                cell = _cell(comparison, strategy, config, hashed, value, measured, trained, start, evaluate_s)
+                _write(results, cell, measured, {**trained.curves, **looks.curves()})
+            yield cell
+
+
+def _baseline(data: ComparisonData, config: RunConfig, name: str, made_by: str) -> tuple[Cell, Measured]:
+    began = time.perf_counter()
+    if name == "pixels":
+        size = min(16, config.data.size)
+
+        def shrunk(part: Dataset) -> NDArray[np.float32]:
+            return pixel_embeddings(np.asarray(part.pictures), size=size)
+
+        measured = measure_embeddings(shrunk(data.train), shrunk(data.held_out), shrunk(data.test), data)
+    else:
+        measured = measure(new_embedder(config), data)
+    evaluate_s = time.perf_counter() - began
+    values = {name: getattr(measured.metrics, name) for name in METRIC_NAMES}
+    cell = Cell(
+        data=data.name,
+        strategy=name,
+        seed=config.seed,
+        made_by=made_by,
+        budget_pictures=0,
+        learning_rate=0.0,
+        parameter="",
+        value=0.0,
+        **values,
+        collapsed=False,
+        stopped="",
+        active_start=np.nan,
+        active_end=np.nan,
+        num_steps=0,
+        num_pictures=0,
+        pictures_per_s=np.nan,
+        train_s=0.0,
+        embed_s=0.0,
+        mine_s=0.0,
+        cpu_s=0.0,
+        evaluate_s=evaluate_s,
+    )
+    return cell, measured
+
+
+def _cell(
+    comparison: Comparison,
+    strategy: Strategy,
+    config: RunConfig,
+    made_by: str,
+    value: float,
+    measured: Measured,
+    trained: Trained,
+    start: Cell,
+    evaluate_s: float,
+) -> Cell:
+    active = trained.curves.get("active", np.full(1, np.nan))
+    tenth = max(1, len(active) // 10)
+    metrics = measured.metrics
+    return Cell(
+        data=comparison.data.name,
+        strategy=strategy.name,
+        seed=config.seed,
+        made_by=made_by,
+        budget_pictures=comparison.budget.num_pictures,
+        learning_rate=config.training.learning_rate,
+        parameter=strategy.parameter.name,
+        value=value,
+        **{name: getattr(metrics, name) for name in METRIC_NAMES},
+        collapsed=bool(trained.stopped) or has_collapsed(metrics, start, len(measured.unseen_rank)),
+        stopped=trained.stopped,
+        active_start=float(active[:tenth].mean()),
+        active_end=float(active[-tenth:].mean()),
+        num_steps=trained.num_steps,
+        num_pictures=trained.num_pictures,
+        pictures_per_s=trained.num_pictures / max(trained.train_s, 1e-9),
+        train_s=trained.train_s,
+        embed_s=trained.embed_s,
+        mine_s=trained.mine_s,
+        cpu_s=trained.cpu_s,
+        evaluate_s=evaluate_s,
+    )
+
+
+def has_collapsed(metrics: Metrics, start: Cell, num_queries: int) -> bool:
+    """Return whether a network is worse than it was at its start: see `Cell.collapsed`."""
+    share = start.unseen_recall_1
+    noise = 2 * math.sqrt(max(share * (1 - share), 1e-4) / num_queries)
+    return metrics.spread < _SPREAD_LEFT * start.spread or metrics.unseen_recall_1 < share - noise
+
+
+@final
+class _Looks:
+    """Top-50 accuracy on the test, and accuracy on random training triplets, each time that it is asked to look."""
+
+    def __init__(self, data: ComparisonData) -> None:
+        self._data = data
+        self._found: list[tuple[float, float]] = []
+
+    def look(self, embedder: Embedder) -> None:
+        """Measure a network."""
+        test, train = self._data.test, self._data.train
+        top_50 = evaluate_all_against_all(embedder.embed(test.pictures), test.labels, ks=(50,)).recall[50]
+        triplets = triplet_accuracy(embedder.embed(train.pictures), train.labels).accuracy
+        self._found.append((top_50, triplets))
+
+    def curves(self) -> dict[str, NDArray[np.float64]]:
+        """Return what was found, by name."""
+        if not self._found:
+            return {}
+        top_50, triplets = np.array(self._found).T
+        return {"look_top_50": top_50, "look_triplets": triplets}
+
+
+def _write(results: Results, cell: Cell, measured: Measured, curves: Mapping[str, NDArray[Any]]) -> None:
+    names = ("unseen_rank", "seen_rank", "unseen_wrong_classes", "seen_wrong_classes")
+    arrays: dict[str, Any] = {name: getattr(measured, name) for name in names}
+    arrays |= {f"curve_{name}": values for name, values in curves.items()}
+    with atomic_path(results.arrays_file(cell.key)) as temporary, temporary.open("wb") as stream:
+        np.savez_compressed(stream, **arrays)
+    append_row(results.table, cell)
+
+
+def read_cells(path: Path) -> list[Cell]:
+    """Return the cells in a CSV, the later of two alike; none without a file."""
+    return list({cell.key: cell for cell in read_rows(path, Cell)}.values())
+
+
+def read_arrays(results: Results, cell: Cell) -> dict[str, NDArray[Any]]:
+    """Return a cell's arrays by name: those of `Measured`, and its curves as "curve_NAME"."""
+    with np.load(results.arrays_file(cell.key)) as arrays:
+        return {name: arrays[name] for name in arrays.files}
+
+
+def as_json(cell: Cell) -> dict[str, Any]:
+    """Return a cell as JSON values: what could not be measured is none."""
+    values = asdict(cell)
+    return {name: None if isinstance(v, float) and not math.isfinite(v) else v for name, v in values.items()}

@@ -1,0 +1,167 @@
+"""The baselines: the plain loop that a user of pytorch-metric-learning writes, with its sampler, losses and miners.
+
+    sampler = MPerClassSampler(labels, m=2, batch_size=192)
+    optimizer = Adam(network.parameters(), lr=...)
+    for pictures, labels in batches:
+        embeddings = network(pictures)
+        loss = loss_function(embeddings, labels, miner(embeddings, labels))
+        loss.backward(); optimizer.step(); scheduler.step()
+
+Nothing of Mohs decides which pictures meet, what is lost or how it is lowered. The network, the augmentation, what of a
+pretrained network learns, and the shape of the learning rate over time are those of the other strategies.
+"""
+
+import contextlib
+import itertools
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pytorch_metric_learning import losses, miners
+from pytorch_metric_learning.samplers import MPerClassSampler
+from pytorch_metric_learning.utils import common_functions
+from torch import Tensor, nn
+
+from mohs.compare.strategies import OnlineLoss
+from mohs.config import RunConfig
+from mohs.data.augment import AugmentPolicy, augment_batch
+from mohs.data.dataset import Dataset
+from mohs.errors import TrainingError
+from mohs.model.embedder import Embedder
+from mohs.model.finetune import Finetuning
+from mohs.randomness import generator, torch_seeded
+from mohs.training.devices import choose_device, use_bfloat16
+from mohs.training.steps import rate_factor
+
+__all__ = ["OnlineStep", "train_online"]
+
+# Class vectors start at random and have a step or two a pass; ten times the network's rate is the usual remedy.
+_OWN_RATE = 10.0
+_MEMORY = 1024
+
+
+@final
+@dataclass(frozen=True)
+class OnlineStep:
+    """What one step showed: pictures so far, loss, and the spread of the batch's embeddings."""
+
+    pictures: int
+    loss: float
+    spread: float
+
+
+def train_online(
+    embedder: Embedder,
+    dataset: Dataset,
+    config: RunConfig,
+    *,
+    loss: OnlineLoss,
+    parameter: float,
+    num_pictures: int,
+    batch_pictures: int,
+    listen: Callable[[OnlineStep], None] = lambda _: None,
+) -> None:
+    """Train `embedder` in place on about `num_pictures` pictures: whole batches of two pictures of each class in it.
+
+    Read of `config` are the seed, `finetune`, the augmentation, and the peak and shape of the learning rate. Raises
+    `TrainingError` if the loss or the weights become NaN or Inf.
+    """
+    device = choose_device(config.training.device)
+    embedder.to(device)
+    num_classes = int(dataset.labels_id.max()) + 1
+    batch = min(batch_pictures, 2 * num_classes, num_pictures) // 2 * 2
+    num_steps = num_pictures // batch
+    with torch_seeded(config.seed, "online loss"):
+        loss_function, miner = _build(loss, parameter, num_classes, embedder.embedding_dim)
+    loss_function.to(device)
+    finetuning = Finetuning(embedder, config.finetune, pretrained=config.model.weights is not None)
+    groups = finetuning.parameter_groups(0.0)
+    if own := list(loss_function.parameters()):
+        groups.append({"params": own, "name": "loss", "rate_factor": _OWN_RATE})
+    for group in groups:
+        group["lr"] = config.training.learning_rate * group["rate_factor"]
+    optimizer = torch.optim.Adam(groups)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate_factor(step, num_steps, config.training))
+    parameters = [parameter for group in groups for parameter in group["params"]]
+    autocast = torch.autocast(device.type, torch.bfloat16, enabled=use_bfloat16(config.training.precision, device))
+    for step, items in enumerate(_batches(dataset, batch, num_steps, seed=config.seed)):
+        finetuning.at(step / num_steps)
+        finetuning.train_mode()
+        pictures = _augmented(embedder.to_input(dataset.pictures[items]), config, step)
+        labels = torch.from_numpy(dataset.labels_id[items]).to(device)
+        with torch_seeded(config.seed, "online step", step):
+            with autocast:
+                embeddings = embedder(pictures).float()
+            found = None if miner is None else miner(embeddings, labels)
+            value: Tensor = loss_function(embeddings, labels, found)
+        lost = float(value.detach())
+        if not math.isfinite(lost):
+            raise TrainingError(f"training: loss is {lost} at step {step} of {num_steps}")
+        optimizer.zero_grad()
+        value.backward()  # type: ignore[no-untyped-call]
+        if config.training.max_gradient_norm > 0:
+            nn.utils.clip_grad_norm_(parameters, config.training.max_gradient_norm)
+        optimizer.step()
+        scheduler.step()
+        listen(OnlineStep((step + 1) * batch, lost, float(embeddings.detach().var(0, correction=0).sum().sqrt())))
+    embedder.eval()
+    if not all(bool(value.isfinite().all()) for value in embedder.state_dict().values()):
+        raise TrainingError("training: weights are NaN or Inf")
+
+
+def _build(name: OnlineLoss, value: float, num_classes: int, dim: int) -> tuple[nn.Module, nn.Module | None]:
+    """Return the loss, with the parameter that is tuned, and the miner, if any."""
+    match name:
+        case "triplet semi-hard":
+            miner = miners.TripletMarginMiner(margin=value, type_of_triplets="semihard")
+            return losses.TripletMarginLoss(margin=value), miner
+        case "triplet batch-hard":
+            return losses.TripletMarginLoss(margin=value), miners.BatchHardMiner()
+        case "multi-similarity":
+            return losses.MultiSimilarityLoss(alpha=2, beta=50, base=value), miners.MultiSimilarityMiner(epsilon=0.1)
+        case "nt-xent":
+            return losses.NTXentLoss(temperature=value), None
+        case "supcon":
+            return losses.SupConLoss(temperature=value), None
+        case "arcface":
+            return losses.ArcFaceLoss(num_classes, dim, scale=value), None
+        case "proxy-anchor":
+            return losses.ProxyAnchorLoss(num_classes, dim, alpha=value), None
+        case "cross-batch memory":
+            # With the library's NTXentLoss, the same formula for one positive, a step takes seconds: it lists all pairs
+            # of a positive and a negative, of which the memory makes a hundred million.
+            inner = losses.SupConLoss(temperature=value)
+            return losses.CrossBatchMemory(inner, embedding_size=dim, memory_size=_MEMORY), None
+
+
+def _batches(dataset: Dataset, batch: int, num_steps: int, *, seed: int) -> Iterator[NDArray[np.int64]]:
+    """Yield the sampler's batches, int64 [B]: two items of one class, two of the next, and so on."""
+    with _seeded_library(seed):
+        sampler = MPerClassSampler(dataset.labels_id, m=2, batch_size=batch, length_before_new_iter=batch * num_steps)
+        items = iter(sampler)
+    for _ in range(num_steps):
+        yield np.fromiter(itertools.islice(items, batch), dtype=np.int64, count=batch)
+
+
+@contextlib.contextmanager
+def _seeded_library(seed: int) -> Iterator[None]:
+    """Let the library draw from a generator of (seed, "sampler") in this block, instead of numpy's global state."""
+    before = common_functions.NUMPY_RANDOM
+    common_functions.NUMPY_RANDOM = generator(seed, "sampler")
+    try:
+        yield
+    finally:
+        common_functions.NUMPY_RANDOM = before
+
+
+def _augmented(pictures_BCHW: Tensor, config: RunConfig, step: int) -> Tensor:
+    """Return the pictures changed at random as in a run of Mohs; a picture drawn twice becomes two views."""
+    policy = replace(AugmentPolicy.of_strength(config.training.augment), num_draws=8)
+    changed = torch.empty_like(pictures_BCHW)
+    for part in range(2):
+        changed[part::2] = augment_batch(pictures_BCHW[part::2], policy, seed=config.seed, step=2 * step + part)
+    return changed

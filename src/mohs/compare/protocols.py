@@ -1,0 +1,167 @@
+"""Which pictures train, and which are asked for: two protocols from one training run.
+
+- **Unseen classes**: no test class was trained on; every test picture is a query against all other test pictures.
+- **Seen catalog**: queries are pictures of training classes that were held out; the gallery is one training picture of
+  every training class. This is how a catalog is used. Where next to no class has a picture to hold out, the queries are
+  the second training pictures themselves, and `held_out_is_trained` says so.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mohs.artefacts import fingerprint
+from mohs.config import DataConfig
+from mohs.data.dataset import Dataset
+from mohs.data.split import split_by_class, take_per_class
+from mohs.data.table import Table
+from mohs.errors import InputError
+from mohs.runs import open_split_data
+
+__all__ = ["ComparisonData", "PerClass", "open_comparison", "validation_part"]
+
+# Held-out pictures must come from at least this share of the training classes, else there is no catalog use to measure.
+_LEAST_HELD_OUT = 0.1
+
+
+@final
+@dataclass(frozen=True)
+class PerClass:
+    """How many pictures of a class are used at most: to train on, held out of training classes, of test classes."""
+
+    train: int = 2
+    held_out: int = 1
+    test: int = 2
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class ComparisonData:
+    """The pictures of a comparison. Items have no roles and no splits: every strategy sees the same.
+
+    Attributes:
+        name: of the data set.
+        train: what is trained on.
+        group_N: str [N], items of `train` of one group are never divided by `validation_part`: the class, or for
+            rotated classes the class before rotation.
+        catalog: int64 [C], the item of each training class that is in the catalog.
+        held_out: queries of training classes.
+        test: pictures of test classes.
+        held_out_is_trained: whether `held_out` was trained on too, because classes have no third picture.
+    """
+
+    name: str
+    train: Dataset
+    group_N: NDArray[np.str_]
+    catalog: NDArray[np.int64]
+    held_out: Dataset
+    test: Dataset
+    held_out_is_trained: bool
+
+    @property
+    def num_classes(self) -> int:
+        """How many classes are trained on."""
+        return len(self.catalog)
+
+    def fingerprint(self) -> str:
+        """Return 32 hex digits of all pictures and labels, and of what is asked for."""
+        parts = (self.train, self.held_out, self.test)
+        arrays = (array for part in parts for array in (part.labels, np.asarray(part.pictures)))
+        return fingerprint(*arrays, self.catalog)
+
+    def facts(self) -> dict[str, int | bool | str]:
+        """Return the sizes, as JSON values."""
+        return {
+            "name": self.name,
+            "training_classes": self.num_classes,
+            "training_pictures": len(self.train),
+            "test_classes": len(np.unique(self.test.labels)),
+            "test_pictures": len(self.test),
+            "catalog_queries": len(self.held_out),
+            "catalog_queries_are_trained_on": self.held_out_is_trained,
+        }
+
+
+def open_comparison(
+    config: DataConfig, *, name: str, per_class: PerClass | None = None, rotations: bool = False, seed: int = 0
+) -> ComparisonData:
+    """Return the pictures of a comparison.
+
+    Classes are divided as `mohs train` divides them (by a column `split`, else `test_fraction` of them by `seed`).
+    Pictures of a class are taken in one random order, catalog pictures first: the first ones train, the next are held
+    out; the first is the one in the catalog. With `rotations` each picture turned by 0, 90, 180 and 270 degrees is of
+    a class of its own, so that there are four times the classes; a class and its turns are on the same side.
+
+    Raises `InputError` for bad data, and if the test has no class with two pictures.
+    """
+    per_class = per_class or PerClass()
+    split = open_split_data(config.model_copy(update={"split_by": "class", "per_class": None}), seed=seed)
+    known, test = split.dataset.take(split.train_N), split.dataset.take(split.test_N)
+
+    def first(dataset: Dataset, count: int) -> NDArray[np.int64]:
+        table = dataset.table
+        return take_per_class(table.labels, count, seed=seed, roles=table.roles, keys=table.files)
+
+    trained = first(known, per_class.train)
+    others = np.setdiff1d(first(known, per_class.train + per_class.held_out), trained)
+    train, held_out = known.take(trained), known.take(others)
+    catalog = first(train, 1)
+    least = max(2, _LEAST_HELD_OUT * len(catalog))
+    is_trained = len(np.unique(held_out.labels)) < least
+    if is_trained:
+        held_out = train.take(np.setdiff1d(np.arange(len(train)), catalog))
+    test = test.take(first(test, per_class.test))
+    if np.unique(test.labels, return_counts=True)[1].max() < 2:
+        raise InputError(f"{name}: no test class has two pictures, so that no query has anything to find; add some")
+    if not len(held_out):
+        raise InputError(f"{name}: no training class has two pictures; a comparison needs one to ask for")
+    group_N = train.labels
+    if rotations:
+        group_N = np.tile(group_N, 4)
+        catalog = np.concatenate([catalog + turn * len(train) for turn in range(4)])
+        train, held_out, test = (_rotated(part) for part in (train, held_out, test))
+    train, held_out, test = (_without_roles(part) for part in (train, held_out, test))
+    return ComparisonData(name, train, group_N, catalog, held_out, test, is_trained)
+
+
+def validation_part(data: ComparisonData, *, fraction: float = 0.25, seed: int = 0) -> ComparisonData:
+    """Return a comparison within the training classes: `fraction` of them are its test, and no test class is in it."""
+    test_N = split_by_class(data.group_N, {"test": fraction}, seed=seed) == "test"
+    train, test = data.train.take(~test_N), data.train.take(test_N)
+    if len(test) == len(np.unique(test.labels)):
+        raise InputError(f"{data.name}: no validation class has two pictures; leave tuning out (--tune 0)")
+    place_N = np.cumsum(~test_N) - 1
+    catalog = place_N[data.catalog[~test_N[data.catalog]]]
+    held_out = data.held_out.take(np.isin(data.held_out.labels, train.labels))
+    return ComparisonData(
+        f"{data.name}, validation", train, data.group_N[~test_N], catalog, held_out, test, data.held_out_is_trained
+    )
+
+
+def _rotated(dataset: Dataset) -> Dataset:
+    pictures = np.asarray(dataset.pictures)
+    turned = [np.ascontiguousarray(np.rot90(pictures, turn, axes=(1, 2))) for turn in range(4)]
+    table = dataset.table
+
+    def marked(values: Sequence[str]) -> list[str]:
+        return [f"{value}@{90 * turn}" for turn in range(4) for value in values]
+
+    rows = Table(
+        tuple(marked(table.files)),
+        np.array(marked(table.labels.tolist())),
+        np.tile(table.roles, 4),
+        np.tile(table.splits, 4),
+        table.root,
+        table.source,
+    )
+    return Dataset(rows, np.concatenate(turned))
+
+
+def _without_roles(dataset: Dataset) -> Dataset:
+    table = dataset.table
+    bare = np.full(len(table), "")
+    rows = Table(table.files, table.labels, np.full(len(table), "sample"), bare, table.root, table.source, table.places)
+    return Dataset(rows, dataset.pictures, dataset.left_out)

@@ -1,0 +1,176 @@
+"""The strategies that are compared, by name: which negative, when, and which loss.
+
+All train the same network on the same number of pictures, in batches of the same number of pictures, with a learning
+rate that rises and then follows half a cosine. Those of Mohs differ from `mohs train` in the settings below and in
+nothing else; the online ones are what a user of pytorch-metric-learning would write (`mohs.compare.online`).
+"""
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias, final
+
+from mohs.errors import InputError
+
+__all__ = ["PAPER", "STRATEGIES", "OnlineLoss", "Parameter", "Strategy", "find_strategies"]
+
+OnlineLoss: TypeAlias = Literal[
+    "triplet semi-hard",
+    "triplet batch-hard",
+    "multi-similarity",
+    "nt-xent",
+    "supcon",
+    "arcface",
+    "proxy-anchor",
+    "cross-batch memory",
+]
+
+
+@final
+@dataclass(frozen=True)
+class Parameter:
+    """The one parameter of a loss that tuning may change: a setting or a library's parameter, its default first."""
+
+    name: str
+    values: tuple[float, ...]
+
+
+@final
+@dataclass(frozen=True)
+class Strategy:
+    """One way to train.
+
+    Attributes:
+        name: in tables and on the command line.
+        description: one sentence.
+        parameter: what tuning may change besides the learning rate.
+        settings: of a run, "section.name" to value, on top of those of the comparison.
+        online: the loss of a plain loop, instead of a run of Mohs.
+        random_negatives: negatives are drawn evenly, instead of mined.
+    """
+
+    name: str
+    description: str
+    parameter: Parameter
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    online: OnlineLoss | None = None
+    random_negatives: bool = False
+
+
+_MARGIN = Parameter("loss.margin", (0.2, 0.1, 0.5))
+_TEMPERATURE = Parameter("loss.temperature", (0.1, 0.05, 0.2))
+
+# The guard would correct what these are to show, so it only watches.
+_PUBLISHED = {"loss.name": "triplet", "guard.action": "warn"}
+
+
+def _plan(name: str, description: str, settings: Mapping[str, Any]) -> Strategy:
+    values = {f"hardness.{key}": value for key, value in settings.items()}
+    return Strategy(name, description, _MARGIN, {**_PUBLISHED, **values})
+
+
+def _online(name: OnlineLoss, description: str, parameter: str, *values: float) -> Strategy:
+    return Strategy(f"online {name}", description, Parameter(parameter, values), online=name)
+
+
+_ALL = (
+    Strategy("default", "What mohs train does: InfoNCE on batches of mined neighbourhoods.", _TEMPERATURE),
+    Strategy(
+        "default without scheduled hardness",
+        "The same loss, steps and pictures, but batches are random classes, each once a pass: the ablation.",
+        _TEMPERATURE,
+        {"training.neighbourhood": 1},
+    ),
+    # h = 0 of `range` and of `rank` is the same negative, the farthest; `range` is the scale it was published with.
+    _plan("easiest", "Triplets with the farthest negative.", {"curve": "constant", "cap": 0.0, "scale": "range"}),
+    _plan("hardest", "Triplets with the nearest negative.", {"curve": "constant", "cap": 1.0, "scale": "range"}),
+    Strategy(
+        "random",
+        # Evenly drawn negatives have evenly drawn ranks. No curve can say so: it maps progress to one hardness, and
+        # neighbouring triplets would get neighbouring ranks. So they are drawn, and shown by the same optimiser.
+        "Triplets with a negative drawn evenly from all items of other classes (every rank is as likely).",
+        _MARGIN,
+        _PUBLISHED,
+        random_negatives=True,
+    ),
+    _plan(
+        "semi-hard",
+        "Triplets with the nearest negative of all that is farther than the positive.",
+        {"curve": "constant", "cap": 1.0, "scale": "margin"},
+    ),
+    _plan(
+        "sigmoid",
+        "Triplets on the sigmoid curve up to 0.85 and the range scale, as published.",
+        {"curve": "sigmoid", "cap": 0.85, "scale": "range"},
+    ),
+    _plan(
+        "cyclic sigmoid",
+        "Ten cycles of the same, as published.",
+        {"curve": "sigmoid", "cap": 0.85, "scale": "range", "cycles": 10},
+    ),
+    _plan(
+        "linear",
+        "Triplets whose hardness grows evenly to 0.85 on the range scale.",
+        {"curve": "linear", "cap": 0.85, "scale": "range"},
+    ),
+    _plan(
+        "constant",
+        # The mean of the sigmoid and of the line to 0.85: what they gain over this, they gain by their order.
+        "Triplets at hardness 0.425 all along, the mean of sigmoid and linear: the control for their order.",
+        {"curve": "constant", "cap": 0.425, "scale": "range"},
+    ),
+    Strategy(
+        "closed loop",
+        "Triplets whose hardness a controller sets, on the log-rank scale, so that half of them teach.",
+        _MARGIN,
+        {
+            "loss.name": "triplet",
+            "hardness.curve": "closed-loop",
+            "hardness.cap": 1.0,
+            "hardness.scale": "log-rank",
+        },
+    ),
+    _online(
+        "triplet semi-hard",
+        "TripletMarginLoss with TripletMarginMiner(type_of_triplets='semihard').",
+        "margin", 0.05, 0.2, 0.5,
+    ),
+    _online("triplet batch-hard", "TripletMarginLoss with BatchHardMiner.", "margin", 0.05, 0.2, 0.5),
+    _online(
+        "multi-similarity", "MultiSimilarityLoss with MultiSimilarityMiner.", "base", 0.5, 0.3, 0.7
+    ),
+    _online("nt-xent", "NTXentLoss.", "temperature", 0.07, 0.05, 0.1),
+    _online("supcon", "SupConLoss.", "temperature", 0.1, 0.05, 0.2),
+    _online("arcface", "ArcFaceLoss; class weights learn at ten times the rate.", "scale", 64, 30, 16),
+    _online("proxy-anchor", "ProxyAnchorLoss; proxies learn at ten times the rate.", "alpha", 32, 16, 64),
+    _online(
+        "cross-batch memory", "CrossBatchMemory(SupConLoss) of 1,024 embeddings.", "temperature", 0.1, 0.05, 0.2
+    ),
+)  # fmt: skip
+
+STRATEGIES: Mapping[str, Strategy] = {strategy.name: strategy for strategy in _ALL}
+"""All strategies by name."""
+
+PAPER = ("easiest", "hardest", "sigmoid", "cyclic sigmoid")
+"""Those of the publication of sigmoid sequencing."""
+
+
+def find_strategies(names: Sequence[str]) -> list[Strategy]:
+    """Return the strategies of these names, in this order; raise `InputError` for one that is unknown or given twice.
+
+    >>> [strategy.name for strategy in find_strategies(["hardest", "default"])]
+    ['hardest', 'default']
+    """
+    problems = []
+    for index, name in enumerate(names):
+        if name not in STRATEGIES:
+            close = difflib.get_close_matches(name, STRATEGIES, n=1)
+            hint = f" (did you mean {close[0]!r}?)" if close else ""
+            problems.append(f"--strategies: {name!r} is unknown{hint}; use some of {', '.join(STRATEGIES)}")
+        elif name in names[:index]:
+            problems.append(f"--strategies: {name!r} is given twice; leave one out")
+    if not names:
+        problems.append(f"--strategies: none; use some of {', '.join(STRATEGIES)}")
+    if problems:
+        raise InputError(*problems)
+    return [STRATEGIES[name] for name in names]

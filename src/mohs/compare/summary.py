@@ -1,0 +1,184 @@
+"""From cells to a table: means over seeds, intervals over classes, and paired differences.
+
+A query's hit is first averaged over the seeds, then classes are drawn anew (`mohs.evaluation.intervals`). Intervals
+hold the noise of which classes were asked for; that of the seeds is told by the seeds' own standard deviation. A
+difference is taken query by query, over the seeds that both strategies have, so that what makes a query hard for both
+falls out of it.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mohs.compare.cells import BASELINES, Cell, Results, read_arrays
+from mohs.compare.metrics import METRIC_NAMES
+from mohs.compare.protocols import ComparisonData
+from mohs.compare.strategies import STRATEGIES
+from mohs.evaluation.intervals import class_bootstrap_interval
+
+__all__ = ["PROTOCOLS", "Difference", "ProtocolName", "Row", "mean_hits", "paired_difference", "summarise"]
+
+ProtocolName: TypeAlias = Literal["unseen", "seen"]
+PROTOCOLS: tuple[ProtocolName, ...] = ("unseen", "seen")
+
+Interval: TypeAlias = tuple[float, float]
+
+
+@final
+@dataclass(frozen=True)
+class Difference:
+    """R@1 of a strategy minus that of another, with its 95% interval over classes."""
+
+    to: str
+    mean: float
+    interval: Interval
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether the interval leaves out 0."""
+        return self.interval[0] > 0 or self.interval[1] < 0
+
+    def as_record(self) -> dict[str, Any]:
+        """Return the numbers as JSON values."""
+        return {"to": self.to, "mean": self.mean, "interval": list(self.interval)}
+
+
+@final
+@dataclass(frozen=True)
+class Row:
+    """A strategy over its seeds.
+
+    Attributes:
+        strategy: its name.
+        num_seeds: of its cells.
+        means: of every metric of `Metrics`, and of "train_s", "cpu_s", "mine_s", "embed_s", "pictures_per_s",
+            "num_pictures", "active_start", "active_end", over the seeds.
+        deviations: standard deviation of R@1 between seeds, by protocol; NaN with one seed.
+        intervals: of R@1, by protocol.
+        to_default: difference to "default", by protocol; empty for itself, or if it is not compared.
+        to_best: difference to the best online strategy at R@1 of that protocol; likewise.
+        num_collapsed: cells that collapsed.
+        settings: learning rate and parameter, as tuning left them.
+    """
+
+    strategy: str
+    num_seeds: int
+    means: Mapping[str, float]
+    deviations: Mapping[ProtocolName, float]
+    intervals: Mapping[ProtocolName, Interval]
+    to_default: Mapping[ProtocolName, Difference]
+    to_best: Mapping[ProtocolName, Difference]
+    num_collapsed: int
+    settings: str
+
+    def as_record(self) -> dict[str, Any]:
+        """Return the numbers as JSON values; what could not be measured is none."""
+        return {
+            "strategy": self.strategy,
+            "num_seeds": self.num_seeds,
+            "means": {name: _finite(value) for name, value in self.means.items()},
+            "deviations": {name: _finite(value) for name, value in self.deviations.items()},
+            "intervals": {name: list(interval) for name, interval in self.intervals.items()},
+            "to_default": {name: found.as_record() for name, found in self.to_default.items()},
+            "to_best_online": {name: found.as_record() for name, found in self.to_best.items()},
+            "num_collapsed": self.num_collapsed,
+            "settings": self.settings,
+        }
+
+
+_MEANS = (
+    *METRIC_NAMES, "train_s", "cpu_s", "mine_s", "embed_s", "pictures_per_s", "num_pictures", "active_start",
+    "active_end",
+)  # fmt: skip
+
+
+def summarise(data: ComparisonData, cells: Sequence[Cell], results: Results) -> list[Row]:
+    """Return a row for each strategy of the cells, in their order."""
+    names = list(dict.fromkeys(cell.strategy for cell in cells))
+    own = {name: [cell for cell in cells if cell.strategy == name] for name in names}
+    hits = {name: _hits_by_seed(own[name], results) for name in names}
+    labels = labels_of(data)
+
+    def recall(name: str, protocol: ProtocolName) -> float:
+        return float(np.mean([getattr(cell, f"{protocol}_recall_1") for cell in own[name]]))
+
+    online = [name for name in names if name in STRATEGIES and STRATEGIES[name].online is not None]
+    best = {protocol: max(online, key=lambda name: recall(name, protocol)) for protocol in PROTOCOLS if online}
+
+    def differences(name: str, to: Mapping[ProtocolName, str]) -> dict[ProtocolName, Difference]:
+        found = {}
+        for protocol, other in to.items():
+            seeds = sorted(hits[name].keys() & hits.get(other, {}).keys())
+            if other != name and seeds:
+                one, two = (mean_hits([hits[which][seed][protocol] for seed in seeds]) for which in (name, other))
+                found[protocol] = paired_difference(one, two, labels[protocol], to=other)
+        return found
+
+    rows = []
+    for name in names:
+        baseline = name in BASELINES
+        deviations: dict[ProtocolName, float] = {}
+        intervals: dict[ProtocolName, Interval] = {}
+        for protocol in PROTOCOLS:
+            recalls = [getattr(cell, f"{protocol}_recall_1") for cell in own[name]]
+            deviations[protocol] = float(np.std(recalls, ddof=1)) if len(recalls) > 1 else np.nan
+            mean_Q = mean_hits([hits[name][seed][protocol] for seed in hits[name]])
+            counted_Q = ~np.isnan(mean_Q)
+            intervals[protocol] = class_bootstrap_interval(mean_Q[counted_Q], labels[protocol][counted_Q], seed=0)
+        first = own[name][0]
+        rows.append(
+            Row(
+                name,
+                len(own[name]),
+                {metric: float(np.mean([getattr(cell, metric) for cell in own[name]])) for metric in _MEANS},
+                deviations,
+                intervals,
+                {} if baseline else differences(name, dict.fromkeys(PROTOCOLS, "default")),
+                {} if baseline else differences(name, best),
+                sum(cell.collapsed for cell in own[name]),
+                "" if baseline else f"rate {first.learning_rate:.3g}, {first.parameter} {first.value:g}",
+            )
+        )
+    return rows
+
+
+def labels_of(data: ComparisonData) -> dict[ProtocolName, NDArray[np.str_]]:
+    """Return the class of each query by protocol."""
+    return {"unseen": data.test.labels, "seen": data.held_out.labels}
+
+
+def mean_hits(hits_SQ: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """Return the mean over seeds of 1 (found first) or 0, float64 [Q]; NaN for queries without a match."""
+    mean_Q: NDArray[np.float64] = np.mean(np.stack(hits_SQ), axis=0)
+    return mean_Q
+
+
+def paired_difference(
+    one_Q: NDArray[np.float64], two_Q: NDArray[np.float64], labels_Q: NDArray[np.str_], *, to: str
+) -> Difference:
+    """Return the mean of one − two over the queries that count, with the 95% class-bootstrap interval of that mean.
+
+    >>> found = paired_difference(np.array([1.0, 1, 0]), np.array([0.0, 1, 0]), np.array(["a", "b", "c"]), to="x")
+    >>> round(found.mean, 3), found.is_clear
+    (0.333, False)
+    """
+    counted_Q = ~np.isnan(one_Q)
+    difference_Q = (one_Q - two_Q)[counted_Q]
+    interval = class_bootstrap_interval(difference_Q, labels_Q[counted_Q], seed=0)
+    return Difference(to, float(difference_Q.mean()), interval)
+
+
+def _hits_by_seed(cells: Sequence[Cell], results: Results) -> dict[int, dict[ProtocolName, NDArray[np.float64]]]:
+    found = {}
+    for cell in cells:
+        arrays = read_arrays(results, cell)
+        ranks: dict[ProtocolName, NDArray[np.int64]] = {name: arrays[f"{name}_rank"] for name in PROTOCOLS}
+        found[cell.seed] = {name: np.where(rank < 0, np.nan, rank == 1) for name, rank in ranks.items()}
+    return found
+
+
+def _finite(value: float) -> float | None:
+    return value if np.isfinite(value) else None

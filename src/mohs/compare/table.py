@@ -1,0 +1,76 @@
+"""The table of a comparison, for a terminal and as Markdown."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from mohs.compare.summary import Difference, Row
+
+__all__ = ["HEADER", "SHORT", "markdown", "short_rows", "table_rows"]
+
+HEADER = (
+    "strategy", "R@1 unseen", "95%", "to default", "to best online", "R@1 catalog", "95%", "to default",
+    "to best online", "R@10", "Top-50", "MAP@R", "MRR", "AP", "TPR@1e-3", "train triplets", "spread", "active",
+    "pictures/s", "seconds", "collapsed", "settings",
+)  # fmt: skip
+"""Columns: R@10 to `TPR@1e-3` are on unseen classes, `active` is at the end, `seconds` are wall time of training."""
+
+
+SHORT = (
+    "strategy", "R@1 unseen", "to default", "to best online", "R@1 catalog", "to default", "to best online", "spread",
+    "seconds", "collapsed",
+)  # fmt: skip
+"""Columns that fit a terminal."""
+
+
+def short_rows(rows: Sequence[Row]) -> list[list[str]]:
+    """Return the cells of the table for a terminal, as `SHORT` says."""
+    chosen = [0, 1, 3, 4, 5, 7, 8, HEADER.index("spread"), HEADER.index("seconds"), HEADER.index("collapsed")]
+    return [[cells[column] for column in chosen] for cells in table_rows(rows)]
+
+
+def table_rows(rows: Sequence[Row]) -> list[list[str]]:
+    """Return the cells of the table, a list for each row, as `HEADER` says."""
+    return [_cells(row) for row in rows]
+
+
+def markdown(rows: Sequence[Row]) -> str:
+    """Return the table as Markdown."""
+    lines = [HEADER, ["---"] + ["---:"] * (len(HEADER) - 1), *table_rows(rows)]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _cells(row: Row) -> list[str]:
+    means = row.means
+    cells = [row.strategy]
+    protocols: tuple[Any, ...] = ("unseen", "seen")
+    for protocol in protocols:
+        low, high = row.intervals[protocol]
+        cells += [
+            _share(means[f"{protocol}_recall_1"]),
+            f"{low:.3f} to {high:.3f}",
+            _difference(row.to_default.get(protocol)),
+            _difference(row.to_best.get(protocol)),
+        ]
+    metrics = ("recall_10", "top_50", "map_at_r", "mrr", "ap", "tpr")
+    cells += [_share(means[f"unseen_{name}"]) for name in metrics]
+    cells += [_share(means["train_triplets"]), f"{means['spread']:.2f}"]
+    cells.append("-" if np.isnan(means["active_end"]) else f"{means['active_end']:.0%}")
+    trained = means["num_pictures"] > 0
+    cells.append(f"{means['pictures_per_s']:,.0f}" if trained else "-")
+    cells.append(f"{means['train_s']:.1f}" if trained else "-")
+    cells.append(f"{row.num_collapsed} of {row.num_seeds}" if trained else "-")
+    cells.append(row.settings or "-")
+    return cells
+
+
+def _share(value: float) -> str:
+    return "-" if np.isnan(value) else f"{value:.3f}"
+
+
+def _difference(found: Difference | None) -> str:
+    if found is None:
+        return "-"
+    low, high = found.interval
+    return f"{found.mean:+.3f} [{low:+.3f}, {high:+.3f}]"

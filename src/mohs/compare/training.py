@@ -1,0 +1,282 @@
+"""One strategy, trained: by a run of Mohs, by triplets with random negatives, or by a plain loop."""
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mohs.artefacts import sha256_file
+from mohs.compare.online import OnlineStep, train_online
+from mohs.compare.strategies import Strategy
+from mohs.config import RunConfig, override_config
+from mohs.data.dataset import Dataset
+from mohs.data.images import ImagePolicy
+from mohs.errors import TrainingError
+from mohs.mining import choose_positives, compile_kernels
+from mohs.model.embedder import Embedder
+from mohs.plan import TripletPlan
+from mohs.randomness import generator
+from mohs.sequence import anchor_sequence
+from mohs.training.batches import batch_slices
+from mohs.training.devices import choose_device
+from mohs.training.events import Event, Listener, SegmentEvent, StepEvent
+from mohs.training.loop import fit
+from mohs.training.losses import build_loss
+from mohs.training.processes import Processes
+from mohs.training.steps import Stepper
+
+__all__ = ["Budget", "Choice", "Trained", "made_by", "new_embedder", "strategy_config", "train_strategy"]
+
+_CURVE_POINTS = 300
+
+
+@final
+@dataclass(frozen=True)
+class Budget:
+    """Pictures that a strategy shows to the network, and how many a step: the same for all of a comparison."""
+
+    num_pictures: int
+    batch_pictures: int = 192
+
+
+@final
+@dataclass(frozen=True)
+class Choice:
+    """What tuning may choose: the learning rate as a share of the comparison's, and the value of the parameter.
+
+    `parameter` counts the strategy's values: 0 is its default.
+    """
+
+    rate_factor: float = 1.0
+    parameter: int = 0
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """A trained network and what it took.
+
+    Attributes:
+        embedder: in evaluation mode.
+        num_steps, num_pictures: as shown.
+        train_s: wall time of all of it; embed_s and mine_s are parts of it.
+        cpu_s: processor time of this process.
+        stopped: why training stopped early; "" if it did not.
+        plan: all triplets with mined or drawn negatives, in the order in which they were trained on; none without.
+        curves: float arrays by name, over the run: "pictures" with "loss", "spread" and (where there is one) "active";
+            "triplet" with "asked" and "achieved" hardness; "segment_pictures" with "bank_recall".
+    """
+
+    embedder: Embedder
+    num_steps: int
+    num_pictures: int
+    train_s: float
+    embed_s: float
+    mine_s: float
+    cpu_s: float
+    stopped: str
+    plan: TripletPlan | None
+    curves: Mapping[str, NDArray[np.float64]]
+
+
+def strategy_config(
+    strategy: Strategy, settings: Mapping[str, Any], budget: Budget, choice: Choice, *, seed: int
+) -> RunConfig:
+    """Return the settings of a run of a strategy.
+
+    They are those of the comparison, then those of the strategy, then what tuning chose. A triplet shows two or three
+    pictures: as many triplets a run and a step are taken as the budget has pictures for.
+    """
+    base = override_config(None, (), settings)
+    value = strategy.parameter.values[choice.parameter]
+    tuned = {"training.learning_rate": base.training.learning_rate * choice.rate_factor}
+    if strategy.online is None:
+        tuned[strategy.parameter.name] = value
+    merged = {**settings, **strategy.settings, **tuned, "seed": seed}
+    shown = override_config(None, (), merged).loss.pictures_per_triplet
+    merged["training.num_triplets"] = max(2, budget.num_pictures // shown)
+    merged["training.batch_triplets"] = max(2, budget.batch_pictures // shown)
+    return override_config(None, (), merged)
+
+
+def made_by(config: RunConfig, pictures: str, *more: Any) -> str:
+    """Return 16 hex digits of what decides a cell; where files lie does not."""
+    values = config.model_dump(mode="json")
+    for name in ("source", "catalog", "cache"):
+        values["data"].pop(name)
+    if values["model"]["weights"] is not None:
+        values["model"]["weights"] = sha256_file(values["model"]["weights"])
+    text = json.dumps([values, pictures, *more], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def new_embedder(config: RunConfig) -> Embedder:
+    """Return the network of the settings, untrained."""
+    data = config.data
+    return Embedder.create(config.model, ImagePolicy(data.size, data.channels, data.fit), seed=config.seed)
+
+
+def train_strategy(
+    strategy: Strategy,
+    dataset: Dataset,
+    config: RunConfig,
+    budget: Budget,
+    choice: Choice,
+    *,
+    look: Callable[[Embedder], None] | None = None,
+) -> Trained:
+    """Train a new network and return it. Where training fails, the network is returned as it then was.
+
+    `look` is called with the network after each segment of a run of Mohs; its time is not counted.
+    """
+    embedder = new_embedder(config)
+    compile_kernels(config.hardness.scale)  # once after an installation; not the strategy's time
+    record = _Record(embedder, look)
+    plan, seconds, stopped = None, (0.0, 0.0), ""
+    began, began_cpu = time.perf_counter(), time.process_time()
+    try:
+        if strategy.online is not None:
+            value = strategy.parameter.values[choice.parameter]
+            train_online(
+                embedder, dataset, config, loss=strategy.online, parameter=value, num_pictures=budget.num_pictures,
+                batch_pictures=budget.batch_pictures, listen=record.online,
+            )  # fmt: skip
+        elif strategy.random_negatives:
+            plan = random_plan(dataset, config)
+            _train_on_plan(embedder, dataset, config, plan, record.event)
+        else:
+            result = fit(embedder, dataset, config, listeners=(record.event,))
+            plan = _joined(result.plans)
+            seconds = (result.embed_s, result.mine_s)
+    except TrainingError as error:
+        stopped = str(error)
+    train_s = time.perf_counter() - began - record.looked_s
+    cpu_s = time.process_time() - began_cpu - record.looked_cpu_s
+    embedder.eval()
+    return Trained(
+        embedder, record.num_steps, record.pictures, train_s, *seconds, cpu_s, stopped, plan,
+        record.curves(None if strategy.random_negatives else plan),
+    )  # fmt: skip
+
+
+def random_plan(dataset: Dataset, config: RunConfig) -> TripletPlan:
+    """Return a run's triplets with anchors and positives as Mohs takes them and negatives drawn evenly by the seed."""
+    labels, class_N = dataset.labels, dataset.labels_id
+    anchor_T = anchor_sequence(labels, config.training.num_triplets, seed=config.seed)
+    positive_T, origin_T = choose_positives(labels, anchor_T, seed=config.seed)
+    # In the order of classes, the items of other classes are two stretches, and a draw skips the one between.
+    order_N = np.argsort(class_N, kind="stable")
+    size_C = np.bincount(class_N)
+    start_T, own_T = (np.cumsum(size_C) - size_C)[class_N[anchor_T]], size_C[class_N[anchor_T]]
+    place_T = generator(config.seed, "random negatives").integers(len(labels) - own_T)
+    place_T = np.where(place_T < start_T, place_T, place_T + own_T)
+    return TripletPlan.of(anchor_T, positive_T, order_N[place_T], positive_origin=origin_T)
+
+
+def _train_on_plan(
+    embedder: Embedder, dataset: Dataset, config: RunConfig, plan: TripletPlan, listen: Listener
+) -> None:
+    """Train in place on a plan that is there already, by the steps of a run of Mohs."""
+    device = choose_device(config.training.device)
+    embedder.to(device)
+    loss = build_loss(
+        config.loss,
+        num_classes=int(dataset.labels_id.max()) + 1,
+        embedding_dim=config.model.embedding_dim,
+        seed=config.seed,
+    )
+    stepper = Stepper(embedder, dataset, config, loss, device, Processes())
+    pieces = batch_slices(len(plan), config.training.batch_triplets)
+    stepper.num_steps, pictures = len(pieces), 0
+    for piece in pieces:
+        stepper.begin(piece.start / len(plan))
+        stepped = stepper.train(plan.take(piece))
+        pictures += stepped.num_pictures
+        health = stepped.health
+        listen(
+            StepEvent(
+                step=stepper.step,
+                num_steps=stepper.num_steps,
+                triplets=piece.stop,
+                pictures=pictures,
+                loss=health.loss,
+                active_fraction=health.active_fraction,
+                hardness=0.0,
+                spread=health.spread,
+                learning_rate=stepped.learning_rate,
+                pictures_per_s=stepped.num_pictures / stepped.took_s,
+                gradient_norm=health.gradient_norm,
+                positive_distance=health.positive_distance,
+                negative_distance=health.negative_distance,
+                collapsed_loss=health.collapsed_loss,
+            )
+        )
+    stepper.check_weights()
+
+
+def _joined(plans: tuple[TripletPlan, ...]) -> TripletPlan:
+    names = ("anchor", "positive", "negative", "hardness", "achieved_hardness", "positive_origin")
+    columns: dict[str, Any] = {name: np.concatenate([getattr(plan, name) for plan in plans]) for name in names}
+    return TripletPlan.of(**columns)
+
+
+@final
+@dataclass(eq=False)
+class _Record:
+    """What a run told while it lasted."""
+
+    embedder: Embedder
+    look: Callable[[Embedder], None] | None
+    num_steps: int = 0
+    pictures: int = 0
+    looked_s: float = 0.0
+    looked_cpu_s: float = 0.0
+    steps: list[tuple[float, float, float, float]] = field(default_factory=list)
+    segments: list[tuple[float, float]] = field(default_factory=list)
+
+    def online(self, step: OnlineStep) -> None:
+        self.num_steps += 1
+        self.pictures = step.pictures
+        self.steps.append((step.pictures, step.loss, step.spread, np.nan))
+
+    def event(self, event: Event) -> None:
+        match event:
+            case StepEvent():
+                self.num_steps, self.pictures = event.step, event.pictures
+                self.steps.append((event.pictures, event.loss, event.spread, event.active_fraction))
+            case SegmentEvent():
+                self.segments.append((self.pictures, np.nan if event.recall is None else event.recall))
+                if self.look is not None:
+                    began, began_cpu = time.perf_counter(), time.process_time()
+                    self.look(self.embedder)
+                    self.looked_s += time.perf_counter() - began
+                    self.looked_cpu_s += time.process_time() - began_cpu
+            case _:
+                pass
+
+    def curves(self, plan: TripletPlan | None) -> dict[str, NDArray[np.float64]]:
+        """Return the curves, of at most 300 points each."""
+        found: dict[str, NDArray[np.float64]] = {}
+        if self.steps:
+            columns = np.array(self.steps)[_thinned(len(self.steps))].T
+            names = ("pictures", "loss", "spread", "active")
+            found |= {name: column for name, column in zip(names, columns, strict=True) if not np.isnan(column).all()}
+        if self.segments:
+            found["segment_pictures"], found["bank_recall"] = np.array(self.segments, dtype=np.float64).T
+        if plan is not None:
+            rows = _thinned(len(plan))
+            found["triplet"] = rows.astype(np.float64)
+            found["asked"], found["achieved"] = (
+                plan.hardness[rows].astype(float),
+                plan.achieved_hardness[rows].astype(float),
+            )
+        return found
+
+
+def _thinned(count: int) -> NDArray[np.int64]:
+    return np.unique(np.linspace(0, count - 1, min(_CURVE_POINTS, count)).astype(np.int64))

@@ -1,0 +1,195 @@
+"""The harness from end to end, on blots, in seconds."""
+
+from dataclasses import asdict, replace
+
+import numpy as np
+import pytest
+
+from mohs.compare import cells as cells_module
+from mohs.compare.cells import Cell, Results, read_arrays, read_cells, run_cells
+from mohs.compare.rows import append_row, read_rows
+from mohs.compare.summary import summarise
+from mohs.compare.table import HEADER, SHORT, markdown, short_rows, table_rows
+from mohs.compare.training import Choice
+from mohs.compare.tuning import RATE_FACTORS, best_trial, next_choice, read_trials, tune
+from mohs.errors import InputError
+
+
+def same(one, two):
+    """Compare cells with their seconds; what could not be measured is equal to itself."""
+    np.testing.assert_equal([asdict(cell) for cell in one], [asdict(cell) for cell in two])
+
+
+@pytest.fixture(scope="module")
+def ran(small, tmp_path_factory):
+    results = Results(tmp_path_factory.mktemp("cells"))
+    return list(run_cells(small, results)), results
+
+
+def test_there_is_a_cell_for_each_strategy_and_seed(small, ran):
+    cells, results = ran
+    names = [strategy.name for strategy in small.strategies]
+    assert [(cell.strategy, cell.seed) for cell in cells] == [
+        ("pixels", 0), ("untrained", 0), *((name, 0) for name in names),
+        ("untrained", 1), *((name, 1) for name in names),
+    ]  # fmt: skip
+    same(read_cells(results.table), cells)
+    for cell in cells[2:5]:
+        assert cell.num_pictures == small.budget.num_pictures
+        assert cell.pictures_per_s == pytest.approx(cell.num_pictures / cell.train_s)
+        assert cell.train_s >= cell.embed_s + cell.mine_s
+
+
+def test_arrays_say_what_the_cells_say(small, ran):
+    cells, results = ran
+    for cell in cells:
+        arrays = read_arrays(results, cell)
+        assert (arrays["unseen_rank"] == 1).mean() == cell.unseen_recall_1
+        assert (arrays["seen_rank"] == 1).mean() == cell.seen_recall_1
+        assert (1 / arrays["unseen_rank"]).mean() == pytest.approx(cell.unseen_mrr)
+        assert ((arrays["unseen_wrong_classes"] == 0) == (arrays["unseen_rank"] == 1)).all()
+
+
+def test_a_second_run_gives_the_same_figures(small, ran, tmp_path):
+    cells, results = ran
+    other = Results(tmp_path)
+    again = list(run_cells(small, other))
+    for one, two in zip(cells, again, strict=True):
+        np.testing.assert_equal(one.figures(), two.figures())
+        first, second = read_arrays(results, one), read_arrays(other, two)
+        assert first.keys() == second.keys()
+        for name in first:
+            np.testing.assert_array_equal(first[name], second[name])
+
+
+def test_a_run_that_was_killed_goes_on_and_ends_with_the_same_rows(small, ran, tmp_path, monkeypatch):
+    cells, _ = ran
+    results = Results(tmp_path)
+    real, count = cells_module.train_strategy, 0
+
+    def killed(*arguments, **named):
+        nonlocal count
+        count += 1
+        if count == 5:
+            raise KeyboardInterrupt
+        return real(*arguments, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cells_module, "train_strategy", killed)
+        with pytest.raises(KeyboardInterrupt):
+            list(run_cells(small, results))
+    # And a kill in the middle of a row leaves a torn one.
+    with results.table.open("a") as stream:
+        stream.write("blots,default,")
+    started = []
+    again = list(run_cells(small, results, started=lambda name, seed: started.append((name, seed))))
+    np.testing.assert_equal([cell.figures() for cell in again], [cell.figures() for cell in cells])
+    assert len([name for name, _ in started if name not in ("pixels", "untrained")]) == 2
+    np.testing.assert_equal([cell.figures() for cell in read_cells(results.table)], [cell.figures() for cell in cells])
+    same(list(run_cells(small, results, started=lambda *_: pytest.fail("all is there"))), again)
+
+
+def test_other_settings_are_other_cells(small, ran):
+    _, results = ran
+    started = []
+    other = replace(small, settings={**small.settings, "training.augment": 0.0}, num_seeds=1)
+
+    def stop(name, seed):
+        started.append(name)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        list(run_cells(other, results, started=stop))
+    assert started == ["pixels"]
+    with pytest.raises(KeyboardInterrupt):
+        list(run_cells(small, results, {"default": Choice(0.3)}, started=stop))
+    assert started == ["pixels", "default"]
+
+
+def test_a_cell_without_its_arrays_is_run_again(small, tmp_path):
+    results = Results(tmp_path)
+    one = replace(small, strategies=small.strategies[2:], num_seeds=1)
+    first = list(run_cells(one, results))
+    results.arrays_file(first[-1].key).unlink()
+    started = []
+    again = list(run_cells(one, results, started=lambda name, _: started.append(name)))
+    assert started == ["online supcon"]
+    np.testing.assert_equal([cell.figures() for cell in again], [cell.figures() for cell in first])
+
+
+def test_a_network_that_collapsed_is_told(ran):
+    cells, _ = ran
+    assert not any(cell.collapsed for cell in cells)
+    start = replace(cells[1], unseen_recall_1=0.3)
+    metrics = cells_module.Metrics(**{name: getattr(start, name) for name in cells_module.METRIC_NAMES})
+    assert not cells_module.has_collapsed(metrics, start, 24)
+    assert cells_module.has_collapsed(replace(metrics, spread=0.09 * start.spread), start, 24)
+    assert cells_module.has_collapsed(replace(metrics, unseen_recall_1=0.0), start, 10_000)
+    # Two standard errors: a small loss is chance.
+    assert not cells_module.has_collapsed(replace(metrics, unseen_recall_1=start.unseen_recall_1 - 0.01), start, 24)
+
+
+def test_embeddings_that_are_no_numbers_are_the_worst(small):
+    def constant(part):
+        return np.full((len(part), 4), np.nan, dtype=np.float32)
+
+    data = small.data
+    found = cells_module.measure_embeddings(constant(data.train), constant(data.held_out), constant(data.test), data)
+    assert found.metrics.unseen_recall_1 == found.metrics.seen_recall_1 == found.metrics.spread == 0.0
+
+
+def test_the_table_of_a_run(small, ran):
+    cells, results = ran
+    rows = {row.strategy: row for row in summarise(small.data, cells, results)}
+    assert list(rows) == ["pixels", "untrained", *(strategy.name for strategy in small.strategies)]
+    default, online = rows["default"], rows["online supcon"]
+    assert (default.num_seeds, default.to_default, online.to_best) == (2, {}, {})
+    assert rows["pixels"].to_default == rows["untrained"].to_best == {}
+    for protocol in ("unseen", "seen"):
+        means = default.means[f"{protocol}_recall_1"], online.means[f"{protocol}_recall_1"]
+        assert default.to_best[protocol].mean == pytest.approx(means[0] - means[1])
+        assert online.to_default[protocol].mean == pytest.approx(means[1] - means[0])
+        low, high = default.intervals[protocol]
+        assert low <= means[0] <= high
+        assert default.deviations[protocol] >= 0
+    lines = table_rows(list(rows.values()))
+    assert all(len(line) == len(HEADER) for line in lines)
+    assert all(len(line) == len(SHORT) for line in short_rows(list(rows.values())))
+    text = markdown(list(rows.values()))
+    assert text.count("\n") == 2 + len(rows)
+    assert f"| default | {default.means['unseen_recall_1']:.3f} |" in text
+    assert "nan" not in text
+
+
+def test_every_strategy_gets_the_same_trials_and_the_best_is_taken(small, tmp_path):
+    table = tmp_path / "tuning.csv"
+    best = tune(small, table, num_trials=5, num_pictures=192)
+    trials = read_trials(table)
+    assert len(trials) == 5 * len(small.strategies)
+    for strategy in small.strategies:
+        own = [trial for trial in trials if trial.strategy == strategy.name]
+        assert [trial.rate_factor for trial in own[:4]] == list(RATE_FACTORS)
+        assert (own[4].parameter, own[4].rate_factor) == (1, best_trial(own[:4]).rate_factor)
+        assert best[strategy.name] == max(own, key=lambda trial: trial.validation_recall_1)
+        assert {trial.num_pictures for trial in own} == {192}
+    assert tune(small, table, num_trials=5, num_pictures=192, started=lambda *_: pytest.fail("all is there")) == best
+    started = []
+    tune(small, table, num_trials=6, num_pictures=192, started=lambda *what: started.append(what))
+    assert started == [(strategy.name, 5) for strategy in small.strategies]
+    with pytest.raises(InputError, match=r"--tune: 7 is not in \[0, 6\]"):
+        tune(small, table, num_trials=7, num_pictures=192)
+    assert next_choice(trials[:1]).rate_factor == RATE_FACTORS[1]
+
+
+def test_a_table_of_something_else_is_refused(tmp_path):
+    path = tmp_path / "cells.csv"
+    path.write_text("file,class\na.png,1\n")
+    with pytest.raises(InputError, match=r"cells.csv: row 2: not of this version of mohs; remove the file"):
+        read_rows(path, Cell)
+
+
+def test_rows_survive_commas_quotes_and_what_is_no_number(ran, tmp_path):
+    cell = replace(ran[0][2], stopped='a "quoted", cause', unseen_tpr=np.nan)
+    append_row(tmp_path / "x.csv", cell)
+    [read] = read_rows(tmp_path / "x.csv", Cell)
+    same([read], [cell])

@@ -1,0 +1,111 @@
+import numpy as np
+import pytest
+
+from mohs.compare.protocols import ComparisonData, PerClass, open_comparison, validation_part
+from mohs.config import DataConfig
+from mohs.errors import InputError
+
+
+def config_of(table):
+    return DataConfig(source=str(table), size=16, channels=1)
+
+
+def table_of(folder, per_class, num_classes=20):
+    """Write a table with so many pictures of every class; all pictures differ."""
+    from PIL import Image
+
+    folder.mkdir()
+    lines = ["file,class"]
+    for label in range(num_classes):
+        for number in range(per_class):
+            array = np.random.default_rng([label, number]).integers(0, 256, (16, 16)).astype(np.uint8)
+            Image.fromarray(array).save(folder / f"{label}-{number}.png")
+            lines.append(f"{label}-{number}.png,{label}")
+    (folder / "images.csv").write_text("\n".join(lines) + "\n")
+    return folder / "images.csv"
+
+
+def files(part):
+    return set(part.table.files)
+
+
+def counts(part):
+    return set(np.unique(part.labels, return_counts=True)[1].tolist())
+
+
+def test_no_picture_and_no_class_is_on_two_sides(blot_data: ComparisonData):
+    assert not files(blot_data.train) & files(blot_data.held_out)
+    assert not set(blot_data.train.labels) & set(blot_data.test.labels)
+    assert set(blot_data.held_out.labels) == set(blot_data.train.labels)
+    assert (counts(blot_data.train), counts(blot_data.held_out), counts(blot_data.test)) == ({2}, {1}, {2})
+    assert not blot_data.held_out_is_trained
+    assert set(blot_data.train.roles) | set(blot_data.test.roles) == {"sample"}
+
+
+def test_the_catalog_has_one_training_picture_of_every_class(blot_data: ComparisonData):
+    labels = blot_data.train.labels[blot_data.catalog]
+    assert sorted(labels) == sorted(set(blot_data.train.labels))
+    assert blot_data.num_classes == len(labels) == 48
+
+
+def test_catalog_pictures_are_trained_on_and_are_the_catalog(picture_set):
+    config = DataConfig(
+        source=str(picture_set / "images.csv"), catalog=str(picture_set / "catalog.csv"), size=16, channels=1
+    )
+    data = open_comparison(config, name="set")
+    catalog_files = {data.train.table.files[i] for i in data.catalog}
+    assert all(file.endswith("-3.png") for file in catalog_files)  # as `draw_pictures` names them
+
+
+def test_with_two_pictures_a_class_queries_are_the_second_ones_and_it_is_said(tmp_path):
+    data = open_comparison(config_of(table_of(tmp_path / "two", 2)), name="two")
+    assert data.held_out_is_trained
+    assert data.facts()["catalog_queries_are_trained_on"] is True
+    assert files(data.held_out) < files(data.train)
+    assert not files(data.held_out) & {data.train.table.files[i] for i in data.catalog}
+    assert len(data.held_out) == data.num_classes
+
+
+def test_more_pictures_may_be_asked_for(blots):
+    data = open_comparison(config_of(blots), name="blots", per_class=PerClass(train=1, held_out=2, test=4))
+    assert (counts(data.train), counts(data.held_out), counts(data.test)) == ({1}, {2}, {4})
+
+
+def test_rotations_are_classes_and_stay_together(blots):
+    plain = open_comparison(config_of(blots), name="blots")
+    turned = open_comparison(config_of(blots), name="blots", rotations=True)
+    assert turned.num_classes == 4 * plain.num_classes
+    assert len(turned.test) == 4 * len(plain.test)
+
+    def base(label):
+        return label.rpartition("@")[0]
+
+    assert {base(label) for label in turned.test.labels} == set(plain.test.labels)
+    assert set(turned.group_N) == set(plain.train.labels)
+    assert [base(label) for label in turned.train.labels] == turned.group_N.tolist()
+    one = turned.train.labels.tolist().index(f"{plain.train.labels[0]}@90")
+    assert (turned.train.pictures[one] == np.rot90(plain.train.pictures[0])).all()
+    assert sorted(turned.train.labels[turned.catalog]) == sorted(set(turned.train.labels))
+
+
+def test_the_validation_part_knows_nothing_of_the_test(blots):
+    data = open_comparison(config_of(blots), name="blots", rotations=True)
+    part = validation_part(data)
+    assert files(part.train) | files(part.test) == files(data.train)
+    assert not set(part.train.labels) & set(part.test.labels)
+    assert not {label.rpartition("@")[0] for label in part.test.labels} & set(part.group_N)  # turns stay together
+    assert set(part.held_out.labels) == set(part.train.labels)
+    assert not files(part.test) & files(data.test)
+    assert sorted(part.train.labels[part.catalog]) == sorted(set(part.train.labels))
+    assert len(np.unique(part.test.labels)) == data.num_classes // 4
+
+
+def test_the_same_seed_gives_the_same_pictures(blots):
+    one, two = (open_comparison(config_of(blots), name="blots") for _ in range(2))
+    other = open_comparison(config_of(blots), name="blots", seed=1)
+    assert one.fingerprint() == two.fingerprint() != other.fingerprint()
+
+
+def test_what_cannot_be_compared_is_refused(tmp_path):
+    with pytest.raises(InputError, match="one: no test class has two pictures, so that no query has anything to find"):
+        open_comparison(config_of(table_of(tmp_path / "one", 1)), name="one")
