@@ -67,7 +67,7 @@ class Row:
 
 
 def write_halves(archive: Path, folder: Path) -> Path:
-    """Return a table in which the first half of the classes trains and the other half tests; a zip is unpacked first."""
+    """Return a table of two halves of the classes, the first for training; a zip is unpacked first."""
     folder.mkdir(parents=True, exist_ok=True)
     if archive.is_dir():
         table = archive / "images.csv"

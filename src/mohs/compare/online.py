@@ -15,7 +15,7 @@ import contextlib
 import itertools
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import final
 
 import numpy as np
@@ -28,12 +28,13 @@ from torch import Tensor, nn
 
 from mohs.compare.strategies import OnlineLoss
 from mohs.config import RunConfig
-from mohs.data.augment import AugmentPolicy, augment_batch
+from mohs.data.augment import augment_batch
 from mohs.data.dataset import Dataset
 from mohs.errors import TrainingError
 from mohs.model.embedder import Embedder
 from mohs.model.finetune import Finetuning
 from mohs.randomness import generator, torch_seeded
+from mohs.training.augmentation import training_policy
 from mohs.training.devices import choose_device, use_bfloat16
 from mohs.training.steps import rate_factor
 
@@ -160,7 +161,7 @@ def _seeded_library(seed: int) -> Iterator[None]:
 
 def _augmented(pictures_BCHW: Tensor, config: RunConfig, step: int) -> Tensor:
     """Return the pictures changed at random as in a run of Mohs; a picture drawn twice becomes two views."""
-    policy = replace(AugmentPolicy.of_strength(config.training.augment), num_draws=8)
+    policy = training_policy(config.training, num_draws=8)
     changed = torch.empty_like(pictures_BCHW)
     for part in range(2):
         changed[part::2] = augment_batch(pictures_BCHW[part::2], policy, seed=config.seed, step=2 * step + part)

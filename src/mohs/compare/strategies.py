@@ -81,6 +81,12 @@ _ALL = (
         _TEMPERATURE,
         {"training.neighbourhood": 1},
     ),
+    Strategy(
+        "default with AdamW",
+        "The default with the optimiser of the other runs of Mohs: what Muon adds.",
+        _TEMPERATURE,
+        {"training.optimizer": "adamw"},
+    ),
     # h = 0 of `range` and of `rank` is the same negative, the farthest; `range` is the scale it was published with.
     _plan("easiest", "Triplets with the farthest negative.", {"curve": "constant", "cap": 0.0, "scale": "range"}),
     _plan("hardest", "Triplets with the nearest negative.", {"curve": "constant", "cap": 1.0, "scale": "range"}),
