@@ -90,5 +90,5 @@ def orthogonalised(matrix_RC: Tensor) -> Tensor:
         round_SS = _A * unit_SS + _B * gram_SS + _C * (gram_SS @ gram_SS)
         factor_SS = round_SS @ factor_SS
         gram_SS = round_SS @ gram_SS @ round_SS
-    result = factor_SS @ x_SL
+    result: Tensor = factor_SS @ x_SL
     return result if wide else result.T
