@@ -20,9 +20,8 @@ def test_each_row_is_told_and_named():
 
 def test_better_stands_to_the_right_and_the_first_on_top():
     svg = plot(["one", "two"], [0.9, 0.1], [(0.8, 1.0), (0.0, 0.2)])
-    dots = [
-        tuple(map(float, place)) for place in re.findall(r'<use [^>]*x="([\d.]+)" y="([\d.]+)" style="fill: var', svg)
-    ]
+    found = re.findall(r'<use [^>]*x="([\d.]+)" y="([\d.]+)"[^>]*series-0', svg)
+    dots = [tuple(map(float, place)) for place in found]
     assert len(dots) == 2
     (x1, y1), (x2, y2) = dots
     assert x1 > x2
