@@ -1,0 +1,82 @@
+"""A margin of 1.6 against one of 0.2: there is no room for the large one; right triplets pull as hard as wrong ones.
+
+    python examples/margin.py
+
+Triplet loss on squared distances of unit vectors, negatives among the nearest few in a hundred of many classes. However
+well the classes are spread out, negatives that near cannot be 1.6 away: every triplet stays active to the end, also the
+ones that are in order long since. Both margins train the same network on the same number of characters, two pictures
+each, and are tested on unseen ones: R@1, and precision among the most similar pairs of the test. `mohs.diagnose` then
+looks at the run folders.
+"""
+
+import argparse
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import final
+
+import mohs
+from mohs.diagnosis.top_curve import top_curve
+from mohs.diagnosis.top_pairs import find_top_pairs
+
+RECALL = 0.1
+
+
+@final
+@dataclass(frozen=True)
+class Result:
+    """R@1, precision of the most similar pairs (those that find a tenth of the matches), and what the doctor says."""
+
+    recall_at_1: float
+    precision: float
+    active_share: float
+    diagnosis: mohs.Diagnosis
+
+
+def run(
+    folder: Path,
+    *,
+    margin: float,
+    num_classes: int = 1000,
+    num_triplets: int = 6000,
+    size: int = 24,
+    seed: int = 0,
+    say: Callable[[str], None] = print,
+) -> Result:
+    """Train with the margin on four fifths of `num_classes` characters, test on the others, diagnose."""
+    config = mohs.RunConfig(
+        seed=seed,
+        out=str(folder),
+        data=mohs.DataConfig(source="glyphs", size=size, channels=1, per_class=2, max_classes=num_classes),
+        hardness=mohs.HardnessConfig(curve="constant", cap=0.97, scale="rank"),
+        loss=mohs.LossConfig(name="triplet", margin=margin),
+        training=mohs.TrainingConfig(num_triplets=num_triplets, device="cpu"),
+    )
+    trained = mohs.train(config)
+    evaluation = mohs.evaluate(trained)
+    recall = evaluation.measured["trained"].retrieval.recall[1]
+    test_N = evaluation.test_N
+    pairs = find_top_pairs(evaluation.embeddings_ND[test_N], evaluation.dataset.labels[test_N], recall=RECALL)
+    point = top_curve(pairs).at(RECALL)
+    assert point is not None
+    steps = [event for event in trained.events() if event["event"] == "step"]
+    last = [step["active_fraction"] for step in steps[-len(steps) // 4 :]]
+    active = sum(last) / len(last)
+    say(
+        f"margin {margin:g}: R@1 {recall:.3f}, precision {point.precision:.3f} ({point.interval[0]:.3f} to "
+        f"{point.interval[1]:.3f}) at recall {point.recall:.3f}, {active:.0%} of the triplets active at the end"
+    )
+    diagnosis = mohs.diagnose(trained, seed=seed)
+    for finding in diagnosis.findings:
+        say(f"   {finding.severity}: {finding.cause}\n      {finding.what}\n      Fix: {finding.fix}")
+    return Result(recall, point.precision, active, diagnosis)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as place:
+        for margin in (1.6, 0.2):
+            run(Path(place) / f"margin-{margin:g}", margin=margin, seed=arguments.seed)
