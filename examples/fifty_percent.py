@@ -3,9 +3,9 @@
     python examples/fifty_percent.py
 
 Characters are to be found in a catalog (black on white) from photos of them (another face, white on black). The loop is
-one that many have written: draw triplets, keep the "valid" ones, train on these. Its filter d_ap < d_an throws away what
-the network has to learn: the loss nears 0, accuracy stays at chance. The loop leaves what any library leaves, a CSV of
-losses and .npy embeddings, and the doctor reads these. Then the same loop with d_an < d_ap + margin, which has gradients.
+one that many have written: draw triplets, keep the "valid" ones, train on these. Its filter d_ap < d_an throws away
+what the network has to learn: the loss nears 0, accuracy stays at chance. The loop leaves what any library leaves, a
+CSV of losses and .npy embeddings, and the doctor reads these. Then the same loop with the filter d_an < d_ap + margin.
 """
 
 import argparse

@@ -2,11 +2,14 @@
 
     python examples/margin.py
 
-Triplet loss on squared distances of unit vectors, negatives among the nearest few in a hundred of many classes. However
-well the classes are spread out, negatives that near cannot be 1.6 away: every triplet stays active to the end, also the
-ones that are in order long since. Both margins train the same network on the same number of characters, two pictures
-each, and are tested on unseen ones: R@1, and precision among the most similar pairs of the test. `mohs.diagnose` then
-looks at the run folders.
+Triplet loss on squared distances of unit vectors in 64 dimensions, negatives among the nearest 2% of the classes.
+However well 480 classes are spread out, negatives that near cannot be 1.6 away: every triplet stays active to the end,
+also those that are in order long since, and the loss cannot tell them apart. Both margins train the same network on the
+same characters, two pictures each, and are tested on unseen ones; `mohs.diagnose` looks at the run folders.
+
+What the margin costs is another question. With so few classes the doctor's warning is about room, not about a loss that
+can be measured: R@1 with 1.6 and 0.2 was 0.329 and 0.258 for seed 0, 0.292 and 0.338 for seed 1, and the intervals of
+precision among the most similar pairs overlap.
 """
 
 import argparse
@@ -38,9 +41,8 @@ def run(
     folder: Path,
     *,
     margin: float,
-    num_classes: int = 1000,
-    num_triplets: int = 6000,
-    size: int = 24,
+    num_classes: int = 600,
+    num_triplets: int = 2500,
     seed: int = 0,
     say: Callable[[str], None] = print,
 ) -> Result:
@@ -48,10 +50,11 @@ def run(
     config = mohs.RunConfig(
         seed=seed,
         out=str(folder),
-        data=mohs.DataConfig(source="glyphs", size=size, channels=1, per_class=2, max_classes=num_classes),
-        hardness=mohs.HardnessConfig(curve="constant", cap=0.97, scale="rank"),
+        data=mohs.DataConfig(source="glyphs", size=32, channels=1, per_class=2, max_classes=num_classes),
+        model=mohs.ModelConfig(widths=(16, 32, 64), embedding_dim=64, batch_norm=False),
+        hardness=mohs.HardnessConfig(curve="constant", cap=0.98, scale="rank"),
         loss=mohs.LossConfig(name="triplet", margin=margin),
-        training=mohs.TrainingConfig(num_triplets=num_triplets, device="cpu"),
+        training=mohs.TrainingConfig(num_triplets=num_triplets, learning_rate=1e-3, device="cpu"),
     )
     trained = mohs.train(config)
     evaluation = mohs.evaluate(trained)
