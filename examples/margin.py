@@ -22,8 +22,10 @@ from typing import final
 import mohs
 from mohs.diagnosis.top_curve import top_curve
 from mohs.diagnosis.top_pairs import find_top_pairs
+from mohs.runs import SplitData, open_split_data, train_on
 
 RECALL = 0.1
+NUM_CLASSES = 600
 
 
 @final
@@ -41,23 +43,25 @@ def run(
     folder: Path,
     *,
     margin: float,
-    num_classes: int = 600,
+    num_classes: int = NUM_CLASSES,
     num_triplets: int = 2500,
     seed: int = 0,
+    data: SplitData | None = None,
     say: Callable[[str], None] = print,
 ) -> Result:
-    """Train with the margin on four fifths of `num_classes` characters, test on the others, diagnose."""
+    """Train on four fifths of `num_classes` characters, test on the others, diagnose; `data` if they are drawn."""
     config = mohs.RunConfig(
         seed=seed,
         out=str(folder),
-        data=mohs.DataConfig(source="glyphs", size=32, channels=1, per_class=2, max_classes=num_classes),
+        data=glyphs(num_classes),
         model=mohs.ModelConfig(widths=(16, 32, 64), embedding_dim=64, batch_norm=False),
         hardness=mohs.HardnessConfig(curve="constant", cap=0.98, scale="rank"),
         loss=mohs.LossConfig(name="triplet", margin=margin),
         training=mohs.TrainingConfig(num_triplets=num_triplets, learning_rate=1e-3, device="cpu"),
     )
-    trained = mohs.train(config)
-    evaluation = mohs.evaluate(trained)
+    data = data or open_split_data(config.data, seed=seed)
+    trained = train_on(data, config)
+    evaluation = mohs.evaluate(trained, data=data)
     recall = evaluation.measured["trained"].retrieval.recall[1]
     test_N = evaluation.test_N
     pairs = find_top_pairs(evaluation.embeddings_ND[test_N], evaluation.dataset.labels[test_N], recall=RECALL)
@@ -76,10 +80,16 @@ def run(
     return Result(recall, point.precision, active, diagnosis)
 
 
+def glyphs(num_classes: int) -> mohs.DataConfig:
+    """Return where the pictures come from: two drawings of each character."""
+    return mohs.DataConfig(source="glyphs", size=32, channels=1, per_class=2, max_classes=num_classes)
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
+    pictures = open_split_data(glyphs(NUM_CLASSES), seed=arguments.seed)
     with tempfile.TemporaryDirectory() as place:
         for margin in (1.6, 0.2):
-            run(Path(place) / f"margin-{margin:g}", margin=margin, seed=arguments.seed)
+            run(Path(place) / f"margin-{margin:g}", margin=margin, seed=arguments.seed, data=pictures)
