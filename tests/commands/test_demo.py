@@ -54,6 +54,14 @@ def test_a_small_demo(run_cli, tmp_path):
         == []
     )
     assert page.count("data:image/png;base64,") > 40
+    assert page.count('<h2 id="doctor">') == page.count('<h2 id="gallery">') == 1
+    assert 'In the run <strong dir="auto">default</strong>' in page
+    gallery = page[page.index('<h2 id="gallery">') :]
+    for name in NAMES[2:]:
+        recall = result["metrics"][name]["retrieval"]["recall@1"]
+        assert re.search(
+            rf'<th scope="row">{name}</th>(?:\s*<td[^>]*>\d\.\d\d\d</td>)*\s*<td[^>]*>{recall:.3f}</td>', gallery
+        )
     assert f"mohs demo --seed 0 --pictures 600 --out {out} --classes 60" in page
 
     # Again: the older demo is replaced, and the same seed gives the same numbers.

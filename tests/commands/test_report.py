@@ -1,10 +1,14 @@
 import json
+import re
 import shutil
+from html import unescape
 
 import numpy as np
 import pytest
 
+from mohs import diagnose
 from mohs.cli import main
+from mohs.toml import toml_value
 
 SMALL = ["--size", "16", "--batch", "8", "--set", "model.widths=[8, 8]", "--set", "data.channels=1"]
 
@@ -42,6 +46,32 @@ def test_runs_stand_side_by_side_and_differences_have_intervals(run_cli, runs, t
     for heading in ("Same or different", "Thresholds", "Map of the embeddings", "Mined triplets", "Do it again"):
         assert heading in html
     assert (runs / "long" / "metrics.json").is_file()
+
+
+def test_the_doctor_and_the_size_of_the_gallery_are_on_the_page(run_cli, runs, tmp_path):
+    page = tmp_path / "page.html"
+    answer = run_cli("report", runs / "short", runs / "long", "--out", page, "--quiet", "--json")
+    metrics = json.loads(answer.out)["metrics"]
+    words = " ".join(unescape(re.sub(r"<[^>]*>", " ", page.read_text(encoding="utf-8"))).split())
+
+    assert "In the run short . An error: the result is not to be trusted." in words
+    diagnosis = diagnose(runs / "short")
+    assert diagnosis.findings
+    signs = {"error": "✗ Error", "warning": "● Warning", "note": "● Note"}
+    for finding in diagnosis.findings:
+        numbers = " ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in finding.numbers.items())
+        for text in (f"{signs[finding.severity]} {finding.cause}", finding.what, finding.why, finding.fix, numbers):
+            assert " ".join(text.split()) in words, text
+        for name, value in finding.settings.items():
+            assert f"+{name.rpartition('.')[2]} = {toml_value(value)}" in words
+    assert ", ".join(diagnosis.checked) in words
+
+    # The whole gallery is what R@1 was measured in: five classes of three pictures, 40% of twelve.
+    table = words[words.index("classes in the gallery 2 5") :]
+    for name in ("short", "long"):
+        [at_two, at_all] = re.search(rf"\b{name} (0\.\d{{3}}|1\.000) (\d\.\d{{3}})\b", table).groups()
+        assert at_all == f"{metrics[name]['retrieval']['recall@1']:.3f}"
+        assert float(at_two) >= float(at_all)
 
 
 def test_the_difference_turns_its_sign_with_the_runs(run_cli, runs, tmp_path):

@@ -107,6 +107,42 @@ def test_everything_that_was_given_is_on_the_page(write, report):
     assert page.words.count("✗ wrong") == 9
 
 
+def test_a_finding_is_told_with_its_numbers_and_its_settings_as_a_diff(write, report):
+    settings = {"training.learning_rate": 0.01, "loss.name": "infonce"}
+    html = write(dataclasses.replace(report, diagnosed="run-7", settings=settings))
+    page = Page(html)
+    for text in (
+        "In the run run-7 .",
+        "✗ Error collapsed",
+        "The loss is 0.2, the margin, at a spread of 0.003.",
+        "Why: Every embedding is the same.",
+        "What to do: Lower the rate.",
+        "[training] -learning_rate = 0.01 +learning_rate = 0.001",
+        "spread 0.0031",
+        "● Note hubs",
+        "collapsed, hubs, leak.",
+        "not checked: no pairs were given",
+    ):
+        assert text in page.words, text
+    assert page.words.index("✗ Error collapsed") < page.words.index("● Note hubs")
+    assert "<del>-learning_rate = 0.01</del><ins>+learning_rate = 0.001</ins>" in html
+    # Where the settings in force are not known, only the new one is shown.
+    assert "<del>" not in write(report)
+
+
+def test_recall_against_gallery_size_is_a_plot_and_a_table(write):
+    curves = [
+        Band("one", np.array([2.0, 1000]), np.array([0.9, 0.5]), np.array([0.8, 0.4]), np.array([0.95, 0.6])),
+        Band("two", np.array([2.0, 50]), np.array([0.97, 0.7])),
+    ]
+    page = Page(write(small(gallery=curves, strategies=[Strategy("one", []), Strategy("two", [])])))
+    assert "classes in the gallery 2 50 1,000 one 0.900 – 0.500 two 0.970 0.700 –" in page.words
+    assert "one: from 0.9 at 2 to 0.5 at 1e+03; two: from 0.97 at 2 to 0.7 at 50" in page.words
+    assert [each for each in page.all("ul") if each.get("class") == "legend"] != []
+    page = Page(write(small(gallery=curves[:1], strategies=[Strategy("one", [])])))
+    assert [each for each in page.all("ul") if each.get("class") == "legend"] == []
+
+
 def test_nothing_is_fetched_from_anywhere(write, report):
     html = write(report)
     page = Page(html)
@@ -159,7 +195,7 @@ def test_structure_is_accessible(write, report):
     assert levels.count(1) == 1
     assert levels[0] == 1
     assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
-    assert len(page.all("caption")) == len(page.all("table")) == 4
+    assert len(page.all("caption")) == len(page.all("table")) == 5
     assert all(attributes.get("scope") in ("row", "col") for attributes in page.all("th"))
     ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
     assert len(ids) == len(set(ids))

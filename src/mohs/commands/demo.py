@@ -101,8 +101,9 @@ def demo_command(
         command=command if num_classes is None else f"{command} --classes {num_classes}",
         run=runs["default"],
         evaluation=evaluations["default"],
-        training_set=data.dataset.take(np.flatnonzero(data.train_N)),
+        data=data,
         runs=runs,
+        evaluations=evaluations,
         rows=list(measured.items()),
         summary=[
             ("data", "glyphs (built in)"),

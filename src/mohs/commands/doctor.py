@@ -8,10 +8,11 @@ from typing import Any, Final, final
 
 from mohs.commands.console import print_json, print_lines
 from mohs.config import RunConfig, load_config
+from mohs.diagnosis.changes import settings_diff
 from mohs.diagnosis.findings import Diagnosis, Finding
 from mohs.doctor import diagnose
 from mohs.errors import InputError
-from mohs.toml import toml_value
+from mohs.toml import flat_settings
 
 __all__ = ["FINDINGS_EXIT_CODE", "DoctorRequest", "doctor_command", "finding_lines", "settings_diff", "verdict"]
 
@@ -83,29 +84,6 @@ def finding_lines(finding: Finding, current: Mapping[str, Any]) -> list[str]:
     return lines + [f"{_INDENT}{line}" for line in settings_diff(finding.settings, current)]
 
 
-def settings_diff(settings: Mapping[str, Any], current: Mapping[str, Any]) -> list[str]:
-    """Return settings as changes of a TOML file: "-" what is set (where that is known), "+" what to set.
-
-    Settings that are so already are left out.
-
-    >>> settings_diff({"loss.margin": 0.5, "hardness.curve": "closed-loop"}, {"loss.margin": 1.6})
-    ['[loss]', '-margin = 1.6', '+margin = 0.5', '[hardness]', '+curve = "closed-loop"']
-    """
-    lines: list[str] = []
-    last = ""
-    for name, value in settings.items():
-        section, _, setting = name.rpartition(".")
-        if name in current and current[name] == value:
-            continue
-        if section != last:
-            lines.append(f"[{section}]")
-            last = section
-        if current.get(name) is not None:
-            lines.append(f"-{setting} = {toml_value(current[name])}")
-        lines.append(f"+{setting} = {toml_value(value)}")
-    return lines
-
-
 def _diagnose(request: DoctorRequest) -> Diagnosis:
     try:
         return diagnose(**asdict(request))
@@ -141,10 +119,4 @@ def _current(config: RunConfig | None, known: Mapping[str, Any]) -> Mapping[str,
     """Return the settings in force by their dotted names."""
     if config is None:
         return {name: value for name, value in known.items() if value is not None}
-    values = config.model_dump(mode="json")
-    return {
-        f"{section}.{name}": value
-        for section, settings in values.items()
-        if isinstance(settings, dict)
-        for name, value in settings.items()
-    }
+    return flat_settings(config.model_dump(mode="json"))

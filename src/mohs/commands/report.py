@@ -28,7 +28,7 @@ def report_command(folders: list[Path], out: Path, *, quiet: bool, as_json: bool
         with decoding_progress(quiet=quiet) as progress:
             data = open_split_data(run.config.data, seed=run.config.seed, progress=progress)
         if run is first:
-            training_set = data.dataset.take(np.flatnonzero(data.train_N))
+            first_data = data
         evaluations[name] = evaluate(run, data=data, baselines=run is first, write=True)
     rows: dict[str, Measured] = {name: evaluations[first_name].measured[name] for name in ("pixels", "untrained")}
     rows |= {name: evaluation.measured["trained"] for name, evaluation in evaluations.items()}
@@ -44,8 +44,9 @@ def report_command(folders: list[Path], out: Path, *, quiet: bool, as_json: bool
         command=" ".join(["mohs", "report", *map(str, folders), "--out", str(out)]),
         run=first,
         evaluation=evaluations[first_name],
-        training_set=training_set,
+        data=first_data,
         runs=runs,
+        evaluations=evaluations,
         rows=list(rows.items()),
         summary=[
             ("data", first.config.data.source),

@@ -8,12 +8,15 @@ import numpy as np
 
 from mohs.commands.show_pairs import pairs_part
 from mohs.commands.show_pictures import confusions, embedding_map, examples, find, mined_triplets
-from mohs.data.dataset import Dataset
+from mohs.doctor.evidence import RunEvidence
+from mohs.doctor.run_checks import diagnose_run
+from mohs.evaluation.gallery_size import recall_by_gallery_size
 from mohs.evaluation.summary import Measured
 from mohs.evaluation.verification import evaluate_pairs
-from mohs.report.parts import Report, Strategy, Verdict
+from mohs.report.parts import Band, Report, Strategy, Verdict
 from mohs.report.report import write_report
-from mohs.runs import Evaluation, Run, versions
+from mohs.runs import Evaluation, Run, SplitData, versions
+from mohs.toml import flat_settings
 
 __all__ = ["METRIC_HEADER", "metric_row", "write_run_report"]
 
@@ -44,16 +47,18 @@ def write_run_report(
     command: str,
     run: Run,
     evaluation: Evaluation,
-    training_set: Dataset,
+    data: SplitData,
     runs: Mapping[str, Run],
+    evaluations: Mapping[str, Evaluation],
     rows: Sequence[tuple[str, Measured]],
     summary: Sequence[tuple[str, str]],
     highlight: int,
     verdicts: Sequence[Verdict] = (),
 ) -> None:
-    """Write the page: `run` is the one whose pictures are shown, `runs` are those whose curves are drawn, by name.
+    """Write the page: `run` is the one that is shown in detail, `runs` are those whose curves are drawn, by name.
 
-    `evaluation` is that of `run`, with its baselines; `verdicts` come before those on it.
+    `evaluation` is that of `run`, with its baselines, and `data` are its pictures; the doctor looks at it, too.
+    `evaluations` are those of the `runs`; `verdicts` come before those on `run`.
     """
     protocol = evaluation.measured["trained"].protocol
     found = find(evaluation)
@@ -64,6 +69,7 @@ def write_run_report(
     if verified is None and np.unique(labels, return_counts=True)[1].max() > 1:
         verified = evaluate_pairs(evaluation.embeddings_ND[test_N], labels, seed=run.config.seed)
     best, worst = examples(evaluation, found)
+    training_set = data.dataset.take(np.flatnonzero(data.train_N))
     report = Report(
         title=title,
         summary=summary,
@@ -80,6 +86,10 @@ def write_run_report(
         strategies=[Strategy(name, each.events()) for name, each in runs.items()],
         examples_best=best,
         examples_worst=worst,
+        diagnosis=diagnose_run(RunEvidence.open(run.folder, data=data)),
+        diagnosed=next((name for name, each in runs.items() if each.folder == run.folder), run.folder.name),
+        settings=flat_settings(run.config.model_dump(mode="json")),
+        gallery=[_gallery_band(name, each) for name, each in evaluations.items()],
         pairs=None if verified is None else pairs_part(run.folder.name, verified),
         confusions=confusions(evaluation, found),
         embedding_map=embedding_map(evaluation, seed=run.config.seed),
@@ -88,6 +98,15 @@ def write_run_report(
         versions=versions(),
     )
     write_report(path, report)
+
+
+def _gallery_band(name: str, evaluation: Evaluation) -> Band:
+    """Return recall@1 of galleries of fewer classes, with its intervals."""
+    labels = evaluation.dataset.labels
+    queries, gallery = evaluation.query_and_gallery()
+    sizes = recall_by_gallery_size(evaluation.measured["trained"].retrieval, labels[queries], labels[gallery])
+    low, high = np.array(sizes.intervals).T if sizes.intervals else (None, None)
+    return Band(name, np.array(sizes.num_classes, dtype=np.float64), np.array(sizes.recall_at_1), low, high)
 
 
 def _verdicts(evaluation: Evaluation, events: Sequence[Mapping[str, Any]]) -> list[Verdict]:

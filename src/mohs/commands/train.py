@@ -105,8 +105,9 @@ def evaluate_command(
         command=f"mohs train --config {run.folder / 'config.json'} --out NEW_FOLDER",
         run=run,
         evaluation=evaluation,
-        training_set=opened.dataset.take(np.flatnonzero(opened.train_N)),
+        data=opened,
         runs={run.folder.name: run},
+        evaluations={run.folder.name: evaluation},
         rows=list(measured.items()),
         summary=[
             ("data", run.config.data.source),

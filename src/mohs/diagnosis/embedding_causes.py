@@ -8,13 +8,16 @@ from mohs.errors import InputError
 from mohs.evaluation.triplets import sample_triplets
 
 __all__ = [
+    "NO_SPREAD",
     "find_collapsed_embeddings",
     "find_equal_positives",
     "find_swapped_embeddings",
     "find_unnormalised",
 ]
 
-_NO_SPREAD = 0.02
+NO_SPREAD = 0.02
+"""Embeddings with a smaller relative spread have collapsed to a point."""
+
 _LINE = 2.0
 _NUM_TRIPLETS = 10_000
 
@@ -30,7 +33,7 @@ def find_collapsed_embeddings(embedded: Embedded) -> Finding | None:
     if num_classes < 2:
         return None
     numbers = {"relative_spread": relative, "effective_rank": rank}
-    if relative < _NO_SPREAD:
+    if relative < NO_SPREAD:
         what = f"The embeddings have collapsed to a point: their spread is {relative:.2g} of their length"
     elif rank < _LINE and min(embedded.x_ND.shape[1], num_classes) >= 8:
         what = (

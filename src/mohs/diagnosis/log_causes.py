@@ -6,7 +6,7 @@ import numpy as np
 
 from mohs.diagnosis.findings import Finding
 from mohs.diagnosis.known_losses import LossFacts, StuckValue
-from mohs.diagnosis.stuck import Rest, at_stuck_value, constant_tail, finite_tail
+from mohs.diagnosis.stuck import Rest, at_stuck_value, at_stuck_values, constant_tail, finite_tail
 from mohs.diagnosis.training_log import Column, TrainingLog
 
 __all__ = [
@@ -109,7 +109,8 @@ def find_stalled(log: TrainingLog, loss: LossFacts) -> Finding | None:
     stuck = at_stuck_value(found.value, loss)
     if stuck is None and (found.value < 0.95 * found.first_value or _fell(log.loss)):
         return None
-    said = "" if stuck is None else f", what the loss is when {stuck.says}"
+    says = " or ".join(known.says for known in at_stuck_values(found.value, loss))
+    said = f", what the loss is when {says}" if says else ""
     accuracy = log.last_accuracy()
     numbers = {name: found.value, "from": float(log.position[found.first_row]), "num_rows": float(found.num_rows)}
     if accuracy is not None:

@@ -14,6 +14,7 @@ from mohs.diagnosis.comparison_causes import (
 )
 from mohs.diagnosis.embedded import Embedded
 from mohs.diagnosis.embedding_causes import (
+    NO_SPREAD,
     find_collapsed_embeddings,
     find_equal_positives,
     find_swapped_embeddings,
@@ -107,21 +108,21 @@ def _of_pairs(material: Material) -> list[Check]:
         return [Check(name, _nothing, "no pairs") for name in ("sigmoid-on-distance", "fixed-threshold")]
     reported = None if material.log is None else material.log.last_accuracy()
 
-    def threshold() -> Finding | None:
-        # A sigmoid on a distance is why 0.5 does not fit; one cause is told.
-        if find_sigmoid_on_distance(pairs) is not None:
-            return None
-        return find_fixed_threshold(pairs, threshold=material.threshold, reported=reported)
-
+    lower_rate = None if material.log is None else material.log.lower_rate()
+    sigmoid = find_sigmoid_on_distance(pairs, lower_rate=lower_rate)
+    # A sigmoid on a distance is why 0.5 does not fit, and why all scores are 1 at large distances: one cause is told.
+    explained = _unless(sigmoid is not None)
+    saturated = _unless(sigmoid is not None and sigmoid.numbers["flat_share"] >= 0.5)
+    threshold = partial(find_fixed_threshold, pairs, threshold=material.threshold, reported=reported)
     return [
-        Check("sigmoid-on-distance", partial(find_sigmoid_on_distance, pairs)),
-        Check("collapsed", partial(find_constant_scores, pairs)),
+        Check("sigmoid-on-distance", lambda: sigmoid),
+        Check("collapsed", saturated(partial(find_constant_scores, pairs))),
         Check(
             "swapped",
             partial(find_swapped_scores, pairs),
             "a score has no direction: name the column 'distance' or 'similarity'" if pairs.kind == "score" else "",
         ),
-        Check("fixed-threshold", threshold),
+        Check("fixed-threshold", explained(threshold)),
     ]
 
 
@@ -156,7 +157,8 @@ def _of_embeddings(material: Material, seed: int) -> list[Check]:
         checks.append(Check("only-easy-triplets", _nothing, missing))
     else:
         find = partial(find_easy_selection, material.log, material.loss, train, seed=seed)
-        checks.append(Check("only-easy-triplets", _unless(find_collapsed_embeddings(train) is not None)(find)))
+        # At one point there is nothing to choose from; on a line there is, and the choice may be why it is a line.
+        checks.append(Check("only-easy-triplets", _unless(train.relative_spread < NO_SPREAD)(find)))
     return checks
 
 

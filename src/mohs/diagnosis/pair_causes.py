@@ -1,9 +1,10 @@
 """Causes that scores of pairs show: the wrong way round, a threshold that fits nothing, a sigmoid on a distance."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeAlias, final
+from typing import Any, Literal, TypeAlias, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +36,7 @@ _VALUE_NAMES: dict[ScoreKind, tuple[str, ...]] = {
 _YES, _NO = ("1", "1.0", "true", "yes", "same"), ("0", "0.0", "false", "no", "different")
 _USELESS = 0.02
 _BETTER = 0.05
+_FLAT = 1e-3
 
 
 @final
@@ -152,11 +154,12 @@ def find_swapped_scores(pairs: PairScores) -> Finding | None:
     )
 
 
-def find_sigmoid_on_distance(pairs: PairScores) -> Finding | None:
+def find_sigmoid_on_distance(pairs: PairScores, *, lower_rate: Mapping[str, Any] | None = None) -> Finding | None:
     """Find a sigmoid on a distance: every score lies in [0.5, 1], and none is smaller for different classes (AUC ≥ ½).
 
     Or, for σ(−d), every score lies in [0, 0.5], and none is larger for different classes. A column that is called a
-    distance is no σ(−d): distances may be small.
+    distance is no σ(−d): distances may be small. If half of the scores or more are where the slope of the sigmoid is
+    below 0.001, steps were too large as well; `lower_rate` are the settings against that, if the rate is known.
     """
     low, high = float(pairs.value.min()), float(pairs.value.max())
     auc, error = pairs.auc()
@@ -169,6 +172,8 @@ def find_sigmoid_on_distance(pairs: PairScores) -> Finding | None:
     prior = 1.0 - num_same / num
     named = "σ(d)" if upper else "σ(−d)"
     where = f"at {'0.5 or above' if upper else '0.5 or below'} ({low:.4f} to {high:.4f})"
+    flat = float((pairs.value * (1.0 - pairs.value) < _FLAT).mean())
+    thrown = flat >= 0.5
     learned = f"their order is right in {max(auc, 1 - auc):.1%} of the cases, though"
     if abs(auc - 0.5) <= 3 * error:
         learned = "and their order says nothing"
@@ -176,12 +181,22 @@ def find_sigmoid_on_distance(pairs: PairScores) -> Finding | None:
         cause="sigmoid-on-distance",
         severity="error",
         what=f"All {num:,} scores are {where}: read at 0.5, every pair is different, and accuracy is the share of "
-        f"different pairs, {prior:.3f}; {learned}",
+        f"different pairs, {prior:.3f}; {learned}"
+        + (f"; {flat:.0%} of the scores are where the sigmoid has no slope left" if thrown else ""),
         why=f"A distance is never negative, so {named} never crosses 0.5, and it has no slope where distances are "
-        "large: the loss loses its gradient there.",
-        fix="Train on the distance itself, without the sigmoid, and choose the threshold on held-out pairs.",
-        settings={"loss.name": "contrastive"},
-        numbers={"smallest": low, "largest": high, "accuracy_at_half": prior, "auc": max(auc, 1 - auc)},
+        "large: the loss loses its gradient there"
+        + (", and steps that were too large have thrown the pictures that far apart." if thrown else "."),
+        fix="Train on the distance itself, without the sigmoid, "
+        + ("at a tenth of the learning rate, from fresh weights, " if thrown else "")
+        + "and choose the threshold on held-out pairs.",
+        settings={"loss.name": "contrastive", **((lower_rate or {}) if thrown else {})},
+        numbers={
+            "smallest": low,
+            "largest": high,
+            "accuracy_at_half": prior,
+            "auc": max(auc, 1 - auc),
+            "flat_share": flat,
+        },
         share=1.0,
     )
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from mohs.diagnosis.known_losses import LossFacts, StuckValue, stuck_values
 
-__all__ = ["Rest", "at_stuck_value", "constant_tail", "finite_tail"]
+__all__ = ["Rest", "at_stuck_value", "at_stuck_values", "constant_tail", "finite_tail"]
 
 _CONSTANT = 2e-3
 _NEAR = 5e-3
@@ -76,11 +76,19 @@ def constant_tail(values_T: NDArray[np.float64]) -> Rest | None:
     )
 
 
+def at_stuck_values(value: float, loss: LossFacts) -> tuple[StuckValue, ...]:
+    """Return the stuck values of the loss that `value` is within 0.5% of, likeliest first.
+
+    >>> [known.saturated for known in at_stuck_values(0.5, LossFacts("contrastive"))]  # one number, two reasons
+    [False, True]
+    """
+    return tuple(known for known in stuck_values(loss) if abs(value - known.value) <= _NEAR * known.value)
+
+
 def at_stuck_value(value: float, loss: LossFacts) -> StuckValue | None:
-    """Return the stuck value of the loss that `value` is within 0.5% of; the first one if there are several.
+    """Return the likeliest of these values; None if there is none.
 
     >>> at_stuck_value(0.2001, LossFacts("triplet", margin=0.2)).value
     0.2
     """
-    near = (known for known in stuck_values(loss) if abs(value - known.value) <= _NEAR * known.value)
-    return next(near, None)
+    return next(iter(at_stuck_values(value, loss)), None)

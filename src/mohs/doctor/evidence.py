@@ -40,14 +40,18 @@ class RunEvidence:
     config: RunConfig
     seed: int
     missing: dict[str, str]
+    opened: SplitData | None = None
 
     @classmethod
-    def open(cls, folder: str | Path, *, seed: int = 0) -> "RunEvidence":
-        """Return the run in a folder; raise `InputError` if it has no settings."""
+    def open(cls, folder: str | Path, *, seed: int = 0, data: SplitData | None = None) -> "RunEvidence":
+        """Return the run in a folder; raise `InputError` if it has no settings.
+
+        `data` are its pictures, where they are open already; by default they are read when they are first needed.
+        """
         folder = Path(folder)
         if not (folder / "config.json").is_file():
             raise InputError(f"{folder}: not a run folder (no config.json); give one made by 'mohs train'")
-        return cls(folder, load_config(folder / "config.json"), seed, {})
+        return cls(folder, load_config(folder / "config.json"), seed, {}, data)
 
     @property
     def finished(self) -> bool:
@@ -93,7 +97,7 @@ class RunEvidence:
     def data(self) -> SplitData | None:
         """The pictures and their split; None if they are not there any more or not the same."""
         try:
-            data = open_split_data(self.config.data, seed=self.config.seed)
+            data = self.opened or open_split_data(self.config.data, seed=self.config.seed)
         except (MohsError, OSError) as error:
             self.missing["data"] = f"the pictures of the run cannot be read ({str(error).splitlines()[0]})"
             return None

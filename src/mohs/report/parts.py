@@ -1,7 +1,7 @@
 """What a report page is made of: plain values, ready to be shown."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, final
 
 import numpy as np
@@ -208,8 +208,10 @@ class Report:
         highlight_mark: the word it is marked with.
         comparison: plots of strategies side by side; colours are those of `strategies`.
         diagnosis: what the doctor found, or None if nobody asked.
+        diagnosed: the name of what it looked at.
+        settings: those in force there, by "section.name"; findings are shown as changes of them.
         pairs: verification on pairs.
-        gallery: recall@1 against the size of the gallery, one curve a run.
+        gallery: recall@1 (y) against the classes in the gallery (x), one curve a run, in the order of `strategies`.
         strategies: the runs to draw; the order gives their colours.
         examples_best: queries that went well.
         examples_worst: queries that went wrong.
@@ -230,6 +232,8 @@ class Report:
     highlight_mark: str = "default"
     comparison: Sequence[Plot] = ()
     diagnosis: Diagnosis | None = None
+    diagnosed: str = ""
+    settings: Mapping[str, Any] = field(default_factory=dict)
     pairs: Pairs | None = None
     gallery: Sequence[Band] = ()
     strategies: Sequence[Strategy] = ()

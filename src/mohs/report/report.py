@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mohs.artefacts import atomic_path
+from mohs.diagnosis.changes import settings_diff
 from mohs.errors import InputError
 from mohs.report.parts import EmbeddingMap, MinedTriplet, Pairs, Report, Strategy, Table
 from mohs.report.pictures import data_uris, thumbnail_uris
@@ -62,6 +63,8 @@ def write_report(path: str | Path, report: Report) -> None:
         numeric=_numeric_columns,
         pair_plots=[] if report.pairs is None else _pair_plots(report.pairs),
         gallery_plot=_gallery_plot(report),
+        gallery_table=_gallery_table(report),
+        settings_diff=settings_diff,
         map_points=[] if report.embedding_map is None else _map_points(report.embedding_map),
         mined_groups=_mined_groups(report.mined),
     )
@@ -279,6 +282,16 @@ def _gallery_plot(report: Report) -> Any:
         y_label="R@1",
         x_log=True,
     )
+
+
+def _gallery_table(report: Report) -> Table:
+    """Return recall@1 by size, a row for each curve; a size that a curve lacks is a dash."""
+    sizes = sorted({float(size) for band in report.gallery for size in band.x})
+    rows = []
+    for band in report.gallery:
+        at = dict(zip(band.x.tolist(), band.y.tolist(), strict=True))
+        rows.append([band.name, *(f"{at[size]:.3f}" if size in at else "–" for size in sizes)])
+    return Table(["classes in the gallery", *(f"{size:,.0f}" for size in sizes)], rows, "Recall@1 by gallery size")
 
 
 def _map_points(shown: EmbeddingMap) -> list[dict[str, Any]]:

@@ -1,0 +1,91 @@
+"""Runs of Mohs that go wrong, planted in programs of examples/: the doctor names the plant first, and only there."""
+
+import importlib.util
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+import mohs
+from mohs.data import glyphs
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+def load(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, name, module)  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(autouse=True, scope="module")
+def draw_once() -> Iterator[None]:
+    """Draw the set once for all runs of this file; it is the same each time."""
+    drawn: dict[tuple[int, int], mohs.Dataset] = {}
+    draw = glyphs.draw_glyphs
+
+    def remember(size: int = 64, *, channels: int = 1) -> mohs.Dataset:
+        if (size, channels) not in drawn:
+            drawn[size, channels] = draw(size, channels=channels)
+        return drawn[size, channels]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(glyphs, "draw_glyphs", remember)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """One thread gives the same numbers everywhere."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def causes(diagnosis: mohs.Diagnosis, severity: str | None = None) -> list[str]:
+    return [finding.cause for finding in diagnosis.findings if severity in (None, finding.severity)]
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_margin_without_room_is_named_and_a_small_one_is_not(seed, tmp_path, monkeypatch):
+    example = load("margin", monkeypatch)
+    size = {"num_classes": 400, "num_triplets": 1500, "seed": seed}
+    lines: list[str] = []
+    large = example.run(tmp_path / "large", margin=1.6, say=lines.append, **size)
+    assert causes(large.diagnosis)[0] == "margin-too-large"
+    numbers = large.diagnosis.findings[0].numbers
+    assert numbers["reachable"] < numbers["margin"] == 1.6
+    assert large.active_share > 0.95
+    assert lines[0].startswith(f"margin 1.6: R@1 {large.recall_at_1:.3f}, precision {large.precision:.3f} (")
+
+    small = example.run(tmp_path / "small", margin=0.2, say=lines.append, **size)
+    assert "margin-too-large" in set(small.diagnosis.checked) - set(causes(small.diagnosis))
+    assert causes(small.diagnosis, "error") == []
+    assert small.active_share < large.active_share
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_hardest_negatives_collapse_a_network_and_the_closed_loop_does_not(seed, tmp_path, monkeypatch):
+    example = load("hardest_collapse", monkeypatch)
+    size = {"num_classes": 400, "num_triplets": 2000, "seed": seed}
+    lines: list[str] = []
+    hardest = example.run(tmp_path / "hardest", negatives="hardest", say=lines.append, **size)
+    assert hardest.spread < 0.05
+    assert hardest.loss == pytest.approx(example.MARGIN, rel=0.005)
+    assert causes(hardest.diagnosis)[:2] == ["hardest-negatives", "collapsed"]
+    assert lines[0].startswith(f"hardest: R@1 {hardest.untrained:.3f} untrained, {hardest.recall_at_1:.3f} trained;")
+
+    loop = example.run(tmp_path / "loop", negatives="closed loop", say=lines.append, **size)
+    assert loop.spread > 0.3
+    assert {"hardest-negatives", "collapsed"} <= set(loop.diagnosis.checked) - set(causes(loop.diagnosis))
+    assert causes(loop.diagnosis, "error") == []
