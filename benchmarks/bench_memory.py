@@ -50,7 +50,9 @@ def main() -> None:
                 config = RunConfig(
                     seed=seed,
                     data=data,
-                    training=TrainingConfig(num_triplets=options.pictures // 2, learning_rate=rate, device="cpu"),
+                    training=TrainingConfig(
+                        num_triplets=options.pictures // 2, learning_rate=rate, optimizer="adamw", device="cpu"
+                    ),
                     memory=VARIANTS[name],
                 )
                 embedder = Embedder.create(config.model, policy, seed=seed)
