@@ -10,7 +10,7 @@ from mohs.data.images import ImagePolicy
 from mohs.errors import InputError
 from mohs.model.embedder import Embedder
 from mohs.model.finetune import rate_warning
-from mohs.presets import Preset, preset_settings
+from mohs.presets import Budget, Preset, preset_settings
 from mohs.runs import train
 
 NAMES = get_args(Preset)
@@ -152,3 +152,21 @@ def test_the_backbone_of_a_rate_that_is_no_danger():
     assert rate_warning(override_config(None, [], {})) is None
     thawed = ["finetune.trainable_stages=0", "finetune.unfreeze_at=[0.5]", "model.weights=w"]
     assert rate_warning(override_config(None, thawed, {})) is not None
+
+
+def test_a_budget_gives_way_to_a_preset_a_file_and_flags(run_cli, tmp_path):
+    small, medium, large = (run_cli("train", "shop", "--budget", name, "--print-config").out.splitlines()
+                            for name in get_args(Budget))  # fmt: skip
+    assert small == run_cli("train", "shop", "--print-config").out.splitlines()
+    assert "num_triplets = 100000" in medium
+    assert "batch_triplets = 512" in large
+    (tmp_path / "run.toml").write_text("[training]\nnum_triplets = 700\n")
+    lines = run_cli("train", "shop", "--budget", "medium", "--preset", "photos", "--config", tmp_path / "run.toml",
+                    "--batch", "24", "--print-config").out.splitlines()  # fmt: skip
+    assert {"num_triplets = 700", "batch_triplets = 24", "embedding_dim = 512", "hidden_dim = 0"} <= set(lines)
+    assert "widths = [64, 128, 256]" in lines
+
+
+def test_an_unknown_budget_is_refused(run_cli):
+    answer = run_cli("train", "shop", "--budget", "huge", "--print-config")
+    assert (answer.code, answer.err) == (2, ["mohs: budget: 'huge' is not one of 'small', 'medium', 'large'"])

@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeAlias, get_args
 
 from mohs.errors import InputError
 
-__all__ = ["Preset", "preset_settings"]
+__all__ = ["Budget", "Preset", "budget_settings", "preset_settings"]
 
 Preset: TypeAlias = Literal["small", "fine-tune", "fine-tune-sgd", "photos", "frozen"]
 
@@ -60,6 +60,48 @@ _SETTINGS: Mapping[str, Mapping[str, Any]] = {
     # The head alone learns, at its usual rate: the backbone cannot be spoiled.
     "frozen": {"finetune.trainable_stages": 0},
 }
+
+Budget: TypeAlias = Literal["small", "medium", "large"]
+
+_BUDGETS: Mapping[str, Mapping[str, Any]] = {
+    # The defaults: minutes on two cores.
+    "small": {},
+    # Twice the channels cost three to four times as much a picture.
+    "medium": {
+        "model.widths": (64, 128, 256),
+        "model.embedding_dim": 256,
+        "model.hidden_dim": 512,
+        "training.num_triplets": 100_000,
+        "training.num_segments": 20,
+    },
+    # A GPU is idle under batches of 96, and more classes a batch are more negatives.
+    "large": {
+        "model.widths": (128, 256, 512),
+        "model.embedding_dim": 512,
+        "model.hidden_dim": 1024,
+        "training.num_triplets": 1_000_000,
+        "training.batch_triplets": 512,
+        "training.num_segments": 40,
+    },
+}
+
+
+def budget_settings(name: str) -> Mapping[str, Any]:
+    """Return the settings of a `Budget`, "section.name" to value: how large a new network, how long, in which batches.
+
+    - "small": none, the defaults: 20,000 triplets, minutes on two cores.
+    - "medium": twice the channels, 100,000 triplets: hours on two cores.
+    - "large": four times the channels, batches of 512, a million triplets: for a GPU. It was never run on one.
+
+    A pretrained backbone has its own size, so `model.widths` changes nothing there. Raises `InputError` for another
+    name.
+
+    >>> budget_settings("medium")["training.num_triplets"]
+    100000
+    """
+    if name not in _BUDGETS:
+        raise InputError(f"budget: {name!r} is not one of {', '.join(map(repr, get_args(Budget)))}")
+    return dict(_BUDGETS[name])
 
 
 def preset_settings(name: str) -> Mapping[str, Any]:

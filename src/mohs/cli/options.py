@@ -93,9 +93,13 @@ class Settings:
 
 
 def read_settings(
-    file: Path | None, flags: Mapping[str, Any], settings: Sequence[str] = (), preset: str | None = None
+    file: Path | None,
+    flags: Mapping[str, Any],
+    settings: Sequence[str] = (),
+    preset: str | None = None,
+    budget: str | None = None,
 ) -> Settings:
-    """Return the settings of a preset, changed by a file, by `--set` and by flags; messages name the flag.
+    """Return the settings of a budget and of a preset, changed by a file, by `--set` and by flags; messages name the flag.
 
     Where weights are given and no preset, the preset is "fine-tune": the defaults, which are for a network that knows
     nothing, would wash out what the weights know. What was taken from it is noted, and so is each setting that was
@@ -104,7 +108,7 @@ def read_settings(
     """
     from mohs.commands.effects import without_effect
     from mohs.config import RunConfig, override_config, parse_settings
-    from mohs.presets import preset_settings
+    from mohs.presets import budget_settings, preset_settings
     from mohs.toml import flat_settings, read_settings_file
 
     given = {_SETTINGS[flag]: (flag, value) for flag, value in flags.items() if value is not None}
@@ -112,7 +116,8 @@ def read_settings(
     said = {**parse_settings(settings), **values}
     in_file = {} if file is None else flat_settings(read_settings_file(file))
     weights = said.get("model.weights", in_file.get("model.weights"))
-    base = preset_settings(preset or ("small" if weights is None else "fine-tune"))
+    chosen = preset_settings(preset or ("small" if weights is None else "fine-tune"))
+    base = {**budget_settings(budget or "small"), **chosen}
     try:
         config = override_config(file, settings, values, preset=base)
     except InputError as error:
@@ -126,7 +131,7 @@ def read_settings(
     usual = flat_settings(RunConfig().model_dump())
     taken = [
         f"{name} {value}"
-        for name, value in base.items()
+        for name, value in chosen.items()
         if name not in said and name not in in_file and value != usual[name]
     ]
     if preset is None and taken:

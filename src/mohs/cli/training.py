@@ -63,6 +63,9 @@ def train(
     preset: Annotated[
         str | None, typer.Option(help="Settings to begin with: small, frozen, fine-tune, fine-tune-sgd or photos.")
     ] = None,
+    budget: Annotated[
+        str | None, typer.Option(help="Network, batch and length: small or medium (two cores), large (a GPU).")
+    ] = None,
     catalog: Catalog = None,
     file_column: FileColumn = None,
     class_column: ClassColumn = None,
@@ -125,7 +128,7 @@ def train(
         flags["--out"] = str(resume)
         given = [name for name, value in flags.items() if value is not None and name != "--out"]
         if source is None and config is None:
-            if given or setting or preset:
+            if given or setting or preset or budget:
                 raise InputError(
                     f"--resume: {resume} goes on with its own settings; leave out {given[0] if given else '--set'}, or "
                     "give all that the run was begun with"
@@ -135,7 +138,7 @@ def train(
                 raise InputError(f"--resume: {resume} holds no run (no config.json); give SOURCE to begin one there")
     if source is None and config is None and not print_config:
         raise InputError("SOURCE: missing; give a CSV, Parquet file or folder, 'glyphs', or --config FILE")
-    settings = read_settings(config, flags, setting or (), preset)
+    settings = read_settings(config, flags, setting or (), preset, budget)
     if print_config:
         for note in settings.notes:
             print(note, file=sys.stderr)
