@@ -48,15 +48,19 @@ def test_runs_stand_side_by_side_and_differences_have_intervals(run_cli, runs, t
     assert (runs / "long" / "metrics.json").is_file()
 
 
-def test_the_doctor_and_the_size_of_the_gallery_are_on_the_page(run_cli, runs, tmp_path):
+def test_the_doctor_and_the_size_of_the_gallery_are_on_the_page(run_cli, runs, picture_set, tmp_path):
+    # Seven classes cannot be 3 apart, so that there is something to find.
+    margin = ["--test-fraction", "0.4", "--triplets", "80", "--set", "loss.name=triplet", "--set", "loss.margin=3"]
+    train(picture_set, "--out", tmp_path / "tight", *margin)
     page = tmp_path / "page.html"
-    answer = run_cli("report", runs / "short", runs / "long", "--out", page, "--quiet", "--json")
+    answer = run_cli("report", tmp_path / "tight", runs / "long", "--out", page, "--quiet", "--json")
     metrics = json.loads(answer.out)["metrics"]
     words = " ".join(unescape(re.sub(r"<[^>]*>", " ", page.read_text(encoding="utf-8"))).split())
 
-    assert "In the run short . An error: the result is not to be trusted." in words
-    diagnosis = diagnose(runs / "short")
-    assert diagnosis.findings
+    assert "In the run tight . An error: the result is not to be trusted." in words
+    diagnosis = diagnose(tmp_path / "tight")
+    assert "margin-too-large" in [finding.cause for finding in diagnosis.findings]
+    assert "[loss] -margin = 3.0 +margin = 1.0" in words
     signs = {"error": "✗ Error", "warning": "● Warning", "note": "● Note"}
     for finding in diagnosis.findings:
         numbers = " ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in finding.numbers.items())
@@ -66,9 +70,9 @@ def test_the_doctor_and_the_size_of_the_gallery_are_on_the_page(run_cli, runs, t
             assert f"+{name.rpartition('.')[2]} = {toml_value(value)}" in words
     assert ", ".join(diagnosis.checked) in words
 
-    # The whole gallery is what R@1 was measured in: five classes of three pictures, 40% of twelve.
+    # The whole gallery is what R@1 was measured in.
     table = words[words.index("classes in the gallery 2 5") :]
-    for name in ("short", "long"):
+    for name in ("tight", "long"):
         [at_two, at_all] = re.search(rf"\b{name} (0\.\d{{3}}|1\.000) (\d\.\d{{3}})\b", table).groups()
         assert at_all == f"{metrics[name]['retrieval']['recall@1']:.3f}"
         assert float(at_two) >= float(at_all)
