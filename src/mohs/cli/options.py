@@ -99,7 +99,7 @@ def read_settings(
     preset: str | None = None,
     budget: str | None = None,
 ) -> Settings:
-    """Return the settings of a budget and of a preset, changed by a file, by `--set` and by flags; messages name the flag.
+    """Return the settings of a budget and a preset, changed by a file, by `--set` and by flags; messages name the flag.
 
     Where weights are given and no preset, the preset is "fine-tune": the defaults, which are for a network that knows
     nothing, would wash out what the weights know. What was taken from it is noted, and so is each setting that was
