@@ -19,8 +19,8 @@ from pathlib import Path
 from mohs.randomness import generator
 
 SETTINGS = (
-    "--per-class", "2", "--size", "32", "--channels", "1", "--triplets", "3000", "--batch", "24", "--quiet",
-    "--set", "data.max_classes=400", "--set", "training.num_segments=5", "--set", "training.checkpoint_s=0.2",
+    "--per-class", "2", "--size", "32", "--channels", "1", "--triplets", "1200", "--batch", "24", "--quiet",
+    "--set", "data.max_classes=200", "--set", "training.num_segments=5", "--set", "training.checkpoint_s=0.1",
     "--device", "cpu",
 )  # fmt: skip
 
