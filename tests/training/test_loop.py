@@ -287,7 +287,9 @@ def test_learning_rate_rises_then_falls_to_nothing(glyphs: Dataset) -> None:
 
 def test_the_learning_rate_told_is_the_one_used(glyphs: Dataset) -> None:
     """The first step of AdamW moves a weight by the rate, whatever its gradient."""
-    config = settings(num_triplets=400, batch_triplets=20, num_segments=1, warmup=0.25, weight_decay=0.0)
+    config = settings(
+        num_triplets=400, batch_triplets=20, num_segments=1, warmup=0.25, weight_decay=0.0, optimizer="adamw"
+    )
     embedder = new_embedder(config)
     before = embedder.head[-1].weight.detach().clone()
     moved = []
