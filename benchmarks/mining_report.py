@@ -89,13 +89,18 @@ def bounds_table(result: Mapping[str, Any]) -> str:
     rows = [
         (
             bound.what,
-            f"{'≥' if bound.at_least else '≤'} {bound.must:g} {bound.unit}".rstrip(),
-            f"{number(bound.measured)} {bound.unit}".rstrip(),
+            f"{'≥' if bound.at_least else '≤'} {bound.must:.4g} {bound.unit}".rstrip(),
+            f"{_measured(bound)} {bound.unit}".rstrip(),
             "yes" if bound.holds else "**no**",
         )
         for bound in bounds(result)
     ]
     return _table(("bound", "wanted", "measured", "holds"), rows)
+
+
+def _measured(bound: Bound) -> str:
+    """Return the measured value, to four digits where three would hide on which side of the bound it lies."""
+    return f"{bound.measured:.4g}" if abs(bound.measured / bound.must - 1) < 0.01 else number(bound.measured)
 
 
 def bounds(result: Mapping[str, Any]) -> list[Bound]:
@@ -128,7 +133,7 @@ def bounds(result: Mapping[str, Any]) -> list[Bound]:
         if small < large:
             text = f"bank and extra memory of `{scale}`, N = {large:,} against {small:,}: no faster than the bank"
             growth = (bank[large] + sizes[large]) / (bank[small] + sizes[small])
-            chosen.append(Bound(text, growth, round(bank[large] / bank[small], 2)))
+            chosen.append(Bound(text, growth, bank[large] / bank[small]))
     return chosen
 
 
