@@ -26,7 +26,7 @@ __all__ = ["Search", "farthest", "nearest_from", "place_of_items", "sweep", "swe
 _TILES_PER_TASK = 16
 _FIND_BYTES = 12  # an index and a distance
 _SEARCH_ITEM_BYTES = 4 + 12 + 16  # limit, `static_N3`, `exact_N2`
-_SHARED_ITEM_BYTES = 8 + 16 + 64  # classes, their slices, what `_search` computes with
+_SHARED_ITEM_BYTES = 8 + 16 + 40  # classes, their slices, thresholds and what waves are made from
 
 
 @final
@@ -79,7 +79,9 @@ def sweep(
             local.product_RC = np.empty(TILE * TILE, dtype=np.float32)
             local.left, local.right = bank.tile_buffer(), bank.tile_buffer()
             all_finds.append(local.finds)
-        row, first, last = tasks[task]
+        row = int(np.searchsorted(first_task_R, task, side="right")) - 1
+        first = row + _TILES_PER_TASK * int(task - first_task_R[row])
+        last = min(first + _TILES_PER_TASK, count)
         left_DR = bank.tile(row, local.left)
         for column in range(first, last):
             right_DC = bank.tile(column, local.right)
@@ -96,12 +98,10 @@ def sweep(
                 )  # fmt: skip
 
     count = bank.num_tiles
-    tasks = [
-        (row, first, min(first + _TILES_PER_TASK, count))
-        for row in range(count)
-        for first in range(row, count, _TILES_PER_TASK)
-    ]
-    for_each(work, range(len(tasks)), threads, tick)
+    # A row of tiles meets itself and those after it.
+    tasks_R = -(-(count - np.arange(count)) // _TILES_PER_TASK)
+    first_task_R = np.cumsum(tasks_R) - tasks_R
+    for_each(work, range(int(tasks_R.sum())), threads, tick)
     return [_merged(search.sign, [finds[k] for finds in all_finds]) for k, search in enumerate(searches)]
 
 
@@ -119,20 +119,28 @@ def place_of_items(problem: Problem) -> NDArray[np.int64]:
 
 
 def _search(bank: CentredBank, sign: np.float32, tau_N: Float64) -> Search:
-    half_norm_N = np.concatenate([np.einsum("dc,dc->c", t, t, dtype=np.float64) for t in bank.each_tile()]) / 2
-    norm_N = np.sqrt(2 * half_norm_N)
-    bound_N = bank.key_bound(norm_N)
-    error_N = bank.key_error(norm_N) + 2.0**-22 * bound_N
-    asked_N = np.isfinite(tau_N)
-    # No key is beyond its bound, so a threshold need not be either.
-    threshold_N = sign * np.clip(bank.key_of(np.where(asked_N, tau_N, 0.0), half_norm_N), -2.0 * bound_N, 2.0 * bound_N)
-    # Without a threshold every key is in reach.
-    low_N = np.where(tau_N > 0, threshold_N - error_N, -1.01 * bound_N - error_N)
-    low32_N = np.nextafter(low_N.astype(np.float32), np.float32(-np.inf))
-    sure_N = np.where(tau_N > 0, (threshold_N + error_N - low32_N) * (1 + 2.0**-20), 0.0)
-    low32_N[~asked_N] = 1e38
-    static_N3 = np.stack([low32_N, sure_N, error_N * (1 + 2.0**-20)], axis=1).astype(np.float32)
-    return Search(sign, static_N3, np.stack([tau_N, half_norm_N], axis=1))
+    static_N3 = np.empty((len(tau_N), 3), dtype=np.float32)
+    exact_N2 = np.empty((len(tau_N), 2), dtype=np.float64)
+    # Tile by tile: what the limits are computed from would take more than the search itself.
+    for t, tile in enumerate(bank.each_tile()):
+        items = slice(t * TILE, t * TILE + tile.shape[1])
+        tau_C = tau_N[items]
+        half_norm_C = np.einsum("dc,dc->c", tile, tile, dtype=np.float64) / 2
+        norm_C = np.sqrt(2 * half_norm_C)
+        bound_C = bank.key_bound(norm_C)
+        error_C = bank.key_error(norm_C) + 2.0**-22 * bound_C
+        asked_C = np.isfinite(tau_C)
+        # No key is beyond its bound, so a threshold need not be either.
+        key_C = bank.key_of(np.where(asked_C, tau_C, 0.0), half_norm_C)
+        threshold_C = sign * np.clip(key_C, -2.0 * bound_C, 2.0 * bound_C)
+        # Without a threshold every key is in reach.
+        low_C = np.where(tau_C > 0, threshold_C - error_C, -1.01 * bound_C - error_C)
+        low32_C = np.nextafter(low_C.astype(np.float32), np.float32(-np.inf))
+        sure_C = np.where(tau_C > 0, (threshold_C + error_C - low32_C) * (1 + 2.0**-20), 0.0)
+        low32_C[~asked_C] = 1e38
+        static_N3[items] = np.stack([low32_C, sure_C, error_C * (1 + 2.0**-20)], axis=1)
+        exact_N2[items] = np.stack([tau_C, half_norm_C], axis=1)
+    return Search(sign, static_N3, exact_N2)
 
 
 def _no_finds(num_items: int) -> tuple[NDArray[np.int64], Float32]:

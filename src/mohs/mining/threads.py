@@ -1,15 +1,19 @@
 """Threads for mining: one matrix product each, none of them spinning."""
 
 import os
+from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from functools import cache
+from itertools import islice
 from typing import Any
 
 from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 
 __all__ = ["for_each", "num_threads", "one_blas_thread"]
+
+_WAITING = 16  # values a thread, begun or waiting: enough that none idles behind one that takes long
 
 
 def num_threads() -> int:
@@ -43,8 +47,13 @@ def for_each(
                 tick(count, len(values))
         return
     pool = ThreadPoolExecutor(threads)
+    # Few wait at a time: the pairs of tiles of a sweep grow with N², and each that waits takes a kilobyte.
+    waiting: deque[Future[None]] = deque()
+    rest = iter(values)
     try:
-        for count, _ in enumerate(pool.map(work, values), 1):
+        for count in range(1, len(values) + 1):
+            waiting.extend(pool.submit(work, value) for value in islice(rest, _WAITING * threads - len(waiting)))
+            waiting.popleft().result()
             if tick is not None:
                 tick(count, len(values))
     finally:
