@@ -1,8 +1,11 @@
+import importlib.util
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import final
 
 import numpy as np
@@ -14,6 +17,7 @@ from mohs.cli import main
 # As the command line does: threads that spin make the suite slow beside any other program.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+EXAMPLES = Path(__file__).parents[1] / "examples"
 NUM_CLASSES = 12
 PICTURES_PER_CLASS = 3
 
@@ -34,6 +38,22 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture
+def load_example(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
+    """Import a script of examples/ by its name, for one test."""
+
+    def load(name: str) -> ModuleType:
+        spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        monkeypatch.setitem(sys.modules, name, module)  # dataclasses look their module up
+        spec.loader.exec_module(module)
+        return module
+
+    return load
 
 
 @pytest.fixture

@@ -1,29 +1,11 @@
 """The programs in examples/ run, small, and do what they say."""
 
-import importlib.util
-import sys
-from pathlib import Path
-from types import ModuleType
-
 import numpy as np
-import pytest
 import torch
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
 
-
-def load(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, name, module)  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_plan_in_another_loop_learns_on_just_the_triplets_of_its_plans(monkeypatch: pytest.MonkeyPatch) -> None:
-    example = load("plan_in_another_loop", monkeypatch)
+def test_plan_in_another_loop_learns_on_just_the_triplets_of_its_plans(monkeypatch, load_example):
+    example = load_example("plan_in_another_loop")
     read: list[int] = []
     seen: list[np.ndarray] = []
     read_item, compute = example.Drawings.__getitem__, example.TripletMarginLoss.compute_loss

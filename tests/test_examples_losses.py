@@ -1,27 +1,11 @@
 """Losses that go nowhere, planted in the programs of examples/: the doctor names the plant first, and only there."""
 
-import importlib.util
-import sys
 from collections.abc import Iterator
-from pathlib import Path
-from types import ModuleType
 
 import pytest
 import torch
 
 import mohs
-
-EXAMPLES = Path(__file__).parents[1] / "examples"
-
-
-def load(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, name, module)  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="module")
@@ -46,8 +30,8 @@ def causes(diagnosis: mohs.Diagnosis, severity: str | None = None) -> list[str]:
 
 
 @pytest.mark.parametrize("seed", [0, 1])
-def test_a_filter_that_keeps_easy_triplets_holds_accuracy_at_chance(seed, glyphs, tmp_path, monkeypatch):
-    example = load("fifty_percent", monkeypatch)
+def test_a_filter_that_keeps_easy_triplets_holds_accuracy_at_chance(seed, glyphs, tmp_path, load_example):
+    example = load_example("fifty_percent")
     size = {"num_classes": 150, "num_epochs": 6, "steps_per_epoch": 20, "seed": seed}
     lines: list[str] = []
     wrong = example.run(glyphs, tmp_path / "wrong", keep="in order", say=lines.append, **size)
@@ -64,8 +48,8 @@ def test_a_filter_that_keeps_easy_triplets_holds_accuracy_at_chance(seed, glyphs
 
 
 @pytest.mark.parametrize("seed", [0, 1])
-def test_a_sigmoid_on_the_distance_and_large_steps_hold_the_loss_at_one_half(seed, glyphs, tmp_path, monkeypatch):
-    example = load("constant_loss", monkeypatch)
+def test_a_sigmoid_on_the_distance_and_large_steps_hold_the_loss_at_one_half(seed, glyphs, tmp_path, load_example):
+    example = load_example("constant_loss")
     size = {"num_classes": 150, "num_epochs": 6, "steps_per_epoch": 12, "seed": seed}
     lines: list[str] = []
     both = example.run(glyphs, tmp_path / "both", sigmoid=True, learning_rate=0.3, say=lines.append, **size)

@@ -1,28 +1,12 @@
 """Runs of Mohs that go wrong, planted in programs of examples/: the doctor names the plant first, and only there."""
 
-import importlib.util
-import sys
 from collections.abc import Iterator
-from pathlib import Path
-from types import ModuleType
 
 import pytest
 import torch
 
 import mohs
 from mohs.data import glyphs
-
-EXAMPLES = Path(__file__).parents[1] / "examples"
-
-
-def load(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, name, module)  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -57,8 +41,8 @@ def causes(diagnosis: mohs.Diagnosis, severity: str | None = None) -> list[str]:
 
 
 @pytest.mark.parametrize("seed", [0, 1])
-def test_a_margin_without_room_is_named_and_a_small_one_is_not(seed, tmp_path, monkeypatch):
-    example = load("margin", monkeypatch)
+def test_a_margin_without_room_is_named_and_a_small_one_is_not(seed, tmp_path, load_example):
+    example = load_example("margin")
     size = {"num_classes": 400, "num_triplets": 1500, "seed": seed}
     lines: list[str] = []
     large = example.run(tmp_path / "large", margin=1.6, say=lines.append, **size)
@@ -75,8 +59,8 @@ def test_a_margin_without_room_is_named_and_a_small_one_is_not(seed, tmp_path, m
 
 
 @pytest.mark.parametrize("seed", [0, 1])
-def test_the_hardest_negatives_collapse_a_network_and_the_closed_loop_does_not(seed, tmp_path, monkeypatch):
-    example = load("hardest_collapse", monkeypatch)
+def test_the_hardest_negatives_collapse_a_network_and_the_closed_loop_does_not(seed, tmp_path, load_example):
+    example = load_example("hardest_collapse")
     size = {"num_classes": 400, "num_triplets": 2000, "seed": seed}
     lines: list[str] = []
     hardest = example.run(tmp_path / "hardest", negatives="hardest", say=lines.append, **size)
