@@ -237,8 +237,10 @@ class FinetuneConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False
     backbone_rate: Annotated[float, Field(gt=0.0)] = Field(
         1.0, description="rate of the backbone's last layer group as a share of training.learning_rate, the head's"
     )
-    head: Literal["random", "pca"] = Field(
-        "random", description="pca: a head without hidden layer starts as principal components of the features"
+    head: Literal["random", "pca", "rca"] = Field(
+        "random",
+        description="a head without hidden layer starts as principal components of the features (pca), or of features "
+        "divided by what they vary by within classes (rca)",
     )
     trained_share: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
         1.0, description="the weights at the end are this share of the trained ones, the rest of those at the start"

@@ -1,11 +1,12 @@
 """What fine-tuning keeps: distances in a head of principal components, and a share of the weights it began with."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 import torch
+from scipy.spatial.distance import cdist
 from sklearn.decomposition import PCA
 
 from mohs.artefacts import EventLog
@@ -17,11 +18,13 @@ from mohs.model.embedder import Embedder
 from mohs.training.checkpoint import load_checkpoint
 from mohs.training.events import Event, StepEvent
 from mohs.training.loop import Folder, fit
-from mohs.training.pretrained import blend_weights, start_with_principal_components
+from mohs.training.pretrained import _head, blend_weights, start_head
 from mohs.training.processes import Processes
 
 POLICY = ImagePolicy(16, 1)
 MODEL = ModelConfig(widths=(8, 16), hidden_dim=0, embedding_dim=16)
+NUM_FEATURES = 256  # of that network
+FULL = MODEL.model_copy(update={"embedding_dim": NUM_FEATURES})
 
 
 def projected(embedder: Embedder, dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
@@ -32,9 +35,19 @@ def projected(embedder: Embedder, dataset: Dataset) -> tuple[np.ndarray, np.ndar
         return features_NF.numpy(), embedder.head(features_NF).numpy()
 
 
+def started(model: ModelConfig, dataset: Dataset, way: Literal["pca", "rca"], *, seed: int = 0) -> Embedder:
+    embedder = Embedder.create(model, POLICY, seed=0)
+    start_head(embedder, dataset, Processes(), way=way, seed=seed)
+    return embedder
+
+
+def distances(rows_ND: np.ndarray) -> np.ndarray:
+    return np.linalg.norm(rows_ND[:, None].astype(np.float64) - rows_ND[None], axis=2)
+
+
 def test_the_head_is_the_pca_of_scikit_learn(glyphs: Dataset) -> None:
     embedder = Embedder.create(MODEL, POLICY, seed=0).train()
-    start_with_principal_components(embedder, glyphs, Processes(), seed=0)
+    start_head(embedder, glyphs, Processes(), way="pca", seed=0)
     assert embedder.training
     features_NF, z_ND = projected(embedder, glyphs)
     wanted_ND = PCA(16, svd_solver="full").fit_transform(features_NF.astype(np.float64))
@@ -42,30 +55,85 @@ def test_the_head_is_the_pca_of_scikit_learn(glyphs: Dataset) -> None:
     np.testing.assert_allclose(z_ND, wanted_ND * sign_D, atol=1e-4)
 
 
-def test_with_fewer_pictures_than_dimensions_the_other_rows_stay(glyphs: Dataset) -> None:
-    embedder = Embedder.create(MODEL, POLICY, seed=0)
-    before_DF = embedder.head[0].weight.detach().clone()
-    few = glyphs.take(np.arange(0, 50, 10))
-    start_with_principal_components(embedder, few, Processes(), seed=0)
+def test_distances_of_rca_are_those_of_mahalanobis_within_classes(glyphs: Dataset) -> None:
+    embedder = started(FULL, glyphs, "rca")
+    features_NF, z_ND = projected(embedder, glyphs)
+    features_NF = features_NF.astype(np.float64)
+    within_FF = np.zeros((NUM_FEATURES, NUM_FEATURES))
+    for label in np.unique(glyphs.labels):
+        own = features_NF[glyphs.labels == label]
+        within_FF += (len(own) - 1) * np.cov(own.T)
+    within_FF += np.eye(NUM_FEATURES) * np.trace(within_FF) / NUM_FEATURES
+    wanted_NN = cdist(features_NF, features_NF, "mahalanobis", VI=np.linalg.inv(within_FF))
+    scale = distances(z_ND).sum() / wanted_NN.sum()
+    np.testing.assert_allclose(distances(z_ND), scale * wanted_NN, atol=1e-4 * scale * wanted_NN.max())
+    assert np.linalg.norm(embedder.head[0].weight.detach()) == pytest.approx(16.0)  # √256, as of orthonormal rows
+
+
+def test_without_two_pictures_of_a_class_rca_is_pca(glyphs: Dataset) -> None:
+    singles = glyphs.take(np.unique(glyphs.labels, return_index=True)[1])
+    pca, rca = started(MODEL, singles, "pca"), started(MODEL, singles, "rca")
+    torch.testing.assert_close(rca.head[0].weight, pca.head[0].weight)
+
+
+def test_rca_passes_over_what_pictures_of_a_class_differ_by() -> None:
+    random = np.random.default_rng(0)
+    class_N = np.arange(60) // 2
+    features_NF = random.normal(size=(60, 256)) * 0.1
+    features_NF[:, :8] += 5.0 * random.normal(size=(30, 8))[class_N]
+    features_NF[:, 8:16] += 8.0 * random.normal(size=(60, 8))  # says nothing of the class
+
+    def recall(class_of_head_N: np.ndarray) -> float:
+        mean_F, row_DF = _head(features_NF, class_of_head_N, 256, np.random.default_rng(0))
+        distance_NN = distances((features_NF - mean_F) @ row_DF.T)
+        np.fill_diagonal(distance_NN, np.inf)
+        return float((class_N[distance_NN.argmin(1)] == class_N).mean())
+
+    of_classes, of_none, of_wrong = recall(class_N), recall(np.arange(60)), recall(random.permutation(class_N))
+    assert of_classes > 0.9
+    assert of_none < 0.5
+    assert of_wrong < 0.5
+
+
+def test_with_fewer_pictures_than_dimensions_what_they_lack_is_kept_too(glyphs: Dataset) -> None:
+    embedder = started(FULL, glyphs.take(np.arange(0, 50, 10)), "pca")
     weight_DF = embedder.head[0].weight.detach()
-    assert torch.equal(weight_DF[4:], before_DF[4:])
-    torch.testing.assert_close(weight_DF[:4] @ weight_DF[:4].T, torch.eye(4), atol=1e-5, rtol=0)
-    features_NF, z_ND = projected(embedder, few)
-    distance = np.linalg.norm(features_NF[:, None] - features_NF[None], axis=2)
-    np.testing.assert_allclose(np.linalg.norm(z_ND[:, None, :4] - z_ND[None, :, :4], axis=2), distance, atol=1e-4)
+    torch.testing.assert_close(weight_DF @ weight_DF.T, torch.eye(NUM_FEATURES), atol=1e-5, rtol=0)
+    features_NF, z_ND = projected(embedder, glyphs)
+    np.testing.assert_allclose(distances(z_ND), distances(features_NF), atol=1e-4)
 
 
-def test_a_head_with_a_hidden_layer_is_refused(glyphs: Dataset) -> None:
+def test_fewer_rows_than_directions_are_longer_so_that_distances_stay_in_the_mean(glyphs: Dataset) -> None:
+    few = glyphs.take(np.arange(0, 50, 10))  # four components
+    model = MODEL.model_copy(update={"embedding_dim": 40})
+    weight_DF = started(model, few, "pca").head[0].weight.detach()
+    wanted = torch.diag(torch.tensor([1.0] * 4 + [252 / 36] * 36))
+    torch.testing.assert_close(weight_DF @ weight_DF.T, wanted, atol=1e-5, rtol=0)
+    ratio = []
+    for seed in range(30):
+        features_NF, z_ND = projected(started(model, few, "pca", seed=seed), glyphs)
+        ratio.append(np.square(distances(z_ND)).sum() / np.square(distances(features_NF)).sum())
+    assert np.mean(ratio) == pytest.approx(1.0, abs=3 * np.std(ratio) / len(ratio) ** 0.5)
+
+
+def test_rows_beyond_the_features_are_zero(glyphs: Dataset) -> None:
+    model = MODEL.model_copy(update={"embedding_dim": NUM_FEATURES + 4})
+    weight_DF = started(model, glyphs, "rca").head[0].weight.detach()
+    assert bool((weight_DF[NUM_FEATURES:] == 0).all())
+    assert bool((weight_DF[:NUM_FEATURES].norm(dim=1) > 0).all())
+
+
+@pytest.mark.parametrize("way", ["pca", "rca"])
+def test_a_head_with_a_hidden_layer_is_refused(way, glyphs: Dataset) -> None:
     embedder = Embedder.create(ModelConfig(widths=(8, 16), hidden_dim=32), POLICY, seed=0)
-    with pytest.raises(InputError, match=r"finetune\.head: 'pca' is for a head of one linear layer.*hidden_dim is 32"):
-        start_with_principal_components(embedder, glyphs, Processes(), seed=0)
+    with pytest.raises(
+        InputError, match=rf"finetune\.head: '{way}' is for a head of one linear layer.*is 32; make it 0"
+    ):
+        start_head(embedder, glyphs, Processes(), way=way, seed=0)
 
 
 def test_dropout_does_not_hide_the_linear_layer(glyphs: Dataset) -> None:
-    model = MODEL.model_copy(update={"dropout": 0.5})
-    embedder = Embedder.create(model, POLICY, seed=0)
-    start_with_principal_components(embedder, glyphs, Processes(), seed=0)
-    _, z_ND = projected(embedder, glyphs)
+    _, z_ND = projected(started(MODEL.model_copy(update={"dropout": 0.5}), glyphs, "pca"), glyphs)
     np.testing.assert_allclose(z_ND.mean(0), 0.0, atol=1e-4)
 
 
@@ -109,11 +177,11 @@ def go(dataset: Dataset, finetune: FinetuneConfig, path: Path, *, stop_at: int =
     return embedder
 
 
-def test_a_run_ends_between_its_start_and_what_it_trained(glyphs: Dataset, tmp_path: Path) -> None:
-    start = Embedder.create(MODEL, POLICY, seed=0)
-    start_with_principal_components(start, glyphs, Processes(), seed=0)
-    trained = go(glyphs, FinetuneConfig(head="pca"), tmp_path / "all")
-    half = go(glyphs, FinetuneConfig(head="pca", trained_share=0.5), tmp_path / "half")
+@pytest.mark.parametrize("way", ["pca", "rca"])
+def test_a_run_ends_between_its_start_and_what_it_trained(way, glyphs: Dataset, tmp_path: Path) -> None:
+    start = started(MODEL, glyphs, way)
+    trained = go(glyphs, FinetuneConfig(head=way), tmp_path / "all")
+    half = go(glyphs, FinetuneConfig(head=way, trained_share=0.5), tmp_path / "half")
     moved = False
     for name, value in half.state_dict().items():
         if value.is_floating_point():

@@ -22,7 +22,7 @@ from mohs.training.events import Listener, SegmentEvent, StepEvent
 from mohs.training.false_negatives import append_review
 from mohs.training.losses import Loss, build_loss
 from mohs.training.memory import check_memory
-from mohs.training.pretrained import blend_weights, start_with_principal_components
+from mohs.training.pretrained import blend_weights, start_head
 from mohs.training.processes import Processes
 from mohs.training.resuming import restore_run, save_run
 from mohs.training.run_state import Folder, RunState
@@ -95,8 +95,8 @@ def fit(
     compile_kernels(config.hardness.scale)  # once after an installation; the seconds of mining leave it out
     run = RunState(embedder, dataset, config, loss, device, peers, listeners, folder)
     if resume is None:
-        if config.finetune.head == "pca":
-            start_with_principal_components(embedder, dataset, peers, seed=config.seed)
+        if config.finetune.head != "random":
+            start_head(embedder, dataset, peers, way=config.finetune.head, seed=config.seed)
         run.keep_start()
         warm_up(embedder, dataset, config, device, peers, emit=run.emit)
         run.begin_memory()

@@ -1,4 +1,4 @@
-"""What fine-tuning keeps of a pretrained network: a head that starts as principal components, and a share of weights.
+"""What fine-tuning keeps of a pretrained network: a head that starts from its features, and a share of weights.
 
 A new head of random weights mixes the features that pretraining has found; what it loses has to be learned again, from
 few pictures. And a network that is trained on few classes becomes better at those and worse at others: between the
@@ -6,6 +6,7 @@ weights before and after lies a network that is better at both.
 """
 
 from collections.abc import Mapping
+from typing import Literal
 
 import numpy as np
 import torch
@@ -18,37 +19,50 @@ from mohs.model.embedder import Embedder
 from mohs.randomness import generator
 from mohs.training.processes import Processes
 
-__all__ = ["blend_weights", "start_with_principal_components"]
+__all__ = ["blend_weights", "start_head"]
 
 _MAX_PICTURES = 20_000
 _BATCH = 64
 
 
-def start_with_principal_components(embedder: Embedder, dataset: Dataset, peers: Processes, *, seed: int) -> None:
-    """Set a linear head to the principal components of the backbone's features, in place.
+def start_head(
+    embedder: Embedder, dataset: Dataset, peers: Processes, *, way: Literal["pca", "rca"], seed: int
+) -> None:
+    """Set a linear head, z = A (f − mean f), from the backbone's features f of all pictures or of 20,000, in place.
 
-    z = V (f − mean f), V being the D eigenvectors of the covariance of features f with the largest eigenvalues, of all
-    pictures or of 20,000 drawn by `seed`. Distances between features are kept as well as D numbers can. Where pictures
-    have fewer components (one less than there are pictures), the other rows of V stay as they are. The first process
-    computes, and all get the same. After Gordo et al., "End-to-end learning of deep visual representations for image
-    retrieval" (2017), section 3.2, whose projection starts with PCA.
+    "pca": the rows of A are the D eigenvectors of the covariance of features with the largest eigenvalues. Distances
+    between features are kept as well as D numbers can. After Gordo et al., "End-to-end learning of deep visual
+    representations for image retrieval" (2017), section 3.2, whose projection starts with PCA.
+
+    "rca": features are first divided by how much they vary among pictures of one class, f' = W^(−1/2) (f − mean f), W
+    being the covariance within classes with its mean eigenvalue added to each (a few pictures of a class do not fill F
+    dimensions), and the rows are the principal components of f'. A scale gives A the norm that it has with "pca". Where
+    no class has two pictures it is "pca". Relevant component analysis (Bar-Hillel et al., "Learning a Mahalanobis
+    metric from equivalence constraints", 2005), in which the addition is ours.
+
+    N pictures have at most N − 1 components. The other rows are random directions perpendicular to these, all equally
+    long, so that what pictures of other classes have there is kept, too: distances are right in the mean (Johnson and
+    Lindenstrauss, 1984). Rows beyond the F-th are 0. Which pictures and directions these are comes from `seed`. The
+    first process computes, and all get the same.
 
     Raises `InputError` if the head is not one linear layer.
     """
     layers = [layer for layer in embedder.head if not isinstance(layer, nn.Dropout)]
     if len(layers) != 1 or not isinstance(layers[0], nn.Linear):
         raise InputError(
-            f"finetune.head: 'pca' is for a head of one linear layer, and model.hidden_dim is "
+            f"finetune.head: {way!r} is for a head of one linear layer, and model.hidden_dim is "
             f"{embedder.config.hidden_dim}; make it 0, or finetune.head 'random'"
         )
     found = None
     if peers.is_first:
-        chosen = np.sort(generator(seed, "principal components").permutation(len(dataset))[:_MAX_PICTURES])
-        found = _components(_features(embedder, dataset.pictures[chosen]), layers[0].out_features)
-    mean_F, vector_KF = peers.from_first(found)
+        chosen = np.sort(generator(seed, "pictures for the head").permutation(len(dataset))[:_MAX_PICTURES])
+        features_NF = _features(embedder, dataset.pictures[chosen])
+        class_N = dataset.labels_id[chosen] if way == "rca" else np.arange(len(chosen))
+        found = _head(features_NF, class_N, layers[0].out_features, generator(seed, "directions for the head"))
+    mean_F, row_DF = peers.from_first(found)
     with torch.no_grad():
-        layers[0].weight[: len(vector_KF)] = torch.from_numpy(vector_KF.copy())
-        layers[0].bias[: len(vector_KF)] = torch.from_numpy(-vector_KF @ mean_F)
+        layers[0].weight[:] = torch.from_numpy(row_DF)
+        layers[0].bias[:] = torch.from_numpy(-row_DF @ mean_F)
 
 
 @torch.inference_mode()
@@ -63,15 +77,43 @@ def _features(embedder: Embedder, pictures_NHWC: np.ndarray) -> NDArray[np.float
     return np.concatenate(blocks)
 
 
-def _components(
-    features_NF: NDArray[np.float64], num_components: int
+def _head(
+    features_NF: NDArray[np.float64], class_N: NDArray[np.int64], num_rows: int, random: np.random.Generator
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the mean [F] and at most so many components [K, F], the largest first; K is less where there are fewer."""
+    """Return the mean [F] and the rows of the head [D, F]; pictures that are alone in their class say nothing of it."""
     mean_F = features_NF.mean(0)
     centred_NF = features_NF - mean_F
-    variance_F, vector_FF = np.linalg.eigh(centred_NF.T @ centred_NF)
-    num_components = min(num_components, int((variance_F > 1e-10 * variance_F[-1]).sum()))
-    return mean_F, vector_FF.T[::-1][:num_components]
+    whitening_FF = _within_class_whitening(features_NF, class_N)
+    whitened_NF = centred_NF @ whitening_FF
+    variance_F, vector_FF = np.linalg.eigh(whitened_NF.T @ whitened_NF)
+    dim = len(mean_F)
+    num_found = min(num_rows, int((variance_F > 1e-10 * variance_F[-1]).sum()))
+    row_DF = np.zeros((num_rows, dim))
+    row_DF[:num_found] = vector_FF.T[::-1][:num_found]
+    num_more = min(num_rows, dim) - num_found
+    if num_more:
+        # Eigenvectors without variance are perpendicular to the others; turned at random, none is preferred.
+        rest_FR = vector_FF[:, : dim - num_found]
+        turned_RM = np.linalg.qr(random.standard_normal((dim - num_found, num_more)))[0]
+        row_DF[num_found : num_found + num_more] = (rest_FR @ turned_RM).T * np.sqrt((dim - num_found) / num_more)
+    norm = np.linalg.norm(row_DF)
+    row_DF = row_DF @ whitening_FF
+    return mean_F, row_DF * (norm / np.linalg.norm(row_DF))
+
+
+def _within_class_whitening(features_NF: NDArray[np.float64], class_N: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return W^(−1/2) [F, F], or the identity where pictures of a class do not differ."""
+    _, class_N, count_C = np.unique(class_N, return_inverse=True, return_counts=True)
+    sum_CF = np.zeros((len(count_C), features_NF.shape[1]))
+    np.add.at(sum_CF, class_N, features_NF)
+    within_NF = features_NF - (sum_CF / count_C[:, None])[class_N]
+    scatter_FF = within_NF.T @ within_NF
+    mean_variance = np.trace(scatter_FF) / len(scatter_FF)
+    if mean_variance <= 1e-12 * np.square(features_NF).sum():
+        return np.eye(len(scatter_FF))
+    variance_F, vector_FF = np.linalg.eigh(scatter_FF / mean_variance + np.eye(len(scatter_FF)))
+    whitening_FF: NDArray[np.float64] = (vector_FF / np.sqrt(variance_F)) @ vector_FF.T
+    return whitening_FF
 
 
 def blend_weights(network: nn.Module, start: Mapping[str, Tensor], share: float) -> None:
