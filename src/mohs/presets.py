@@ -48,11 +48,11 @@ _SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "photos": {
         **_FINE_TUNE,
         # Features of ImageNet know photographs already, and training must not cost what they know. The head begins as
-        # principal components, which lose nothing, and the end is a mean of the weights loaded and trained (Wortsman et
-        # al. 2022). Measured by `make bench-finetune`.
+        # relevant components, which lose little and pass over what pictures of a class differ by, and the end is a mean
+        # of the weights loaded and trained (Wortsman et al. 2022). Measured by `make bench-finetune`.
         "model.hidden_dim": 0,
         "model.embedding_dim": 512,
-        "finetune.head": "pca",
+        "finetune.head": "rca",
         "finetune.trained_share": 0.6,
         "training.mirror": 0.5,
         "training.colour": 0.5,
@@ -110,7 +110,7 @@ def preset_settings(name: str) -> Mapping[str, Any]:
     - "small": none, the defaults; for training from nothing.
     - "fine-tune": AdamW, 1e-3 for the head and 1e-4 for all of the backbone, gradients shortened to 1.
     - "fine-tune-sgd": SGD with momentum 0.9, 0.01 for the head and 1e-3 for all of the backbone, decay 5e-4.
-    - "photos": "fine-tune" for photographs: the head begins as principal components, pictures are mirrored and
+    - "photos": "fine-tune" for photographs: the head begins as relevant components, pictures are mirrored and
       recoloured, and the weights at the end are six tenths trained and four tenths as loaded.
     - "frozen": the head alone learns.
 
