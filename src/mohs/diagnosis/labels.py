@@ -114,8 +114,9 @@ def label_doubt(
 
     π is an estimate, and from few items where few labels are wrong; the added deviation favours finding them. So the
     share of right labels is not held exactly. With 0.2 asked for and simulated rows (24 numbers, 150 classes of 6) it
-    was 0.09, 0.16, 0.29 and 0.43 with 10%, 5%, 2% and 1% of the labels wrong where classes are apart (noise of 0.6), and
-    0.29, 0.35, 0.42 and 0.48 where they overlap (0.9); 96% to 100% of the wrong labels were found. Look at the pictures.
+    was 0.09, 0.16, 0.29 and 0.43 with 10%, 5%, 2% and 1% of the labels wrong where classes are apart (noise of 0.6),
+    and 0.29, 0.35, 0.42 and 0.48 where they overlap (0.9); 92% to 100% of the wrong labels were found. Look at the
+    pictures.
 
     A label that is called wrong is looked at again, heard against pictures whose label is less doubtful: of two
     pictures in a class, the one that fits elsewhere is wrong, not both.
