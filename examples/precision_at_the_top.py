@@ -12,6 +12,10 @@ What counts. A *planted pair* is a pair of different labels among the most simil
 labelled picture and one of the character it really shows. It is *found* if its cause is "duplicate-pictures",
 "near-duplicates" or "label-errors". Such a cause is *right* if both pictures show the same character, or characters
 that one typeface at least draws with the same pixels (joined on and on: homoglyphs are duplicates by nature).
+
+Training is short on purpose. A network learns what is common first and then each picture by heart, wrong labels too,
+and then no neighbour speaks against them: of 800 characters, `--triplets` 4,000, 8,000 and 16,000 gave 99%, 93% and 79%
+found (seed 0).
 """
 
 import argparse
@@ -65,7 +69,7 @@ def run(
     folder: Path,
     *,
     num_groups: int | None = None,
-    triplets: int = 40_000,
+    triplets: int = 4000,
     recall: float = 0.05,
     size: int = 32,
     seed: int = 0,
@@ -214,7 +218,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--groups", type=int, help="so many characters, with what looks the same; default all")
-    parser.add_argument("--triplets", type=int, default=40_000)
+    parser.add_argument("--triplets", type=int, default=4000)
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     run(given.folder, num_groups=given.groups, triplets=given.triplets, seed=given.seed)
