@@ -113,7 +113,8 @@ def test_a_line_is_a_collapse_though_the_spread_grows() -> None:
     guard = CollapseGuard()
     assert guard.after_bank(bank(spread=0.1, recall=0.1, num_queries=771)) is None
     # Few directions at a recall that was kept: two classes on a line, or a network that learns coarse things first.
-    assert guard.after_bank(bank(spread=0.5, recall=0.09, num_queries=771, effective_rank=1.3)) is None
+    assert guard.after_bank(bank(spread=0.5, recall=0.1, num_queries=771, effective_rank=1.3)) is None
+    assert guard.after_bank(bank(spread=0.5, recall=0.09, num_queries=771, effective_rank=2.6)) is None
     warning = guard.after_bank(bank(spread=0.5, recall=0.06, num_queries=771, effective_rank=2.6))
     assert warning is not None
     assert (warning.level, warning.signal) == ("warning", "effective rank")
@@ -125,6 +126,13 @@ def test_a_line_is_a_collapse_though_the_spread_grows() -> None:
         "(771 queries)"
     )
     assert collapse.numbers["best_recall"] == 0.1
+    # On a line a loss is warned of before it is large: over so many queries it may not show yet.
+    early = CollapseGuard()
+    assert early.after_bank(bank(spread=0.1, recall=0.1, num_queries=771)) is None
+    warning = early.after_bank(bank(spread=0.5, recall=0.09, num_queries=771, effective_rank=1.3))
+    assert warning is not None
+    assert (warning.level, warning.signal) == ("warning", "effective rank")
+    assert early.after_bank(bank(spread=0.5, recall=0.09, num_queries=771, effective_rank=1.3)) is None  # said once
     # Over few queries such a fall may be chance.
     few = CollapseGuard()
     assert few.after_bank(bank(recall=1.0, num_queries=4)) is None

@@ -4,21 +4,23 @@ A network under triplets it cannot solve takes the one way out that always works
 The loss then sits at the margin (ln 2 for the soft margin), gradients vanish, and nothing in a falling loss curve
 tells. What does tell, in the order in which it is seen:
 
-=================  ====================================================  ============================
+=================  ====================================================  ===================================
 signal             warning                                               collapse
-=================  ====================================================  ============================
+=================  ====================================================  ===================================
 spread of batches  mean of the last steps < 1/2 of the largest such mean  < 1/5 of it, or also < 0.02
 spread of a bank   < 1/2 of the largest so far                           < 1/5 of it, or also < 0.02
-effective rank     < 3 where recall < 4/5 of the best so far             < 2 where so by 1 standard error
+effective rank     < 3 where recall < 4/5 of the best so far, or < 2     < 2 where recall < 4/5 of the best
+                   where recall is below the best                        by 1 standard error
 recall of a bank   < 4/5 of the best so far, by 1 standard error         < 1/2 by 3, or warned twice
 loss               within 2% of the collapsed loss at a spread < 1/2     none: it tells of a stall
-=================  ====================================================  ============================
+=================  ====================================================  ===================================
 
 Spread is √(Σ variance), 1 for unit vectors spread evenly, 0 at a point (`mohs.evaluation.spread`). It is blind to the
 other way out, a line: a rate that is too high lets one direction swallow all others, and the spread even grows. Then
 the effective rank (`mohs.evaluation.spread`) nears 1. Two classes may lie on a line and be told apart, and a healthy
-network that began without batch norm may have no more than 3 to 6 directions; so the bound is where a line begins,
-and it counts only where recall is lost. Recall is R@1 of training classes in the bank: unlike the loss it cannot be
+network that began without batch norm may have no more than 3 to 6 directions; so the bound is where a line begins, and
+it counts only where recall is lost, much of it, or any where there is no more than a line: R@1 of a few hundred classes
+is noisy, and may be lost before it shows. Recall is R@1 of training classes in the bank: unlike the loss it cannot be
 lowered by shrinking. It depends on how many classes there are to confuse, so a bank with less than 9/10 of the most
 queries so far is not judged by it. A healthy network, too, may lose recall in its first steps, when much is rearranged,
 but not for two banks in a row ("twice"). A loss at its collapsed value is seen in runs that get better, too, where
@@ -204,7 +206,8 @@ class CollapseGuard:
 
     def _rank(self, bank: BankHealth, recall: float) -> Verdict | None:
         least = _WARN_RECALL * self._best_recall
-        if recall >= least or bank.effective_rank >= _WARN_RANK:
+        on_a_line = bank.effective_rank < _DEAD_RANK and recall < self._best_recall
+        if not on_a_line and (recall >= least or bank.effective_rank >= _WARN_RANK):
             self._recovered("effective rank")
             return None
         cause = (
