@@ -61,6 +61,24 @@ def test_the_published_protocol(run_cli, picture_set, tmp_path, monkeypatch):
     record = json.loads((out / "comparison.json").read_text())
     assert {row["means"]["num_pictures"] for row in record["strategies"][2:]} == {240}
     assert record["published_top_50"]["sigmoid"] == 0.47
+    # A longer budget is ten longer epochs.
+    longer = (
+        *SMALL,
+        "--paper",
+        "--strategies",
+        "sigmoid",
+        "--seeds",
+        "1",
+        "--pictures",
+        "480",
+        "--out",
+        tmp_path / "long",
+    )
+    answer = run_cli("compare", picture_set / "images.csv", *longer, "--quiet")
+    assert (answer.code, answer.err) == (0, [])
+    record = json.loads((tmp_path / "long" / "comparison.json").read_text())
+    assert [row["means"]["num_pictures"] for row in record["strategies"][2:]] == [480]
+    assert len(record["strategies"]) == 3
 
 
 def test_the_names_are_listed(run_cli, tmp_path):
@@ -82,11 +100,7 @@ def test_wrong_requests_and_places(run_cli, tmp_path):
         ("--pictures", "11"): "--pictures: 11 is below 12; use for example 60000",
         ("--tune", "7"): "--tune: 7 is not in [0, 6]; 0 leaves it out",
         ("--per-class", "0"): "--per-class: 0 is below 1; use for example 2",
-        (
-            "--paper",
-            "--pictures",
-            "100",
-        ): "--pictures: with --paper, which shows 10,000 triplets; leave one of them out",
+        ("--paper", "--pictures", "11"): "--pictures: 11 is below 12; use for example 60000",
         ("--size", "4"): "--size: 4 is wrong: input should be greater than or equal to 8",
         ("--out", f"{tmp_path}/file/x"): f"--out: {tmp_path}/file/x cannot be written, because {tmp_path}/file is a "
         "file; name another place",

@@ -32,7 +32,10 @@ def compare(
         int, typer.Option(help="Trials of each strategy on a part of the training classes, 0 to 6; 0: defaults.")
     ] = 0,
     paper: Annotated[
-        bool, typer.Option("--paper", help="The published protocol: 10 epochs of 1,000 triplets, four strategies.")
+        bool,
+        typer.Option(
+            "--paper", help="The published protocol: 10 epochs of 1,000 triplets, or of --pictures; four strategies."
+        ),
     ] = False,
     out: Annotated[Path, typer.Option(help="Folder for cells and report; what is there already is not run again.")] = (
         Path("mohs-compare")

@@ -144,8 +144,6 @@ def _checked(request: Request) -> list[Strategy]:
         problems.append(
             f"--pictures: {request.num_pictures} is below {_LEAST_PICTURES}; use for example {DEFAULT_PICTURES}"
         )
-    if request.num_pictures is not None and request.paper:
-        problems.append("--pictures: with --paper, which shows 10,000 triplets; leave one of them out")
     if not 0 <= request.num_trials <= MOST_TRIALS:
         problems.append(f"--tune: {request.num_trials} is not in [0, {MOST_TRIALS}]; 0 leaves it out")
     if request.per_class < 1:
@@ -175,9 +173,9 @@ def _paper_config(config: RunConfig) -> RunConfig:
 
 
 def _num_pictures(request: Request) -> int:
-    if request.paper:
-        return _PAPER_EPOCHS * _PAPER_TRIPLETS * 3
-    return DEFAULT_PICTURES if request.num_pictures is None else request.num_pictures
+    if request.num_pictures is not None:
+        return request.num_pictures
+    return _PAPER_EPOCHS * _PAPER_TRIPLETS * 3 if request.paper else DEFAULT_PICTURES
 
 
 def _tuned(comparison: Comparison, results: Results, request: Request, *, quiet: bool) -> dict[str, Trial]:
@@ -239,5 +237,6 @@ def _command(request: Request, config: RunConfig) -> str:
     ]
     if request.strategies is not None:
         words += ["--strategies", f"'{','.join(request.strategies)}'"]
-    words += ["--paper"] if request.paper else ["--pictures", str(_num_pictures(request))]
+    words += ["--paper"] if request.paper else []
+    words += ["--pictures", str(_num_pictures(request))]
     return " ".join([*words, "--out", "NEW_FOLDER"])
