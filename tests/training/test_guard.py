@@ -133,6 +133,17 @@ def test_a_line_is_a_collapse_though_the_spread_grows() -> None:
     assert warning is not None
     assert (warning.level, warning.signal) == ("warning", "effective rank")
     assert early.after_bank(bank(spread=0.5, recall=0.09, num_queries=771, effective_rank=1.3)) is None  # said once
+    # So it is where nearly all directions are gone and recall is lost by more than chance.
+    fallen = CollapseGuard()
+    assert fallen.after_bank(bank(recall=0.1, effective_rank=44.0)) is None
+    assert fallen.after_bank(bank(recall=0.095, effective_rank=4.2)) is None  # a standard error is 0.0095
+    assert fallen.after_bank(bank(recall=0.085, effective_rank=6.0)) is None
+    warning = fallen.after_bank(bank(recall=0.085, effective_rank=4.2))
+    assert warning is not None
+    assert (warning.level, warning.signal) == ("warning", "effective rank")
+    restored = CollapseGuard()
+    restored.restore(fallen.state() | {"told": []})
+    assert restored.after_bank(bank(recall=0.085, effective_rank=4.2)) == warning
     # Over few queries such a fall may be chance.
     few = CollapseGuard()
     assert few.after_bank(bank(recall=1.0, num_queries=4)) is None

@@ -9,8 +9,9 @@ signal             warning                                               collaps
 =================  ====================================================  ===================================
 spread of batches  mean of the last steps < 1/2 of the largest such mean  < 1/5 of it, or also < 0.02
 spread of a bank   < 1/2 of the largest so far                           < 1/5 of it, or also < 0.02
-effective rank     < 3 where recall < 4/5 of the best so far, or < 2     < 2 where recall < 4/5 of the best
-                   where recall is below the best                        by 1 standard error
+effective rank     < 3 where recall < 4/5 of the best so far; < 1/8 of   < 2 where recall < 4/5 of the best
+                   the largest so far where 1 standard error of it is    by 1 standard error
+                   lost; < 2 where any of it is
 recall of a bank   < 4/5 of the best so far, by 1 standard error         < 1/2 by 3, or warned twice
 loss               within 2% of the collapsed loss at a spread < 1/2     none: it tells of a stall
 =================  ====================================================  ===================================
@@ -19,13 +20,13 @@ Spread is √(Σ variance), 1 for unit vectors spread evenly, 0 at a point (`moh
 other way out, a line: a rate that is too high lets one direction swallow all others, and the spread even grows. Then
 the effective rank (`mohs.evaluation.spread`) nears 1. Two classes may lie on a line and be told apart, and a healthy
 network that began without batch norm may have no more than 3 to 6 directions; so the bound is where a line begins, and
-it counts only where recall is lost, much of it, or any where there is no more than a line: R@1 of a few hundred classes
-is noisy, and may be lost before it shows. Recall is R@1 of training classes in the bank: unlike the loss it cannot be
-lowered by shrinking. It depends on how many classes there are to confuse, so a bank with less than 9/10 of the most
-queries so far is not judged by it. A healthy network, too, may lose recall in its first steps, when much is rearranged,
-but not for two banks in a row ("twice"). A loss at its collapsed value is seen in runs that get better, too, where
-negatives are hard and the margin small: alone it calls for no action. "The last steps" are an exponential mean over 10
-steps, begun after as many. NaN and Inf end a run with or without a guard.
+it counts only where recall is lost: much of it, or a little where nearly all directions or all but one are gone, for
+R@1 of a few hundred classes is noisy and may be lost before it shows. Recall is R@1 of training classes in the bank:
+unlike the loss it cannot be lowered by shrinking. It depends on how many classes there are to confuse, so a bank with
+less than 9/10 of the most queries so far is not judged by it. A healthy network, too, may lose recall in its first
+steps, when much is rearranged, but not for two banks in a row ("twice"). A loss at its collapsed value is seen in runs
+that get better, too, where negatives are hard and the margin small: alone it calls for no action. "The last steps" are
+an exponential mean over 10 steps, begun after as many. NaN and Inf end a run with or without a guard.
 """
 
 import math
@@ -43,6 +44,7 @@ _STEPS = 10
 _KEPT_SPREAD, _WARN_SPREAD, _DEAD_SPREAD, _NO_SPREAD = 0.8, 0.5, 0.2, 0.02
 _WARN_RECALL, _DEAD_RECALL = 0.8, 0.5
 _WARN_RANK, _DEAD_RANK = 3.0, 2.0
+_KEPT_RANK = 0.125
 _SAME_QUERIES = 0.9
 _NEAR_LOSS = 0.02
 _MAX_QUERIES = 1024
@@ -109,6 +111,7 @@ class CollapseGuard:
         self._mean_loss = 0.0
         self._largest_step_spread = 0.0
         self._largest_bank_spread = 0.0
+        self._largest_rank = 0.0
         self._best_recall = 0.0
         self._most_queries = 0
         self._num_low = 0
@@ -151,6 +154,7 @@ class CollapseGuard:
         kept = bank.spread >= _KEPT_SPREAD * self._largest_bank_spread
         if bank.recall is not None and bank.num_queries >= _SAME_QUERIES * self._most_queries:
             self._best_recall = max(self._best_recall, bank.recall)
+            self._largest_rank = max(self._largest_rank, bank.effective_rank)
             found += [self._rank(bank, bank.recall), self._recall(bank, bank.recall)]
             slack = self._error(bank.num_queries) if bank.effective_rank >= _WARN_RANK else 0.0
             kept = bank.recall >= self._best_recall - slack
@@ -172,6 +176,7 @@ class CollapseGuard:
             "mean_loss": self._mean_loss,
             "largest_step_spread": self._largest_step_spread,
             "largest_bank_spread": self._largest_bank_spread,
+            "largest_rank": self._largest_rank,
             "best_recall": self._best_recall,
             "most_queries": self._most_queries,
             "bank_is_healthy": self.bank_is_healthy,
@@ -187,7 +192,7 @@ class CollapseGuard:
         self._num_low = state["num_low"]
         self._mean_spread, self._mean_loss = state["mean_spread"], state["mean_loss"]
         self._largest_step_spread = state["largest_step_spread"]
-        self._largest_bank_spread = state["largest_bank_spread"]
+        self._largest_bank_spread, self._largest_rank = state["largest_bank_spread"], state["largest_rank"]
         self._best_recall, self._most_queries = state["best_recall"], state["most_queries"]
         self.bank_is_healthy = state["bank_is_healthy"]
         self._told = set(state["told"])
@@ -205,16 +210,18 @@ class CollapseGuard:
         return Verdict(level, signal, cause, _numbers({**numbers, "mean_spread": value, "largest_spread": largest}))
 
     def _rank(self, bank: BankHealth, recall: float) -> Verdict | None:
-        least = _WARN_RECALL * self._best_recall
-        on_a_line = bank.effective_rank < _DEAD_RANK and recall < self._best_recall
-        if not on_a_line and (recall >= least or bank.effective_rank >= _WARN_RANK):
+        least, error = _WARN_RECALL * self._best_recall, self._error(bank.num_queries)
+        few = bank.effective_rank < _WARN_RANK and recall < least
+        fallen = bank.effective_rank < _KEPT_RANK * self._largest_rank and recall < self._best_recall - error
+        line = bank.effective_rank < _DEAD_RANK and recall < self._best_recall
+        if not (few or fallen or line):
             self._recovered("effective rank")
             return None
         cause = (
             f"the effective rank of the bank is {bank.effective_rank:.1f} (1 is a line), and R@1 of training pictures "
             f"fell from {self._best_recall:.3f} to {recall:.3f} ({bank.num_queries:,} queries)"
         )
-        dead = bank.effective_rank < _DEAD_RANK and recall < least - self._error(bank.num_queries)
+        dead = bank.effective_rank < _DEAD_RANK and recall < least - error
         level: Literal["warning", "collapse"] = "collapse" if dead else "warning"
         return Verdict(level, "effective rank", cause, _numbers({**asdict(bank), "best_recall": self._best_recall}))
 
