@@ -4,7 +4,6 @@ import contextlib
 import itertools
 import platform
 import shutil
-import tempfile
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -15,12 +14,12 @@ from typing import Any, final
 
 import numpy as np
 
-from mohs.artefacts import EventLog, fingerprint, read_events, read_json, sha256_file, write_json
+from mohs.artefacts import EventLog, fingerprint, read_events, read_json, write_json
 from mohs.config import DataConfig, RunConfig, load_config
 from mohs.data.dataset import Dataset, open_dataset
 from mohs.data.images import ImagePolicy
 from mohs.data.split import assign_splits, limit_per_class
-from mohs.data.table import BUILT_IN, read_table, require_classes, write_table
+from mohs.data.table import BUILT_IN, read_table, require_classes, table_bytes, write_table
 from mohs.errors import InputError
 from mohs.evaluation.pixels import pixel_embeddings
 from mohs.evaluation.summary import Measured, Protocol, measure
@@ -277,14 +276,12 @@ def _check_same_run(folder: Path, data: SplitData, config: RunConfig) -> None:
     if problems:
         raise InputError(*problems)
     items = folder / "items.csv"
-    if items.is_file() and not (folder / "run.json").is_file():
-        with tempfile.TemporaryDirectory() as place:
-            write_table(data.dataset.table, Path(place) / "items.csv")
-            if sha256_file(Path(place) / "items.csv") != sha256_file(items):
-                raise InputError(
-                    f"{items}: not the items of {data.dataset.table.source} today; restore them, or train into "
-                    "another folder"
-                )
+    if not items.is_file() or (folder / "run.json").is_file():
+        return
+    # Files are written relative to the run's folder: elsewhere the same items have other bytes.
+    if items.read_bytes() != table_bytes(data.dataset.table, folder):
+        source = data.dataset.table.source
+        raise InputError(f"{items}: not the items of {source} today; restore them, or train into another folder")
 
 
 def evaluate(

@@ -9,6 +9,7 @@ from PIL import Image
 
 import mohs
 from mohs.cli import main
+from mohs.model.embedder import Embedder
 from mohs.plan import TripletPlan
 
 SMALL = ["--size", "16", "--triplets", "24", "--batch", "8", "--set", "model.widths=[8, 8]", "--set", "data.channels=1"]
@@ -200,6 +201,43 @@ def test_training_that_breaks_is_exit_code_5(run_cli, picture_set, tmp_path):
     assert run_cli("evaluate", tmp_path / "run").err == [
         f"mohs: {tmp_path}/run: this run did not finish (no run.json); go on with 'mohs train --resume {tmp_path}/run'"
     ]
+
+
+def test_a_run_on_files_that_was_cut_is_taken_up_and_ends_the_same(run_cli, own_picture_set, tmp_path, monkeypatch):
+    source, out = own_picture_set / "images.csv", tmp_path / "deep" / "run"
+
+    def train(folder):
+        cut = ("--set", "training.checkpoint_s=1e-9", "--quiet")
+        return run_cli("train", source, *SMALL, *cut, "--resume", folder)
+
+    assert train(tmp_path / "whole").code == 0
+    embed, calls = Embedder.embed, []
+
+    def interrupted(self, *arguments, **options):
+        calls.append(self)
+        if len(calls) == 2:  # the bank of the second segment
+            raise KeyboardInterrupt
+        return embed(self, *arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Embedder, "embed", interrupted)
+        assert train(out).code == 130
+    assert not (out / "run.json").exists()
+    # Other pictures than those it was begun with are refused, ...
+    rows = source.read_text()
+    source.write_text(rows.replace("img/000-0.png,000\n", ""))
+    answer = train(out)
+    assert (answer.code, answer.out) == (2, "")
+    assert answer.err[-1] == (
+        f"mohs: {out}/items.csv: not the items of {source} today; restore them, or train into another folder"
+    )
+    # ... and with the same ones it ends as if nothing had happened.
+    source.write_text(rows)
+    answer = train(out)
+    assert answer.code == 0, answer.err
+    for name in ("embedder/model.safetensors", "items.csv"):
+        same = (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+        assert same == (name != "items.csv"), name  # paths are relative to the run
 
 
 def test_other_data_are_measured_whole_after_a_run_on_few_classes(run_cli, picture_set, tmp_path):

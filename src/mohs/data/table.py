@@ -1,6 +1,7 @@
 """The table of items: which picture files there are, and the class, role and split of each."""
 
 import csv
+import io
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ __all__ = [
     "concatenate",
     "read_table",
     "require_classes",
+    "table_bytes",
     "write_table",
 ]
 
@@ -193,13 +195,20 @@ def write_table(table: Table, path: str | Path) -> None:
     The files of the built-in set, which are names only, stay as they are.
     """
     path = Path(path)
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(table_bytes(table, path.parent))
+
+
+def table_bytes(table: Table, folder: Path) -> bytes:
+    """Return what `write_table` writes for a file in this folder."""
     files: Iterable[str] = table.files
-    if table.source != BUILT_IN and path.parent.absolute() != table.root.absolute():
-        files = (_relative(table.path(i), path.parent) for i in range(len(table)))
-    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)  # CRLF, as RFC 4180 says: with LF alone, a CR in a cell would not be quoted
-        writer.writerow(["file", "class", "role", "split"])
-        writer.writerows(zip(files, table.labels.tolist(), table.roles.tolist(), table.splits.tolist(), strict=True))
+    if table.source != BUILT_IN and folder.absolute() != table.root.absolute():
+        files = (_relative(table.path(i), folder) for i in range(len(table)))
+    text = io.StringIO()
+    writer = csv.writer(text)  # CRLF, as RFC 4180 says: with LF alone, a CR in a cell would not be quoted
+    writer.writerow(["file", "class", "role", "split"])
+    writer.writerows(zip(files, table.labels.tolist(), table.roles.tolist(), table.splits.tolist(), strict=True))
+    return text.getvalue().encode("utf-8")
 
 
 def _relative(path: Path, folder: Path) -> str:
