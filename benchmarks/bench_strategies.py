@@ -22,8 +22,8 @@ from mohs.artefacts import atomic_path, write_json
 from mohs.compare.cells import Comparison, Results, run_cells
 from mohs.compare.protocols import ComparisonData, PerClass, open_comparison
 from mohs.compare.strategies import STRATEGIES, find_strategies
-from mohs.compare.summary import summarise
-from mohs.compare.table import markdown
+from mohs.compare.summary import schedules, summarise
+from mohs.compare.table import markdown, schedules_markdown
 from mohs.compare.training import Budget
 from mohs.compare.tuning import tune
 from mohs.config import DataConfig
@@ -182,6 +182,7 @@ def run_set(comparison: Comparison, results: Results, arguments: argparse.Namesp
         f"pictures; {facts['test_classes']:,} unseen classes, {facts['test_pictures']:,} queries; "
         f"{facts['catalog_queries']:,} catalog queries; {comparison.budget.num_pictures:,} pictures shown, "
         f"{comparison.num_seeds} seeds, {arguments.tune} trials a strategy.\n\n{markdown(rows)}"
+        f"\n{schedules_markdown(schedules(comparison.data, cells, results))}"
     )
     (results.folder / "table.md").write_text(text, encoding="utf-8")
     return text

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from mohs.compare import cells as cells_module
+from mohs.compare import summary as summary_module
 from mohs.compare.cells import Cell, Results, read_arrays, read_cells, run_cells
 from mohs.compare.rows import append_row, read_rows
-from mohs.compare.summary import summarise
-from mohs.compare.table import HEADER, SHORT, markdown, short_rows, table_rows
+from mohs.compare.summary import schedules, summarise
+from mohs.compare.table import HEADER, SHORT, markdown, schedules_markdown, short_rows, table_rows
 from mohs.compare.training import Choice
 from mohs.compare.tuning import RATE_FACTORS, best_trial, next_choice, read_trials, tune
 from mohs.errors import InputError
@@ -159,6 +160,22 @@ def test_the_table_of_a_run(small, ran):
     assert text.count("\n") == 2 + len(rows)
     assert f"| default | {default.means['unseen_recall_1']:.3f} |" in text
     assert "nan" not in text
+
+
+def test_what_a_schedule_adds_to_the_same_loss(small, ran, monkeypatch):
+    cells, results = ran
+    one, two = "default", "random"
+    monkeypatch.setattr(summary_module, "SCHEDULES", ((one, two), (two, one), (one, "linear"), ("hardest", two)))
+    found = schedules(small.data, cells, results)
+    assert [pair[:2] for pair in found] == [(one, two), (two, one)]  # the others were not run
+    rows = {row.strategy: row for row in summarise(small.data, cells, results)}
+    for protocol in ("unseen", "seen"):
+        assert found[1][2][protocol] == rows[two].to_default[protocol]
+        assert found[0][2][protocol].mean == -found[1][2][protocol].mean
+    difference = found[0][2]["unseen"]
+    low, high = difference.interval
+    assert f"| {one} | {two} | {difference.mean:+.3f} [{low:+.3f}, {high:+.3f}] | " in schedules_markdown(found)
+    assert schedules_markdown([]) == ""
 
 
 def test_every_strategy_gets_the_same_trials_and_the_best_is_taken(small, tmp_path):

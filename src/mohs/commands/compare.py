@@ -12,8 +12,8 @@ from mohs.commands.places import require_folder_place
 from mohs.compare.cells import Cell, Comparison, Results, run_cells
 from mohs.compare.protocols import PerClass, open_comparison
 from mohs.compare.strategies import PAPER, STRATEGIES, Strategy, find_strategies
-from mohs.compare.summary import summarise
-from mohs.compare.table import SHORT, markdown, short_rows
+from mohs.compare.summary import schedules, summarise
+from mohs.compare.table import SHORT, markdown, schedules_markdown, short_rows
 from mohs.compare.training import Budget
 from mohs.compare.tuning import MOST_TRIALS, Trial, tune
 from mohs.config import RunConfig
@@ -92,7 +92,8 @@ def compare_command(
         if not quiet:
             say(_line(cell))
     rows = summarise(data, cells, results)
-    (results.folder / "table.md").write_text(markdown(rows), encoding="utf-8")
+    text = "\n".join(filter(None, [markdown(rows), schedules_markdown(schedules(data, cells, results))]))
+    (results.folder / "table.md").write_text(text, encoding="utf-8")
     report = results.folder / "report.html"
     write_comparison_report(
         report, comparison, cells, rows, results, paper=request.paper, command=_command(request, config)

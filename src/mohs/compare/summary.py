@@ -19,7 +19,18 @@ from mohs.compare.protocols import ComparisonData
 from mohs.compare.strategies import STRATEGIES
 from mohs.evaluation.intervals import class_bootstrap_interval
 
-__all__ = ["PROTOCOLS", "Difference", "ProtocolName", "Row", "mean_hits", "paired_difference", "summarise"]
+__all__ = [
+    "PROTOCOLS",
+    "SCHEDULES",
+    "Difference",
+    "Differences",
+    "ProtocolName",
+    "Row",
+    "mean_hits",
+    "paired_difference",
+    "schedules",
+    "summarise",
+]
 
 ProtocolName: TypeAlias = Literal["unseen", "seen"]
 PROTOCOLS: tuple[ProtocolName, ...] = ("unseen", "seen")
@@ -89,6 +100,19 @@ class Row:
         }
 
 
+Differences: TypeAlias = Mapping[ProtocolName, Difference]
+
+SCHEDULES = (
+    ("default", "default without scheduled hardness"),
+    ("closed loop", "random"),
+    ("closed loop", "semi-hard"),
+    ("closed loop", "constant"),
+    ("sigmoid", "constant"),
+    ("cyclic sigmoid", "constant"),
+    ("linear", "constant"),
+)
+"""Strategies with a schedule of hardness, each beside one with the same loss and without it."""
+
 _MEANS = (
     *METRIC_NAMES, "train_s", "cpu_s", "mine_s", "embed_s", "pictures_per_s", "num_pictures", "active_start",
     "active_end",
@@ -143,6 +167,28 @@ def summarise(data: ComparisonData, cells: Sequence[Cell], results: Results) -> 
             )
         )
     return rows
+
+
+def schedules(data: ComparisonData, cells: Sequence[Cell], results: Results) -> list[tuple[str, str, Differences]]:
+    """Return what schedules of hardness add to the same loss: (with, without, difference by protocol) of `SCHEDULES`.
+
+    Pairs of which a strategy is missing, or has no seed in common with the other, are left out.
+    """
+    hits = {
+        name: _hits_by_seed([cell for cell in cells if cell.strategy == name], results)
+        for name in {name for pair in SCHEDULES for name in pair}
+    }
+    labels = labels_of(data)
+    found: list[tuple[str, str, Differences]] = []
+    for name, control in SCHEDULES:
+        seeds = sorted(hits[name].keys() & hits[control].keys())
+        if seeds:
+            by_protocol = {}
+            for protocol in PROTOCOLS:
+                one, two = (mean_hits([hits[which][seed][protocol] for seed in seeds]) for which in (name, control))
+                by_protocol[protocol] = paired_difference(one, two, labels[protocol], to=control)
+            found.append((name, control, by_protocol))
+    return found
 
 
 def labels_of(data: ComparisonData) -> dict[ProtocolName, NDArray[np.str_]]:

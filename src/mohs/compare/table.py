@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from mohs.compare.summary import Difference, Row
+from mohs.compare.summary import Difference, Differences, Row
 
-__all__ = ["HEADER", "SHORT", "markdown", "short_rows", "table_rows"]
+__all__ = ["HEADER", "SHORT", "markdown", "schedules_markdown", "short_rows", "table_rows"]
 
 HEADER = (
     "strategy", "R@1 unseen", "95%", "to default", "to best online", "R@1 catalog", "95%", "to default",
@@ -38,6 +38,15 @@ def table_rows(rows: Sequence[Row]) -> list[list[str]]:
 def markdown(rows: Sequence[Row]) -> str:
     """Return the table as Markdown."""
     lines = [HEADER, ["---"] + ["---:"] * (len(HEADER) - 1), *table_rows(rows)]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def schedules_markdown(found: Sequence[tuple[str, str, Differences]]) -> str:
+    """Return as Markdown what schedules of hardness add; "" if nothing was compared."""
+    if not found:
+        return ""
+    lines = [["scheduled hardness", "beside the same loss without it", "R@1 unseen", "R@1 catalog"], ["---"] * 4]
+    lines += [[one, two, _difference(by["unseen"]), _difference(by["seen"])] for one, two, by in found]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
