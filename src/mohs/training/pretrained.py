@@ -28,7 +28,9 @@ _BATCH = 64
 def start_head(
     embedder: Embedder, dataset: Dataset, peers: Processes, *, way: Literal["pca", "rca"], seed: int
 ) -> None:
-    """Set a linear head, z = A (f − mean f), from the backbone's features f of all pictures or of 20,000, in place.
+    """Set a linear head, z = A (f − mean f), in place, from the backbone's features f of pictures.
+
+    Of more than 20,000 pictures so many are taken, class after class as `seed` draws them.
 
     "pca": the rows of A are the D eigenvectors of the covariance of features with the largest eigenvalues. Distances
     between features are kept as well as D numbers can. After Gordo et al., "End-to-end learning of deep visual
@@ -55,7 +57,7 @@ def start_head(
         )
     found = None
     if peers.is_first:
-        chosen = np.sort(generator(seed, "pictures for the head").permutation(len(dataset))[:_MAX_PICTURES])
+        chosen = _whole_classes(dataset.labels_id, _MAX_PICTURES, generator(seed, "pictures for the head"))
         features_NF = _features(embedder, dataset.pictures[chosen])
         class_N = dataset.labels_id[chosen] if way == "rca" else np.arange(len(chosen))
         found = _head(features_NF, class_N, layers[0].out_features, generator(seed, "directions for the head"))
@@ -99,6 +101,15 @@ def _head(
     norm = np.linalg.norm(row_DF)
     row_DF = row_DF @ whitening_FF
     return mean_F, row_DF * (norm / np.linalg.norm(row_DF))
+
+
+def _whole_classes(class_N: NDArray[np.int64], at_most: int, random: np.random.Generator) -> NDArray[np.int64]:
+    """Return items of classes drawn one after another, int64 [N'], in order; only of the last one some may be left out.
+
+    Items drawn alone would seldom have another one of their class beside them.
+    """
+    place_C = random.permutation(int(class_N.max()) + 1)
+    return np.sort(np.argsort(place_C[class_N], kind="stable")[:at_most])
 
 
 def _within_class_whitening(features_NF: NDArray[np.float64], class_N: NDArray[np.int64]) -> NDArray[np.float64]:
