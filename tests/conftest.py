@@ -41,6 +41,20 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture
+def torch_as_it_was() -> Iterator[None]:
+    """Give torch one thread, so that numbers are the same everywhere, and its global random state back afterwards."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with torch.random.fork_rng():
+            yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+@pytest.fixture
 def load_example(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
     """Import a script of examples/ by its name, for one test."""
 

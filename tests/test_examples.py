@@ -1,7 +1,9 @@
 """The programs in examples/ run, small, and do what they say."""
 
 import numpy as np
-import torch
+import pytest
+
+pytestmark = pytest.mark.usefixtures("torch_as_it_was")
 
 
 def test_plan_in_another_loop_learns_on_just_the_triplets_of_its_plans(monkeypatch, load_example):
@@ -22,13 +24,7 @@ def test_plan_in_another_loop_learns_on_just_the_triplets_of_its_plans(monkeypat
     monkeypatch.setattr(example.Drawings, "__getitem__", note_item)
     monkeypatch.setattr(example.TripletMarginLoss, "compute_loss", note_triplets)
     lines: list[str] = []
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with torch.random.fork_rng():  # the example seeds torch
-            result = example.run(num_classes=100, num_segments=2, triplets_per_segment=480, say=lines.append)
-    finally:
-        torch.set_num_threads(threads)
+    result = example.run(num_classes=100, num_segments=2, triplets_per_segment=480, say=lines.append)
 
     planned = [np.stack([plan.anchor, plan.positive, plan.negative], axis=1) for plan in result.plans]
     assert [len(plan) for plan in planned] == [480, 480]

@@ -1,28 +1,15 @@
 """Losses that go nowhere, planted in the programs of examples/: the doctor names the plant first, and only there."""
 
-from collections.abc import Iterator
-
 import pytest
-import torch
 
 import mohs
+
+pytestmark = pytest.mark.usefixtures("torch_as_it_was")
 
 
 @pytest.fixture(scope="module")
 def glyphs() -> mohs.Dataset:
     return mohs.open_dataset("glyphs", policy=mohs.ImagePolicy(size=32, channels=1))
-
-
-@pytest.fixture(autouse=True)
-def torch_as_it_was() -> Iterator[None]:
-    """The examples seed torch; one thread gives the same numbers everywhere."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with torch.random.fork_rng():
-            yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def causes(diagnosis: mohs.Diagnosis, severity: str | None = None) -> list[str]:

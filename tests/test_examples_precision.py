@@ -1,28 +1,17 @@
 """Faults planted in a table of real pictures: the doctor finds them, and the corrected table has no dip at the top."""
 
-from collections.abc import Iterator
 from functools import cache
 
 import pytest
-import torch
 
 from mohs.data.glyphs import draw_glyphs
+
+pytestmark = pytest.mark.usefixtures("torch_as_it_was")
 
 # A seventh of the characters; the whole table takes five minutes.
 SIZE = {"num_groups": 400, "triplets": 2000}
 
 draw_once = cache(draw_glyphs)
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """One thread gives the same numbers everywhere."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize("seed", [0, 1])

@@ -3,10 +3,11 @@
 from collections.abc import Iterator
 
 import pytest
-import torch
 
 import mohs
 from mohs.data import glyphs
+
+pytestmark = pytest.mark.usefixtures("torch_as_it_was")
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -23,17 +24,6 @@ def draw_once() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(glyphs, "draw_glyphs", remember)
         yield
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """One thread gives the same numbers everywhere."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def causes(diagnosis: mohs.Diagnosis, severity: str | None = None) -> list[str]:
