@@ -39,8 +39,9 @@ lint: setup
 type: setup
 	$(BIN)/mypy
 
+# Two processes, each with whole files: a file's fixtures are made once.
 test: lint type
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses 2 --dist loadfile
 
 # The reference, from the docstrings, as HTML pages in build/docs.
 docs: setup
