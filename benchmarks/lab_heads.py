@@ -19,8 +19,10 @@ from mohs.compare.protocols import ComparisonData
 from mohs.compare.training import new_embedder
 from mohs.config import override_config
 from mohs.data.dataset import Dataset
+from mohs.distances import unit_rows
 from mohs.evaluation.retrieval import evaluate_all_against_all
 from mohs.model.embedder import Embedder
+from mohs.training.pretrained import within_class_whitening
 
 Rows = NDArray[np.float64]
 _BATCH = 50
@@ -48,22 +50,6 @@ def mean(maps_NFHW: Rows) -> Rows:
     return means_NF
 
 
-def inverse_root(covariance_FF: Rows) -> Rows:
-    """Return (C + mean eigenvalue)^(−1/2)."""
-    dim = len(covariance_FF)
-    value_F, vector_FF = np.linalg.eigh(covariance_FF / (np.trace(covariance_FF) / dim) + np.eye(dim))
-    root_FF: Rows = (vector_FF / np.sqrt(value_F)) @ vector_FF.T
-    return root_FF
-
-
-def within_classes(features_NF: Rows, labels_N: NDArray[np.generic]) -> Rows:
-    """Return the head that divides by the spread within classes."""
-    rest_NF = features_NF.copy()
-    for label in np.unique(labels_N):
-        rest_NF[labels_N == label] -= features_NF[labels_N == label].mean(0)
-    return inverse_root(rest_NF.T @ rest_NF)
-
-
 def reduced(features_NF: Rows, head_FF: Rows, num_rows: int, fill: str) -> Rows:
     """Return the components of the features behind a head, [F, D], and random directions beside them if asked for."""
     x_NF = (features_NF - features_NF.mean(0)) @ head_FF
@@ -81,15 +67,10 @@ def reduced(features_NF: Rows, head_FF: Rows, num_rows: int, fill: str) -> Rows:
 
 def score(data: ComparisonData, train_ND: Rows, held_ND: Rows, test_ND: Rows) -> tuple[float, float, float]:
     """Return R@1 and mAP of unseen classes, and R@1 in the catalog."""
-    result = evaluate_all_against_all(unit(test_ND), data.test.labels)
-    nearest_Q = (unit(held_ND) @ unit(train_ND[data.catalog]).T).argmax(1)
+    result = evaluate_all_against_all(unit_rows(test_ND), data.test.labels)
+    nearest_Q = (unit_rows(held_ND) @ unit_rows(train_ND[data.catalog]).T).argmax(1)
     in_catalog = data.train.labels[data.catalog][nearest_Q] == data.held_out.labels
     return result.recall[1], float(result.average_precision.mean()), float(in_catalog.mean())
-
-
-def unit(rows_ND: Rows) -> NDArray[np.float32]:
-    """Return the rows at unit length."""
-    return (rows_ND / np.linalg.norm(rows_ND, axis=1, keepdims=True)).astype(np.float32)
 
 
 def main() -> None:
@@ -102,7 +83,7 @@ def main() -> None:
     settings = {**bench_strategies.SETS["caltech30"].settings, "model.weights": str(arguments.weights)}
     embedder = new_embedder(override_config(None, (), settings)).eval()
     maps = [feature_maps(embedder, part) for part in (data.train, data.held_out, data.test)]
-    labels_N = data.train.labels
+    class_N = data.train.labels_id
 
     def tried(pool: Callable[[Rows], Rows], head: Callable[[Rows], Rows], *, centre: bool = True) -> tuple[int, str]:
         train_NF, held_NF, test_NF = (pool(part) for part in maps)
@@ -115,7 +96,7 @@ def main() -> None:
         return np.eye(x_NF.shape[1])
 
     def within(x_NF: Rows) -> Rows:
-        return within_classes(x_NF, labels_N)
+        return within_class_whitening(x_NF, class_N)
 
     def filled(fill: str) -> Callable[[Rows], Rows]:
         return lambda x_NF: reduced(x_NF, within(x_NF), 512, fill)
@@ -123,7 +104,9 @@ def main() -> None:
     table: Mapping[str, tuple[int, str]] = {
         "none: the features": tried(mean, identity, centre=False),
         "centred": tried(mean, identity),
-        "whitened by all pictures": tried(mean, lambda x_NF: inverse_root(np.cov(x_NF.T))),
+        "whitened by all pictures": tried(
+            mean, lambda x_NF: within_class_whitening(x_NF, np.zeros(len(x_NF), np.int64))
+        ),
         "divided by the spread within classes": tried(mean, within),
         "GeM pooling (p = 3) instead of the mean, else the same": tried(gem, within),
         "square roots of the features, else the same": tried(

@@ -167,12 +167,12 @@ def test_what_a_schedule_adds_to_the_same_loss(small, ran, monkeypatch):
     one, two = "default", "random"
     monkeypatch.setattr(summary_module, "SCHEDULES", ((one, two), (two, one), (one, "linear"), ("hardest", two)))
     found = schedules(small.data, cells, results)
-    assert [pair[:2] for pair in found] == [(one, two), (two, one)]  # the others were not run
+    assert [(name, by["unseen"].to) for name, by in found] == [(one, two), (two, one)]  # the others were not run
     rows = {row.strategy: row for row in summarise(small.data, cells, results)}
     for protocol in ("unseen", "seen"):
-        assert found[1][2][protocol] == rows[two].to_default[protocol]
-        assert found[0][2][protocol].mean == -found[1][2][protocol].mean
-    difference = found[0][2]["unseen"]
+        assert found[1][1][protocol] == rows[two].to_default[protocol]
+        assert found[0][1][protocol].mean == -found[1][1][protocol].mean
+    difference = found[0][1]["unseen"]
     low, high = difference.interval
     assert f"| {one} | {two} | {difference.mean:+.3f} [{low:+.3f}, {high:+.3f}] | " in schedules_markdown(found)
     assert schedules_markdown([]) == ""

@@ -101,6 +101,7 @@ class Row:
 
 
 Differences: TypeAlias = Mapping[ProtocolName, Difference]
+_Hits: TypeAlias = Mapping[int, Mapping[ProtocolName, NDArray[np.float64]]]
 
 SCHEDULES = (
     ("default", "default without scheduled hardness"),
@@ -133,13 +134,11 @@ def summarise(data: ComparisonData, cells: Sequence[Cell], results: Results) -> 
     best = {protocol: max(online, key=lambda name: recall(name, protocol)) for protocol in PROTOCOLS if online}
 
     def differences(name: str, to: Mapping[ProtocolName, str]) -> dict[ProtocolName, Difference]:
-        found = {}
-        for protocol, other in to.items():
-            seeds = sorted(hits[name].keys() & hits.get(other, {}).keys())
-            if other != name and seeds:
-                one, two = (mean_hits([hits[which][seed][protocol] for seed in seeds]) for which in (name, other))
-                found[protocol] = paired_difference(one, two, labels[protocol], to=other)
-        return found
+        return {
+            protocol: found[protocol]
+            for protocol, other in to.items()
+            if other != name and (found := _differences(hits[name], hits.get(other, {}), labels, to=other))
+        }
 
     rows = []
     for name in names:
@@ -169,26 +168,19 @@ def summarise(data: ComparisonData, cells: Sequence[Cell], results: Results) -> 
     return rows
 
 
-def schedules(data: ComparisonData, cells: Sequence[Cell], results: Results) -> list[tuple[str, str, Differences]]:
-    """Return what schedules of hardness add to the same loss: (with, without, difference by protocol) of `SCHEDULES`.
+def schedules(data: ComparisonData, cells: Sequence[Cell], results: Results) -> list[tuple[str, Differences]]:
+    """Return what schedules of hardness add to the same loss: the strategy, and its difference to the one without.
 
-    Pairs of which a strategy is missing, or has no seed in common with the other, are left out.
+    R@1 with a schedule minus R@1 without it, by protocol, for the pairs of `SCHEDULES`; pairs of which a strategy is
+    missing, or has no seed in common with the other, are left out.
     """
     hits = {
         name: _hits_by_seed([cell for cell in cells if cell.strategy == name], results)
         for name in {name for pair in SCHEDULES for name in pair}
     }
     labels = labels_of(data)
-    found: list[tuple[str, str, Differences]] = []
-    for name, control in SCHEDULES:
-        seeds = sorted(hits[name].keys() & hits[control].keys())
-        if seeds:
-            by_protocol = {}
-            for protocol in PROTOCOLS:
-                one, two = (mean_hits([hits[which][seed][protocol] for seed in seeds]) for which in (name, control))
-                by_protocol[protocol] = paired_difference(one, two, labels[protocol], to=control)
-            found.append((name, control, by_protocol))
-    return found
+    found = [(name, _differences(hits[name], hits[control], labels, to=control)) for name, control in SCHEDULES]
+    return [(name, differences) for name, differences in found if differences]
 
 
 def labels_of(data: ComparisonData) -> dict[ProtocolName, NDArray[np.str_]]:
@@ -217,7 +209,19 @@ def paired_difference(
     return Difference(to, float(difference_Q.mean()), interval)
 
 
-def _hits_by_seed(cells: Sequence[Cell], results: Results) -> dict[int, dict[ProtocolName, NDArray[np.float64]]]:
+def _differences(one: _Hits, two: _Hits, labels: Mapping[ProtocolName, NDArray[np.str_]], *, to: str) -> Differences:
+    """Return one − two by protocol over the seeds that both have; empty if there is none."""
+    seeds = sorted(one.keys() & two.keys())
+    if not seeds:
+        return {}
+    found = {}
+    for protocol in PROTOCOLS:
+        one_Q, two_Q = (mean_hits([hits[seed][protocol] for seed in seeds]) for hits in (one, two))
+        found[protocol] = paired_difference(one_Q, two_Q, labels[protocol], to=to)
+    return found
+
+
+def _hits_by_seed(cells: Sequence[Cell], results: Results) -> _Hits:
     found = {}
     for cell in cells:
         arrays = read_arrays(results, cell)

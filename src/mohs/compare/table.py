@@ -41,12 +41,12 @@ def markdown(rows: Sequence[Row]) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def schedules_markdown(found: Sequence[tuple[str, str, Differences]]) -> str:
+def schedules_markdown(found: Sequence[tuple[str, Differences]]) -> str:
     """Return as Markdown what schedules of hardness add; "" if nothing was compared."""
     if not found:
         return ""
     lines = [["scheduled hardness", "beside the same loss without it", "R@1 unseen", "R@1 catalog"], ["---"] * 4]
-    lines += [[one, two, _difference(by["unseen"]), _difference(by["seen"])] for one, two, by in found]
+    lines += [[name, by["unseen"].to, _difference(by["unseen"]), _difference(by["seen"])] for name, by in found]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 

@@ -18,7 +18,7 @@ from mohs.errors import InputError
 
 __all__ = ["Checkpoint", "load_checkpoint", "save_checkpoint"]
 
-_FORMAT = 1
+_FORMAT = 2
 _KEPT = 2
 
 

@@ -19,7 +19,7 @@ from mohs.model.embedder import Embedder
 from mohs.randomness import generator
 from mohs.training.processes import Processes
 
-__all__ = ["blend_weights", "start_head"]
+__all__ = ["blend_weights", "start_head", "within_class_whitening"]
 
 _MAX_PICTURES = 20_000
 _BATCH = 64
@@ -28,7 +28,7 @@ _BATCH = 64
 def start_head(
     embedder: Embedder, dataset: Dataset, peers: Processes, *, way: Literal["pca", "rca"], seed: int
 ) -> None:
-    """Set a linear head, z = A (f − mean f), in place, from the backbone's features f of pictures.
+    """Set a linear head, z = A (f − mean f), A [D, F], in place, from the backbone's features f [F] of pictures.
 
     Of more than 20,000 pictures so many are taken, class after class as `seed` draws them.
 
@@ -85,7 +85,7 @@ def _head(
     """Return the mean [F] and the rows of the head [D, F]; pictures that are alone in their class say nothing of it."""
     mean_F = features_NF.mean(0)
     centred_NF = features_NF - mean_F
-    whitening_FF = _within_class_whitening(features_NF, class_N)
+    whitening_FF = within_class_whitening(features_NF, class_N)
     whitened_NF = centred_NF @ whitening_FF
     variance_F, vector_FF = np.linalg.eigh(whitened_NF.T @ whitened_NF)
     dim = len(mean_F)
@@ -112,8 +112,20 @@ def _whole_classes(class_N: NDArray[np.int64], at_most: int, random: np.random.G
     return np.sort(np.argsort(place_C[class_N], kind="stable")[:at_most])
 
 
-def _within_class_whitening(features_NF: NDArray[np.float64], class_N: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return W^(−1/2) [F, F], or the identity where pictures of a class do not differ."""
+def within_class_whitening(features_NF: NDArray[np.float64], class_N: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return W^(−1/2), symmetric, float64 [F, F], or the identity where pictures of a class do not differ.
+
+    W is the sum over pictures of (f − m)(f − m)ᵀ, m being the mean of the picture's class, divided by the mean of its
+    eigenvalues, plus 1 on the diagonal: directions in which pictures of a class do not differ keep their length.
+
+    Args:
+        features_NF: float64 [N, F].
+        class_N: int64 [N].
+
+    >>> within_class_whitening(np.array([[0.0, 0.0], [2.0, 0.0]]), np.array([0, 0])).round(3)
+    array([[0.577, 0.   ],
+           [0.   , 1.   ]])
+    """
     _, class_N, count_C = np.unique(class_N, return_inverse=True, return_counts=True)
     sum_CF = np.zeros((len(count_C), features_NF.shape[1]))
     np.add.at(sum_CF, class_N, features_NF)
