@@ -101,7 +101,7 @@ def main() -> int:
     parser.add_argument("--pictures", type=int, help="budget of a cell; default: each set's own")
     parser.add_argument("--classes", type=int, help="only so many classes of each set, for a quick look")
     parser.add_argument("--tune", type=int, default=4, help="trials of each strategy; 0: defaults")
-    parser.add_argument("--tune-share", type=float, default=1 / 3, help="pictures of a trial, as a share of a cell's")
+    parser.add_argument("--tune-share", type=float, default=0.25, help="pictures of a trial, as a share of a cell's")
     parser.add_argument("--out", type=Path, default=Path("build/strategies"))
     arguments = parser.parse_args()
     names = list(STRATEGIES) if arguments.strategies is None else [n.strip() for n in arguments.strategies.split(",")]
