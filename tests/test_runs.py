@@ -12,7 +12,17 @@ import torch
 from PIL import Image
 
 import mohs.runs
-from mohs.config import DataConfig, LossConfig, MemoryConfig, ModelConfig, RunConfig, TrainingConfig, load_config
+from mohs.config import (
+    DataConfig,
+    FinetuneConfig,
+    LossConfig,
+    MemoryConfig,
+    ModelConfig,
+    NegativesConfig,
+    RunConfig,
+    TrainingConfig,
+    load_config,
+)
 from mohs.data.table import read_table
 from mohs.errors import InputError, TrainingError
 from mohs.evaluation.summary import measure
@@ -138,9 +148,13 @@ def no_test_items(tmp_path: Path) -> str:
     [
         ({"loss": LossConfig(name="TripletLoss")}, "loss.name: 'TripletLoss' is unknown"),
         ({"memory": MemoryConfig(num_negatives=5), "loss": LossConfig(name="triplet")}, "memory.num_negatives: 5 with"),
+        ({"finetune": FinetuneConfig(trainable_stages=9)}, "finetune.trainable_stages: 9"),
+        ({"finetune": FinetuneConfig(train_from="typo")}, "finetune.train_from: 'typo'"),
+        ({"finetune": FinetuneConfig(head="rca")}, "finetune.head: 'rca' is for a head of one linear layer"),
+        ({"negatives": NegativesConfig(review_list="nowhere.csv")}, "negatives.review_list: nowhere.csv: no such file"),
     ],
 )
-def test_a_loss_that_cannot_be_leaves_nothing_behind(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+def test_settings_that_cannot_be_leave_nothing_behind(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     config = settings(tmp_path).model_copy(update=changes)
     with pytest.raises(InputError, match=re.escape(message)):
         train(config)
@@ -164,6 +178,15 @@ def test_bad_data_leave_nothing_behind(tmp_path: Path, source: Any, error: type[
         train(settings(tmp_path, source=source(tmp_path)))
     assert message in str(caught.value)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_review_list_is_found_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = settings(tmp_path)
+    (tmp_path / "review.csv").write_text("file,other\n")
+    monkeypatch.chdir(tmp_path)
+    run = train(config.model_copy(update={"negatives": NegativesConfig(review_list="review.csv")}))
+    saved = load_config(run.folder / "config.json")
+    assert saved.negatives.review_list == str((tmp_path / "review.csv").resolve())
 
 
 def test_bad_settings_of_the_model_leave_nothing_behind(tmp_path: Path) -> None:

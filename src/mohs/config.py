@@ -263,7 +263,7 @@ class ClassificationConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan
 class NegativesConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     """Which negatives are not to be trusted."""
 
-    min_distance_ratio: Annotated[float, Field(ge=0.0)] = Field(
+    min_distance_ratio: Annotated[float, Field(ge=0.0, le=1.0)] = Field(
         0.0, description="a negative nearer than this share of the positive's distance is dropped and reviewed; 0: none"
     )
     skip_nearest: Annotated[int, Field(ge=0)] = Field(0, description="so many nearest negatives are never chosen")

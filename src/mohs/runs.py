@@ -29,9 +29,11 @@ from mohs.toml import flat_settings
 from mohs.training.checkpoint import load_checkpoint
 from mohs.training.devices import choose_device
 from mohs.training.events import Listener
+from mohs.training.false_negatives import read_review_rows
 from mohs.training.loop import FitResult, Folder, fit
 from mohs.training.losses import check_loss
 from mohs.training.memory import check_memory
+from mohs.training.pretrained import check_finetuning
 from mohs.training.processes import Processes, processes
 from mohs.training.tensorboard import TensorBoard, require_tensorboard
 
@@ -222,6 +224,9 @@ def train_on(
         config = peers.from_first(with_run_folder(config, resume=resume) if peers.is_first else config)
         folder = Path(str(config.out))
         embedder = Embedder.create(config.model, policy, seed=config.seed)
+        check_finetuning(embedder, config)
+        if config.negatives.review_list is not None:
+            read_review_rows(Path(config.negatives.review_list))
         if peers.is_first and resume:
             _check_same_run(folder, data, config)
         if peers.from_first((folder / "run.json").is_file()):
@@ -389,7 +394,10 @@ def _independent(config: RunConfig) -> RunConfig:
         data = data.model_copy(update={"catalog": str(Path(data.catalog).resolve())})
     if model.weights is not None:
         model = model.model_copy(update={"weights": str(Path(model.weights).resolve())})
-    return config.model_copy(update={"data": data, "model": model})
+    negatives = config.negatives
+    if negatives.review_list is not None:
+        negatives = negatives.model_copy(update={"review_list": str(Path(negatives.review_list).resolve())})
+    return config.model_copy(update={"data": data, "model": model, "negatives": negatives})
 
 
 def _facts(data: SplitData, config: RunConfig, result: FitResult, *, total_s: float) -> dict[str, Any]:

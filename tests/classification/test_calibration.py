@@ -153,3 +153,12 @@ def test_folds_are_of_equal_size_and_drawn_by_the_seed():
     assert all(60 < len(out) < 100 for out in folds)
     assert [out.tolist() for out in folds] == [out.tolist() for _, out in out_of_fold_rows(class_N, 5, seed=0)]
     assert [out.tolist() for out in folds] != [out.tolist() for _, out in out_of_fold_rows(class_N, 5, seed=1)]
+
+
+def test_rounding_makes_no_probability_larger_than_1():
+    finite = np.isfinite(FACTORS)  # a factor of Inf is a uniform share, and no class has probability 1 then
+    weights = np.zeros((500, len(FACTORS)))
+    weights[:, finite] = np.random.default_rng(0).dirichlet(np.ones(finite.sum()), 500)
+    for row in weights:
+        surest = Calibration(1e-6, tuple(row.tolist()), "none", 0).log_proba(np.array([[90.0, 0.0], [0.0, 90.0]]))
+        assert (surest <= 0.0).all()

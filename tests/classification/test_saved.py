@@ -55,6 +55,19 @@ def test_what_is_loaded_is_what_was_saved(method, labels, pictures, tmp_path):
     assert {name: second.get_params()[name] for name in without} == {name: first.get_params()[name] for name in without}
 
 
+def test_what_was_not_fitted_is_not_saved(pictures, tmp_path):
+    classifier = Classifier(embedder(), method="nearest-neighbours", num_neighbours=1).fit(pictures, np.arange(24) % 4)
+    classifier.set_params(num_neighbours=20, min_similarity=0.1)
+    with pytest.raises(InputError) as caught:
+        classifier.save(tmp_path / "folder")
+    assert str(caught.value) == "num_neighbours: 20 was set after fit, which had 1; fit again, or set it back"
+    assert not (tmp_path / "folder").exists()
+    classifier.set_params(num_neighbours=1).save(tmp_path / "folder")
+    loaded = Classifier.load(tmp_path / "folder")
+    loaded.save(tmp_path / "again")
+    assert loaded.min_similarity == 0.1
+
+
 def test_the_same_fit_gives_the_same_bytes(pictures, folder, tmp_path):
     Classifier(embedder(), num_epochs=3, num_folds=2).fit(pictures, np.arange(24) % 4).save(tmp_path / "again")
     for name in ("classifier.safetensors", "classifier.json", "embedder/model.safetensors"):

@@ -29,7 +29,9 @@ def test_the_smallest_that_keeps_what_is_asked_for(seed, precision, acceptance):
     good = [value for value in candidates if kept(value, known, correct, unseen, precision, acceptance)]
     asked = {"min_precision": precision, "max_false_acceptance": acceptance}
     if not good:
-        with pytest.raises(InputError, match="is kept by no threshold on these 15 pictures of known and 10 of unseen"):
+        beside = "" if acceptance is None else f" that also keeps max_false_acceptance {acceptance:g}"
+        message = f"is kept by no threshold{beside} on these 15 pictures of known and 10 of unseen"
+        with pytest.raises(InputError, match=message):
             choose_threshold(known, correct, unseen, **asked)
         return
     found = choose_threshold(known, correct, unseen, **asked)
@@ -92,6 +94,14 @@ def test_all_can_be_refused_for_false_acceptance():
             {"min_precision": 0.9},
             "min_precision: 0.9 is kept by no threshold on these 1 pictures of known and 1 of unseen classes "
             "(the best is 0.500); ask for less",
+        ),
+        (
+            # At 0.3 precision is 0.6, but there both unseen pictures are accepted.
+            [0.9, 0.4, 0.3],
+            [0.95, 0.5],
+            {"min_precision": 0.7, "max_false_acceptance": 0.5},
+            "min_precision: 0.7 is kept by no threshold that also keeps max_false_acceptance 0.5 on these 3 pictures "
+            "of known and 2 of unseen classes (the best is 0.500); ask for less",
         ),
     ],
 )

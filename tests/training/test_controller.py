@@ -31,9 +31,9 @@ def test_it_reaches_the_target_whatever_the_real_margin(margin: float, gain: flo
     gaps = plant(-1.0 - margin, 2.0)  # somewhere within [0, 1] half is active
     seen = []
     for _ in range(25):
-        hardness = loop.next_hardness(gaps, spread=1.0, num_negatives=100).hardness
-        seen.append(active(gaps, hardness, margin))
-        loop.observe(seen[-1])
+        control = loop.next_hardness(gaps, spread=1.0, num_negatives=100)
+        seen.append(active(gaps, control.hardness, margin))
+        loop.observe(seen[-1], control)
     # A margin may be so large that the target would need negatives of which hardly any violate: then more are active.
     least = min(1.0, target / 2 + margin)
     assert seen[-1] == pytest.approx(max(target, least), abs=0.03)
@@ -44,17 +44,16 @@ def test_it_follows_a_jump_of_the_margin_and_of_the_network() -> None:
     for margin, shift in ((0.2, -1.2), (-0.3, -1.2), (-0.3, -1.0), (0.1, -0.9)):
         gaps = plant(shift, 2.0)
         for _ in range(6):
-            hardness = loop.next_hardness(gaps, spread=1.0, num_negatives=100).hardness
-            loop.observe(active(gaps, hardness, margin))
-        assert active(gaps, hardness, margin) == pytest.approx(0.5, abs=0.05)
+            control = loop.next_hardness(gaps, spread=1.0, num_negatives=100)
+            loop.observe(active(gaps, control.hardness, margin), control)
+        assert active(gaps, control.hardness, margin) == pytest.approx(0.5, abs=0.05)
 
 
 def test_more_active_triplets_mean_easier_ones_next() -> None:
     def after(observed: float) -> float:
         loop = HardnessController(HardnessConfig(curve="closed-loop", scale="margin", cap=1.0), margin=0.2)
         gaps = plant(-1.0, 2.0)
-        loop.next_hardness(gaps, spread=1.0, num_negatives=100)
-        loop.observe(observed)
+        loop.observe(observed, loop.next_hardness(gaps, spread=1.0, num_negatives=100))
         return loop.next_hardness(gaps, spread=1.0, num_negatives=100).hardness
 
     assert after(0.05) > after(0.3) > after(0.9)
@@ -63,8 +62,7 @@ def test_more_active_triplets_mean_easier_ones_next() -> None:
 def test_it_gives_way_as_the_spread_falls() -> None:
     loop = HardnessController(HardnessConfig(curve="closed-loop", scale="margin", cap=1.0), margin=0.2)
     gaps = plant(-1.0, 2.0)
-    loop.next_hardness(gaps, spread=0.9, num_negatives=100)
-    loop.observe(0.1)
+    loop.observe(0.1, loop.next_hardness(gaps, spread=0.9, num_negatives=100))
     hardness = [
         loop.next_hardness(gaps, spread=spread, num_negatives=100) for spread in (0.9, 0.75, 0.63, 0.54, 0.44, 0.1)
     ]
@@ -78,14 +76,31 @@ def test_it_begins_where_a_quarter_is_violated_and_never_asks_for_outliers(scale
     config = HardnessConfig.model_validate({"curve": "closed-loop", "scale": scale, "cap": 0.9})
     loop = HardnessController(config, margin=0.2)
     gaps = plant(-1.25, 2.0)
-    first = loop.next_hardness(gaps, spread=1.0, num_negatives=100).hardness
+    control = loop.next_hardness(gaps, spread=1.0, num_negatives=100)
+    first = control.hardness
     assert first == pytest.approx(max(least, 0.5), abs=2e-3)  # half of the target of 1/2
     assert active(gaps, first, 0.0) == pytest.approx(0.25, abs=0.01)
-    loop.observe(1.0)
-    assert loop.next_hardness(plant(5.0, 2.0), spread=1.0, num_negatives=100).hardness == pytest.approx(least, abs=1e-4)
+    loop.observe(1.0, control)
+    control = loop.next_hardness(plant(5.0, 2.0), spread=1.0, num_negatives=100)
+    assert control.hardness == pytest.approx(least, abs=1e-4)
     for _ in range(3):
-        loop.observe(0.0)
-        assert loop.next_hardness(plant(-9.0, 2.0), spread=1.0, num_negatives=100).hardness <= 0.9
+        loop.observe(0.0, control)
+        control = loop.next_hardness(plant(-9.0, 2.0), spread=1.0, num_negatives=100)
+        assert control.hardness <= 0.9
+
+
+def test_activity_is_explained_by_its_own_segment_though_the_next_is_planned_already() -> None:
+    """As with `training.overlap`: hardness is decided one segment before the last one's activity is known."""
+    loop = HardnessController(HardnessConfig(curve="closed-loop", scale="margin", cap=1.0), margin=0.2)
+    gaps, margin = plant(-1.0, 2.0), 0.05
+    control = loop.next_hardness(gaps, spread=1.0, num_negatives=100)
+    reached = []
+    for _ in range(8):
+        ahead = loop.next_hardness(gaps, spread=1.0, num_negatives=100)
+        loop.observe(active(gaps, control.hardness, margin), control)
+        reached.append(active(gaps, control.hardness, margin))
+        control = ahead
+    assert reached[2:] == pytest.approx([0.5] * 6, abs=0.02)
 
 
 def test_what_was_not_observed_decides_nothing() -> None:
@@ -98,7 +113,7 @@ def test_what_was_not_observed_decides_nothing() -> None:
         assert first.hardness == pytest.approx(0.375, abs=2e-3)
         other.restore(loop.state())
         assert other.next_hardness(gaps, spread=0.8, num_negatives=50).hardness == first.hardness
-    loop.observe(0.01)  # hardly any of the gaps from -0.75 to 0.25 was active: q is about -0.25
+    loop.observe(0.01, first)  # hardly any of the gaps from -0.75 to 0.25 was active: q is about -0.25
     other.restore(loop.state())
     assert other.next_hardness(gaps, spread=0.8, num_negatives=50).hardness == pytest.approx(0.62, abs=0.02)
 
@@ -108,8 +123,7 @@ def test_a_restored_loop_decides_like_the_one_that_went_on() -> None:
     loop, other = HardnessController(config, margin=0.2), HardnessController(config, margin=0.2)
     gaps = plant(-1.0, 2.0)
     for observed in (0.3, 0.6):
-        loop.next_hardness(gaps, spread=0.8, num_negatives=50)
-        loop.observe(observed)
+        loop.observe(observed, loop.next_hardness(gaps, spread=0.8, num_negatives=50))
     other.restore(loop.state())
     ahead = [c.next_hardness(gaps, spread=0.7, num_negatives=50) for c in (loop, other)]
     assert ahead[0] == ahead[1]

@@ -84,6 +84,19 @@ def test_it_goes_back_past_warned_states_to_the_last_healthy_one(
     assert run.of(StepEvent)[-1].triplets == 120  # what was trained on before is not shown again
 
 
+def test_with_plans_made_ahead_it_goes_back_to_what_the_healthy_bank_was_of(
+    glyphs: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = settings()
+    config = config.model_copy(update={"training": config.training.model_copy(update={"overlap": True})})
+    # Banks 0 and 1 are of the network at the start, bank 2 of the network as it was when bank 1 was judged.
+    run = Watched(monkeypatch, glyphs, config, None, None, COLLAPSE)
+    start, collapsed, _, again = run.banks[:4]
+    assert same(again, start)
+    assert not same(again, collapsed)
+    assert run.of(StepEvent)[-1].triplets == 120
+
+
 def test_the_rate_is_cut_and_rises_anew(glyphs: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     config = settings(warmup=0.25)  # 3 of 12 steps
     plain = [event.learning_rate for event in Watched(monkeypatch, glyphs, config).of(StepEvent)]
@@ -112,7 +125,9 @@ def test_the_closed_loop_forgets_what_it_saw_since_and_earns_its_hardness_back(
 def test_steps_that_were_undone_are_not_observed(glyphs: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     run = Watched(monkeypatch, glyphs, settings(), at_step=5)
     lengths = [len(event.triplet_index) for event in run.of(SegmentEvent)]
-    assert lengths == [30, 30, 10, 30, 30]  # of the second segment two of three steps were taken, then the third
+    assert lengths == [30, 20, 10, 30, 30]  # of the second segment two of three steps were taken, then the third
+    shown = [i for event in run.of(SegmentEvent) for i in event.triplet_index]
+    assert sorted(shown) == list(range(120))
     control = [event.control for event in run.of(SegmentEvent)]
     assert control[2]["relative_margin"] == control[1]["relative_margin"] != control[0]["relative_margin"]
 

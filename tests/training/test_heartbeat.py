@@ -49,6 +49,33 @@ def begin(folder: Path, command: list[str], num_ranks: int = 2) -> list[subproce
     ]
 
 
+LEAVES = """
+import os, time
+from datetime import timedelta
+import torch.distributed as dist
+
+next(dist.rendezvous("env://", timeout=timedelta(seconds=60)))
+time.sleep(2)
+os._exit(1)
+"""
+
+
+def test_one_that_leaves_while_the_others_join_is_named(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(SCRIPT)
+    # Rank 0 keeps the store that all meet at, and is gone before there is a group.
+    (tmp_path / "leaves.py").write_text(LEAVES)
+    (tmp_path / "chooses.py").write_text(
+        "import os, sys; name = 'leaves.py' if os.environ['RANK'] == '0' else 'script.py';"
+        "os.execv(sys.executable, [sys.executable, name, *sys.argv[1:]])"
+    )
+    ranks = begin(tmp_path, ["chooses.py", "10", "30"])
+    _, said = ranks[1].communicate(timeout=60)
+    ranks[0].communicate(timeout=60)
+    assert ranks[1].returncode == 5, said
+    assert "mohs: training: rank 0 is gone (" in said
+    assert "Traceback" not in said
+
+
 def wait_for(folder: Path, pattern: str, ranks: list[subprocess.Popen[str]]) -> None:
     until = time.monotonic() + 300
     while not list(folder.glob(pattern)):

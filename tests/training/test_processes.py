@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
 
-from mohs.training.processes import Processes
+from mohs.errors import InputError
+from mohs.training.processes import Processes, processes
 
 SCRIPT = """
 import sys
@@ -150,3 +152,38 @@ def test_shares_are_the_batch_in_order_and_never_of_one_row(num_rows: int, num_r
     lengths = [share.stop - share.start for share in shares]
     assert min(lengths) >= 2
     assert max(lengths) - min(lengths) <= 1
+
+
+@pytest.fixture
+def two_gpus(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Pretend to be the second of three processes that have met, on a machine of two GPUs; return what is chosen."""
+    chosen: list[int] = []
+    for name, value in {"RANK": "1", "WORLD_SIZE": "3", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(dist, "rendezvous", lambda *_, **__: iter([(dist.HashStore(), 1, 3)]))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+
+    def choose(number: int) -> None:
+        chosen.append(number)
+        raise KeyboardInterrupt  # what comes next needs a GPU
+
+    monkeypatch.setattr(torch.cuda, "set_device", choose)
+    return chosen
+
+
+def test_each_process_has_its_own_gpu(two_gpus: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    with pytest.raises(KeyboardInterrupt), processes(torch.device("cuda")):
+        pass
+    assert two_gpus == [1]
+
+
+def test_more_processes_than_gpus_are_refused(two_gpus: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    with pytest.raises(InputError) as caught, processes(torch.device("cuda")):
+        pass
+    assert str(caught.value) == (
+        "LOCAL_RANK: '2' is not a GPU of this machine, which has 2; start one process for each GPU with torchrun "
+        "(--nproc-per-node), or train with --device cpu"
+    )
+    assert two_gpus == []

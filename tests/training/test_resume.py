@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -54,6 +55,11 @@ VARIANTS: dict[str, Changes] = {
     "roll-back": {"warmup": 0.5},
     "roll-back, closed loop": {
         "warmup": 0.5,
+        "loss": LossConfig(name="triplet"),
+        "hardness": HardnessConfig(curve="closed-loop"),
+    },
+    "roll-back, overlap, closed loop": {
+        "overlap": True,
         "loss": LossConfig(name="triplet"),
         "hardness": HardnessConfig(curve="closed-loop"),
     },
@@ -173,6 +179,34 @@ def test_a_checkpoint_with_another_plan_is_refused(glyphs: Dataset, tmp_path: Pa
     plan.write_bytes(plan.read_bytes() + b" ")
     with pytest.raises(InputError, match="not the plan that the checkpoint belongs to"):
         go(glyphs, config, tmp_path / "run", resume=True)
+
+
+def test_a_changed_review_list_is_refused(glyphs: Dataset, tmp_path: Path) -> None:
+    review = tmp_path / "review.csv"
+    classes = glyphs.labels_id
+    others = np.flatnonzero(classes != classes[0])[:2]
+    rows = [f"{glyphs.table.files[0]},{glyphs.table.files[other]}\n" for other in others]
+    review.write_text("file,other\n" + rows[0])
+    config = settings({"negatives": NegativesConfig(review_list=str(review))})
+    go(glyphs, config, tmp_path / "run", stop_at=5)
+    review.write_text("file,other\n" + rows[1])
+    with pytest.raises(InputError) as caught:
+        go(glyphs, config, tmp_path / "run", resume=True)
+    assert str(caught.value) == (
+        "negatives: the pairs that may not be anchor and negative are not those that the run began with: equal "
+        f"pictures or the review list ({review}) have changed; restore them, or train into another folder"
+    )
+
+
+def test_another_number_of_threads_is_told(glyphs: Dataset, tmp_path: Path) -> None:
+    config, threads = settings({}), torch.get_num_threads()
+    go(glyphs, config, tmp_path / "run", stop_at=5)
+    torch.set_num_threads(threads + 1)
+    try:
+        with pytest.warns(UserWarning, match=f"begun with {threads} threads and goes on with {threads + 1}; its weig"):
+            go(glyphs, config, tmp_path / "run", resume=True)
+    finally:
+        torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize("action", ["lower-hardness", "cut-rate", "roll-back", "stop", "warn"])

@@ -75,6 +75,8 @@ class Calibration:
             if weight > 0:
                 part_NC = log_softmax(scores_NC, factor * self.temperature)
                 np.logaddexp(total_NC, part_NC + np.log(weight), out=total_NC)
+        # The weights add up to 1 but for rounding, which must not make a probability larger than 1.
+        np.minimum(total_NC, 0.0, out=total_NC)
         return total_NC
 
 

@@ -105,6 +105,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
         head_: the fitted head.
         held_out_: confidences of the pictures of the calibration.
         embedder_sha256_: of the embedder's weights, 64 hex digits; None without an embedder.
+        fitted_params_: the parameters that `fit` depends on, as they were then.
         n_features_in_: D.
         facts_: after `load`, the `facts` given to `save`.
 
@@ -197,6 +198,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
         )
         self.held_out_ = HeldOut(self._confidence(scores), scores.scores_NC.argmax(axis=1) == class_K)
         self.embedder_sha256_ = before
+        self.fitted_params_ = self._params_of_fit()
         if self.embedder is not None and weights_sha256(self.embedder) != before:
             raise TrainingError("embedder: its weights changed while the classifier was fitted; nothing may train it")
         return self
@@ -273,9 +275,16 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
         `classifier.safetensors` head · `classifier.json` settings, classes, calibration, SHA-256 of the embedder's
         weights, and `facts` (any JSON value of the caller) · `embedder/` its weights and settings. The folder appears
         whole or not at all. Raises `InputError` if there is one already or if classes are neither strings nor whole
-        numbers.
+        numbers, and if parameters that `fit` depends on were set since: what is saved must be what was fitted.
         """
         check_is_fitted(self)
+        changed = [
+            f"{name}: {value!r} was set after fit, which had {self.fitted_params_[name]!r}; fit again, or set it back"
+            for name, value in self._params_of_fit().items()
+            if value != self.fitted_params_[name]
+        ]
+        if changed:
+            raise InputError(*changed)
         given = {name: value for name, value in self.get_params(deep=False).items() if name != "embedder"}
         parameters = {name: value.item() if isinstance(value, np.generic) else value for name, value in given.items()}
         saved = SavedClassifier(
@@ -310,6 +319,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
         classifier.n_features_in_ = saved.num_features
         classifier.embedder_sha256_ = saved.embedder_sha256
         classifier.facts_ = saved.facts
+        classifier.fitted_params_ = classifier._params_of_fit()
         return classifier
 
     def _head_of(self, tensors: dict[str, NDArray[Any]], num_classes: int) -> Head:
@@ -322,6 +332,11 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
         if found != num_classes:
             raise InputError(f"{found} classes in the tensors, {num_classes} in the settings")
         return head
+
+    def _params_of_fit(self) -> dict[str, Any]:
+        """Return the parameters on which `fit` depends: all but the embedder, which is hashed, and the thresholds."""
+        ours = ("embedder", "min_probability", "min_similarity")
+        return {name: value for name, value in self.get_params(deep=False).items() if name not in ours}
 
     @property
     def _num_voters(self) -> int | None:

@@ -87,10 +87,16 @@ def choose_threshold(
     if min_precision is not None:
         kept_T &= (accepted_T > 0) & (accepted_right_T >= min_precision * accepted_T - _ROUNDING)
     if not kept_T.any():
-        best = float((accepted_right_T[:-1] / accepted_T[:-1]).max())
+        # Too few unseen pictures are accepted where none is: what cannot be kept is the precision.
+        allowed_T = accepted_T > 0
+        beside = ""
+        if max_false_acceptance is not None:
+            allowed_T &= accepted_unseen_T <= max_false_acceptance * len(unseen_U) + _ROUNDING
+            beside = f" that also keeps max_false_acceptance {max_false_acceptance:g}"
+        best = float((accepted_right_T[allowed_T] / accepted_T[allowed_T]).max()) if allowed_T.any() else 0.0
         raise InputError(
-            f"min_precision: {min_precision:g} is kept by no threshold on these {len(known_K)} pictures of known and "
-            f"{len(unseen_U)} of unseen classes (the best is {best:.3f}); ask for less"
+            f"min_precision: {min_precision:g} is kept by no threshold{beside} on these {len(known_K)} pictures of "
+            f"known and {len(unseen_U)} of unseen classes (the best is {best:.3f}); ask for less"
         )
     t = int(np.flatnonzero(kept_T)[0])
     return Threshold(

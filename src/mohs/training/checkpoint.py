@@ -18,7 +18,7 @@ from mohs.errors import InputError
 
 __all__ = ["Checkpoint", "load_checkpoint", "save_checkpoint"]
 
-_FORMAT = 2
+_FORMAT = 3
 _KEPT = 2
 
 

@@ -35,7 +35,7 @@ With the default gain of 1 the last segment decides alone; what is observed is a
 is small.
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Protocol, final
 
 import numpy as np
@@ -57,12 +57,20 @@ _LEAST_SHARE = 0.01
 @final
 @dataclass(frozen=True)
 class Control:
-    """One decision of the loop: the hardness of a segment, and the numbers that led to it."""
+    """One decision of the loop: the hardness of a segment, and the numbers that led to it.
+
+    `gap_quantiles` are 101 quantiles of g at this hardness, 0% to 100%: what the segment's activity is explained by.
+    """
 
     hardness: float
     predicted_active: float
     relative_margin: float
     back_off: float
+    gap_quantiles: tuple[float, ...]
+
+    def as_record(self) -> dict[str, float]:
+        """Return the numbers by name, without the quantiles."""
+        return {name: value for name, value in asdict(self).items() if name != "gap_quantiles"}
 
 
 class MeasureGaps(Protocol):
@@ -75,14 +83,15 @@ class MeasureGaps(Protocol):
 
 @final
 class HardnessController:
-    """The state of the loop: q, the largest spread, and the gaps at the last hardness. The rule: see `controller.py`.
+    """The state of the loop: q and the largest spread. The rule: see `controller.py`.
 
     >>> loop = HardnessController(HardnessConfig(curve="closed-loop", scale="margin", cap=1.0), margin=0.0)
     >>> def gaps(hardness_G):  # at hardness h, gaps are spread evenly over h − 1 … h
     ...     return hardness_G[:, None] - np.linspace(0, 1, 101)
-    >>> round(loop.next_hardness(gaps, spread=1.0, num_negatives=100).hardness, 2)  # a quarter is above 0
+    >>> control = loop.next_hardness(gaps, spread=1.0, num_negatives=100)
+    >>> round(control.hardness, 2)  # a quarter is above 0
     0.25
-    >>> loop.observe(0.3)  # of gaps from −0.75 to 0.25, this share was active: those above −0.05
+    >>> loop.observe(0.3, control)  # of gaps from −0.75 to 0.25, this share was active: those above −0.05
     >>> control = loop.next_hardness(gaps, spread=1.0, num_negatives=100)
     >>> round(control.hardness, 2)  # half are where gaps go from −0.55 to 0.45
     0.45
@@ -92,7 +101,6 @@ class HardnessController:
         self._config = config
         self._relative_margin = margin
         self._largest_spread = 0.0
-        self._gap_quantiles: list[float] = []
         self._has_observed = False
 
     def next_hardness(self, measure: MeasureGaps, *, spread: float, num_negatives: int, factor: float = 1.0) -> Control:
@@ -116,14 +124,15 @@ class HardnessController:
         # Rounding must not carry it over the cap.
         hardness = min(least + (wanted - least) * back_off * factor, self._config.cap)
         quantile_GU = np.quantile(gap_GS, np.linspace(0.0, 1.0, 101), axis=1).T
-        self._gap_quantiles = [float(np.interp(hardness, hardness_G, column)) for column in quantile_GU.T]
+        quantiles = tuple(float(np.interp(hardness, hardness_G, column)) for column in quantile_GU.T)
         predicted = float(np.interp(hardness, hardness_G, active_G))
-        return Control(hardness, predicted, self._relative_margin, back_off)
+        return Control(hardness, predicted, self._relative_margin, back_off, quantiles)
 
-    def observe(self, active_fraction: float) -> None:
-        """Take note of the share that was active over the last segment, in [0, 1]."""
+    def observe(self, active_fraction: float, control: Control) -> None:
+        """Take note of the share that was active over the segment that `control` decided, in [0, 1]."""
         share = float(np.clip(active_fraction, _LEAST_SHARE, 1.0 - _LEAST_SHARE))
-        explained = -float(np.interp(1.0 - share, np.linspace(0.0, 1.0, len(self._gap_quantiles)), self._gap_quantiles))
+        quantiles = control.gap_quantiles
+        explained = -float(np.interp(1.0 - share, np.linspace(0.0, 1.0, len(quantiles)), quantiles))
         self._relative_margin += self._config.gain * (explained - self._relative_margin)
         self._has_observed = True
 
@@ -132,7 +141,6 @@ class HardnessController:
         return {
             "relative_margin": self._relative_margin,
             "largest_spread": self._largest_spread,
-            "gap_quantiles": self._gap_quantiles,
             "has_observed": self._has_observed,
         }
 
@@ -140,7 +148,6 @@ class HardnessController:
         """Take over what `state` returned."""
         self._relative_margin = float(state["relative_margin"])
         self._largest_spread = float(state["largest_spread"])
-        self._gap_quantiles = list(state["gap_quantiles"])
         self._has_observed = bool(state["has_observed"])
 
 

@@ -51,18 +51,19 @@ def act_on(run: RunState, verdict: Verdict) -> bool:
     return True
 
 
-def remember(run: RunState) -> None:
-    """Keep the state as one to go back to, if the bank is healthy; the closed loop earns its hardness back."""
+def remember(run: RunState, *, ahead: bool) -> None:
+    """Keep a state to go back to, if the bank is healthy; the closed loop earns its hardness back.
+
+    It is the state that the bank is of: with a plan made `ahead` the one of a segment ago, for what the network has
+    become since, no bank has shown.
+    """
     if not run.config.guard.enabled or not run.guard.bank_is_healthy:
         return
     if run.controller is not None:
         run.hardness_factor = min(1.0, run.hardness_factor / _LOWER_HARDNESS)
     if run.config.guard.action == "roll-back":
-        run.before = run.stepper.state()
-        run.before_memory = {
-            "guard": run.guard.state(),
-            "controller": None if run.controller is None else run.controller.state(),
-        }
+        run.before = run.ahead_state if ahead else run.stepper.state()
+        run.before_memory = run.ahead_memory if ahead else run.memory_of_now()
 
 
 def _go_back(run: RunState, before: dict[str, Any]) -> None:

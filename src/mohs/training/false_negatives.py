@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
-from typing import Protocol, final
+from typing import Literal, Protocol, TypeAlias, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,10 +41,13 @@ class Dropped:
         return Dropped(items_M[self.anchor_R], items_M[self.negative_R], self.distance_R, self.positive_distance_R)
 
 
-class MineRows(Protocol):
-    """Mine the triplets at some rows; on demand the nearest negative that is no nearer than the positive."""
+Instead: TypeAlias = Literal["nearest beyond the positive", "farthest"]
 
-    def __call__(self, rows: NDArray[np.int64], *, nearest_beyond_positive: bool = False) -> TripletPlan:
+
+class MineRows(Protocol):
+    """Mine the triplets at some rows, at the hardness asked for or another negative instead."""
+
+    def __call__(self, rows: NDArray[np.int64], *, instead: Instead | None = None) -> TripletPlan:
         """Return a plan of those rows."""
         ...
 
@@ -55,9 +58,10 @@ def replace_false_negatives(
     """Return a plan of all rows without suspiciously near negatives, and the negatives that were dropped.
 
     A negative is dropped if d_an < ratio·d_ap: nearer than the positive should be, it is likelier a picture of the same
-    thing. The nearest negative that is no nearer than the positive takes its place (where there is none, the nearest of
-    all). After Moreira et al., "NV-Retriever" (2024), who drop by a share of the positive's score; a positive that is
-    an augmentation of the anchor has distance 0 and drops nothing.
+    thing. The nearest negative that is no nearer than the positive takes its place; where there is none, the farthest
+    of all, though it may be dropped by the rule itself. Achieved hardness of a replacement is that on the scale
+    "margin", whatever the plan's own. After Moreira et al., "NV-Retriever" (2024), who drop by a share of the
+    positive's score; a positive that is an augmentation of the anchor has distance 0 and drops nothing.
     """
     plan = mined(np.arange(num_triplets))
     near = np.flatnonzero(plan.anchor_negative_distance < min_distance_ratio * plan.anchor_positive_distance)
@@ -68,12 +72,20 @@ def replace_false_negatives(
         plan.anchor_positive_distance[near],
     )
     if near.size:
-        other = mined(near, nearest_beyond_positive=True)
         columns = {
             name: getattr(plan, name).copy() for name in ("negative", "anchor_negative_distance", "achieved_hardness")
         }
-        for name, column in columns.items():
-            column[near] = getattr(other, name)
+
+        def replace_at(rows: NDArray[np.int64], instead: Instead) -> None:
+            other = mined(rows, instead=instead)
+            for name, column in columns.items():
+                column[rows] = getattr(other, name)
+
+        replace_at(near, "nearest beyond the positive")
+        within = near[columns["anchor_negative_distance"][near] < plan.anchor_positive_distance[near]]
+        if within.size:  # all negatives are nearer than the positive, and the miner gave the nearest of them
+            replace_at(within, "farthest")
+            columns["achieved_hardness"][within] = 1.0  # on "margin": violated
         plan = TripletPlan(
             anchor=plan.anchor,
             positive=plan.positive,

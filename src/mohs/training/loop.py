@@ -150,7 +150,7 @@ def _begin_segment(run: RunState) -> None:
     if verdict is not None and act_on(run, verdict):
         _begin_segment(run)
         return
-    remember(run)
+    remember(run, ahead=ahead is not None)
     run.control_state = None if run.controller is None else run.controller.state()
     run.look_ahead()
     save_run(run)
@@ -195,13 +195,15 @@ def _train_segment(run: RunState) -> None:
 def _end_segment(run: RunState) -> None:
     assert run.segment is not None
     assert run.planned is not None
-    plan, health, control = run.planned.plan, run.planned.health, run.planned.control
+    health, control = run.planned.health, run.planned.control
+    plan = run.planned.plan.take(slice(0, run.row))  # what the guard broke off waits again, for another plan
     run.seconds["train"] += run.segment_train_s
     active = float(np.mean(run.active)) if run.active else 0.0
     if run.ahead is not None:
         run.ahead.result()  # what was planned ahead must not see what is observed now
     if run.controller is not None and run.active and not run.rolled_back:
-        run.controller.observe(active)
+        assert control is not None
+        run.controller.observe(active, control)
     shown = np.unique(np.linspace(0, len(plan) - 1, min(_POINTS_PER_SEGMENT, len(plan))).astype(np.int64))
     run.emit(
         SegmentEvent(
@@ -217,7 +219,7 @@ def _end_segment(run: RunState) -> None:
             recall=health.recall,
             num_queries=health.num_queries,
             active_fraction=active,
-            control=None if control is None else asdict(control),
+            control=None if control is None else control.as_record(),
             num_dropped=run.num_dropped,
             trainable=run.stepper.trainable(),
             embed_s=run.planned.embed_s,

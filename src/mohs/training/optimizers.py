@@ -3,11 +3,12 @@
 from typing import Any, Protocol, final
 
 import torch
+from torch import nn
 
 from mohs.config import RunConfig
 from mohs.training.muon import Muon
 
-__all__ = ["MuonWithAdamW", "Optimizer", "build_optimizer"]
+__all__ = ["MuonWithAdamW", "Optimizer", "build_optimizer", "shorten_gradient"]
 
 
 class Optimizer(Protocol):
@@ -58,6 +59,17 @@ def build_optimizer(groups: list[dict[str, Any]], config: RunConfig) -> Optimize
             return torch.optim.AdamW(groups, lr=training.learning_rate, weight_decay=training.weight_decay)
         case "muon":
             return MuonWithAdamW(groups, learning_rate=training.learning_rate)
+
+
+def shorten_gradient(optimizer: Optimizer, max_norm: float) -> float:
+    """Return the norm of the gradient of all that learns, and shorten it to `max_norm`, in place, if it is longer.
+
+    With 0 it stays as it is. NaN and Inf are returned as they are: what they mean is the caller's to say.
+    """
+    parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+    if max_norm > 0:
+        return float(nn.utils.clip_grad_norm_(parameters, max_norm))
+    return float(nn.utils.get_total_norm([p.grad for p in parameters]))
 
 
 @final

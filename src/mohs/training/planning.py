@@ -18,7 +18,7 @@ from mohs.model.embedder import Embedder
 from mohs.plan import TripletPlan
 from mohs.training.batches import neighbourhood_order
 from mohs.training.controller import Control, HardnessController, measure_gaps
-from mohs.training.false_negatives import Dropped, distrusted_pairs, replace_false_negatives
+from mohs.training.false_negatives import Dropped, Instead, distrusted_pairs, replace_false_negatives
 from mohs.training.guard import BankHealth, bank_recall
 from mohs.training.processes import Processes
 
@@ -129,19 +129,22 @@ class Planner:
             hardness_K = np.full(len(anchor_K), control.hardness)
         by_margin = config.hardness.scale == "margin"
 
-        def mined(rows: NDArray[np.int64], *, nearest_beyond_positive: bool = False) -> TripletPlan:
-            scale = "margin" if nearest_beyond_positive else config.hardness.scale
+        def mined(rows: NDArray[np.int64], *, instead: Instead | None = None) -> TripletPlan:
+            scale, hardness_R = config.hardness.scale, hardness_K[rows]
+            if instead is not None:
+                nearest = instead == "nearest beyond the positive"
+                scale, hardness_R = ("margin", np.ones(len(rows))) if nearest else ("rank", np.zeros(len(rows)))
             return mine(
                 bank_MD,
                 self._class_N[items_M],
                 anchors_T=local_anchor_K[rows],
-                hardness_T=1.0 if nearest_beyond_positive else hardness_K[rows],
+                hardness_T=hardness_R,
                 scale=scale,
                 positives_T=local_positive_K[rows],
                 positive_origin_T=segment.origin_K[rows],
                 candidates=candidates,
-                margin=config.loss.margin if by_margin or nearest_beyond_positive else None,
-                squared=config.loss.squared and by_margin,
+                margin=config.loss.margin if scale == "margin" else None,
+                squared=config.loss.squared and by_margin and scale == "margin",
                 seed=config.seed,
                 excluded_pairs=excluded_P2,
             )

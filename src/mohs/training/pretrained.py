@@ -13,13 +13,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from mohs.config import RunConfig
 from mohs.data.dataset import Dataset
 from mohs.errors import InputError
 from mohs.model.embedder import Embedder
+from mohs.model.finetune import Finetuning
 from mohs.randomness import generator
 from mohs.training.processes import Processes
 
-__all__ = ["blend_weights", "start_head", "within_class_whitening"]
+__all__ = ["blend_weights", "check_finetuning", "start_head", "within_class_whitening"]
 
 _MAX_PICTURES = 20_000
 _BATCH = 64
@@ -49,22 +51,37 @@ def start_head(
 
     Raises `InputError` if the head is not one linear layer.
     """
+    layer = _only_layer(embedder, way)
+    found = None
+    if peers.is_first:
+        chosen = _whole_classes(dataset.labels_id, _MAX_PICTURES, generator(seed, "pictures for the head"))
+        features_NF = _features(embedder, dataset.pictures[chosen])
+        class_N = dataset.labels_id[chosen] if way == "rca" else np.arange(len(chosen))
+        found = _head(features_NF, class_N, layer.out_features, generator(seed, "directions for the head"))
+    mean_F, row_DF = peers.from_first(found)
+    with torch.no_grad():
+        layer.weight[:] = torch.from_numpy(row_DF)
+        layer.bias[:] = torch.from_numpy(-row_DF @ mean_F)
+
+
+def check_finetuning(embedder: Embedder, config: RunConfig) -> None:
+    """Raise `InputError` for settings of fine-tuning that do not fit the network; what learns is set as at the start.
+
+    `Finetuning` says which these are, `start_head` what its head must be.
+    """
+    Finetuning(embedder, config.finetune, pretrained=config.model.weights is not None)
+    if config.finetune.head != "random":
+        _only_layer(embedder, config.finetune.head)
+
+
+def _only_layer(embedder: Embedder, way: str) -> nn.Linear:
     layers = [layer for layer in embedder.head if not isinstance(layer, nn.Dropout)]
     if len(layers) != 1 or not isinstance(layers[0], nn.Linear):
         raise InputError(
             f"finetune.head: {way!r} is for a head of one linear layer, and model.hidden_dim is "
             f"{embedder.config.hidden_dim}; make it 0, or finetune.head 'random'"
         )
-    found = None
-    if peers.is_first:
-        chosen = _whole_classes(dataset.labels_id, _MAX_PICTURES, generator(seed, "pictures for the head"))
-        features_NF = _features(embedder, dataset.pictures[chosen])
-        class_N = dataset.labels_id[chosen] if way == "rca" else np.arange(len(chosen))
-        found = _head(features_NF, class_N, layers[0].out_features, generator(seed, "directions for the head"))
-    mean_F, row_DF = peers.from_first(found)
-    with torch.no_grad():
-        layers[0].weight[:] = torch.from_numpy(row_DF)
-        layers[0].bias[:] = torch.from_numpy(-row_DF @ mean_F)
+    return layers[0]
 
 
 @torch.inference_mode()

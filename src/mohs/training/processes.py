@@ -118,7 +118,8 @@ class Processes:
 def processes(device: torch.device, *, silent_s: float = _SILENT_S, join_s: float = _JOIN_S) -> Iterator[Processes]:
     """Yield this process among those of the run (NCCL on CUDA, else gloo), or alone.
 
-    The environment says which: RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT, as torchrun sets them or a person does.
+    The environment says which: RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT, as torchrun sets them or a person does,
+    and on CUDA LOCAL_RANK (0 if not set), the number of the GPU on this machine that is this process's own.
     All processes must come within `join_s` seconds of each other. One that is killed is noticed at once, one that is
     not heard of for `silent_s` seconds is taken for gone; then this process ends, too, with one line that names it.
     Raises `InputError` if the environment makes no sense and `TrainingError` if another process is gone. Where this one
@@ -139,6 +140,8 @@ def processes(device: torch.device, *, silent_s: float = _SILENT_S, join_s: floa
             f"training: rank {rank} did not meet all {num_ranks} processes at "
             f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']} ({reason}); start the same command in each"
         ) from None
+    if device.type == "cuda":
+        _take_own_gpu()
     with Heartbeat(rank, num_ranks, silent_s=silent_s, join_s=join_s) as heartbeat:
         try:
             dist.init_process_group(
@@ -156,8 +159,20 @@ def processes(device: torch.device, *, silent_s: float = _SILENT_S, join_s: floa
                 raise name_ranks(gone, "its connection broke") from None
             raise
         finally:
-            with contextlib.suppress(RuntimeError):
-                dist.destroy_process_group()
+            if dist.is_initialized():
+                with contextlib.suppress(RuntimeError):
+                    dist.destroy_process_group()
+
+
+def _take_own_gpu() -> None:
+    """Make "cuda" mean this process's own GPU, the LOCAL_RANK-th of the machine: NCCL refuses two ranks on one."""
+    text, available = os.environ.get("LOCAL_RANK", "0"), torch.cuda.device_count()
+    if not text.isdecimal() or int(text) >= available:
+        raise InputError(
+            f"LOCAL_RANK: {text!r} is not a GPU of this machine, which has {available}; start one process for each "
+            "GPU with torchrun (--nproc-per-node), or train with --device cpu"
+        )
+    torch.cuda.set_device(int(text))
 
 
 def _read_environment() -> tuple[int, int]:

@@ -1,12 +1,13 @@
 """What a checkpoint holds of a run, and how a run is taken up from it."""
 
 import time
+import warnings
 from dataclasses import asdict
 
 import numpy as np
 import torch
 
-from mohs.artefacts import sha256_file
+from mohs.artefacts import fingerprint, sha256_file
 from mohs.errors import InputError
 from mohs.plan import TripletPlan
 from mohs.training.checkpoint import Checkpoint, save_checkpoint
@@ -30,7 +31,7 @@ def save_run(run: RunState) -> None:
     if run.start is not None:
         tensors["start"] = run.start
     if run.ahead is not None:
-        tensors["ahead"] = run.ahead_weights
+        tensors["ahead"] = run.ahead_state
     control = run.planned.control
     values = {
         "segment": {
@@ -52,6 +53,7 @@ def save_run(run: RunState) -> None:
         "num_plans": run.num_plans,
         "num_actions": run.num_actions,
         "ahead_step": run.ahead_step,
+        "ahead_memory": run.ahead_memory,
         "hardness_factor": run.hardness_factor,
         "rate_scale": run.stepper.rate_scale,
         "ramp_from": run.stepper.ramp_from,
@@ -65,6 +67,7 @@ def save_run(run: RunState) -> None:
         "log_bytes": 0 if run.folder.log is None else run.folder.log.num_bytes(),
         "review_bytes": review_bytes(run.folder.path / "review.csv"),
         "num_threads": torch.get_num_threads(),
+        "distrusted": fingerprint(run.planner.distrusted_P2),
     }
     save_checkpoint(run.folder.path / "checkpoints", Checkpoint(run.stepper.step, tensors, values))
 
@@ -72,6 +75,18 @@ def save_run(run: RunState) -> None:
 def restore_run(run: RunState, checkpoint: Checkpoint, folder: Folder) -> None:
     """Take the run up where a checkpoint left it; every process reads, the first one cuts what came after."""
     values, place = checkpoint.values, checkpoint.values["segment"]
+    if fingerprint(run.planner.distrusted_P2) != values["distrusted"]:
+        raise InputError(
+            "negatives: the pairs that may not be anchor and negative are not those that the run began with: equal "
+            f"pictures or the review list ({run.config.negatives.review_list}) have changed; restore them, or train "
+            "into another folder"
+        )
+    if torch.get_num_threads() != values["num_threads"]:
+        warnings.warn(
+            f"training: the run was begun with {values['num_threads']} threads and goes on with "
+            f"{torch.get_num_threads()}; its weights will not be those of a run that was never stopped, bit for bit",
+            stacklevel=2,
+        )
     run.stepper.restore(checkpoint.tensors)
     run.stepper.step, run.stepper.num_steps = checkpoint.step, values["num_steps"]
     run.stepper.rate_scale, run.stepper.ramp_from = values["rate_scale"], values["ramp_from"]
@@ -106,5 +121,6 @@ def restore_run(run: RunState, checkpoint: Checkpoint, folder: Folder) -> None:
     if run.folder is not None and run.folder.log is not None:
         run.folder.log.cut(values["log_bytes"])
         cut_review(run.folder.path / "review.csv", values["review_bytes"])
-    run.ahead_step = values["ahead_step"]
-    run.look_ahead(checkpoint.tensors.get("ahead"))
+    run.ahead_step, run.ahead_memory = values["ahead_step"], values["ahead_memory"]
+    run.ahead_state = checkpoint.tensors.get("ahead")
+    run.look_ahead(resumed=True)

@@ -81,8 +81,9 @@ class RunState:
         self.row = 0  # triplets of the segment that have been trained on
         self.active: list[float] = []  # of the segment's steps
         self.ahead: Future[Planned] | None = None
-        self.ahead_weights: dict[str, Any] | None = None
-        self.ahead_step = 0  # of these weights
+        self.ahead_state: dict[str, Any] | None = None  # what is planned ahead is planned from, and may be gone back to
+        self.ahead_memory: dict[str, Any] = {}  # what guard and controller knew then
+        self.ahead_step = 0  # steps taken by then
         self.before: dict[str, Any] | None = None  # the last state in which the bank was healthy
         self.start: dict[str, Any] | None = None  # the weights to be blended with those at the end
         self.before_memory: dict[str, Any] = {}  # what guard and controller knew then
@@ -134,20 +135,25 @@ class RunState:
         except TrainingError as error:
             raise self.stepper.broken(error.problems[0]) from None
 
-    def look_ahead(self, weights: dict[str, Any] | None = None) -> None:
-        """Begin to plan the next segment by a copy of the network as it is now (or was, after a resume)."""
+    def look_ahead(self, *, resumed: bool = False) -> None:
+        """Begin to plan the next segment by a copy of the network as it is now (or was, where a run is taken up)."""
         if not self.config.training.overlap or not self.waiting:
             return
         network = deepcopy(self.embedder)
-        if weights is None:
-            self.ahead_step = self.stepper.step
-        else:
-            network.load_state_dict(weights)
-        self.ahead_weights = {name: value.detach().to("cpu", copy=True) for name, value in network.state_dict().items()}
+        if not resumed:
+            self.ahead_step, self.ahead_state = self.stepper.step, self.stepper.state()
+            self.ahead_memory = self.memory_of_now()
+        assert self.ahead_state is not None
+        network.load_state_dict(self.ahead_state["embedder"])
         following = replace(self.waiting[0], number=self.num_plans, hardness_factor=self.hardness_factor)
         pool = ThreadPoolExecutor(1)
         self.ahead = pool.submit(self.make_plan, following, network)
         pool.shutdown(wait=False)  # the future is what is waited for
+
+    def memory_of_now(self) -> dict[str, Any]:
+        """Return what guard and controller know, as JSON."""
+        controller = None if self.controller is None else self.controller.state()
+        return {"guard": self.guard.state(), "controller": controller}
 
     def steps_left(self) -> int:
         """Return the steps of the segments that wait."""

@@ -24,7 +24,7 @@ from mohs.training.guard import StepHealth
 from mohs.training.loss_value import LossValue
 from mohs.training.losses import Loss
 from mohs.training.memory import Memory
-from mohs.training.optimizers import build_optimizer
+from mohs.training.optimizers import build_optimizer, shorten_gradient
 from mohs.training.processes import Processes
 
 __all__ = ["Stepped", "Stepper", "rate_factor"]
@@ -129,7 +129,7 @@ class Stepper:
         self._optimizer.zero_grad(set_to_none=True)
         value.loss.backward()  # type: ignore[no-untyped-call]
         self._peers.sum_gradients(self._embedder, len(batch))
-        norm = self._gradient_norm()
+        norm = shorten_gradient(self._optimizer, training.max_gradient_norm)
         if not math.isfinite(norm):
             raise self.broken(f"gradient is {norm}")
         self._optimizer.step()
@@ -192,14 +192,6 @@ class Stepper:
         num_warmup = max(1, int(self._config.training.warmup * self.num_steps))
         rise = min(1.0, (self.step - self.ramp_from + 1) / num_warmup) if self.ramp_from else 1.0
         return rise * rate_factor(self.step, self.num_steps, self._config.training)
-
-    def _gradient_norm(self) -> float:
-        """Return the norm of the gradient of all that learns, and shorten the gradient if it is to be."""
-        parameters = [p for group in self._optimizer.param_groups for p in group["params"] if p.grad is not None]
-        limit = self._config.training.max_gradient_norm
-        if limit > 0:
-            return float(nn.utils.clip_grad_norm_(parameters, limit))
-        return float(nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None]))
 
     def _pictures(self, batch: TripletPlan, rows: slice) -> tuple[Tensor, int]:
         """Return these rows' pictures, anchors first, augmented, and how many parts of a batch they are."""

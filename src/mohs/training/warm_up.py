@@ -1,5 +1,6 @@
 """The classification warm-up: tell the training classes apart, before distances are learnt."""
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -18,7 +19,7 @@ from mohs.training.batches import batch_slices
 from mohs.training.classification import ClassificationLoss
 from mohs.training.devices import use_bfloat16
 from mohs.training.events import ClassificationEvent
-from mohs.training.optimizers import build_optimizer
+from mohs.training.optimizers import build_optimizer, shorten_gradient
 from mohs.training.processes import Processes
 from mohs.training.steps import rate_factor
 
@@ -63,6 +64,13 @@ def warm_up(
     augment = training_policy(training)
     bfloat16 = use_bfloat16(training.precision, device)
     pieces = batch_slices(len(items_P), 2 * training.batch_triplets)
+
+    def broken(what: str, value: float, step: int) -> TrainingError:
+        return TrainingError(
+            f"training: {what} is {value} at step {step} of {len(pieces)} of the classification warm-up (rate "
+            f"{peak:.2g}); lower classification.learning_rate (try {peak / 10:.1g})"
+        )
+
     for step, piece in enumerate(pieces):
         finetuning.train_mode()
         items = items_P[piece]
@@ -82,13 +90,13 @@ def warm_up(
         embedding_BD = peers.gather_rows(own_BD, len(items))
         value, accuracy = loss(embedding_BD, torch.from_numpy(class_N[items]).to(device))
         if not bool(torch.isfinite(value)):
-            raise TrainingError(
-                f"training: loss is {float(value.detach())} at step {step} of {len(pieces)} of the classification "
-                f"warm-up (rate {peak:.2g}); lower classification.learning_rate (try {peak / 10:.1g})"
-            )
+            raise broken("loss", float(value.detach()), step)
         optimizer.zero_grad(set_to_none=True)
         value.backward()
         peers.sum_gradients(embedder, len(items))
+        norm = shorten_gradient(optimizer, training.max_gradient_norm)
+        if not math.isfinite(norm):
+            raise broken("gradient", norm, step)
         optimizer.step()
         emit(
             ClassificationEvent(
