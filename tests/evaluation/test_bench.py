@@ -3,6 +3,7 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
@@ -25,3 +26,10 @@ def test_the_benchmark_measures_both_in_turns(benchmark, tmp_path, capsys):
     for figure in (trained, random):
         assert figure["wall_ratio"] == pytest.approx(figure["wall_s"] / figure["faiss_wall_s"])
     assert 50 < written["peak_mb"]["trained/3"] < 2000
+
+
+def test_memory_of_the_process_that_asks_is_not_counted(benchmark):
+    small = benchmark.peak_memory_mb(600, 64, 3, "trained")
+    filled = np.ones(2 * 2**30, dtype=np.uint8)
+    assert benchmark.peak_memory_mb(600, 64, 3, "trained") == pytest.approx(small, rel=0.1)
+    assert filled[-1] == 1
