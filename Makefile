@@ -56,7 +56,7 @@ bench-mining: setup
 	$(BIN)/python benchmarks/bench_mining.py --json benchmarks/mining.json
 	$(BIN)/python benchmarks/mining_report.py benchmarks/mining.json
 
-# Which strategies collapse: about 90 runs of half a minute each. OMNIGLOT=folder or table gives the second data set. Cells
+# Which strategies collapse: 22 minutes of one core of an EPYC. OMNIGLOT=folder or table gives the second data set. Cells
 # that are in the CSV are skipped, so a run that was cut short goes on.
 bench-collapse: setup
 	$(BIN)/python benchmarks/bench_collapse.py --out build/bench-collapse.csv $(if $(OMNIGLOT),--omniglot "$(OMNIGLOT)")

@@ -16,7 +16,6 @@ import argparse
 import json
 import os
 import platform
-import resource
 import statistics
 import subprocess
 import sys
@@ -26,6 +25,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+from own_memory import memory_bytes
 from rich.console import Console
 from rich.table import Table
 
@@ -97,16 +97,6 @@ def compare(num_items: int, dim: int, per_class: int, name: str, rounds: int, co
     )  # fmt: skip
 
 
-def own_peak_bytes() -> int:
-    """Return the peak memory of this process."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        # Linux counts into ru_maxrss what the process that started this one had taken, so it is asked elsewhere.
-        [kib] = [line.split()[1] for line in status.read_text().splitlines() if line.startswith("VmHWM:")]
-        return int(kib) * 2**10
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 2**10)
-
-
 def peak_memory_mb(num_items: int, dim: int, per_class: int, name: str) -> float:
     """Return the peak of a process of its own, in MB."""
     program = [sys.executable, __file__, "--n", str(num_items), "--d", str(dim)]
@@ -146,7 +136,7 @@ def main(arguments: list[str] | None = None) -> None:
     if options.memory_of:
         rows, labels = bank(num_items, options.d, options.per_class[0], NOISE[options.memory_of])
         evaluate_all_against_all(rows, labels)
-        print(own_peak_bytes() / 2**20)
+        print(memory_bytes("VmHWM") / 2**20)
         return
     console = Console()
     rounds = options.rounds or 3

@@ -20,7 +20,6 @@ import datetime
 import json
 import os
 import platform
-import resource
 import statistics
 import subprocess
 import sys
@@ -32,6 +31,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from mining_ways import PRODUCT, Bank, Way, faiss_flat, mohs, other_ways, product
+from own_memory import memory_bytes
 from rich.console import Console
 
 from mohs import TripletPlan
@@ -246,9 +246,9 @@ def print_extra_memory(num_items: int, scale: str, num_anchors: int, dim: int) -
         mohs(small, scale)(small.anchors_T[:count])
     bank = Bank.random(num_items, dim)
     _forget_peak()
-    before = _memory_bytes("VmRSS")
+    before = memory_bytes("VmRSS")
     mohs(bank, scale)(bank.anchors_T[:num_anchors])
-    print(_memory_bytes("VmHWM") - before)
+    print(memory_bytes("VmHWM") - before)
 
 
 def _forget_peak() -> None:
@@ -256,13 +256,6 @@ def _forget_peak() -> None:
     place = Path("/proc/self/clear_refs")
     if place.exists():
         place.write_text("5", encoding="ascii")
-
-
-def _memory_bytes(field: str) -> int:
-    status = Path("/proc/self/status")
-    if not status.exists():  # elsewhere, the peak so far
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 2**10)
-    return next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith(field)) * 2**10
 
 
 def _ratio(runs: Sequence[tuple[float, float]], base: Sequence[tuple[float, float]]) -> float:

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -248,3 +249,14 @@ def test_a_signal_while_mining_leaves_no_plan(number, code, tmp_path):
     assert (child.returncode, stdout) == (code, "")
     assert stderr == ("mohs: interrupted\n" if number == signal.SIGINT else "")
     assert list(out.iterdir()) == []
+
+
+def test_a_warning_is_one_line(capsys, monkeypatch):
+    monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)  # put back afterwards
+    with pytest.raises(SystemExit):
+        cli.main(["--version"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.showwarning = lambda *args: print(warnings.formatwarning(*args), end="")
+        warnings.warn("training: begun with 1 thread", stacklevel=1)
+    assert capsys.readouterr().out.splitlines()[-1] == "warning: training: begun with 1 thread"

@@ -87,7 +87,7 @@ def choose_threshold(
     if min_precision is not None:
         kept_T &= (accepted_T > 0) & (accepted_right_T >= min_precision * accepted_T - _ROUNDING)
     if not kept_T.any():
-        # Too few unseen pictures are accepted where none is: what cannot be kept is the precision.
+        # Accepting nothing keeps any rate of false acceptance, so it is the precision that cannot be kept.
         allowed_T = accepted_T > 0
         beside = ""
         if max_false_acceptance is not None:

@@ -5,6 +5,7 @@ import errno
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Sequence
 from typing import Annotated, NoReturn, cast
 
@@ -51,9 +52,15 @@ for _command in (demo, check, fix, glyphs, mine, train, evaluate, report, compar
 app.add_typer(classify, name="classify")
 
 
+def _format_warning(message: Warning | str, *_: object, **__: object) -> str:
+    """Return a warning as one line: which line of code gives it is nothing to a user of the command line."""
+    return f"warning: {message}\n"
+
+
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit: 0 done, 2 bad input, 3 bad images, 4 resource, 5 training, 130/143 signals."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # an exception, so that temporary files are removed
+    warnings.formatwarning = _format_warning
     # OpenMP's threads spin while they wait for each other. Beside one busy program a demo on two cores took 35 s so and
     # 24 s with threads that sleep, and several programs make it far worse; alone, sleeping costs 6%. It must be said
     # before torch is loaded.

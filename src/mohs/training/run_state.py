@@ -140,11 +140,12 @@ class RunState:
         if not self.config.training.overlap or not self.waiting:
             return
         network = deepcopy(self.embedder)
-        if not resumed:
+        if resumed:
+            assert self.ahead_state is not None
+            network.load_state_dict(self.ahead_state["embedder"])
+        else:
             self.ahead_step, self.ahead_state = self.stepper.step, self.stepper.state()
             self.ahead_memory = self.memory_of_now()
-        assert self.ahead_state is not None
-        network.load_state_dict(self.ahead_state["embedder"])
         following = replace(self.waiting[0], number=self.num_plans, hardness_factor=self.hardness_factor)
         pool = ThreadPoolExecutor(1)
         self.ahead = pool.submit(self.make_plan, following, network)
