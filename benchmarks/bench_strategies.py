@@ -14,18 +14,19 @@ import argparse
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, final
 
 from mohs.artefacts import atomic_path, write_json
+from mohs.compare.budgets import Budget, common_segments, trial_budget, whole_budget
 from mohs.compare.cells import Comparison, Results, run_cells
 from mohs.compare.protocols import ComparisonData, PerClass, open_comparison
 from mohs.compare.strategies import STRATEGIES, find_strategies
 from mohs.compare.summary import schedules, summarise
 from mohs.compare.table import markdown, schedules_markdown
-from mohs.compare.training import Budget
-from mohs.compare.tuning import tune
+from mohs.compare.training import check_strategies
+from mohs.compare.tuning import best_trial, is_at_edge, tune
 from mohs.config import DataConfig
 from mohs.presets import preset_settings
 
@@ -40,24 +41,19 @@ class Set:
     settings: Mapping[str, Any]
     per_class: PerClass | None = None
     rotations: bool = False
-    own_settings: Mapping[str, Any] = field(default_factory=dict)
-    """Of the default and of its ablations, on top of `settings`: what a user of Mohs would set for such pictures."""
 
 
 SMALL = DataConfig(size=32, channels=1)
 SETS: Mapping[str, Set] = {
-    "glyphs": Set(SMALL, Budget(24_000), {"data.size": 32, "data.channels": 1}),
-    "omniglot": Set(SMALL, Budget(36_000), {"data.size": 32, "data.channels": 1}, rotations=True),
-    "emoji": Set(DataConfig(size=32, channels=3), Budget(20_000), {"data.size": 32, "data.channels": 3}),
+    "glyphs": Set(SMALL, Budget(24_960), {"data.size": 32, "data.channels": 1}),
+    "omniglot": Set(SMALL, Budget(36_480), {"data.size": 32, "data.channels": 1}, rotations=True),
+    "emoji": Set(DataConfig(size=32, channels=3), Budget(21_120), {"data.size": 32, "data.channels": 3}),
     "caltech30": Set(
         DataConfig(size=96, channels=3, fit="crop", test_fraction=0.5),
         # A hundred pictures train: after ten passes every triplet of them is in order.
         Budget(960, batch_pictures=48),
         {
             **preset_settings("photos"),
-            # These two are ours: the default alone has them.
-            "finetune.head": "random",
-            "finetune.trained_share": 1.0,
             "data.size": 96,
             "data.channels": 3,
             "data.fit": "crop",
@@ -69,7 +65,6 @@ SETS: Mapping[str, Set] = {
         },
         # Fifty classes on each side are few: more pictures of each are asked for, while two of each train.
         PerClass(train=2, held_out=5, test=10),
-        own_settings={name: preset_settings("photos")[name] for name in ("finetune.head", "finetune.trained_share")},
     ),
 }
 
@@ -100,7 +95,7 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--pictures", type=int, help="budget of a cell; default: each set's own")
     parser.add_argument("--classes", type=int, help="only so many classes of each set, for a quick look")
-    parser.add_argument("--tune", type=int, default=4, help="trials of each strategy; 0: defaults")
+    parser.add_argument("--tune", type=int, default=5, help="trials of each strategy; 0: defaults")
     parser.add_argument("--tune-share", type=float, default=0.25, help="pictures of a trial, as a share of a cell's")
     parser.add_argument("--out", type=Path, default=Path("build/strategies"))
     arguments = parser.parse_args()
@@ -126,15 +121,15 @@ def main() -> int:
         if name == "caltech30":
             settings["model.weights"] = str(arguments.weights)
         data = open_set(name, place, max_classes=arguments.classes)
-        chosen_strategies = tuple(
-            replace(each, settings={**each.settings, **chosen.own_settings})
-            if each.name.startswith("default")
-            else each
-            for each in strategies
-        )
-        comparison = Comparison(data, settings, budget, chosen_strategies, arguments.seeds)
+        segments = common_segments(strategies, settings)
+        # Tuning trains on half of the classes where they are few.
+        num_classes = data.num_classes // 2 if arguments.tune else data.num_classes
+        budget = whole_budget(budget.num_pictures, budget.batch_pictures, segments, num_classes=num_classes)
+        check_strategies(strategies, settings, budget, num_trials=arguments.tune)
+        comparison = Comparison(data, settings, budget, strategies, arguments.seeds)
         print(f"{name}: {data.facts()}", file=sys.stderr, flush=True)
-        texts.append(run_set(comparison, Results(arguments.out / name), arguments))
+        trial = trial_budget(budget, arguments.tune_share, segments)
+        texts.append(run_set(comparison, Results(arguments.out / name), trial, arguments))
     # Of all sets that are there, so that sets may be run one at a time, or at once.
     tables = [table for name in SETS if (table := arguments.out / name / "table.md").is_file()]
     with atomic_path(arguments.out / "strategies.md") as temporary:
@@ -144,7 +139,7 @@ def main() -> int:
     return 0
 
 
-def run_set(comparison: Comparison, results: Results, arguments: argparse.Namespace) -> str:
+def run_set(comparison: Comparison, results: Results, trial: Budget, arguments: argparse.Namespace) -> str:
     """Tune, run the cells and write the tables of one set; return its table."""
 
     def said(what: str) -> Callable[[str, int], None]:
@@ -154,16 +149,16 @@ def run_set(comparison: Comparison, results: Results, arguments: argparse.Namesp
 
         return say
 
-    choices = {}
+    trials = {}
     if arguments.tune:
         trials = tune(
             comparison,
             results.folder / "tuning.csv",
             num_trials=arguments.tune,
-            num_pictures=int(comparison.budget.num_pictures * arguments.tune_share),
+            budget=trial,
             started=said("trial"),
         )
-        choices = {name: trial.choice for name, trial in trials.items()}
+    choices = {name: best_trial(own).choice for name, own in trials.items()}
     cells = []
     for cell in run_cells(comparison, results, choices, started=said("seed")):
         cells.append(cell)
@@ -174,14 +169,16 @@ def run_set(comparison: Comparison, results: Results, arguments: argparse.Namesp
             file=sys.stderr,
             flush=True,
         )
-    rows = summarise(comparison.data, cells, results)
+    at_edge = [name for name, own in trials.items() if is_at_edge(own)]
+    rows = summarise(comparison.data, cells, results, at_edge=at_edge)
     facts = comparison.data.facts()
     write_json(results.folder / "summary.json", {"data": facts, "rows": [row.as_record() for row in rows]})
     text = (
         f"## {comparison.data.name}\n\n{facts['training_classes']:,} training classes, {facts['training_pictures']:,} "
         f"pictures; {facts['test_classes']:,} unseen classes, {facts['test_pictures']:,} queries; "
-        f"{facts['catalog_queries']:,} catalog queries; {comparison.budget.num_pictures:,} pictures shown, "
-        f"{comparison.num_seeds} seeds, {arguments.tune} trials a strategy.\n\n{markdown(rows)}"
+        f"{facts['catalog_queries']:,} catalog queries; {comparison.budget.num_pictures:,} pictures shown in "
+        f"{comparison.budget.num_steps:,} steps, {comparison.num_seeds} seeds, {arguments.tune} trials of "
+        f"{trial.num_steps:,} steps a strategy.\n\n{markdown(rows)}"
         f"\n{schedules_markdown(schedules(comparison.data, cells, results))}"
     )
     (results.folder / "table.md").write_text(text, encoding="utf-8")

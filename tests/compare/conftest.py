@@ -7,10 +7,10 @@ import pytest
 import torch
 from PIL import Image
 
+from mohs.compare.budgets import Budget
 from mohs.compare.cells import Comparison
 from mohs.compare.protocols import ComparisonData, open_comparison
 from mohs.compare.strategies import find_strategies
-from mohs.compare.training import Budget
 from mohs.config import DataConfig
 
 SETTINGS: dict[str, Any] = {
@@ -64,4 +64,4 @@ def blot_data(blots: Path) -> ComparisonData:
 def small(blot_data: ComparisonData) -> Comparison:
     """Three strategies, one of each kind, two seeds."""
     strategies = tuple(find_strategies(["default", "random", "online supcon"]))
-    return Comparison(blot_data, SETTINGS, Budget(576, 64), strategies, num_seeds=2)
+    return Comparison(blot_data, SETTINGS, Budget(576, 48), strategies, num_seeds=2)

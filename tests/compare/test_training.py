@@ -6,10 +6,19 @@ import torch
 from pytorch_metric_learning.utils import common_functions
 
 from mohs.compare import online as online_module
+from mohs.compare.budgets import Budget, common_segments, whole_budget
 from mohs.compare.cells import Comparison
 from mohs.compare.metrics import measure
 from mohs.compare.strategies import STRATEGIES, find_strategies
-from mohs.compare.training import Budget, Choice, new_embedder, random_plan, strategy_config, train_strategy
+from mohs.compare.training import (
+    Choice,
+    check_strategies,
+    new_embedder,
+    parameter_value,
+    random_plan,
+    strategy_config,
+    train_strategy,
+)
 from mohs.errors import InputError
 
 ONLINE = [name for name, strategy in STRATEGIES.items() if strategy.online is not None]
@@ -24,12 +33,14 @@ def trained(comparison: Comparison, name: str, budget: Budget, choice: Choice | 
 
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_every_strategy_shows_the_budget_in_equal_steps(small, name):
-    found, _ = trained(small, name, Budget(384, 48))
+    budget = whole_budget(500, 48, common_segments(list(STRATEGIES.values()), small.settings), num_classes=48)
+    found, _ = trained(small, name, budget)
     assert found.stopped == ""
-    assert found.num_pictures == 384
-    assert found.num_steps == (10 if name == "cyclic sigmoid" else 8)  # a cycle is a segment, and begins a batch
+    assert found.num_pictures == 480
+    assert found.num_steps == budget.num_steps == 10
     assert not found.embedder.training
-    assert found.curves["pictures"][-1] == 384
+    assert found.curves["pictures"].tolist() == list(range(48, 481, 48))
+    assert "active" in found.curves
 
 
 @pytest.mark.parametrize("name", ONLINE)
@@ -37,7 +48,7 @@ def test_the_online_baselines_learn(small, name):
     start = measure(
         new_embedder(strategy_config(STRATEGIES[name], small.settings, small.budget, Choice(), seed=0)), small.data
     )
-    found, _ = trained(small, name, Budget(4800, 64))
+    found, _ = trained(small, name, Budget(4800, 60))
     end = measure(found.embedder, small.data)
     assert end.metrics.seen_recall_1 > start.metrics.seen_recall_1
     assert end.metrics.train_triplets > start.metrics.train_triplets

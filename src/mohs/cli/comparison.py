@@ -29,7 +29,7 @@ def compare(
     seeds: Annotated[int, typer.Option(help="Every strategy is trained with so many seeds.")] = 3,
     pictures: Annotated[int | None, typer.Option(help="Pictures that each run shows to the network.")] = None,
     tune: Annotated[
-        int, typer.Option(help="Trials of each strategy on a part of the training classes, 0 to 6; 0: defaults.")
+        int, typer.Option(help="Trials of each strategy on a part of the training classes, 0 to 12; 0: defaults.")
     ] = 0,
     paper: Annotated[
         bool,
@@ -42,6 +42,9 @@ def compare(
     ),
     config: Config = None,
     preset: Annotated[str | None, typer.Option(help="Settings to begin with: see mohs train.")] = None,
+    budget: Annotated[
+        str | None, typer.Option(help="Network and batch: small or medium (two cores), large (a GPU).")
+    ] = None,
     catalog: Catalog = None,
     file_column: FileColumn = None,
     class_column: ClassColumn = None,
@@ -70,7 +73,7 @@ def compare(
         "--backbone": backbone,
         "--weights": weights,
     }
-    settings = read_settings(config, flags, setting or (), preset)
+    settings = read_settings(config, flags, setting or (), preset, budget)
     from mohs.commands.compare import Request, compare_command
 
     request = Request(
@@ -80,7 +83,7 @@ def compare(
         num_trials=tune,
         paper=paper,
         out=out,
-        per_class=2 if per_class is None else per_class,
+        per_class=per_class,
         rotations=rotations,
     )
     compare_command(settings.config, request, notes=settings.notes, quiet=quiet, as_json=as_json)

@@ -1,5 +1,6 @@
 """`mohs compare`: strategies × seeds on the same budget, in a terminal, as CSV, JSON and a page."""
 
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,17 +10,18 @@ from mohs.artefacts import read_json, write_json
 from mohs.commands.compare_report import write_comparison_report
 from mohs.commands.console import decoding_progress, print_json, print_table, say
 from mohs.commands.places import require_folder_place
+from mohs.compare.budgets import common_segments, trial_budget, whole_budget
 from mohs.compare.cells import Cell, Comparison, Results, run_cells
 from mohs.compare.protocols import PerClass, open_comparison
 from mohs.compare.strategies import PAPER, STRATEGIES, Strategy, find_strategies
 from mohs.compare.summary import schedules, summarise
 from mohs.compare.table import SHORT, markdown, schedules_markdown, short_rows
-from mohs.compare.training import Budget
-from mohs.compare.tuning import MOST_TRIALS, Trial, tune
+from mohs.compare.training import check_strategies
+from mohs.compare.tuning import MOST_TRIALS, Trial, best_trial, is_at_edge, tune
 from mohs.config import RunConfig
 from mohs.errors import InputError
 from mohs.runs import versions
-from mohs.toml import flat_settings
+from mohs.toml import flat_settings, toml_value
 
 __all__ = ["DEFAULT_PICTURES", "Request", "compare_command"]
 
@@ -31,8 +33,9 @@ _PAPER_TOP_50 = {"easiest": 0.11, "hardest": 0.17, "sigmoid": 0.47, "cyclic sigm
 
 _MARK = "comparison.json"
 _LEAST_PICTURES = 12
-# A trial is to rank settings, not to be good: a third of a run is enough for that.
-_TRIAL_SHARE = 3
+_PER_CLASS = 2
+# A trial is to rank settings, not to be good.
+_TRIAL_SHARE = 0.25
 
 
 @final
@@ -46,7 +49,7 @@ class Request:
     num_trials: int
     paper: bool
     out: Path
-    per_class: int = 2
+    per_class: int | None = None
     rotations: bool = False
 
 
@@ -61,37 +64,46 @@ def compare_command(
     strategies = _checked(request)
     require_folder_place(request.out, "--out")
     _require_own(request.out)
-    for note in notes:
+    for note in (*notes, *_ignored(config)):
         say(note)
     if request.paper:
         config = _paper_config(config)
     settings = flat_settings(config.model_dump(mode="json", exclude={"out", "seed"}))
+    segments = common_segments(strategies, settings)
     with decoding_progress(quiet=quiet):
         data = open_comparison(
-            config.data, name=_name(config.data.source), per_class=PerClass(train=request.per_class),
+            config.data, name=_name(config.data.source), per_class=PerClass(train=_per_class(request, config)),
             rotations=request.rotations,
         )  # fmt: skip
-    budget = Budget(_num_pictures(request), 2 * config.training.batch_triplets)
+    num_classes = data.num_classes // 2 if request.num_trials else data.num_classes  # tuning may train on half of them
+    budget = whole_budget(_num_pictures(request), 2 * config.training.batch_triplets, segments, num_classes=num_classes)
+    check_strategies(strategies, settings, budget, num_trials=request.num_trials)
     comparison = Comparison(data, settings, budget, tuple(strategies), request.num_seeds, look=request.paper)
     results = Results(request.out)
     results.folder.mkdir(parents=True, exist_ok=True)
-    if not (request.out / _MARK).exists():
-        write_json(request.out / _MARK, {"finished": False})
+    write_json(request.out / _MARK, {"finished": False})  # an older one's figures may not be these
     facts = data.facts()
     if not quiet:
         say(
             f"{data.name}: train on {facts['training_pictures']:,} pictures of {facts['training_classes']:,} classes; "
             f"{facts['test_pictures']:,} queries of {facts['test_classes']:,} unseen classes, "
-            f"{facts['catalog_queries']:,} of the catalog"
+            f"{facts['catalog_queries']:,} of the catalog; every run shows {budget.num_pictures:,} pictures in "
+            f"{budget.num_steps:,} steps of {budget.batch_pictures}"
         )
-    trials = _tuned(comparison, results, request, quiet=quiet)
-    choices = {name: trial.choice for name, trial in trials.items()}
+    trials: dict[str, list[Trial]] = {}
+    if request.num_trials:
+        trials = tune(
+            comparison, results.folder / "tuning.csv", num_trials=request.num_trials,
+            budget=trial_budget(budget, _TRIAL_SHARE, segments), started=_saying("trial", quiet=quiet),
+        )  # fmt: skip
+    choices = {name: best_trial(own).choice for name, own in trials.items()}
     cells = []
     for cell in run_cells(comparison, results, choices, started=_saying("seed", quiet=quiet)):
         cells.append(cell)
         if not quiet:
             say(_line(cell))
-    rows = summarise(data, cells, results)
+    at_edge = [name for name, own in trials.items() if is_at_edge(own)]
+    rows = summarise(data, cells, results, at_edge=at_edge)
     text = "\n".join(filter(None, [markdown(rows), schedules_markdown(schedules(data, cells, results))]))
     (results.folder / "table.md").write_text(text, encoding="utf-8")
     report = results.folder / "report.html"
@@ -105,7 +117,7 @@ def compare_command(
         "batch_pictures": budget.batch_pictures,
         "num_seeds": request.num_seeds,
         "settings": settings,
-        "tuned": {name: _trial_record(trial) for name, trial in trials.items()},
+        "tuned": {name: _trial_record(own) for name, own in trials.items()},
         "strategies": [row.as_record() for row in rows],
         "versions": versions(),
         "report": str(report),
@@ -147,7 +159,7 @@ def _checked(request: Request) -> list[Strategy]:
         )
     if not 0 <= request.num_trials <= MOST_TRIALS:
         problems.append(f"--tune: {request.num_trials} is not in [0, {MOST_TRIALS}]; 0 leaves it out")
-    if request.per_class < 1:
+    if request.per_class is not None and request.per_class < 1:
         problems.append(f"--per-class: {request.per_class} is below 1; use for example 2")
     if problems:
         raise InputError(*problems)
@@ -179,16 +191,26 @@ def _num_pictures(request: Request) -> int:
     return _PAPER_EPOCHS * _PAPER_TRIPLETS * 3 if request.paper else DEFAULT_PICTURES
 
 
-def _tuned(comparison: Comparison, results: Results, request: Request, *, quiet: bool) -> dict[str, Trial]:
-    if not request.num_trials:
-        return {}
-    return tune(
-        comparison,
-        results.folder / "tuning.csv",
-        num_trials=request.num_trials,
-        num_pictures=max(_LEAST_PICTURES, comparison.budget.num_pictures // _TRIAL_SHARE),
-        started=_saying("trial", quiet=quiet),
-    )
+def _ignored(config: RunConfig) -> list[str]:
+    """Return a line for each setting that a comparison decides itself and that is not at its default."""
+    usual = RunConfig()
+    lines = []
+    if config.seed != usual.seed:
+        lines.append(f"warning: seed: {config.seed} has no effect here; the seeds are 0, 1 and so on (--seeds)")
+    if config.data.split_by != usual.data.split_by:
+        lines.append(f"warning: data.split_by: {config.data.split_by!r} has no effect here; test classes are unseen")
+    if config.training.num_triplets != usual.training.num_triplets:
+        lines.append(
+            f"warning: training.num_triplets: {config.training.num_triplets} has no effect here; --pictures says how "
+            "long a run is"
+        )
+    return lines
+
+
+def _per_class(request: Request, config: RunConfig) -> int:
+    if request.per_class is not None:
+        return request.per_class
+    return _PER_CLASS if config.data.per_class is None else config.data.per_class
 
 
 def _saying(what: str, *, quiet: bool) -> Callable[[str, int], None]:
@@ -207,11 +229,14 @@ def _line(cell: Cell) -> str:
     )
 
 
-def _trial_record(trial: Trial) -> dict[str, Any]:
+def _trial_record(trials: list[Trial]) -> dict[str, Any]:
+    best = best_trial(trials)
     return {
-        "learning_rate": trial.learning_rate,
-        "value": trial.value,
-        "validation_recall_1": trial.validation_recall_1,
+        "learning_rate": best.learning_rate,
+        "value": best.value,
+        "validation_mrr": best.validation_mrr,
+        "rate_at_edge": is_at_edge(trials),
+        "num_trials": len(trials),
     }
 
 
@@ -227,6 +252,10 @@ def _name(source: str) -> str:
 
 
 def _command(request: Request, config: RunConfig) -> str:
+    """Return the command line that does the same again: every setting that is not at its default is in it."""
+    usual = flat_settings(RunConfig().model_dump(mode="json"))
+    own = flat_settings(config.model_dump(mode="json", exclude={"out", "seed"}))
+    elsewhere = {"data.source", "data.per_class", "data.split_by", "training.num_triplets"}
     words = [
         "mohs",
         "compare",
@@ -236,8 +265,13 @@ def _command(request: Request, config: RunConfig) -> str:
         "--tune",
         str(request.num_trials),
     ]
+    words += ["--pictures", str(_num_pictures(request)), "--per-class", str(_per_class(request, config))]
     if request.strategies is not None:
-        words += ["--strategies", f"'{','.join(request.strategies)}'"]
-    words += ["--paper"] if request.paper else []
-    words += ["--pictures", str(_num_pictures(request))]
-    return " ".join([*words, "--out", "NEW_FOLDER"])
+        words += ["--strategies", ",".join(request.strategies)]
+    words += [flag for flag, on in (("--paper", request.paper), ("--rotations", request.rotations)) if on]
+    if config.model.weights is not None:
+        words += ["--preset", "small"]  # else weights alone would choose one; its settings follow
+    for name, value in own.items():
+        if value != usual[name] and name not in elsewhere:
+            words += ["--set", f"{name}={toml_value(value)}"]
+    return shlex.join([*words, "--out", "NEW_FOLDER"])

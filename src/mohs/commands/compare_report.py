@@ -47,6 +47,7 @@ def write_comparison_report(
     }
     names = [row.strategy for row in rows]
     plots = [plot for protocol in PROTOCOLS for plot in _interval_plots(rows, protocol)]
+    plots += [plot for protocol in PROTOCOLS for plot in _gallery_plots(rows, list(arrays), protocol)]
     if paper:
         plots += _look_plots(comparison, arrays)
     report = Report(
@@ -101,12 +102,15 @@ def _verdicts(rows: Sequence[Row], *, trained_on: bool) -> list[Verdict]:
                         f"(95% interval {low:+.3f} to {high:+.3f}{sure})."
                     )
                     verdicts.append(Verdict("note", text))
-        if row.num_collapsed:
-            text = f"{row.strategy}: {row.num_collapsed} of {row.num_seeds} runs collapsed."
-            verdicts.append(Verdict("note", text))
+        happened = {"collapsed": row.num_collapsed, "ended below their start": row.num_below_start}
+        told = [f"{count} of {row.num_seeds} runs {what}" for what, count in happened.items() if count]
+        if told:
+            verdicts.append(Verdict("note", f"{row.strategy}: {', '.join(told)}."))
     if trained_on:
         verdicts.append(
-            Verdict("note", "Catalog queries were trained on: classes have no third picture that could be held out.")
+            Verdict(
+                "note", "Catalog queries were trained on: next to no class has a picture more that could be held out."
+            )
         )
     return verdicts
 
@@ -147,6 +151,26 @@ def _interval_plots(rows: Sequence[Row], protocol: Any) -> list[Plot]:
                 "Paired by query, 95% over classes. An interval that crosses the line may be chance.",
             )
         )
+    return plots
+
+
+def _gallery_plots(rows: Sequence[Row], names: Sequence[str], protocol: Any) -> list[Plot]:
+    """Return R@1 and the mean reciprocal rank against the size of the gallery; colours are those of the curves."""
+    own = {row.strategy: row.galleries[protocol] for row in rows}
+    plots = []
+    for key, what in (("recall_1", "R@1"), ("mrr", "Mean reciprocal rank")):
+        lines = [
+            Line(name, series, np.array(own[name].num_classes, dtype=float), np.array(getattr(own[name], key)))
+            for series, name in enumerate(names)
+        ]
+        if lines:
+            heading = f"{what} against gallery size, {_WHAT[protocol]}"
+            svg = line_plot(
+                lines, figure_id=f"gallery-{key.replace('_', '-')}-{protocol}", title=heading, y_label=what,
+                x_label="classes in the gallery", x_log=True,
+            )  # fmt: skip
+            note = "Expected of a gallery of so many of these classes, drawn at random; ranks are those of classes."
+            plots.append(Plot(heading, svg, note))
     return plots
 
 

@@ -2,6 +2,7 @@
 
 import math
 import time
+import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,13 +12,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mohs.artefacts import atomic_path
+from mohs.compare.budgets import Budget
 from mohs.compare.metrics import METRIC_NAMES, Measured, Metrics, measure, measure_embeddings
 from mohs.compare.protocols import ComparisonData
 from mohs.compare.rows import append_row, read_rows
 from mohs.compare.strategies import Strategy
-from mohs.compare.training import Budget, Choice, Trained, made_by, new_embedder, strategy_config, train_strategy
+from mohs.compare.training import (
+    Choice,
+    Trained,
+    made_by,
+    new_embedder,
+    parameter_value,
+    strategy_config,
+    train_strategy,
+)
 from mohs.config import RunConfig, override_config
 from mohs.data.dataset import Dataset
+from mohs.errors import InputError
 from mohs.evaluation.pixels import pixel_embeddings
 from mohs.evaluation.retrieval import evaluate_all_against_all
 from mohs.evaluation.triplets import triplet_accuracy
@@ -28,7 +39,7 @@ __all__ = ["BASELINES", "Cell", "Comparison", "Results", "as_json", "read_arrays
 BASELINES = ("pixels", "untrained")
 """Rows that are not trained: shrunken pictures, which have no seed, and each seed's network at its start."""
 
-# As in the benchmark of collapses: a tenth of the spread at the start, or R@1 below it by two standard errors.
+# As in the benchmark of collapses.
 _SPREAD_LEFT = 0.1
 
 
@@ -65,10 +76,11 @@ class Cell:
         made_by: 16 hex digits of all that decides its figures: settings, budget, and the pictures themselves.
         budget_pictures: pictures that it was given; `num_pictures` is what it showed, in whole batches.
         learning_rate, parameter, value: what tuning chose, or the defaults.
-        collapsed: the spread fell to a tenth, or R@1 below the untrained network's by two standard errors, or training
-            stopped.
+        collapsed: the spread of the test embeddings fell to a tenth of the untrained network's, or training stopped.
+        below_start: R@1 on unseen classes is below the untrained network's by more than two standard errors.
         stopped: why it stopped, "" if it did not.
-        active_start, active_end: mean share of active triplets or anchors in the first and last tenth of the steps.
+        active_start, active_end: mean share of active triplets or (in-batch losses) anchors in the first and last
+            tenth of the steps.
         num_steps, num_pictures: as shown.
         pictures_per_s: pictures shown a second of `train_s`, wall time with embedding and mining, of which there are
             `embed_s` and `mine_s`.
@@ -101,6 +113,7 @@ class Cell:
     spread: float
     effective_rank: float
     collapsed: bool
+    below_start: bool
     stopped: str
     active_start: float
     active_end: float
@@ -179,7 +192,7 @@ def run_cells(
         for strategy in comparison.strategies:
             choice = (choices or {}).get(strategy.name, Choice())
             config = strategy_config(strategy, comparison.settings, comparison.budget, choice, seed=seed)
-            value = strategy.parameter.values[choice.parameter]
+            value = parameter_value(strategy, comparison.settings, choice)
             what = (strategy.name, strategy.parameter.name, value, asdict(comparison.budget))
             hashed = made_by(config, pictures, *what, *(["look"] if comparison.look else []))
             cell = there(strategy.name, seed, hashed)
@@ -222,6 +235,7 @@ def _baseline(data: ComparisonData, config: RunConfig, name: str, made_by: str) 
         value=0.0,
         **values,
         collapsed=False,
+        below_start=False,
         stopped="",
         active_start=np.nan,
         active_end=np.nan,
@@ -261,7 +275,8 @@ def _cell(
         parameter=strategy.parameter.name,
         value=value,
         **{name: getattr(metrics, name) for name in METRIC_NAMES},
-        collapsed=bool(trained.stopped) or has_collapsed(metrics, start, len(measured.unseen_rank)),
+        collapsed=bool(trained.stopped) or metrics.spread < _SPREAD_LEFT * start.spread,
+        below_start=is_below_start(metrics, start, len(measured.unseen_rank)),
         stopped=trained.stopped,
         active_start=float(active[:tenth].mean()),
         active_end=float(active[-tenth:].mean()),
@@ -276,11 +291,11 @@ def _cell(
     )
 
 
-def has_collapsed(metrics: Metrics, start: Cell, num_queries: int) -> bool:
-    """Return whether a network is worse than it was at its start: see `Cell.collapsed`."""
+def is_below_start(metrics: Metrics, start: Cell, num_queries: int) -> bool:
+    """Return whether a network is worse than it was at its start: see `Cell.below_start`."""
     share = start.unseen_recall_1
     noise = 2 * math.sqrt(max(share * (1 - share), 1e-4) / num_queries)
-    return metrics.spread < _SPREAD_LEFT * start.spread or metrics.unseen_recall_1 < share - noise
+    return metrics.unseen_recall_1 < share - noise
 
 
 @final
@@ -307,8 +322,12 @@ class _Looks:
 
 
 def _write(results: Results, cell: Cell, measured: Measured, curves: Mapping[str, NDArray[Any]]) -> None:
-    names = ("unseen_rank", "seen_rank", "unseen_wrong_classes", "seen_wrong_classes")
-    arrays: dict[str, Any] = {name: getattr(measured, name) for name in names}
+    names = ("rank", "wrong_classes", "num_classes")
+    arrays: dict[str, Any] = {
+        f"{protocol}_{name}": getattr(measured, f"{protocol}_{name}")
+        for protocol in ("unseen", "seen")
+        for name in names
+    }
     arrays |= {f"curve_{name}": values for name, values in curves.items()}
     with atomic_path(results.arrays_file(cell.key)) as temporary, temporary.open("wb") as stream:
         np.savez_compressed(stream, **arrays)
@@ -321,9 +340,16 @@ def read_cells(path: Path) -> list[Cell]:
 
 
 def read_arrays(results: Results, cell: Cell) -> dict[str, NDArray[Any]]:
-    """Return a cell's arrays by name: those of `Measured`, and its curves as "curve_NAME"."""
-    with np.load(results.arrays_file(cell.key)) as arrays:
-        return {name: arrays[name] for name in arrays.files}
+    """Return a cell's arrays by name: those of `Measured`, and its curves as "curve_NAME".
+
+    Raises `InputError` if the file is damaged.
+    """
+    path = results.arrays_file(cell.key)
+    try:
+        with np.load(path) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path}: cannot be read ({error}); remove the file to run that cell again") from None
 
 
 def as_json(cell: Cell) -> dict[str, Any]:

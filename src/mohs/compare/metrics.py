@@ -68,7 +68,7 @@ class Measured:
 
     The rank is that of its first match, from 1; -1 stands for a query without a match, which counts nowhere. The wrong
     classes are those with a picture that is not farther than the first match: the expected R@1 of smaller galleries
-    follows from them (`mohs.evaluation.gallery_size`).
+    follows from them and from the number of classes of the whole one (`mohs.evaluation.gallery_size`).
     """
 
     metrics: Metrics
@@ -76,6 +76,8 @@ class Measured:
     seen_rank: NDArray[np.int64]
     unseen_wrong_classes: NDArray[np.int64]
     seen_wrong_classes: NDArray[np.int64]
+    unseen_num_classes: int
+    seen_num_classes: int
 
 
 def measure(embedder: Embedder, data: ComparisonData, plan: TripletPlan | None = None, *, seed: int = 0) -> Measured:
@@ -127,8 +129,9 @@ def measure_embeddings(
         effective_rank=spreading.effective_rank,
     )
     return Measured(
-        metrics, unseen.first_match_rank, seen.first_match_rank, unseen.num_wrong_classes, seen.num_wrong_classes
-    )
+        metrics, unseen.first_match_rank, seen.first_match_rank, unseen.num_wrong_classes, seen.num_wrong_classes,
+        len(np.unique(test_labels)), len(data.catalog),
+    )  # fmt: skip
 
 
 def _own_triplets(plan: TripletPlan) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:

@@ -30,7 +30,7 @@ from mohs.compare.strategies import OnlineLoss
 from mohs.config import RunConfig
 from mohs.data.augment import augment_batch
 from mohs.data.dataset import Dataset
-from mohs.errors import TrainingError
+from mohs.errors import InputError, TrainingError
 from mohs.model.embedder import Embedder
 from mohs.model.finetune import Finetuning
 from mohs.randomness import generator, torch_seeded
@@ -48,11 +48,16 @@ _MEMORY = 1024
 @final
 @dataclass(frozen=True)
 class OnlineStep:
-    """What one step showed: pictures so far, loss, and the spread of the batch's embeddings."""
+    """What one step showed: pictures so far, loss, the spread of the batch's embeddings, and its active share.
+
+    Active are, as of Mohs's in-batch losses, anchors with another class's picture in the batch that is not farther than
+    their positive.
+    """
 
     pictures: int
     loss: float
     spread: float
+    active_fraction: float
 
 
 def train_online(
@@ -62,20 +67,22 @@ def train_online(
     *,
     loss: OnlineLoss,
     parameter: float,
-    num_pictures: int,
+    num_steps: int,
     batch_pictures: int,
     listen: Callable[[OnlineStep], None] = lambda _: None,
 ) -> None:
-    """Train `embedder` in place on about `num_pictures` pictures: whole batches of two pictures of each class in it.
+    """Train `embedder`, which is on its device, in place: batches of two pictures of each class in it.
 
-    Read of `config` are the seed, `finetune`, the augmentation, and the peak and shape of the learning rate. Raises
-    `TrainingError` if the loss or the weights become NaN or Inf.
+    Read of `config` are the seed, what learns (`finetune`), the augmentation, and the peak and shape of the learning
+    rate. Raises `InputError` for a batch of more pictures than two of each class, `TrainingError` if the loss or the
+    weights become NaN or Inf.
     """
     device = choose_device(config.training.device)
-    embedder.to(device)
     num_classes = int(dataset.labels_id.max()) + 1
-    batch = min(batch_pictures, 2 * num_classes, num_pictures) // 2 * 2
-    num_steps = num_pictures // batch
+    if batch_pictures > 2 * num_classes:
+        raise InputError(
+            f"batch_pictures: {batch_pictures} are more than two of each of {num_classes} classes; lower it"
+        )
     with torch_seeded(config.seed, "online loss"):
         loss_function, miner = _build(loss, parameter, num_classes, embedder.embedding_dim)
     loss_function.to(device)
@@ -89,7 +96,7 @@ def train_online(
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate_factor(step, num_steps, config.training))
     parameters = [parameter for group in groups for parameter in group["params"]]
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=use_bfloat16(config.training.precision, device))
-    for step, items in enumerate(_batches(dataset, batch, num_steps, seed=config.seed)):
+    for step, items in enumerate(_batches(dataset, batch_pictures, num_steps, seed=config.seed)):
         finetuning.at(step / num_steps)
         finetuning.train_mode()
         pictures = _augmented(embedder.to_input(dataset.pictures[items]), config, step)
@@ -108,10 +115,22 @@ def train_online(
             nn.utils.clip_grad_norm_(parameters, config.training.max_gradient_norm)
         optimizer.step()
         scheduler.step()
-        listen(OnlineStep((step + 1) * batch, lost, float(embeddings.detach().var(0, correction=0).sum().sqrt())))
+        x_BD = embeddings.detach()
+        spread = float(x_BD.var(0, correction=0).sum().sqrt())
+        listen(OnlineStep((step + 1) * batch_pictures, lost, spread, _active_fraction(x_BD, labels)))
     embedder.eval()
     if not all(bool(value.isfinite().all()) for value in embedder.state_dict().values()):
         raise TrainingError("training: weights are NaN or Inf")
+
+
+def _active_fraction(x_BD: Tensor, labels_B: Tensor) -> float:
+    """Return the share of pictures with one of another class that is not farther than the next one of their own."""
+    distance_BB = torch.cdist(x_BD, x_BD, compute_mode="donot_use_mm_for_euclid_dist")
+    same_BB = labels_B[:, None] == labels_B[None, :]
+    itself_BB = torch.eye(len(x_BD), dtype=torch.bool, device=x_BD.device)
+    nearest_B = distance_BB.masked_fill(same_BB, torch.inf).amin(1)
+    positive_B = distance_BB.masked_fill(~same_BB | itself_BB, torch.inf).amin(1)
+    return float((nearest_B <= positive_B).float().mean())
 
 
 def _build(name: OnlineLoss, value: float, num_classes: int, dim: int) -> tuple[nn.Module, nn.Module | None]:

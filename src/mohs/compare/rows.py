@@ -35,7 +35,10 @@ def read_rows(path: Path, cls: type[_T]) -> list[_T]:
     """
     if not path.exists():
         return []
-    text = path.read_bytes().decode()
+    try:
+        text = path.read_bytes().decode()
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: not a table of mohs; remove the file to measure again") from None
     whole = text[: text.rfind("\n") + 1]
     if whole != text:
         with atomic_path(path) as temporary:
@@ -45,7 +48,7 @@ def read_rows(path: Path, cls: type[_T]) -> list[_T]:
         try:
             # A dataclass's field types are classes here: no module of this package postpones annotations.
             rows.append(cls(**{field.name: _READS[field.type](row[field.name]) for field in fields(cls)}))  # type: ignore[arg-type]
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, csv.Error):
             raise InputError(
                 f"{path}: row {number}: not of this version of mohs; remove the file to measure again"
             ) from None

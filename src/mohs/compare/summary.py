@@ -6,7 +6,7 @@ difference is taken query by query, over the seeds that both strategies have, so
 falls out of it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, final
 
@@ -17,6 +17,7 @@ from mohs.compare.cells import BASELINES, Cell, Results, read_arrays
 from mohs.compare.metrics import METRIC_NAMES
 from mohs.compare.protocols import ComparisonData
 from mohs.compare.strategies import STRATEGIES
+from mohs.evaluation.gallery_size import expected_ranks, gallery_sizes
 from mohs.evaluation.intervals import class_bootstrap_interval
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "SCHEDULES",
     "Difference",
     "Differences",
+    "Galleries",
     "ProtocolName",
     "Row",
     "mean_hits",
@@ -59,6 +61,20 @@ class Difference:
 
 @final
 @dataclass(frozen=True)
+class Galleries:
+    """R@1 and the mean reciprocal rank of classes against the number of classes in the gallery, means over seeds."""
+
+    num_classes: tuple[int, ...]
+    recall_1: tuple[float, ...]
+    mrr: tuple[float, ...]
+
+    def as_record(self) -> dict[str, Any]:
+        """Return the numbers as JSON values."""
+        return {"num_classes": list(self.num_classes), "recall_1": list(self.recall_1), "mrr": list(self.mrr)}
+
+
+@final
+@dataclass(frozen=True)
 class Row:
     """A strategy over its seeds.
 
@@ -71,8 +87,9 @@ class Row:
         intervals: of R@1, by protocol.
         to_default: difference to "default", by protocol; empty for itself, or if it is not compared.
         to_best: difference to the best online strategy at R@1 of that protocol; likewise.
-        num_collapsed: cells that collapsed.
-        settings: learning rate and parameter, as tuning left them.
+        num_collapsed, num_below_start: cells that collapsed, and that ended below their start (`Cell`).
+        settings: learning rate and parameter, as tuning left them; "(edge)" marks a rate at the edge of those tried.
+        galleries: by protocol, what is to be expected of galleries of fewer classes.
     """
 
     strategy: str
@@ -83,7 +100,9 @@ class Row:
     to_default: Mapping[ProtocolName, Difference]
     to_best: Mapping[ProtocolName, Difference]
     num_collapsed: int
+    num_below_start: int
     settings: str
+    galleries: Mapping[ProtocolName, Galleries]
 
     def as_record(self) -> dict[str, Any]:
         """Return the numbers as JSON values; what could not be measured is none."""
@@ -96,7 +115,9 @@ class Row:
             "to_default": {name: found.as_record() for name, found in self.to_default.items()},
             "to_best_online": {name: found.as_record() for name, found in self.to_best.items()},
             "num_collapsed": self.num_collapsed,
+            "num_below_start": self.num_below_start,
             "settings": self.settings,
+            "galleries": {name: found.as_record() for name, found in self.galleries.items()},
         }
 
 
@@ -120,8 +141,13 @@ _MEANS = (
 )  # fmt: skip
 
 
-def summarise(data: ComparisonData, cells: Sequence[Cell], results: Results) -> list[Row]:
-    """Return a row for each strategy of the cells, in their order."""
+def summarise(
+    data: ComparisonData, cells: Sequence[Cell], results: Results, *, at_edge: Collection[str] = ()
+) -> list[Row]:
+    """Return a row for each strategy of the cells, in their order.
+
+    `at_edge` names strategies whose learning rate is the lowest or highest that tuning tried.
+    """
     names = list(dict.fromkeys(cell.strategy for cell in cells))
     own = {name: [cell for cell in cells if cell.strategy == name] for name in names}
     hits = {name: _hits_by_seed(own[name], results) for name in names}
@@ -162,7 +188,9 @@ def summarise(data: ComparisonData, cells: Sequence[Cell], results: Results) -> 
                 {} if baseline else differences(name, dict.fromkeys(PROTOCOLS, "default")),
                 {} if baseline else differences(name, best),
                 sum(cell.collapsed for cell in own[name]),
-                "" if baseline else f"rate {first.learning_rate:.3g}, {first.parameter} {first.value:g}",
+                sum(cell.below_start for cell in own[name]),
+                "" if baseline else _settings(first, at_edge=name in at_edge),
+                {protocol: _by_gallery(own[name], results, protocol) for protocol in PROTOCOLS},
             )
         )
     return rows
@@ -184,8 +212,8 @@ def schedules(data: ComparisonData, cells: Sequence[Cell], results: Results) -> 
 
 
 def labels_of(data: ComparisonData) -> dict[ProtocolName, NDArray[np.str_]]:
-    """Return the class of each query by protocol."""
-    return {"unseen": data.test.labels, "seen": data.held_out.labels}
+    """Return the class of each query by protocol, for rotated classes the class before rotation."""
+    return {"unseen": data.test_group_Q, "seen": data.held_out_group_Q}
 
 
 def mean_hits(hits_SQ: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
@@ -228,6 +256,25 @@ def _hits_by_seed(cells: Sequence[Cell], results: Results) -> _Hits:
         ranks: dict[ProtocolName, NDArray[np.int64]] = {name: arrays[f"{name}_rank"] for name in PROTOCOLS}
         found[cell.seed] = {name: np.where(rank < 0, np.nan, rank == 1) for name, rank in ranks.items()}
     return found
+
+
+def _settings(cell: Cell, *, at_edge: bool) -> str:
+    edge = " (edge)" if at_edge else ""
+    return f"rate {cell.learning_rate:.3g}{edge}, {cell.parameter} {cell.value:g}"
+
+
+def _by_gallery(cells: Sequence[Cell], results: Results, protocol: ProtocolName) -> Galleries:
+    wrong_Q, num_classes = [], 0
+    for cell in cells:
+        arrays = read_arrays(results, cell)
+        wrong_Q.append(arrays[f"{protocol}_wrong_classes"][arrays[f"{protocol}_rank"] > 0])
+        num_classes = int(arrays[f"{protocol}_num_classes"])
+    sizes = gallery_sizes(num_classes)
+    # Every seed asks for the same queries: all of them together have the mean of the seeds' means.
+    expected = [expected_ranks(np.concatenate(wrong_Q), num_classes, size) for size in sizes]
+    return Galleries(
+        tuple(sizes), tuple(float(hit.mean()) for hit, _ in expected), tuple(float(rank.mean()) for _, rank in expected)
+    )
 
 
 def _finite(value: float) -> float | None:

@@ -12,21 +12,22 @@ __all__ = ["HEADER", "SHORT", "markdown", "schedules_markdown", "short_rows", "t
 HEADER = (
     "strategy", "R@1 unseen", "95%", "to default", "to best online", "R@1 catalog", "95%", "to default",
     "to best online", "R@10", "Top-50", "MAP@R", "MRR", "AP", "TPR@1e-3", "train triplets", "spread", "active",
-    "pictures/s", "seconds", "collapsed", "settings",
+    "pictures/s", "seconds", "collapsed", "below start", "settings",
 )  # fmt: skip
-"""Columns: R@10 to `TPR@1e-3` are on unseen classes, `active` is at the end, `seconds` are wall time of training."""
+"""Columns: R@10 to `TPR@1e-3` are on unseen classes, `active` is at the end, `seconds` are wall time of training, the
+last but one counts runs that ended below their start."""
 
 
 SHORT = (
     "strategy", "R@1 unseen", "to default", "to best online", "R@1 catalog", "to default", "to best online", "spread",
-    "seconds", "collapsed",
+    "seconds", "collapsed", "below start",
 )  # fmt: skip
 """Columns that fit a terminal."""
 
 
 def short_rows(rows: Sequence[Row]) -> list[list[str]]:
     """Return the cells of the table for a terminal, as `SHORT` says."""
-    chosen = [0, 1, 3, 4, 5, 7, 8, HEADER.index("spread"), HEADER.index("seconds"), HEADER.index("collapsed")]
+    chosen = [0, 1, 3, 4, 5, 7, 8, *map(HEADER.index, SHORT[-4:])]
     return [[cells[column] for column in chosen] for cells in table_rows(rows)]
 
 
@@ -69,7 +70,7 @@ def _cells(row: Row) -> list[str]:
     trained = means["num_pictures"] > 0
     cells.append(f"{means['pictures_per_s']:,.0f}" if trained else "-")
     cells.append(f"{means['train_s']:.1f}" if trained else "-")
-    cells.append(f"{row.num_collapsed} of {row.num_seeds}" if trained else "-")
+    cells += [f"{n} of {row.num_seeds}" if trained else "-" for n in (row.num_collapsed, row.num_below_start)]
     cells.append(row.settings or "-")
     return cells
 

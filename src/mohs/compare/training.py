@@ -3,45 +3,52 @@
 import hashlib
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from mohs.artefacts import sha256_file
+from mohs.compare.budgets import Budget
 from mohs.compare.online import OnlineStep, train_online
 from mohs.compare.strategies import Strategy
 from mohs.config import RunConfig, override_config
 from mohs.data.dataset import Dataset
 from mohs.data.images import ImagePolicy
-from mohs.errors import TrainingError
+from mohs.errors import InputError, TrainingError
 from mohs.mining import choose_positives, compile_kernels
 from mohs.model.embedder import Embedder
 from mohs.plan import TripletPlan
 from mohs.randomness import generator
+from mohs.runs import versions
 from mohs.sequence import anchor_sequence
 from mohs.training.batches import batch_slices
 from mohs.training.devices import choose_device
 from mohs.training.events import Event, Listener, SegmentEvent, StepEvent
+from mohs.training.false_negatives import read_review_rows
 from mohs.training.loop import fit
-from mohs.training.losses import build_loss
+from mohs.training.losses import build_loss, check_loss
+from mohs.training.memory import check_memory
+from mohs.training.pretrained import blend_weights, check_finetuning, start_head
 from mohs.training.processes import Processes
 from mohs.training.steps import Stepper
 
-__all__ = ["Budget", "Choice", "Trained", "made_by", "new_embedder", "strategy_config", "train_strategy"]
+__all__ = [
+    "Choice",
+    "Trained",
+    "check_strategies",
+    "made_by",
+    "new_embedder",
+    "parameter_value",
+    "strategy_config",
+    "train_strategy",
+]
 
 _CURVE_POINTS = 300
-
-
-@final
-@dataclass(frozen=True)
-class Budget:
-    """Pictures that a strategy shows to the network, and how many a step: the same for all of a comparison."""
-
-    num_pictures: int
-    batch_pictures: int = 192
 
 
 @final
@@ -49,7 +56,7 @@ class Budget:
 class Choice:
     """What tuning may choose: the learning rate as a share of the comparison's, and the value of the parameter.
 
-    `parameter` counts the strategy's values: 0 is its default.
+    `parameter` counts the strategy's values: 0 is its default, or what the comparison's settings say instead.
     """
 
     rate_factor: float = 1.0
@@ -93,25 +100,68 @@ def strategy_config(
     pictures: as many triplets a run and a step are taken as the budget has pictures for.
     """
     base = override_config(None, (), settings)
-    value = strategy.parameter.values[choice.parameter]
     tuned = {"training.learning_rate": base.training.learning_rate * choice.rate_factor}
     if strategy.online is None:
-        tuned[strategy.parameter.name] = value
+        tuned[strategy.parameter.name] = parameter_value(strategy, settings, choice)
     merged = {**settings, **strategy.settings, **tuned, "seed": seed}
     shown = override_config(None, (), merged).loss.pictures_per_triplet
-    merged["training.num_triplets"] = max(2, budget.num_pictures // shown)
-    merged["training.batch_triplets"] = max(2, budget.batch_pictures // shown)
+    merged["training.num_triplets"] = budget.num_pictures // shown
+    merged["training.batch_triplets"] = budget.batch_pictures // shown
     return override_config(None, (), merged)
 
 
+def parameter_value(strategy: Strategy, settings: Mapping[str, Any], choice: Choice) -> float:
+    """Return the value of the strategy's parameter: of a run of Mohs the first one is the comparison's own setting."""
+    if strategy.online is None and choice.parameter == 0:
+        return float({**settings, **strategy.settings}.get(strategy.parameter.name, strategy.parameter.values[0]))
+    return strategy.parameter.values[choice.parameter]
+
+
+def check_strategies(
+    strategies: Sequence[Strategy], settings: Mapping[str, Any], budget: Budget, *, num_trials: int = 0
+) -> None:
+    """Raise `InputError` for settings that cannot be compared, or that some strategy cannot take, before any trains.
+
+    All problems are told, each with its strategy. A warm-up shows pictures that no other strategy would be given.
+    """
+    base = override_config(None, (), settings)
+    if base.classification.num_pictures:
+        raise InputError(
+            f"classification.num_pictures: {base.classification.num_pictures} pictures would be shown beyond the "
+            "budget, and not by every strategy; leave it out"
+        )
+    if base.negatives.review_list is not None:
+        read_review_rows(Path(base.negatives.review_list))
+    problems = []
+    choices = [Choice(parameter=index) for index in range(3 if num_trials else 1)]
+    for strategy in strategies:
+        try:
+            for choice in choices:
+                config = strategy_config(strategy, settings, budget, choice, seed=0)
+                if strategy.online is None:
+                    check_loss(config.loss, margin_is_mined=config.margin_is_mined)
+                    check_memory(config)
+            check_finetuning(new_embedder(config), config)
+        except InputError as error:
+            problems += [f"{problem} (strategy {strategy.name!r})" for problem in error.problems]
+    if problems:
+        raise InputError(*problems)
+
+
 def made_by(config: RunConfig, pictures: str, *more: Any) -> str:
-    """Return 16 hex digits of what decides a cell; where files lie does not."""
+    """Return 16 hex digits of what decides a cell: settings, pictures, packages, and the kind of device.
+
+    Files count by what is in them, not by where they lie.
+    """
     values = config.model_dump(mode="json")
     for name in ("source", "catalog", "cache"):
         values["data"].pop(name)
     if values["model"]["weights"] is not None:
         values["model"]["weights"] = sha256_file(values["model"]["weights"])
-    text = json.dumps([values, pictures, *more], sort_keys=True)
+    if values["negatives"]["review_list"] is not None:
+        values["negatives"]["review_list"] = sha256_file(values["negatives"]["review_list"])
+    device = choose_device(config.training.device).type
+    text = json.dumps([values, pictures, versions(), device, *more], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -140,19 +190,23 @@ def train_strategy(
     plan, seconds, stopped = None, (0.0, 0.0), ""
     began, began_cpu = time.perf_counter(), time.process_time()
     try:
-        if strategy.online is not None:
-            value = strategy.parameter.values[choice.parameter]
-            train_online(
-                embedder, dataset, config, loss=strategy.online, parameter=value, num_pictures=budget.num_pictures,
-                batch_pictures=budget.batch_pictures, listen=record.online,
-            )  # fmt: skip
-        elif strategy.random_negatives:
-            plan = random_plan(dataset, config)
-            _train_on_plan(embedder, dataset, config, plan, record.event)
-        else:
+        if strategy.online is None and not strategy.random_negatives:
             result = fit(embedder, dataset, config, listeners=(record.event,))
             plan = _joined(result.plans)
             seconds = (result.embed_s, result.mine_s)
+        else:
+            # What a run of Mohs does before its first step and after its last, these do too.
+            start = _started(embedder, dataset, config)
+            if strategy.online is None:
+                plan = random_plan(dataset, config)
+                _train_on_plan(embedder, dataset, config, plan, record.event)
+            else:
+                value = strategy.parameter.values[choice.parameter]
+                train_online(
+                    embedder, dataset, config, loss=strategy.online, parameter=value, num_steps=budget.num_steps,
+                    batch_pictures=budget.batch_pictures, listen=record.online,
+                )  # fmt: skip
+            blend_weights(embedder, start, config.finetune.trained_share)
     except TrainingError as error:
         stopped = str(error)
     train_s = time.perf_counter() - began - record.looked_s
@@ -162,6 +216,14 @@ def train_strategy(
         embedder, record.num_steps, record.pictures, train_s, *seconds, cpu_s, stopped, plan,
         record.curves(None if strategy.random_negatives else plan),
     )  # fmt: skip
+
+
+def _started(embedder: Embedder, dataset: Dataset, config: RunConfig) -> dict[str, Tensor]:
+    """Put a network on its device, give it the head that the settings ask for, and return a copy of its weights."""
+    embedder.to(choose_device(config.training.device))
+    if config.finetune.head != "random":
+        start_head(embedder, dataset, Processes(), way=config.finetune.head, seed=config.seed)
+    return {name: value.detach().to("cpu", copy=True) for name, value in embedder.state_dict().items()}
 
 
 def random_plan(dataset: Dataset, config: RunConfig) -> TripletPlan:
@@ -183,7 +245,6 @@ def _train_on_plan(
 ) -> None:
     """Train in place on a plan that is there already, by the steps of a run of Mohs."""
     device = choose_device(config.training.device)
-    embedder.to(device)
     loss = build_loss(
         config.loss,
         num_classes=int(dataset.labels_id.max()) + 1,
@@ -242,7 +303,7 @@ class _Record:
     def online(self, step: OnlineStep) -> None:
         self.num_steps += 1
         self.pictures = step.pictures
-        self.steps.append((step.pictures, step.loss, step.spread, np.nan))
+        self.steps.append((step.pictures, step.loss, step.spread, step.active_fraction))
 
     def event(self, event: Event) -> None:
         match event:

@@ -12,7 +12,7 @@ from mohs.evaluation.inputs import checked_labels
 from mohs.evaluation.intervals import class_bootstrap_intervals
 from mohs.evaluation.retrieval import RetrievalResult
 
-__all__ = ["GallerySizes", "recall_by_gallery_size"]
+__all__ = ["GallerySizes", "expected_ranks", "gallery_sizes", "recall_by_gallery_size"]
 
 
 @final
@@ -73,11 +73,11 @@ def recall_by_gallery_size(
     """
     labels_Q = checked_labels(query_labels_Q, "query_labels_Q", result.num_queries)
     num_classes = len(np.unique(checked_labels(gallery_labels_G, "gallery_labels_G", result.num_gallery)))
-    chosen = _default_sizes(num_classes) if sizes is None else sorted({int(size) for size in sizes})
+    chosen = gallery_sizes(num_classes) if sizes is None else sorted({int(size) for size in sizes})
     if not chosen or not 1 <= chosen[0] <= chosen[-1] <= num_classes:
         raise InputError(f"sizes: {list(sizes or ())!r} are not in [1, {num_classes}], the classes of the gallery")
     wrong_Q = result.num_wrong_classes[result.counted]
-    hits_SQ = np.stack([_hit_probability(num_classes - 1, wrong_Q, size - 1) for size in chosen])
+    hits_SQ = np.stack([expected_ranks(wrong_Q, num_classes, size)[0] for size in chosen])
     intervals: list[tuple[float, float]] = []
     counted_labels_Q = labels_Q[result.counted]
     if (counted_labels_Q != counted_labels_Q[0]).any():
@@ -85,17 +85,50 @@ def recall_by_gallery_size(
     return GallerySizes(tuple(chosen), tuple(hits_SQ.mean(axis=1).tolist()), tuple(intervals))
 
 
-def _default_sizes(num_classes: int) -> list[int]:
+def gallery_sizes(num_classes: int) -> list[int]:
+    """Return 2, 5, 10, 20, 50 and so on below a number of classes, and the number.
+
+    >>> gallery_sizes(60)
+    [2, 5, 10, 20, 50, 60]
+    """
     steps = (step * 10**power for power in range(len(str(num_classes))) for step in (1, 2, 5))
     return [size for size in steps if 2 <= size < num_classes] + [num_classes]
 
 
-def _hit_probability(num_others: int, wrong_Q: npt.NDArray[np.int64], num_drawn: int) -> npt.NDArray[np.float64]:
-    """Return binomial(others − wrong, drawn) / binomial(others, drawn)."""
-    log_factorial_n = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, num_others + 1)))])
-    right_Q = num_others - wrong_Q
+def expected_ranks(
+    wrong_Q: npt.NDArray[np.int64], num_classes: int, size: int
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return the expected hit and the expected reciprocal rank of each query in a gallery of `size` classes.
+
+    The gallery has the query's class and size − 1 of the C − 1 others, all sets of them as likely. Of the others w are
+    not farther than the query's class. With n = size − 1 drawn of N = C − 1 the first, as in `recall_by_gallery_size`,
+    is the chance that none of the w is drawn. The second is the mean of 1 / (1 + k), k being those drawn of the w, that
+    is the reciprocal rank of the query's class among classes; it has a closed form, too:
+
+        (N + 1) / ((n + 1) (w + 1)) · (1 − binomial(N − w, n + 1) / binomial(N + 1, n + 1))
+
+    Args:
+        wrong_Q: int64 [Q], the w, from 0 to C − 1.
+        num_classes: C.
+        size: from 1 to C.
+
+    >>> hit, rank = expected_ranks(np.array([0, 1, 2]), 3, 2)
+    >>> hit.round(3).tolist(), rank.round(3).tolist()
+    ([1.0, 0.5, 0.0], [1.0, 0.75, 0.5])
+    """
+    others, drawn = num_classes - 1, size - 1
+    hit_Q = _share_without(others, wrong_Q, drawn)
+    # Without the w and one more: the same of N + 1 of which w + 1 are not to be drawn.
+    none_Q = _share_without(others + 1, wrong_Q + 1, drawn + 1)
+    return hit_Q, (others + 1) / ((drawn + 1) * (wrong_Q + 1.0)) * (1.0 - none_Q)
+
+
+def _share_without(num: int, wrong_Q: npt.NDArray[np.int64], num_drawn: int) -> npt.NDArray[np.float64]:
+    """Return binomial(num − wrong, drawn) / binomial(num, drawn)."""
+    log_factorial_n = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, num + 1)))])
+    right_Q = num - wrong_Q
     none_Q = right_Q < num_drawn
     left_Q = np.where(none_Q, 0, right_Q - num_drawn)
     log_Q = log_factorial_n[right_Q] - log_factorial_n[left_Q]
-    log_Q -= log_factorial_n[num_others] - log_factorial_n[num_others - num_drawn]
+    log_Q -= log_factorial_n[num] - log_factorial_n[num - num_drawn]
     return np.where(none_Q, 0.0, np.exp(np.minimum(log_Q, 0.0)))
