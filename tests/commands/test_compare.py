@@ -1,6 +1,10 @@
+import contextlib
+import html
 import json
 import re
+import shlex
 
+import numpy as np
 import pytest
 
 from mohs.commands import compare as compare_module
@@ -29,13 +33,25 @@ def test_a_small_comparison(run_cli, picture_set, tmp_path):
     default, online = record["strategies"][2:]
     assert default["to_best_online"]["unseen"]["to"] == "online supcon"
     assert online["to_default"]["seen"]["to"] == "default"
-    assert default["means"]["num_pictures"] == 64
+    assert default["means"]["num_pictures"] == record["num_pictures"] == 60
     assert len(read_cells(out / "cells.csv")) == 4
     assert (out / "table.md").read_text().startswith("| strategy | R@1 unseen | 95% |")
     page = (out / "report.html").read_text()
     assert "Strategies compared: set" in page
     assert len(re.findall(r"<h3>R@1 on ", page)) == 2
     assert "Catalog queries were trained on" not in page
+    assert len(re.findall(r"<h3>(R@1|Mean reciprocal rank) against gallery size, ", page)) == 4
+    assert default["galleries"]["unseen"]["recall_1"][-1] == pytest.approx(default["means"]["unseen_recall_1"])
+    assert record["tuned"]["default"]["num_trials"] == 1
+
+    # The command on the page does the same again, to the last digit.
+    [line] = re.findall(r"mohs compare [^<]*", page)
+    words = shlex.split(html.unescape(line))
+    again = run_cli(*words[1:-1], tmp_path / "again", "--quiet")
+    assert (answer.code, answer.err) == (0, [])
+    assert again.code == 0, again.err
+    for one, two in zip(read_cells(out / "cells.csv"), read_cells(tmp_path / "again" / "cells.csv"), strict=True):
+        np.testing.assert_equal(one.figures(), two.figures())
 
     # Again: nothing is run, and the table comes to the terminal.
     with pytest.MonkeyPatch.context() as patch:
@@ -81,6 +97,38 @@ def test_the_published_protocol(run_cli, picture_set, tmp_path, monkeypatch):
     assert len(record["strategies"]) == 3
 
 
+def test_a_comparison_that_fails_is_not_a_finished_one(run_cli, picture_set, tmp_path, monkeypatch):
+    out = tmp_path / "compared"
+    arguments = ("compare", picture_set / "images.csv", *SMALL, *CHOSEN[:-2], "--pictures", "24", "--out", out, "-q")
+    assert run_cli(*arguments).code == 0
+    assert json.loads((out / "comparison.json").read_text())["finished"] is True
+
+    def fail(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cells_module, "train_strategy", fail)
+    with contextlib.suppress(KeyboardInterrupt):
+        run_cli(*arguments, "--set", "training.learning_rate=0.001")
+    assert json.loads((out / "comparison.json").read_text()) == {"finished": False}
+
+
+def test_settings_that_a_comparison_decides_itself_are_said(run_cli, picture_set, tmp_path):
+    (tmp_path / "mine.toml").write_text(
+        'seed = 3\n[data]\nsplit_by = "item"\nper_class = 1\n[training]\nnum_triplets = 99\n'
+    )
+    answer = run_cli(
+        "compare", picture_set / "images.csv", *SMALL, *CHOSEN[:-2], "--pictures", "24", "--config",
+        tmp_path / "mine.toml", "--out", tmp_path / "out", "--quiet", "--json",
+    )  # fmt: skip
+    assert answer.err == [
+        "warning: seed: 3 has no effect here; the seeds are 0, 1 and so on (--seeds)",
+        "warning: data.split_by: 'item' has no effect here; test classes are unseen",
+        "warning: training.num_triplets: 99 has no effect here; --pictures says how long a run is",
+    ]
+    data = json.loads(answer.out)["data"]
+    assert data["training_pictures"] == data["training_classes"]  # per_class is taken
+
+
 def test_the_names_are_listed(run_cli, tmp_path):
     answer = run_cli("compare", "glyphs", "--strategies", "list", "--out", tmp_path / "none")
     assert (answer.code, answer.err) == (0, [])
@@ -98,8 +146,15 @@ def test_wrong_requests_and_places(run_cli, tmp_path):
         ("--strategies", "hardest,hardest"): "--strategies: 'hardest' is given twice; leave one out",
         ("--seeds", "0"): "--seeds: 0 is below 1; use for example --seeds 3",
         ("--pictures", "11"): "--pictures: 11 is below 12; use for example 60000",
-        ("--tune", "7"): "--tune: 7 is not in [0, 6]; 0 leaves it out",
+        ("--tune", "13"): "--tune: 13 is not in [0, 12]; 0 leaves it out",
         ("--per-class", "0"): "--per-class: 0 is below 1; use for example 2",
+        ("--set", "classification.num_pictures=96"): "classification.num_pictures: 96 pictures would be shown beyond "
+        "the budget, and not by every strategy; leave it out",
+        ("--set", "loss.temperature=0.2", "--strategies", "default,hardest"): "loss.temperature: 0.2 has no effect on "
+        "the loss 'triplet'; leave it out (strategy 'hardest')",
+        ("--pictures", "59"): "--pictures: 59 are less than 6 in each of 10 segments; give 60 or more, or lower "
+        "training.num_segments",
+        ("--budget", "huge"): "budget: 'huge' is not one of 'small', 'medium', 'large'",
         ("--paper", "--pictures", "11"): "--pictures: 11 is below 12; use for example 60000",
         ("--size", "4"): "--size: 4 is wrong: input should be greater than or equal to 8",
         ("--out", f"{tmp_path}/file/x"): f"--out: {tmp_path}/file/x cannot be written, because {tmp_path}/file is a "

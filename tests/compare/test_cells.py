@@ -1,5 +1,6 @@
 """The harness from end to end, on blots, in seconds."""
 
+import itertools
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -7,12 +8,13 @@ import pytest
 
 from mohs.compare import cells as cells_module
 from mohs.compare import summary as summary_module
+from mohs.compare import training as training_module
 from mohs.compare.cells import Cell, Results, read_arrays, read_cells, run_cells
 from mohs.compare.rows import append_row, read_rows
 from mohs.compare.summary import schedules, summarise
 from mohs.compare.table import HEADER, SHORT, markdown, schedules_markdown, short_rows, table_rows
-from mohs.compare.training import Choice
-from mohs.compare.tuning import RATE_FACTORS, best_trial, next_choice, read_trials, tune
+from mohs.compare.training import Choice, made_by
+from mohs.config import override_config
 from mohs.errors import InputError
 
 
@@ -118,16 +120,69 @@ def test_a_cell_without_its_arrays_is_run_again(small, tmp_path):
     np.testing.assert_equal([cell.figures() for cell in again], [cell.figures() for cell in first])
 
 
-def test_a_network_that_collapsed_is_told(ran):
+def test_a_network_that_got_worse_is_told(ran):
     cells, _ = ran
-    assert not any(cell.collapsed for cell in cells)
+    assert not any(cell.collapsed or cell.below_start for cell in cells)
     start = replace(cells[1], unseen_recall_1=0.3)
     metrics = cells_module.Metrics(**{name: getattr(start, name) for name in cells_module.METRIC_NAMES})
-    assert not cells_module.has_collapsed(metrics, start, 24)
-    assert cells_module.has_collapsed(replace(metrics, spread=0.09 * start.spread), start, 24)
-    assert cells_module.has_collapsed(replace(metrics, unseen_recall_1=0.0), start, 10_000)
+    assert not cells_module.is_below_start(metrics, start, 24)
+    assert cells_module.is_below_start(replace(metrics, unseen_recall_1=0.0), start, 10_000)
     # Two standard errors: a small loss is chance.
-    assert not cells_module.has_collapsed(replace(metrics, unseen_recall_1=start.unseen_recall_1 - 0.01), start, 24)
+    assert not cells_module.is_below_start(replace(metrics, unseen_recall_1=start.unseen_recall_1 - 0.01), start, 24)
+
+
+@pytest.mark.parametrize(("left", "collapsed"), [(0.09, True), (0.11, False)])
+def test_a_network_whose_spread_is_gone_is_told(small, tmp_path, monkeypatch, left, collapsed):
+    real = cells_module.measure
+    config = override_config(None, (), small.settings)
+    start = cells_module.new_embedder(config)
+
+    def measured(embedder, data, plan=None):
+        found = real(embedder, data, plan)
+        narrow = replace(found.metrics, spread=left * real(start, data).metrics.spread)
+        return replace(found, metrics=narrow)
+
+    one = replace(small, strategies=small.strategies[2:], num_seeds=1)
+    results = Results(tmp_path)
+    trained = []
+    train = cells_module.train_strategy
+
+    def watched(*arguments, **named):
+        monkeypatch.setattr(cells_module, "measure", measured)
+        trained.append(train(*arguments, **named))
+        return trained[-1]
+
+    monkeypatch.setattr(cells_module, "train_strategy", watched)
+    assert [cell.collapsed for cell in run_cells(one, results)] == [False, False, collapsed]
+
+
+def test_a_damaged_file_of_a_cell_is_named(small, ran, tmp_path):
+    cells, results = ran
+    path = results.arrays_file(cells[0].key)
+    whole = path.read_bytes()
+    for damaged in (b"", whole[: len(whole) // 2], b"none of it"):
+        path.write_bytes(damaged)
+        with pytest.raises(InputError, match=r"pixels-0-\w+.npz: cannot be read .*; remove the file to run that cell"):
+            summarise(small.data, cells, results)
+    path.write_bytes(whole)
+
+
+def test_a_network_stands_for_what_its_files_hold(small, ran, tmp_path):
+    listed = tmp_path / "pairs.csv"
+    hashes = []
+    for text in ("file,other\n", "file,other\na.png,b.png\n"):
+        listed.write_text(text)
+        config = override_config(None, (), {**small.settings, "negatives.review_list": str(listed)})
+        hashes.append(made_by(config, "pictures"))
+        assert made_by(config, "pictures") == hashes[-1]
+    assert hashes[0] != hashes[1]
+
+
+def test_another_package_is_another_cell(small, monkeypatch):
+    config = override_config(None, (), small.settings)
+    before = made_by(config, "pictures")
+    monkeypatch.setattr(training_module, "versions", lambda: {"torch": "0"})
+    assert made_by(config, "pictures") != before
 
 
 def test_embeddings_that_are_no_numbers_are_the_worst(small):
@@ -153,7 +208,16 @@ def test_the_table_of_a_run(small, ran):
         low, high = default.intervals[protocol]
         assert low <= means[0] <= high
         assert default.deviations[protocol] >= 0
+    for protocol, labels in (("unseen", small.data.test.labels), ("seen", small.data.train.labels)):
+        found = default.galleries[protocol]
+        assert found.num_classes[-1] == len(set(labels))
+        assert found.recall_1[-1] == pytest.approx(default.means[f"{protocol}_recall_1"])
+        assert all(a > b for a, b in itertools.pairwise(found.recall_1))
+        assert all(rank > hit for rank, hit in zip(found.mrr, found.recall_1, strict=True))
     lines = table_rows(list(rows.values()))
+    edge = {row.strategy: row.settings for row in summarise(small.data, cells, results, at_edge=["default"])}
+    assert edge["default"] == "rate 0.004 (edge), loss.temperature 0.1"
+    assert "edge" not in edge["random"]
     assert all(len(line) == len(HEADER) for line in lines)
     assert all(len(line) == len(SHORT) for line in short_rows(list(rows.values())))
     text = markdown(list(rows.values()))
@@ -178,30 +242,13 @@ def test_what_a_schedule_adds_to_the_same_loss(small, ran, monkeypatch):
     assert schedules_markdown([]) == ""
 
 
-def test_every_strategy_gets_the_same_trials_and_the_best_is_taken(small, tmp_path):
-    table = tmp_path / "tuning.csv"
-    best = tune(small, table, num_trials=5, num_pictures=192)
-    trials = read_trials(table)
-    assert len(trials) == 5 * len(small.strategies)
-    for strategy in small.strategies:
-        own = [trial for trial in trials if trial.strategy == strategy.name]
-        assert [trial.rate_factor for trial in own[:4]] == list(RATE_FACTORS)
-        assert (own[4].parameter, own[4].rate_factor) == (1, best_trial(own[:4]).rate_factor)
-        assert best[strategy.name] == max(own, key=lambda trial: trial.validation_recall_1)
-        assert {trial.num_pictures for trial in own} == {192}
-    assert tune(small, table, num_trials=5, num_pictures=192, started=lambda *_: pytest.fail("all is there")) == best
-    started = []
-    tune(small, table, num_trials=6, num_pictures=192, started=lambda *what: started.append(what))
-    assert started == [(strategy.name, 5) for strategy in small.strategies]
-    with pytest.raises(InputError, match=r"--tune: 7 is not in \[0, 6\]"):
-        tune(small, table, num_trials=7, num_pictures=192)
-    assert next_choice(trials[:1]).rate_factor == RATE_FACTORS[1]
-
-
 def test_a_table_of_something_else_is_refused(tmp_path):
     path = tmp_path / "cells.csv"
     path.write_text("file,class\na.png,1\n")
     with pytest.raises(InputError, match=r"cells.csv: row 2: not of this version of mohs; remove the file"):
+        read_rows(path, Cell)
+    path.write_bytes(b"\xff\xfe\n")
+    with pytest.raises(InputError, match=r"cells.csv: not a table of mohs; remove the file to measure again"):
         read_rows(path, Cell)
 
 

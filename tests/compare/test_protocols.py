@@ -1,7 +1,9 @@
 import numpy as np
 import pytest
 
-from mohs.compare.protocols import ComparisonData, PerClass, open_comparison, validation_part
+from mohs.compare import protocols as protocols_module
+from mohs.compare.protocols import ComparisonData, PerClass, open_comparison, validation_parts
+from mohs.compare.summary import labels_of
 from mohs.config import DataConfig
 from mohs.errors import InputError
 
@@ -88,16 +90,57 @@ def test_rotations_are_classes_and_stay_together(blots):
     assert sorted(turned.train.labels[turned.catalog]) == sorted(set(turned.train.labels))
 
 
-def test_the_validation_part_knows_nothing_of_the_test(blots):
+def test_the_validation_parts_know_nothing_of_the_test(blots):
     data = open_comparison(config_of(blots), name="blots", rotations=True)
-    part = validation_part(data)
-    assert files(part.train) | files(part.test) == files(data.train)
-    assert not set(part.train.labels) & set(part.test.labels)
-    assert not {label.rpartition("@")[0] for label in part.test.labels} & set(part.group_N)  # turns stay together
-    assert set(part.held_out.labels) == set(part.train.labels)
-    assert not files(part.test) & files(data.test)
-    assert sorted(part.train.labels[part.catalog]) == sorted(set(part.train.labels))
-    assert len(np.unique(part.test.labels)) == data.num_classes // 4
+    parts = validation_parts(data)
+    for part in parts:
+        assert files(part.train) | files(part.test) == files(data.train)
+        assert not set(part.train.labels) & set(part.test.labels)
+        assert not set(part.test_group_Q) & set(part.group_N)  # turns stay together
+        assert {label.rpartition("@")[0] for label in part.test.labels} == set(part.test_group_Q)
+        assert set(part.held_out.labels) == set(part.train.labels)
+        assert not files(part.test) & files(data.test)
+        assert sorted(part.train.labels[part.catalog]) == sorted(set(part.train.labels))
+
+
+def test_many_queries_are_a_quarter_and_few_are_both_halves(blots, blot_data, monkeypatch):
+    one, two = validation_parts(blot_data)  # 48 classes of two pictures
+    assert set(one.test.labels) == set(two.train.labels)
+    assert set(two.test.labels) == set(one.train.labels)
+    assert len(set(one.test.labels)) == 24
+    monkeypatch.setattr(protocols_module, "_ENOUGH_QUERIES", 24)
+    [part] = validation_parts(blot_data)
+    assert len(set(part.test.labels)) == 12
+    few = open_comparison(config_of(blots).model_copy(update={"max_classes": 5, "test_fraction": 0.4}), name="few")
+    assert few.num_classes == 3
+    with pytest.raises(InputError, match=r"few: 3 classes to train on; tuning needs 4 \(leave it out: --tune 0\)"):
+        validation_parts(few)
+
+
+def test_turns_of_a_class_are_one_group_of_queries(blots):
+    data = open_comparison(config_of(blots), name="blots", rotations=True)
+    for part, groups in ((data.test, data.test_group_Q), (data.held_out, data.held_out_group_Q)):
+        assert [label.rpartition("@")[0] for label in part.labels] == groups.tolist()
+    assert labels_of(data) == {"unseen": data.test_group_Q, "seen": data.held_out_group_Q}
+    plain = open_comparison(config_of(blots), name="blots")
+    assert plain.test_group_Q.tolist() == plain.test.labels.tolist()
+
+
+def test_one_class_to_ask_for_is_too_few(tmp_path):
+    folder = tmp_path / "lone"
+    table = table_of(folder, 1)
+    lines = table.read_text().splitlines()
+    split = ["split", *(["train"] * 15 + ["test"] * 5)]
+    (folder / "twice.png").write_bytes((folder / "0-0.png").read_bytes())
+    (folder / "again.png").write_bytes((folder / "19-0.png").read_bytes())
+    second = ["twice.png,0,train", "again.png,19,test"]
+    table.write_text("\n".join([f"{a},{b}" for a, b in zip(lines, split, strict=True)] + second) + "\n")
+    with pytest.raises(InputError) as caught:
+        open_comparison(config_of(table), name="lone")
+    assert caught.value.problems == (
+        "lone: one test class has two pictures; intervals over classes need two such classes",
+        "lone: one training class has two pictures; intervals over classes need two such classes",
+    )
 
 
 def test_the_same_seed_gives_the_same_pictures(blots):

@@ -162,3 +162,73 @@ def test_names_stand_in_a_list_with_commas():
         assert strategy.description.endswith(".")
         assert len(set(strategy.parameter.values)) == 3
     assert STRATEGIES["default"].settings == {}
+
+
+def test_every_strategy_begins_and_ends_as_the_settings_say(small, monkeypatch):
+    """The head of relevant components and the blend of weights are not of runs of Mohs alone."""
+    settings = {**small.settings, "model.hidden_dim": 0, "finetune.head": "rca", "finetune.trained_share": 0.25}
+    budget = Budget(96, 48)
+    ends = {}
+    for name in ("default", "random", "online supcon"):
+        strategy = STRATEGIES[name]
+        for rate in (1e-12, 1e-3):
+            config = strategy_config(strategy, {**settings, "training.learning_rate": rate}, budget, Choice(), seed=0)
+            found = train_strategy(strategy, small.data.train, config, budget, Choice())
+            ends[name, rate] = [value.clone() for value in found.embedder.head.parameters()]
+    new = list(new_embedder(config).head.parameters())
+    for name in ("random", "online supcon"):
+        for one, other, untrained in zip(ends[name, 1e-12], ends["default", 1e-12], new, strict=True):
+            torch.testing.assert_close(one, other, rtol=0, atol=1e-6)
+            assert not torch.allclose(one, untrained)
+        whole = strategy_config(
+            STRATEGIES[name], {**settings, "finetune.trained_share": 1.0, "training.learning_rate": 1e-3}, budget,
+            Choice(), seed=0,
+        )  # fmt: skip
+        found = train_strategy(STRATEGIES[name], small.data.train, whole, budget, Choice())
+        for blended, start, end in zip(
+            ends[name, 1e-3], ends[name, 1e-12], found.embedder.head.parameters(), strict=True
+        ):
+            assert not torch.equal(start, end)
+            torch.testing.assert_close(blended, 0.75 * start + 0.25 * end, rtol=0, atol=1e-6)
+
+
+def test_the_comparison_decides_the_first_value_of_a_parameter(small):
+    settings = {**small.settings, "loss.temperature": 0.33}
+    default, supcon = STRATEGIES["default"], STRATEGIES["online supcon"]
+    assert parameter_value(default, settings, Choice()) == 0.33
+    assert parameter_value(default, settings, Choice(parameter=1)) == 0.05
+    assert parameter_value(default, small.settings, Choice()) == 0.1
+    assert parameter_value(supcon, settings, Choice()) == 0.1  # a parameter of the library, not a setting
+    assert strategy_config(default, settings, small.budget, Choice(), seed=0).loss.temperature == 0.33
+
+
+def test_what_some_strategy_cannot_take_is_said_before_any_trains(small):
+    strategies = [STRATEGIES[name] for name in ("default", "hardest", "online supcon")]
+    check_strategies(strategies, small.settings, small.budget)
+    with pytest.raises(InputError) as caught:
+        check_strategies(strategies, {**small.settings, "memory.num_negatives": 8}, small.budget)
+    assert caught.value.problems == (
+        "memory.num_negatives: 8 with the loss 'triplet'; the bank's negatives are for infonce and supcon without a "
+        "miner: set it to 0, or take such a loss (strategy 'hardest')",
+    )
+    with pytest.raises(InputError) as caught:
+        check_strategies(strategies, {**small.settings, "finetune.head": "pca"}, small.budget)
+    assert [problem.rpartition(" (")[2] for problem in caught.value.problems] == [
+        "strategy 'default')", "strategy 'hardest')", "strategy 'online supcon')",
+    ]  # fmt: skip
+    with pytest.raises(InputError, match="num_pictures: 96 pictures would be shown beyond the budget"):
+        check_strategies(strategies, {**small.settings, "classification.num_pictures": 96}, small.budget)
+    with pytest.raises(InputError, match=r"none\.csv"):
+        check_strategies(strategies, {**small.settings, "negatives.review_list": "none.csv"}, small.budget)
+
+
+def test_the_active_share_of_a_plain_loop_is_that_of_anchors_with_a_nearer_stranger():
+    x = torch.tensor([[0.0], [1.0], [0.5], [10.0], [20.0], [21.0]])
+    labels = torch.tensor([0, 0, 1, 1, 2, 2])
+    # Both of the first class have 0.5 nearer than each other, both of the second are far apart, the third's are alone.
+    assert online_module._active_fraction(x, labels) == pytest.approx(4 / 6)
+
+
+def test_a_plain_loop_needs_two_pictures_of_each_class_of_a_batch(small):
+    with pytest.raises(InputError, match="batch_pictures: 192 are more than two of each of 48 classes; lower it"):
+        trained(small, "online supcon", Budget(192, 192))

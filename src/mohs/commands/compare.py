@@ -70,14 +70,16 @@ def compare_command(
         config = _paper_config(config)
     settings = flat_settings(config.model_dump(mode="json", exclude={"out", "seed"}))
     segments = common_segments(strategies, settings)
+    batch = 2 * config.training.batch_triplets
+    wanted = whole_budget(_num_pictures(request), batch, segments, num_classes=batch)
+    check_strategies(strategies, settings, wanted, num_trials=request.num_trials)  # before pictures are read
     with decoding_progress(quiet=quiet):
         data = open_comparison(
             config.data, name=_name(config.data.source), per_class=PerClass(train=_per_class(request, config)),
             rotations=request.rotations,
         )  # fmt: skip
     num_classes = data.num_classes // 2 if request.num_trials else data.num_classes  # tuning may train on half of them
-    budget = whole_budget(_num_pictures(request), 2 * config.training.batch_triplets, segments, num_classes=num_classes)
-    check_strategies(strategies, settings, budget, num_trials=request.num_trials)
+    budget = whole_budget(_num_pictures(request), batch, segments, num_classes=num_classes)
     comparison = Comparison(data, settings, budget, tuple(strategies), request.num_seeds, look=request.paper)
     results = Results(request.out)
     results.folder.mkdir(parents=True, exist_ok=True)

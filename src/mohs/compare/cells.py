@@ -346,7 +346,7 @@ def read_arrays(results: Results, cell: Cell) -> dict[str, NDArray[Any]]:
     """
     path = results.arrays_file(cell.key)
     try:
-        with np.load(path) as arrays:
+        with path.open("rb") as stream, np.load(stream) as arrays:
             return {name: arrays[name] for name in arrays.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(f"{path}: cannot be read ({error}); remove the file to run that cell again") from None
