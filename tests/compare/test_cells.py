@@ -135,7 +135,7 @@ def test_a_network_that_got_worse_is_told(ran):
 def test_a_network_whose_spread_is_gone_is_told(small, tmp_path, monkeypatch, left, collapsed):
     real = cells_module.measure
     config = override_config(None, (), small.settings)
-    start = cells_module.new_embedder(config)
+    start = training_module.new_embedder(config)
 
     def measured(embedder, data, plan=None):
         found = real(embedder, data, plan)

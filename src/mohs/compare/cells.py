@@ -21,8 +21,8 @@ from mohs.compare.training import (
     Choice,
     Trained,
     made_by,
-    new_embedder,
     parameter_value,
+    started_embedder,
     strategy_config,
     train_strategy,
 )
@@ -37,7 +37,8 @@ from mohs.model.embedder import Embedder
 __all__ = ["BASELINES", "Cell", "Comparison", "Results", "as_json", "read_arrays", "read_cells", "run_cells"]
 
 BASELINES = ("pixels", "untrained")
-"""Rows that are not trained: shrunken pictures, which have no seed, and each seed's network at its start."""
+"""Rows that are not trained: shrunken pictures, which have no seed, and each seed's network as training finds it, with
+the head that `finetune.head` asks for."""
 
 # As in the benchmark of collapses.
 _SPREAD_LEFT = 0.1
@@ -221,7 +222,7 @@ def _baseline(data: ComparisonData, config: RunConfig, name: str, made_by: str) 
 
         measured = measure_embeddings(shrunk(data.train), shrunk(data.held_out), shrunk(data.test), data)
     else:
-        measured = measure(new_embedder(config), data)
+        measured = measure(started_embedder(config, data.train), data)
     evaluate_s = time.perf_counter() - began
     values = {name: getattr(measured.metrics, name) for name in METRIC_NAMES}
     cell = Cell(

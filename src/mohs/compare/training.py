@@ -10,7 +10,6 @@ from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from mohs.artefacts import sha256_file
 from mohs.compare.budgets import Budget
@@ -44,6 +43,7 @@ __all__ = [
     "made_by",
     "new_embedder",
     "parameter_value",
+    "started_embedder",
     "strategy_config",
     "train_strategy",
 ]
@@ -171,6 +171,15 @@ def new_embedder(config: RunConfig) -> Embedder:
     return Embedder.create(config.model, ImagePolicy(data.size, data.channels, data.fit), seed=config.seed)
 
 
+def started_embedder(config: RunConfig, dataset: Dataset) -> Embedder:
+    """Return the network as metric learning finds it: on its device, with the head that the settings ask for."""
+    embedder = new_embedder(config)
+    embedder.to(choose_device(config.training.device))
+    if config.finetune.head != "random":
+        start_head(embedder, dataset, Processes(), way=config.finetune.head, seed=config.seed)
+    return embedder
+
+
 def train_strategy(
     strategy: Strategy,
     dataset: Dataset,
@@ -184,19 +193,20 @@ def train_strategy(
 
     `look` is called with the network after each segment of a run of Mohs; its time is not counted.
     """
-    embedder = new_embedder(config)
+    is_run = strategy.online is None and not strategy.random_negatives
     compile_kernels(config.hardness.scale)  # once after an installation; not the strategy's time
+    began, began_cpu = time.perf_counter(), time.process_time()
+    embedder = new_embedder(config) if is_run else started_embedder(config, dataset)
     record = _Record(embedder, look)
     plan, seconds, stopped = None, (0.0, 0.0), ""
-    began, began_cpu = time.perf_counter(), time.process_time()
     try:
-        if strategy.online is None and not strategy.random_negatives:
+        if is_run:
             result = fit(embedder, dataset, config, listeners=(record.event,))
             plan = _joined(result.plans)
             seconds = (result.embed_s, result.mine_s)
         else:
-            # What a run of Mohs does before its first step and after its last, these do too.
-            start = _started(embedder, dataset, config)
+            # What a run of Mohs does before its first step and after its last is done here, too.
+            start = {name: value.detach().to("cpu", copy=True) for name, value in embedder.state_dict().items()}
             if strategy.online is None:
                 plan = random_plan(dataset, config)
                 _train_on_plan(embedder, dataset, config, plan, record.event)
@@ -216,14 +226,6 @@ def train_strategy(
         embedder, record.num_steps, record.pictures, train_s, *seconds, cpu_s, stopped, plan,
         record.curves(None if strategy.random_negatives else plan),
     )  # fmt: skip
-
-
-def _started(embedder: Embedder, dataset: Dataset, config: RunConfig) -> dict[str, Tensor]:
-    """Put a network on its device, give it the head that the settings ask for, and return a copy of its weights."""
-    embedder.to(choose_device(config.training.device))
-    if config.finetune.head != "random":
-        start_head(embedder, dataset, Processes(), way=config.finetune.head, seed=config.seed)
-    return {name: value.detach().to("cpu", copy=True) for name, value in embedder.state_dict().items()}
 
 
 def random_plan(dataset: Dataset, config: RunConfig) -> TripletPlan:
