@@ -4,8 +4,8 @@ r"""Which way to choose negatives is worth its time: all strategies on four sets
         --weights mobilenetv2_100.safetensors
 
 Sets: glyphs (built in); omniglot, its four rotations as classes of their own; emoji, with its catalog; caltech30 with a
-pretrained mobilenetv2_100. Two pictures of a class train. Every strategy is tuned by the same number of trials on a
-part of the training classes, and then trained with every seed on the same number of pictures. Cells and trials that are
+pretrained mobilenetv2_100. Two pictures of a class train. Every strategy is tuned by the same search on a part of
+the training classes, and then trained with every seed on the same number of pictures. Cells and trials that are
 there already are not run again, so a run that was cut short goes on. Written are SET/cells.csv, SET/tuning.csv,
 SET/table.md, SET/summary.json and strategies.md, under --out.
 """
@@ -21,7 +21,7 @@ from typing import Any, final
 from mohs.artefacts import atomic_path, write_json
 from mohs.compare.budgets import Budget, common_segments, trial_budget, whole_budget
 from mohs.compare.cells import Comparison, Results, run_cells
-from mohs.compare.protocols import ComparisonData, PerClass, open_comparison
+from mohs.compare.protocols import ComparisonData, PerClass, open_comparison, validation_parts
 from mohs.compare.strategies import STRATEGIES, find_strategies
 from mohs.compare.summary import schedules, summarise
 from mohs.compare.table import markdown, schedules_markdown
@@ -95,7 +95,7 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--pictures", type=int, help="budget of a cell; default: each set's own")
     parser.add_argument("--classes", type=int, help="only so many classes of each set, for a quick look")
-    parser.add_argument("--tune", type=int, default=5, help="trials of each strategy; 0: defaults")
+    parser.add_argument("--tune", type=int, default=8, help="trials of each strategy, at most; 0: defaults")
     parser.add_argument("--tune-share", type=float, default=0.25, help="pictures of a trial, as a share of a cell's")
     parser.add_argument("--out", type=Path, default=Path("build/strategies"))
     arguments = parser.parse_args()
@@ -122,8 +122,8 @@ def main() -> int:
             settings["model.weights"] = str(arguments.weights)
         data = open_set(name, place, max_classes=arguments.classes)
         segments = common_segments(strategies, settings)
-        # Tuning trains on half of the classes where they are few.
-        num_classes = data.num_classes // 2 if arguments.tune else data.num_classes
+        parts = [data, *(validation_parts(data) if arguments.tune else [])]
+        num_classes = min(part.num_classes for part in parts)
         budget = whole_budget(budget.num_pictures, budget.batch_pictures, segments, num_classes=num_classes)
         check_strategies(strategies, settings, budget, num_trials=arguments.tune)
         comparison = Comparison(data, settings, budget, strategies, arguments.seeds)
@@ -177,7 +177,7 @@ def run_set(comparison: Comparison, results: Results, trial: Budget, arguments: 
         f"## {comparison.data.name}\n\n{facts['training_classes']:,} training classes, {facts['training_pictures']:,} "
         f"pictures; {facts['test_classes']:,} unseen classes, {facts['test_pictures']:,} queries; "
         f"{facts['catalog_queries']:,} catalog queries; {comparison.budget.num_pictures:,} pictures shown in "
-        f"{comparison.budget.num_steps:,} steps, {comparison.num_seeds} seeds, {arguments.tune} trials of "
+        f"{comparison.budget.num_steps:,} steps, {comparison.num_seeds} seeds, at most {arguments.tune} trials of "
         f"{trial.num_steps:,} steps a strategy.\n\n{markdown(rows)}"
         f"\n{schedules_markdown(schedules(comparison.data, cells, results))}"
     )

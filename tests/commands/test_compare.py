@@ -67,7 +67,8 @@ def test_the_published_protocol(run_cli, picture_set, tmp_path, monkeypatch):
     monkeypatch.setattr(compare_module, "_PAPER_TRIPLETS", 8)
     out = tmp_path / "paper"
     answer = run_cli("compare", picture_set / "images.csv", *SMALL, "--paper", "--seeds", "1", "--out", out, "--quiet")
-    assert (answer.code, answer.err) == (0, [])
+    told = ["warning: training.num_segments: 2 has no effect here; --paper has 10, an epoch each"]
+    assert (answer.code, answer.err) == (0, told)
     for name, published in {"easiest": "0.11", "hardest": "0.17", "sigmoid": "0.47", "cyclic sigmoid": "0.44"}.items():
         assert re.search(rf"│ {name} +│ +{published} │ +[01]\.\d+ │ +[01]\.\d+ │ +[01]\.\d+ │", answer.out)
     page = (out / "report.html").read_text()
@@ -91,7 +92,7 @@ def test_the_published_protocol(run_cli, picture_set, tmp_path, monkeypatch):
         tmp_path / "long",
     )
     answer = run_cli("compare", picture_set / "images.csv", *longer, "--quiet")
-    assert (answer.code, answer.err) == (0, [])
+    assert (answer.code, answer.err) == (0, told)
     record = json.loads((tmp_path / "long" / "comparison.json").read_text())
     assert [row["means"]["num_pictures"] for row in record["strategies"][2:]] == [480]
     assert len(record["strategies"]) == 3
@@ -112,9 +113,32 @@ def test_a_comparison_that_fails_is_not_a_finished_one(run_cli, picture_set, tmp
     assert json.loads((out / "comparison.json").read_text()) == {"finished": False}
 
 
+def test_a_budget_is_a_network_and_a_batch(run_cli, picture_set, tmp_path):
+    answer = run_cli(
+        "compare", picture_set / "images.csv", "--size", "16", "--channels", "1", "--budget", "medium", "--strategies",
+        "online supcon", "--seeds", "1", "--pictures", "60", "--out", tmp_path / "out", "--quiet", "--json",
+    )  # fmt: skip
+    assert (answer.code, answer.err) == (0, [])
+    settings = json.loads(answer.out)["settings"]
+    assert (settings["model.widths"], settings["model.embedding_dim"]) == ([64, 128, 256], 256)
+
+
+def test_a_table_of_something_else_is_told_before_anything_trains(run_cli, picture_set, tmp_path):
+    out = tmp_path / "compared"
+    out.mkdir()
+    (out / "comparison.json").write_text('{"finished": false}')
+    (out / "cells.csv").write_text("file,class\na.png,1\n")
+    answer = run_cli("compare", picture_set / "images.csv", *SMALL, *CHOSEN, "--tune", "1", "--out", out, "--quiet")
+    assert answer.code == 2
+    line = f"mohs: {out / 'cells.csv'}: row 2: not of this version of mohs; remove the file to measure again"
+    assert answer.err == [line]
+    assert not (out / "tuning.csv").exists()
+
+
 def test_settings_that_a_comparison_decides_itself_are_said(run_cli, picture_set, tmp_path):
     (tmp_path / "mine.toml").write_text(
-        'seed = 3\n[data]\nsplit_by = "item"\nper_class = 1\n[training]\nnum_triplets = 99\n'
+        'seed = 3\nout = "runs"\n[data]\nsplit_by = "item"\nper_class = 1\n'
+        "[training]\nnum_triplets = 99\ntensorboard = true\n"
     )
     answer = run_cli(
         "compare", picture_set / "images.csv", *SMALL, *CHOSEN[:-2], "--pictures", "24", "--config",
@@ -122,8 +146,10 @@ def test_settings_that_a_comparison_decides_itself_are_said(run_cli, picture_set
     )  # fmt: skip
     assert answer.err == [
         "warning: seed: 3 has no effect here; the seeds are 0, 1 and so on (--seeds)",
+        "warning: out: 'runs' has no effect here; --out is the folder of a comparison",
         "warning: data.split_by: 'item' has no effect here; test classes are unseen",
         "warning: training.num_triplets: 99 has no effect here; --pictures says how long a run is",
+        "warning: training.tensorboard: True has no effect here; report.html has the curves",
     ]
     data = json.loads(answer.out)["data"]
     assert data["training_pictures"] == data["training_classes"]  # per_class is taken
@@ -151,7 +177,7 @@ def test_wrong_requests_and_places(run_cli, tmp_path):
         ("--set", "classification.num_pictures=96"): "classification.num_pictures: 96 pictures would be shown beyond "
         "the budget, and not by every strategy; leave it out",
         ("--set", "loss.temperature=0.2", "--strategies", "default,hardest"): "loss.temperature: 0.2 has no effect on "
-        "the loss 'triplet'; leave it out (strategy 'hardest')",
+        "the loss 'triplet'; leave it out (strategies: hardest)",
         ("--pictures", "59"): "--pictures: 59 are less than 6 in each of 10 segments; give 60 or more, or lower "
         "training.num_segments",
         ("--budget", "huge"): "budget: 'huge' is not one of 'small', 'medium', 'large'",

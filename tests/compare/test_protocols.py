@@ -113,7 +113,7 @@ def test_many_queries_are_a_quarter_and_few_are_both_halves(blots, blot_data, mo
     assert len(set(part.test.labels)) == 12
     few = open_comparison(config_of(blots).model_copy(update={"max_classes": 5, "test_fraction": 0.4}), name="few")
     assert few.num_classes == 3
-    with pytest.raises(InputError, match=r"few: 3 classes to train on; tuning needs 4 \(leave it out: --tune 0\)"):
+    with pytest.raises(InputError, match=r"few: 3 classes to train on; tuning needs 6 \(leave it out: --tune 0\)"):
         validation_parts(few)
 
 

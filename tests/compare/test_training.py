@@ -81,8 +81,34 @@ def test_a_class_of_one_picture_is_shown_as_two_views(small):
     assert (items[::2] == items[1::2]).all()
     config = strategy_config(STRATEGIES["online supcon"], small.settings, small.budget, Choice(), seed=0)
     pictures = new_embedder(config).to_input(single.pictures[items])
-    views = online_module._augmented(pictures, config, 0)
+    views = online_module._augmented(pictures, items, config, 0)
     assert not torch.equal(views[::2], views[1::2])
+    # As in runs of Mohs also without augmentation, but then of such classes only.
+    settings = {**small.settings, "training.augment": 0.0}
+    config = strategy_config(STRATEGIES["online supcon"], settings, small.budget, Choice(), seed=0)
+    views = online_module._augmented(pictures, items, config, 0)
+    assert torch.equal(views[::2], pictures[::2])
+    assert all(not torch.equal(one, two) for one, two in zip(views[::2], views[1::2], strict=True))
+    others = np.arange(len(items))
+    assert torch.equal(online_module._augmented(pictures, others, config, 0), pictures)
+
+
+def test_the_memory_of_batches_holds_more_than_one(small):
+    loss, _ = online_module._build("cross-batch memory", 0.1, 48, 16, 1024)
+    assert loss.memory_size == 1024
+    found = []
+    real = online_module._build
+
+    def built(*arguments):
+        found.append(arguments)
+        return real(*arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(online_module, "_build", built)
+        trained(small, "online cross-batch memory", Budget(96, 48))
+        patch.setattr(online_module, "_MEMORY", 96)
+        trained(small, "online cross-batch memory", Budget(96, 48))
+    assert [arguments[-1] for arguments in found] == [1024, 240]
 
 
 def test_an_online_loss_that_breaks_is_reported_and_its_network_returned(small, monkeypatch):
@@ -196,9 +222,11 @@ def test_the_comparison_decides_the_first_value_of_a_parameter(small):
     settings = {**small.settings, "loss.temperature": 0.33}
     default, supcon = STRATEGIES["default"], STRATEGIES["online supcon"]
     assert parameter_value(default, settings, Choice()) == 0.33
-    assert parameter_value(default, settings, Choice(parameter=1)) == 0.05
+    assert parameter_value(default, settings, Choice(parameter=1)) == 0.1
     assert parameter_value(default, small.settings, Choice()) == 0.1
     assert parameter_value(supcon, settings, Choice()) == 0.1  # a parameter of the library, not a setting
+    low = {**settings, "loss.temperature": 0.05}
+    assert [parameter_value(default, low, Choice(parameter=i)) for i in range(3)] == [0.05, 0.1, 0.2]
     assert strategy_config(default, settings, small.budget, Choice(), seed=0).loss.temperature == 0.33
 
 
@@ -209,13 +237,13 @@ def test_what_some_strategy_cannot_take_is_said_before_any_trains(small):
         check_strategies(strategies, {**small.settings, "memory.num_negatives": 8}, small.budget)
     assert caught.value.problems == (
         "memory.num_negatives: 8 with the loss 'triplet'; the bank's negatives are for infonce and supcon without a "
-        "miner: set it to 0, or take such a loss (strategy 'hardest')",
+        "miner: set it to 0, or take such a loss (strategies: hardest)",
     )
     with pytest.raises(InputError) as caught:
         check_strategies(strategies, {**small.settings, "finetune.head": "pca"}, small.budget)
-    assert [problem.rpartition(" (")[2] for problem in caught.value.problems] == [
-        "strategy 'default')", "strategy 'hardest')", "strategy 'online supcon')",
-    ]  # fmt: skip
+    [problem] = caught.value.problems  # of all strategies, so that none is named
+    assert problem.startswith("finetune.head: 'pca' is for a head of one linear layer")
+    assert "strateg" not in problem
     with pytest.raises(InputError, match="num_pictures: 96 pictures would be shown beyond the budget"):
         check_strategies(strategies, {**small.settings, "classification.num_pictures": 96}, small.budget)
     with pytest.raises(InputError, match=r"none\.csv"):

@@ -27,14 +27,17 @@ def compare(
         str | None, typer.Option(help="Names with commas between; 'list' shows them; default: all, hours of work.")
     ] = None,
     seeds: Annotated[int, typer.Option(help="Every strategy is trained with so many seeds.")] = 3,
-    pictures: Annotated[int | None, typer.Option(help="Pictures that each run shows to the network.")] = None,
+    pictures: Annotated[
+        int | None, typer.Option(help="Pictures that each run shows to the network, at most; default 60,000.")
+    ] = None,
     tune: Annotated[
-        int, typer.Option(help="Trials of each strategy on a part of the training classes, 0 to 12; 0: defaults.")
+        int, typer.Option(help="Trials of each strategy, at most, on a part of the training classes, 0 to 12; 0: none.")
     ] = 0,
     paper: Annotated[
         bool,
         typer.Option(
-            "--paper", help="The published protocol: 10 epochs of 1,000 triplets, or of --pictures; four strategies."
+            "--paper",
+            help="The published protocol: 10 epochs of about 1,000 triplets (or of --pictures); four strategies.",
         ),
     ] = False,
     out: Annotated[Path, typer.Option(help="Folder for cells and report; what is there already is not run again.")] = (
@@ -85,5 +88,6 @@ def compare(
         out=out,
         per_class=per_class,
         rotations=rotations,
+        budget=budget,
     )
     compare_command(settings.config, request, notes=settings.notes, quiet=quiet, as_json=as_json)

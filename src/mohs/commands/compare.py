@@ -11,8 +11,8 @@ from mohs.commands.compare_report import write_comparison_report
 from mohs.commands.console import decoding_progress, print_json, print_table, say
 from mohs.commands.places import require_folder_place
 from mohs.compare.budgets import common_segments, trial_budget, whole_budget
-from mohs.compare.cells import Cell, Comparison, Results, run_cells
-from mohs.compare.protocols import PerClass, open_comparison
+from mohs.compare.cells import Cell, Comparison, Results, read_cells, run_cells
+from mohs.compare.protocols import PerClass, open_comparison, validation_parts
 from mohs.compare.strategies import PAPER, STRATEGIES, Strategy, find_strategies
 from mohs.compare.summary import schedules, summarise
 from mohs.compare.table import SHORT, markdown, schedules_markdown, short_rows
@@ -20,6 +20,7 @@ from mohs.compare.training import check_strategies
 from mohs.compare.tuning import MOST_TRIALS, Trial, best_trial, is_at_edge, tune
 from mohs.config import RunConfig
 from mohs.errors import InputError
+from mohs.presets import budget_settings
 from mohs.runs import versions
 from mohs.toml import flat_settings, toml_value
 
@@ -51,6 +52,7 @@ class Request:
     out: Path
     per_class: int | None = None
     rotations: bool = False
+    budget: str | None = None
 
 
 def compare_command(
@@ -64,7 +66,7 @@ def compare_command(
     strategies = _checked(request)
     require_folder_place(request.out, "--out")
     _require_own(request.out)
-    for note in (*notes, *_ignored(config)):
+    for note in (*notes, *_ignored(config, request)):
         say(note)
     if request.paper:
         config = _paper_config(config)
@@ -78,11 +80,13 @@ def compare_command(
             config.data, name=_name(config.data.source), per_class=PerClass(train=_per_class(request, config)),
             rotations=request.rotations,
         )  # fmt: skip
-    num_classes = data.num_classes // 2 if request.num_trials else data.num_classes  # tuning may train on half of them
+    parts = [data, *(validation_parts(data) if request.num_trials else [])]
+    num_classes = min(part.num_classes for part in parts)
     budget = whole_budget(_num_pictures(request), batch, segments, num_classes=num_classes)
     comparison = Comparison(data, settings, budget, tuple(strategies), request.num_seeds, look=request.paper)
     results = Results(request.out)
     results.folder.mkdir(parents=True, exist_ok=True)
+    read_cells(results.table)  # a table of something else is told before anything trains
     write_json(request.out / _MARK, {"finished": False})  # an older one's figures may not be these
     facts = data.facts()
     if not quiet:
@@ -193,20 +197,26 @@ def _num_pictures(request: Request) -> int:
     return _PAPER_EPOCHS * _PAPER_TRIPLETS * 3 if request.paper else DEFAULT_PICTURES
 
 
-def _ignored(config: RunConfig) -> list[str]:
+def _ignored(config: RunConfig, request: Request) -> list[str]:
     """Return a line for each setting that a comparison decides itself and that is not at its default."""
-    usual = RunConfig()
-    lines = []
-    if config.seed != usual.seed:
-        lines.append(f"warning: seed: {config.seed} has no effect here; the seeds are 0, 1 and so on (--seeds)")
-    if config.data.split_by != usual.data.split_by:
-        lines.append(f"warning: data.split_by: {config.data.split_by!r} has no effect here; test classes are unseen")
-    if config.training.num_triplets != usual.training.num_triplets:
-        lines.append(
-            f"warning: training.num_triplets: {config.training.num_triplets} has no effect here; --pictures says how "
-            "long a run is"
-        )
-    return lines
+    usual = flat_settings({**RunConfig().model_dump(), "out": None})
+    reasons = {
+        "seed": "the seeds are 0, 1 and so on (--seeds)",
+        "out": "--out is the folder of a comparison",
+        "data.split_by": "test classes are unseen",
+        "training.num_triplets": "--pictures says how long a run is",
+        "training.tensorboard": "report.html has the curves",
+        "training.prefer_positive": "every strategy sees pictures without roles",
+    }
+    if request.paper:
+        reasons["training.num_segments"] = f"--paper has {_PAPER_EPOCHS}, an epoch each"
+    own = flat_settings({**config.model_dump(), "out": config.out})
+    budget = flat_settings(budget_settings(request.budget or "small"))
+    return [
+        f"warning: {name}: {own[name]!r} has no effect here; {reason}"
+        for name, reason in reasons.items()
+        if own[name] not in (usual[name], budget.get(name, usual[name]))
+    ]
 
 
 def _per_class(request: Request, config: RunConfig) -> int:

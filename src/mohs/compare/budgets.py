@@ -45,33 +45,38 @@ def common_segments(strategies: Sequence[Strategy], settings: Any) -> int:
 
 
 def whole_budget(num_pictures: int, batch_pictures: int, num_segments: int, *, num_classes: int) -> Budget:
-    """Return the largest budget within `num_pictures` that all strategies spend in the same steps.
+    """Return a budget within `num_pictures` that all strategies spend in the same steps.
 
-    A batch is the largest multiple of 6 (pairs and triplets) that is at most `batch_pictures`, at most two pictures of
-    each of `num_classes` classes, and small enough for `num_segments` batches; steps are a multiple of `num_segments`.
+    Steps are a multiple of `num_segments`. A batch is a multiple of 6 (pairs and triplets), at most `batch_pictures`
+    and at most two pictures of each of `num_classes` classes. So either some pictures are left out, or batches are
+    smaller than they might be; it is done in the way that keeps the larger share.
 
     >>> whole_budget(24_000, 192, 10, num_classes=4000)
     Budget(num_pictures=23040, batch_pictures=192)
-    >>> whole_budget(600, 192, 10, num_classes=120).num_steps
-    10
+    >>> whole_budget(3_800, 192, 10, num_classes=4000)
+    Budget(num_pictures=3720, batch_pictures=186)
 
     Raises `InputError` if that leaves no batch.
     """
-    batch = min(batch_pictures, 2 * num_classes, num_pictures // num_segments) // _WHOLE * _WHOLE
-    if batch < _WHOLE:
-        if num_pictures // num_segments < _WHOLE:
-            raise InputError(
-                f"--pictures: {num_pictures} are less than {_WHOLE} in each of {num_segments} segments; give "
-                f"{_WHOLE * num_segments} or more, or lower training.num_segments"
-            )
-        if num_classes < _WHOLE // 2:
-            raise InputError(f"{num_classes} classes to train on; a comparison needs {_WHOLE // 2} or more")
+    largest = min(batch_pictures, 2 * num_classes) // _WHOLE * _WHOLE
+    if num_pictures // num_segments < _WHOLE:
+        raise InputError(
+            f"--pictures: {num_pictures} are less than {_WHOLE} in each of {num_segments} segments; give "
+            f"{_WHOLE * num_segments} or more, or lower training.num_segments"
+        )
+    if largest < _WHOLE and 2 * num_classes < _WHOLE:
+        raise InputError(f"{num_classes} classes to train on at once; a comparison needs {_WHOLE // 2} or more")
+    if largest < _WHOLE:
         raise InputError(
             f"training.batch_triplets: {batch_pictures // 2} is below {_WHOLE // 2}; a step of a comparison shows "
             f"{_WHOLE} pictures or more"
         )
-    steps = num_pictures // (batch * num_segments) * num_segments
-    return Budget(steps * batch, batch)
+    # As many batches as there is room for, or one more for each segment with smaller ones: what takes less away.
+    rounds = num_pictures // (largest * num_segments)
+    smaller = num_pictures // ((rounds + 1) * num_segments) // _WHOLE * _WHOLE
+    if rounds == 0 or smaller * num_pictures > rounds * num_segments * largest * largest:
+        return Budget((rounds + 1) * num_segments * smaller, smaller)
+    return Budget(rounds * num_segments * largest, largest)
 
 
 def trial_budget(budget: Budget, share: float, num_segments: int) -> Budget:

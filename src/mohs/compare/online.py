@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from mohs.compare.strategies import OnlineLoss
 from mohs.config import RunConfig
-from mohs.data.augment import augment_batch
+from mohs.data.augment import AugmentPolicy, augment_batch
 from mohs.data.dataset import Dataset
 from mohs.errors import InputError, TrainingError
 from mohs.model.embedder import Embedder
@@ -42,7 +42,8 @@ __all__ = ["OnlineStep", "train_online"]
 
 # Class vectors start at random and have a step or two a pass; ten times the network's rate is the usual remedy.
 _OWN_RATE = 10.0
-_MEMORY = 1024
+# The library's own default size, and more where batches are as large: a memory of one batch adds nothing to it.
+_MEMORY, _MEMORY_BATCHES = 1024, 5
 
 
 @final
@@ -84,7 +85,8 @@ def train_online(
             f"batch_pictures: {batch_pictures} are more than two of each of {num_classes} classes; lower it"
         )
     with torch_seeded(config.seed, "online loss"):
-        loss_function, miner = _build(loss, parameter, num_classes, embedder.embedding_dim)
+        memory_size = max(_MEMORY, _MEMORY_BATCHES * batch_pictures)
+        loss_function, miner = _build(loss, parameter, num_classes, embedder.embedding_dim, memory_size)
     loss_function.to(device)
     finetuning = Finetuning(embedder, config.finetune, pretrained=config.model.weights is not None)
     groups = finetuning.parameter_groups(0.0)
@@ -99,7 +101,7 @@ def train_online(
     for step, items in enumerate(_batches(dataset, batch_pictures, num_steps, seed=config.seed)):
         finetuning.at(step / num_steps)
         finetuning.train_mode()
-        pictures = _augmented(embedder.to_input(dataset.pictures[items]), config, step)
+        pictures = _augmented(embedder.to_input(dataset.pictures[items]), items, config, step)
         labels = torch.from_numpy(dataset.labels_id[items]).to(device)
         with torch_seeded(config.seed, "online step", step):
             with autocast:
@@ -133,7 +135,9 @@ def _active_fraction(x_BD: Tensor, labels_B: Tensor) -> float:
     return float((nearest_B <= positive_B).float().mean())
 
 
-def _build(name: OnlineLoss, value: float, num_classes: int, dim: int) -> tuple[nn.Module, nn.Module | None]:
+def _build(
+    name: OnlineLoss, value: float, num_classes: int, dim: int, memory_size: int
+) -> tuple[nn.Module, nn.Module | None]:
     """Return the loss, with the parameter that is tuned, and the miner, if any."""
     match name:
         case "triplet semi-hard":
@@ -155,7 +159,7 @@ def _build(name: OnlineLoss, value: float, num_classes: int, dim: int) -> tuple[
             # With the library's NTXentLoss, the same formula for one positive, a step takes seconds: it lists all pairs
             # of a positive and a negative, of which the memory makes a hundred million.
             inner = losses.SupConLoss(temperature=value)
-            return losses.CrossBatchMemory(inner, embedding_size=dim, memory_size=_MEMORY), None
+            return losses.CrossBatchMemory(inner, embedding_size=dim, memory_size=memory_size), None
 
 
 def _batches(dataset: Dataset, batch: int, num_steps: int, *, seed: int) -> Iterator[NDArray[np.int64]]:
@@ -178,10 +182,15 @@ def _seeded_library(seed: int) -> Iterator[None]:
         common_functions.NUMPY_RANDOM = before
 
 
-def _augmented(pictures_BCHW: Tensor, config: RunConfig, step: int) -> Tensor:
-    """Return the pictures changed at random as in a run of Mohs; a picture drawn twice becomes two views."""
+def _augmented(pictures_BCHW: Tensor, item_B: NDArray[np.int64], config: RunConfig, step: int) -> Tensor:
+    """Return the pictures changed at random as in a run of Mohs; an item drawn twice becomes two views of it."""
     policy = training_policy(config.training, num_draws=8)
     changed = torch.empty_like(pictures_BCHW)
     for part in range(2):
         changed[part::2] = augment_batch(pictures_BCHW[part::2], policy, seed=config.seed, step=2 * step + part)
+    if not policy.warps:
+        # As there: a class of one picture has no other positive.
+        place = torch.from_numpy(2 * np.flatnonzero(item_B[::2] == item_B[1::2]) + 1)
+        if len(place):
+            changed[place] = augment_batch(changed[place], AugmentPolicy(num_draws=8), seed=config.seed, step=step)
     return changed

@@ -28,7 +28,7 @@ _LEAST_HELD_OUT = 0.1
 
 # R@1 of 200 queries has a standard error of 0.035 at most.
 _ENOUGH_QUERIES = 200
-_LEAST_TUNED = 4
+_LEAST_TUNED = 6
 
 
 @final
@@ -56,7 +56,8 @@ class ComparisonData:
         held_out_group_Q: str [Q], their groups: intervals draw groups, for turns of one class are alike.
         test: pictures of test classes.
         test_group_Q: str [Q], likewise.
-        held_out_is_trained: whether `held_out` was trained on too, because classes have no third picture.
+        held_out_is_trained: whether `held_out` was trained on too, because next to no class has
+            a picture more.
     """
 
     name: str
@@ -142,7 +143,7 @@ def validation_parts(data: ComparisonData) -> list[ComparisonData]:
     A quarter of the classes is the test of the only one; where these are fewer than 200 queries, there are two, in
     each of which one half of the classes is the test of the other.
 
-    Raises `InputError` if no class of a test has two pictures, or if there are fewer than four.
+    Raises `InputError` if no class of a test has two pictures, or if there are fewer than six.
     """
     num_groups = len(np.unique(data.group_N))
     if num_groups < _LEAST_TUNED:

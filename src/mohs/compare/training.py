@@ -111,10 +111,15 @@ def strategy_config(
 
 
 def parameter_value(strategy: Strategy, settings: Mapping[str, Any], choice: Choice) -> float:
-    """Return the value of the strategy's parameter: of a run of Mohs the first one is the comparison's own setting."""
-    if strategy.online is None and choice.parameter == 0:
-        return float({**settings, **strategy.settings}.get(strategy.parameter.name, strategy.parameter.values[0]))
-    return strategy.parameter.values[choice.parameter]
+    """Return the value of the strategy's parameter.
+
+    Of a run of Mohs the first one is the comparison's own setting, and the others are the strategy's without it.
+    """
+    values = strategy.parameter.values
+    if strategy.online is None:
+        own = float({**settings, **strategy.settings}.get(strategy.parameter.name, values[0]))
+        values = (own, *(value for value in values if value != own))
+    return values[choice.parameter]
 
 
 def check_strategies(
@@ -122,7 +127,8 @@ def check_strategies(
 ) -> None:
     """Raise `InputError` for settings that cannot be compared, or that some strategy cannot take, before any trains.
 
-    All problems are told, each with its strategy. A warm-up shows pictures that no other strategy would be given.
+    All problems are told, each with the strategies that have it, unless all do. A warm-up shows pictures that no other
+    strategy would be given.
     """
     base = override_config(None, (), settings)
     if base.classification.num_pictures:
@@ -132,7 +138,7 @@ def check_strategies(
         )
     if base.negatives.review_list is not None:
         read_review_rows(Path(base.negatives.review_list))
-    problems = []
+    named: dict[str, list[str]] = {}
     choices = [Choice(parameter=index) for index in range(3 if num_trials else 1)]
     for strategy in strategies:
         try:
@@ -143,9 +149,16 @@ def check_strategies(
                     check_memory(config)
             check_finetuning(new_embedder(config), config)
         except InputError as error:
-            problems += [f"{problem} (strategy {strategy.name!r})" for problem in error.problems]
-    if problems:
-        raise InputError(*problems)
+            for problem in error.problems:
+                named.setdefault(problem, []).append(strategy.name)
+    if named:
+        many = len(strategies)
+        raise InputError(
+            *(
+                problem if len(names) == many else f"{problem} (strategies: {', '.join(names)})"
+                for problem, names in named.items()
+            )
+        )
 
 
 def made_by(config: RunConfig, pictures: str, *more: Any) -> str:

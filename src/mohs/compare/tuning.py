@@ -1,4 +1,6 @@
-"""Tuning: the same number of trials for every strategy, on a part of the training classes.
+"""Tuning: the same search for every strategy, on a part of the training classes.
+
+Every strategy may have as many trials as the others, and its search ends where it has nothing more to try.
 
 A trial is a run with a learning rate and a value of the strategy's one loss parameter on a part of the training
 classes; it is judged by the mean reciprocal rank on the others, which it has not seen (`validation_parts`): of few
@@ -27,7 +29,7 @@ _FIRST = (1.0, 0.3, 3.0)
 _NUM_VALUES = 3
 
 MOST_TRIALS = 12
-"""Enough for every strategy to find a rate that is not at the edge of those it tried, and its parameter's values."""
+"""More are of no use: by then most searches have ended."""
 
 
 @final
@@ -100,7 +102,7 @@ def tune(
     budget: Budget,
     started: Callable[[str, int], None] = lambda *_: None,
 ) -> dict[str, list[Trial]]:
-    """Return the trials of every strategy by name; those that `table` has already are not run again.
+    """Return the trials of every strategy by name, at most `num_trials`; those that `table` has are not run again.
 
     `budget` is that of a trial. `started` is called with the name and number of a trial that is about to run.
     """
@@ -126,7 +128,7 @@ def tune(
                     if trained.stopped:
                         ranks = [-1.0]
                         break
-                    x_ND = trained.embedder.embed(part.test.pictures)
+                    x_ND = np.nan_to_num(trained.embedder.embed(part.test.pictures), posinf=0.0, neginf=0.0)
                     ranks.append(evaluate_all_against_all(x_ND, part.test.labels, ks=(1,)).mean_reciprocal_rank)
                 trial = Trial(
                     comparison.data.name, strategy.name, len(trials), hashed, choice.rate_factor, choice.parameter,

@@ -120,7 +120,8 @@ def expected_ranks(
     hit_Q = _share_without(others, wrong_Q, drawn)
     # Without the w and one more: the same of N + 1 of which w + 1 are not to be drawn.
     none_Q = _share_without(others + 1, wrong_Q + 1, drawn + 1)
-    return hit_Q, (others + 1) / ((drawn + 1) * (wrong_Q + 1.0)) * (1.0 - none_Q)
+    rank_Q = (others + 1) / ((drawn + 1) * (wrong_Q + 1.0)) * (1.0 - none_Q)
+    return hit_Q, np.minimum(rank_Q, 1.0)
 
 
 def _share_without(num: int, wrong_Q: npt.NDArray[np.int64], num_drawn: int) -> npt.NDArray[np.float64]:
