@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, final
 
 from mohs.artefacts import read_json, write_json
+from mohs.commands.compare_notes import budget_notes, comparison_notes
 from mohs.commands.compare_report import write_comparison_report
 from mohs.commands.console import decoding_progress, print_json, print_table, say
 from mohs.commands.places import require_folder_place
@@ -20,7 +21,6 @@ from mohs.compare.training import check_strategies
 from mohs.compare.tuning import MOST_TRIALS, Trial, best_trial, is_at_edge, tune
 from mohs.config import RunConfig
 from mohs.errors import InputError
-from mohs.presets import budget_settings
 from mohs.runs import versions
 from mohs.toml import flat_settings, toml_value
 
@@ -66,7 +66,8 @@ def compare_command(
     strategies = _checked(request)
     require_folder_place(request.out, "--out")
     _require_own(request.out)
-    for note in (*notes, *_ignored(config, request)):
+    paper_segments = _PAPER_EPOCHS if request.paper else None
+    for note in comparison_notes(notes, config, strategies, budget=request.budget, paper_segments=paper_segments):
         say(note)
     if request.paper:
         config = _paper_config(config)
@@ -83,6 +84,8 @@ def compare_command(
     parts = [data, *(validation_parts(data) if request.num_trials else [])]
     num_classes = min(part.num_classes for part in parts)
     budget = whole_budget(_num_pictures(request), batch, segments, num_classes=num_classes)
+    for note in budget_notes(budget, batch, segments):
+        say(note)
     comparison = Comparison(data, settings, budget, tuple(strategies), request.num_seeds, look=request.paper)
     results = Results(request.out)
     results.folder.mkdir(parents=True, exist_ok=True)
@@ -195,28 +198,6 @@ def _num_pictures(request: Request) -> int:
     if request.num_pictures is not None:
         return request.num_pictures
     return _PAPER_EPOCHS * _PAPER_TRIPLETS * 3 if request.paper else DEFAULT_PICTURES
-
-
-def _ignored(config: RunConfig, request: Request) -> list[str]:
-    """Return a line for each setting that a comparison decides itself and that is not at its default."""
-    usual = flat_settings({**RunConfig().model_dump(), "out": None})
-    reasons = {
-        "seed": "the seeds are 0, 1 and so on (--seeds)",
-        "out": "--out is the folder of a comparison",
-        "data.split_by": "test classes are unseen",
-        "training.num_triplets": "--pictures says how long a run is",
-        "training.tensorboard": "report.html has the curves",
-        "training.prefer_positive": "every strategy sees pictures without roles",
-    }
-    if request.paper:
-        reasons["training.num_segments"] = f"--paper has {_PAPER_EPOCHS}, an epoch each"
-    own = flat_settings({**config.model_dump(), "out": config.out})
-    budget = flat_settings(budget_settings(request.budget or "small"))
-    return [
-        f"warning: {name}: {own[name]!r} has no effect here; {reason}"
-        for name, reason in reasons.items()
-        if own[name] not in (usual[name], budget.get(name, usual[name]))
-    ]
 
 
 def _per_class(request: Request, config: RunConfig) -> int:
