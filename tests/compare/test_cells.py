@@ -13,7 +13,7 @@ from mohs.compare.cells import Cell, Results, read_arrays, read_cells, run_cells
 from mohs.compare.rows import append_row, read_rows
 from mohs.compare.summary import schedules, summarise
 from mohs.compare.table import HEADER, SHORT, markdown, schedules_markdown, short_rows, table_rows
-from mohs.compare.training import Choice, made_by
+from mohs.compare.training import Choice, made_by, new_embedder, started_embedder
 from mohs.config import override_config
 from mohs.errors import InputError
 
@@ -135,7 +135,7 @@ def test_a_network_that_got_worse_is_told(ran):
 def test_a_network_whose_spread_is_gone_is_told(small, tmp_path, monkeypatch, left, collapsed):
     real = cells_module.measure
     config = override_config(None, (), small.settings)
-    start = training_module.new_embedder(config)
+    start = new_embedder(config)
 
     def measured(embedder, data, plan=None):
         found = real(embedder, data, plan)
@@ -183,6 +183,19 @@ def test_another_package_is_another_cell(small, monkeypatch):
     before = made_by(config, "pictures")
     monkeypatch.setattr(training_module, "versions", lambda: {"torch": "0"})
     assert made_by(config, "pictures") != before
+
+
+def test_the_untrained_network_is_the_one_that_training_finds(small, tmp_path):
+    settings = {**small.settings, "model.hidden_dim": 0, "finetune.head": "rca"}
+    one = replace(small, settings=settings, strategies=(), num_seeds=1)
+    _, untrained = run_cells(one, Results(tmp_path))
+    config = override_config(None, (), settings)
+    began = cells_module.measure(started_embedder(config, small.data.train), small.data).metrics
+    new = cells_module.measure(new_embedder(config), small.data).metrics
+    assert (untrained.unseen_mrr, untrained.seen_mrr, untrained.spread) == (
+        began.unseen_mrr, began.seen_mrr, began.spread,
+    )  # fmt: skip
+    assert new.spread != began.spread
 
 
 def test_embeddings_that_are_no_numbers_are_the_worst(small):
