@@ -7,8 +7,9 @@
         loss = loss_function(embeddings, labels, miner(embeddings, labels))
         loss.backward(); optimizer.step(); scheduler.step()
 
-Nothing of Mohs decides which pictures meet, what is lost or how it is lowered. The network and its start, the augmentation,
-what of a pretrained network learns, and the shape of the learning rate over time are those of the other strategies.
+Nothing of Mohs decides which pictures meet, what is lost or how it is lowered. The network and its start, the
+augmentation, what of a pretrained network learns, and the shape of the learning rate over time are those of the other
+strategies.
 """
 
 import contextlib
