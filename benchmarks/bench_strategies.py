@@ -21,7 +21,7 @@ from typing import Any, final
 from mohs.artefacts import atomic_path, write_json
 from mohs.compare.budgets import Budget, common_segments, trial_budget, whole_budget
 from mohs.compare.cells import Comparison, Results, run_cells
-from mohs.compare.protocols import ComparisonData, PerClass, open_comparison, validation_parts
+from mohs.compare.protocols import ComparisonData, PerClass, fewest_classes, open_comparison
 from mohs.compare.strategies import STRATEGIES, find_strategies
 from mohs.compare.summary import schedules, summarise
 from mohs.compare.table import markdown, schedules_markdown
@@ -122,8 +122,7 @@ def main() -> int:
             settings["model.weights"] = str(arguments.weights)
         data = open_set(name, place, max_classes=arguments.classes)
         segments = common_segments(strategies, settings)
-        parts = [data, *(validation_parts(data) if arguments.tune else [])]
-        num_classes = min(part.num_classes for part in parts)
+        num_classes = fewest_classes(data, tuned=arguments.tune > 0)
         budget = whole_budget(budget.num_pictures, budget.batch_pictures, segments, num_classes=num_classes)
         check_strategies(strategies, settings, budget, num_trials=arguments.tune)
         comparison = Comparison(data, settings, budget, strategies, arguments.seeds)

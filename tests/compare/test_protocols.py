@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from mohs.compare import protocols as protocols_module
-from mohs.compare.protocols import ComparisonData, PerClass, open_comparison, validation_parts
+from mohs.compare.protocols import ComparisonData, PerClass, fewest_classes, open_comparison, validation_parts
 from mohs.compare.summary import labels_of
 from mohs.config import DataConfig
 from mohs.errors import InputError
@@ -115,6 +115,11 @@ def test_many_queries_are_a_quarter_and_few_are_both_halves(blots, blot_data, mo
     assert few.num_classes == 3
     with pytest.raises(InputError, match=r"few: 3 classes to train on; tuning needs 6 \(leave it out: --tune 0\)"):
         validation_parts(few)
+
+
+def test_the_fewest_classes_are_those_of_a_trial_with_tuning(blot_data):
+    assert fewest_classes(blot_data, tuned=False) == 48
+    assert fewest_classes(blot_data, tuned=True) == 24
 
 
 def test_turns_of_a_class_are_one_group_of_queries(blots):

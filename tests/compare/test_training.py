@@ -250,11 +250,10 @@ def test_what_some_strategy_cannot_take_is_said_before_any_trains(small):
         check_strategies(strategies, {**small.settings, "negatives.review_list": "none.csv"}, small.budget)
 
 
-def test_the_active_share_of_a_plain_loop_is_that_of_anchors_with_a_nearer_stranger():
-    x = torch.tensor([[0.0], [1.0], [0.5], [10.0], [20.0], [21.0]])
-    labels = torch.tensor([0, 0, 1, 1, 2, 2])
-    # Both of the first class have 0.5 nearer than each other, both of the second are far apart, the third's are alone.
-    assert online_module._active_fraction(x, labels) == pytest.approx(4 / 6)
+def test_the_active_share_of_a_plain_loop_falls_as_it_learns(small):
+    found, _ = trained(small, "online supcon", Budget(4800, 48))
+    active = found.curves["active"]
+    assert 0 < active[-10:].mean() < 0.8 * active[:10].mean() <= 1
 
 
 def test_a_plain_loop_needs_two_pictures_of_each_class_of_a_batch(small):

@@ -13,7 +13,7 @@ from mohs.commands.console import decoding_progress, print_json, print_table, sa
 from mohs.commands.places import require_folder_place
 from mohs.compare.budgets import common_segments, trial_budget, whole_budget
 from mohs.compare.cells import Cell, Comparison, Results, read_cells, run_cells
-from mohs.compare.protocols import PerClass, open_comparison, validation_parts
+from mohs.compare.protocols import PerClass, fewest_classes, open_comparison
 from mohs.compare.strategies import PAPER, STRATEGIES, Strategy, find_strategies
 from mohs.compare.summary import schedules, summarise
 from mohs.compare.table import SHORT, markdown, schedules_markdown, short_rows
@@ -81,8 +81,7 @@ def compare_command(
             config.data, name=_name(config.data.source), per_class=PerClass(train=_per_class(request, config)),
             rotations=request.rotations,
         )  # fmt: skip
-    parts = [data, *(validation_parts(data) if request.num_trials else [])]
-    num_classes = min(part.num_classes for part in parts)
+    num_classes = fewest_classes(data, tuned=request.num_trials > 0)
     budget = whole_budget(_num_pictures(request), batch, segments, num_classes=num_classes)
     for note in budget_notes(budget, batch, segments):
         say(note)

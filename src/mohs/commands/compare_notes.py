@@ -35,7 +35,7 @@ def comparison_notes(
     Added are settings that a comparison decides itself, and with nothing but plain loops all that these do not read,
     if they are not at their default (or at that of `budget`).
     """
-    usual, own = (flat_settings({**each.model_dump(), "out": each.out}) for each in (RunConfig(), config))
+    usual, own = (flat_settings(each.model_dump()) for each in (RunConfig(), config))
     usual |= {name: value for name, value in budget_settings(budget or "small").items() if own[name] == value}
     changed = {name: value for name, value in own.items() if value != usual[name]}
     reasons = {

@@ -13,9 +13,10 @@ from mohs.compare.summary import PROTOCOLS, Row
 from mohs.compare.table import HEADER, table_rows
 from mohs.config import override_config
 from mohs.report.comparison_plots import interval_plot
-from mohs.report.parts import Plot, Report, Strategy, Verdict
+from mohs.report.parts import Band, Plot, Report, Strategy, Verdict
 from mohs.report.plots import Line, line_plot
 from mohs.report.report import write_report
+from mohs.report.result_plots import band_plot
 from mohs.runs import versions
 
 __all__ = ["write_comparison_report"]
@@ -159,14 +160,14 @@ def _gallery_plots(rows: Sequence[Row], names: Sequence[str], protocol: Any) -> 
     own = {row.strategy: row.galleries[protocol] for row in rows}
     plots = []
     for key, what in (("recall_1", "R@1"), ("mrr", "Mean reciprocal rank")):
-        lines = [
-            Line(name, series, np.array(own[name].num_classes, dtype=float), np.array(getattr(own[name], key)))
-            for series, name in enumerate(names)
-        ]
-        if lines:
+        bands = []
+        for name in names:
+            found = own[name]
+            bands.append(Band(name, np.array(found.num_classes, dtype=float), np.array(getattr(found, key))))
+        if bands:
             heading = f"{what} against gallery size, {_WHAT[protocol]}"
-            svg = line_plot(
-                lines, figure_id=f"gallery-{key.replace('_', '-')}-{protocol}", title=heading, y_label=what,
+            svg = band_plot(
+                bands, figure_id=f"gallery-{key.replace('_', '-')}-{protocol}", title=heading, y_label=what,
                 x_label="classes in the gallery", x_log=True,
             )  # fmt: skip
             note = "Expected of a gallery of so many of these classes, drawn at random; ranks are those of classes."

@@ -37,6 +37,7 @@ from mohs.model.finetune import Finetuning
 from mohs.randomness import generator, torch_seeded
 from mohs.training.augmentation import training_policy
 from mohs.training.devices import choose_device, use_bfloat16
+from mohs.training.in_batch_losses import active_fraction
 from mohs.training.steps import rate_factor
 
 __all__ = ["OnlineStep", "train_online"]
@@ -120,20 +121,11 @@ def train_online(
         scheduler.step()
         x_BD = embeddings.detach()
         spread = float(x_BD.var(0, correction=0).sum().sqrt())
-        listen(OnlineStep((step + 1) * batch_pictures, lost, spread, _active_fraction(x_BD, labels)))
+        active = active_fraction(x_BD[::2], x_BD[1::2], labels[::2])
+        listen(OnlineStep((step + 1) * batch_pictures, lost, spread, float(active)))
     embedder.eval()
     if not all(bool(value.isfinite().all()) for value in embedder.state_dict().values()):
         raise TrainingError("training: weights are NaN or Inf")
-
-
-def _active_fraction(x_BD: Tensor, labels_B: Tensor) -> float:
-    """Return the share of pictures with one of another class that is not farther than the next one of their own."""
-    distance_BB = torch.cdist(x_BD, x_BD, compute_mode="donot_use_mm_for_euclid_dist")
-    same_BB = labels_B[:, None] == labels_B[None, :]
-    itself_BB = torch.eye(len(x_BD), dtype=torch.bool, device=x_BD.device)
-    nearest_B = distance_BB.masked_fill(same_BB, torch.inf).amin(1)
-    positive_B = distance_BB.masked_fill(~same_BB | itself_BB, torch.inf).amin(1)
-    return float((nearest_B <= positive_B).float().mean())
 
 
 def _build(

@@ -21,7 +21,7 @@ from mohs.data.table import Table
 from mohs.errors import InputError
 from mohs.runs import open_split_data
 
-__all__ = ["ComparisonData", "PerClass", "open_comparison", "validation_parts"]
+__all__ = ["ComparisonData", "PerClass", "fewest_classes", "open_comparison", "validation_parts"]
 
 # Held-out pictures must come from at least this share of the training classes, else there is no catalog use to measure.
 _LEAST_HELD_OUT = 0.1
@@ -155,6 +155,15 @@ def validation_parts(data: ComparisonData) -> list[ComparisonData]:
         return [_validation_part(data, is_test_N)]
     is_test_N = split_by_class(data.group_N, {"test": 0.5}, seed=0) == "test"
     return [_validation_part(data, is_test_N), _validation_part(data, ~is_test_N)]
+
+
+def fewest_classes(data: ComparisonData, *, tuned: bool) -> int:
+    """Return how many classes the smallest training part of a comparison has; if `tuned`, that of a trial may be it.
+
+    Raises `InputError` as `validation_parts` does.
+    """
+    parts = [data, *(validation_parts(data) if tuned else [])]
+    return min(part.num_classes for part in parts)
 
 
 def _validation_part(data: ComparisonData, is_test_N: NDArray[np.bool_]) -> ComparisonData:

@@ -110,7 +110,7 @@ def expected_ranks(
     Args:
         wrong_Q: int64 [Q], the w, from 0 to C − 1.
         num_classes: C.
-        size: from 1 to C.
+        size: from 1 to C. None of these is checked.
 
     >>> hit, rank = expected_ranks(np.array([0, 1, 2]), 3, 2)
     >>> hit.round(3).tolist(), rank.round(3).tolist()

@@ -28,16 +28,9 @@ class Line:
 
 
 def line_plot(
-    lines: Sequence[Line],
-    *,
-    figure_id: str,
-    title: str,
-    y_label: str,
-    y_limits: tuple[float, float] | None = None,
-    x_label: str = "triplets seen",
-    x_log: bool = False,
+    lines: Sequence[Line], *, figure_id: str, title: str, y_label: str, y_limits: tuple[float, float] | None = None
 ) -> Markup:
-    """Return an SVG of curves over the triplets seen, or over what `x_label` says.
+    """Return an SVG of curves over the triplets seen.
 
     A curve of more than 150 points is drawn as the means of 150 even stretches of it. The SVG's description tells the
     first and the last value of each curve.
@@ -48,15 +41,10 @@ def line_plot(
         title: accessible name of the SVG.
         y_label: what is drawn, with its unit.
         y_limits: lowest and highest y; None fits them to the data.
-        x_label: what is along x.
-        x_log: whether x is drawn on a scale of powers.
     """
     with svg_style():
-        figure, axes = new_axes(x_label, y_label)
-        if x_log:
-            axes.set_xscale("log")
-        else:
-            axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        figure, axes = new_axes("triplets seen", y_label)
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         for line in lines:
             x, y = _stretch_means(line.x, line.y)
             # A single point has no length to draw.

@@ -11,7 +11,7 @@ from mohs.errors import TrainingError
 from mohs.randomness import check_seed, torch_seeded
 from mohs.training.loss_value import LossValue
 
-__all__ = ["InBatchLoss"]
+__all__ = ["InBatchLoss", "active_fraction"]
 
 
 @final
@@ -76,7 +76,10 @@ class InBatchLoss(nn.Module):
         with torch_seeded(self._seed, "in-batch loss", int(self.num_calls)):
             loss = self._call(embeddings_MD, class_M)
         self.num_calls += 1
-        return LossValue(loss, self._active_fraction(anchor_BD, positive_BD, class_B))
+        active = active_fraction(
+            anchor_BD, positive_BD, class_B, margin=self._active_margin, squared=self._squared
+        )  # fmt: skip
+        return LossValue(loss, active)
 
     def collapsed_loss(self, num_triplets: int) -> float | None:
         """Return the loss of a batch of so many triplets, each of another class, whose embeddings are all the same.
@@ -118,13 +121,24 @@ class InBatchLoss(nn.Module):
             ) from error
         return loss
 
-    @torch.no_grad()
-    def _active_fraction(self, anchor_BD: Tensor, positive_BD: Tensor, class_B: Tensor) -> Tensor:
-        embeddings_MD = torch.cat([anchor_BD, positive_BD])
-        distance_BM = torch.cdist(anchor_BD, embeddings_MD, compute_mode="donot_use_mm_for_euclid_dist")
-        own_BM = class_B[:, None] == torch.cat([class_B, class_B])[None, :]
-        nearest_B = distance_BM.masked_fill(own_BM, torch.inf).amin(1)
-        positive_B = torch.linalg.vector_norm(anchor_BD - positive_BD, dim=1)
-        power = 2 if self._squared else 1
-        active_B: Tensor = nearest_B**power <= positive_B**power + self._active_margin
-        return active_B.float().mean()
+
+@torch.no_grad()
+def active_fraction(
+    anchor_BD: Tensor, positive_BD: Tensor, class_B: Tensor, *, margin: float = 0.0, squared: bool = True
+) -> Tensor:
+    """Return the share of anchors, a scalar, for which a picture of another class is about as near as their positive.
+
+    That is, some picture n of another class in the batch, anchor or positive, has d(a, n) ≤ d(a, p) + margin, where d
+    is the Euclidean distance or its square. `anchor_BD` and `positive_BD` are float [B, D], `class_B` integer [B].
+
+    >>> active_fraction(torch.tensor([[0.0], [5.0]]), torch.tensor([[9.0], [6.0]]), torch.tensor([0, 1])).item()
+    0.5
+    """
+    embeddings_MD = torch.cat([anchor_BD, positive_BD])
+    distance_BM = torch.cdist(anchor_BD, embeddings_MD, compute_mode="donot_use_mm_for_euclid_dist")
+    own_BM = class_B[:, None] == torch.cat([class_B, class_B])[None, :]
+    nearest_B = distance_BM.masked_fill(own_BM, torch.inf).amin(1)
+    positive_B = torch.linalg.vector_norm(anchor_BD - positive_BD, dim=1)
+    power = 2 if squared else 1
+    active_B: Tensor = nearest_B**power <= positive_B**power + margin
+    return active_B.float().mean()
