@@ -3,12 +3,14 @@
 import json
 import subprocess
 import sys
+import tracemalloc
 
 import numpy as np
 import pytest
 
 from mohs.errors import InputError
 from mohs.mining import estimate_peak_bytes
+from mohs.mining.problem import make_problem, pair_distance
 from mohs.mining.scales import SCALES
 
 MEASURE = """
@@ -153,3 +155,22 @@ def test_a_memory_map_is_mined_in_less_memory_than_it_has(num_items, dim, dtype,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     assert len(json.loads(done.stdout)) == len(runs)
+
+
+def test_distances_of_long_rows_take_no_more_memory_than_those_of_short_ones():
+    """As many rows at a time as for short ones would take 50 MB here."""
+    rows = np.random.default_rng(0).standard_normal((1000, 4096), dtype=np.float32)
+    items = np.arange(1000)
+    problem = make_problem(
+        rows, items // 2, anchors_T=items, hardness_T=np.zeros(1000), scale="rank", candidates=None, margin=None,
+        squared=False,
+    )  # fmt: skip
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        distance_T = pair_distance(problem, items[::-1])
+        peak_bytes = tracemalloc.get_traced_memory()[1] - before
+    finally:
+        tracemalloc.stop()
+    assert peak_bytes < 2 * MB
+    np.testing.assert_allclose(distance_T, np.linalg.norm(rows - rows[::-1], axis=1), rtol=1e-5)

@@ -76,6 +76,36 @@ def test_one_that_leaves_while_the_others_join_is_named(tmp_path: Path) -> None:
     assert "Traceback" not in said
 
 
+ENDS_SLOWLY = """
+import sys, time
+from mohs.errors import TrainingError
+from mohs.training.heartbeat import Heartbeat
+
+class Slow:
+    def __del__(self, sleep=time.sleep):
+        sleep(5)  # longer than torch looks for the store
+
+sys.modules["kept_until_the_end"] = Slow()
+try:
+    with Heartbeat(1, 2, silent_s=1, join_s=30):
+        pass
+except TrainingError as error:
+    print("mohs:", error, file=sys.stderr)
+    sys.exit(error.exit_code)
+"""
+
+
+def test_one_whose_store_is_gone_ends_without_an_abort(tmp_path: Path) -> None:
+    """A thread that came back from the store while Python ends would abort the process, with code -6."""
+    [process] = begin(tmp_path, ["-c", ENDS_SLOWLY], num_ranks=1)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 5, said
+    assert said.splitlines()[-1] == (
+        "mohs: training: rank 0 is gone (its store does not answer); see what was said there, then start all processes "
+        "again with --resume"
+    )
+
+
 def wait_for(folder: Path, pattern: str, ranks: list[subprocess.Popen[str]]) -> None:
     until = time.monotonic() + 300
     while not list(folder.glob(pattern)):

@@ -16,7 +16,8 @@ __all__ = ["Metric", "Problem", "distances_of", "item_indices", "make_problem", 
 
 Metric: TypeAlias = Literal["euclidean", "cosine"]
 
-_PAIRS = 512
+_PAIR_VALUES = 2**16
+"""Numbers of one side of a piece of pairs: 512 KiB in float64, so that what is computed of them stays in the cache."""
 
 
 @final
@@ -125,8 +126,9 @@ def pair_distance(problem: Problem, other_T: NDArray[np.int64]) -> NDArray[np.fl
     """Return the exact distance of each anchor to the item beside it, float32[T], piece by piece in the cache."""
     bank, anchors_T = problem.bank_ND, problem.anchors_T
     distance_T = np.empty(len(other_T), dtype=np.float32)
-    for start in range(0, len(other_T), _PAIRS):
-        piece = slice(start, start + _PAIRS)
+    num_pairs = max(1, _PAIR_VALUES // bank.shape[1])
+    for start in range(0, len(other_T), num_pairs):
+        piece = slice(start, start + num_pairs)
         distance_T[piece] = exact_distance(bank[anchors_T[piece]], bank[other_T[piece]])
     return distance_T
 

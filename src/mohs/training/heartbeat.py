@@ -46,15 +46,34 @@ class Heartbeat:
         self._num_heard = dict.fromkeys(self._others, 0)
         self._store_is_gone = False
         self._stop = threading.Event()
+        # Two threads: one may be stuck in a store that does not answer, and the other sees that nothing was heard.
+        self._threads = [threading.Thread(target=work, daemon=True) for work in (self._beat, self._watch)]
 
     def __enter__(self) -> "Heartbeat":
-        # Two threads: one may be stuck in a store that does not answer, and the other sees that nothing was heard.
-        for work in (self._beat, self._watch):
-            threading.Thread(target=work, name=work.__name__, daemon=True).start()
+        """Connect and begin; raise `TrainingError` if rank 0, whose store all have just met at, is gone since."""
+        # An own connection: a command that waits for another process blocks a connection for that long. It is made
+        # here and not in a thread, since torch tries for more than twice its timeout, and Python aborts if a thread
+        # comes back from there while the process ends.
+        try:
+            self._store = dist.TCPStore(  # type: ignore[attr-defined]
+                os.environ["MASTER_ADDR"],
+                int(os.environ["MASTER_PORT"]),
+                is_master=False,
+                wait_for_workers=False,
+                timeout=timedelta(seconds=min(self._silent_s, _LATE_S)),
+            )
+        except RuntimeError:
+            raise name_ranks([0], "its store does not answer") from None
+        self._store.set_timeout(timedelta(seconds=self._silent_s))
+        for thread in self._threads:
+            thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        """Wait for the threads, but not for ever: one may be with a store that is stopped."""
         self._stop.set()
+        for thread in self._threads:
+            thread.join(timeout=_LATE_S + 2 * _BEAT_S)
 
     def all_are_here(self) -> None:
         """Count silence from now on: every process has been heard of, if not by its beats."""
@@ -76,21 +95,13 @@ class Heartbeat:
 
     def _beat(self) -> None:
         try:
-            # An own connection: a command that waits for another process blocks a connection for that long.
-            store = dist.TCPStore(  # type: ignore[attr-defined]
-                os.environ["MASTER_ADDR"],
-                int(os.environ["MASTER_PORT"]),
-                is_master=False,
-                wait_for_workers=False,
-                timeout=timedelta(seconds=self._silent_s),
-            )
             before: dict[int, bytes] = {}
             number = 0
             while not self._stop.wait(_BEAT_S if number else 0.0):
                 number += 1
-                store.set(_key(self._rank), str(number))
+                self._store.set(_key(self._rank), str(number))
                 for other in self._others:
-                    said = store.get(_key(other)) if store.check([_key(other)]) else None
+                    said = self._store.get(_key(other)) if self._store.check([_key(other)]) else None
                     if said is not None and said != before.get(other):
                         before[other] = said
                         self._heard[other] = time.monotonic()
