@@ -22,7 +22,7 @@ from mohs.artefacts import atomic_path, write_json
 from mohs.compare.budgets import Budget, common_segments, trial_budget, whole_budget
 from mohs.compare.cells import Comparison, Results, run_cells
 from mohs.compare.protocols import ComparisonData, PerClass, fewest_classes, open_comparison
-from mohs.compare.strategies import STRATEGIES, find_strategies
+from mohs.compare.strategies import all_strategies, find_strategies
 from mohs.compare.summary import schedules, summarise
 from mohs.compare.table import markdown, schedules_markdown
 from mohs.compare.training import check_strategies
@@ -99,8 +99,9 @@ def main() -> int:
     parser.add_argument("--tune-share", type=float, default=0.25, help="pictures of a trial, as a share of a cell's")
     parser.add_argument("--out", type=Path, default=Path("build/strategies"))
     arguments = parser.parse_args()
-    names = list(STRATEGIES) if arguments.strategies is None else [n.strip() for n in arguments.strategies.split(",")]
-    strategies = tuple(find_strategies(names))
+    named = None
+    if arguments.strategies is not None:
+        named = tuple(find_strategies([name.strip() for name in arguments.strategies.split(",")]))
     texts, left_out = [], []
     for name in arguments.sets:
         place = getattr(arguments, name, None)
@@ -120,6 +121,7 @@ def main() -> int:
         settings = dict(chosen.settings)
         if name == "caltech30":
             settings["model.weights"] = str(arguments.weights)
+        strategies = named or tuple(all_strategies(settings))
         data = open_set(name, place, max_classes=arguments.classes)
         segments = common_segments(strategies, settings)
         num_classes = fewest_classes(data, tuned=arguments.tune > 0)

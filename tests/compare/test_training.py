@@ -9,7 +9,7 @@ from mohs.compare import online as online_module
 from mohs.compare.budgets import Budget, common_segments, whole_budget
 from mohs.compare.cells import Comparison
 from mohs.compare.metrics import measure
-from mohs.compare.strategies import STRATEGIES, find_strategies
+from mohs.compare.strategies import STRATEGIES, all_strategies, find_strategies
 from mohs.compare.training import (
     Choice,
     check_strategies,
@@ -20,8 +20,9 @@ from mohs.compare.training import (
     train_strategy,
 )
 from mohs.errors import InputError
+from mohs.presets import preset_settings
 
-ONLINE = [name for name, strategy in STRATEGIES.items() if strategy.online is not None]
+ONLINE = [name for name in STRATEGIES if name.startswith("online ")]
 
 
 def trained(comparison: Comparison, name: str, budget: Budget, choice: Choice | None = None):
@@ -190,6 +191,29 @@ def test_names_stand_in_a_list_with_commas():
     assert STRATEGIES["default"].settings == {}
 
 
+def test_the_plain_loops_have_nothing_of_ours(small):
+    """Under settings that start and blend they are what the online ones are without."""
+    ours = {**small.settings, "model.hidden_dim": 0, "finetune.head": "rca", "finetune.trained_share": 0.25}
+    bare = {**small.settings, "model.hidden_dim": 0}
+    ends = {}
+    for name, settings in (("plain supcon", ours), ("online supcon", ours), ("online supcon", bare)):
+        config = strategy_config(STRATEGIES[name], settings, small.budget, Choice(), seed=0)
+        found = train_strategy(STRATEGIES[name], small.data.train, config, Budget(96, 48), Choice())
+        ends[name, settings is ours] = found.embedder.embed(small.data.test.pictures)
+    np.testing.assert_array_equal(ends["plain supcon", True], ends["online supcon", False])
+    assert not np.allclose(ends["plain supcon", True], ends["online supcon", True], atol=1e-2)
+
+
+def test_plain_loops_are_compared_where_they_are_others():
+    plain = [name for name in STRATEGIES if name.startswith("plain ")]
+    assert [name.removeprefix("plain ") for name in plain] == [name.removeprefix("online ") for name in ONLINE]
+    usual = [name for name in STRATEGIES if name not in plain]
+    for settings in ({}, {"finetune.head": "random", "finetune.trained_share": 1.0, "training.mirror": 0.5}):
+        assert [strategy.name for strategy in all_strategies(settings)] == usual
+    for settings in (preset_settings("photos"), {"finetune.head": "pca"}, {"finetune.trained_share": 0.9}):
+        assert [strategy.name for strategy in all_strategies(settings)] == usual + plain
+
+
 def test_every_strategy_begins_and_ends_as_the_settings_say(small, monkeypatch):
     """The head of relevant components and the blend of weights are not of runs of Mohs alone."""
     settings = {**small.settings, "model.hidden_dim": 0, "finetune.head": "rca", "finetune.trained_share": 0.25}
@@ -239,10 +263,12 @@ def test_what_some_strategy_cannot_take_is_said_before_any_trains(small):
         "memory.num_negatives: 8 with the loss 'triplet'; the bank's negatives are for infonce and supcon without a "
         "miner: set it to 0, or take such a loss (strategies: hardest)",
     )
-    with pytest.raises(InputError) as caught:
-        check_strategies(strategies, {**small.settings, "finetune.head": "pca"}, small.budget)
-    [problem] = caught.value.problems  # of all strategies, so that none is named
-    assert problem.startswith("finetune.head: 'pca' is for a head of one linear layer")
+    for more in ([], [STRATEGIES["plain supcon"]]):  # which does not take it
+        with pytest.raises(InputError) as caught:
+            check_strategies([*strategies, *more], {**small.settings, "finetune.head": "pca"}, small.budget)
+        [problem] = caught.value.problems  # of all strategies, so that none is named
+        assert problem.startswith("finetune.head: 'pca' is for a head of one linear layer")
+        assert "strategies" not in problem
     assert "strateg" not in problem
     with pytest.raises(InputError, match="num_pictures: 96 pictures would be shown beyond the budget"):
         check_strategies(strategies, {**small.settings, "classification.num_pictures": 96}, small.budget)

@@ -14,7 +14,7 @@ from mohs.commands.places import require_folder_place
 from mohs.compare.budgets import common_segments, trial_budget, whole_budget
 from mohs.compare.cells import Cell, Comparison, Results, read_cells, run_cells
 from mohs.compare.protocols import PerClass, fewest_classes, open_comparison
-from mohs.compare.strategies import PAPER, STRATEGIES, Strategy, find_strategies
+from mohs.compare.strategies import PAPER, STRATEGIES, Strategy, all_strategies, find_strategies
 from mohs.compare.summary import schedules, summarise
 from mohs.compare.table import SHORT, markdown, schedules_markdown, short_rows
 from mohs.compare.training import check_strategies
@@ -63,7 +63,7 @@ def compare_command(
         for strategy in STRATEGIES.values():
             print(f"{strategy.name}: {strategy.description}")
         return
-    strategies = _checked(request)
+    strategies = _checked(request, config)
     require_folder_place(request.out, "--out")
     _require_own(request.out)
     paper_segments = _PAPER_EPOCHS if request.paper else None
@@ -148,13 +148,14 @@ def compare_command(
     print(f"report: {report}")
 
 
-def _checked(request: Request) -> list[Strategy]:
+def _checked(request: Request, config: RunConfig) -> list[Strategy]:
     """Return the strategies that were asked for; raise `InputError` for all that is wrong with the request."""
     problems: list[str] = []
     strategies: list[Strategy] = []
     names = request.strategies
     if names is None:
-        names = PAPER if request.paper else tuple(STRATEGIES)
+        settings = flat_settings(config.model_dump(mode="json"))
+        names = PAPER if request.paper else [strategy.name for strategy in all_strategies(settings)]
     try:
         strategies = find_strategies(names)
     except InputError as error:

@@ -2,17 +2,19 @@
 
 All train the same network on the same number of pictures, in batches of the same number of pictures, with a learning
 rate that rises and then follows half a cosine. Those of Mohs differ from `mohs train` in the settings below and in
-nothing else; the online ones are what a user of pytorch-metric-learning would write (`mohs.compare.online`).
+nothing else. The online ones are the loop that a user of pytorch-metric-learning would write (`mohs.compare.online`),
+with the start of the head and the end that the comparison's settings give to all strategies. The plain ones are that
+loop and nothing of ours: a new head, and the weights that training ends with.
 """
 
 import difflib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias, final
 
 from mohs.errors import InputError
 
-__all__ = ["PAPER", "STRATEGIES", "OnlineLoss", "Parameter", "Strategy", "find_strategies"]
+__all__ = ["PAPER", "STRATEGIES", "OnlineLoss", "Parameter", "Strategy", "all_strategies", "find_strategies"]
 
 OnlineLoss: TypeAlias = Literal[
     "triplet semi-hard",
@@ -73,7 +75,16 @@ def _online(name: OnlineLoss, description: str, parameter: str, *values: float) 
     return Strategy(f"online {name}", description, Parameter(parameter, values), online=name)
 
 
-_ALL = (
+# What a plain loop on a pretrained network has: a new head, and the weights that training ends with.
+_PLAIN: Mapping[str, Any] = {"finetune.head": "random", "finetune.trained_share": 1.0}
+
+
+def _plain(strategy: Strategy) -> Strategy:
+    name = f"plain {strategy.online}"
+    return replace(strategy, name=name, description=f"{strategy.name} with a new head, unblended.", settings=_PLAIN)
+
+
+_USUAL = (
     Strategy("default", "What mohs train does: InfoNCE on batches of mined neighbourhoods.", _TEMPERATURE),
     Strategy(
         "default without scheduled hardness",
@@ -154,11 +165,25 @@ _ALL = (
     ),
 )  # fmt: skip
 
+_ALL = (*_USUAL, *(_plain(strategy) for strategy in _USUAL if strategy.online is not None))
+
 STRATEGIES: Mapping[str, Strategy] = {strategy.name: strategy for strategy in _ALL}
 """All strategies by name."""
 
 PAPER = ("easiest", "hardest", "sigmoid", "cyclic sigmoid")
 """Those of the publication of sigmoid sequencing."""
+
+
+def all_strategies(settings: Mapping[str, Any]) -> list[Strategy]:
+    """Return every strategy that `settings`, "section.name" to value, make different from the others.
+
+    The plain ones are left out where they would be the online ones again: no head of ours, no blend.
+
+    >>> len(all_strategies({})), len(all_strategies({"finetune.trained_share": 0.6}))
+    (20, 28)
+    """
+    plain = all(settings.get(name, value) == value for name, value in _PLAIN.items())
+    return list(_USUAL if plain else _ALL)
 
 
 def find_strategies(names: Sequence[str]) -> list[Strategy]:

@@ -127,8 +127,8 @@ def check_strategies(
 ) -> None:
     """Raise `InputError` for settings that cannot be compared, or that some strategy cannot take, before any trains.
 
-    All problems are told, each with the strategies that have it, unless all do. A warm-up shows pictures that no other
-    strategy would be given.
+    All problems are told, each with the strategies that have it, unless all do that take the setting. A warm-up shows
+    pictures that no other strategy would be given.
     """
     base = override_config(None, (), settings)
     if base.classification.num_pictures:
@@ -152,10 +152,14 @@ def check_strategies(
             for problem in error.problems:
                 named.setdefault(problem, []).append(strategy.name)
     if named:
-        many = len(strategies)
+
+        def num_takers(problem: str) -> int:
+            setting = problem.partition(":")[0]
+            return sum(setting not in strategy.settings for strategy in strategies)
+
         raise InputError(
             *(
-                problem if len(names) == many else f"{problem} (strategies: {', '.join(names)})"
+                problem if len(names) == num_takers(problem) else f"{problem} (strategies: {', '.join(names)})"
                 for problem, names in named.items()
             )
         )
