@@ -26,12 +26,21 @@ def test_what_some_strategy_reads_has_an_effect():
 
 def test_what_no_plain_loop_reads_has_none():
     values = {"hardness.cap": 0.5, "training.optimizer": "sgd", "training.learning_rate": 0.1, "model.hidden_dim": 0}
-    reason = "the strategies are plain loops, which do not read it"
+    reason = "the strategies are library loops, which do not read it"
     assert notes_of(values, ["online supcon", "online arcface"]) == [
         f"warning: hardness.cap: 0.5 has no effect here; {reason}",
         f"warning: training.optimizer: 'sgd' has no effect here; {reason}",
     ]
     assert notes_of(values, ["online supcon", "default"]) == []
+
+
+def test_what_plain_strategies_have_of_their_own_has_no_effect():
+    values = {"finetune.head": "pca", "model.hidden_dim": 0, "finetune.trained_share": 0.5}
+    assert notes_of(values, ["plain supcon", "plain arcface"]) == [
+        f"warning: {name} has no effect here; the plain strategies have a new head and blend no weights"
+        for name in ("finetune.head: 'pca'", "finetune.trained_share: 0.5")
+    ]
+    assert notes_of(values, ["plain supcon", "online supcon"]) == []
 
 
 def test_what_a_comparison_decides_is_said_once():

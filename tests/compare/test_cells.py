@@ -11,6 +11,7 @@ from mohs.compare import summary as summary_module
 from mohs.compare import training as training_module
 from mohs.compare.cells import Cell, Results, read_arrays, read_cells, run_cells
 from mohs.compare.rows import append_row, read_rows
+from mohs.compare.strategies import find_strategies
 from mohs.compare.summary import schedules, summarise
 from mohs.compare.table import HEADER, SHORT, markdown, schedules_markdown, short_rows, table_rows
 from mohs.compare.training import Choice, made_by, new_embedder, started_embedder
@@ -205,6 +206,47 @@ def test_embeddings_that_are_no_numbers_are_the_worst(small):
     data = small.data
     found = cells_module.measure_embeddings(constant(data.train), constant(data.held_out), constant(data.test), data)
     assert found.metrics.unseen_recall_1 == found.metrics.seen_recall_1 == found.metrics.spread == 0.0
+
+
+@pytest.fixture(scope="module")
+def begun(small, tmp_path_factory):
+    """A comparison whose settings start the head: plain strategies begin elsewhere."""
+    settings = {**small.settings, "model.hidden_dim": 0, "finetune.head": "rca"}
+    strategies = tuple(find_strategies(["default", "online supcon", "online arcface", "plain supcon", "plain arcface"]))
+    results = Results(tmp_path_factory.mktemp("begun"))
+    comparison = replace(small, settings=settings, strategies=strategies, num_seeds=1)
+    return comparison, list(run_cells(comparison, results)), results
+
+
+def test_plain_strategies_are_judged_by_their_own_start(begun, monkeypatch, tmp_path):
+    comparison, cells, _ = begun
+    starts = {cell.strategy: cell for cell in cells if cell.strategy.endswith("untrained")}
+    assert list(starts) == ["untrained", "plain untrained"]
+    assert starts["untrained"].spread != starts["plain untrained"].spread
+    asked = []
+    monkeypatch.setattr(cells_module, "is_below_start", lambda _, start, __: asked.append(start.strategy) or True)
+    again = list(run_cells(comparison, Results(tmp_path)))
+    assert asked == ["untrained"] * 3 + ["plain untrained"] * 2
+    assert [cell.below_start for cell in again] == [False] * 3 + [True] * 5
+    without = replace(comparison, strategies=comparison.strategies[:2])
+    assert "plain untrained" not in [cell.strategy for cell in run_cells(without, Results(tmp_path))]
+
+
+def test_the_best_online_and_the_best_plain_are_told_apart(begun):
+    comparison, cells, results = begun
+    rows = {row.strategy: row for row in summarise(comparison.data, cells, results)}
+    for protocol in ("unseen", "seen"):
+        for kind, to_best in (("online", "to_best"), ("plain", "to_best_plain")):
+            means = {n: row.means[f"{protocol}_recall_1"] for n, row in rows.items() if n.startswith(f"{kind} s")}
+            means |= {n: row.means[f"{protocol}_recall_1"] for n, row in rows.items() if n == f"{kind} arcface"}
+            best = max(means, key=means.__getitem__)
+            found = getattr(rows["default"], to_best)[protocol]
+            assert found.to == best
+            assert found.mean == pytest.approx(rows["default"].means[f"{protocol}_recall_1"] - means[best])
+    assert rows["plain untrained"].to_best_plain == {}
+    record = rows["default"].as_record()
+    assert record["to_best_plain"]["seen"]["to"] == rows["default"].to_best_plain["seen"].to
+    assert "\nR@1 of the default to the best plain strategy: unseen " in markdown(list(rows.values()))
 
 
 def test_the_table_of_a_run(small, ran):

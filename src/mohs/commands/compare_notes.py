@@ -14,7 +14,7 @@ __all__ = ["budget_notes", "comparison_notes"]
 
 _NO_EFFECT = re.compile(r"warning: (\w+\.\w+): .* has no effect ")
 
-# What a plain loop reads, besides the pictures and the network.
+# What a library loop reads, besides the pictures and the network.
 _READ_ONLINE = (
     "data.", "model.", "finetune.", "training.learning_rate", "training.warmup", "training.augment", "training.mirror",
     "training.colour", "training.device", "training.precision", "training.max_gradient_norm", "training.batch_triplets",
@@ -32,7 +32,7 @@ def comparison_notes(
     """Return the lines that are to be said about the settings of a comparison.
 
     `notes` are those that `mohs train` would say; a setting that has an effect on some strategy is taken out of them.
-    Added are settings that a comparison decides itself, and with nothing but plain loops all that these do not read,
+    Added are settings that a comparison decides itself, and with nothing but library loops all that these do not read,
     if they are not at their default (or at that of `budget`).
     """
     usual, own = (flat_settings(each.model_dump()) for each in (RunConfig(), config))
@@ -50,10 +50,15 @@ def comparison_notes(
         reasons["training.num_segments"] = f"--paper has {paper_segments}, an epoch each"
     if all(strategy.online is not None for strategy in strategies):
         reasons |= {
-            name: "the strategies are plain loops, which do not read it"
+            name: "the strategies are library loops, which do not read it"
             for name in changed
             if name not in reasons and not name.startswith(_READ_ONLINE)
         }
+    reasons |= {
+        name: "the plain strategies have a new head and blend no weights"
+        for name in changed
+        if all(strategy.is_plain and name in strategy.settings for strategy in strategies)
+    }
     lines = [
         f"warning: {name}: {changed[name]!r} has no effect here; {reason}"
         for name, reason in reasons.items()

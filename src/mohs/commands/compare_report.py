@@ -1,5 +1,6 @@
 """The page of a comparison."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -83,14 +84,15 @@ def _verdicts(rows: Sequence[Row], *, trained_on: bool) -> list[Verdict]:
     verdicts = []
     for row in rows:
         if row.strategy == "default":
-            for protocol in PROTOCOLS:
-                if (found := row.to_best.get(protocol)) is not None:
+            bests = {"online": row.to_best, "plain": row.to_best_plain}
+            for kind, protocol in itertools.product(bests, PROTOCOLS):
+                if (found := bests[kind].get(protocol)) is not None:
                     low, high = found.interval
                     level = "bad" if high < 0 else "good" if low > 0 else "note"
                     sure = "" if found.is_clear else ", which may be chance"
                     text = (
                         f"On {_WHAT[protocol]}, R@1 of the default is {found.mean:+.3f} against {found.to}, the best "
-                        f"online strategy there (95% interval {low:+.3f} to {high:+.3f}{sure})."
+                        f"{kind} strategy there (95% interval {low:+.3f} to {high:+.3f}{sure})."
                     )
                     verdicts.append(Verdict(level, text))  # type: ignore[arg-type]
         elif row.strategy == "default without scheduled hardness":

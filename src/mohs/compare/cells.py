@@ -36,9 +36,9 @@ from mohs.model.embedder import Embedder
 
 __all__ = ["BASELINES", "Cell", "Comparison", "Results", "as_json", "read_arrays", "read_cells", "run_cells"]
 
-BASELINES = ("pixels", "untrained")
-"""Rows that are not trained: shrunken pictures, which have no seed, and each seed's network as training finds it, with
-the head that `finetune.head` asks for."""
+BASELINES = ("pixels", "untrained", "plain untrained")
+"""Rows that are not trained: shrunken pictures, which have no seed; each seed's network as training finds it, with the
+head that `finetune.head` asks for; and the same with a new head, where plain strategies begin with another one."""
 
 # As in the benchmark of collapses.
 _SPREAD_LEFT = 0.1
@@ -78,6 +78,7 @@ class Cell:
         budget_pictures: pictures that it was given; `num_pictures` is what it showed, in whole batches.
         learning_rate, parameter, value: what tuning chose, or the defaults.
         collapsed: the spread of the test embeddings fell to a tenth of the untrained network's, or training stopped.
+            The untrained network has the head that the strategy begins with.
         below_start: R@1 on unseen classes is below the untrained network's by more than two standard errors.
         stopped: why it stopped, "" if it did not.
         active_start, active_end: mean share of active triplets or (in-batch losses) anchors in the first and last
@@ -176,11 +177,10 @@ def run_cells(
         return cell if cell is not None and results.arrays_file(cell.key).is_file() else None
 
     for seed in range(comparison.num_seeds):
-        start: Cell | None = None
-        for name in BASELINES:
-            if name == "pixels" and seed:
-                continue
-            config = override_config(None, (), {**comparison.settings, "seed": seed})
+        starts: dict[str, Cell] = {}  # by the way in which the head begins
+        for name in _baselines(comparison, seed):
+            own = {"finetune.head": "random"} if name == "plain untrained" else {}
+            config = override_config(None, (), {**comparison.settings, **own, "seed": seed})
             hashed = made_by(config, pictures, name)
             cell = there(name, seed, hashed)
             if cell is None:
@@ -188,8 +188,8 @@ def run_cells(
                 cell, measured = _baseline(comparison.data, config, name, hashed)
                 _write(results, cell, measured, {})
             yield cell
-            start = cell
-        assert start is not None, "the untrained network comes last"
+            if name != "pixels":
+                starts[config.finetune.head] = cell
         for strategy in comparison.strategies:
             choice = (choices or {}).get(strategy.name, Choice())
             config = strategy_config(strategy, comparison.settings, comparison.budget, choice, seed=seed)
@@ -207,9 +207,19 @@ def run_cells(
                 began = time.perf_counter()
                 measured = measure(trained.embedder, comparison.data, trained.plan)
                 evaluate_s = time.perf_counter() - began
-                cell = _cell(comparison, strategy, config, hashed, value, measured, trained, start, evaluate_s)
+                cell = _cell(comparison, strategy, config, hashed, value, measured, trained, starts, evaluate_s)
                 _write(results, cell, measured, {**trained.curves, **looks.curves()})
             yield cell
+
+
+def _baselines(comparison: Comparison, seed: int) -> list[str]:
+    head = comparison.settings.get("finetune.head", "random")
+    needed = {
+        "pixels": seed == 0,
+        "untrained": True,
+        "plain untrained": head != "random" and any(strategy.is_plain for strategy in comparison.strategies),
+    }
+    return [name for name in BASELINES if needed[name]]
 
 
 def _baseline(data: ComparisonData, config: RunConfig, name: str, made_by: str) -> tuple[Cell, Measured]:
@@ -260,9 +270,10 @@ def _cell(
     value: float,
     measured: Measured,
     trained: Trained,
-    start: Cell,
+    starts: Mapping[str, Cell],
     evaluate_s: float,
 ) -> Cell:
+    start = starts[config.finetune.head]
     active = trained.curves.get("active", np.full(1, np.nan))
     tenth = max(1, len(active) // 10)
     metrics = measured.metrics

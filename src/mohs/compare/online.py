@@ -1,4 +1,4 @@
-"""The baselines: the plain loop that a user of pytorch-metric-learning writes, with its sampler, losses and miners.
+"""The baselines: the loop that a user of pytorch-metric-learning writes, with its sampler, losses and miners.
 
     sampler = MPerClassSampler(labels, m=2, batch_size=192)
     optimizer = Adam(network.parameters(), lr=...)
@@ -7,9 +7,9 @@
         loss = loss_function(embeddings, labels, miner(embeddings, labels))
         loss.backward(); optimizer.step(); scheduler.step()
 
-Nothing of Mohs decides which pictures meet, what is lost or how it is lowered. The network and its start, the
-augmentation, what of a pretrained network learns, and the shape of the learning rate over time are those of the other
-strategies.
+Nothing of Mohs decides which pictures meet, what is lost or how it is lowered. The network, the augmentation, what of a
+pretrained network learns and the shape of the learning rate over time are those of the other strategies; so are the
+head at the start and the blend of weights at the end, but for the plain ones.
 """
 
 import contextlib

@@ -3,8 +3,8 @@
 All train the same network on the same number of pictures, in batches of the same number of pictures, with a learning
 rate that rises and then follows half a cosine. Those of Mohs differ from `mohs train` in the settings below and in
 nothing else. The online ones are the loop that a user of pytorch-metric-learning would write (`mohs.compare.online`),
-with the start of the head and the end that the comparison's settings give to all strategies. The plain ones are that
-loop and nothing of ours: a new head, and the weights that training ends with.
+with the start of the head and the end that the comparison's settings give to all strategies. The plain ones are the
+same loops with a new head and the weights that training ends with, whatever the settings say of these.
 """
 
 import difflib
@@ -37,6 +37,10 @@ class Parameter:
     values: tuple[float, ...]
 
 
+# What a user's loop on a pretrained network has: a new head, and the weights that training ends with.
+_PLAIN: Mapping[str, Any] = {"finetune.head": "random", "finetune.trained_share": 1.0}
+
+
 @final
 @dataclass(frozen=True)
 class Strategy:
@@ -47,7 +51,7 @@ class Strategy:
         description: one sentence.
         parameter: what tuning may change besides the learning rate.
         settings: of a run, "section.name" to value, on top of those of the comparison.
-        online: the loss of a plain loop, instead of a run of Mohs.
+        online: the loss of a library loop, instead of a run of Mohs.
         random_negatives: negatives are drawn evenly, instead of mined.
     """
 
@@ -57,6 +61,11 @@ class Strategy:
     settings: Mapping[str, Any] = field(default_factory=dict)
     online: OnlineLoss | None = None
     random_negatives: bool = False
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is a loop of the library without a start of the head or a blend of weights."""
+        return self.online is not None and self.settings == _PLAIN
 
 
 _MARGIN = Parameter("loss.margin", (0.2, 0.1, 0.5))
@@ -75,13 +84,13 @@ def _online(name: OnlineLoss, description: str, parameter: str, *values: float) 
     return Strategy(f"online {name}", description, Parameter(parameter, values), online=name)
 
 
-# What a plain loop on a pretrained network has: a new head, and the weights that training ends with.
-_PLAIN: Mapping[str, Any] = {"finetune.head": "random", "finetune.trained_share": 1.0}
-
-
 def _plain(strategy: Strategy) -> Strategy:
-    name = f"plain {strategy.online}"
-    return replace(strategy, name=name, description=f"{strategy.name} with a new head, unblended.", settings=_PLAIN)
+    return replace(
+        strategy,
+        name=f"plain {strategy.online}",
+        description=f"{strategy.name} with a new head and no blend of weights, where the settings have them.",
+        settings=_PLAIN,
+    )
 
 
 _USUAL = (

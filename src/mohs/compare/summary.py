@@ -87,6 +87,7 @@ class Row:
         intervals: of R@1, by protocol.
         to_default: difference to "default", by protocol; empty for itself, or if it is not compared.
         to_best: difference to the best online strategy at R@1 of that protocol; likewise.
+        to_best_plain: the same to the best plain one.
         num_collapsed, num_below_start: cells that collapsed, and that ended below their start (`Cell`).
         settings: learning rate and parameter, as tuning left them; "(edge)" marks a rate at the edge of those tried.
         galleries: by protocol, what is to be expected of galleries of fewer classes.
@@ -99,6 +100,7 @@ class Row:
     intervals: Mapping[ProtocolName, Interval]
     to_default: Mapping[ProtocolName, Difference]
     to_best: Mapping[ProtocolName, Difference]
+    to_best_plain: Mapping[ProtocolName, Difference]
     num_collapsed: int
     num_below_start: int
     settings: str
@@ -114,6 +116,7 @@ class Row:
             "intervals": {name: list(interval) for name, interval in self.intervals.items()},
             "to_default": {name: found.as_record() for name, found in self.to_default.items()},
             "to_best_online": {name: found.as_record() for name, found in self.to_best.items()},
+            "to_best_plain": {name: found.as_record() for name, found in self.to_best_plain.items()},
             "num_collapsed": self.num_collapsed,
             "num_below_start": self.num_below_start,
             "settings": self.settings,
@@ -156,8 +159,12 @@ def summarise(
     def recall(name: str, protocol: ProtocolName) -> float:
         return float(np.mean([getattr(cell, f"{protocol}_recall_1") for cell in own[name]]))
 
-    online = [name for name in names if name in STRATEGIES and STRATEGIES[name].online is not None]
-    best = {protocol: max(online, key=lambda name: recall(name, protocol)) for protocol in PROTOCOLS if online}
+    def best_of(some: Sequence[str]) -> dict[ProtocolName, str]:
+        return {protocol: max(some, key=lambda name: recall(name, protocol)) for protocol in PROTOCOLS if some}
+
+    loops = [name for name in names if name in STRATEGIES and STRATEGIES[name].online is not None]
+    best = best_of([name for name in loops if not STRATEGIES[name].is_plain])
+    best_plain = best_of([name for name in loops if STRATEGIES[name].is_plain])
 
     def differences(name: str, to: Mapping[ProtocolName, str]) -> dict[ProtocolName, Difference]:
         return {
@@ -187,6 +194,7 @@ def summarise(
                 intervals,
                 {} if baseline else differences(name, dict.fromkeys(PROTOCOLS, "default")),
                 {} if baseline else differences(name, best),
+                {} if baseline else differences(name, best_plain),
                 sum(cell.collapsed for cell in own[name]),
                 sum(cell.below_start for cell in own[name]),
                 "" if baseline else _settings(first, at_edge=name in at_edge),

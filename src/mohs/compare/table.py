@@ -39,7 +39,12 @@ def table_rows(rows: Sequence[Row]) -> list[list[str]]:
 def markdown(rows: Sequence[Row]) -> str:
     """Return the table as Markdown."""
     lines = [HEADER, ["---"] + ["---:"] * (len(HEADER) - 1), *table_rows(rows)]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    text = "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    for row in rows:
+        if row.strategy == "default" and row.to_best_plain:
+            found = [f"{name} {_difference(by)} (to {by.to})" for name, by in row.to_best_plain.items()]
+            text += f"\nR@1 of the default to the best plain strategy: {', '.join(found)}.\n"
+    return text
 
 
 def schedules_markdown(found: Sequence[tuple[str, Differences]]) -> str:

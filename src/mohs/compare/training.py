@@ -1,4 +1,4 @@
-"""One strategy, trained: by a run of Mohs, by triplets with random negatives, or by a plain loop."""
+"""One strategy, trained: by a run of Mohs, by triplets with random negatives, or by a library loop."""
 
 import hashlib
 import json
