@@ -33,7 +33,8 @@ def common_segments(strategies: Sequence[Strategy], settings: Any) -> int:
     """Return a number that the segments of every strategy divide: steps in multiples of it cut no batch short.
 
     A run of Mohs plans in segments, and a segment is cut into batches of its own: were it no whole number of batches,
-    its batches would be smaller and more than those of a library loop. A cycle of a curve is a whole number of segments.
+    its batches would be smaller and more than those of a library loop. A cycle of a curve is a whole number of
+    segments.
     """
     counts = [1]
     for strategy in strategies:
