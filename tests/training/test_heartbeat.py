@@ -31,11 +31,12 @@ except TrainingError as error:
 """
 
 
-def begin(folder: Path, command: list[str], num_ranks: int = 2) -> list[subprocess.Popen[str]]:
+def begin(folder: Path, command: list[str], num_ranks: int = 2, port: int | None = None) -> list[subprocess.Popen[str]]:
     """Begin processes by hand, as on several machines: nobody but themselves looks after them."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    if port is None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
     place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(num_ranks)}
     return [
         subprocess.Popen(
@@ -76,18 +77,13 @@ def test_one_that_leaves_while_the_others_join_is_named(tmp_path: Path) -> None:
     assert "Traceback" not in said
 
 
-ENDS_SLOWLY = """
-import sys, time
+BEGINS_ALONE = """
+import sys
 from mohs.errors import TrainingError
 from mohs.training.heartbeat import Heartbeat
 
-class Slow:
-    def __del__(self, sleep=time.sleep):
-        sleep(5)  # longer than torch looks for the store
-
-sys.modules["kept_until_the_end"] = Slow()
 try:
-    with Heartbeat(1, 2, silent_s=1, join_s=30):
+    with Heartbeat(1, 2, silent_s=float(sys.argv[1]), join_s=float(sys.argv[2])):
         pass
 except TrainingError as error:
     print("mohs:", error, file=sys.stderr)
@@ -95,15 +91,59 @@ except TrainingError as error:
 """
 
 
-def test_one_whose_store_is_gone_ends_without_an_abort(tmp_path: Path) -> None:
-    """A thread that came back from the store while Python ends would abort the process, with code -6."""
-    [process] = begin(tmp_path, ["-c", ENDS_SLOWLY], num_ranks=1)
-    _, said = process.communicate(timeout=120)
+@pytest.mark.parametrize(("variable", "who"), [("False", "rank 0"), ("True", "torchrun")])
+def test_a_store_that_is_gone_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str, who: str
+) -> None:
+    monkeypatch.setenv("TORCHELASTIC_USE_AGENT_STORE", variable)
+    [process] = begin(tmp_path, ["-c", BEGINS_ALONE, "1", "30"], num_ranks=1)
+    [said] = end([process])
     assert process.returncode == 5, said
-    assert said.splitlines()[-1] == (
-        "mohs: training: rank 0 is gone (its store does not answer); see what was said there, then start all processes "
-        "again with --resume"
-    )
+    [line] = [line for line in said.splitlines() if line.startswith("mohs:")]
+    assert line.startswith(f"mohs: training: {who} is gone (its store does not answer: ")
+    assert line.endswith("again with --resume")
+
+
+def test_a_store_that_takes_the_call_and_never_answers(tmp_path: Path) -> None:
+    with socket.socket() as stopped:
+        stopped.bind(("127.0.0.1", 0))
+        stopped.listen()  # as the system does for a process that is stopped
+        [process] = begin(tmp_path, ["-c", BEGINS_ALONE, "2", "6"], num_ranks=1, port=stopped.getsockname()[1])
+        [said] = end([process])
+    assert process.returncode == 5, said
+    assert "mohs: training: rank 0 is gone (silent for 2 s)" in said
+
+
+def test_a_thread_that_is_with_the_store_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python aborts, with code -6, if a thread comes back from the store while the process ends."""
+    import torch.distributed as dist
+
+    from mohs.training.heartbeat import Heartbeat
+
+    calls = []
+
+    class SlowStore:
+        def __init__(self, *_: object, **__: object) -> None:
+            pass
+
+        def set_timeout(self, _: object) -> None:
+            pass
+
+        def check(self, _: object) -> bool:
+            return False
+
+        def set(self, *_: object) -> None:
+            calls.append("begun")
+            time.sleep(1.0)
+            calls.append("ended")
+
+    monkeypatch.setattr(dist, "TCPStore", SlowStore)
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    monkeypatch.setenv("MASTER_PORT", "1")
+    with Heartbeat(0, 2, silent_s=30, join_s=30):
+        while not calls:
+            time.sleep(0.01)
+    assert calls == ["begun", "ended"]
 
 
 def wait_for(folder: Path, pattern: str, ranks: list[subprocess.Popen[str]]) -> None:

@@ -46,34 +46,42 @@ class Heartbeat:
         self._num_heard = dict.fromkeys(self._others, 0)
         self._store_is_gone = False
         self._stop = threading.Event()
-        # Two threads: one may be stuck in a store that does not answer, and the other sees that nothing was heard.
-        self._threads = [threading.Thread(target=work, daemon=True) for work in (self._beat, self._watch)]
+        # One may be stuck in a store that does not answer, and the other sees that nothing was heard.
+        self._beating = threading.Thread(target=self._beat, daemon=True)
+        self._watching = threading.Thread(target=self._watch, daemon=True)
 
     def __enter__(self) -> "Heartbeat":
-        """Connect and begin; raise `TrainingError` if rank 0, whose store all have just met at, is gone since."""
+        """Connect and begin; raise `TrainingError` if the store, where all have just met, is gone since."""
+        self._watching.start()  # at once: a store that is stopped, not gone, takes the call below and never answers
         # An own connection: a command that waits for another process blocks a connection for that long. It is made
-        # here and not in a thread, since torch tries for more than twice its timeout, and Python aborts if a thread
-        # comes back from there while the process ends.
+        # here and not in a thread, since Python aborts if a thread comes back from there while the process ends. torch
+        # tries for more than twice the timeout.
         try:
             self._store = dist.TCPStore(  # type: ignore[attr-defined]
                 os.environ["MASTER_ADDR"],
                 int(os.environ["MASTER_PORT"]),
                 is_master=False,
                 wait_for_workers=False,
-                timeout=timedelta(seconds=min(self._silent_s, _LATE_S)),
+                timeout=timedelta(seconds=self._silent_s / 2),
             )
-        except RuntimeError:
-            raise name_ranks([0], "its store does not answer") from None
+        except RuntimeError as error:
+            self.__exit__()
+            reason = f"its store does not answer: {(str(error).splitlines() or [''])[0][:160]}"
+            if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
+                raise TrainingError(
+                    f"training: torchrun is gone ({reason}); see what was said there, then start it again with --resume"
+                ) from None
+            raise name_ranks([0], reason) from None
         self._store.set_timeout(timedelta(seconds=self._silent_s))
-        for thread in self._threads:
-            thread.start()
+        self._beating.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         """Wait for the threads, but not for ever: one may be with a store that is stopped."""
         self._stop.set()
-        for thread in self._threads:
-            thread.join(timeout=_LATE_S + 2 * _BEAT_S)
+        for thread in (self._watching, self._beating):
+            if thread.ident is not None:
+                thread.join(timeout=_LATE_S + 2 * _BEAT_S)
 
     def all_are_here(self) -> None:
         """Count silence from now on: every process has been heard of, if not by its beats."""
