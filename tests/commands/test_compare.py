@@ -63,6 +63,23 @@ def test_a_small_comparison(run_cli, picture_set, tmp_path):
     assert f"default, seed 0: R@1 {default['means']['unseen_recall_1']:.3f} on unseen classes" in "\n".join(answer.err)
 
 
+def test_where_a_preset_starts_and_blends_all_are_compared_with_plain_strategies_too(run_cli, picture_set, tmp_path):
+    out = tmp_path / "photos"
+    answer = run_cli(
+        "compare", picture_set / "images.csv", *SMALL, "--preset", "photos", "--seeds", "1", "--pictures", "120",
+        "--out", out, "--quiet", "--json",
+    )  # fmt: skip
+    assert answer.code == 0, answer.err
+    record = json.loads(answer.out)
+    rows = {row["strategy"]: row for row in record["strategies"]}
+    assert list(rows) == ["pixels", "untrained", "plain untrained", *STRATEGIES]
+    assert rows["default"]["to_best_online"]["unseen"]["to"].startswith("online ")
+    best = rows["default"]["to_best_plain"]["unseen"]["to"]
+    assert best.startswith("plain ")
+    assert f"against {best}, the best plain strategy there" in (out / "report.html").read_text()
+    assert "R@1 of the default to the best plain strategy" in (out / "table.md").read_text()
+
+
 def test_the_published_protocol(run_cli, picture_set, tmp_path, monkeypatch):
     monkeypatch.setattr(compare_module, "_PAPER_TRIPLETS", 8)
     out = tmp_path / "paper"
