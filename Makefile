@@ -61,7 +61,7 @@ bench-mining: setup
 bench-collapse: setup
 	$(BIN)/python benchmarks/bench_collapse.py --out build/bench-collapse.csv $(if $(OMNIGLOT),--omniglot "$(OMNIGLOT)")
 
-# All strategies on four sets: about three and a half hours of one core of an EPYC. OMNIGLOT, EMOJI and CALTECH30 are folders (or tables),
+# All strategies on four sets: about three hours of one core of an EPYC. OMNIGLOT, EMOJI and CALTECH30 are folders (or tables),
 # MOBILENETV2 is the weights for the last of them; sets without are left out. MORE="--seeds 5 --sets glyphs" and so on. What
 # is there already is not run again, so a run that was cut short goes on, and two sets may run at once.
 bench-strategies: setup

@@ -246,7 +246,7 @@ def test_the_best_online_and_the_best_plain_are_told_apart(begun):
     assert rows["plain untrained"].to_best_plain == {}
     record = rows["default"].as_record()
     assert record["to_best_plain"]["seen"]["to"] == rows["default"].to_best_plain["seen"].to
-    assert "\nR@1 of the default to the best plain strategy: unseen " in markdown(list(rows.values()))
+    assert "\nR@1 of the default to the best plain strategy: unseen classes " in markdown(list(rows.values()))
 
 
 def test_the_table_of_a_run(small, ran):

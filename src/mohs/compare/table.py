@@ -42,7 +42,8 @@ def markdown(rows: Sequence[Row]) -> str:
     text = "".join(f"| {' | '.join(line)} |\n" for line in lines)
     for row in rows:
         if row.strategy == "default" and row.to_best_plain:
-            found = [f"{name} {_difference(by)} (to {by.to})" for name, by in row.to_best_plain.items()]
+            names = {"unseen": "unseen classes", "seen": "catalog"}
+            found = [f"{names[name]} {_difference(by)} ({by.to})" for name, by in row.to_best_plain.items()]
             text += f"\nR@1 of the default to the best plain strategy: {', '.join(found)}.\n"
     return text
 
