@@ -1,7 +1,7 @@
 import hypothesis.strategies as st
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 
 from mohs.errors import InputError
 from mohs.evaluation.intervals import wilson_interval
@@ -10,6 +10,7 @@ from mohs.evaluation.top_precision import top_precision
 
 @settings(max_examples=60, deadline=None)
 @given(seed=st.integers(0, 10**6))
+@example(902600)  # a dip as deep as the upper end of its interval
 def test_precision_and_dips_as_defined(seed):
     random = np.random.default_rng(seed)
     num = int(random.integers(2, 50))

@@ -156,7 +156,8 @@ def _dips(
         if best > t:
             depth = float(precision_T[best] - precision_T[t])
             between = int(accepted_T[best] - accepted_T[t])
-            interval = _difference(
+            interval = _interval(
+                depth,
                 int(right_T[best] - right_T[t]) / between,
                 wilson_interval(int(right_T[best] - right_T[t]), between),
                 float(precision_T[t]),
@@ -177,10 +178,18 @@ def _dips(
     return dips
 
 
-def _difference(
-    q: float, q_interval: tuple[float, float], p: float, p_interval: tuple[float, float], factor: float
+def _interval(
+    depth: float,
+    q: float,
+    q_interval: tuple[float, float],
+    p: float,
+    p_interval: tuple[float, float],
+    factor: float,
 ) -> tuple[float, float]:
-    """Return factor times the interval of q − p of independent shares (Newcombe 1998, method 10)."""
-    low = q - p - float(np.hypot(q - q_interval[0], p_interval[1] - p))
-    high = q - p + float(np.hypot(q_interval[1] - q, p - p_interval[0]))
-    return factor * low, factor * high
+    """Return factor times the interval of q − p of independent shares (Newcombe 1998, method 10).
+
+    `depth` is factor · (q − p), and is in the interval to the last digit: the ends are laid off from it.
+    """
+    below = float(np.hypot(q - q_interval[0], p_interval[1] - p))
+    above = float(np.hypot(q_interval[1] - q, p - p_interval[0]))
+    return depth - factor * below, depth + factor * above
