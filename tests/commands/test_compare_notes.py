@@ -24,7 +24,7 @@ def test_what_some_strategy_reads_has_an_effect():
     assert notes_of(values, ["hardest"], notes=[other, MARGIN]) == [other]
 
 
-def test_what_no_plain_loop_reads_has_none():
+def test_what_no_library_loop_reads_has_none():
     values = {"hardness.cap": 0.5, "training.optimizer": "sgd", "training.learning_rate": 0.1, "model.hidden_dim": 0}
     reason = "the strategies are library loops, which do not read it"
     assert notes_of(values, ["online supcon", "online arcface"]) == [
