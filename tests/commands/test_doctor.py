@@ -171,6 +171,26 @@ def test_files_of_every_kind(run_cli, tmp_path):
     assert json.loads(answer.out)["findings"] == []
 
 
+def test_classes_as_evaluate_takes_them(run_cli, tmp_path):
+    random = np.random.default_rng(0)
+    class_N = np.repeat(np.arange(60), 2)
+    x, y, text = tmp_path / "x.npy", tmp_path / "y.npy", tmp_path / "y.txt"
+    np.save(x, np.repeat(random.normal(size=(60, 8)), 2, axis=0) + 0.1 * random.normal(size=(120, 8)))
+    np.save(y, class_N)
+    text.write_text("".join(f"{c}\n" for c in class_N))
+    table = write_log(tmp_path / "y.csv", "class", [str(c) for c in class_N])
+    answers = [run_cli("doctor", "--embeddings", x, "--labels", labels, "--json") for labels in (y, text, table)]
+    assert [answer.code for answer in answers] == [0, 0, 0]
+    assert answers[0].out == answers[1].out == answers[2].out
+    out = tmp_path / "precision"
+    told = [
+        run_cli("doctor", "--precision", "--embeddings", x, "--labels", labels, "--out", out, "--json")
+        for labels in (y, text)
+    ]
+    assert [answer.code for answer in told] == [0, 0]
+    assert told[0].out == told[1].out
+
+
 # runs
 
 
@@ -211,7 +231,6 @@ def test_a_run_that_did_not_finish_and_its_settings(run_cli, finished_run, tmp_p
 
 
 NO_LOSS = "none is a loss or an accuracy; name one 'loss', 'val_loss', 'accuracy' or 'val_accuracy'"
-PICKLED = "This file contains pickled (object) data"
 
 
 def test_input_that_cannot_be_taken(run_cli, finished_run, broken_log, tmp_path):
@@ -219,6 +238,7 @@ def test_input_that_cannot_be_taken(run_cli, finished_run, broken_log, tmp_path)
     (tmp_path / "text.npy").write_text("1,2\n")
     np.save(tmp_path / "x.npy", np.ones((3, 2)))
     (tmp_path / "y.csv").write_text("class\na\nb\nc\n")
+    (tmp_path / "y.txt").write_text("a\nb\n")
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "config.json").write_text("{")
     x, y = tmp_path / "x.npy", tmp_path / "y.csv"
@@ -243,6 +263,13 @@ def test_input_that_cannot_be_taken(run_cli, finished_run, broken_log, tmp_path)
         ([run, "--threshold", "nan"], ["--threshold: nan is not a finite number; give the one in use"]),
         (["--embeddings", x], ["--embeddings: without labels; give both"]),
         (["--labels", y], ["--labels: without embeddings; give both"]),
+        (
+            ["--train-embeddings", x, "--train-labels", tmp_path / "y.txt"],
+            [
+                f"--train-labels: {tmp_path}/y.txt has 2 classes for the 3 rows of {x}; give one for each row, in the "
+                "same order"
+            ],
+        ),
         (["--train-embeddings", x], ["--train-embeddings: without --train-labels; give both"]),
         (["--train-labels", y], ["--train-labels: without --train-embeddings; give both"]),
         (
@@ -251,7 +278,7 @@ def test_input_that_cannot_be_taken(run_cli, finished_run, broken_log, tmp_path)
         ),
         (
             ["--embeddings", tmp_path / "text.npy", "--labels", y],
-            [f"{tmp_path}/text.npy: not an .npy file of numbers ({PICKLED}); write it with numpy.save"],
+            [f"{tmp_path}/text.npy: not a .npy file; write the numbers with numpy.save"],
         ),
         ([run, "--data", "x"], ["--data: need --precision"]),
         (

@@ -24,11 +24,13 @@ def doctor(
     margin: Annotated[float | None, typer.Option(help="Of the loss of --log.")] = None,
     batch: Annotated[int | None, typer.Option(help="Of --log: pairs or triplets in a batch.")] = None,
     embeddings: Annotated[Path | None, typer.Option(help=".npy of test pictures, a row each.")] = None,
-    labels: Annotated[Path | None, typer.Option(help="CSV with the column 'class', in the order of the rows.")] = None,
+    labels: Annotated[
+        Path | None, typer.Option(help="Their classes: CSV or Parquet with a column 'class', .npy or .txt.")
+    ] = None,
     train_embeddings: Annotated[Path | None, typer.Option(help=".npy of training pictures, same network.")] = None,
-    train_labels: Annotated[Path | None, typer.Option(help="CSV with their classes.")] = None,
+    train_labels: Annotated[Path | None, typer.Option(help="Their classes, as --labels.")] = None,
     query_embeddings: Annotated[Path | None, typer.Option(help=".npy of queries, made as the service does.")] = None,
-    query_labels: Annotated[Path | None, typer.Option(help="CSV with their classes.")] = None,
+    query_labels: Annotated[Path | None, typer.Option(help="Their classes, as --labels.")] = None,
     pairs: Annotated[
         Path | None, typer.Option(help="CSV of pairs: 'same' (1 or 0) and 'distance', 'similarity' or 'score'.")
     ] = None,

@@ -2,27 +2,23 @@
 
 import csv
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, final
+from typing import Any
 
 import numpy as np
 
 from mohs.artefacts import atomic_path, write_json
 from mohs.commands.console import counting_progress, print_json, print_table, say
 from mohs.commands.places import require_file_place
-from mohs.data.rows import read_rows
-from mohs.errors import InputError, at_most_20
+from mohs.errors import InputError
 from mohs.evaluation.classes import ClassResult
-from mohs.evaluation.inputs import checked_float32
+from mohs.evaluation.embedding_files import read_embedded_items
 from mohs.evaluation.summary import EmbeddingReport, evaluate_embeddings
 from mohs.evaluation.verification import VerificationResult
 
 __all__ = [
     "TABLE_HEADER",
-    "EmbeddedItems",
     "evaluate_embeddings_command",
-    "read_embedded_items",
     "verification_rows",
     "write_class_table",
 ]
@@ -31,25 +27,6 @@ TABLE_HEADER = ("", "value", "95% interval", "chance")
 
 _NUM_PAIRS = 5
 _FPR, _PRECISION = 1e-3, 0.95
-_ROLES = ("sample", "catalog")
-
-
-@final
-@dataclass(frozen=True, eq=False)
-class EmbeddedItems:
-    """Embeddings and what is known of them, as the files hold them.
-
-    Attributes:
-        embeddings_ND: float32 [N, D].
-        labels_N: str [N].
-        roles_N: str [N], "sample" or "catalog".
-        files: the picture of each item; none if the table has no such column.
-    """
-
-    embeddings_ND: np.ndarray
-    labels_N: np.ndarray
-    roles_N: np.ndarray
-    files: tuple[str, ...] | None
 
 
 def evaluate_embeddings_command(
@@ -120,30 +97,6 @@ def evaluate_embeddings_command(
             say(f"written: {place}")
 
 
-def read_embedded_items(
-    embeddings: Path, labels: Path, *, flag: str, class_column: str | None = None, file_column: str | None = None
-) -> EmbeddedItems:
-    """Return the rows of a .npy file and their classes.
-
-    The classes are a table (CSV or Parquet) with a column `class` or, without one, `label`, and perhaps `file` and
-    `role`; or a .npy file of integers or text; or a .txt file with a class on each line. They are taken as text.
-
-    Raises `InputError` naming the file, the row and the fix; `flag` is the option that gave the table.
-    """
-    array = _read_npy(embeddings, "numbers")
-    embeddings_ND = checked_float32(array, str(embeddings))
-    names, roles, files = _read_labels(labels, class_column, file_column)
-    if len(names) != len(embeddings_ND):
-        raise InputError(
-            f"{flag}: {labels} has {len(names):,} classes for the {len(embeddings_ND):,} rows of {embeddings}; "
-            "give one for each row, in the same order"
-        )
-    roles_N = np.full(len(names), "sample") if roles is None else np.array(roles)
-    return EmbeddedItems(
-        embeddings_ND, np.array(names, dtype=np.str_), roles_N, None if files is None else tuple(files)
-    )
-
-
 def write_class_table(
     path: Path, classes: Sequence[ClassResult], query_files: Sequence[str] | None, gallery_files: Sequence[str] | None
 ) -> None:
@@ -166,78 +119,6 @@ def write_class_table(
                     found if gallery_files is None or found == "" else gallery_files[int(found)],
                 ]
             )
-
-
-def _read_npy(path: Path, what: str) -> np.ndarray:
-    with path.open("rb") as file:
-        start = file.read(6)
-    if start[:4] == b"PK\x03\x04":
-        raise InputError(f"{path}: an archive, perhaps of several arrays; write the one of {what} with numpy.save")
-    if start != b"\x93NUMPY":
-        raise InputError(f"{path}: not a .npy file; write the {what} with numpy.save")
-    try:
-        return np.asarray(np.load(path, allow_pickle=False))
-    except (ValueError, EOFError) as error:
-        reason = str(error).splitlines()[0].rstrip(".")
-        raise InputError(f"{path}: cannot be read ({reason}); write the {what} with numpy.save again") from None
-
-
-def _read_labels(
-    path: Path, class_column: str | None, file_column: str | None
-) -> tuple[list[str], list[str] | None, list[str] | None]:
-    """Return classes, roles and files."""
-    kind = path.suffix.lower()
-    if kind in (".npy", ".txt") and (class_column or file_column):
-        raise InputError(f"{path}: has no columns; leave out --class-column and --file-column, or give a table")
-    if kind == ".npy":
-        array = _read_npy(path, "classes")
-        if array.ndim != 1 or array.dtype.kind not in "iuU":
-            raise InputError(
-                f"{path}: {array.dtype} of shape {array.shape} are no classes; give integers or text, one for each row"
-            )
-        return array.astype(np.str_).tolist(), None, None
-    if kind == ".txt":
-        try:
-            names = path.read_text(encoding="utf-8-sig").splitlines()
-        except UnicodeDecodeError as error:
-            raise InputError(f"{path}: not UTF-8 text ({error.reason}); save it as UTF-8") from None
-        problems = _empty_names(path, "line", range(1, len(names) + 1), names, "")
-        if problems:
-            raise InputError(*at_most_20(problems))
-        return names, None, None
-    columns, rows = read_rows(path)
-    name = class_column or ("label" if "class" not in columns and "label" in columns else "class")
-    problems = [
-        f"{path}: no column {wanted!r}; the columns are {', '.join(map(repr, columns))}; name the right one with {flag}"
-        for wanted, flag in ((name, "--class-column"), (file_column, "--file-column"))
-        if wanted is not None and wanted not in columns
-    ]
-    problems += [
-        f"{path}: column {each!r} holds neither text nor integers; store it as text"
-        for each in (name, "role")
-        if each in columns and len(columns[each]) != len(rows)
-    ]
-    if problems:
-        raise InputError(*problems)
-    roles = [role or "sample" for role in columns["role"]] if "role" in columns else None
-    problems = _empty_names(path, "row", rows, columns[name], f"column {name!r} ")
-    problems += [
-        f"{path}: row {row}: role {role!r} is not 'sample' or 'catalog'; change it"
-        for row, role in zip(rows, roles or (), strict=roles is not None)
-        if role not in _ROLES
-    ]
-    if problems:
-        raise InputError(*at_most_20(problems))
-    files = columns.get(file_column or "file")
-    return columns[name], roles, files if files is not None and len(files) == len(rows) else None
-
-
-def _empty_names(path: Path, what: str, rows: Sequence[int], names: Sequence[str], column: str) -> list[str]:
-    return [
-        f"{path}: {what} {row}: {column}is empty; name the class, or remove the {what} and its embedding"
-        for row, name in zip(rows, names, strict=True)
-        if not name.strip()
-    ]
 
 
 def _print_report(report: EmbeddingReport, num_classes: int) -> None:

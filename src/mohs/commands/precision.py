@@ -25,6 +25,7 @@ from mohs.diagnosis.precision import AS_IT_IS, WITHOUT_ALL, PrecisionDiagnosis, 
 from mohs.diagnosis.suggestions import ItemFix
 from mohs.distances import check_embeddings
 from mohs.errors import InputError
+from mohs.evaluation.embedding_files import read_item_labels, read_npy
 from mohs.runs import Run, open_split_data
 from mohs.training.devices import choose_device
 
@@ -149,26 +150,27 @@ def _of_run(request: PrecisionRequest, *, quiet: bool) -> _Material:
 
 
 def _of_embeddings(request: PrecisionRequest) -> _Material:
-    path = Path(str(request.embeddings))
+    path, labels = Path(str(request.embeddings)), Path(str(request.labels))
     try:
-        x_ND = check_embeddings(np.load(path, allow_pickle=False), name=str(path))
+        x_ND = check_embeddings(read_npy(path, "numbers"), name=str(path))
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; check --embeddings") from None
-    except (OSError, EOFError) as error:
-        raise InputError(f"{path}: not a .npy array ({error}); write it with numpy.save") from None
-    except ValueError as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{path}: not a .npy array ({error}); write it with numpy.save") from None
-    table = read_table(str(request.labels))
+    table = _bare_table(labels) if labels.suffix.lower() in (".npy", ".txt") else read_table(str(labels))
     require_classes(table)
     if len(table) != len(x_ND):
-        raise InputError(f"{path}: {len(x_ND)} rows for {len(table)} items in {request.labels}; give one row per item")
+        raise InputError(f"{path}: {len(x_ND)} rows for {len(table)} items in {labels}; give one row per item")
     pictures = None
     if all(table.path(i).is_file() for i in range(len(table))):
-        dataset: Dataset = open_dataset(str(request.labels), policy=_POLICY)
+        dataset: Dataset = open_dataset(str(labels), policy=_POLICY)
         pictures = np.asarray(dataset.pictures)
     return _Material(table, x_ND, pictures, None, None, True)
+
+
+def _bare_table(path: Path) -> Table:
+    """Return a table of classes alone; its files are the numbers of the rows, from 0."""
+    labels_N = read_item_labels(path).labels_N
+    samples, no_split = np.full(len(labels_N), "sample"), np.full(len(labels_N), "")
+    return Table(tuple(f"row {row}" for row in range(len(labels_N))), labels_N, samples, no_split, source=str(path))
 
 
 def _side_of(table: Table) -> Callable[[int], int]:

@@ -9,8 +9,8 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mohs.data.rows import read_rows
 from mohs.errors import InputError
+from mohs.evaluation.embedding_files import read_item_labels, read_npy
 from mohs.evaluation.inputs import checked_embeddings
 from mohs.evaluation.intervals import class_bootstrap_interval
 from mohs.evaluation.spread import Spread, spread
@@ -25,7 +25,6 @@ MAX_ITEMS = 4096
 EQUAL = 1e-5
 """Embeddings closer than this share of their length are of equal pictures: batches of other sizes round otherwise."""
 
-_CLASS_COLUMNS = ("class", "label", "labels", "y", "target")
 _BLOCK = 512
 
 
@@ -99,39 +98,24 @@ class Embedded:
         return np.flatnonzero(np.isin(self.codes, order_C[:num]))[: 2 * max_items]
 
 
-def read_embedded(embeddings: str | Path, labels: str | Path) -> Embedded:
-    """Return the rows of an .npy file with the classes in a CSV, in the same order.
+def read_embedded(embeddings: str | Path, labels: str | Path, *, flag: str = "labels") -> Embedded:
+    """Return the rows of an .npy file with their classes, from a file that `read_item_labels` takes, in the same order.
 
-    The CSV has a header and a column `class` (or `label`, `y`, `target`), a row for each embedding. Raises `InputError`
-    for files that cannot be read, a column that is not there, or numbers of rows that differ.
+    Raises `InputError` for files that cannot be read, a column that is not there, or numbers of rows that differ;
+    `flag` is what gave the classes.
     """
     embeddings, labels = Path(embeddings), Path(labels)
     try:
-        x_ND = np.load(embeddings, allow_pickle=False)
-    except FileNotFoundError:
-        raise InputError(f"{embeddings}: no such file; check the path") from None
-    except (ValueError, OSError, EOFError) as error:
-        # numpy's second sentence says how to load pickled objects, which is not safe.
-        reason = str(error).splitlines()[0].partition(". ")[0] if str(error) else type(error).__name__
-        raise InputError(f"{embeddings}: not an .npy file of numbers ({reason}); write it with numpy.save") from None
-    if not isinstance(x_ND, np.ndarray):
-        x_ND.close()  # an .npz file of several arrays
-    if not isinstance(x_ND, np.ndarray) or not x_ND.ndim:
-        raise InputError(f"{embeddings}: not an .npy file of numbers (no rows); write it with numpy.save")
-    try:
-        cells, _ = read_rows(labels)
-    except FileNotFoundError:
-        raise InputError(f"{labels}: no such file; check the path") from None
-    except IsADirectoryError:
-        raise InputError(f"{labels}: a folder; give a CSV file") from None
-    named = [name for name in cells if name.strip().lower() in _CLASS_COLUMNS]
-    if len(named) != 1:
-        raise InputError(f"{labels}: {len(named)} columns hold classes; name one 'class'")
-    if len(cells[named[0]]) != len(x_ND):
-        raise InputError(
-            f"{labels}: {len(cells[named[0]])} rows for the {len(x_ND)} rows of {embeddings}; give one for each"
-        )
-    return Embedded.of(x_ND, cells[named[0]], source=str(embeddings))
+        x_ND = read_npy(embeddings, "numbers")
+        found = read_item_labels(labels)
+    except FileNotFoundError as error:
+        raise InputError(f"{error.filename}: no such file; check the path") from None
+    except IsADirectoryError as error:
+        raise InputError(f"{error.filename}: a folder; give a file") from None
+    if not x_ND.ndim:
+        raise InputError(f"{embeddings}: one number; give a table of numbers, [items, dimensions]")
+    found.check_rows(len(x_ND), embeddings, labels, flag=flag)
+    return Embedded.of(x_ND, found.labels_N, source=str(embeddings))
 
 
 def hits_at_1(

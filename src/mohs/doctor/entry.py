@@ -50,7 +50,7 @@ def diagnose(
         margin: of that loss.
         batch: its pairs or triplets in a batch.
         embeddings: of test pictures, [N, D] or an .npy file; the gallery of the queries.
-        labels: their classes, [N] or a CSV with a column `class`.
+        labels: their classes, [N], or a file of them: CSV or Parquet with a column `class`, .npy or .txt.
         train_embeddings: of training pictures, by the same network.
         train_labels: their classes.
         query_embeddings: of queries, made as the service makes them.
@@ -118,7 +118,7 @@ def _embedded(
     if isinstance(embeddings, str | Path):
         if not isinstance(labels, str | Path):
             raise InputError(f"{labels_name}: not a file, but {name} is one; give two files or two arrays")
-        return read_embedded(embeddings, labels)
+        return read_embedded(embeddings, labels, flag=labels_name)
     if isinstance(labels, str | Path):
         raise InputError(f"{labels_name}: a file, but {name} is an array; give two files or two arrays")
     return Embedded.of(embeddings, labels, source=name)

@@ -1,0 +1,164 @@
+"""Files of embeddings and their classes, from anywhere: the one reader of `mohs evaluate` and `mohs doctor`."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import final
+
+import numpy as np
+
+from mohs.data.rows import read_rows
+from mohs.errors import InputError, at_most_20
+from mohs.evaluation.inputs import checked_float32
+
+__all__ = ["EmbeddedItems", "ItemLabels", "read_embedded_items", "read_item_labels", "read_npy"]
+
+_ROLES = ("sample", "catalog")
+_CLASS_COLUMNS = ("class", "label", "labels", "y", "target")
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class EmbeddedItems:
+    """Embeddings and what is known of them, as the files hold them.
+
+    Attributes:
+        embeddings_ND: float32 [N, D].
+        labels_N: str [N].
+        roles_N: str [N], "sample" or "catalog".
+        files: the picture of each item; none if the table has no such column.
+    """
+
+    embeddings_ND: np.ndarray
+    labels_N: np.ndarray
+    roles_N: np.ndarray
+    files: tuple[str, ...] | None
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class ItemLabels:
+    """What a file of classes holds: str [N]; roles and files are None where it has no such column."""
+
+    labels_N: np.ndarray
+    roles_N: np.ndarray | None
+    files: tuple[str, ...] | None
+
+    def check_rows(self, num_rows: int, embeddings: Path, labels: Path, *, flag: str) -> None:
+        """Raise `InputError` unless there is a class for each row; `flag` is the option that gave the classes."""
+        if len(self.labels_N) != num_rows:
+            raise InputError(
+                f"{flag}: {labels} has {len(self.labels_N):,} classes for the {num_rows:,} rows of {embeddings}; "
+                "give one for each row, in the same order"
+            )
+
+
+def read_embedded_items(
+    embeddings: Path, labels: Path, *, flag: str, class_column: str | None = None, file_column: str | None = None
+) -> EmbeddedItems:
+    """Return the rows of a .npy file and their classes, from a file that `read_item_labels` takes.
+
+    Raises `InputError` naming the file, the row and the fix; `flag` is the option that gave the classes.
+    """
+    embeddings_ND = checked_float32(read_npy(embeddings, "numbers"), str(embeddings))
+    found = read_item_labels(labels, class_column=class_column, file_column=file_column, class_flag="--class-column")
+    found.check_rows(len(embeddings_ND), embeddings, labels, flag=flag)
+    roles_N = np.full(len(found.labels_N), "sample") if found.roles_N is None else found.roles_N
+    return EmbeddedItems(embeddings_ND, found.labels_N, roles_N, found.files)
+
+
+def read_npy(path: Path, what: str) -> np.ndarray:
+    """Return the array in a .npy file; raise `InputError` for another file (`what` it should hold, for the message)."""
+    with path.open("rb") as file:
+        start = file.read(6)
+    if start[:4] == b"PK\x03\x04":
+        raise InputError(f"{path}: an archive, perhaps of several arrays; write the one of {what} with numpy.save")
+    if start != b"\x93NUMPY":
+        raise InputError(f"{path}: not a .npy file; write the {what} with numpy.save")
+    try:
+        return np.asarray(np.load(path, allow_pickle=False))
+    except (ValueError, EOFError) as error:
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise InputError(f"{path}: cannot be read ({reason}); write the {what} with numpy.save again") from None
+
+
+def read_item_labels(
+    path: Path, *, class_column: str | None = None, file_column: str | None = None, class_flag: str = ""
+) -> ItemLabels:
+    """Return the classes in a file, as text.
+
+    A table (CSV or Parquet) with a column `class` or, without one, `label`, `labels`, `y` or `target` (in capitals
+    too), and perhaps `file` and `role`; a .npy file of text or whole numbers; or a .txt file with a class on each line.
+
+    Raises `InputError` naming the file, the row and the fix; `class_flag` is the option that names the column.
+    """
+    kind = path.suffix.lower()
+    if kind in (".npy", ".txt") and (class_column or file_column):
+        raise InputError(f"{path}: has no columns; leave out --class-column and --file-column, or give a table")
+    if kind == ".npy":
+        array = read_npy(path, "classes")
+        if array.dtype.kind == "f" and np.isfinite(array).all() and (array == np.rint(array)).all():
+            array = array.astype(np.int64)  # 3.0 is class 3
+        if array.ndim != 1 or array.dtype.kind not in "iuU":
+            raise InputError(
+                f"{path}: {array.dtype} of shape {array.shape} are no classes; give integers or text, one for each row"
+            )
+        return ItemLabels(array.astype(np.str_), None, None)
+    if kind == ".txt":
+        try:
+            names = path.read_text(encoding="utf-8-sig").splitlines()
+        except UnicodeDecodeError as error:
+            raise InputError(f"{path}: not UTF-8 text ({error.reason}); save it as UTF-8") from None
+        problems = _empty_names(path, "line", range(1, len(names) + 1), names, "")
+        if problems:
+            raise InputError(*at_most_20(problems))
+        return ItemLabels(np.array(names, dtype=np.str_), None, None)
+    columns, rows = read_rows(path)
+    name = class_column or _class_column(path, columns, class_flag)
+    by_name = f"name the right one with {class_flag}" if class_flag else "name the right one 'class'"
+    problems = [
+        f"{path}: no column {wanted!r}; the columns are {', '.join(map(repr, columns))}; {fix}"
+        for wanted, fix in ((name, by_name), (file_column, "name the right one with --file-column"))
+        if wanted is not None and wanted not in columns
+    ]
+    problems += [
+        f"{path}: column {each!r} holds neither text nor integers; store it as text"
+        for each in (name, "role")
+        if each in columns and len(columns[each]) != len(rows)
+    ]
+    if problems:
+        raise InputError(*problems)
+    roles = [role or "sample" for role in columns["role"]] if "role" in columns else None
+    problems = _empty_names(path, "row", rows, columns[name], f"column {name!r} ")
+    problems += [
+        f"{path}: row {row}: role {role!r} is not 'sample' or 'catalog'; change it"
+        for row, role in zip(rows, roles or (), strict=roles is not None)
+        if role not in _ROLES
+    ]
+    if problems:
+        raise InputError(*at_most_20(problems))
+    files = columns.get(file_column or "file")
+    return ItemLabels(
+        np.array(columns[name], dtype=np.str_),
+        None if roles is None else np.array(roles),
+        tuple(files) if files is not None and len(files) == len(rows) else None,
+    )
+
+
+def _class_column(path: Path, columns: Iterable[str], class_flag: str) -> str:
+    """Return the column that holds the classes; "class" if there is none."""
+    named = {name: name.strip().lower() for name in columns if name.strip().lower() in _CLASS_COLUMNS}
+    plain = [name for name, lower in named.items() if lower == "class"]
+    found = plain or list(named)
+    if len(found) > 1:
+        fix = f"name the right one with {class_flag}" if class_flag else "name the right one 'class'"
+        raise InputError(f"{path}: columns {', '.join(map(repr, found))} may hold the classes; {fix}")
+    return found[0] if found else "class"
+
+
+def _empty_names(path: Path, what: str, rows: Sequence[int], names: Sequence[str], column: str) -> list[str]:
+    return [
+        f"{path}: {what} {row}: {column}is empty; name the class, or remove the {what} and its embedding"
+        for row, name in zip(rows, names, strict=True)
+        if not name.strip()
+    ]
