@@ -39,15 +39,15 @@ def test_a_threshold_between_two_items_of_one_bin_divides_them():
     threshold = float(BANK[2, 0])  # 1 is just nearer
     found = np.empty(1, np.int64)
     for bins in (bins_of(1000, 1000, 4000, 4000, 2250), bins_of(1001, 999, 4000, 4000, 2250)):
-        kernels.select_nearest(bins, ANCHOR, OWN, line(1.5), 1.0, np.array([[threshold, 0.0]]), BANK, ITEMS, found)
+        kernels.select_nearest(bins, ANCHOR, OWN, line(1.5), 1.0, np.array([threshold]), BANK, ITEMS, found)
         assert found[0] == 2
 
 
-def test_the_next_threshold_serves_who_finds_nothing():
+def test_a_threshold_out_of_reach_gives_the_farthest():
     found = np.empty(1, np.int64)
-    bins = bins_of(1000, 1000, 4000, 4000, 2250)
-    kernels.select_nearest(bins, ANCHOR, OWN, line(0.5), 1.0, np.array([[2.5, 1.2, 0.0]]), BANK, ITEMS, found)
-    assert found[0] == 5
+    for bins in (bins_of(1000, 1000, 4000, 4000, 2250), bins_of(1000, 1000, 4000, 3999, 2250)):
+        kernels.select_nearest(bins, ANCHOR, OWN, line(1.0), 1.0, np.array([2.5]), BANK, ITEMS, found)
+        assert found[0] == 4
 
 
 @pytest.mark.parametrize(("rank", "item"), [(0, 1), (1, 2), (2, 5), (3, 3), (4, 4)])

@@ -49,7 +49,7 @@ def test_the_ends_are_the_nearest_and_the_farthest_negative(bank, scale):
     assert plan.achieved_hardness.tolist() == [1.0, 0.0]
 
 
-def test_margin_takes_the_nearest_beyond_the_positive_and_falls_back_twice():
+def test_margin_takes_the_nearest_beyond_the_positive_or_the_farthest():
     bank = np.float32([[0.0], [1.0], [1.05], [1.3], [0.2]])
     labels = ["a", "a", "b", "c", "d"]
 
@@ -70,8 +70,10 @@ def test_margin_takes_the_nearest_beyond_the_positive_and_falls_back_twice():
     assert negative(1.0, 0.5) == (2, pytest.approx(0.9))
     assert negative(0.5, 0.5) == (3, pytest.approx(0.4))
     assert negative(0.5, 1.0, squared=True) == (3, pytest.approx(0.31, abs=1e-6))  # 1.69 ≥ 1 + 0.5, 1.1025 is not
-    assert negative(0.0, 0.5) == (2, pytest.approx(0.9))  # none reaches 1.5: the nearest beyond 1
-    assert negative(0.0, 0.5, candidates=[4]) == (4, 1.0)  # none is beyond 1: the nearest
+    assert negative(0.0, 0.5) == (3, pytest.approx(0.4))  # none reaches 1.5: the farthest
+    assert negative(1.0, 0.5, candidates=[2, 4]) == (2, pytest.approx(0.9))
+    assert negative(0.0, 0.5, candidates=[2, 4]) == (2, pytest.approx(0.9))
+    assert negative(1.0, 0.5, candidates=[4]) == (4, 1.0)  # none is beyond 1 either
     assert negative(1.0, 0.5, positive=0) == (4, pytest.approx(0.6))  # an augmentation lies at distance 0
 
 

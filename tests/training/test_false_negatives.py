@@ -12,7 +12,6 @@ from mohs.mining import mine
 from mohs.plan import TripletPlan
 from mohs.training.false_negatives import (
     Dropped,
-    Instead,
     append_review,
     cut_review,
     distrusted_pairs,
@@ -26,17 +25,16 @@ BANK = np.float32([[0.0], [1.0], [0.3], [0.95], [1.4], [9.0]])
 LABELS = ["a", "a", "b", "c", "d", "e"]
 
 
-def mined(rows: np.ndarray, *, instead: Instead | None = None, bank: np.ndarray = BANK) -> TripletPlan:
+def mined(rows: np.ndarray, *, beyond_positive: bool = False, bank: np.ndarray = BANK) -> TripletPlan:
     anchors, positives = np.array([0, 1]), np.array([1, 0])
-    nearest = instead == "nearest beyond the positive"
     return mine(
         bank,
         LABELS,
         anchors_T=anchors[rows],
         positives_T=positives[rows],
-        hardness_T=0.0 if instead == "farthest" else 1.0,
-        scale="margin" if nearest else "rank",
-        margin=0.2 if nearest else None,
+        hardness_T=1.0,
+        scale="margin" if beyond_positive else "rank",
+        margin=0.2 if beyond_positive else None,
     )
 
 
@@ -61,8 +59,8 @@ def test_a_negative_nearer_than_the_share_of_the_positive_is_replaced() -> None:
 def test_where_all_are_nearer_than_the_positive_the_farthest_takes_the_place() -> None:
     bank = np.float32([[0.0], [9.9], [0.01], [5.0], [0.02], [4.0]])
 
-    def found(rows: np.ndarray, *, instead: Instead | None = None) -> TripletPlan:
-        return mined(rows, instead=instead, bank=bank)
+    def found(rows: np.ndarray, *, beyond_positive: bool = False) -> TripletPlan:
+        return mined(rows, beyond_positive=beyond_positive, bank=bank)
 
     plan, dropped = replace_false_negatives(found, 2, 0.9)
     assert dropped.negative_R.tolist() == [2, 3]

@@ -99,24 +99,22 @@ def _mine_margin(
 ) -> tuple[Index, Float32, Float64]:
     assert p.margin is not None
     found_TK = np.full((len(p.anchors_T), p.num_wanted), -1)
-    enough_T = margin_threshold(positive_distance_T, p.hardness_T, p.margin, p.squared)
-    farther_T = np.nextafter(positive_distance_T, np.float32(np.inf))
-    tau_T3 = np.stack([enough_T, farther_T, np.zeros_like(farther_T)], axis=1).astype(np.float64)
-    pending = np.arange(len(p.anchors_T))
-    for tau_T in tau_T3.T:
-        waves = list(_waves(p, pending, SWEEP_SHARE))
-        # Anchors may have to be asked again: a round of sweeps is worth half of what is left.
-        worth = meter.left // (2 * max(len(waves), 1))
-        for wave in waves:
-            found_TK[wave, 0] = _sweep_nearest(p, bank, threads, meter.stage(worth), wave, tau_T[wave])
-        # Only who has been asked, in vain, is asked with the next threshold.
-        asked = np.concatenate([*waves, pending[:0]])
-        pending = asked[found_TK[asked, 0] < 0]
+    tau_T = margin_threshold(positive_distance_T, p.hardness_T, p.margin, p.squared).astype(np.float64)
+    waves = list(_waves(p, np.arange(len(p.anchors_T)), SWEEP_SHARE))
+    # Anchors may have to be asked again, for their farthest: the sweeps are worth half of what is left.
+    worth = meter.left // (2 * max(len(waves), 1))
+    for wave in waves:
+        found_TK[wave, 0] = _sweep_nearest(p, bank, threads, meter.stage(worth), wave, tau_T[wave])
+    rest = np.concatenate([wave[found_TK[wave, 0] < 0] for wave in waves]) if waves else np.arange(0)
+    # One sweep serves an item however often it is an anchor.
+    if len(np.unique(p.anchors_T[rest])) >= SWEEP_SHARE * len(p.bank_ND):
+        farthest_N = sweep(p, bank, [farthest(bank)], threads, meter.stage(worth))[0][0]
+        found_TK[rest, 0] = farthest_N[place_of_items(p)[p.anchors_T[rest]]]
 
     def select(block: Block, position_R: Index) -> None:
         found_R = np.empty(len(position_R), np.int64)
         kernels.select_nearest(
-            block.bins_RM, block.anchor_R, block.own_R2, block.line_R3, block.square, tau_T3[position_R],
+            block.bins_RM, block.anchor_R, block.own_R2, block.line_R3, block.square, tau_T[position_R],
             p.bank_ND.readable, p.candidates_M, found_R,
         )  # fmt: skip
         found_TK[position_R] = window_of(p, block, position_R, found_R)

@@ -125,22 +125,26 @@ def select_nearest(
     own_R2: Array,
     line_R3: Array,
     square: Scalar,
-    tau_RK: Array,
+    tau_R: Array,
     bank_ND: Array,
     item_M: Array,
     found_R: Array,
 ) -> None:
-    """Write the nearest item with d ≥ the first of K thresholds that any item reaches; the last one must be 0."""
-    low_K = np.empty(-(-bins_RM.shape[1] // _CHUNK), np.uint16)
+    """Write the nearest item with d ≥ min(tau, dmax): the farthest where none reaches the threshold."""
+    num_chunks = -(-bins_RM.shape[1] // _CHUNK)
+    low_K, high_K = np.empty(num_chunks, np.uint16), np.empty(num_chunks, np.uint16)
     for r in range(anchor_R.size):
-        bins = bins_RM[r]
+        bins, anchor, slack, tau = bins_RM[r], anchor_R[r], line_R3[r, 0], tau_R[r]
         bins[own_R2[r, 0] : own_R2[r, 1]] = EXCLUDED
-        for k in range(tau_RK.shape[1]):
-            tau = tau_RK[r, k]
+        value = (square * tau * tau - line_R3[r, 1]) * line_R3[r, 2]
+        found_R[r] = _nearest_at_least(bins, tau, value, slack, low_K, bank_ND, anchor, item_M)
+        if found_R[r] < 0:
+            _chunk_extremes(bins, low_K, high_K)
+            highest = np.int64(high_K.max()) - 1
+            high_K -= _ONE
+            tau = np.float64(_extreme(bins, high_K, _below(highest, slack), highest, 1.0, bank_ND, anchor, item_M))
             value = (square * tau * tau - line_R3[r, 1]) * line_R3[r, 2]
-            found_R[r] = _nearest_at_least(bins, tau, value, line_R3[r, 0], low_K, bank_ND, anchor_R[r], item_M)
-            if found_R[r] >= 0:
-                break
+            found_R[r] = _nearest_at_least(bins, tau, value, slack, low_K, bank_ND, anchor, item_M)
 
 
 @compiled()

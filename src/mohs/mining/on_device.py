@@ -14,8 +14,9 @@ at most `FREE_SHARE` of what is free there, and a block at most 2²⁷ pairs; th
 at once and nothing else. Candidates that do not fit are refused.
 
 Passes over the keys of a block, besides the product and the mask of the own class: for `range` the two extremes, the
-least key beyond the threshold, and three windows; for `margin` the least key and a window for each threshold asked; for
-`rank` and `log-rank` a handful of counts, which close in on the rank from a guess, and a window. No row is sorted.
+least key beyond the threshold, and three windows; for `margin` the least key and a window, and the farthest where a
+threshold is out of reach; for `rank` and `log-rank` a handful of counts, which close in on the rank from a guess, and a
+window. No row is sorted.
 """
 
 import re
@@ -168,10 +169,7 @@ def _select_range(run: Run, block: Block, extreme_2R: Float32) -> Index:
     key_RM, reach_R = block.key_RM, run.send((2 * block.error_R).astype(np.float32))
     least_R = key_RM.amin(dim=1)
     nearest = _between(key_RM, least_R, least_R + reach_R)
-    key_RM.masked_fill_(block.own_RM, -torch.inf)
-    most_R = key_RM.amax(dim=1)
-    farthest = _between(key_RM, most_R - reach_R, most_R)
-    key_RM.masked_fill_(block.own_RM, torch.inf)
+    farthest = _farthest(run, block)
     _decide(run, block, nearest, device_kernels.decide_extreme, -1.0, extreme_2R[0])
     _decide(run, block, farthest, device_kernels.decide_extreme, 1.0, extreme_2R[1])
     tau_R = range_threshold(extreme_2R[0], extreme_2R[1], run.problem.hardness_T[block.position])
@@ -183,15 +181,17 @@ def _select_margin(run: Run, block: Block, positive_distance_R: Float32) -> Inde
     p = run.problem
     assert p.margin is not None
     enough_R = margin_threshold(positive_distance_R, p.hardness_T[block.position], p.margin, p.squared)
-    farther_R = np.nextafter(positive_distance_R, np.float32(np.inf))
-    found_R, asked_R = np.full(len(enough_R), -1), np.full(len(enough_R), True)
-    for tau_R in (enough_R.astype(np.float64), farther_R.astype(np.float64), np.zeros(len(enough_R))):
-        window = _at_least(run, block, tau_R, asked_R)
-        found_R = np.where(asked_R, _decide_nearest(run, block, window, tau_R), found_R)
-        # A window that is too full does not say that there is nothing in it.
-        asked_R &= (found_R < 0) & ~window.full_R
-        if not asked_R.any():
-            break
+    tau_R, asked_R = enough_R.astype(np.float64), np.full(len(enough_R), True)
+    window = _at_least(run, block, tau_R, asked_R)
+    found_R = _decide_nearest(run, block, window, tau_R)
+    # A window that is too full does not say that there is nothing in it.
+    asked_R = (found_R < 0) & ~window.full_R
+    if asked_R.any():
+        farthest, farthest_R = _farthest(run, block), np.zeros(len(enough_R), dtype=np.float32)
+        _decide(run, block, farthest, device_kernels.decide_extreme, 1.0, farthest_R)
+        asked_R &= ~farthest.full_R
+        tau_R = farthest_R.astype(np.float64)
+        found_R = np.where(asked_R, _decide_nearest(run, block, _at_least(run, block, tau_R, asked_R), tau_R), found_R)
     return found_R
 
 
@@ -240,6 +240,16 @@ def _bracket(run: Run, block: Block, rank_R: Index, num_negatives_R: Index) -> t
         density = torch.where(known, (below_high - below_low) / (high - low), density)
         at = at + miss / density if turn < _GUESSES else torch.full_like(at, torch.nan)
     return low, high
+
+
+def _farthest(run: Run, block: Block) -> _Window:
+    """Return the windows that hold the farthest item."""
+    key_RM, reach_R = block.key_RM, run.send((2 * block.error_R).astype(np.float32))
+    key_RM.masked_fill_(block.own_RM, -torch.inf)
+    most_R = key_RM.amax(dim=1)
+    farthest = _between(key_RM, most_R - reach_R, most_R)
+    key_RM.masked_fill_(block.own_RM, torch.inf)
+    return farthest
 
 
 def _at_least(run: Run, block: Block, tau_R: Float64, asked_R: NDArray[np.bool_]) -> _Window:

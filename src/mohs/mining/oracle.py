@@ -73,9 +73,7 @@ def _rank(d: NDArray[np.float64], h: float, scale: Scale, d_ap: float, margin: f
     if scale == "log-rank":
         return int(np.rint(float(m) ** (1.0 - h))) - 1
     key, key_ap = (d**2, d_ap**2) if squared else (d, d_ap)
-    enough = np.flatnonzero(key >= key_ap + (1.0 - h) * margin)
-    farther = np.flatnonzero(d > d_ap)
-    return int(enough[0]) if enough.size else int(farther[0]) if farther.size else 0
+    return int(np.flatnonzero(key >= min(key_ap + (1.0 - h) * margin, key[-1]))[0])
 
 
 def oracle_positives(

@@ -9,12 +9,14 @@ scale         negative chosen                                                   
 `range`       nearest with d ≥ τ = dmax − h·(dmax − dmin)                             (dmax − d) / (dmax − dmin)
 `rank`        0-based rank r = rint((1 − h)·(M − 1)), nearest first                   1 − r / (M − 1)
 `log-rank`    0-based rank r = rint(M^(1 − h)) − 1                                    1 − ln(r + 1) / ln M
-`margin`      nearest with key(d) ≥ key(d_ap) + (1 − h)·margin, key(d) = d or d²      1 − (key(d) − key(d_ap)) / margin
+`margin`      nearest with d ≥ min(τ, dmax), key(τ) = key(d_ap) + (1 − h)·margin      1 − (key(d) − key(d_ap)) / margin
 ============  ======================================================================  ============================
 
-rint rounds halves to even. Where `margin` finds no such negative it takes the nearest with d > d_ap, and failing that
-the nearest of all; its achieved hardness is clipped to [0, 1]. Where dmax = dmin, or M = 1, every hardness chooses the
-same negative and the hardness asked for counts as achieved.
+rint rounds halves to even; key(d) is d, or d² for a loss on squared distances. Where no negative reaches τ, `margin`
+takes the farthest: dmax is as near to what was asked as there is. Its achieved hardness is clipped to [0, 1].
+
+Every scale is monotone: a lower hardness never chooses a nearer negative. Where dmax = dmin, or M = 1, every hardness
+chooses the same negative, and on all scales but `margin` the hardness asked for counts as achieved.
 """
 
 from typing import Literal, TypeAlias, get_args

@@ -2,10 +2,10 @@
 
 import csv
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
-from typing import Literal, Protocol, TypeAlias, final
+from typing import Protocol, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,14 +41,11 @@ class Dropped:
         return Dropped(items_M[self.anchor_R], items_M[self.negative_R], self.distance_R, self.positive_distance_R)
 
 
-Instead: TypeAlias = Literal["nearest beyond the positive", "farthest"]
-
-
 class MineRows(Protocol):
-    """Mine the triplets at some rows, at the hardness asked for or another negative instead."""
+    """Mine the triplets at some rows, at the hardness asked for or, instead, the nearest beyond the positive."""
 
-    def __call__(self, rows: NDArray[np.int64], *, instead: Instead | None = None) -> TripletPlan:
-        """Return a plan of those rows."""
+    def __call__(self, rows: NDArray[np.int64], *, beyond_positive: bool = False) -> TripletPlan:
+        """Return a plan of those rows; where no negative is beyond the positive, it has the farthest."""
         ...
 
 
@@ -72,29 +69,12 @@ def replace_false_negatives(
         plan.anchor_positive_distance[near],
     )
     if near.size:
-        columns = {
-            name: getattr(plan, name).copy() for name in ("negative", "anchor_negative_distance", "achieved_hardness")
-        }
-
-        def replace_at(rows: NDArray[np.int64], instead: Instead) -> None:
-            other = mined(rows, instead=instead)
-            for name, column in columns.items():
-                column[rows] = getattr(other, name)
-
-        replace_at(near, "nearest beyond the positive")
-        within = near[columns["anchor_negative_distance"][near] < plan.anchor_positive_distance[near]]
-        if within.size:  # all negatives are nearer than the positive, and the miner gave the nearest of them
-            replace_at(within, "farthest")
-            columns["achieved_hardness"][within] = 1.0  # on "margin": violated
-        plan = TripletPlan(
-            anchor=plan.anchor,
-            positive=plan.positive,
-            hardness=plan.hardness,
-            anchor_positive_distance=plan.anchor_positive_distance,
-            positive_origin=plan.positive_origin,
-            header={**plan.header, "num_false_negatives": int(near.size)},
-            **columns,
-        )
+        other = mined(near, beyond_positive=True)
+        columns = {}
+        for name in ("negative", "anchor_negative_distance", "achieved_hardness"):
+            columns[name] = getattr(plan, name).copy()
+            columns[name][near] = getattr(other, name)
+        plan = replace(plan, header={**plan.header, "num_false_negatives": int(near.size)}, **columns)
     return plan, dropped
 
 

@@ -18,7 +18,7 @@ from mohs.model.embedder import Embedder
 from mohs.plan import TripletPlan
 from mohs.training.batches import neighbourhood_order
 from mohs.training.controller import Control, HardnessController, measure_gaps
-from mohs.training.false_negatives import Dropped, Instead, distrusted_pairs, replace_false_negatives
+from mohs.training.false_negatives import Dropped, distrusted_pairs, replace_false_negatives
 from mohs.training.guard import BankHealth, bank_recall
 from mohs.training.processes import Processes
 
@@ -129,11 +129,10 @@ class Planner:
             hardness_K = np.full(len(anchor_K), control.hardness)
         by_margin = config.hardness.scale == "margin"
 
-        def mined(rows: NDArray[np.int64], *, instead: Instead | None = None) -> TripletPlan:
+        def mined(rows: NDArray[np.int64], *, beyond_positive: bool = False) -> TripletPlan:
             scale, hardness_R = config.hardness.scale, hardness_K[rows]
-            if instead is not None:
-                nearest = instead == "nearest beyond the positive"
-                scale, hardness_R = ("margin", np.ones(len(rows))) if nearest else ("rank", np.zeros(len(rows)))
+            if beyond_positive:
+                scale, hardness_R = "margin", np.ones(len(rows))
             return mine(
                 bank_MD,
                 self._class_N[items_M],
