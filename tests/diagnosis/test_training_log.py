@@ -29,8 +29,159 @@ def test_columns_by_their_usual_names(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("header", "field"),
+    [
+        (name, field)
+        for field, names in {
+            "loss": "train_loss_epoch train_loss_step Loss/train epoch_loss trainLoss total_loss triplet_loss "
+            "train/arcface_loss box_loss avg_loss objective train_loss/dataloader_idx_0",
+            "val_loss": "val_loss_epoch eval/loss Loss/val validation-loss test_loss valLoss eval_triplet_loss",
+            "accuracy": "train_acc binary_accuracy sparse_categorical_accuracy acc@1",
+            "val_accuracy": "metrics/accuracy_top1 val_top1_acc eval_accuracy test_acc eval_cosine_accuracy valAcc",
+            "retrieval": "val_mAP mAP@R map_at_r metrics/mAP50(B) recall@1 R@1 val_R@1 recall_at_1 recall1 P@1 val_r1 "
+            "precision_at_1 hit@10 hit_rate@5 top-1 Rank1 cmc_rank1 val/recall_at_1/dataloader_idx_0 r_precision "
+            "mean_average_precision_at_r val_ndcg@10 mrr test_recall_at_1 val_knn_acc",
+            "learning_rate": "lr/pg0 lr-AdamW/pg1 train/learning_rate LR",
+            "positive_distance": "train/d_ap pos_dist mean_d_ap",
+            "negative_distance": "d_neg dist_an",
+        }.items()
+        for name in names.split()
+    ]
+    + [("bright-sun-7 - train/loss", "loss"), ("run - val/loss", "val_loss"), ("Validation Loss", "val_loss")],
+)
+def test_columns_by_the_names_of_libraries(tmp_path, header, field):
+    values = "0.5,1\n0.25,2\n"
+    more = "" if field in ("loss", "retrieval") or "acc" in field or "val" in field else "loss"
+    log = read(tmp_path, f"{header},{more or 'other'}\n{values}")
+    assert getattr(log, field).tolist() == [0.5, 0.25]
+    if field == "retrieval":
+        assert log.retrieval_name == header
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "loss_scale",
+        "best_loss",
+        "grad_norm",
+        "time",
+        "eval_runtime",
+        "eval_samples_per_second",
+        "precision",
+        "rank",
+        "R2",
+        "val_f1",
+        "lossless",
+        "run - train/loss__MAX",
+        "loss_std",
+        "lr-Adam-momentum",
+    ],
+)
+def test_columns_that_are_no_loss(tmp_path, header):
+    log = read(tmp_path, f"loss,{header}\n3,1\n2,7\n")
+    assert log.loss.tolist() == [3, 2]
+    fields = ("val_loss", "accuracy", "val_accuracy", "learning_rate", "retrieval")
+    assert [getattr(log, field) for field in fields] == [None] * 5
+
+
+def test_what_lightning_writes(tmp_path):
+    rows = ["epoch,lr-AdamW,step,train_loss_epoch,train_loss_step,val_acc,val_loss"]
+    for epoch in range(6):
+        at = 100 * epoch + 99
+        rows += [f"{epoch},,{at - 50},,{1 / (epoch + 1)},,", f",1e-3,{at},,,,", f"{epoch},,{at},,,0.{epoch},0.9"]
+        rows.append(f"{epoch},,{at},{2 / (epoch + 1)},,,")
+    log = read(tmp_path, "\n".join(rows) + "\n")
+    # A row of the file is of one logger; what was written at one step stands in one row.
+    assert (log.unit, log.position.tolist()) == ("step", [at + k for at in range(49, 600, 100) for k in (0, 50)])
+    assert log.loss[1::2].tolist() == [2 / (epoch + 1) for epoch in range(6)]
+    assert np.isnan(log.loss[::2]).all()
+    assert log.val_accuracy[1::2].tolist() == [0, 0.1, 0.2, 0.3, 0.4, 0.5]
+    assert log.learning_rate[1::2].tolist() == [1e-3] * 6
+
+
+def test_steps_are_read_where_there_are_few_epochs(tmp_path):
+    log = read(tmp_path, "step,train_loss_epoch,train_loss_step\n1,,3\n2,,2\n3,2.5,\n4,,1\n")
+    np.testing.assert_equal(log.loss, [3, 2, math.nan, 1])
+
+
+def test_what_hugging_face_writes(tmp_path):
+    rows = ["epoch,eval_accuracy,eval_loss,eval_runtime,grad_norm,learning_rate,loss,step,train_loss,train_runtime"]
+    rows += ["0.5,,,,1,1e-3,2.0,50,,", "0.5,0.3,1.9,8,,,,50,,", "1.0,,,,1,5e-4,1.0,100,,", "1.0,0.4,1.8,8,,,,100,,"]
+    log = read(tmp_path, "\n".join([*rows, "1.0,,,,,,,100,1.5,9"]) + "\n")
+    assert (log.unit, log.position.tolist(), log.loss.tolist()) == ("epoch", [0.5, 1.0], [2.0, 1.0])
+    assert (log.val_loss.tolist(), log.val_accuracy.tolist()) == ([1.9, 1.8], [0.3, 0.4])
+
+
+@pytest.mark.parametrize(
+    ("file", "field"),
+    [
+        ("scalars.csv", "loss"),
+        ("run-exp1-tag-Loss_train.csv", "loss"),
+        ("run-.-tag-val_loss.csv", "val_loss"),
+        ("val_recall_at_1.csv", "retrieval"),
+    ],
+)
+def test_a_scalar_of_tensorboard(tmp_path, file, field):
+    (tmp_path / file).write_text("Wall time,Step,Value\n1.7e9,10,0.5\n1.8e9,20,0.25\n")
+    log = read_training_log(tmp_path / file)
+    assert (log.unit, log.position.tolist(), getattr(log, field).tolist()) == ("step", [10, 20], [0.5, 0.25])
+
+
+def test_what_wandb_writes(tmp_path):
+    header = "Step,run-1 - train/loss,run-1 - train/loss__MIN,run-1 - train/loss__MAX\n"
+    assert read(tmp_path, header + '"1","3","1","5"\n"2","2","0","4"\n').loss.tolist() == [3, 2]
+    with pytest.raises(InputError, match=r"columns 'a - loss' and 'b - loss' are both loss; remove one"):
+        read(tmp_path, "Step,a - loss,b - loss\n1,3,4\n2,2,3\n")
+
+
+def test_what_is_nearest_to_what_is_wanted(tmp_path):
+    header = "triplet_loss,center_loss,loss,val_loss,test_loss,R@5,mAP,R@1,lr/pg0,lr/pg1\n"
+    log = read(tmp_path, header + "1,2,3,4,5,0.5,0.4,0.3,0,1e-3\n1,2,3,4,5,0.6,0.5,0.4,0,1e-4\n")
+    assert (log.loss[0], log.val_loss[0], log.retrieval[0]) == (3, 4, 0.3)
+    assert log.learning_rate.tolist() == [1e-3, 1e-4]
+    with pytest.raises(InputError, match="columns 'triplet_loss' and 'softmax_loss' are both loss; remove one"):
+        read(tmp_path, "triplet_loss,softmax_loss\n1,2\n1,2\n")
+
+
+@pytest.mark.parametrize(
+    ("header", "field"),
+    [
+        ("train_loss,valid_loss,accuracy", "val_accuracy"),  # fastai
+        ("loss,val_loss,accuracy", "accuracy"),  # Keras
+        ("train_loss,test_loss,acc", "val_accuracy"),
+    ],
+)
+def test_whose_an_accuracy_is(tmp_path, header, field):
+    assert getattr(read(tmp_path, header + "\n3,2,0.5\n2,1,0.6\n"), field).tolist() == [0.5, 0.6]
+
+
+@pytest.mark.parametrize(
+    "cell", ["nan", "NaN", "-nan", "-nan(ind)", "nan(snan)", "1.#QNAN", "-1.#IND", "#NUM!", "+nan"]
+)
+def test_a_number_that_broke_is_not_an_empty_cell(tmp_path, cell):
+    assert read(tmp_path, f"loss\n1\n{cell}\n").loss.tolist() == [1, math.inf]
+
+
+@pytest.mark.parametrize("cell", ["inf", "-inf", "Infinity", "1.#INF", "-1.#INF00"])
+def test_a_number_that_has_no_end(tmp_path, cell):
+    assert np.isinf(read(tmp_path, f"loss\n1\n{cell}\n").loss).tolist() == [False, True]
+
+
+@pytest.mark.parametrize("cell", ["", " ", "None", "null", "NA", "n/a", "-"])
+def test_a_number_that_was_not_written(tmp_path, cell):
+    np.testing.assert_equal(read(tmp_path, f"loss,val_loss\n1,1\n0.9,{cell}\n").val_loss, [1, math.nan])
+
+
+def test_a_validation_every_third_epoch_did_not_break(tmp_path):
+    log = read(tmp_path, "loss,val_loss\n5,nan\n4,nan\n3,0.5\n2,nan\n1,nan\n1,0.4\n")
+    np.testing.assert_equal(log.val_loss, [math.nan, math.nan, 0.5, math.nan, math.nan, 0.4])
+    assert np.isinf(read(tmp_path, "loss,val_loss\n5,0.4\n4,nan\n3,nan\n2,nan\n").val_loss[1:]).all()
+
+
+@pytest.mark.parametrize(
     ("text", "unit", "position"),
     [
+        ("epoch,step,loss\n1,5,1\n1,10,1\n2,15,1\n", "step", [5, 10, 15]),
         ("epoch,loss\n0,1\n1,1\n", "epoch", [0, 1]),
         ("step,loss\n10,1\n20,1\n", "step", [10, 20]),
         ("iteration,loss\n10,1\n20,1\n", "step", [10, 20]),
@@ -61,7 +212,7 @@ def test_accuracies_in_percent(tmp_path):
 @pytest.mark.parametrize(
     ("text", "lines"),
     [
-        ("loss,train_loss\n1,1\n1,1\n", ["columns 'loss' and 'train_loss' are both loss; remove one"]),
+        ("loss,train_loss\n1,1\n1,2\n", ["columns 'loss' and 'train_loss' are both loss; remove one"]),
         ("a,b\n1,1\n1,1\n", [NO_LOSS]),
         ("loss\n1\n", ["1 rows; a log needs 2 or more"]),
         ("loss\n", ["0 rows; a log needs 2 or more"]),
@@ -85,6 +236,7 @@ def test_places_without_a_log(tmp_path):
         tmp_path / "none.csv": "no such file; check the path",
         tmp_path: "a folder; give a CSV file (a run folder needs no --log)",
         tmp_path / "log.parquet": "a log is a CSV file; write it as CSV",
+        tmp_path / "trainer_state.json": "a log is a CSV file; write it as CSV",
     }.items():
         with pytest.raises(InputError) as error:
             read_training_log(path)

@@ -1,8 +1,9 @@
 """What a training wrote down as it went: columns of numbers, from a CSV of any library or from a run's events."""
 
 import math
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Final, final
 
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mohs.data.rows import read_rows
+from mohs.diagnosis.log_columns import Meaning, is_bound, meaning, position_rank
 from mohs.diagnosis.stuck import finite_tail
 from mohs.errors import InputError, at_most_20
 
@@ -17,27 +19,11 @@ __all__ = ["Column", "TrainingLog", "log_of_events", "read_training_log"]
 
 Column = NDArray[np.float64]
 
-# Names in use, lower case, with "_" for blanks, dots, dashes and slashes; the first is ours.
-_NAMES: Final[Mapping[str, tuple[str, ...]]] = {
-    "loss": ("loss", "train_loss", "training_loss", "loss_train"),
-    "val_loss": ("val_loss", "valid_loss", "validation_loss", "eval_loss", "test_loss", "loss_val"),
-    "accuracy": ("accuracy", "acc", "train_accuracy", "train_acc", "training_accuracy", "binary_accuracy"),
-    "val_accuracy": (
-        "val_accuracy",
-        "val_acc",
-        "valid_accuracy",
-        "validation_accuracy",
-        "test_accuracy",
-        "test_acc",
-        "val_binary_accuracy",
-    ),
-    "learning_rate": ("learning_rate", "lr", "rate"),
-    "positive_distance": ("positive_distance", "d_ap", "dap", "ap_distance", "pos_dist", "pos_distance", "d_pos"),
-    "negative_distance": ("negative_distance", "d_an", "dan", "an_distance", "neg_dist", "neg_distance", "d_neg"),
-    "active_fraction": ("active_fraction", "active", "fraction_active", "nonzero_fraction", "frac_active"),
-    "spread": ("spread",),
-}
-_POSITIONS = ("epoch", "step", "iteration", "iter", "batch", "global_step")
+# Cells that hold no number: what was not written, and how printf, pandas and Windows write what broke.
+_EMPTY: Final = ("", "none", "null", "na", "n/a", "-", "--")
+_BROKEN: Final = re.compile(r"nan.*|1\.?#(qnan|snan|ind).*|#(nan|num!?)")
+_ENDLESS: Final = re.compile(r"inf(inity)?|1\.?#inf.*|∞")
+_NUMBER_OF_A_MEAN: Final = 5
 
 
 @final
@@ -47,7 +33,7 @@ class TrainingLog:
 
     Attributes:
         source: where it comes from, for messages.
-        position: the number of each row, increasing.
+        position: the number of each row, never falling.
         unit: what the position counts: "epoch", "step" or "row".
         loss, val_loss: as the training reports them.
         accuracy, val_accuracy: in [0, 1].
@@ -55,6 +41,8 @@ class TrainingLog:
         positive_distance, negative_distance: means of d_ap and d_an over what was trained on.
         active_fraction: share of triplets with a loss above 0.
         spread: of the embeddings, see `mohs.evaluation.spread`.
+        retrieval: a measure of search (recall@k, precision@k, mAP, …), in [0, 1]; by chance it is small.
+        retrieval_name: what that column is called.
     """
 
     source: str
@@ -69,6 +57,8 @@ class TrainingLog:
     negative_distance: Column | None = None
     active_fraction: Column | None = None
     spread: Column | None = None
+    retrieval: Column | None = None
+    retrieval_name: str = "retrieval"
 
     def __len__(self) -> int:
         return len(self.position)
@@ -107,16 +97,22 @@ class TrainingLog:
 def read_training_log(path: str | Path) -> TrainingLog:
     """Return the log in a CSV with a header and a row for each step or epoch.
 
-    Columns are known by their usual names (`loss`, `train_loss`, `val_loss`, `acc`, `val_accuracy`, `lr`, `d_ap`,
-    `d_an`, `active_fraction`, …; upper case, blanks, dots, dashes and slashes do not matter), others are passed over.
-    An empty cell is a number that was not written in that row; "nan" and "inf" are kept as losses that broke. An
-    accuracy above 1 is in percent.
+    Columns are known by their usual names (`loss`, `train_loss_epoch`, `run - val/loss`, `acc`, `val_accuracy`, `lr`,
+    `recall@1`, `val_mAP`, `d_ap`, `d_an`, `active_fraction`, …: `mohs.diagnosis.log_columns`), others are passed over.
+    Of several columns with one meaning the plainest name is read (`loss` before `triplet_loss`, recall@1 before mAP,
+    means over epochs before single steps), and of learning rates the largest. A scalar of TensorBoard (`Wall time`,
+    `Step`, `Value`) is what its file's name says after "tag-", else the loss. Rows of one step that fill different
+    columns are one row.
+
+    An empty cell is a number that was not written in that row; "nan", "-nan(ind)" and "inf" are kept as losses that
+    broke. An accuracy above 1 is in percent.
 
     Raises `InputError`, a line for each problem, if the file cannot be read, has fewer than 2 rows, has none of `loss`,
-    `val_loss`, `accuracy` and `val_accuracy`, names one of them twice, or holds a cell that is not a number.
+    `val_loss`, `accuracy`, `val_accuracy` and a measure of search, names one of them twice, or holds a cell that is not
+    a number.
     """
     path = Path(path)
-    if path.suffix.lower() in (".parquet", ".pq"):
+    if path.suffix.lower() in (".parquet", ".pq", ".json", ".jsonl"):
         raise InputError(f"{path}: a log is a CSV file; write it as CSV")
     try:
         cells, rows = read_rows(path)
@@ -125,45 +121,61 @@ def read_training_log(path: str | Path) -> TrainingLog:
     except IsADirectoryError:
         raise InputError(f"{path}: a folder; give a CSV file (a run folder needs no --log)") from None
     problems: list[str] = []
+    names = dict(cells)
+    if {"wall_time", "step", "value"} == {_plain(name) for name in cells}:
+        value = next(name for name in cells if _plain(name) == "value")
+        names = {_tag(path): cells[value], **{name: cells[name] for name in cells if _plain(name) == "step"}}
+    known = {name: found for name in names if not is_bound(name) and (found := meaning(name)) is not None}
     columns: dict[str, Column] = {}
-    for field, names in _NAMES.items():
-        given = [name for name in cells if _plain(name) in names]
-        if len(given) > 1:
-            problems.append(f"{path}: columns {' and '.join(map(repr, given))} are both {field}; remove one")
-        elif given:
-            values = _numbers(path, given[0], cells[given[0]], rows, problems)
-            if field.endswith("loss"):
-                # An empty cell and a loss that broke must not look the same.
-                broken = [cell.strip().lower().lstrip("+-") == "nan" for cell in cells[given[0]]]
-                values[broken] = math.inf
-            else:
-                values[~np.isfinite(values)] = math.nan
-            columns[field] = values
-    judged = {name for field in ("loss", "val_loss", "accuracy", "val_accuracy") for name in _NAMES[field]}
-    if not judged & set(map(_plain, cells)):
+    chosen: dict[str, str] = {}
+    for field in dict.fromkeys(found.field for found in _as_meant(known).values()):
+        values = {}
+        for name, found in _as_meant(known).items():
+            if found.field == field:
+                values[name] = (found, _numbers(path, name, names[name], rows, problems))
+        name, column = _nearest(path, field, values, problems)
+        chosen[field] = name
+        if field.endswith("loss"):
+            # An empty cell and a loss that broke must not look the same.
+            broken = np.array([_is_broken(cell) for cell in names[name]], dtype=np.bool_)
+            # Broken weights stay broken: "nan" between numbers is how some write that there was no validation.
+            if field == "val_loss" and broken.sum() > np.isfinite(column).sum() and not broken[-1]:
+                broken[:] = False
+            column[broken] = math.inf
+        else:
+            column[~np.isfinite(column)] = math.nan
+        columns[field] = column
+    if not columns.keys() & {"loss", "val_loss", "accuracy", "val_accuracy", "retrieval"}:
         problems.append(
             f"{path}: columns {', '.join(map(repr, cells))}: none is a loss or an accuracy; name one 'loss', "
             "'val_loss', 'accuracy' or 'val_accuracy'"
         )
     if len(rows) < 2:
         problems.append(f"{path}: {len(rows)} rows; a log needs 2 or more")
-    unit, position = "row", np.arange(1, len(rows) + 1, dtype=np.float64)
-    named = [name for position_name in _POSITIONS for name in cells if _plain(name) == position_name]
-    if named:
-        given_position = _numbers(path, named[0], cells[named[0]], rows, problems)
-        # Keras and others begin again at 0 in a file that is written to twice: rows then count for themselves.
-        if np.isfinite(given_position).all() and (np.diff(given_position) > 0).all():
-            unit = "epoch" if _plain(named[0]) == "epoch" else "step"
-            position = given_position
-    for field in ("accuracy", "val_accuracy"):
-        largest = np.nanmax(columns[field], initial=0.0) if field in columns else 0.0
-        if largest > 100.0 or (field in columns and np.nanmin(columns[field], initial=0.0) < 0.0):
-            problems.append(f"{path}: {field} is neither in [0, 1] nor in percent; correct it or leave it out")
+    for field in ("accuracy", "val_accuracy", "retrieval"):
+        if field not in columns:
+            continue
+        largest = np.nanmax(columns[field], initial=0.0)
+        if largest > 100.0 or np.nanmin(columns[field], initial=0.0) < 0.0:
+            said = repr(chosen[field]) if field == "retrieval" else field
+            problems.append(f"{path}: {said} is neither in [0, 1] nor in percent; correct it or leave it out")
         elif largest > 1.0:
             columns[field] = columns[field] / 100.0
+    unit, position = "row", np.arange(1, len(rows) + 1, dtype=np.float64)
+    places = sorted((rank, name) for name in names if (rank := position_rank(name)) is not None)
+    given = {name: _numbers(path, name, names[name], rows, problems) for _, name in places}
     if problems:
         raise InputError(*at_most_20(problems))
-    return TrainingLog(str(path), position, unit, **columns)
+    for name, values_T in given.items():
+        # Keras and others begin again at 0 in a file that is written to twice: rows then count for themselves.
+        merged = _one_row_each(values_T, columns)
+        if merged is not None:
+            position, columns = merged
+            unit = "epoch" if position_rank(name) in (0, 1) else "step"
+            break
+    given_columns: dict[str, Any] = {**columns}
+    name = chosen.get("retrieval", "retrieval")
+    return TrainingLog(str(path), position, unit, **given_columns, retrieval_name=name)
 
 
 def log_of_events(events: Sequence[Mapping[str, Any]], *, source: str) -> TrainingLog | None:
@@ -178,26 +190,94 @@ def log_of_events(events: Sequence[Mapping[str, Any]], *, source: str) -> Traini
             return None
         return np.array([math.nan if value is None else value for value in values], dtype=np.float64)
 
-    names = {field.name for field in fields(TrainingLog)} - {"source", "position", "unit"}
-    columns = {name: column(name) for name in names if name in steps[0]}
+    names = {field.name for field in fields(TrainingLog)} - {"source", "position", "unit", "retrieval_name"}
+    columns: dict[str, Any] = {name: column(name) for name in names if name in steps[0]}
     return TrainingLog(source, np.array([step["step"] for step in steps], dtype=np.float64), "step", **columns)
 
 
 def _plain(name: str) -> str:
-    plain = name.strip().lower()
-    for mark in " .-/":
-        plain = plain.replace(mark, "_")
-    return plain
+    return name.strip().lower().replace(" ", "_")
+
+
+def _tag(path: Path) -> str:
+    """Return what a scalar of TensorBoard is, by the name of its file: "run-NAME-tag-TAG.csv"."""
+    _, tagged, tag = path.stem.partition("tag-")
+    return tag if tagged else path.stem if meaning(path.stem) is not None else "loss"
+
+
+def _as_meant(known: Mapping[str, Meaning]) -> Mapping[str, Meaning]:
+    """Return the meanings, where an accuracy whose name says nothing stands beside losses whose names do.
+
+    In `train_loss, valid_loss, accuracy` (fastai and many a script) it is the validation's.
+    """
+    fields = {found.field for found in known.values()}
+    named = all(found.named_split for found in known.values() if found.field == "loss")
+    if not {"loss", "val_loss"} <= fields or not named or "val_accuracy" in fields:
+        return known
+    return {
+        name: replace(found, field="val_accuracy") if found.field == "accuracy" and not found.named_split else found
+        for name, found in known.items()
+    }
+
+
+def _nearest(
+    path: Path, field: str, values: Mapping[str, tuple[Meaning, Column]], problems: list[str]
+) -> tuple[str, Column]:
+    """Return the column that is read for a field, by its name."""
+    count = {name: int((~np.isnan(column)).sum()) for name, (_, column) in values.items()}
+    # A single number is the summary of a training, as Hugging Face's Trainer writes at its end.
+    kept = [name for name in values if count[name] > 1] or list(values)
+    if field == "learning_rate":
+        every = np.stack([values[name][1] for name in kept])
+        return kept[0], np.where(np.isnan(every).all(axis=0), math.nan, np.fmax.reduce(every))
+    lowest = min(values[name][0].rank for name in kept)
+    kept = [name for name in kept if values[name][0].rank == lowest]
+    if len({values[name][0].reduction for name in kept}) > 1:
+        of_epochs = [n for n in kept if values[n][0].reduction == "epoch" and count[n] >= _NUMBER_OF_A_MEAN]
+        most = max(count[name] for name in kept)
+        kept = of_epochs or [name for name in kept if count[name] == most][:1]
+    first = values[kept[0]][1]
+    others = [name for name in kept[1:] if not np.array_equal(values[name][1], first, equal_nan=True)]
+    if others and field != "retrieval":
+        problems.append(f"{path}: columns {' and '.join(map(repr, [kept[0], *others]))} are both {field}; remove one")
+    return kept[0], first.copy()
+
+
+def _one_row_each(position_T: Column, columns: Mapping[str, Column]) -> tuple[Column, dict[str, Column]] | None:
+    """Return positions that increase, with the rows of one position put together.
+
+    None if they fall or are not all there, or if two rows of one position fill the same column.
+    """
+    step_T = np.diff(position_T)
+    if not np.isfinite(position_T).all() or (step_T < 0).any():
+        return None
+    place_T = np.r_[0, np.cumsum(step_T > 0)]
+    num = int(place_T[-1]) + 1
+    merged = {}
+    for field, column in columns.items():
+        filled = ~np.isnan(column)
+        if np.bincount(place_T[filled], minlength=num).max(initial=0) > 1:
+            return None
+        merged[field] = np.full(num, math.nan)
+        merged[field][place_T[filled]] = column[filled]
+    return (position_T[np.r_[True, step_T > 0]], merged) if num > 1 else None
+
+
+def _is_broken(cell: str) -> bool:
+    return _BROKEN.fullmatch(cell.strip().lower().lstrip("+-")) is not None
 
 
 def _numbers(path: Path, name: str, cells: Sequence[str], rows: Sequence[int], problems: list[str]) -> Column:
     values = np.full(len(cells), math.nan)
     for i, cell in enumerate(cells):
-        text = cell.strip()
-        if not text:
+        text = cell.strip().lower()
+        if text in _EMPTY or _is_broken(text):
             continue
         try:
             values[i] = float(text)
         except ValueError:
+            if _ENDLESS.fullmatch(text.lstrip("+-")):
+                values[i] = math.inf
+                continue
             problems.append(f"{path}: row {rows[i]}: column {name!r}: {cell!r} is not a number; correct it or empty it")
     return values
