@@ -143,6 +143,7 @@ def no_test_items(tmp_path: Path) -> str:
     return write_rows(save_pictures(tmp_path / "train only"), split)
 
 
+@pytest.mark.filterwarnings("ignore:model.weights")  # settings for weights that are not given: told, too
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -178,6 +179,82 @@ def test_bad_data_leave_nothing_behind(tmp_path: Path, source: Any, error: type[
         train(settings(tmp_path, source=source(tmp_path)))
     assert message in str(caught.value)
     assert not (tmp_path / "run").exists()
+
+
+def single_pictures(folder: Path, numbers: dict[int, int]) -> str:
+    """Return a table with so many pictures of each class of `save_pictures`."""
+    save_pictures(folder)
+    rows = [f"class{c}/{i}.png,class{c}" for c, number in numbers.items() for i in range(number)]
+    (folder / "images.csv").write_text("file,class\n" + "\n".join(rows) + "\n")
+    return str(folder / "images.csv")
+
+
+@pytest.mark.parametrize(
+    ("split_by", "message"),
+    [
+        ("class", "every test class has one picture, so no query has another to find; add pictures, or a catalog"),
+        ("item", "every class has one picture, so by item none is left for the test; add pictures, or a catalog"),
+    ],
+)
+def test_a_test_without_a_second_picture_is_refused_before_training(
+    tmp_path: Path, split_by: str, message: str
+) -> None:
+    source = single_pictures(tmp_path / "single", dict.fromkeys(range(NUM_CLASSES), 1))
+    with pytest.raises(InputError) as caught:
+        train(settings(tmp_path, source=source, split_by=split_by))
+    assert str(caught.value) == f"{source}: {message}"
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_table_that_marks_single_pictures_for_the_test_is_refused_too(tmp_path: Path) -> None:
+    split = {(c, i): "train" for c in range(NUM_CLASSES) for i in range(NUM_EACH)}
+    folder = save_pictures(tmp_path / "marked")
+    rows = [f"class{c}/{i}.png,class{c},{split[c, i]}" for c in range(5) for i in range(2)]
+    rows += [f"class{c}/0.png,class{c},test" for c in range(5, NUM_CLASSES)]
+    (folder / "images.csv").write_text("file,class,split\n" + "\n".join(rows) + "\n")
+    with pytest.raises(InputError, match="every test class has one picture"):
+        train(settings(tmp_path, source=str(folder / "images.csv")))
+
+
+def test_single_pictures_with_a_catalog_train_and_are_measured(tmp_path: Path) -> None:
+    source = single_pictures(tmp_path / "single", dict.fromkeys(range(NUM_CLASSES), 1))
+    catalog = tmp_path / "single" / "catalog.csv"
+    rows = [f"class{c}/1.png,class{c}" for c in range(NUM_CLASSES)]
+    catalog.write_text("file,class\n" + "\n".join(rows) + "\n")
+    for split_by in ("class", "item"):
+        run = train(settings(tmp_path, source=source, out=split_by, split_by=split_by, catalog=str(catalog)))
+        counted_Q = evaluate(run, baselines=False).measured["trained"].retrieval.counted
+        assert run.facts()["num_counted_queries"] == counted_Q.sum() > 0
+
+
+def test_the_queries_that_count_are_those_that_evaluation_counts(tmp_path: Path) -> None:
+    source = single_pictures(tmp_path / "few", {0: 1, 1: 3, 2: 1, 3: 2, 4: 1, 5: 1, 6: 4, 7: 2})
+    for seed in range(6):
+        config = settings(tmp_path, source=source)
+        data = open_split_data(config.data, seed=seed)
+        labels = data.dataset.labels[data.test_N]
+        counted = sum((labels == label).sum() > 1 for label in labels.tolist())
+        if counted:
+            assert data.count_queries() == counted
+        else:
+            with pytest.raises(InputError, match="every test class has one picture"):
+                data.count_queries()
+
+
+def test_fewer_triplets_than_classes_are_warned_of(tmp_path: Path) -> None:
+    config = settings(tmp_path)
+    short = config.model_copy(update={"training": config.training.model_copy(update={"num_triplets": 4})})
+    line = "training.num_triplets: 4 triplets: 0.80 passes over 5 classes; 1 of them is never an anchor: give 5 or more"
+    with pytest.warns(UserWarning, match=re.escape(line)):
+        train(short)
+
+
+def test_a_run_without_a_length_records_the_one_it_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mohs.config, "usual_length", lambda num_classes: 9 * num_classes)
+    config = settings(tmp_path)
+    run = train(config.model_copy(update={"training": config.training.model_copy(update={"num_triplets": None})}))
+    assert run.facts()["num_triplets"] == load_config(run.folder / "config.json").training.num_triplets == 45
+    assert sum(len(plan) for plan in map(TripletPlan.load, sorted((run.folder / "plans").iterdir()))) == 45
 
 
 def test_a_review_list_is_found_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

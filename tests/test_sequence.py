@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mohs.errors import InputError
-from mohs.sequence import anchor_sequence
+from mohs.sequence import anchor_sequence, describe_length, length_warning, usual_length
 
 label_lists = st.lists(st.sampled_from("abcdefgh"), min_size=1, max_size=40)
 
@@ -76,3 +76,21 @@ def test_bad_input_is_named(labels, num_triplets, message):
     with pytest.raises(InputError) as caught:
         anchor_sequence(labels, num_triplets, seed=0)
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(("num_classes", "length"), [(2, 20_000), (5_000, 20_000), (5_001, 20_004), (25_102, 100_408)])
+def test_the_usual_length_is_four_passes_or_20_000_triplets(num_classes, length):
+    assert usual_length(num_classes) == length
+    assert length_warning(length, num_classes) is None
+
+
+@given(num_triplets=st.integers(1, 300), num_classes=st.integers(1, 300))
+def test_a_length_is_warned_of_where_a_class_is_never_an_anchor(num_triplets, num_classes):
+    never = num_classes - len(set(anchor_sequence(np.arange(num_classes), num_triplets, seed=0).tolist()))
+    warning = length_warning(num_triplets, num_classes)
+    assert (warning is None) == (never == 0)
+    if warning is not None:
+        assert warning.startswith(describe_length(num_triplets, num_classes))
+        assert (
+            f" {never} of them {'is' if never == 1 else 'are'} never an anchor: give {num_classes} or more" in warning
+        )

@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field, ValidationError, field_validator
 from mohs import curves
 from mohs.curves import Curve
 from mohs.errors import InputError
+from mohs.sequence import usual_length
 from mohs.toml import read_settings_file, write_toml
 
 __all__ = [
@@ -172,7 +173,9 @@ class LossConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
 class TrainingConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     """How long, how fast, on what."""
 
-    num_triplets: _Count = Field(20_000, description="length of the plan")
+    num_triplets: _Count | None = Field(
+        None, description="length of the plan; none: 4 passes over the classes, and at least 20,000"
+    )
     batch_triplets: Annotated[int, Field(ge=2)] = Field(96, description="triplets per step")
     num_segments: _Count = Field(10, description="times that negatives are mined again, by today's network")
     neighbourhood: _Count = Field(
@@ -213,6 +216,12 @@ class TrainingConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False
         60.0, description="seconds between checkpoints within a segment; one is written before each segment, too"
     )
     tensorboard: bool = Field(False, description="also write the events for TensorBoard (needs mohs[track])")
+
+    @property
+    def length(self) -> int:
+        """The triplets of the run, where they are given or `RunConfig.for_classes` has filled them in."""
+        assert self.num_triplets is not None, "RunConfig.for_classes says how long a run on the data is"
+        return self.num_triplets
 
 
 @final
@@ -328,6 +337,17 @@ class RunConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
         if self.training.optimizer != "auto":
             return self.training.optimizer
         return "muon" if self.loss.in_batch and self.model.weights is None else "adamw"
+
+    def for_classes(self, num_classes: int) -> "RunConfig":
+        """Return the settings of a run on so many training classes: with its length, if none is given.
+
+        >>> RunConfig().for_classes(25_102).training.num_triplets
+        100408
+        """
+        if self.training.num_triplets is not None:
+            return self
+        training = self.training.model_copy(update={"num_triplets": usual_length(num_classes)})
+        return self.model_copy(update={"training": training})
 
     @property
     def margin_is_mined(self) -> bool:

@@ -89,7 +89,7 @@ _BUDGETS: Mapping[str, Mapping[str, Any]] = {
 def budget_settings(name: str) -> Mapping[str, Any]:
     """Return the settings of a `Budget`, "section.name" to value: how large a new network, how long, in which batches.
 
-    - "small": none, the defaults: 20,000 triplets, minutes on two cores.
+    - "small": none, the defaults: 20,000 triplets or 4 passes over the classes, minutes on two cores.
     - "medium": twice the channels, 100,000 triplets: hours on two cores.
     - "large": four times the channels, batches of 512, a million triplets: for a GPU. It was never run on one.
 

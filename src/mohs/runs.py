@@ -19,17 +19,17 @@ from mohs.config import DataConfig, RunConfig, load_config
 from mohs.data.dataset import Dataset, open_dataset
 from mohs.data.images import ImagePolicy
 from mohs.data.split import assign_splits, limit_per_class
-from mohs.data.table import BUILT_IN, read_table, require_classes, table_bytes, write_table
+from mohs.data.table import BUILT_IN, Table, read_table, require_classes, table_bytes, write_table
 from mohs.errors import InputError
 from mohs.evaluation.pixels import pixel_embeddings
 from mohs.evaluation.summary import Measured, Protocol, measure
 from mohs.model.embedder import Embedder
-from mohs.model.finetune import rate_warning
 from mohs.toml import flat_settings
 from mohs.training.checkpoint import load_checkpoint
 from mohs.training.devices import choose_device
 from mohs.training.events import Listener
 from mohs.training.false_negatives import read_review_rows
+from mohs.training.forewarnings import counted_queries, forewarnings, no_query_counts
 from mohs.training.loop import FitResult, Folder, fit
 from mohs.training.losses import check_loss
 from mohs.training.memory import check_memory
@@ -62,6 +62,18 @@ class SplitData:
     train_N: np.ndarray
     test_N: np.ndarray
     unseen_classes: bool
+
+    @property
+    def num_training_classes(self) -> int:
+        """Classes that have a training item."""
+        return len(np.unique(self.dataset.labels[self.train_N]))
+
+    def count_queries(self) -> int:
+        """Return how many test items have an item of their class to find; raise `InputError` if none has."""
+        count = counted_queries(self.dataset.labels, self.train_N, self.test_N)
+        if not count:
+            raise InputError(no_query_counts(self.dataset.table.source))
+        return count
 
     @property
     def fingerprint(self) -> str:
@@ -167,6 +179,8 @@ def open_split_data(
     require_classes(dataset.table)
     if all_test:
         return SplitData(dataset, np.zeros(len(dataset), dtype=bool), np.ones(len(dataset), dtype=bool), True)
+    if config.split_by == "item" and not (dataset.table.splits != "").any():
+        _require_second_pictures(dataset.table)
     table = assign_splits(dataset.table, config.split_by, config.test_fraction, seed=seed)
     dataset = Dataset(table, dataset.pictures, dataset.left_out)
     train_N, test_N = table.splits == "train", table.splits == "test"
@@ -177,6 +191,15 @@ def open_split_data(
             raise InputError(f"{table.source}: no item is for {name}; mark some in the column 'split', or leave it out")
     unseen = not np.isin(table.labels[test_N], table.labels[train_N]).any()
     return SplitData(dataset, train_N, test_N, unseen)
+
+
+def _require_second_pictures(table: Table) -> None:
+    """Raise `InputError` if no class can spare a picture for a test of seen classes."""
+    if np.unique(table.labels, return_counts=True)[1].max() < 2:
+        raise InputError(
+            f"{table.source}: every class has one picture, so by item none is left for the test; add pictures, or a "
+            "catalog"
+        )
 
 
 def train(
@@ -191,14 +214,15 @@ def train(
     The run folder is `config.out`, or the next free `runs/NAME-001` … after the data. Nothing is written before
     settings and data are known to be good. With `resume` the folder may hold the beginning of this very run, from where
     it is then taken up: weights and plans at the end are those of a run that was never stopped, bit for bit, on the
-    same machine and number of threads. Warns (`UserWarning`) of a learning rate that ruins pretrained weights. Raises
-    `InputError` for bad settings or data or if the run folder exists, and `TrainingError` if training fails.
+    same machine and number of threads. Warns (`UserWarning`) of what makes a run worse than it need be. Raises
+    `InputError` for bad settings or data, for a test in which no picture has another to find, and if the run folder
+    exists; `TrainingError` if training fails.
     """
-    if warning := rate_warning(config):
-        warnings.warn(warning, stacklevel=2)
     with processes(choose_device(config.training.device)) as peers:
         config = with_run_folder(config, resume=resume) if peers.is_first else config
         data = open_split_data(config.data, seed=config.seed, progress=progress)
+        for line in forewarnings(config, data.num_training_classes):
+            warnings.warn(line, stacklevel=2)
         return train_on(data, config, resume=resume, listeners=listeners, peers=peers)
 
 
@@ -216,6 +240,8 @@ def train_on(
     check_memory(config)
     if config.training.tensorboard:
         require_tensorboard()
+    data.count_queries()  # a run that cannot be measured is not begun
+    config = config.for_classes(data.num_training_classes)
     training_set = data.dataset.take(np.flatnonzero(data.train_N))
     require_classes(training_set.table)
     policy = ImagePolicy(size=config.data.size, channels=config.data.channels, fit=config.data.fit)
@@ -406,12 +432,13 @@ def _facts(data: SplitData, config: RunConfig, result: FitResult, *, total_s: fl
         "num_items": len(labels),
         "num_classes": len(np.unique(labels)),
         "num_training_items": int(data.train_N.sum()),
-        "num_training_classes": len(np.unique(labels[data.train_N])),
+        "num_training_classes": data.num_training_classes,
         "num_test_items": int(data.test_N.sum()),
         "num_test_classes": len(np.unique(labels[data.test_N])),
         "data_fingerprint": data.fingerprint,
         "left_out": list(data.dataset.left_out),
-        "num_triplets": config.training.num_triplets,
+        "num_counted_queries": data.count_queries(),
+        "num_triplets": config.training.length,
         "num_steps": result.num_steps,
         "num_pictures": result.num_pictures,
         "embed_s": result.embed_s,

@@ -1,4 +1,4 @@
-"""Which class is the anchor, and when."""
+"""Which class is the anchor, when, and how often: a run's length is in passes over the classes."""
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -6,7 +6,9 @@ from numpy.typing import ArrayLike, NDArray
 from mohs.errors import InputError
 from mohs.randomness import generator
 
-__all__ = ["anchor_sequence"]
+__all__ = ["anchor_sequence", "describe_length", "length_warning", "usual_length"]
+
+_LEAST_TRIPLETS, _LEAST_PASSES = 20_000, 4
 
 
 def anchor_sequence(labels_N: ArrayLike, num_triplets: int, *, seed: int) -> NDArray[np.int64]:
@@ -49,3 +51,39 @@ def anchor_sequence(labels_N: ArrayLike, num_triplets: int, *, seed: int) -> NDA
     pass_T = np.arange(num_triplets) // num_classes
     anchors_T: NDArray[np.int64] = grouped_N[starts_C[classes_T] + pass_T % counts_C[classes_T]].astype(np.int64)
     return anchors_T
+
+
+def usual_length(num_classes: int) -> int:
+    """Return the triplets of a run for which no length is given: 20,000, or 4 passes over the classes if that is more.
+
+    A pass makes every class an anchor once. On few classes 20,000 triplets are many passes; on more than 5,000 they
+    would be so few that some classes are hardly shown, or never.
+
+    >>> usual_length(4_158), usual_length(25_102)
+    (20000, 100408)
+    """
+    return max(_LEAST_TRIPLETS, _LEAST_PASSES * num_classes)
+
+
+def describe_length(num_triplets: int, num_classes: int) -> str:
+    """Return the length of a run in words: triplets, and how many passes over the classes they are.
+
+    >>> describe_length(20_000, 25_102)
+    '20,000 triplets: 0.80 passes over 25,102 classes'
+    """
+    return f"{num_triplets:,} triplets: {num_triplets / num_classes:.2f} passes over {num_classes:,} classes"
+
+
+def length_warning(num_triplets: int, num_classes: int) -> str | None:
+    """Return a line if a run is shorter than one pass, so that some classes are never an anchor; None otherwise.
+
+    >>> length_warning(20_000, 25_102)
+    '20,000 triplets: 0.80 passes over 25,102 classes; 5,102 of them are never an anchor: give 25,102 or more'
+    >>> length_warning(25_102, 25_102)
+    """
+    if num_triplets >= num_classes:
+        return None
+    missing = num_classes - num_triplets
+    one = "is" if missing == 1 else "are"
+    said = describe_length(num_triplets, num_classes)
+    return f"{said}; {missing:,} of them {one} never an anchor: give {num_classes:,} or more"

@@ -2,12 +2,14 @@ import csv
 import json
 import os
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 import mohs
 from mohs.commands import mine as mine_module
+from mohs.commands.mine_request import MineRequest
 from mohs.plan import POSITIVE_ORIGINS, TripletPlan
 
 NUM_ITEMS = 48  # 36 samples, then 12 catalog pictures
@@ -65,8 +67,9 @@ def test_the_csv_says_the_same_in_file_names(run_cli, picture_set, tmp_path):
         tmp_path / "p.csv",
     )
     assert answer.code == 0, answer.err
-    assert re.fullmatch(r"memory: mining takes about \d+ MB(, [\d.,]+ [MG]B are free)?", answer.err[0])
-    assert answer.err[1:3] == ["48 items of 12 classes, 30 triplets", "positives: 30 from class"]
+    assert answer.err[0] == "length: 30 triplets: 2.50 passes over 12 classes"
+    assert re.fullmatch(r"memory: mining takes about \d+ MB(, [\d.,]+ [MG]B are free)?", answer.err[1])
+    assert answer.err[2:4] == ["48 items of 12 classes, 30 triplets", "positives: 30 from class"]
     assert answer.err[-1] == f"plan: {tmp_path}/p.parquet and {tmp_path}/p.csv"
     plan, table = TripletPlan.load(tmp_path / "p.parquet"), mohs.read_table(picture_set)
     with (tmp_path / "p.csv").open(newline="") as file:
@@ -251,3 +254,19 @@ def test_bad_tables_leave_no_plan(run_cli, own_picture_set, tmp_path):
         f"mohs: {own_picture_set}/images.csv: row 17: 'img/005-0.png",
     ]
     assert list(out.iterdir()) == []
+
+
+def test_a_plan_shorter_than_a_pass_over_the_classes_is_told(run_cli, picture_set, vectors, tmp_path):
+    command = ["mine", picture_set, "--embeddings", vectors, "--quiet", "--out", tmp_path / "p.parquet"]
+    answer = run_cli(*command, "--triplets", 9)
+    assert (answer.code, answer.err[0]) == (
+        0,
+        "warning: 9 triplets: 0.75 passes over 12 classes; 3 of them are never an anchor: give 12 or more",
+    )
+    assert "warning" not in "".join(run_cli(*command, "--triplets", 12).err)
+
+
+def test_the_length_of_a_plan_grows_with_the_classes():
+    request = MineRequest(**dict.fromkeys(MineRequest.__dataclass_fields__))
+    assert (request.length(4_158), request.length(25_102)) == (20_000, 100_408)
+    assert replace(request, num_triplets=7).length(25_102) == 7

@@ -43,6 +43,7 @@ def test_train_says_what_it_did(run_cli, picture_set, tmp_path):
     answer = run_cli("train", picture_set, *SMALL, "--out", tmp_path / "run")
     assert (answer.code, answer.out) == (0, "")
     said = "\n".join(answer.err)
+    assert answer.err[0] == "length: 24 triplets: 2.40 passes over 10 classes"
     assert re.search(r"train: step 10/10  loss \d+\.\d+  active +\d+%  spread \d\.\d+  [\d,]+ pictures/s", said)
     assert "trained on 40 pictures of 10 classes (24 triplets, 48 pictures shown): embed " in said
     assert answer.err[-2:] == [f"run folder: {tmp_path}/run", f"next: mohs evaluate {tmp_path}/run"]
@@ -245,3 +246,37 @@ def test_other_data_are_measured_whole_after_a_run_on_few_classes(run_cli, pictu
     assert run_cli("train", picture_set / "images.csv", *limits, "--out", tmp_path / "run", "--quiet").code == 0
     answer = run_cli("evaluate", tmp_path / "run", "--data", picture_set / "images.csv", "--json", "--quiet")
     assert json.loads(answer.out)["trained"]["retrieval"]["num_queries"] == 36
+
+
+def test_what_a_run_cannot_show_is_told_before_it_begins(run_cli, own_picture_set, tmp_path):
+    rows = (own_picture_set / "images.csv").read_text().splitlines()[1:]
+    # Of 6 classes one picture each is for the test, of 2 classes three each; the other classes train.
+    kept = [f"{row},{'train' if row[-3:] >= '008' else 'test'}" for row in rows if row[-3:] >= "006" or "-0" in row]
+    (own_picture_set / "images.csv").write_text("file,class,split\n" + "\n".join(kept) + "\n")
+    command = ["train", own_picture_set / "images.csv", *SMALL, "--preset", "frozen", "--triplets", "3"]
+    answer = run_cli(*command, "--out", tmp_path / "run")
+    assert answer.code == 0
+    assert answer.err[:4] == [
+        "length: 3 triplets: 0.75 passes over 4 classes",
+        "test: 12 queries, of which 6 count; the others have no other picture of their class to find",
+        "warning: model.weights: none are given, so 'small' starts from random weights, and "
+        "finetune.trainable_stages 0 is for pretrained ones; give --weights FILE, or leave it out",
+        "warning: training.num_triplets: 3 triplets: 0.75 passes over 4 classes; 1 of them is never an anchor: "
+        "give 4 or more",
+    ]
+    facts = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert (facts["num_test_items"], facts["num_counted_queries"]) == (12, 6)
+    found = as_json(run_cli("evaluate", tmp_path / "run", "--json").out)["trained"]["retrieval"]
+    assert (found["num_queries"], found["num_queries_without_match"]) == (12, 6)
+
+
+def test_a_backbone_without_weights_is_told(run_cli, picture_set, tmp_path):
+    command = ["train", picture_set, *SMALL, "--backbone", "test_resnet", "--channels", "3"]
+    answer = run_cli(*command, "--set", "data.channels=3", "--out", tmp_path / "run")
+    assert answer.code == 0, answer.err
+    assert "backbone: 'test_resnet' starts from random weights; give pretrained ones by --weights" in answer.err
+
+
+def test_a_new_network_is_not_warned_of(run_cli, picture_set, tmp_path):
+    answer = run_cli("train", picture_set, *SMALL, "--out", tmp_path / "run")
+    assert not any("random weights" in line or "warning" in line for line in answer.err)

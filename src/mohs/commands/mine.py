@@ -19,7 +19,7 @@ from mohs.curves import schedule
 from mohs.data.table import Table
 from mohs.mining import choose_positives, compile_kernels, estimate_peak_bytes, mine
 from mohs.plan import POSITIVE_ORIGINS, TripletPlan
-from mohs.sequence import anchor_sequence
+from mohs.sequence import anchor_sequence, describe_length, length_warning
 
 __all__ = ["mine_command"]
 
@@ -39,6 +39,11 @@ def mine_command(request: MineRequest, *, quiet: bool, as_json: bool) -> None:
     table = inputs.table
     candidates = candidates_of(request, table)
     excluded_P2 = excluded_pairs_of(request, table, quiet=silent)
+    num_anchors = request.length(table.num_classes)
+    if not silent:
+        say(f"length: {describe_length(num_anchors, table.num_classes)}")
+    if warning := length_warning(num_anchors, table.num_classes):
+        say(f"warning: {warning}")
     peak_bytes = _require_memory(request, inputs, candidates, quiet=silent)
     read = time.perf_counter()
     bank_ND = inputs.bank()
@@ -51,7 +56,7 @@ def mine_command(request: MineRequest, *, quiet: bool, as_json: bool) -> None:
     facts = {
         "num_items": len(table),
         "num_classes": table.num_classes,
-        "num_anchors": request.num_triplets,
+        "num_anchors": num_anchors,
         "num_triplets": len(plan),
         "positives": {n: int((origin_T == i).sum()) for i, n in enumerate(POSITIVE_ORIGINS) if (origin_T == i).any()},
         "mean_anchor_positive_distance": float(plan.anchor_positive_distance.mean()),
@@ -82,10 +87,11 @@ def _mine(
     *,
     quiet: bool,
 ) -> TripletPlan:
+    num_anchors = request.length(table.num_classes)
     catalog_N = table.roles == "catalog"
     has_sample_N = np.isin(table.labels, table.labels[~catalog_N])
     anchors = np.flatnonzero(~catalog_N | ~has_sample_N)
-    anchors_T = anchors[anchor_sequence(table.labels[anchors], request.num_triplets, seed=request.seed)]
+    anchors_T = anchors[anchor_sequence(table.labels[anchors], num_anchors, seed=request.seed)]
     positives_T = origin_T = None
     if request.positive_rule == "random":
         positives_T, origin_T = choose_positives(
@@ -101,7 +107,7 @@ def _mine(
             bank_ND,
             table.labels,
             anchors_T=anchors_T,
-            hardness_T=schedule(request.hardness.build(), request.num_triplets),
+            hardness_T=schedule(request.hardness.build(), num_anchors),
             scale=request.hardness.scale,
             num_negatives=request.num_negatives,
             metric=request.metric,
@@ -138,7 +144,7 @@ def _require_memory(
     peak_bytes = estimate_peak_bytes(
         num_items,
         inputs.dim,
-        request.num_triplets,
+        request.length(inputs.table.num_classes),
         num_candidates=None if candidates is None else len(candidates),
         scale=request.hardness.scale,
         method=request.method,

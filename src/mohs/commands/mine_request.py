@@ -12,6 +12,7 @@ from mohs.commands.places import require_file_place
 from mohs.config import DataConfig, HardnessConfig
 from mohs.errors import InputError
 from mohs.mining.problem import Metric
+from mohs.sequence import usual_length
 
 __all__ = ["MineRequest", "check_request", "naming_flags"]
 
@@ -34,13 +35,13 @@ _FLAGS = {
 class MineRequest:
     """What `mohs mine` was asked for; `out` is the Parquet plan, `csv` the same with file names.
 
-    `prefer_positive`, `num_sampled` and `device` are None where nothing was said.
+    `num_triplets`, `prefer_positive`, `num_sampled` and `device` are None where nothing was said.
     """
 
     data: DataConfig
     hardness: HardnessConfig
     margin: float | None
-    num_triplets: int
+    num_triplets: int | None
     num_negatives: int
     positive_rule: PositiveRule
     prefer_positive: Literal["class", "catalog"] | None
@@ -55,6 +56,10 @@ class MineRequest:
     out: Path
     csv: Path | None
     seed: int
+
+    def length(self, num_classes: int) -> int:
+        """Return how many anchors are mined for on so many classes."""
+        return usual_length(num_classes) if self.num_triplets is None else self.num_triplets
 
     @property
     def on_accelerator(self) -> bool:

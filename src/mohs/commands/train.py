@@ -11,10 +11,10 @@ from mohs.commands.evaluate import TABLE_HEADER, verification_rows, write_class_
 from mohs.commands.places import require_file_place, require_folder_place
 from mohs.commands.show import METRIC_HEADER, metric_row, write_run_report
 from mohs.config import DataConfig, RunConfig
-from mohs.errors import InputError
-from mohs.model.finetune import rate_warning
-from mohs.runs import Evaluation, Run, evaluate, open_split_data, train_on, with_run_folder
+from mohs.runs import Evaluation, Run, SplitData, evaluate, open_split_data, train_on, with_run_folder
+from mohs.sequence import describe_length
 from mohs.training.devices import choose_device
+from mohs.training.forewarnings import forewarnings
 from mohs.training.processes import processes
 from mohs.training.tensorboard import require_tensorboard
 
@@ -35,8 +35,9 @@ def train_command(config: RunConfig, *, notes: Sequence[str] = (), resume: bool,
         with decoding_progress(quiet=quiet) as progress:
             data = open_split_data(config.data, seed=config.seed, progress=progress)
         if first:
-            warning = rate_warning(config)
-            for note in (*notes, *([] if warning is None else [f"warning: {warning}"])):
+            lengths = [] if quiet or as_json else _told_before(config, data)
+            warnings = [f"warning: {line}" for line in forewarnings(config, data.num_training_classes)]
+            for note in (*notes, *lengths, *warnings):
                 say(note)
         with training_progress("train", quiet=quiet) as listeners:
             run = train_on(data, config, resume=resume, listeners=listeners, peers=peers)
@@ -68,11 +69,7 @@ def evaluate_command(
         opened = open_split_data(
             data or run.config.data, seed=run.config.seed, all_test=data is not None, progress=progress
         )
-    if opened.unseen_classes and np.unique(opened.dataset.labels[opened.test_N], return_counts=True)[1].max() < 2:
-        raise InputError(
-            f"{opened.dataset.table.source}: every test class has one picture, so no query has another to find; "
-            "add pictures, or a catalog"
-        )
+    opened.count_queries()  # before minutes of embedding
     evaluation = evaluate(run, data=opened, verification=True, write=data is None)
     measured = evaluation.measured
     if per_class is not None:
@@ -121,6 +118,23 @@ def evaluate_command(
     )
     if not as_json:
         say(f"report: {path}")
+
+
+def _told_before(config: RunConfig, data: SplitData) -> list[str]:
+    """Return what is told of every run before it begins: how long it is, and which test items count."""
+    num_classes = data.num_training_classes
+    num_queries, num_counted = int(data.test_N.sum()), data.count_queries()
+    lines = [f"length: {describe_length(config.for_classes(num_classes).training.length, num_classes)}"]
+    if num_counted < num_queries:
+        lines.append(
+            f"test: {num_queries:,} queries, of which {num_counted:,} count; the others have no other picture of their "
+            "class to find"
+        )
+    if config.model.backbone != "small" and config.model.weights is None:
+        lines.append(
+            f"backbone: {config.model.backbone!r} starts from random weights; give pretrained ones by --weights"
+        )
+    return lines
 
 
 def _title(evaluation: Evaluation) -> str:

@@ -248,7 +248,7 @@ def train_strategy(
 def random_plan(dataset: Dataset, config: RunConfig) -> TripletPlan:
     """Return a run's triplets with anchors and positives as Mohs takes them and negatives drawn evenly by the seed."""
     labels, class_N = dataset.labels, dataset.labels_id
-    anchor_T = anchor_sequence(labels, config.training.num_triplets, seed=config.seed)
+    anchor_T = anchor_sequence(labels, config.training.length, seed=config.seed)
     positive_T, origin_T = choose_positives(labels, anchor_T, seed=config.seed)
     # In the order of classes, the items of other classes are two stretches, and a draw skips the one between.
     order_N = np.argsort(class_N, kind="stable")

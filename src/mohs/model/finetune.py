@@ -30,7 +30,7 @@ from mohs.errors import InputError
 from mohs.model.embedder import Embedder
 from mohs.model.small import SmallNetwork
 
-__all__ = ["Finetuning", "rate_warning"]
+__all__ = ["Finetuning", "random_weights_warning", "rate_warning"]
 
 _NUM_NAMED = 20
 _FAST = 2e-3
@@ -223,6 +223,28 @@ def rate_warning(config: RunConfig) -> str | None:
     return (
         f"model.weights: the backbone learns at a rate of {rate:.2g}, which washes out what they know; lower "
         "training.learning_rate or finetune.backbone_rate, or take the settings of the preset 'fine-tune'"
+    )
+
+
+def random_weights_warning(config: RunConfig) -> str | None:
+    """Return a line if settings are for pretrained weights and there are none: the backbone is random. None otherwise.
+
+    Such settings are all of `finetune` that differ from their defaults. The presets for fine-tuning each have one.
+
+    >>> from mohs.config import ModelConfig
+    >>> print(random_weights_warning(RunConfig(finetune=FinetuneConfig(backbone_rate=0.1))))
+    model.weights: none are given, so 'small' starts from random weights, and finetune.backbone_rate 0.1 is for \
+pretrained ones; give --weights FILE, or leave it out
+    >>> random_weights_warning(RunConfig(model=ModelConfig(weights="w.safetensors")))
+    """
+    usual, own = FinetuneConfig().model_dump(), config.finetune.model_dump()
+    changed = [f"finetune.{name} {value}" for name, value in own.items() if value != usual[name]]
+    if config.model.weights is not None or not changed:
+        return None
+    are, them = ("is", "it") if len(changed) == 1 else ("are", "them")
+    return (
+        f"model.weights: none are given, so {config.model.backbone!r} starts from random weights, and "
+        f"{', '.join(changed)} {are} for pretrained ones; give --weights FILE, or leave {them} out"
     )
 
 

@@ -164,7 +164,7 @@ def _train_segment(run: RunState) -> None:
     for piece in batch_slices(len(plan), run.config.training.batch_triplets):
         if piece.start < run.row:
             continue  # before the checkpoint
-        run.stepper.begin(run.triplets / run.config.training.num_triplets)
+        run.stepper.begin(run.triplets / run.config.training.length)
         batch = plan.take(piece)
         stepped = run.stepper.train(batch)
         run.row = piece.stop

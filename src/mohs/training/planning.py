@@ -176,7 +176,7 @@ class Planner:
                 "first_triplet": segment.first,
             },
         )
-        if in_batch and segment.first >= config.training.neighbourhood_from * config.training.num_triplets:
+        if in_batch and segment.first >= config.training.neighbourhood_from * config.training.length:
             size = config.training.neighbourhood
             plan = plan.take(neighbourhood_order(self._class_N[plan.anchor], self._class_N[plan.negative], size))
         finished = time.perf_counter()

@@ -21,13 +21,13 @@ def all_segments(dataset: Dataset, config: RunConfig) -> list[Segment]:
     # Catalog pictures are anchors only in classes that have nothing else.
     anchor_N = ~catalog_N | ~np.isin(class_N, class_N[~catalog_N])
     sample_items = np.flatnonzero(anchor_N)
-    anchor_T = sample_items[anchor_sequence(labels[sample_items], training.num_triplets, seed=config.seed)]
+    anchor_T = sample_items[anchor_sequence(labels[sample_items], training.length, seed=config.seed)]
     positive_T, origin_T = choose_positives(
         labels, anchor_T, seed=config.seed, catalog_N=catalog_N, prefer=training.prefer_positive
     )
-    hardness_T = schedule(config.hardness.build(), training.num_triplets)
+    hardness_T = schedule(config.hardness.build(), training.length)
     segments = []
-    for start, stop in segment_bounds(training.num_triplets, training.num_segments, config.hardness.cycles):
+    for start, stop in segment_bounds(training.length, training.num_segments, config.hardness.cycles):
         part = slice(start, stop)
         segments.append(Segment(0, start, anchor_T[part], positive_T[part], origin_T[part], hardness_T[part]))
     return segments
