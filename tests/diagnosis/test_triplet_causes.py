@@ -264,3 +264,11 @@ def test_how_much_decay_counts(recent, old, num, is_cause):
 def test_classes_shown_at_one_time_cannot_have_decayed():
     hit_N, _ = hits(0.9, 0.1)
     assert find_forgetting(hit_N, np.ones(400)) is None
+
+
+def test_pictures_of_one_class_share_their_luck():
+    """Two pictures that are both found or both not are one observation: 60 classes a quarter are too few for 0.2."""
+    hit_C, age_C = hits(0.85, 0.65, 240)
+    assert find_forgetting(np.repeat(hit_C, 2), np.repeat(age_C, 2)) is None
+    hit_C, age_C = hits(0.85, 0.65, 960)
+    assert find_forgetting(np.repeat(hit_C, 2), np.repeat(age_C, 2)) is not None
