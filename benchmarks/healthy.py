@@ -1,10 +1,10 @@
-r"""Does the doctor leave healthy trainings alone? Ten runs of Mohs and ten logs of another library's loop, two data sets.
+r"""Does the doctor leave healthy trainings alone? Ten runs of Mohs, ten of another library's loop, on two data sets.
 
     python benchmarks/healthy.py --omniglot omniglot/images.csv
 
-Each training varies loss, size, data or optimiser, and ends far above its start. What the doctor says of each is printed;
-the command fails (exit code 1) if it finds an error anywhere, or more than one warning in all. A training that does not
-learn (R@1 below 1.3 times its start) is not healthy, and fails the command as well: it would prove nothing.
+Each training varies loss, size, data or optimiser, and ends far above its start. What the doctor says of each is
+printed; the command fails (exit code 1) if it finds an error anywhere, or more than one warning in all. A training that
+does not learn (R@1 below 1.3 times its start) is not healthy, and fails the command as well: it would prove nothing.
 """
 
 import argparse
@@ -60,7 +60,7 @@ RUNS: Mapping[str, Mapping[str, Any]] = {
         "training.batch_triplets": 48,
     },
     "triplet, closed loop": {"loss.name": "triplet", "hardness.curve": "closed-loop", "hardness.scale": "margin"},
-    "soft triplet, log-rank, no hidden layer": {"loss.name": "soft-triplet", "model.hidden_dim": 0},
+    "semi-hard in the batch, no hidden layer": {"loss.name": "semi-hard", "model.hidden_dim": 0},
 }
 """Settings of the runs of Mohs, beside those of the data."""
 
@@ -102,17 +102,18 @@ def mohs_runs(name: str, data: mohs.DataConfig, folder: Path) -> Iterator[Case]:
 def library_logs(name: str, data: mohs.DataConfig, folder: Path) -> Iterator[Case]:
     """Train with another library's losses, write the log and the embeddings, and give both to the doctor."""
     split = open_split_data(data, seed=0)
+    train, test = (split.dataset.take(part_N) for part_N in (split.train_N, split.test_N))
     for number, (title, (loss, miner, told)) in enumerate(library_losses().items()):
         log = folder / f"{name}-{number}.csv"
         before, after, train_ND, test_ND = _library_loop(
-            split.train, split.test, loss, miner, sgd=title.endswith("SGD"), log=log, seed=number
+            train, test, loss, miner, sgd=title.endswith("SGD"), log=log, seed=number
         )
         found = mohs.diagnose(
             log=log,
             embeddings=test_ND,
-            labels=split.test.labels,
+            labels=test.labels,
             train_embeddings=train_ND,
-            train_labels=split.train.labels,
+            train_labels=train.labels,
             **told,
         )
         yield Case(f"{name}, log: {title}", before, after, found)
