@@ -125,7 +125,7 @@ def _library_loop(
     """Train 15 epochs on batches of 64 pairs of one class; write epoch, loss, lr, d_ap, d_an, recall_at_1."""
     random = np.random.default_rng(seed)
     torch.manual_seed(seed)
-    embedder = mohs.Embedder.create(mohs.ModelConfig(), train.policy, seed=seed)
+    embedder = mohs.Embedder.create(mohs.ModelConfig(), mohs.ImagePolicy(size=32, channels=1), seed=seed)
     before = _recall(embedder, test)
     optimizer: torch.optim.Optimizer = (
         torch.optim.SGD(embedder.parameters(), lr=0.2, momentum=0.9)
