@@ -285,3 +285,18 @@ def test_a_file_that_was_cut_off(run_cli, folder):
     assert (answer.code, len(answer.err)) == (2, 1)
     assert answer.err[0].startswith("mohs: cut.npy: cannot be read (")
     assert answer.err[0].endswith("); write the numbers with numpy.save again")
+
+
+def test_notes_on_copies_and_failed_pictures(run_cli, folder):
+    x = np.load("x.npy")
+    np.save("queries.npy", x[5:20].astype(np.float16))
+    (folder / "queries.csv").write_text("class\n" + "".join(f"{i // 3:03d}\n" for i in range(5, 20)))
+    line = ("evaluate", "--embeddings", "x.npy", "--labels", "labels.csv", "--no-pairs", "--quiet")
+    answer = run_cli(*line, "--query-embeddings", "queries.npy", "--query-labels", "queries.csv")
+    assert answer.code == 0
+    (note,) = answer.err
+    assert note.startswith("note: 15 of 15 queries are rows of the gallery, but for rounding: each finds itself. ")
+    x[::4] = 0
+    np.save("x.npy", x)
+    (note,) = run_cli(*line).err
+    assert note.startswith("note: 9 of 36 rows hold nothing: 9 are all zero, 0 share one vector over three classes or")

@@ -18,7 +18,7 @@ def test_examples_are_of_different_classes_best_first():
 def made_up(recall, low, high):
     intervals = {"recall@1": (low, high)}
     retrieval = SimpleNamespace(recall={1: recall}, intervals=intervals, num_queries_without_match=0, num_queries=9)
-    return SimpleNamespace(retrieval=retrieval, spread=SimpleNamespace(std_sqrt_dim=0.9))
+    return SimpleNamespace(retrieval=retrieval, spread=SimpleNamespace(std_sqrt_dim=0.9), notes=())
 
 
 @pytest.mark.parametrize(

@@ -151,6 +151,8 @@ def _print_report(report: EmbeddingReport, num_classes: int) -> None:
             f"{retrieval.num_queries_without_match:,} of {retrieval.num_queries:,} queries have no other item of their "
             "class: not counted"
         )
+    for note in report.notes:
+        say(f"note: {note}")
 
 
 def _metric_rows(report: EmbeddingReport) -> list[list[str]]:

@@ -141,4 +141,5 @@ def _verdicts(evaluation: Evaluation, events: Sequence[Mapping[str, Any]]) -> li
         verdicts.append(
             Verdict("note", f"{count} of {total} queries have no other picture of their class: not counted.")
         )
+    verdicts += [Verdict("note", note) for note in trained.notes]
     return verdicts

@@ -10,6 +10,7 @@ from mohs.errors import InputError
 from mohs.evaluation.classes import ClassResult, ConfusablePair, class_results, confusable_pairs
 from mohs.evaluation.gallery_size import GallerySizes, recall_by_gallery_size
 from mohs.evaluation.inputs import checked_float32, checked_labels, class_codes
+from mohs.evaluation.remarks import remarks
 from mohs.evaluation.retrieval import RetrievalResult, evaluate_all_against_all, evaluate_retrieval
 from mohs.evaluation.spread import Spread, spread
 from mohs.evaluation.triplets import Negatives, TripletAccuracy, triplet_accuracy
@@ -46,6 +47,7 @@ class EmbeddingReport:
         gallery_sizes: expected recall@1 in galleries of fewer classes.
         verification: what verification on pairs of queries found; none if it was not asked for, or if no class has two
             queries.
+        notes: sentences about what no metric says: failed pictures, copies, ties (`mohs.evaluation.remarks`).
     """
 
     protocol: Protocol
@@ -59,6 +61,7 @@ class EmbeddingReport:
     confusable: list[ConfusablePair]
     gallery_sizes: GallerySizes
     verification: VerificationResult | None = None
+    notes: tuple[str, ...] = ()
 
     def as_record(self) -> dict[str, Any]:
         """Return the numbers as JSON values; of the confusable pairs the first 20, and no classes."""
@@ -76,6 +79,7 @@ class EmbeddingReport:
             "confusable": [pair.as_record() for pair in self.confusable[:_NUM_PAIRS]],
             "gallery_sizes": self.gallery_sizes.as_record(),
             "verification": None if self.verification is None else self.verification.as_record(),
+            "notes": list(self.notes),
         }
 
 
@@ -207,6 +211,7 @@ def measure(
         confusable=confusable_pairs(retrieval, *both),
         gallery_sizes=recall_by_gallery_size(retrieval, *both, seed=seed),
         verification=evaluate_pairs(x_ND[test], labels[test], seed=seed) if verification and has_pairs else None,
+        notes=remarks(x_ND[test], both[0], x_ND[gallery], both[1], retrieval, same_items=test_N is None),
     )
 
 
