@@ -114,7 +114,7 @@ def test_what_a_machine_sees(run_cli, broken_log, healthy_log):
     answer = run_cli("doctor", "--log", broken_log, "--json")
     assert (answer.code, answer.err) == (0, [])
     record = json.loads(answer.out)
-    assert list(record) == ["findings", "checked", "not_checked"]
+    assert list(record) == ["findings", "checked", "not_checked", "notes"]
     assert record == mohs.diagnose(log=broken_log).as_record()
     [finding] = record["findings"]
     assert (finding["cause"], finding["severity"], finding["share"]) == ("not-finite", "error", 1.0)
@@ -161,7 +161,7 @@ def test_files_of_every_kind(run_cli, tmp_path):
     flags = []
     for flag, name in (("--train-", "train"), ("--", "test"), ("--query-", "query")):
         flags += [f"{flag}embeddings", tmp_path / f"{name}.npy", f"{flag}labels", tmp_path / f"{name}.csv"]
-    answer = run_cli("doctor", *flags, "--pairs", pairs, "--json")
+    answer = run_cli("doctor", *flags, "--pairs", pairs, "--threshold", "0.5", "--json")
     assert (answer.code, answer.err) == (0, [])
     found = json.loads(answer.out)
     assert [each["cause"] for each in found["findings"]] == ["fixed-threshold", "normalisation-missing"]
@@ -169,6 +169,25 @@ def test_files_of_every_kind(run_cli, tmp_path):
     assert found["findings"][0]["numbers"]["threshold"] == 0.5
     answer = run_cli("doctor", "--pairs", pairs, "--threshold", "3.45", "--json")
     assert json.loads(answer.out)["findings"] == []
+
+
+def test_a_column_of_pairs_that_may_be_either_way_round(run_cli, tmp_path):
+    pairs = write_log(tmp_path / "pairs.csv", "label,distance", [f"{i % 2},{3 - i % 2 + 0.01 * i}" for i in range(40)])
+    answer = run_cli("doctor", "--pairs", pairs, "--threshold", "2.7")
+    lines = answer.out.splitlines()
+    assert lines[0] == "nothing found; 3 causes looked for"
+    assert lines[1].startswith(f"{pairs}: column 'label': read as 1 = same, since pairs of 1 are the closer ones in ")
+    write_log(pairs, "label,distance", [f"{i % 2},{3 + i % 2 + 0.01 * i}" for i in range(40)])
+    answer = run_cli("doctor", "--pairs", pairs, "--threshold", "3.7")
+    [line] = answer.err
+    assert line.endswith("say which with --one-means, or name the column 'same' or 'different'")
+    answer = run_cli("doctor", "--pairs", pairs, "--threshold", "3.7", "--one-means", "different")
+    assert (answer.code, answer.err) == (0, [])
+    assert answer.out.startswith("nothing found; 4 causes looked for\n\nlooked for:")
+    answer = run_cli("doctor", "--pairs", pairs, "--one-means", "1")
+    assert answer.err == ["mohs: --one-means: '1' is not 'same' or 'different'; say what 1 means"]
+    answer = run_cli("doctor", "--log", pairs, "--one-means", "same")
+    assert answer.err == ["mohs: --one-means: of a file of pairs; give pairs too"]
 
 
 def test_classes_as_evaluate_takes_them(run_cli, tmp_path):

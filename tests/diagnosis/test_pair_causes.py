@@ -92,45 +92,143 @@ def test_the_error_of_an_auc_is_that_of_many_draws():
 # sigmoid-on-distance
 
 
+def around(same, different, *, width=(0.03, 0.04), num=400, seed=0, kind="distance"):
+    """Scores of pairs of one class around `same`, of two around `different`."""
+    random = np.random.default_rng(seed)
+    flag = np.arange(num) % 2 == 0
+    value = np.where(flag, random.normal(same, width[0], num), random.normal(different, width[1], num))
+    return PairScores("pairs.csv", value, flag, kind)
+
+
+def sigmoid_of(same, different, *, num=400, share=0.5, seed=0):
+    """Scores σ(d); distances are |normal| around 0 for one class, and normal around `different` for two."""
+    random = np.random.default_rng(seed)
+    flag = np.arange(num) < share * num
+    distance = np.abs(np.where(flag, same * random.normal(size=num), different + random.normal(size=num)))
+    return PairScores("pairs.csv", sigmoid(distance), flag, "score")
+
+
+def test_healthy_distances_in_the_range_of_a_sigmoid_have_no_cause():
+    """Distances around 0.62 and 0.88, read at 0.75 with an accuracy of 0.9975."""
+    pairs = around(0.62, 0.88)
+    assert ((pairs.value < 0.75) == pairs.same).mean() > 0.99
+    assert causes(pairs, threshold=0.75) == []
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("width", [0.03, 0.1, 0.3])  # well separated to hardly
+@pytest.mark.parametrize(
+    ("kind", "same", "different", "low", "high"),
+    [
+        ("distance", 0.62, 0.88, 0.5, 1.0),
+        ("distance", 0.1, 0.3, 0.0, 0.5),
+        ("distance", 0.4, 0.8, 0.0, 1.0),
+        ("distance", 0.7, 1.3, 0.0, 2.0),
+        ("distance", 0.5, 1.8, 0.0, 4.0),  # squared
+        ("similarity", 0.85, 0.6, 0.5, 1.0),
+        ("similarity", 0.7, 0.2, -1.0, 1.0),
+        ("similarity", 0.35, 0.1, 0.0, 0.5),
+        ("score", 0.62, 0.88, 0.5, 1.0),
+        ("score", 0.88, 0.62, 0.5, 1.0),
+        ("score", 0.1, 0.4, 0.0, 0.5),
+        ("score", 0.4, 0.1, 0.0, 0.5),
+        ("score", 0.9, 0.1, 0.0, 1.0),
+        ("score", -3.0, -8.0, -20.0, 0.0),
+    ],
+)
+def test_healthy_pairs_of_every_kind_have_no_cause(kind, same, different, low, high, width, seed, log_of):
+    scale = abs(different - same)
+    plain = around(same, different, width=(width * scale, width * scale), seed=seed, kind=kind)
+    pairs = changed(plain, lambda value: np.clip(value, low + 1e-3 * scale, high - 1e-3 * scale))
+    middle = (same + different) / 2
+    assert causes(pairs, threshold=middle) == []
+    assert causes(pairs) == []
+    closer = pairs.value < middle if same < different else pairs.value > middle
+    accuracy = (closer == pairs.same).mean()
+    log = log_of(loss=np.geomspace(0.8, 0.3, 20), val_accuracy=[accuracy] * 20)
+    assert causes(pairs, log=log) == []
+
+
+def test_nothing_learned_is_no_sigmoid():
+    for kind in ("distance", "similarity", "score"):
+        assert causes(around(0.75, 0.75, kind=kind), threshold=0.75) == []
+        assert causes(around(0.75, 0.75, kind=kind)) == []
+        assert causes(around(0.75, 0.75, kind=kind), threshold=0.5) == []
+
+
+def test_distances_of_features_without_a_sign_are_pressed_at_1_and_are_no_sigmoid():
+    # 1 − cosine of sparse features: most pairs of two classes are exactly 1 apart.
+    pairs = changed(around(0.7, 1.1, width=(0.06, 0.04)), lambda d: np.minimum(d, 1.0), kind="score")
+    assert causes(pairs, threshold=0.9) == []
+    assert causes(pairs) == []
+    assert causes(pairs, threshold=0.5) == ["fixed-threshold"]
+
+
 def test_a_sigmoid_of_a_distance():
-    plain = pairs_of(2.0, middle=1.0, width=0.2, share=0.3)
-    pairs = changed(plain, lambda d: sigmoid(np.abs(d)), kind="score")
-    found = find_sigmoid_on_distance(pairs)
+    pairs = sigmoid_of(0.3, 2.0, share=0.3)
+    found = find_sigmoid_on_distance(pairs, threshold=0.5)
     assert (found.cause, found.severity) == ("sigmoid-on-distance", "error")
     assert found.numbers["accuracy_at_half"] == pytest.approx(0.7)
-    assert found.numbers["auc"] == pytest.approx(plain.auc()[0], abs=0.01)
+    assert found.numbers["auc"] == pytest.approx(pairs.auc()[0])
     assert found.numbers["smallest"] >= 0.5
     assert "σ(d) never crosses 0.5" in found.why
+    assert found.why.endswith("it is a score that is read where it does not fit; the last lines of the network tell.")
     assert found.settings == {"loss.name": "contrastive"}
     # At 0.5 nothing fits, and this is why: one cause is told.
-    assert causes(pairs) == ["sigmoid-on-distance"]
+    assert causes(pairs, threshold=0.5) == ["sigmoid-on-distance"]
+    # Read where it fits, it is harmless; where it is read is not known, it cannot be judged.
+    assert causes(pairs, threshold=found.numbers["smallest"] + 0.15) == []
+    assert causes(pairs) == []
+
+
+def test_an_accuracy_in_the_log_tells_where_scores_are_read(log_of):
+    pairs = sigmoid_of(0.3, 2.0)
+    loss = np.geomspace(0.8, 0.3, 20)
+    assert causes(pairs, log=log_of(loss=loss, val_accuracy=[0.5] * 20)) == ["sigmoid-on-distance"]
+    assert causes(pairs, log=log_of(loss=loss, val_accuracy=[0.95] * 20)) == []
+    # A range without the shape: scores that are read where they do not fit, for whatever reason.
+    plain = around(0.62, 0.88, kind="score")
+    assert causes(plain, log=log_of(loss=loss, val_accuracy=[0.5] * 20)) == ["fixed-threshold"]
+    found = mohs.diagnose(pairs=plain, threshold=0.5).first
+    assert (found.cause, found.severity) == ("fixed-threshold", "error")
+    assert "Or it is a sigmoid of a distance" in found.why
 
 
 def test_a_sigmoid_of_a_negative_distance():
-    pairs = changed(pairs_of(2.0, middle=1.0, width=0.2), lambda d: sigmoid(-np.abs(d)), kind="score")
-    found = find_sigmoid_on_distance(pairs)
+    pairs = changed(sigmoid_of(0.3, 2.0), lambda s: 1 - s)
+    found = find_sigmoid_on_distance(pairs, threshold=0.5)
     assert "σ(−d) never crosses 0.5" in found.why
-    assert found.what.startswith("All 200 scores are at 0.5 or below (")
+    assert found.what.startswith("All 400 scores are at 0.5 or below (")
 
 
 def test_a_saturated_sigmoid_says_nothing_about_order():
-    pairs = changed(pairs_of(0.0, middle=30.0), sigmoid, kind="score")
-    assert "and their order says nothing" in find_sigmoid_on_distance(pairs).what
+    pairs = changed(pairs_of(0.0, middle=30.0, width=3.0), sigmoid, kind="score")
+    found = find_sigmoid_on_distance(pairs, threshold=0.5)
+    assert "and their order says nothing" in found.what
+    assert found.why.endswith(
+        "it is a network that answers the same whatever it sees; the last lines of the network tell."
+    )
+    assert found.severity == "error"
+    assert causes(pairs) == ["sigmoid-on-distance"]
+    some_order = changed(pairs_of(0.0, middle=9.0, width=1.0), sigmoid, kind="score")
+    assert find_sigmoid_on_distance(some_order).severity == "warning"  # where it is read is not known
 
 
 @pytest.mark.parametrize(
     ("change", "kind"),
     [
-        (lambda d: d, "score"),  # plain distances, some above 1
-        (lambda d: sigmoid(4 * (1 - d)), "score"),  # probabilities on both sides of 0.5
-        (lambda d: sigmoid(-d) + 0.4, "score"),  # above 0.5, but larger for one class: a confident network
-        (lambda d: sigmoid(-d), "similarity"),
-        (lambda d: d / 5, "distance"),  # distances may be small
+        (lambda s: s, "distance"),  # a column called a distance is one
+        (lambda s: s, "similarity"),
+        (lambda s: 4 * s - 2, "score"),  # beyond 1
+        (lambda s: s - 0.1, "score"),  # on both sides of 0.5
+        (lambda s: 1.5 - s, "score"),  # above 0.5, but larger for one class: a confident network
+        (lambda s: 0.55 + 0.9 * (s - 0.5), "score"),  # not from 0.5 on
     ],
 )
 def test_scores_without_a_sigmoid_on_a_distance(change, kind):
-    pairs = changed(pairs_of(3.0, middle=1.0, width=0.2), change, kind=kind)
-    assert find_sigmoid_on_distance(pairs) is None
+    pairs = sigmoid_of(0.3, 2.0)
+    assert find_sigmoid_on_distance(pairs, threshold=0.5) is not None
+    assert find_sigmoid_on_distance(changed(pairs, change, kind=kind), threshold=0.5) is None
 
 
 @pytest.mark.parametrize("apart", [0.0, -2.0])
@@ -159,7 +257,7 @@ def test_scores_that_differ_a_little_are_not_the_same():
 
 def test_a_threshold_that_fits_nothing():
     pairs = pairs_of(3.0, middle=5.0, num=2000)
-    found = find_fixed_threshold(pairs)
+    found = find_fixed_threshold(pairs, threshold=0.5)
     assert (found.cause, found.severity) == ("fixed-threshold", "error")
     numbers = found.numbers
     assert (numbers["accuracy"], numbers["one_answer"], numbers["threshold"]) == (0.5, 0.5, 0.5)
@@ -168,7 +266,30 @@ def test_a_threshold_that_fits_nothing():
     assert numbers["best_accuracy"] == pytest.approx(right.mean(), abs=0.02)
     assert numbers["low"] < numbers["best_accuracy"] < numbers["high"]
     assert found.share == pytest.approx(1.0)
-    assert causes(pairs) == ["fixed-threshold"]
+    assert causes(pairs, threshold=0.5) == ["fixed-threshold"]
+
+
+def test_a_threshold_that_nobody_named_is_asked_for():
+    pairs = pairs_of(3.0, middle=5.0, num=2000)
+    found = mohs.diagnose(pairs=pairs)
+    assert found.findings == ()
+    best = find_fixed_threshold(pairs, threshold=0.5).numbers
+    assert found.not_checked["fixed-threshold"] == (
+        f"the threshold in use is not known: accuracy is 0.500 at 0.5 and {best['best_accuracy']:.3f} at "
+        f"{best['best_threshold']:.4g}, the best; give it"
+    )
+    nothing = mohs.diagnose(pairs=pairs_of(0.0)).not_checked["fixed-threshold"]
+    assert nothing == "the threshold in use is not known; give it"
+
+
+def test_an_accuracy_that_the_training_reported_weighs_against_the_threshold(log_of):
+    pairs = pairs_of(4.0, middle=5.0, num=2000)
+    log = log_of(loss=np.geomspace(0.8, 0.3, 20), val_accuracy=[0.97] * 20)
+    assert causes(pairs, log=log) == []
+    found = mohs.diagnose(pairs=pairs, log=log, threshold=0.5).first
+    assert (found.cause, found.severity) == ("fixed-threshold", "warning")
+    assert "accuracy is 0.500 (the training reported 0.970); at" in found.what
+    assert found.why.endswith("Or the training read at another threshold than is given here.")
 
 
 def test_a_threshold_that_fits_badly_is_a_warning():
@@ -200,7 +321,7 @@ def test_a_similarity_is_the_same_above_the_threshold():
 def test_a_score_is_taken_the_way_it_is_better():
     pairs = changed(pairs_of(3.0, middle=5.0), lambda d: -d, kind="score")
     assert find_fixed_threshold(pairs, threshold=-5.0) is None
-    assert find_fixed_threshold(pairs).numbers["best_threshold"] == pytest.approx(-5.0, abs=0.05)
+    assert find_fixed_threshold(pairs, threshold=0.5).numbers["best_threshold"] == pytest.approx(-5.0, abs=0.05)
 
 
 @pytest.mark.parametrize(
@@ -223,12 +344,12 @@ _NO_SAME = "columns say whether a pair is of one class; name one 'same'"
 _NO_SCORES = "columns hold scores; name one 'distance', 'similarity' or 'score'"
 
 
-def rows(num=10):
-    return "".join(f"1,{0.1 + i / 100}\n0,{0.8 + i / 100}\n" for i in range(num))
+def rows(num=10, *, sign=1, first=0.0):
+    return "".join(f"1,{first + sign * (0.1 + i / 100)}\n0,{first + sign * (0.8 + i / 100)}\n" for i in range(num))
 
 
 @pytest.mark.parametrize(
-    ("header", "kind"), [("same,distance", "distance"), ("Label,Cosine", "similarity"), ("y_true, y_pred", "score")]
+    ("header", "kind"), [("same,distance", "distance"), ("Match,Cosine", "similarity"), ("is same, y_pred", "score")]
 )
 def test_pairs_of_a_file(tmp_path, header, kind):
     (tmp_path / "pairs.csv").write_text(f"{header}\n{rows()}")
@@ -238,20 +359,74 @@ def test_pairs_of_a_file(tmp_path, header, kind):
 
 
 def test_words_for_the_same(tmp_path):
-    (tmp_path / "pairs.csv").write_text("same,distance\nTRUE,0.1\nno,0.9\nsame,0.1\n" + rows())
-    assert read_pair_scores(tmp_path / "pairs.csv").same[:3].tolist() == [True, False, True]
+    words = "TRUE,0.1\nno,0.9\nsame,0.1\nFalse,0.9\nyes,0.1\n0.0,0.9\n1.0,0.1\n-1,0.9\n"
+    (tmp_path / "pairs.csv").write_text("same,distance\n" + words + rows())
+    found = read_pair_scores(tmp_path / "pairs.csv")
+    assert found.same[:8].tolist() == [True, False] * 4
+    assert found.reading == ""
+    (tmp_path / "pairs.csv").write_text("is_different,distance\n" + words + rows())
+    # A word says it itself.
+    assert read_pair_scores(tmp_path / "pairs.csv").same[:8].tolist() == [False, True, True, True] + [False, True] * 2
+
+
+def test_a_column_that_may_be_either_way_round_is_told_by_distances(tmp_path):
+    path = tmp_path / "pairs.csv"
+    for header, value in (("label,distance", rows()), ("Y,Cosine", rows(sign=-1)), ("class,dist", rows())):
+        path.write_text(f"{header}\n{value}")
+        found = read_pair_scores(path)
+        assert found.same[:2].tolist() == [True, False]
+        name = header.split(",")[0]
+        assert found.reading == (
+            f"{path}: column {name!r}: read as 1 = same, since pairs of 1 are the closer ones in 100.0% of the cases"
+        )
+        told = mohs.diagnose(pairs=path)
+        assert told.notes == (found.reading,)
+        assert "swapped" in told.not_checked
+    path.write_text("label,distance\n" + rows().replace("1,", "same,").replace("0,", "different,"))
+    assert (read_pair_scores(path).same[:2].tolist(), read_pair_scores(path).reading) == ([True, False], "")
+    path.write_text("label,same,distance\n" + "".join(f"7,{row}\n" for row in rows().splitlines()))
+    assert read_pair_scores(path).same[:2].tolist() == [True, False]  # `same` says it, whatever the label is
+
+
+ASK = "say which with one_means, or name the column 'same' or 'different'"
+
+
+@pytest.mark.parametrize(
+    ("header", "text", "why"),
+    [
+        ("target,score", "rows", ", and 'score' has no direction that would tell"),
+        (
+            "y,distance",
+            "other",
+            ": pairs of 1 are the farther ones in 100.0% of the cases, so 1 means different, or distances or labels "
+            "are the wrong way round",
+        ),
+        ("y,distance", "noise", ", and the distances do not tell (pairs of 1 are the closer ones in 50% of the cases)"),
+    ],
+)
+def test_what_the_scores_do_not_tell_is_asked(tmp_path, header, text, why):
+    path = tmp_path / "pairs.csv"
+    noise = "".join(f"1,{i}\n0,{i}\n" for i in range(20))
+    path.write_text(f"{header}\n" + {"rows": rows(), "other": rows(sign=-1, first=2.0), "noise": noise}[text])
+    with pytest.raises(InputError) as error:
+        read_pair_scores(path)
+    name = header.split(",")[0]
+    assert str(error.value) == f"{path}: column {name!r}: 1 may mean the same or different{why}; {ASK}"
+    assert read_pair_scores(path, one_means="same").same[:2].tolist() == [True, False]
+    assert read_pair_scores(path, one_means="different").same[:2].tolist() == [False, True]
+    assert mohs.diagnose(pairs=path, one_means="different").notes == ()
 
 
 @pytest.mark.parametrize(
     ("text", "lines"),
     [
         ("a,b\n1,2\n", [f"0 {_NO_SAME}", f"0 {_NO_SCORES}"]),
-        ("same,label,d,sim\n1,1,1,1\n", [f"2 {_NO_SAME}", f"2 {_NO_SCORES}"]),
+        ("same,match,d,sim\n1,1,1,1\n", [f"2 {_NO_SAME}", f"2 {_NO_SCORES}"]),
         (
             "same,distance\n1,\n2,0.5\n",
             [
+                "row 3: column 'same': '2' is neither 1 nor 0 (nor true, false, same, different)",
                 "row 2: column 'distance': '' is not a number; leave the row out",
-                "row 3: column 'same': '2' is neither 1 nor 0",
             ],
         ),
         ("same,distance\n" + rows(9), ["9 pairs of one class and 9 of two; give at least 10 of each"]),

@@ -1,5 +1,7 @@
 import hypothesis.strategies as st
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 
@@ -85,6 +87,97 @@ def test_pairs_of_a_table(tmp_path):
     assert read_pairs(path, FILES, labels_N=[1, 1, 2, 3, 3]).same.tolist() == [True, False]
 
 
+def write(path, header, cells):
+    files = [("a.png", "b.png"), ("c.png", "b.png"), ("d.png", "e.png"), ("a.png", "e.png")]
+    path.write_text(
+        f"file1,file2,{header}\n" + "".join(f"{a},{b},{c}\n" for (a, b), c in zip(files, cells, strict=True))
+    )
+    return path
+
+
+@pytest.mark.parametrize(
+    ("header", "cells"),
+    [
+        ("same", ["True", "False", "TRUE", "false"]),
+        ("same", ["yes", "no", "Yes", "NO"]),
+        ("is_same", ["1.0", "0.0", "1.0", "0"]),
+        ("Is Match", ["t", "f", "match", "mismatch"]),
+        ("different", ["0", "1", "no", "TRUE"]),
+        ("is-different", ["False", "True", "same", "1.0"]),
+        ("label", ["same", "different", "same", "different"]),
+        ("y", ["match", "mismatch", "genuine", "impostor"]),
+    ],
+)
+def test_what_is_the_same_is_read_in_every_usual_form(tmp_path, header, cells):
+    pairs = read_pairs(write(tmp_path / "pairs.csv", header, cells), FILES)
+    assert pairs.same.tolist() == [True, False, True, False]
+    assert pairs.law == "4 pairs of pairs.csv: 2 of one class, 2 of two"
+
+
+def test_parquet_flags_are_read_and_fractions_are_not_passed_over(tmp_path):
+    path = tmp_path / "pairs.parquet"
+    files = {"file1": ["a.png", "c.png"], "file2": ["b.png", "b.png"]}
+    pq.write_table(pa.table({**files, "same": [True, False]}), path)
+    assert read_pairs(path, FILES).same.tolist() == [True, False]
+    pq.write_table(pa.table({**files, "same": [1.0, 0.0]}), path)
+    with pytest.raises(InputError) as caught:
+        read_pairs(path, FILES)
+    assert str(caught.value) == (
+        f"{path}: column 'same' holds neither text, whole numbers nor flags; store it as 1 and 0"
+    )
+
+
+@pytest.mark.parametrize("header", ["label", "y", "target", "Label", "y_true"])
+def test_a_column_that_may_be_either_way_round_is_asked_about(tmp_path, header):
+    path = write(tmp_path / "pairs.csv", header, "1010")
+    with pytest.raises(InputError) as caught:
+        read_pairs(path, FILES)
+    assert str(caught.value) == (
+        f"{path}: column {header!r}: 1 may mean the same or different; say which with one_means, or name the column "
+        "'same' or 'different'"
+    )
+    assert read_pairs(path, FILES, one_means="same").same.tolist() == [True, False, True, False]
+    assert read_pairs(path, FILES, one_means="different").same.tolist() == [False, True, False, True]
+    # The labels tell, either way.
+    write(path, header, "1010")
+    labels = ["x", "x", "y", "z", "z"]
+    found = read_pairs(path, FILES, labels_N=labels)
+    assert found.law.endswith(f"2 of two; column {header!r} read as 1 = same, as the labels say")
+    found = read_pairs(write(path, header, "0101"), FILES, labels_N=labels)
+    assert found.same.tolist() == [True, False, True, False]
+    assert found.law.endswith(f"column {header!r} read as 1 = different, as the labels say")
+    with pytest.raises(InputError, match=r"the labels do not tell \(they agree with 1 = same in 50% of the pairs\)"):
+        read_pairs(write(path, header, "1100"), FILES, labels_N=labels)
+    # Something else than flags is no such column.
+    assert read_pairs(write(path, header, ["u", "v", "w", "u"]), FILES, labels_N=labels).same.sum() == 2
+
+
+def test_distances_tell_what_1_means(tmp_path):
+    files = [f"{i}.png" for i in range(60)]
+    class_N = np.arange(60) // 2
+    x_ND = np.random.default_rng(0).normal(size=(30, 4))[class_N] + 0.1
+    path = tmp_path / "pairs.csv"
+    rows = [(i, i + 1, 1) for i in range(0, 60, 2)] + [(i, i + 3, 0) for i in range(0, 56, 2)]
+    path.write_text("file1,file2,label\n" + "".join(f"{a}.png,{b}.png,{c}\n" for a, b, c in rows))
+    found = read_pairs(path, files, embeddings_ND=x_ND)
+    assert found.same.tolist() == [c == 1 for _, _, c in rows]
+    assert found.law.endswith("read as 1 = same, since pairs of 1 are the closer ones in 100.0% of the cases")
+    path.write_text("file1,file2,label\n" + "".join(f"{a}.png,{b}.png,{1 - c}\n" for a, b, c in rows))
+    with pytest.raises(InputError, match="so 1 means different, or distances or labels are the wrong way round"):
+        read_pairs(path, files, embeddings_ND=x_ND)
+    with pytest.raises(InputError, match="column 'label': 1 may mean the same or different, and the distances do not"):
+        read_pairs(path, files, embeddings_ND=np.ones((60, 2)))
+
+
+def test_what_1_means_is_not_said_twice(tmp_path):
+    path = write(tmp_path / "pairs.csv", "different", "0101")
+    assert read_pairs(path, FILES, one_means="different").same.tolist() == [True, False, True, False]
+    with pytest.raises(InputError, match="column 'different' says that 1 means different, and one_means is 'same'"):
+        read_pairs(path, FILES, one_means="same")
+    with pytest.raises(InputError, match="one_means: '1' is not 'same' or 'different'; say what 1 means"):
+        read_pairs(path, FILES, one_means="1")
+
+
 def test_every_bad_row_is_named(tmp_path):
     path = tmp_path / "pairs.csv"
     path.write_text("file1,file2,same\na.png,x.png,1\ny.png,b.png,maybe\n")
@@ -93,7 +186,7 @@ def test_every_bad_row_is_named(tmp_path):
     assert str(caught.value).splitlines() == [
         f"{path}: row 3, column 'file1': 'y.png' is none of the 5 items; write it as in their table",
         f"{path}: row 2, column 'file2': 'x.png' is none of the 5 items; write it as in their table",
-        f"{path}: row 3, column 'same': 'maybe' is none of '1', 'same', '0', 'different'",
+        f"{path}: row 3: column 'same': 'maybe' is neither 1 nor 0 (nor true, false, same, different)",
     ]
     path.write_text("file1,file2,same\na.png,a.png,1\nb.png,c.png,0\nc.png,b.png,0\n")
     with pytest.raises(InputError) as caught:

@@ -32,13 +32,16 @@ def doctor(
     query_embeddings: Annotated[Path | None, typer.Option(help=".npy of queries, made as the service does.")] = None,
     query_labels: Annotated[Path | None, typer.Option(help="Their classes, as --labels.")] = None,
     pairs: Annotated[
-        Path | None, typer.Option(help="CSV of pairs: 'same' (1 or 0) and 'distance', 'similarity' or 'score'.")
+        Path | None,
+        typer.Option(help="CSV of pairs: 'same' or 'different' (1 or 0), and 'distance', 'similarity' or 'score'."),
+    ] = None,
+    one_means: Annotated[
+        str | None,
+        typer.Option(help="Of --pairs: what 1 means, same or different, if the column's name does not say it."),
     ] = None,
     threshold: Annotated[
         float | None,
-        typer.Option(
-            help="Of --pairs: where accuracy is read, default 0.5. Of --precision: similarity to look down to."
-        ),
+        typer.Option(help="Of --pairs: where accuracy is read. Of --precision: similarity to look down to."),
     ] = None,
     fail_on: Annotated[
         str | None, typer.Option(help="error or warning: exit with 5 if there is such a finding, or a worse one.")
@@ -73,6 +76,7 @@ def doctor(
             "--query-embeddings": query_embeddings,
             "--query-labels": query_labels,
             "--pairs": pairs,
+            "--one-means": one_means,
             "--fail-on": fail_on,
         }
         if unused := [name for name, value in others.items() if value is not None]:
@@ -107,6 +111,7 @@ def doctor(
         query_embeddings=query_embeddings,
         query_labels=query_labels,
         pairs=pairs,
-        threshold=0.5 if threshold is None else threshold,
+        threshold=threshold,
+        one_means=one_means,
     )
     raise typer.Exit(doctor_command(request, fail_on=fail_on, as_json=as_json))

@@ -40,7 +40,8 @@ class DoctorRequest:
     query_embeddings: Path | None
     query_labels: Path | None
     pairs: Path | None
-    threshold: float
+    threshold: float | None
+    one_means: str | None
 
 
 def doctor_command(request: DoctorRequest, *, fail_on: str | None, as_json: bool) -> int:
@@ -93,6 +94,7 @@ def _diagnose(request: DoctorRequest) -> Diagnosis:
 
 def _by_flag(problem: str) -> str:
     """Return a message about parameters as one about the flags that gave them."""
+    problem = problem.replace("one_means", "--one-means")  # in the messages on the file of pairs
     names, colon, rest = problem.partition(": ")
     fields = DoctorRequest.__dataclass_fields__
     if colon and all(name in fields for name in names.split(", ")):
@@ -105,7 +107,7 @@ def _by_flag(problem: str) -> str:
 
 
 def _lines(diagnosis: Diagnosis, current: Mapping[str, Any]) -> Sequence[str]:
-    lines = [verdict(diagnosis)]
+    lines = [verdict(diagnosis), *diagnosis.notes]
     for finding in diagnosis.findings:
         lines += ["", *finding_lines(finding, current)]
     lines += ["", f"looked for: {', '.join(diagnosis.checked)}"]

@@ -14,7 +14,7 @@ def read_rows(path: Path) -> tuple[dict[str, list[str]], list[int]]:
 
     A `.parquet` or `.pq` file is Parquet, any other CSV (UTF-8, with or without BOM). The header of a CSV is row 1, and
     blank lines are left out but counted; the first item of a Parquet file is row 1. A Parquet column that holds neither
-    text nor integers has no cells: what 1.0 or NaN would be as text is not defined.
+    text, integers nor booleans ("True", "False") has no cells: what 1.0 or NaN would be as text is not defined.
 
     Raises `InputError` with one line for each problem: not such a file, a row with too many or too few cells, a column
     name that appears twice.
@@ -74,17 +74,17 @@ def _read_parquet(path: Path) -> tuple[dict[str, list[str]], list[int]]:
         raise InputError(f"{path}: not a Parquet file ({str(error).splitlines()[0]}); write it again") from None
     columns: dict[str, list[str]] = {}
     for name, column in zip(table.column_names, table.columns, strict=True):
-        # Text and integers have one written form; a float (1.0, NaN) has not: left without cells, it is refused
-        # if it is one of the columns that are used.
-        values: list[Any] = column.to_pylist() if _is_text_or_integer(column.type) else []
+        # Text, integers and booleans have one written form; a float (1.0, NaN) has not: left without cells, it is
+        # refused if it is one of the columns that are used.
+        values: list[Any] = column.to_pylist() if _has_one_form(column.type) else []
         columns[name] = ["" if value is None else str(value) for value in values]
     return columns, list(range(1, table.num_rows + 1))
 
 
-def _is_text_or_integer(kind: Any) -> bool:
+def _has_one_form(kind: Any) -> bool:
     import pyarrow as pa
 
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
     text = pa.types.is_string(kind) or pa.types.is_large_string(kind) or str(kind) == "string_view"
-    return bool(text or pa.types.is_integer(kind) or pa.types.is_null(kind))
+    return bool(text or pa.types.is_integer(kind) or pa.types.is_boolean(kind) or pa.types.is_null(kind))

@@ -60,4 +60,5 @@ def combined(parts: Iterable[Diagnosis]) -> Diagnosis:
         for cause, reason in part.not_checked.items():
             if cause not in checked:
                 missing.setdefault(cause, reason)
-    return Diagnosis(ranked(worst.values()), checked, missing)
+    notes = tuple(dict.fromkeys(note for part in parts for note in part.notes))
+    return Diagnosis(ranked(worst.values()), checked, missing, notes)

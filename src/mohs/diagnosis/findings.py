@@ -43,11 +43,15 @@ class Finding:
 @final
 @dataclass(frozen=True)
 class Diagnosis:
-    """All findings, worst first; the causes that were looked for, and those that could not be, with the reason."""
+    """All findings, worst first; the causes that were looked for, and those that could not be, with the reason.
+
+    `notes` are lines on how something was read that may be meant otherwise.
+    """
 
     findings: tuple[Finding, ...]
     checked: tuple[str, ...]
     not_checked: Mapping[str, str]
+    notes: tuple[str, ...] = ()
 
     @property
     def first(self) -> Finding | None:
@@ -60,6 +64,7 @@ class Diagnosis:
             "findings": [finding.as_record() for finding in self.findings],
             "checked": list(self.checked),
             "not_checked": dict(self.not_checked),
+            "notes": list(self.notes),
         }
 
 

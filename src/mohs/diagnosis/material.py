@@ -1,7 +1,7 @@
 """Diagnoses of what other libraries leave: logs, embeddings, scores of pairs, in any combination."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import final
 
@@ -31,6 +31,7 @@ from mohs.diagnosis.pair_causes import (
     find_fixed_threshold,
     find_sigmoid_on_distance,
     find_swapped_scores,
+    why_no_threshold,
 )
 from mohs.diagnosis.training_log import TrainingLog
 from mohs.diagnosis.triplet_causes import find_easy_selection
@@ -50,7 +51,7 @@ class Material:
         train: those of the training pictures, by the same network.
         queries: those of queries, made as the service makes them.
         pairs: scores of pairs.
-        threshold: where accuracy on pairs is read.
+        threshold: where accuracy on pairs is read; None if that is not known.
     """
 
     log: TrainingLog | None = None
@@ -59,7 +60,7 @@ class Material:
     train: Embedded | None = None
     queries: Embedded | None = None
     pairs: PairScores | None = None
-    threshold: float = 0.5
+    threshold: float | None = None
 
     @property
     def empty(self) -> bool:
@@ -74,7 +75,9 @@ class Material:
 
 def diagnose_material(material: Material, *, seed: int = 0) -> Diagnosis:
     """Look for every cause that the material can show; `seed` decides the samples."""
-    return examine([*_of_log(material), *_of_pairs(material), *_of_embeddings(material, seed)])
+    found = examine([*_of_log(material), *_of_pairs(material), *_of_embeddings(material, seed)])
+    reading = "" if material.pairs is None else material.pairs.reading
+    return replace(found, notes=(reading,)) if reading else found
 
 
 def _of_log(material: Material) -> list[Check]:
@@ -107,22 +110,29 @@ def _of_pairs(material: Material) -> list[Check]:
     if pairs is None:
         return [Check(name, _nothing, "no pairs") for name in ("sigmoid-on-distance", "fixed-threshold")]
     reported = None if material.log is None else material.log.last_accuracy()
-
     lower_rate = None if material.log is None else material.log.lower_rate()
-    sigmoid = find_sigmoid_on_distance(pairs, lower_rate=lower_rate)
+    threshold = material.threshold
+    sigmoid = find_sigmoid_on_distance(pairs, threshold=threshold, reported=reported, lower_rate=lower_rate)
     # A sigmoid on a distance is why 0.5 does not fit, and why all scores are 1 at large distances: one cause is told.
     explained = _unless(sigmoid is not None)
     saturated = _unless(sigmoid is not None and sigmoid.numbers["flat_share"] >= 0.5)
-    threshold = partial(find_fixed_threshold, pairs, threshold=material.threshold, reported=reported)
+    no_direction = (
+        "a score has no direction: name the column 'distance' or 'similarity'" if pairs.kind == "score" else ""
+    )
+    no_threshold = why_no_threshold(pairs) if threshold is None and reported is None and sigmoid is None else ""
     return [
         Check("sigmoid-on-distance", lambda: sigmoid),
         Check("collapsed", saturated(partial(find_constant_scores, pairs))),
         Check(
             "swapped",
             partial(find_swapped_scores, pairs),
-            "a score has no direction: name the column 'distance' or 'similarity'" if pairs.kind == "score" else "",
+            "the scores themselves told which way round the labels are" if pairs.reading else no_direction,
         ),
-        Check("fixed-threshold", explained(threshold)),
+        Check(
+            "fixed-threshold",
+            explained(partial(find_fixed_threshold, pairs, threshold=threshold, reported=reported)),
+            no_threshold,
+        ),
     ]
 
 

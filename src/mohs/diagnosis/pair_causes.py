@@ -13,6 +13,7 @@ from mohs.data.rows import read_rows
 from mohs.diagnosis.findings import Finding
 from mohs.errors import InputError, at_most_20
 from mohs.evaluation.intervals import wilson_interval
+from mohs.evaluation.same_column import OneMeans, read_same_column, told_by_distances
 from mohs.randomness import generator
 
 __all__ = [
@@ -23,20 +24,24 @@ __all__ = [
     "find_sigmoid_on_distance",
     "find_swapped_scores",
     "read_pair_scores",
+    "why_no_threshold",
 ]
 
 ScoreKind: TypeAlias = Literal["distance", "similarity", "score"]
 
-_SAME_NAMES = ("same", "is_same", "label", "match", "y", "y_true", "target")
 _VALUE_NAMES: dict[ScoreKind, tuple[str, ...]] = {
     "distance": ("distance", "dist", "d"),
     "similarity": ("similarity", "sim", "cosine", "cosine_similarity"),
     "score": ("score", "output", "prediction", "pred", "y_pred", "probability"),
 }
-_YES, _NO = ("1", "1.0", "true", "yes", "same"), ("0", "0.0", "false", "no", "different")
 _USELESS = 0.02
 _BETTER = 0.05
+_AS_REPORTED = 0.01
 _FLAT = 1e-3
+# Of scores at the end of a sigmoid of distances near 0.
+_NEAR_EDGE, _AT_EDGE = 0.02, 0.01
+_DEFAULT_THRESHOLD = 0.5
+_PERHAPS_SIGMOID = " Or it is a sigmoid of a distance, which never crosses 0.5: the last lines of the network tell."
 
 
 @final
@@ -45,13 +50,14 @@ class PairScores:
     """P pairs: a number for each, float64[P], and whether both pictures are of one class, bool[P].
 
     `kind` says what the number is: a distance (smaller for the same), a similarity (larger for the same), or a score of
-    which that is not known.
+    which that is not known. `reading` is the line that says how a column that may be either way round was read.
     """
 
     source: str
     value: NDArray[np.float64]
     same: NDArray[np.bool_]
     kind: ScoreKind = "score"
+    reading: str = ""
 
     def __post_init__(self) -> None:
         problems = []
@@ -83,12 +89,16 @@ class PairScores:
         return auc, math.sqrt(max(variance, 1.0 / 12.0) / (num_same * num_other))
 
 
-def read_pair_scores(path: str | Path) -> PairScores:
-    """Return the pairs of a CSV with a column `same` (1 or 0) and one of `distance`, `similarity` or `score`.
+def read_pair_scores(path: str | Path, *, one_means: OneMeans | None = None) -> PairScores:
+    """Return the pairs of a CSV with a column `same` and one of `distance`, `similarity` or `score`.
+
+    The names and cells of `read_same_column` are taken. In a column such as `label`, `y` or `target` 1 may be either:
+    it is read as the same if distances or similarities say so (`told_by_distances`; `PairScores.reading` then holds
+    the line to show), or as `one_means` says.
 
     Raises `InputError`, a line for each problem, if it is no CSV, if a column is missing or there twice, if a cell is
-    not a number (or not 1, 0, true, false, same, different), or if there are fewer than 10 pairs of one class or of
-    two.
+    not a number (or none of those that say the same or different), if nothing says what 1 means, or if there are fewer
+    than 10 pairs of one class or of two.
     """
     path = Path(path)
     if path.suffix.lower() in (".parquet", ".pq"):
@@ -100,33 +110,37 @@ def read_pair_scores(path: str | Path) -> PairScores:
     except IsADirectoryError:
         raise InputError(f"{path}: a folder; give a CSV file") from None
     plain = {name: name.strip().lower() for name in cells}
-    same_columns = [name for name in cells if plain[name] in _SAME_NAMES]
     value_columns: list[tuple[ScoreKind, str]] = [
         (kind, name) for kind, names in _VALUE_NAMES.items() for name in cells if plain[name] in names
     ]
-    problems = []
-    if len(same_columns) != 1:
-        problems.append(f"{path}: {len(same_columns)} columns say whether a pair is of one class; name one 'same'")
+    problems: list[str] = []
+    column = None
+    try:
+        column = read_same_column(path, cells, rows, one_means=one_means)
+    except InputError as error:
+        problems += error.problems
     if len(value_columns) != 1:
         problems.append(
             f"{path}: {len(value_columns)} columns hold scores; name one 'distance', 'similarity' or 'score'"
         )
-    if problems:
-        raise InputError(*problems)
+        raise InputError(*at_most_20(problems))
     kind, value_column = value_columns[0]
-    same, values = [], []
-    for row, same_cell, cell in zip(rows, cells[same_columns[0]], cells[value_column], strict=True):
-        answer = same_cell.strip().lower()
-        if answer not in (*_YES, *_NO):
-            problems.append(f"{path}: row {row}: column {same_columns[0]!r}: {same_cell!r} is neither 1 nor 0")
-        same.append(answer in _YES)
+    values = []
+    for row, cell in zip(rows, cells[value_column], strict=True):
         try:
             values.append(float(cell))
         except ValueError:
             problems.append(f"{path}: row {row}: column {value_column!r}: {cell!r} is not a number; leave the row out")
-    if problems:
+    if problems or column is None:
         raise InputError(*at_most_20(problems))
-    return PairScores(str(path), np.array(values, dtype=np.float64), np.array(same, dtype=np.bool_), kind)
+    value_P, reading = np.array(values, dtype=np.float64), ""
+    if column.one_means is not None:
+        return PairScores(str(path), value_P, column.same(column.one_means), kind)
+    if kind == "score":
+        raise column.ask(f", and {value_column!r} has no direction that would tell")
+    same = PairScores(str(path), value_P, column.same("same"), kind).same  # refused if there are too few
+    same, reading = told_by_distances(column, value_P if kind == "distance" else -value_P)
+    return PairScores(str(path), value_P, same, kind, reading)
 
 
 def find_swapped_scores(pairs: PairScores) -> Finding | None:
@@ -154,38 +168,69 @@ def find_swapped_scores(pairs: PairScores) -> Finding | None:
     )
 
 
-def find_sigmoid_on_distance(pairs: PairScores, *, lower_rate: Mapping[str, Any] | None = None) -> Finding | None:
-    """Find a sigmoid on a distance: every score lies in [0.5, 1], and none is smaller for different classes (AUC ≥ ½).
+def find_sigmoid_on_distance(
+    pairs: PairScores,
+    *,
+    threshold: float | None = None,
+    reported: float | None = None,
+    lower_rate: Mapping[str, Any] | None = None,
+) -> Finding | None:
+    """Find a sigmoid on a distance: scores that have its range, its shape, and its fault.
 
-    Or, for σ(−d), every score lies in [0, 0.5], and none is larger for different classes. A column that is called a
-    distance is no σ(−d): distances may be small. If half of the scores or more are where the slope of the sigmoid is
-    below 0.001, steps were too large as well; `lower_rate` are the settings against that, if the rate is known.
+    Range: every score lies in [0.5, 1], and none is smaller for different classes (AUC ≥ ½); or, for σ(−d), in
+    [0, 0.5], and none is larger. Any distance may lie there, so that is no proof. Shape: one score in a hundred or more
+    lies within 0.02 of 0.5, where distances begin, and none beyond; or half of them lie where the slope of the sigmoid
+    is below 0.001 (for σ(−d) without a score of exactly 0, which similarities often are). Fault: the accuracy at the
+    threshold in use is that of one answer for all; if none is known, the order of the scores says nothing. A threshold
+    or an accuracy that is better than that contradicts the cause. A column that is called a distance or a similarity is
+    taken for one.
+
+    Args:
+        pairs: scores without a direction; others have no such cause.
+        threshold: the one in use; None if it is not known: 0.5 if `reported` is what accuracy is there.
+        reported: an accuracy that the training wrote down.
+        lower_rate: the settings against steps that are too large, if the rate is known.
     """
     low, high = float(pairs.value.min()), float(pairs.value.max())
     auc, error = pairs.auc()
     slack = 1e-6
     upper = low >= 0.5 - slack and high <= 1.0 + slack and auc >= 0.5 - 3 * error
-    lower = pairs.kind == "score" and low >= -slack and high <= 0.5 + slack and auc <= 0.5 + 3 * error
-    if pairs.kind == "similarity" or not (upper or lower):
+    lower = low >= -slack and high <= 0.5 + slack and auc <= 0.5 + 3 * error
+    if pairs.kind != "score" or not (upper or lower):
+        return None
+    flat = float((pairs.value * (1.0 - pairs.value) < _FLAT).mean())
+    thrown = flat >= 0.5 and (upper or low > 0.0)
+    edge = float((np.abs(pairs.value - 0.5) < _NEAR_EDGE).mean()) >= _AT_EDGE and high - low > slack
+    if not (thrown or edge):
         return None
     num_same, num = int(pairs.same.sum()), len(pairs.same)
+    one_answer = max(num_same, num - num_same) / num
+    if reported is not None and reported > one_answer + _BETTER:
+        return None
+    no_order = abs(auc - 0.5) <= 3 * error
+    fixed = _accuracy_at(pairs, _DEFAULT_THRESHOLD if threshold is None else threshold)
+    known = threshold is not None or (reported is not None and abs(reported - fixed) <= _AS_REPORTED)
+    if fixed > one_answer + _USELESS if known else not no_order:
+        return None
     prior = 1.0 - num_same / num
     named = "σ(d)" if upper else "σ(−d)"
     where = f"at {'0.5 or above' if upper else '0.5 or below'} ({low:.4f} to {high:.4f})"
-    flat = float((pairs.value * (1.0 - pairs.value) < _FLAT).mean())
-    thrown = flat >= 0.5
     learned = f"their order is right in {max(auc, 1 - auc):.1%} of the cases, though"
-    if abs(auc - 0.5) <= 3 * error:
+    if no_order:
         learned = "and their order says nothing"
+    other = (
+        "a network that answers the same whatever it sees" if no_order else "a score that is read where it does not fit"
+    )
     return Finding(
         cause="sigmoid-on-distance",
-        severity="error",
+        severity="error" if known or high - low <= slack else "warning",
         what=f"All {num:,} scores are {where}: read at 0.5, every pair is different, and accuracy is the share of "
         f"different pairs, {prior:.3f}; {learned}"
         + (f"; {flat:.0%} of the scores are where the sigmoid has no slope left" if thrown else ""),
         why=f"A distance is never negative, so {named} never crosses 0.5, and it has no slope where distances are "
         "large: the loss loses its gradient there"
-        + (", and steps that were too large have thrown the pictures that far apart." if thrown else "."),
+        + (", and steps that were too large have thrown the pictures that far apart." if thrown else ".")
+        + f" Without a sigmoid it is {other}; the last lines of the network tell.",
         fix="Train on the distance itself, without the sigmoid, "
         + ("at a tenth of the learning rate, from fresh weights, " if thrown else "")
         + "and choose the threshold on held-out pairs.",
@@ -217,26 +262,90 @@ def find_constant_scores(pairs: PairScores) -> Finding | None:
     )
 
 
-def find_fixed_threshold(pairs: PairScores, *, threshold: float = 0.5, reported: float | None = None) -> Finding | None:
+def find_fixed_threshold(
+    pairs: PairScores, *, threshold: float | None = None, reported: float | None = None
+) -> Finding | None:
     """Find an accuracy read at a threshold that does not fit the scores.
 
     The accuracy at `threshold` is below that at the best one by 0.05 or more, at the lower end of its 95% interval. The
     best threshold is chosen on four fifths of the pairs and measured on the others, five times, so that it does not
     flatter. It is an error if the accuracy at `threshold` is no more than 0.02 above that of one answer for all, or if
-    it is what the training reported.
+    it is what the training reported; but no error if the training reported better.
 
     Args:
         pairs: scores of any kind; a score without a direction is taken the way in which it is better.
-        threshold: the one in use.
+        threshold: the one in use; None if it is not known: 0.5 if `reported` is what accuracy is there.
         reported: an accuracy that the training wrote down.
     """
-    auc, error = pairs.auc()
-    smaller_is_same = pairs.kind == "distance" or (pairs.kind == "score" and auc >= 0.5)
-    if (auc if smaller_is_same else 1.0 - auc) <= 0.5 + 3 * error:
+    read = _read_at(pairs, _DEFAULT_THRESHOLD if threshold is None else threshold)
+    if read is None or read.low < read.fixed + _BETTER:
         return None
-    sign = 1.0 if smaller_is_same else -1.0
-    value, limit, num = sign * pairs.value, sign * threshold, len(pairs.value)
-    fixed = float(((value < limit) == pairs.same).mean())
+    was_reported = reported is not None and abs(reported - read.fixed) <= _AS_REPORTED
+    if threshold is None and not was_reported:
+        return None
+    num_same, low, high = int(pairs.same.sum()), float(pairs.value.min()), float(pairs.value.max())
+    prior = max(num_same, len(pairs.same) - num_same) / len(pairs.same)
+    said = "" if reported is None else f" (the training reported {reported:.3f})"
+    contradicted = reported is not None and reported > read.fixed + _BETTER
+    useless = read.fixed <= prior + _USELESS
+    return Finding(
+        cause="fixed-threshold",
+        severity="error" if (useless and not contradicted) or was_reported else "warning",
+        what=f"Read at {read.threshold:g}, accuracy is {read.fixed:.3f}{said if was_reported or contradicted else ''}; "
+        f"at {read.best:.4g} it is {read.best_accuracy:.3f} ({read.low:.3f} to {read.high:.3f}); one answer for all "
+        f"gives {prior:.3f}",
+        why=f"A {pairs.kind} has no natural threshold: {read.threshold:g} is "
+        + ("in the middle of a probability, not" if read.threshold == _DEFAULT_THRESHOLD else "not in the middle")
+        + f" of these numbers ({low:.3g} to {high:.3g})."
+        + (" Or the training read at another threshold than is given here." if contradicted else "")
+        + (_PERHAPS_SIGMOID if pairs.kind == "score" and not (low < 0.5 < high) and low >= 0.0 and high <= 1.0 else ""),
+        fix=f"Choose the threshold on held-out pairs (here {read.best:.4g}), or report AUC or recall@k, which need "
+        "none.",
+        numbers={
+            "accuracy": read.fixed,
+            "threshold": read.threshold,
+            "best_accuracy": read.best_accuracy,
+            "best_threshold": read.best,
+            "low": read.low,
+            "high": read.high,
+            "one_answer": prior,
+        },
+        share=min(1.0, (read.best_accuracy - read.fixed) / max(read.best_accuracy - 0.5, 1e-9)),
+    )
+
+
+def why_no_threshold(pairs: PairScores) -> str:
+    """Return why a threshold that is not known cannot be judged, with the accuracy at 0.5 and at the best one."""
+    read = _read_at(pairs, _DEFAULT_THRESHOLD)
+    numbers = ""
+    if read is not None:
+        numbers = (
+            f": accuracy is {read.fixed:.3f} at {read.threshold:g} and {read.best_accuracy:.3f} at {read.best:.4g}, "
+            "the best"
+        )
+    return f"the threshold in use is not known{numbers}; give it"
+
+
+@final
+@dataclass(frozen=True)
+class _Reading:
+    """Accuracies at a threshold and at the best one, with the 95% interval of the latter."""
+
+    threshold: float
+    fixed: float
+    best: float
+    best_accuracy: float
+    low: float
+    high: float
+
+
+def _read_at(pairs: PairScores, threshold: float) -> _Reading | None:
+    """Return the accuracies; None if the scores say nothing, or say it the wrong way round."""
+    auc, error = pairs.auc()
+    sign = _sign(pairs)
+    if (auc if sign > 0 else 1.0 - auc) <= 0.5 + 3 * error:
+        return None
+    value, num = sign * pairs.value, len(pairs.value)
     correct, chosen = 0, []
     fold = generator(0, "folds of pairs").permutation(num) % 5
     for k in range(5):
@@ -244,31 +353,18 @@ def find_fixed_threshold(pairs: PairScores, *, threshold: float = 0.5, reported:
         chosen.append(best)
         correct += int(((value[fold == k] < best) == pairs.same[fold == k]).sum())
     low, high = wilson_interval(correct, num)
-    if low < fixed + _BETTER:
-        return None
-    prior = max(float(pairs.same.mean()), 1.0 - float(pairs.same.mean()))
     best = sign * float(np.median(chosen))
-    was_reported = reported is not None and abs(reported - fixed) <= 0.01
-    said = f" (the training reported {reported:.3f})" if was_reported else ""
-    return Finding(
-        cause="fixed-threshold",
-        severity="error" if fixed <= prior + _USELESS or was_reported else "warning",
-        what=f"Read at {threshold:g}, accuracy is {fixed:.3f}{said}; at {best:.4g} it is {correct / num:.3f} "
-        f"({low:.3f} to {high:.3f}); one answer for all gives {prior:.3f}",
-        why=f"A {pairs.kind} has no natural threshold: {threshold:g} is in the middle of a probability, not of these "
-        f"numbers ({pairs.value.min():.3g} to {pairs.value.max():.3g}).",
-        fix=f"Choose the threshold on held-out pairs (here {best:.4g}), or report AUC or recall@k, which need none.",
-        numbers={
-            "accuracy": fixed,
-            "threshold": threshold,
-            "best_accuracy": correct / num,
-            "best_threshold": best,
-            "low": low,
-            "high": high,
-            "one_answer": prior,
-        },
-        share=min(1.0, (correct / num - fixed) / max(correct / num - 0.5, 1e-9)),
-    )
+    return _Reading(threshold, _accuracy_at(pairs, threshold), best, correct / num, low, high)
+
+
+def _sign(pairs: PairScores) -> float:
+    """Return 1 if smaller is the same, −1 if larger is; of a score, whichever is better."""
+    return 1.0 if pairs.kind == "distance" or (pairs.kind == "score" and pairs.auc()[0] >= 0.5) else -1.0
+
+
+def _accuracy_at(pairs: PairScores, threshold: float) -> float:
+    sign = _sign(pairs)
+    return float(((sign * pairs.value < sign * threshold) == pairs.same).mean())
 
 
 def _best_threshold(value: NDArray[np.float64], same: NDArray[np.bool_]) -> float:

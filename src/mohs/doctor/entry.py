@@ -15,6 +15,7 @@ from mohs.diagnosis.training_log import TrainingLog, read_training_log
 from mohs.doctor.evidence import RunEvidence
 from mohs.doctor.run_checks import diagnose_run
 from mohs.errors import InputError
+from mohs.evaluation.same_column import OneMeans, check_one_means
 from mohs.runs import Run
 
 __all__ = ["diagnose"]
@@ -34,7 +35,8 @@ def diagnose(
     query_embeddings: ArrayLike | str | Path | None = None,
     query_labels: ArrayLike | str | Path | None = None,
     pairs: PairScores | str | Path | None = None,
-    threshold: float = 0.5,
+    threshold: float | None = None,
+    one_means: OneMeans | None = None,
     seed: int = 0,
 ) -> Diagnosis:
     """Return what is wrong with a run, or with what another library left, the worst first.
@@ -56,7 +58,8 @@ def diagnose(
         query_embeddings: of queries, made as the service makes them.
         query_labels: their classes.
         pairs: CSV with a column `same` and one of `distance`, `similarity` or `score`, see `read_pair_scores`.
-        threshold: where accuracy on pairs is read.
+        threshold: where accuracy on pairs is read; None if that is not known: 0.5 if the log's accuracy says so.
+        one_means: what 1 means in a column of `pairs` that does not say it, "same" or "different".
         seed: decides which classes and triplets are drawn where there are too many to take all.
 
     Raises `InputError` if nothing is given, for embeddings without labels or of other dimensions, and for what
@@ -77,7 +80,7 @@ def diagnose(
         raise InputError("loss_name, batch: of a log; give log too")
     if query_embeddings is not None and embeddings is None:
         raise InputError("query_embeddings: nothing to search in; give embeddings, the gallery")
-    if not math.isfinite(threshold):
+    if threshold is not None and not math.isfinite(threshold):
         raise InputError(f"threshold: {threshold} is not a finite number; give the one in use")
     test = read["embeddings"]
     for name, other in read.items():
@@ -86,6 +89,9 @@ def diagnose(
                 f"{name}: {other.x_ND.shape[1]} columns for the {test.x_ND.shape[1]} of embeddings; both must come "
                 "from one network"
             )
+    check_one_means(one_means)
+    if one_means is not None and not isinstance(pairs, str | Path):
+        raise InputError("one_means: of a file of pairs; give pairs too")
     parts = []
     if run is not None:
         parts.append(diagnose_run(RunEvidence.open(run.folder if isinstance(run, Run) else run, seed=seed)))
@@ -95,7 +101,7 @@ def diagnose(
         test=test,
         train=read["train_embeddings"],
         queries=read["query_embeddings"],
-        pairs=read_pair_scores(pairs) if isinstance(pairs, str | Path) else pairs,
+        pairs=read_pair_scores(pairs, one_means=one_means) if isinstance(pairs, str | Path) else pairs,
         threshold=threshold,
     )
     if not material.empty:

@@ -1,20 +1,20 @@
 """Pairs that somebody else chose: indices, or a table of file names."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from mohs.data.rows import read_rows
 from mohs.errors import InputError, at_most_20
-from mohs.evaluation.inputs import as_numpy, checked_labels, class_codes
+from mohs.evaluation.inputs import as_numpy, checked_embeddings, checked_labels, class_codes
 from mohs.evaluation.pairs import Pairs
+from mohs.evaluation.same_column import OneMeans, SameColumn, read_same_column, told_by_distances
 
 __all__ = ["given_pairs", "read_pairs"]
-
-_SAME = {"1": True, "same": True, "0": False, "different": False}
 
 
 def given_pairs(
@@ -64,28 +64,45 @@ def given_pairs(
     return _pairs(first, second, class_N, "given pairs")
 
 
-def read_pairs(path: str | Path, files: Sequence[str], *, labels_N: npt.ArrayLike | None = None) -> Pairs:
+def read_pairs(
+    path: str | Path,
+    files: Sequence[str],
+    *,
+    labels_N: npt.ArrayLike | None = None,
+    embeddings_ND: npt.ArrayLike | None = None,
+    one_means: OneMeans | None = None,
+) -> Pairs:
     """Return the pairs in a table (CSV or Parquet) with the columns `file1`, `file2` and, without labels, `same`.
 
-    `same` holds 1 or "same" for a pair of one class, 0 or "different" for another. With labels the column may be there,
-    and must agree. File names are compared as they are written.
+    The names and cells of `same` are those of `read_same_column`. In a column such as `label`, `y` or `target` 1 may be
+    either: `one_means` says it, or the labels do, or the embeddings (`told_by_distances`); how it was read is then said
+    in `law`. With labels the column may be there, and must agree. File names are compared as they are written.
 
     Args:
         path: the table.
         files: the name of each of the N items.
         labels_N: integers or strings [N]; none: see `given_pairs`.
+        embeddings_ND: numbers [N, D], only to tell what 1 means.
+        one_means: "same" or "different", for a column whose name does not say it.
 
     Raises:
         InputError: one line for each row that cannot be used (at most 20): a file that is none of the items, a pair
-            with itself, a pair given twice, a value of `same` that is none of the four, a contradiction.
+            with itself, a pair given twice, a cell that says neither same nor different, a contradiction; or a column
+            of which nothing says what 1 means.
     """
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path}: no such file; check the path")
     columns, rows = read_rows(path)
-    wanted = ("file1", "file2") if labels_N is not None else ("file1", "file2", "same")
-    missing = [name for name in wanted if name not in columns]
+    wanted = ["file1", "file2"] if labels_N is not None else ["file1", "file2", "same"]
+    missing = [name for name in ("file1", "file2") if name not in columns]
+    column, problems = None, list[str]()
+    try:
+        column = read_same_column(path, columns, rows, one_means=one_means, required=labels_N is None)
+    except InputError as error:
+        problems += error.problems
     if missing:
+        missing += [] if labels_N is not None or column is not None else ["same"]
         raise InputError(
             f"{path}: no column {', '.join(map(repr, missing))} among {', '.join(map(repr, columns))}; "
             f"the header must name {', '.join(wanted)}"
@@ -100,25 +117,49 @@ def read_pairs(path: str | Path, files: Sequence[str], *, labels_N: npt.ArrayLik
         for name in ("file1", "file2")
         for row, cell in zip(rows, columns[name], strict=True)
         if cell not in index
-    ]
-    flags = columns.get("same", [])
-    problems += [
-        f"{path}: row {row}, column 'same': {cell!r} is none of {', '.join(map(repr, _SAME))}"
-        for row, cell in zip(rows, flags, strict=bool(flags))
-        if cell.strip().lower() not in _SAME
-    ]
+    ] + problems
     _raise(problems)
     first, second = (np.array([index[cell] for cell in columns[name]], dtype=np.int64) for name in ("file1", "file2"))
     _raise(_bad_pairs(first, second, [f"{path}: row {row}" for row in rows]))
-    same = np.array([_SAME[cell.strip().lower()] for cell in flags], dtype=bool)
-    if labels_N is None:
-        class_N = _components(first[same], second[same], len(files))
-    else:
+    if labels_N is not None:
         [class_N] = class_codes(checked_labels(labels_N, "labels_N", len(files)))
-    if flags:
-        places = [f"{path}: row {row}, column 'same'" for row in rows]
+        same, reading = (None, "") if column is None else _told_by_labels(column, class_N[first] == class_N[second])
+    else:
+        assert column is not None  # it is required
+        same, reading = _told(column, first, second, embeddings_ND)
+        class_N = _components(first[same], second[same], len(files))
+    if column is not None and same is not None:
+        places = [f"{path}: row {row}, column {column.name!r}" for row in rows]
         _raise(_contradictions(first, second, same, class_N, places))
-    return _pairs(first, second, class_N, f"pairs of {path.name}")
+    pairs = _pairs(first, second, class_N, f"pairs of {path.name}")
+    return replace(pairs, law=f"{pairs.law}; {reading}") if reading else pairs
+
+
+def _told_by_labels(column: SameColumn, same_P: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.bool_], str]:
+    """Return what the column says, the way in which it agrees with the labels, and how that was told."""
+    if column.one_means is not None:
+        return column.same(column.one_means), ""
+    agree = {means: float((column.same(means) == same_P).mean()) for means in get_args(OneMeans)}
+    means = max(agree, key=lambda each: agree[each])
+    if agree[means] < 1.0 and abs(agree["same"] - agree["different"]) < 0.5:
+        raise column.ask(f", and the labels do not tell (they agree with 1 = same in {agree['same']:.0%} of the pairs)")
+    return column.same(means), f"column {column.name!r} read as 1 = {means}, as the labels say"
+
+
+def _told(
+    column: SameColumn,
+    first: npt.NDArray[np.int64],
+    second: npt.NDArray[np.int64],
+    embeddings_ND: npt.ArrayLike | None,
+) -> tuple[npt.NDArray[np.bool_], str]:
+    """Return which pairs are the same, without labels, and how that was told if the column does not say it."""
+    if column.one_means is not None:
+        return column.same(column.one_means), ""
+    if embeddings_ND is None:
+        raise column.ask("")
+    x_ND = checked_embeddings(embeddings_ND, "embeddings_ND")
+    distance_P = np.linalg.norm(x_ND[first] - x_ND[second], axis=1)
+    return told_by_distances(column, distance_P)
 
 
 def _pairs(
