@@ -32,7 +32,7 @@ from mohs.config import RunConfig, override_config
 from mohs.data.dataset import Dataset
 from mohs.data.images import ImagePolicy
 from mohs.errors import TrainingError
-from mohs.evaluation.intervals import class_bootstrap_interval
+from mohs.evaluation.intervals import class_difference_interval
 from mohs.evaluation.retrieval import RetrievalResult, evaluate_all_against_all
 from mohs.model.embedder import Embedder
 from mohs.presets import preset_settings
@@ -152,7 +152,7 @@ def show(row: Row, frozen: Sequence[Row], labels: NDArray[np.str_]) -> bool:
     for values in (hits, precisions) if frozen else ():
         best_Q = max((values(other.result) for other in frozen), key=lambda value_Q: float(value_Q.mean()))
         difference_Q = values(row.result) - best_Q
-        low, high = class_bootstrap_interval(difference_Q, labels, seed=0)
+        low, high = class_difference_interval(difference_Q, labels)
         text += f"   {difference_Q.mean():+.4f} [{low:+.4f}, {high:+.4f}]"
         better = better and low > 0
     print(f"{text}   {row.minutes:5.1f}  {row.cpu_minutes:5.1f}", flush=True)

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from mohs.classification.classifier import Classifier
 from mohs.errors import InputError
 from mohs.evaluation.inputs import checked_labels
-from mohs.evaluation.intervals import class_bootstrap_interval
+from mohs.evaluation.intervals import class_interval
 from mohs.evaluation.reliability import ReliabilityBin, expected_calibration_error, reliability_table
 
 __all__ = ["ClassScore", "Measurement", "ThresholdScore", "measure_classifier"]
@@ -58,7 +58,7 @@ class Measurement:
         num_classes: how many classes it knows.
         accuracy: share of pictures whose class has the largest probability, whatever the threshold. Ties are
             pessimistic: a class as probable as the right one comes first.
-        interval: 95% class-bootstrap interval of it; None if the pictures are of one class.
+        interval: 95% interval of it over classes; None if the pictures are of one class.
         top5_accuracy: share whose class is among the five most probable, ties likewise.
         negative_log_likelihood: mean of −ln p(right class), in nats; ln C is chance.
         expected_calibration_error: over 15 bins, in [0, 1], 0 is best.
@@ -86,7 +86,7 @@ class Measurement:
         return asdict(self)
 
 
-def measure_classifier(classifier: Classifier, X: Any, y: npt.ArrayLike, *, seed: int = 0) -> Measurement:
+def measure_classifier(classifier: Classifier, X: Any, y: npt.ArrayLike) -> Measurement:
     """Measure a fitted classifier on pictures (or embeddings, or files) that it was not fitted on.
 
     Args:
@@ -94,7 +94,6 @@ def measure_classifier(classifier: Classifier, X: Any, y: npt.ArrayLike, *, seed
         X: as everywhere in `Classifier`.
         y: classes, [N], strings or integers as in `fit`; those that the classifier does not know are unknown pictures,
             whose right answer is "none of these".
-        seed: of the bootstrap.
 
     Raises:
         InputError: no picture of a known class, or input that cannot be used.
@@ -136,7 +135,7 @@ def measure_classifier(classifier: Classifier, X: Any, y: npt.ArrayLike, *, seed
         num_unknown=int((~known_N).sum()),
         num_classes=len(classifier.classes_),
         accuracy=float(correct_K.mean()),
-        interval=class_bootstrap_interval(correct_K, labels_K, seed=seed) if several else None,
+        interval=class_interval(correct_K, labels_K) if several else None,
         top5_accuracy=float((rank_K <= 5).mean()),
         negative_log_likelihood=float(-log_true_K.mean()),
         expected_calibration_error=expected_calibration_error(table),

@@ -210,7 +210,7 @@ def classify_evaluate_command(folder: Path, source: PictureSource | None, *, qui
     dataset = _samples(dataset)
     x_ND = embedder.embed(dataset.pictures)
     found: Measurement = _with_flags(
-        lambda: measure_classifier(classifier, x_ND, dataset.labels, seed=classifier.seed), y=dataset.table.source
+        lambda: measure_classifier(classifier, x_ND, dataset.labels), y=dataset.table.source
     )
     if as_json:
         print_json(found.as_record())

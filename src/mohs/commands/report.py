@@ -10,7 +10,7 @@ from mohs.commands.console import decoding_progress, print_json, print_table, sa
 from mohs.commands.places import require_file_place
 from mohs.commands.show import METRIC_HEADER, metric_row, write_run_report
 from mohs.errors import InputError
-from mohs.evaluation.intervals import class_bootstrap_interval
+from mohs.evaluation.intervals import class_difference_interval
 from mohs.evaluation.summary import Measured
 from mohs.report.parts import Verdict
 from mohs.runs import Evaluation, Run, evaluate, open_split_data
@@ -85,7 +85,7 @@ def _named(runs: list[Run]) -> Mapping[str, Run]:
 
 
 def _difference(first_name: str, first: Evaluation, name: str, other: Evaluation) -> tuple[Verdict, dict[str, Any]]:
-    """Compare R@1 with that of the first run: paired by query, 95% interval by class bootstrap."""
+    """Compare R@1 with that of the first run: paired by query, 95% interval over classes."""
     if not _same_queries(first, other):
         text = f"{name} was tested on other pictures than {first_name}: their rows cannot be compared."
         return Verdict("note", text), {"run": name, "against": first_name, "recall@1": None, "interval": None}
@@ -97,7 +97,7 @@ def _difference(first_name: str, first: Evaluation, name: str, other: Evaluation
     record = {"run": name, "against": first_name, "recall@1": mean, "interval": None}
     if len(np.unique(labels_Q)) < 2:
         return Verdict("note", f"R@1 of {name} is {mean:+.3f} against {first_name}; one class has no interval."), record
-    low, high = class_bootstrap_interval(change_Q, labels_Q, seed=0)
+    low, high = class_difference_interval(change_Q, labels_Q)
     record["interval"] = [low, high]
     sure = "" if low > 0 or high < 0 else ", which may be chance"
     text = f"R@1 of {name} is {mean:+.3f} against {first_name} (95% interval {low:+.3f} to {high:+.3f}{sure})."

@@ -78,7 +78,7 @@ def write_run_report(
         table_rows=[[name, *metric_row(measured)] for name, measured in rows],
         table_caption=(
             f"Results on {protocol}: share of queries with a picture of their class among the 1, 5, 10, 50 nearest, "
-            "with a 95% class-bootstrap interval of R@1; mean average precision; accuracy of the nearest catalog "
+            "with a 95% interval of R@1 over classes; mean average precision; accuracy of the nearest catalog "
             "picture and of random triplets; spread of the embeddings (0 collapsed, 1 even)."
         ),
         highlight=highlight,

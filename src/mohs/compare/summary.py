@@ -18,7 +18,7 @@ from mohs.compare.metrics import METRIC_NAMES
 from mohs.compare.protocols import ComparisonData
 from mohs.compare.strategies import STRATEGIES
 from mohs.evaluation.gallery_size import expected_ranks, gallery_sizes
-from mohs.evaluation.intervals import class_bootstrap_interval
+from mohs.evaluation.intervals import class_difference_interval, class_interval
 
 __all__ = [
     "PROTOCOLS",
@@ -183,7 +183,7 @@ def summarise(
             deviations[protocol] = float(np.std(recalls, ddof=1)) if len(recalls) > 1 else np.nan
             mean_Q = mean_hits([hits[name][seed][protocol] for seed in hits[name]])
             counted_Q = ~np.isnan(mean_Q)
-            intervals[protocol] = class_bootstrap_interval(mean_Q[counted_Q], labels[protocol][counted_Q], seed=0)
+            intervals[protocol] = class_interval(mean_Q[counted_Q], labels[protocol][counted_Q])
         first = own[name][0]
         rows.append(
             Row(
@@ -233,7 +233,7 @@ def mean_hits(hits_SQ: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
 def paired_difference(
     one_Q: NDArray[np.float64], two_Q: NDArray[np.float64], labels_Q: NDArray[np.str_], *, to: str
 ) -> Difference:
-    """Return the mean of one − two over the queries that count, with the 95% class-bootstrap interval of that mean.
+    """Return the mean of one − two over the queries that count, with the 95% interval of that mean over classes.
 
     >>> found = paired_difference(np.array([1.0, 1, 0]), np.array([0.0, 1, 0]), np.array(["a", "b", "c"]), to="x")
     >>> round(found.mean, 3), found.is_clear
@@ -241,7 +241,7 @@ def paired_difference(
     """
     counted_Q = ~np.isnan(one_Q)
     difference_Q = (one_Q - two_Q)[counted_Q]
-    interval = class_bootstrap_interval(difference_Q, labels_Q[counted_Q], seed=0)
+    interval = class_difference_interval(difference_Q, labels_Q[counted_Q])
     return Difference(to, float(difference_Q.mean()), interval)
 
 

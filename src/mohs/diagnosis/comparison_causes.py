@@ -26,7 +26,7 @@ def find_other_lengths(gallery: Embedded, queries: Embedded, *, seed: int = 0) -
 
     One of the two is at unit length (19 of 20 norms within 1% of 1) and the other is not, or their median norms differ
     by 10% or more. What it costs is measured: R@1 of the queries as they are and with both at unit length. It is an
-    error if that is lower by 0.02 or more, and by the 95% class-bootstrap interval of the difference; else a warning,
+    error if that is lower by 0.02 or more, and by the 95% class interval of the difference; else a warning,
     since thresholds on the distance are off all the same.
     """
     medians = float(np.median(gallery.norms)), float(np.median(queries.norms))
@@ -155,7 +155,7 @@ def find_gap(train: Embedded, test: Embedded, *, seed: int = 0) -> Finding | Non
     """Find overfitting: R@1 of training classes above that of test classes by more than 0.1.
 
     Both are measured on as many classes with as many items each, so that the galleries are equally large. The
-    difference counts less its 95% interval, from the class-bootstrap intervals of both.
+    difference counts less its 95% interval, from the class intervals of both.
     """
     pair = _alike(train, test)
     if pair is None:
@@ -192,7 +192,7 @@ def find_gap(train: Embedded, test: Embedded, *, seed: int = 0) -> Finding | Non
 def find_harm(trained: Embedded, untrained: Embedded, *, start: str, seed: int = 0) -> Finding | None:
     """Find training that did harm: R@1 below that of the same pictures by the network it began with.
 
-    The difference is paired; the upper end of its 95% class-bootstrap interval must be below 0. `start` names that
+    The difference is paired; the upper end of its 95% class interval must be below 0. `start` names that
     network, as in "the untrained network".
     """
     items = trained.sample_items(seed=seed)

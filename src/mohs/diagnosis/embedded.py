@@ -12,12 +12,20 @@ from numpy.typing import ArrayLike, NDArray
 from mohs.errors import InputError
 from mohs.evaluation.embedding_files import read_item_labels, read_npy
 from mohs.evaluation.inputs import checked_embeddings
-from mohs.evaluation.intervals import class_bootstrap_interval
+from mohs.evaluation.intervals import class_difference_interval, class_interval
 from mohs.evaluation.spread import Spread, spread
 from mohs.evaluation.ties import tie_limit
 from mohs.randomness import generator
 
-__all__ = ["EQUAL", "MAX_ITEMS", "Embedded", "hits_at_1", "mean_and_interval", "read_embedded"]
+__all__ = [
+    "EQUAL",
+    "MAX_ITEMS",
+    "Embedded",
+    "difference_and_interval",
+    "hits_at_1",
+    "read_embedded",
+    "share_and_interval",
+]
 
 MAX_ITEMS = 4096
 """Items of a sample: whole classes are drawn until there are so many."""
@@ -154,11 +162,19 @@ def hits_at_1(
     return hits & counted, counted
 
 
-def mean_and_interval(values_Q: ArrayLike, labels_Q: ArrayLike, *, seed: int) -> tuple[float, float, float]:
-    """Return a mean with its 95% class-bootstrap interval; of one class alone, the mean three times."""
-    values = np.asarray(values_Q, dtype=np.float64)
-    mean = float(values.mean())
-    if len(np.unique(np.asarray(labels_Q))) < 2:
-        return mean, mean, mean
-    low, high = class_bootstrap_interval(values, labels_Q, seed=seed)
-    return mean, low, high
+def share_and_interval(hits_Q: ArrayLike, labels_Q: ArrayLike) -> tuple[float, float, float]:
+    """Return a share with its 95% interval over classes; of one class alone, 0 to 1: it says nothing of others."""
+    hits = np.asarray(hits_Q, dtype=np.float64)
+    low, high = (0.0, 1.0) if _one_class(labels_Q) else class_interval(hits, labels_Q)
+    return float(hits.mean()), low, high
+
+
+def difference_and_interval(difference_Q: ArrayLike, labels_Q: ArrayLike) -> tuple[float, float, float]:
+    """Return the mean of paired differences in [−1, 1] with its 95% interval over classes; of one class alone, ±1."""
+    difference = np.asarray(difference_Q, dtype=np.float64)
+    low, high = (-1.0, 1.0) if _one_class(labels_Q) else class_difference_interval(difference, labels_Q)
+    return float(difference.mean()), low, high
+
+
+def _one_class(labels_Q: ArrayLike) -> bool:
+    return len(np.unique(np.asarray(labels_Q))) < 2

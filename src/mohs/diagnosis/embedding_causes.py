@@ -60,7 +60,7 @@ def find_swapped_embeddings(embedded: Embedded, *, seed: int = 0) -> Finding | N
     """Find embeddings that put a class as far apart as they can.
 
     Random triplets are in order in under 40% of the cases, and the *farthest* item is of the query's class more often
-    than the nearest one, by the 95% class-bootstrap interval of the difference, and than a guess by three times. Low
+    than the nearest one, by the 95% class interval of the difference, and than a guess by three times. Low
     accuracy alone may have other reasons: two kinds of pictures that the network does not bring together have it too.
     """
     part = embedded.take(embedded.sample_items(seed=seed))
@@ -93,7 +93,7 @@ def find_unnormalised(embedded: Embedded, *, seed: int = 0) -> Finding | None:
     """Find embeddings of different lengths that rank better once they are divided by them.
 
     Their norms vary by 1% or more (standard deviation over mean), and R@1 is better by 0.02 or more at unit length, and
-    by the 95% class-bootstrap interval of the difference on the same queries.
+    by the 95% class interval of the difference on the same queries.
     """
     part = embedded.take(embedded.sample_items(seed=seed))
     variation = float(part.norms.std() / part.norms.mean()) if part.norms.mean() > 0 else 0.0

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from mohs.errors import InputError
 from mohs.evaluation.inputs import checked_labels
-from mohs.evaluation.intervals import class_bootstrap_intervals
+from mohs.evaluation.intervals import class_intervals
 from mohs.evaluation.retrieval import RetrievalResult
 
 __all__ = ["GallerySizes", "expected_ranks", "gallery_sizes", "recall_by_gallery_size"]
@@ -23,7 +23,7 @@ class GallerySizes:
     Attributes:
         num_classes: the sizes, ascending; the last is that of the whole gallery.
         recall_at_1: expected recall@1 at each size.
-        intervals: 95% class-bootstrap intervals of it; empty if the queries that count are of one class only.
+        intervals: 95% intervals of it over classes; empty if the queries that count are of one class only.
     """
 
     num_classes: tuple[int, ...]
@@ -45,7 +45,6 @@ def recall_by_gallery_size(
     gallery_labels_G: npt.ArrayLike,
     *,
     sizes: Sequence[int] | None = None,
-    seed: int = 0,
 ) -> GallerySizes:
     """Return the expected recall@1 of galleries of m classes: the query's own and m − 1 others drawn at random.
 
@@ -63,7 +62,6 @@ def recall_by_gallery_size(
         query_labels_Q: classes of the queries.
         gallery_labels_G: classes of the gallery.
         sizes: the m, each from 1 to C; none: 2, 5, 10, 20, 50 and so on below C, and C.
-        seed: of the bootstrap of the intervals.
 
     >>> from mohs.evaluation.retrieval import evaluate_all_against_all
     >>> labels = ["a", "a", "b", "b", "c", "c"]
@@ -81,7 +79,7 @@ def recall_by_gallery_size(
     intervals: list[tuple[float, float]] = []
     counted_labels_Q = labels_Q[result.counted]
     if (counted_labels_Q != counted_labels_Q[0]).any():
-        intervals = class_bootstrap_intervals(list(hits_SQ), counted_labels_Q, seed=seed)
+        intervals = class_intervals(hits_SQ, counted_labels_Q)
     return GallerySizes(tuple(chosen), tuple(hits_SQ.mean(axis=1).tolist()), tuple(intervals))
 
 

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from mohs.errors import InputError
 from mohs.evaluation.chance import chance_levels
 from mohs.evaluation.inputs import checked_embeddings, checked_float32, checked_labels, class_codes
-from mohs.evaluation.intervals import class_bootstrap_intervals
+from mohs.evaluation.intervals import class_intervals
 from mohs.evaluation.ranks import Ranks, rank_relevant
 from mohs.evaluation.ties import tie_limit
 from mohs.mining.progress import Progress
@@ -46,8 +46,8 @@ class RetrievalResult:
         num_gallery: all gallery items.
         num_queries_without_match: queries with no item of their class in the gallery (themselves left out). They have
             no right answer: left out of every mean, and counted here.
-        intervals: 95% class-bootstrap intervals of all `metrics`, by name; empty if the queries that count are of one
-            class only.
+        intervals: 95% intervals of all `metrics` over classes (`mohs.evaluation.intervals.class_interval`), by name;
+            empty if the queries that count are of one class only.
         chance: what `metrics` come to if the gallery is ranked at random (`mohs.evaluation.chance`).
         first_match_rank: int64 [Q], rank of the first match, 1 is best; -1 without a match.
         average_precision: float64 [Q]; NaN without a match.
@@ -112,7 +112,6 @@ def evaluate_retrieval(
     *,
     ks: Sequence[int] = (1, 5, 10, 50),
     self_indices_Q: npt.ArrayLike | None = None,
-    seed: int = 0,
     progress: Progress | None = None,
 ) -> RetrievalResult:
     """Rank the gallery for each query by Euclidean distance and return the usual retrieval metrics.
@@ -128,7 +127,6 @@ def evaluate_retrieval(
         ks: the k of recall@k and precision@k, each at least 1. A k beyond the gallery means the whole gallery.
         self_indices_Q: int [Q], the gallery index of the query itself, which is left out for that query; -1 if the
             query is not in the gallery. None: no query is in the gallery.
-        seed: of the bootstrap of the intervals.
         progress: called with (blocks of queries done, blocks in all) from the calling thread.
 
     Raises:
@@ -160,11 +158,11 @@ def evaluate_retrieval(
     ranks = rank_relevant(
         queries_QD, query_codes_Q, gallery_GD, gallery_codes_G, self_Q=self_Q, ks=tuple(map(int, ks)), progress=progress
     )
-    return _result(ranks, query_codes_Q, num_gallery, tuple(map(int, ks)), seed)
+    return _result(ranks, query_codes_Q, num_gallery, tuple(map(int, ks)))
 
 
 def _result(
-    ranks: Ranks, query_codes_Q: npt.NDArray[np.int64], num_gallery: int, ks: tuple[int, ...], seed: int
+    ranks: Ranks, query_codes_Q: npt.NDArray[np.int64], num_gallery: int, ks: tuple[int, ...]
 ) -> RetrievalResult:
     counted_Q = ranks.num_relevant > 0
     num_ranked_Q, first_rank_Q = ranks.num_ranked[counted_Q], ranks.first_rank[counted_Q]
@@ -180,7 +178,7 @@ def _result(
     codes_Q = query_codes_Q[counted_Q]
     intervals = {}
     if (codes_Q != codes_Q[0]).any():
-        found = class_bootstrap_intervals(list(of_queries.values()), codes_Q, seed=seed)
+        found = class_intervals(list(of_queries.values()), codes_Q)
         intervals = dict(zip(of_queries, found, strict=True))
     means = {name: float(value_Q.mean()) for name, value_Q in of_queries.items()}
     return RetrievalResult(
@@ -211,7 +209,6 @@ def evaluate_all_against_all(
     labels_N: npt.ArrayLike,
     *,
     ks: Sequence[int] = (1, 5, 10, 50),
-    seed: int = 0,
     progress: Progress | None = None,
 ) -> RetrievalResult:
     """Return the metrics of `evaluate_retrieval` with every item a query and all others its gallery.
@@ -231,7 +228,6 @@ def evaluate_all_against_all(
         labels_N,
         ks=ks,
         self_indices_Q=np.arange(len(labels_N)),
-        seed=seed,
         progress=progress,
     )
 

@@ -111,7 +111,7 @@ def evaluate_embeddings(
             against all N items.
         query_labels_Q: classes of the queries [Q].
         verification: whether pairs are verified too (`mohs.evaluation.verification`), which takes some seconds.
-        seed: of the bootstrap, of the triplets and of the pairs.
+        seed: of the triplets and of the pairs.
         progress: called with (blocks of queries done, blocks in all).
 
     Raises `InputError` for embeddings and labels that do not fit each other, rows with NaN or Inf, and if no query has
@@ -177,7 +177,7 @@ def measure(
             queries, and the rest, training items of the same classes, is the gallery.
         protocol: what to call it; none: "unseen classes" without `test_N`, "seen classes" with it.
         verification: whether pairs of queries are verified too.
-        seed: of the bootstrap, of the triplets and of the pairs.
+        seed: of the triplets and of the pairs.
         progress: called with (blocks of queries done, blocks in all).
 
     Raises `InputError` if no query has an item of its class to find.
@@ -188,15 +188,13 @@ def measure(
     test = np.ones(len(labels), dtype=bool) if test_N is None else np.asarray(test_N, dtype=bool)
     gallery = test if test_N is None else ~test
     if test_N is None:
-        retrieval = evaluate_all_against_all(x_ND, labels, seed=seed, progress=progress)
+        retrieval = evaluate_all_against_all(x_ND, labels, progress=progress)
     else:
-        retrieval = evaluate_retrieval(
-            x_ND[test], labels[test], x_ND[gallery], labels[gallery], seed=seed, progress=progress
-        )
+        retrieval = evaluate_retrieval(x_ND[test], labels[test], x_ND[gallery], labels[gallery], progress=progress)
     queries_N = test & ~catalog_N
     catalog = None
     if np.isin(labels[queries_N], labels[catalog_N]).any():
-        catalog = evaluate_retrieval(x_ND[queries_N], labels[queries_N], x_ND[catalog_N], labels[catalog_N], seed=seed)
+        catalog = evaluate_retrieval(x_ND[queries_N], labels[queries_N], x_ND[catalog_N], labels[catalog_N])
     both = labels[test], labels[gallery]
     has_pairs = _has_triplets(labels[test])
     return EmbeddingReport(
@@ -209,7 +207,7 @@ def measure(
         hard_triplets=_triplets(x_ND[test], labels[test], "hard", seed),
         classes=class_results(retrieval, *both),
         confusable=confusable_pairs(retrieval, *both),
-        gallery_sizes=recall_by_gallery_size(retrieval, *both, seed=seed),
+        gallery_sizes=recall_by_gallery_size(retrieval, *both),
         verification=evaluate_pairs(x_ND[test], labels[test], seed=seed) if verification and has_pairs else None,
         notes=remarks(x_ND[test], both[0], x_ND[gallery], both[1], retrieval, same_items=test_N is None),
     )

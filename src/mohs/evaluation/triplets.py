@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from mohs.errors import InputError
 from mohs.evaluation.inputs import checked_embeddings, checked_labels, class_codes
-from mohs.evaluation.intervals import class_bootstrap_interval, wilson_interval
+from mohs.evaluation.intervals import class_interval, wilson_interval
 from mohs.evaluation.ties import tie_limit
 from mohs.mining import Scale, mine
 from mohs.mining.scales import rank_of
@@ -38,8 +38,8 @@ class TripletAccuracy:
 
     Attributes:
         accuracy: share of triplets whose positive is strictly closer to the anchor than the negative; ties are wrong.
-        interval: its 95% interval: by resampling the anchors' classes where they are known and more than one, else that
-            of Wilson, which holds the noise of sampling triplets alone.
+        interval: its 95% interval over the anchors' classes (`mohs.evaluation.intervals.class_interval`), where they are
+            known and more than one; else that of Wilson, which holds the noise of sampling triplets alone.
         num_triplets: how many triplets.
         num_tied: how many of them are ties; near `num_triplets` the embedding has collapsed.
         chance: the accuracy of an embedding that knows nothing; none for given triplets.
@@ -100,7 +100,7 @@ def triplet_accuracy(
         num_negatives_T = len(codes) - np.bincount(codes)[codes[anchors]]
         rank_T = rank_of(scale, np.full(len(anchors), hardness), num_negatives_T)
         chance = float(((rank_T + 1) / (num_negatives_T + 1)).mean())
-    return _measured(x_ND, anchors, positives, chosen, labels, chance, seed)
+    return _measured(x_ND, anchors, positives, chosen, labels, chance)
 
 
 def triplet_accuracy_of(
@@ -110,11 +110,10 @@ def triplet_accuracy_of(
     negatives_T: npt.ArrayLike,
     *,
     labels_N: npt.ArrayLike | None = None,
-    seed: int = 0,
 ) -> TripletAccuracy:
     """Return the share of the given triplets (item indices, int [T] each) in order; the rule of `triplet_accuracy`.
 
-    With the labels of the items, the interval is that of resampling the anchors' classes, by `seed`.
+    With the labels of the items, the interval is that over the anchors' classes.
 
     >>> triplet_accuracy_of([[0.0], [0.1], [5.0]], [0, 0], [1, 2], [2, 1]).accuracy
     0.5
@@ -131,7 +130,7 @@ def triplet_accuracy_of(
             "give one of each for every triplet"
         )
     labels = None if labels_N is None else checked_labels(labels_N, "labels_N", len(x_ND))
-    return _measured(x_ND, anchors, positives, negatives, labels, None, seed)
+    return _measured(x_ND, anchors, positives, negatives, labels, None)
 
 
 def _measured(
@@ -141,7 +140,6 @@ def _measured(
     negatives: npt.NDArray[np.int64],
     labels: npt.NDArray[Any] | None,
     chance: float | None,
-    seed: int,
 ) -> TripletAccuracy:
     correct_T = np.empty(len(anchors), dtype=bool)
     num_tied = 0
@@ -156,7 +154,7 @@ def _measured(
     num_correct = int(correct_T.sum())
     interval = wilson_interval(num_correct, len(anchors))
     if labels is not None and (labels[anchors] != labels[anchors[0]]).any():
-        interval = class_bootstrap_interval(correct_T, labels[anchors], seed=seed)
+        interval = class_interval(correct_T, labels[anchors])
     return TripletAccuracy(
         accuracy=num_correct / len(anchors),
         interval=interval,
