@@ -6,7 +6,7 @@ import pytest
 from mohs.classification.classifier import Classifier
 from mohs.classification.measure import measure_classifier
 from mohs.errors import InputError
-from mohs.evaluation.intervals import class_bootstrap_interval
+from mohs.evaluation.intervals import class_interval
 
 
 def blobs(num_classes=8, per_class=10, *, seed=0, spread=1.0):
@@ -25,7 +25,7 @@ def fitted():
 
 def test_numbers_as_defined(fitted):
     x, y = blobs(seed=1)
-    found = measure_classifier(fitted, x, y, seed=3)
+    found = measure_classifier(fitted, x, y)
     known = np.isin(y, list("abcdef"))
     proba, truth = fitted.predict_proba(x[known]), y[known]
     best = fitted.classes_[proba.argmax(axis=1)]
@@ -35,7 +35,7 @@ def test_numbers_as_defined(fitted):
     assert found.top5_accuracy == (order[:, :5] == truth[:, None]).any(axis=1).mean()
     of_truth = proba[np.arange(60), np.searchsorted(fitted.classes_, truth)]
     assert found.negative_log_likelihood == pytest.approx(-np.log(of_truth).mean())
-    assert found.interval == class_bootstrap_interval(best == truth, truth, seed=3)
+    assert found.interval == class_interval(best == truth, truth)
     assert sum(each.num_cases for each in found.reliability) == 60
     accepted = fitted.confidence(x) >= 0.8
     at = found.at_threshold

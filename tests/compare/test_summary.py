@@ -29,12 +29,14 @@ def hits():
     return one, two, labels
 
 
-def test_the_interval_is_that_of_drawing_classes(hits):
+def test_the_interval_is_about_that_of_drawing_classes(hits):
     one, two, labels = hits
     found = paired_difference(mean_hits(one), mean_hits(two), labels, to="two")
     difference = np.mean(one, axis=0) - np.mean(two, axis=0)
     assert found.mean == pytest.approx(difference.mean())
-    assert found.interval == pytest.approx(tuple(brute_force(difference, labels)))
+    low, high = brute_force(difference, labels)
+    assert found.interval[0] < low < high < found.interval[1]
+    assert found.interval == pytest.approx((low, high), abs=0.05)
     assert found.to == "two"
 
 
@@ -60,7 +62,9 @@ def test_pairing_takes_out_what_is_hard_for_both(hits):
 def test_a_strategy_against_itself_differs_by_nothing(hits):
     one, _, labels = hits
     found = paired_difference(mean_hits(one), mean_hits(one), labels, to="one")
-    assert (found.mean, found.interval, found.is_clear) == (0.0, (0.0, 0.0), False)
+    assert (found.mean, found.is_clear) == (0.0, False)
+    assert found.interval[0] == -found.interval[1]
+    assert 0 < found.interval[1] < 0.15
 
 
 def test_queries_without_a_match_count_nowhere(hits):

@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import mohs
-from mohs.diagnosis.embedded import Embedded, hits_at_1, mean_and_interval, read_embedded
+from mohs.diagnosis.embedded import Embedded, difference_and_interval, hits_at_1, read_embedded, share_and_interval
 from mohs.diagnosis.embedding_causes import (
     find_collapsed_embeddings,
     find_equal_positives,
@@ -210,10 +210,12 @@ def test_a_sample_takes_whole_classes(clusters):
     assert embedded.sample_items(seed=0, max_items=200).tolist() == list(range(200))
 
 
-def test_one_class_has_no_interval():
-    assert mean_and_interval([1.0, 0.0], ["a", "a"], seed=0) == (0.5, 0.5, 0.5)
-    mean, low, high = mean_and_interval([1.0, 1.0, 0.0, 0.0], ["a", "a", "b", "c"], seed=0)
-    assert low < mean == 0.5 < high
+def test_one_class_tells_nothing_of_others():
+    assert share_and_interval([True, False], ["a", "a"]) == (0.5, 0.0, 1.0)
+    assert difference_and_interval([1.0, 0.0], ["a", "a"]) == (0.5, -1.0, 1.0)
+    mean, low, high = share_and_interval([True, True, False, False], ["a", "a", "b", "c"])
+    assert 0 < low < mean == 0.5 < high < 1
+    assert difference_and_interval([0.0, 0.0, 0.0], ["a", "b", "c"])[1] < 0
 
 
 def test_embeddings_that_cannot_be_taken():

@@ -194,16 +194,14 @@ def test_queries_without_a_match_are_counted_and_change_no_mean():
     assert not more.hit_at_1[:5].any()
 
 
-def test_intervals_hold_the_means_and_are_seeded():
+def test_intervals_hold_the_means():
     x, labels = unit_clusters(60, 3, noise=1.2)
-    result = evaluate_all_against_all(x, labels, seed=3)
+    result = evaluate_all_against_all(x, labels)
     assert list(result.intervals) == list(result.metrics) == list(result.chance)
     for name, value in result.metrics.items():
         low, high = result.intervals[name]
-        assert low < value < high < low + 0.4 or low == value == high == 1.0  # all is found among the 50 nearest
+        assert low < value <= high < low + 0.4
         assert value > result.chance[name]
-    assert evaluate_all_against_all(x, labels, seed=3).intervals == result.intervals
-    assert evaluate_all_against_all(x, labels, seed=4).intervals != result.intervals
     assert evaluate_retrieval(x[:2], labels[:2], x[2:], labels[2:]).intervals == {}
 
 

@@ -102,9 +102,7 @@ def measure_embeddings(
     labels, test_labels = data.train.labels, data.test.labels
     ks = (1, 10, 50)
     unseen = evaluate_all_against_all(test_ND, test_labels, ks=ks)
-    seen = evaluate_retrieval(
-        held_out_QD, data.held_out.labels, train_ND[data.catalog], labels[data.catalog], ks=ks
-    )
+    seen = evaluate_retrieval(held_out_QD, data.held_out.labels, train_ND[data.catalog], labels[data.catalog], ks=ks)
     pairs = sample_pairs(test_labels, num_negatives=_NUM_NEGATIVE_PAIRS, seed=seed)
     curves = pair_curves(pairs.same, distance_P=pair_distances(test_ND, pairs), weight_P=pairs.weight_P, fprs=(1e-3,))
     tpr = curves.tpr_at_fpr[0].tpr

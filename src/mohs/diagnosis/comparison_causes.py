@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mohs.diagnosis.embedded import EQUAL, Embedded, hits_at_1, mean_and_interval
+from mohs.diagnosis.embedded import EQUAL, Embedded, difference_and_interval, hits_at_1, share_and_interval
 from mohs.diagnosis.findings import Finding
 
 __all__ = [
@@ -40,7 +40,7 @@ def find_other_lengths(gallery: Embedded, queries: Embedded, *, seed: int = 0) -
     raw, counted = hits_at_1(part, gallery, same_items=False)
     if counted.any():
         same, _ = hits_at_1(part.unit(), gallery.unit(), same_items=False)
-        loss, low, high = mean_and_interval(same[counted].astype(float) - raw[counted], part.labels[counted], seed=seed)
+        loss, low, high = difference_and_interval(same[counted].astype(float) - raw[counted], part.labels[counted])
         severe = low > 0 and loss >= 0.02
         numbers |= {"recall": float(raw[counted].mean()), "recall_at_unit_length": float(same[counted].mean())}
         numbers |= {"lost": loss, "low": low, "high": high}
@@ -130,7 +130,7 @@ def find_batch_norm(evaluation: Embedded, training: Embedded, *, seed: int = 0) 
     eval_hits, counted = hits_at_1(in_eval, in_eval, same_items=True)
     train_hits, _ = hits_at_1(in_train, in_train, same_items=True)
     labels = in_eval.labels[counted]
-    lost, low, high = mean_and_interval(train_hits[counted].astype(float) - eval_hits[counted], labels, seed=seed)
+    lost, low, high = difference_and_interval(train_hits[counted].astype(float) - eval_hits[counted], labels)
     if low < _BATCH_NORM:
         return None
     unit_eval, unit_train = in_eval.unit(), in_train.unit()
@@ -151,7 +151,7 @@ def find_batch_norm(evaluation: Embedded, training: Embedded, *, seed: int = 0) 
     )
 
 
-def find_gap(train: Embedded, test: Embedded, *, seed: int = 0) -> Finding | None:
+def find_gap(train: Embedded, test: Embedded) -> Finding | None:
     """Find overfitting: R@1 of training classes above that of test classes by more than 0.1.
 
     Both are measured on as many classes with as many items each, so that the galleries are equally large. The
@@ -162,8 +162,7 @@ def find_gap(train: Embedded, test: Embedded, *, seed: int = 0) -> Finding | Non
         return None
     hits = [hits_at_1(part, part, same_items=True) for part in pair]
     measured = [
-        mean_and_interval(hit[counted], part.labels[counted], seed=seed)
-        for part, (hit, counted) in zip(pair, hits, strict=True)
+        share_and_interval(hit[counted], part.labels[counted]) for part, (hit, counted) in zip(pair, hits, strict=True)
     ]
     (train_recall, train_low, train_high), (test_recall, test_low, test_high) = measured
     gap = train_recall - test_recall
@@ -202,7 +201,7 @@ def find_harm(trained: Embedded, untrained: Embedded, *, start: str, seed: int =
     after_hits, counted = hits_at_1(after, after, same_items=True)
     before_hits, _ = hits_at_1(before, before, same_items=True)
     labels = after.labels[counted]
-    change, low, high = mean_and_interval(after_hits[counted].astype(float) - before_hits[counted], labels, seed=seed)
+    change, low, high = difference_and_interval(after_hits[counted].astype(float) - before_hits[counted], labels)
     if high >= 0:
         return None
     return Finding(

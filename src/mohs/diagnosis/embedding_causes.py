@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from mohs.diagnosis.embedded import EQUAL, Embedded, hits_at_1, mean_and_interval
+from mohs.diagnosis.embedded import EQUAL, Embedded, difference_and_interval, hits_at_1
 from mohs.diagnosis.findings import Finding
 from mohs.errors import InputError
 from mohs.evaluation.triplets import sample_triplets
@@ -73,7 +73,7 @@ def find_swapped_embeddings(embedded: Embedded, *, seed: int = 0) -> Finding | N
         return None
     near, counted = hits_at_1(part, part, same_items=True)
     far, _ = hits_at_1(part, part, same_items=True, farthest=True)
-    difference, low, _ = mean_and_interval(far[counted].astype(float) - near[counted], part.labels[counted], seed=seed)
+    difference, low, _ = difference_and_interval(far[counted].astype(float) - near[counted], part.labels[counted])
     chance = float(np.bincount(part.codes).max() - 1) / max(1, len(part) - 1)
     if low <= 0 or far[counted].mean() < 3 * chance:
         return None
@@ -101,7 +101,7 @@ def find_unnormalised(embedded: Embedded, *, seed: int = 0) -> Finding | None:
         return None
     raw, counted = hits_at_1(part, part, same_items=True)
     unit, _ = hits_at_1(part.unit(), part.unit(), same_items=True)
-    gain, low, high = mean_and_interval(unit[counted].astype(float) - raw[counted], part.labels[counted], seed=seed)
+    gain, low, high = difference_and_interval(unit[counted].astype(float) - raw[counted], part.labels[counted])
     if low <= 0 or gain < 0.02:
         return None
     return Finding(

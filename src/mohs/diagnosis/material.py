@@ -179,7 +179,7 @@ def _of_train_and_test(train: Embedded | None, test: Embedded | None, seed: int)
     return [
         Check("train-test-leak", partial(find_equal_test_items, train, test, seed=seed)),
         Check("mixed-classes", partial(find_shared_classes, train.labels, test.labels)),
-        Check("overfitting", partial(find_gap, train, test, seed=seed)),
+        Check("overfitting", partial(find_gap, train, test)),
     ]
 
 

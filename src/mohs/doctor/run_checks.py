@@ -101,7 +101,7 @@ def _of_embeddings(run: RunEvidence) -> list[Check]:
     return [
         Check("collapsed", partial(find_collapsed_embeddings, run.test)),
         Check("swapped", partial(find_swapped_embeddings, run.train, seed=seed), alone),
-        Check("overfitting", lambda: find_gap(run.train, run.test, seed=seed), alone or unseen),
+        Check("overfitting", lambda: find_gap(run.train, run.test), alone or unseen),
         Check(
             "worse-than-untrained",
             lambda: find_harm(run.test, run.test_at_start, start=start, seed=seed),

@@ -19,9 +19,11 @@ from mohs.errors import InputError
 from mohs.evaluation.inputs import checked_labels, class_codes
 
 __all__ = [
+    "ClassMean",
     "Interval",
     "Over",
     "class_difference_interval",
+    "class_difference_intervals",
     "class_interval",
     "class_intervals",
     "class_mean",
@@ -93,8 +95,8 @@ def class_intervals(
 ) -> list[Interval]:
     """Return the interval of `class_interval` for each of M metrics of the same queries, at once.
 
-    >>> [(round(low, 2), round(high, 2)) for low, high in class_intervals([[1, 1, 0], [0.5, 0.5, 0.5]], ["a", "b", "c"])]
-    [(0.05, 0.99), (0.03, 0.97)]
+    >>> [(round(low, 2), round(high, 2)) for low, high in class_intervals([[1, 1, 1], [0, 0, 0]], ["a", "b", "c"])]
+    [(0.11, 1.0), (0.0, 0.89)]
     """
     columns_MQ = _checked_values(values_MQ, 0.0)
     sums = _class_sums(columns_MQ, labels_Q, over)
@@ -107,37 +109,46 @@ def class_difference_interval(
 ) -> Interval:
     """Return (low, high): an interval of the mean of paired differences in [−1, 1], such as hits of two networks.
 
-    The difference is the mean gain max(x, 0) minus the mean loss max(−x, 0), each in [0, 1] with its own interval by
-    the rule of `class_interval`. With gain g in [g₁, g₂], loss l in [l₁, l₂] and ρ the correlation of both means,
+    Two more classes are counted, one that gains and one that loses (Bonett and Price 2012, for paired shares), so that
+    equal hits of few classes are not taken for a proof. With the mean d, its variance V and the effective number of
+    classes n of `class_interval`, and v = Σx²/Σ|x|, the size of the differences seen (1 for hits, or if none is seen):
 
-        low = g − l − √((g − g₁)² + (l₂ − l)² − 2ρ (g − g₁)(l₂ − l)),
+        m = n d / (n + 2),   s² = (n (n V + d²) + 2 v) / (n + 2) − m²,   m ± t s / √(n + 2),
 
-    and high likewise (Newcombe 1998, method 10 for paired shares; Zou and Donner 2008). ρ comes from leaving out one
-    class at a time. Two networks with the same hits have a difference of 0, and an interval that says how small a
-    number of classes has shown it. Arguments and errors are those of `class_interval`, but values lie in [−1, 1].
+    with Student's t of n − 1 degrees of freedom, cut at −1 and 1. Arguments and errors are those of `class_interval`,
+    but values lie in [−1, 1].
 
     >>> [round(end, 2) for end in class_difference_interval([0.0] * 40, list(range(20)) * 2)]
-    [-0.2, 0.2]
-    >>> low, high = class_difference_interval([1.0, 0.0, 0.0, 1.0] * 50, list(range(100)) * 2)
-    >>> 0.3 < low < 0.5 < high < 0.7
-    True
+    [-0.13, 0.13]
+    >>> [round(end, 2) for end in class_difference_interval([1.0, 0.0, 0.0, 1.0] * 50, list(range(100)) * 2)]
+    [0.39, 0.59]
     """
-    [difference] = _checked_values([difference_Q], -1.0)
-    sums = _class_sums(np.stack([np.maximum(difference, 0.0), np.maximum(-difference, 0.0)]), labels_Q, over)
-    (gain_low, loss_low), (gain_high, loss_high) = _intervals(sums, _checked_confidence(confidence))
-    gain, loss = sums.mean_M
-    deviation_gain, deviation_loss = sums.deviation_MC
-    scale = math.sqrt(float(np.square(deviation_gain).sum() * np.square(deviation_loss).sum()))
-    correlation = float(deviation_gain @ deviation_loss) / scale if scale > 0 else 0.0
+    [interval] = class_difference_intervals([difference_Q], labels_Q, over=over, confidence=confidence)
+    return interval
 
-    def distance(of_gain: float, of_loss: float) -> float:
-        return math.sqrt(max(of_gain**2 + of_loss**2 - 2 * correlation * of_gain * of_loss, 0.0))
 
-    middle = float(gain - loss)
-    return (
-        max(middle - distance(gain - gain_low, loss_high - loss), -1.0),
-        min(middle + distance(gain_high - gain, loss - loss_low), 1.0),
-    )
+def class_difference_intervals(
+    difference_MQ: Sequence[npt.ArrayLike] | npt.NDArray[np.float64],
+    labels_Q: npt.ArrayLike,
+    *,
+    over: Over = "queries",
+    confidence: float = 0.95,
+) -> list[Interval]:
+    """Return the interval of `class_difference_interval` for each of M differences of the same queries, at once.
+
+    >>> class_difference_intervals([[1, 0], [-1, 0]], ["a", "b"])
+    [(-1.0, 1.0), (-1.0, 1.0)]
+    """
+    columns_MQ = _checked_values(difference_MQ, -1.0)
+    sums = _class_sums(columns_MQ, labels_Q, over)
+    size_M = np.abs(columns_MQ).sum(axis=1)
+    size_M = np.divide(np.square(columns_MQ).sum(axis=1), size_M, out=np.ones_like(size_M), where=size_M > 0)
+    n, variance_M = sums.num_effective, np.square(sums.deviation_MC).sum(axis=1)
+    middle_M = n * sums.mean_M / (n + 2)
+    square_M = (n * (n * variance_M + np.square(sums.mean_M)) + 2 * size_M) / (n + 2)
+    half_M = _student(n, _checked_confidence(confidence)) * np.sqrt((square_M - np.square(middle_M)) / (n + 2))
+    low_M, high_M = np.maximum(middle_M - half_M, -1.0), np.minimum(middle_M + half_M, 1.0)
+    return list(zip(low_M.tolist(), high_M.tolist(), strict=True))
 
 
 @final
@@ -246,11 +257,15 @@ def _intervals(sums: _ClassSums, confidence: float) -> tuple[npt.NDArray[np.floa
     telling_M = np.minimum(_effective(sums.part_MC), _effective(sums.weight_C - sums.part_MC))
     share_M = (telling_M * measured_M + _PRIOR_CLASSES) / (telling_M + _PRIOR_CLASSES)
     trials_M = n / share_M
-    # With most queries in one class fewer than one degree of freedom is left; there the interval is all of [0, 1].
-    t = float(stdtrit(max(n - 1, 1.0), (1 + confidence) / 2))
+    t = _student(n, confidence)
     low_M = _wilson_end(np.maximum(mean_M - _CONTINUITY / trials_M, 0.0), t**2 / trials_M, -1)
     high_M = _wilson_end(np.minimum(mean_M + _CONTINUITY / trials_M, 1.0), t**2 / trials_M, 1)
     return low_M, high_M
+
+
+def _student(num_effective: float, confidence: float) -> float:
+    # With most queries in one class fewer than one degree of freedom is left; the interval is nearly all there is.
+    return float(stdtrit(max(num_effective - 1, 1.0), (1 + confidence) / 2))
 
 
 def _effective(part_MC: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -271,7 +286,9 @@ def _wilson_end(
     return end_M
 
 
-def _checked_values(values_MQ: Sequence[npt.ArrayLike] | npt.NDArray[np.float64], lowest: float) -> npt.NDArray[np.float64]:
+def _checked_values(
+    values_MQ: Sequence[npt.ArrayLike] | npt.NDArray[np.float64], lowest: float
+) -> npt.NDArray[np.float64]:
     columns = [np.asarray(values, dtype=np.float64) for values in values_MQ]
     if any(values.ndim != 1 or not np.isfinite(values).all() for values in columns):
         raise InputError("values_Q: not a flat array of finite numbers; leave out queries without a value first")

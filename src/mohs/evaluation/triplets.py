@@ -38,8 +38,8 @@ class TripletAccuracy:
 
     Attributes:
         accuracy: share of triplets whose positive is strictly closer to the anchor than the negative; ties are wrong.
-        interval: its 95% interval over the anchors' classes (`mohs.evaluation.intervals.class_interval`), where they are
-            known and more than one; else that of Wilson, which holds the noise of sampling triplets alone.
+        interval: its 95% interval over the anchors' classes (`class_interval`), where they are known and more than one;
+            else that of Wilson, which holds the noise of sampling triplets alone.
         num_triplets: how many triplets.
         num_tied: how many of them are ties; near `num_triplets` the embedding has collapsed.
         chance: the accuracy of an embedding that knows nothing; none for given triplets.
