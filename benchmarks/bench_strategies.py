@@ -5,9 +5,10 @@ r"""Which way to choose negatives is worth its time: all strategies on four sets
 
 Sets: glyphs (built in); omniglot, its four rotations as classes of their own; emoji, with its catalog; caltech30 with a
 pretrained mobilenetv2_100. Two pictures of a class train. Every strategy is tuned by the same search on a part of
-the training classes, and then trained with every seed on the same number of pictures. Cells and trials that are
-there already are not run again, so a run that was cut short goes on. Written are SET/cells.csv, SET/tuning.csv,
-SET/table.md, SET/summary.json and strategies.md, under --out.
+the training classes, and then trained with every seed: on the same number of pictures, and once more on as many as
+take the same CPU seconds (--equal). Cells, probes and trials that are there already are not run again, so a run that
+was cut short goes on. Written are SET/cells.csv, SET/tuning.csv, SET/probes.csv, SET/table.md, SET/summary.json,
+SET/summary-cpu.json and strategies.md, under --out.
 """
 
 import argparse
@@ -21,10 +22,11 @@ from typing import Any, final
 from mohs.artefacts import atomic_path, write_json
 from mohs.compare.budgets import Budget, common_segments, trial_budget, whole_budget
 from mohs.compare.cells import Comparison, Results, run_cells
+from mohs.compare.equal_cpu import cpu_budgets
 from mohs.compare.protocols import ComparisonData, PerClass, fewest_classes, open_comparison
 from mohs.compare.strategies import all_strategies, find_strategies
-from mohs.compare.summary import schedules, summarise
-from mohs.compare.table import markdown, schedules_markdown
+from mohs.compare.summary import summarise
+from mohs.compare.table import comparison_markdown
 from mohs.compare.training import check_strategies
 from mohs.compare.tuning import best_trial, is_at_edge, tune
 from mohs.config import DataConfig
@@ -92,7 +94,8 @@ def main() -> int:
     parser.add_argument("--weights", type=Path, help="mobilenetv2_100, for caltech30")
     parser.add_argument("--sets", nargs="+", default=list(SETS), choices=list(SETS))
     parser.add_argument("--strategies", help="names with commas between; default: all")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--equal", nargs="+", default=["pictures", "cpu"], choices=["pictures", "cpu"])
     parser.add_argument("--pictures", type=int, help="budget of a cell; default: each set's own")
     parser.add_argument("--classes", type=int, help="only so many classes of each set, for a quick look")
     parser.add_argument("--tune", type=int, default=8, help="trials of each strategy, at most; 0: defaults")
@@ -130,7 +133,7 @@ def main() -> int:
         comparison = Comparison(data, settings, budget, strategies, arguments.seeds)
         print(f"{name}: {data.facts()}", file=sys.stderr, flush=True)
         trial = trial_budget(budget, arguments.tune_share, segments)
-        texts.append(run_set(comparison, Results(arguments.out / name), trial, arguments))
+        texts.append(run_set(comparison, Results(arguments.out / name), trial, segments, arguments))
     # Of all sets that are there, so that sets may be run one at a time, or at once.
     tables = [table for name in SETS if (table := arguments.out / name / "table.md").is_file()]
     with atomic_path(arguments.out / "strategies.md") as temporary:
@@ -140,8 +143,10 @@ def main() -> int:
     return 0
 
 
-def run_set(comparison: Comparison, results: Results, trial: Budget, arguments: argparse.Namespace) -> str:
-    """Tune, run the cells and write the tables of one set; return its table."""
+def run_set(
+    comparison: Comparison, results: Results, trial: Budget, segments: int, arguments: argparse.Namespace
+) -> str:
+    """Tune, run the cells and write the tables of one set; return its tables."""
 
     def said(what: str) -> Callable[[str, int], None]:
         def say(name: str, number: int) -> None:
@@ -160,28 +165,34 @@ def run_set(comparison: Comparison, results: Results, trial: Budget, arguments: 
             started=said("trial"),
         )
     choices = {name: best_trial(own).choice for name, own in trials.items()}
-    cells = []
-    for cell in run_cells(comparison, results, choices, started=said("seed")):
-        cells.append(cell)
-        print(
-            f"{cell.data} {cell.strategy} seed {cell.seed}: R@1 {cell.unseen_recall_1:.3f} unseen, "
-            f"{cell.seen_recall_1:.3f} catalog, spread {cell.spread:.2f}{', COLLAPSED' if cell.collapsed else ''}; "
-            f"{cell.train_s:.1f} s, measured in {cell.evaluate_s:.1f} s",
-            file=sys.stderr,
-            flush=True,
-        )
     at_edge = [name for name, own in trials.items() if is_at_edge(own)]
-    rows = summarise(comparison.data, cells, results, at_edge=at_edge)
     facts = comparison.data.facts()
-    write_json(results.folder / "summary.json", {"data": facts, "rows": [row.as_record() for row in rows]})
     text = (
         f"## {comparison.data.name}\n\n{facts['training_classes']:,} training classes, {facts['training_pictures']:,} "
         f"pictures; {facts['test_classes']:,} unseen classes, {facts['test_pictures']:,} queries; "
-        f"{facts['catalog_queries']:,} catalog queries; {comparison.budget.num_pictures:,} pictures shown in "
-        f"{comparison.budget.num_steps:,} steps, {comparison.num_seeds} seeds, at most {arguments.tune} trials of "
-        f"{trial.num_steps:,} steps a strategy.\n\n{markdown(rows)}"
-        f"\n{schedules_markdown(schedules(comparison.data, cells, results))}"
+        f"{facts['catalog_queries']:,} catalog queries; at most {arguments.tune} trials of {trial.num_steps:,} steps a "
+        "strategy, at equal pictures.\n"
     )
+    for equal in arguments.equal:
+        compared = comparison
+        if equal == "cpu":
+            own = cpu_budgets(comparison, results.folder / "probes.csv", segments, choices, started=said("probe"))
+            compared = replace(comparison, own_budgets=own)
+        cells = []
+        for cell in run_cells(compared, results, choices, started=said("seed")):
+            cells.append(cell)
+            print(
+                f"{cell.data} {cell.strategy} seed {cell.seed}: R@1 {cell.unseen_recall_1:.3f} unseen, "
+                f"{cell.seen_recall_1:.3f} catalog, spread {cell.spread:.2f}{', COLLAPSED' if cell.collapsed else ''}; "
+                f"{cell.num_pictures:,} pictures, {cell.train_s:.1f} s, CPU {cell.cpu_s:.1f} s, measured in "
+                f"{cell.evaluate_s:.1f} s",
+                file=sys.stderr,
+                flush=True,
+            )
+        rows = summarise(comparison.data, cells, results, at_edge=at_edge)
+        name = "summary.json" if equal == "pictures" else "summary-cpu.json"
+        write_json(results.folder / name, {"data": facts, "rows": [row.as_record() for row in rows]})
+        text += f"\n{comparison_markdown(compared, cells, results, rows)}"
     (results.folder / "table.md").write_text(text, encoding="utf-8")
     return text
 

@@ -10,7 +10,7 @@ import pytest
 from mohs.commands import compare as compare_module
 from mohs.compare import cells as cells_module
 from mohs.compare.cells import read_cells
-from mohs.compare.strategies import PAPER, STRATEGIES
+from mohs.compare.strategies import PAPER, STRATEGIES, all_strategies
 
 SMALL = [
     "--size", "16", "--channels", "1", "--set", "model.widths=[8, 16]", "--set", "model.embedding_dim=16",
@@ -35,7 +35,7 @@ def test_a_small_comparison(run_cli, picture_set, tmp_path):
     assert online["to_default"]["seen"]["to"] == "default"
     assert default["means"]["num_pictures"] == record["num_pictures"] == 60
     assert len(read_cells(out / "cells.csv")) == 4
-    assert (out / "table.md").read_text().startswith("| strategy | R@1 unseen | 95% |")
+    assert "\n| strategy | R@1 unseen | 95% |" in (out / "table.md").read_text()
     page = (out / "report.html").read_text()
     assert "Strategies compared: set" in page
     assert len(re.findall(r"<h3>R@1 on ", page)) == 2
@@ -63,8 +63,49 @@ def test_a_small_comparison(run_cli, picture_set, tmp_path):
     assert f"default, seed 0: R@1 {default['means']['unseen_recall_1']:.3f} on unseen classes" in "\n".join(answer.err)
 
 
-def test_where_a_preset_starts_and_blends_all_are_compared_with_plain_strategies_too(run_cli, picture_set, tmp_path):
+def test_at_equal_pictures_and_at_equal_cpu(run_cli, picture_set, tmp_path):
+    """One page and one table file hold both; the second has the first's cells where the budget is the same."""
+    out = tmp_path / "both"
+    names = "default,default with AdamW,online supcon,online supcon with Muon"
+    arguments = (
+        "compare", picture_set / "images.csv", *SMALL, "--strategies", names, "--seeds", "2", "--pictures", "96",
+        "--equal", "both", "--set", "hardness.cycles=2", "--out", out, "--quiet",
+    )  # fmt: skip
+    answer = run_cli(*arguments, "--json")
+    assert (answer.code, answer.err) == (0, [])
+    record = json.loads(answer.out)
+    assert (record["equal"], record["num_pictures"]) == ("pictures", 96)
+    first, second = record["strategies"], record["strategies_at_equal_cpu"]
+    assert [row["strategy"] for row in first] == [row["strategy"] for row in second]
+    assert {row["means"]["num_pictures"] for row in first[2:]} == {96}
+    [default] = [row for row in second if row["strategy"] == "default"]
+    assert default["means"] == first[2]["means"]
+    text = (out / "table.md").read_text()
+    assert text.index("At equal pictures: every run shows 96 pictures") < text.index("At equal CPU: every run takes")
+    assert text.count("| default | default with AdamW | ") == 2
+    assert text.count("| online supcon with Muon | online supcon | ") == 2
+    assert text.count("| default | online supcon with Muon | ") == 2
+    page = html.unescape((out / "report.html").read_text())
+    assert "Means over seeds, at equal pictures: every run shows 96 pictures" in page
+    assert "Means over seeds. At equal CPU: every run takes about the CPU seconds" in page
+    assert page.count("What the optimiser adds: R@1 with Muon minus R@1 with Adam.") == 2
+    assert "On unseen classes, Muon adds " in page
+    assert "At equal CPU, on unseen classes, R@1 of the default is " in page
+    assert "against online supcon with Muon, the best with the same optimiser" in page
+    assert "--equal both" in page
+    answer = run_cli(*arguments)
+    assert "96 pictures a run, 2 seeds" in answer.out
+    assert "equal CPU seconds, 2 seeds" in answer.out
+
+
+def test_where_a_preset_starts_and_blends_all_are_compared_with_plain_strategies_too(
+    run_cli, picture_set, tmp_path, monkeypatch
+):
     out = tmp_path / "photos"
+    # A few of each kind; that all are compared without this is tested in tests/compare.
+    chosen = ("default", "online supcon", "online supcon with Muon", "plain supcon", "plain arcface")
+    monkeypatch.setattr(compare_module, "all_strategies", lambda s: [o for o in all_strategies(s) if o.name in chosen])
+    names = [strategy.name for strategy in all_strategies({"finetune.head": "rca"}) if strategy.name in chosen]
     answer = run_cli(
         "compare", picture_set / "images.csv", *SMALL, "--preset", "photos", "--seeds", "1", "--pictures", "120",
         "--out", out, "--quiet", "--json",
@@ -72,7 +113,7 @@ def test_where_a_preset_starts_and_blends_all_are_compared_with_plain_strategies
     assert answer.code == 0, answer.err
     record = json.loads(answer.out)
     rows = {row["strategy"]: row for row in record["strategies"]}
-    assert list(rows) == ["pixels", "untrained", "plain untrained", *STRATEGIES]
+    assert list(rows) == ["pixels", "untrained", "plain untrained", *names]
     assert rows["default"]["to_best_online"]["unseen"]["to"].startswith("online ")
     best = rows["default"]["to_best_plain"]["unseen"]["to"]
     assert best.startswith("plain ")
@@ -188,8 +229,9 @@ def test_wrong_requests_and_places(run_cli, tmp_path):
     cases = {
         ("--strategies", "hardes"): f"--strategies: 'hardes' is unknown (did you mean 'hardest'?); use some of {names}",
         ("--strategies", "hardest,hardest"): "--strategies: 'hardest' is given twice; leave one out",
-        ("--seeds", "0"): "--seeds: 0 is below 1; use for example --seeds 3",
+        ("--seeds", "0"): "--seeds: 0 is below 1; use for example --seeds 5",
         ("--pictures", "11"): "--pictures: 11 is below 12; use for example 60000",
+        ("--equal", "time"): "--equal: 'time' is unknown; use one of pictures, cpu, both",
         ("--tune", "13"): "--tune: 13 is not in [0, 12]; 0 leaves it out",
         ("--per-class", "0"): "--per-class: 0 is below 1; use for example 2",
         ("--set", "classification.num_pictures=96"): "classification.num_pictures: 96 pictures would be shown beyond "

@@ -20,7 +20,7 @@ def bench(blot_data, small, monkeypatch):
     monkeypatch.setitem(sys.modules, "bench_strategies", module)  # dataclasses look their module up
     spec.loader.exec_module(module)
     monkeypatch.setattr(module, "open_set", lambda name, *_, **__: replace(blot_data, name=name))
-    sets = {name: replace(one, settings=small.settings) for name, one in module.SETS.items()}
+    sets = {name: replace(one, settings={**small.settings, "hardness.cycles": 2}) for name, one in module.SETS.items()}
     monkeypatch.setattr(module, "SETS", sets)
     return module
 
@@ -41,10 +41,13 @@ def test_tables_are_written_and_missing_sets_are_named(bench, monkeypatch, tmp_p
     assert "NO CALTECH30: left out; give its files with --weights (see the Makefile)" in told.err
     text = (tmp_path / "strategies.md").read_text()
     assert text.index("## glyphs") < text.index("## emoji") < text.index("NO OMNIGLOT")
-    assert told.out.count("| default |") == 2
+    assert told.out.count("At equal pictures: every run shows 96 pictures in ") == 2
+    assert told.out.count("At equal CPU: every run takes about the CPU seconds that default takes for 96 pictures") == 2
     for name in ("glyphs", "emoji"):
-        rows = json.loads((tmp_path / name / "summary.json").read_text())["rows"]
-        assert [row["strategy"] for row in rows] == ["pixels", "untrained", "default", "online supcon"]
+        for file in ("summary.json", "summary-cpu.json"):
+            rows = json.loads((tmp_path / name / file).read_text())["rows"]
+            assert [row["strategy"] for row in rows] == ["pixels", "untrained", "default", "online supcon"]
+        assert (tmp_path / name / "probes.csv").read_text().count("\n") == 5
         assert (tmp_path / name / "tuning.csv").read_text().count("\n") == 3
 
     # Another set alone leaves the tables of those that are there, and runs nothing of them.

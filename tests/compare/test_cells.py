@@ -9,11 +9,21 @@ import pytest
 from mohs.compare import cells as cells_module
 from mohs.compare import summary as summary_module
 from mohs.compare import training as training_module
+from mohs.compare.budgets import Budget
 from mohs.compare.cells import Cell, Results, read_arrays, read_cells, run_cells
 from mohs.compare.rows import append_row, read_rows
 from mohs.compare.strategies import find_strategies
-from mohs.compare.summary import schedules, summarise
-from mohs.compare.table import HEADER, SHORT, markdown, schedules_markdown, short_rows, table_rows
+from mohs.compare.summary import optimisers, schedules, summarise
+from mohs.compare.table import (
+    HEADER,
+    SHORT,
+    comparison_markdown,
+    markdown,
+    optimisers_markdown,
+    schedules_markdown,
+    short_rows,
+    table_rows,
+)
 from mohs.compare.training import Choice, made_by, new_embedder, started_embedder
 from mohs.config import override_config
 from mohs.errors import InputError
@@ -295,6 +305,56 @@ def test_what_a_schedule_adds_to_the_same_loss(small, ran, monkeypatch):
     low, high = difference.interval
     assert f"| {one} | {two} | {difference.mean:+.3f} [{low:+.3f}, {high:+.3f}] | " in schedules_markdown(found)
     assert schedules_markdown([]) == ""
+
+
+def test_what_is_the_optimisers_and_what_is_not(small, ran):
+    """Twins are taken from each other, and the default from loops with the optimiser that it has."""
+    cells, results = ran
+    # The cells of three strategies under the names of others: what is tested is who is taken from whom.
+    names = {"default": "default", "random": "online supcon", "online supcon": "online supcon with Muon"}
+    told = [replace(cell, strategy=names.get(cell.strategy, cell.strategy)) for cell in cells]
+    arrays = {one.made_by: read_arrays(results, one) for one in cells}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(summary_module, "read_arrays", lambda _, cell: arrays[cell.made_by])
+        muon, rest = optimisers(small, told, results)
+        photos = replace(small, settings={**small.settings, "training.optimizer": "adamw"})
+        pretrained = optimisers(photos, told, results)
+    assert [(name, by["unseen"].to) for name, by in muon] == [("online supcon with Muon", "online supcon")]
+    assert [(name, by["unseen"].to) for name, by in rest] == [("default", "online supcon with Muon")]
+    assert [(name, by["unseen"].to) for name, by in pretrained[1]] == [("default", "online supcon")]
+    means = {row.strategy: row.means["seen_recall_1"] for row in summarise(small.data, cells, results)}
+    assert muon[0][1]["seen"].mean == pytest.approx(means["online supcon"] - means["random"])
+    assert rest[0][1]["seen"].mean == pytest.approx(means["default"] - means["online supcon"])
+    text = optimisers_markdown(muon, rest)
+    assert text.startswith("| with Muon | the same with Adam | R@1 unseen | R@1 catalog |\n")
+    assert "\n\n| all but the optimiser | a loss of the library with the same one |" in text
+    assert optimisers_markdown([], []) == ""
+
+
+def test_the_tables_say_what_is_equal_and_what_the_intervals_hold(small, ran):
+    cells, results = ran
+    rows = summarise(small.data, cells, results)
+    text = comparison_markdown(small, cells, results, rows)
+    assert text.startswith(
+        "At equal pictures: every run shows 576 pictures in 12 steps of 48. Intervals are 95%, over 2 seeds and "
+        "classes.\n\n| strategy |"
+    )
+    other = replace(small, own_budgets={"random": Budget(960, 48)}, num_seeds=1)
+    assert comparison_markdown(other, cells, results, rows).startswith(
+        "At equal CPU: every run takes about the CPU seconds that default takes for 576 pictures in 12 steps of 48, by "
+        "a short probe of each. Intervals are 95% over classes; what another seed would give is not in them (one seed)."
+    )
+
+
+def test_a_budget_of_its_own_is_another_cell_of_one_strategy(small, ran):
+    _, results = ran
+    started = []
+    other = replace(small, num_seeds=1, own_budgets={"online supcon": Budget(96, 48), "default": small.budget})
+    cells = run_cells(other, results, started=lambda name, _: started.append(name))
+    found = {cell.strategy: cell for cell in cells}
+    assert started == ["online supcon"]
+    assert (found["online supcon"].num_pictures, found["online supcon"].budget_pictures) == (96, 96)
+    assert found["default"].num_pictures == 576
 
 
 def test_a_table_of_something_else_is_refused(tmp_path):

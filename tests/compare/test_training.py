@@ -1,5 +1,7 @@
 """Each strategy shows what it says, by the budget."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -21,6 +23,7 @@ from mohs.compare.training import (
 )
 from mohs.errors import InputError
 from mohs.presets import preset_settings
+from mohs.training.steps import rate_factor
 
 ONLINE = [name for name in STRATEGIES if name.startswith("online ")]
 
@@ -206,12 +209,65 @@ def test_the_plain_loops_have_nothing_of_ours(small):
 
 def test_plain_loops_are_compared_where_they_are_others():
     plain = [name for name in STRATEGIES if name.startswith("plain ")]
-    assert [name.removeprefix("plain ") for name in plain] == [name.removeprefix("online ") for name in ONLINE]
-    usual = [name for name in STRATEGIES if name not in plain]
+    loops = [name for name in ONLINE if not name.endswith(" with Muon")]
+    assert [name.removeprefix("plain ") for name in plain] == [name.removeprefix("online ") for name in loops]
+    usual = [name for name in STRATEGIES if name not in (*plain, "default with Muon")]
     for settings in ({}, {"finetune.head": "random", "finetune.trained_share": 1.0, "training.mirror": 0.5}):
         assert [strategy.name for strategy in all_strategies(settings)] == usual
-    for settings in (preset_settings("photos"), {"finetune.head": "pca"}, {"finetune.trained_share": 0.9}):
+    for settings in ({"finetune.head": "pca"}, {"finetune.trained_share": 0.9}):
         assert [strategy.name for strategy in all_strategies(settings)] == usual + plain
+    # Pretrained networks learn by AdamW: there Muon is what is to be compared.
+    photos = [strategy.name for strategy in all_strategies(preset_settings("photos"))]
+    assert photos == [name for name in STRATEGIES if name != "default with AdamW"]
+
+
+def test_every_library_loop_has_a_twin_with_muon():
+    loops = [strategy for strategy in STRATEGIES.values() if strategy.online and not strategy.is_plain]
+    assert len(loops) == 16
+    for one, two in zip(loops[:8], loops[8:], strict=True):
+        assert replace(one, name=two.name, description=two.description, online_optimizer="muon") == two
+        assert two.name == f"{one.name} with Muon"
+
+
+def test_muon_has_the_matrices_of_the_network_and_nothing_of_the_loss(small, monkeypatch):
+    """As in a run of Mohs: biases and norms are AdamW's, and so are class vectors, at ten times the rate."""
+    made = []
+    real = online_module.MuonWithAdamW
+
+    def watched(groups, **named):
+        made.append(real(groups, **named))
+        return made[-1]
+
+    monkeypatch.setattr(online_module, "MuonWithAdamW", watched)
+    found, _ = trained(small, "online arcface with Muon", Budget(96, 48))
+    [optimizer] = made
+    muon, adamw = ({id(p) for group in inner.param_groups for p in group["params"]} for inner in optimizer._inner)
+    weights = list(found.embedder.parameters())
+    assert muon == {id(p) for p in weights if p.ndim >= 2}
+    assert {id(p) for p in weights if p.ndim < 2} < adamw
+    [own] = [group for group in optimizer.param_groups if group["name"] == "loss"]
+    assert {id(p) for p in own["params"]} == adamw - {id(p) for p in weights}
+    head = next(group for group in optimizer.param_groups if group["name"] == "head")
+    assert own["lr"] == pytest.approx(10 * head["lr"])
+    trained(small, "online arcface", Budget(96, 48))
+    assert len(made) == 1
+
+
+def test_a_loop_follows_the_curve_of_the_rate_with_either_optimiser(small, monkeypatch):
+    """Both are set by the same lines; those of torch could be set by a scheduler of torch."""
+    for name, cls in (("online supcon", torch.optim.Adam), ("online supcon with Muon", online_module.MuonWithAdamW)):
+        rates = []
+        real = cls.step
+
+        def step(self, *arguments, real=real, rates=rates):
+            rates.append(self.param_groups[-1]["lr"])
+            return real(self, *arguments)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(cls, "step", step)
+            _, config = trained(small, name, Budget(480, 48))
+        wanted = [config.training.learning_rate * rate_factor(i, 10, config.training) for i in range(10)]
+        assert rates == pytest.approx(wanted)
 
 
 def test_every_strategy_begins_and_ends_as_the_settings_say(small, monkeypatch):

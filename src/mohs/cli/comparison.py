@@ -26,10 +26,15 @@ def compare(
     strategies: Annotated[
         str | None, typer.Option(help="Names with commas between; 'list' shows them; default: all, hours of work.")
     ] = None,
-    seeds: Annotated[int, typer.Option(help="Every strategy is trained with so many seeds.")] = 3,
+    seeds: Annotated[
+        int, typer.Option(help="Every strategy is trained with so many seeds; intervals hold their noise.")
+    ] = 5,
     pictures: Annotated[
         int | None, typer.Option(help="Pictures that each run shows to the network, at most; default 60,000.")
     ] = None,
+    equal: Annotated[
+        str, typer.Option(help="What every run has alike: pictures, cpu (seconds, by a short probe), or both in turn.")
+    ] = "pictures",
     tune: Annotated[
         int, typer.Option(help="Trials of each strategy, at most, on a part of the training classes, 0 to 12; 0: none.")
     ] = 0,
@@ -89,5 +94,6 @@ def compare(
         per_class=per_class,
         rotations=rotations,
         budget=budget,
+        equal=equal,
     )
     compare_command(settings.config, request, notes=settings.notes, quiet=quiet, as_json=as_json)

@@ -1,22 +1,23 @@
 """`mohs compare`: strategies × seeds on the same budget, in a terminal, as CSV, JSON and a page."""
 
 import shlex
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, final
 
 from mohs.artefacts import read_json, write_json
 from mohs.commands.compare_notes import budget_notes, comparison_notes
-from mohs.commands.compare_report import write_comparison_report
+from mohs.commands.compare_report import Measured, write_comparison_report
 from mohs.commands.console import decoding_progress, print_json, print_table, say
 from mohs.commands.places import require_folder_place
 from mohs.compare.budgets import common_segments, trial_budget, whole_budget
 from mohs.compare.cells import Cell, Comparison, Results, read_cells, run_cells
+from mohs.compare.equal_cpu import cpu_budgets
 from mohs.compare.protocols import PerClass, fewest_classes, open_comparison
 from mohs.compare.strategies import PAPER, STRATEGIES, Strategy, all_strategies, find_strategies
-from mohs.compare.summary import schedules, summarise
-from mohs.compare.table import SHORT, markdown, schedules_markdown, short_rows
+from mohs.compare.summary import summarise
+from mohs.compare.table import SHORT, comparison_markdown, short_rows
 from mohs.compare.training import check_strategies
 from mohs.compare.tuning import MOST_TRIALS, Trial, best_trial, is_at_edge, tune
 from mohs.config import RunConfig
@@ -24,10 +25,13 @@ from mohs.errors import InputError
 from mohs.runs import versions
 from mohs.toml import flat_settings, toml_value
 
-__all__ = ["DEFAULT_PICTURES", "Request", "compare_command"]
+__all__ = ["DEFAULT_PICTURES", "EQUAL", "Request", "compare_command"]
 
 DEFAULT_PICTURES = 60_000
 """Pictures that each run shows, as in the demo."""
+
+EQUAL: Mapping[str, tuple[str, ...]] = {"pictures": ("pictures",), "cpu": ("cpu",), "both": ("pictures", "cpu")}
+"""What every run may have alike: pictures, CPU seconds, or once the one and once the other."""
 
 _PAPER_EPOCHS, _PAPER_TRIPLETS = 10, 1000
 _PAPER_TOP_50 = {"easiest": 0.11, "hardest": 0.17, "sigmoid": 0.47, "cyclic sigmoid": 0.44}
@@ -42,7 +46,7 @@ _TRIAL_SHARE = 0.25
 @final
 @dataclass(frozen=True)
 class Request:
-    """What was asked for; `strategies` none: all of them, or those of the publication."""
+    """What was asked for; `strategies` none: all of them, or those of the publication; `equal` is one of `EQUAL`."""
 
     strategies: Sequence[str] | None
     num_seeds: int
@@ -53,6 +57,7 @@ class Request:
     per_class: int | None = None
     rotations: bool = False
     budget: str | None = None
+    equal: str = "pictures"
 
 
 def compare_command(
@@ -105,47 +110,64 @@ def compare_command(
             budget=trial_budget(budget, _TRIAL_SHARE, segments), started=_saying("trial", quiet=quiet),
         )  # fmt: skip
     choices = {name: best_trial(own).choice for name, own in trials.items()}
-    cells = []
-    for cell in run_cells(comparison, results, choices, started=_saying("seed", quiet=quiet)):
-        cells.append(cell)
-        if not quiet:
-            say(_line(cell))
     at_edge = [name for name, own in trials.items() if is_at_edge(own)]
-    rows = summarise(data, cells, results, at_edge=at_edge)
-    text = "\n".join(filter(None, [markdown(rows), schedules_markdown(schedules(data, cells, results))]))
+    measured = []
+    for equal in EQUAL[request.equal]:
+        compared = comparison
+        if equal == "cpu":
+            probes, say_probe = results.folder / "probes.csv", _saying("probe of steps", quiet=quiet)
+            compared = replace(
+                comparison, own_budgets=cpu_budgets(comparison, probes, segments, choices, started=say_probe)
+            )
+        cells = []
+        for cell in run_cells(compared, results, choices, started=_saying("seed", quiet=quiet)):
+            cells.append(cell)
+            if not quiet:
+                say(_line(cell))
+        measured.append(Measured(equal, compared, cells, summarise(data, cells, results, at_edge=at_edge)))
+    text = "\n".join(comparison_markdown(each.comparison, each.cells, results, each.rows) for each in measured)
     (results.folder / "table.md").write_text(text, encoding="utf-8")
     report = results.folder / "report.html"
-    write_comparison_report(
-        report, comparison, cells, rows, results, paper=request.paper, command=_command(request, config)
-    )
+    write_comparison_report(report, measured, results, paper=request.paper, command=_command(request, config))
+    first = measured[0]
     record = {
         "finished": True,
         "data": facts,
+        "equal": first.equal,
         "num_pictures": budget.num_pictures,
         "batch_pictures": budget.batch_pictures,
         "num_seeds": request.num_seeds,
         "settings": settings,
         "tuned": {name: _trial_record(own) for name, own in trials.items()},
-        "strategies": [row.as_record() for row in rows],
+        "strategies": [row.as_record() for row in first.rows],
         "versions": versions(),
         "report": str(report),
     }
+    if len(measured) > 1:
+        record["strategies_at_equal_cpu"] = [row.as_record() for row in measured[1].rows]
     if request.paper:
         record["published_top_50"] = _PAPER_TOP_50
     write_json(request.out / _MARK, record)
     if as_json:
         print_json(record)
         return
-    title = (
-        f"{budget.num_pictures:,} pictures a run, {request.num_seeds} {'seed' if request.num_seeds == 1 else 'seeds'}"
-    )
-    names = [row.strategy for row in rows]
-    print_table(title, SHORT, short_rows(rows), strong=names.index("default") if "default" in names else None)
+    for each in measured:
+        names = [row.strategy for row in each.rows]
+        strong = names.index("default") if "default" in names else None
+        print_table(_title(each, request), SHORT, short_rows(each.rows), strong=strong)
+    rows = first.rows
     if request.paper:
         header = ("strategy", "published Top-50", "Top-50", "random training triplets", "mined triplets")
         print_table("the published protocol", header, [_paper_row(row.strategy, row.means) for row in rows])
     print(f"all figures: {results.folder / 'table.md'}, {results.table}")
     print(f"report: {report}")
+
+
+def _title(measured: Measured, request: Request) -> str:
+    seeds = f"{request.num_seeds} {'seed' if request.num_seeds == 1 else 'seeds'}"
+    if measured.equal == "cpu":
+        return f"equal CPU seconds, {seeds}"
+    return f"{measured.comparison.budget.num_pictures:,} pictures a run, {seeds}"
 
 
 def _checked(request: Request, config: RunConfig) -> list[Strategy]:
@@ -161,13 +183,15 @@ def _checked(request: Request, config: RunConfig) -> list[Strategy]:
     except InputError as error:
         problems += error.problems
     if request.num_seeds < 1:
-        problems.append(f"--seeds: {request.num_seeds} is below 1; use for example --seeds 3")
+        problems.append(f"--seeds: {request.num_seeds} is below 1; use for example --seeds 5")
     if request.num_pictures is not None and request.num_pictures < _LEAST_PICTURES:
         problems.append(
             f"--pictures: {request.num_pictures} is below {_LEAST_PICTURES}; use for example {DEFAULT_PICTURES}"
         )
     if not 0 <= request.num_trials <= MOST_TRIALS:
         problems.append(f"--tune: {request.num_trials} is not in [0, {MOST_TRIALS}]; 0 leaves it out")
+    if request.equal not in EQUAL:
+        problems.append(f"--equal: {request.equal!r} is unknown; use one of {', '.join(EQUAL)}")
     if request.per_class is not None and request.per_class < 1:
         problems.append(f"--per-class: {request.per_class} is below 1; use for example 2")
     if problems:
@@ -261,6 +285,7 @@ def _command(request: Request, config: RunConfig) -> str:
     words += ["--pictures", str(_num_pictures(request)), "--per-class", str(_per_class(request, config))]
     if request.strategies is not None:
         words += ["--strategies", ",".join(request.strategies)]
+    words += ["--equal", request.equal] if request.equal != "pictures" else []
     words += [flag for flag, on in (("--paper", request.paper), ("--rotations", request.rotations)) if on]
     if config.model.weights is not None:
         words += ["--preset", "small"]  # else weights alone would choose one; its settings follow

@@ -2,25 +2,26 @@
 
 import itertools
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mohs.compare.cells import BASELINES, Cell, Comparison, Results, read_arrays
 from mohs.compare.strategies import STRATEGIES
-from mohs.compare.summary import PROTOCOLS, Row
-from mohs.compare.table import HEADER, table_rows
+from mohs.compare.summary import PROTOCOLS, Difference, Row, optimisers, schedules
+from mohs.compare.table import HEADER, intervals_of, pair_rows, table_rows, what_is_equal
 from mohs.config import override_config
 from mohs.report.comparison_plots import interval_plot
-from mohs.report.parts import Band, Plot, Report, Strategy, Verdict
+from mohs.report.parts import Band, Plot, Report, Strategy, Table, Verdict
 from mohs.report.plots import Line, line_plot
 from mohs.report.report import write_report
 from mohs.report.result_plots import band_plot
 from mohs.runs import versions
 
-__all__ = ["write_comparison_report"]
+__all__ = ["Measured", "write_comparison_report"]
 
 # More curves than colours with dashes of their own could not be told apart.
 _MAX_CURVES = 12
@@ -28,27 +29,36 @@ _MAX_CURVES = 12
 _WHAT = {"unseen": "unseen classes", "seen": "the catalog of classes trained on"}
 
 
+@final
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """A comparison at equal "pictures" or "cpu", with its cells and their rows."""
+
+    equal: str
+    comparison: Comparison
+    cells: Sequence[Cell]
+    rows: Sequence[Row]
+
+
 def write_comparison_report(
-    path: Path,
-    comparison: Comparison,
-    cells: Sequence[Cell],
-    rows: Sequence[Row],
-    results: Results,
-    *,
-    paper: bool,
-    command: str,
+    path: Path, measured: Sequence[Measured], results: Results, *, paper: bool, command: str
 ) -> None:
-    """Write the page: the table, R@1 and differences with their intervals, and curves of the first seed."""
+    """Write the page: tables, R@1 and differences with their intervals, and curves of the first seed.
+
+    Plots and curves are of the first of `measured`.
+    """
+    first = measured[0]
+    comparison, rows = first.comparison, first.rows
     facts = comparison.data.facts()
     trained = [row for row in rows if row.strategy not in BASELINES]
     shown = sorted(trained, key=lambda row: -row.means["unseen_recall_1"])[:_MAX_CURVES]
     arrays = {
         cell.strategy: read_arrays(results, cell)
-        for cell in cells
+        for cell in first.cells
         if cell.seed == 0 and cell.strategy in {row.strategy for row in shown}
     }
     names = [row.strategy for row in rows]
-    plots = [plot for protocol in PROTOCOLS for plot in _interval_plots(rows, protocol)]
+    plots = [plot for protocol in PROTOCOLS for plot in _interval_plots(rows, protocol, comparison.num_seeds)]
     plots += [plot for protocol in PROTOCOLS for plot in _gallery_plots(rows, list(arrays), protocol)]
     if paper:
         plots += _look_plots(comparison, arrays)
@@ -63,14 +73,17 @@ def write_comparison_report(
             ("pictures shown by a run", f"{comparison.budget.num_pictures:,}"),
             ("seeds", str(comparison.num_seeds)),
         ],
-        verdicts=_verdicts(rows, trained_on=bool(facts["catalog_queries_are_trained_on"])),
+        verdicts=[verdict for each in measured for verdict in _verdicts(each, results)]
+        + _trained_on(bool(facts["catalog_queries_are_trained_on"])),
         table_header=["", *HEADER[1:]],
         table_rows=table_rows(rows),
         table_caption=(
-            "Means over seeds. Intervals are 95%, over classes; a difference is paired query by query. Unseen: test "
-            "classes were not trained on. Catalog: held-out pictures of training classes against one training picture "
-            "of each. R@10 to TPR are on unseen classes; seconds are wall time of training, with embedding and mining."
+            f"Means over seeds, at {what_is_equal(comparison)}. {intervals_of(comparison.num_seeds)} A difference is "
+            "paired query by query. Unseen: test classes were not trained on. Catalog: held-out pictures of training "
+            "classes against one training picture of each. R@10 to TPR are on unseen classes; seconds are wall time "
+            "and CPU s processor time of training, with embedding and mining."
         ),
+        more_tables=[table for each in measured for table in _more_tables(each, results, whole=each is not first)],
         highlight=names.index("default") if "default" in names else None,
         comparison=plots,
         strategies=[Strategy(name, _events(comparison, name, found)) for name, found in arrays.items()],
@@ -80,45 +93,85 @@ def write_comparison_report(
     write_report(path, report)
 
 
-def _verdicts(rows: Sequence[Row], *, trained_on: bool) -> list[Verdict]:
+def _more_tables(measured: Measured, results: Results, *, whole: bool) -> list[Table]:
+    """Return the table of strategies, if `whole`, and what of the differences is the optimiser's or the schedule's."""
+    comparison = measured.comparison
+    at = f"At {what_is_equal(comparison)}. {intervals_of(comparison.num_seeds)}"
+    tables = [Table(["", *HEADER[1:]], table_rows(measured.rows), f"Means over seeds. {at}")] if whole else []
+    optimiser, rest = optimisers(comparison, measured.cells, results)
+    scheduled = schedules(comparison.data, measured.cells, results)
+    parts = (
+        ("with Adam", optimiser, "What the optimiser adds: R@1 with Muon minus R@1 with Adam."),
+        ("beside", rest, "What all but the optimiser adds: the default minus a loss of the library with the same one."),
+        ("without", scheduled, "What a schedule of hardness adds to the same loss."),
+    )
+    for other, found, caption in parts:
+        if found:
+            tables.append(Table(["", other, "R@1 unseen", "R@1 catalog"], pair_rows(found), f"{caption} {at}"))
+    return tables
+
+
+def _verdicts(measured: Measured, results: Results) -> list[Verdict]:
+    """Return what the default is worth, how much of it is the optimiser's and the schedule's, and what went wrong."""
+    comparison, rows = measured.comparison, measured.rows
+    at = "At equal CPU, on" if measured.equal == "cpu" else "On"
     verdicts = []
     for row in rows:
         if row.strategy == "default":
             bests = {"online": row.to_best, "plain": row.to_best_plain}
             for kind, protocol in itertools.product(bests, PROTOCOLS):
                 if (found := bests[kind].get(protocol)) is not None:
-                    low, high = found.interval
-                    level = "bad" if high < 0 else "good" if low > 0 else "note"
-                    sure = "" if found.is_clear else ", which may be chance"
+                    level = "note" if not found.is_clear else "good" if found.mean > 0 else "bad"
                     text = (
-                        f"On {_WHAT[protocol]}, R@1 of the default is {found.mean:+.3f} against {found.to}, the best "
-                        f"{kind} strategy there (95% interval {low:+.3f} to {high:+.3f}{sure})."
+                        f"{at} {_WHAT[protocol]}, R@1 of the default is {found.mean:+.3f} against {found.to}, the best "
+                        f"{kind} strategy there ({_sure(found)})."
                     )
                     verdicts.append(Verdict(level, text))  # type: ignore[arg-type]
-        elif row.strategy == "default without scheduled hardness":
-            for protocol in PROTOCOLS:
-                if (found := row.to_default.get(protocol)) is not None:
-                    low, high = -found.interval[1], -found.interval[0]
-                    sure = "" if found.is_clear else ", which may be chance"
-                    text = (
-                        f"On {_WHAT[protocol]}, scheduled hardness adds {-found.mean:+.3f} to R@1 of the same loss "
-                        f"(95% interval {low:+.3f} to {high:+.3f}{sure})."
-                    )
-                    verdicts.append(Verdict("note", text))
+    optimiser, rest = optimisers(comparison, measured.cells, results)
+    for name, by in optimiser:
+        if name.startswith("default"):
+            verdicts += [
+                Verdict("note", f"{at} {_WHAT[protocol]}, Muon adds {by[protocol].mean:+.3f} to R@1 of "
+                f"{by[protocol].to} ({_sure(by[protocol])}).")
+                for protocol in PROTOCOLS
+            ]  # fmt: skip
+    for protocol in PROTOCOLS:
+        if rest:
+            _, by = min(rest, key=lambda pair: pair[1][protocol].mean)
+            found = by[protocol]
+            text = (
+                f"{at} {_WHAT[protocol]}, R@1 of the default is {found.mean:+.3f} against {found.to}, the best with "
+                f"the same optimiser ({_sure(found)})."
+            )
+            verdicts.append(Verdict("note", text))
+    for name, by in schedules(comparison.data, measured.cells, results):
+        if name == "default":
+            verdicts += [
+                Verdict("note", f"{at} {_WHAT[protocol]}, scheduled hardness adds {by[protocol].mean:+.3f} to R@1 of "
+                f"the same loss ({_sure(by[protocol])}).")
+                for protocol in PROTOCOLS
+            ]  # fmt: skip
+    for row in rows:
         happened = {"collapsed": row.num_collapsed, "ended below their start": row.num_below_start}
         told = [f"{count} of {row.num_seeds} runs {what}" for what, count in happened.items() if count]
         if told:
             verdicts.append(Verdict("note", f"{row.strategy}: {', '.join(told)}."))
-    if trained_on:
-        verdicts.append(
-            Verdict(
-                "note", "Catalog queries were trained on: next to no class has a picture more that could be held out."
-            )
-        )
     return verdicts
 
 
-def _interval_plots(rows: Sequence[Row], protocol: Any) -> list[Plot]:
+def _sure(found: Difference) -> str:
+    """Return the interval in words, and whether the difference may be chance."""
+    low, high = found.interval
+    over = "seeds and classes" if found.num_seeds > 1 else "classes alone, with one seed"
+    return f"95% interval {low:+.3f} to {high:+.3f} over {over}{'' if found.is_clear else ', which may be chance'}"
+
+
+def _trained_on(trained_on: bool) -> list[Verdict]:
+    text = "Catalog queries were trained on: next to no class has a picture more that could be held out."
+    return [Verdict("note", text)] if trained_on else []
+
+
+def _interval_plots(rows: Sequence[Row], protocol: Any, num_seeds: int) -> list[Plot]:
     recall = {row.strategy: row.means[f"{protocol}_recall_1"] for row in rows}
     ordered = sorted(rows, key=lambda row: -recall[row.strategy])
     what = _WHAT[protocol]
@@ -151,7 +204,7 @@ def _interval_plots(rows: Sequence[Row], protocol: Any) -> list[Plot]:
                     x_label="difference of R@1",
                     zero=True,
                 ),
-                "Paired by query, 95% over classes. An interval that crosses the line may be chance.",
+                f"Paired by query. {intervals_of(num_seeds)} An interval that crosses the line may be chance.",
             )
         )
     return plots

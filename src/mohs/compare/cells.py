@@ -4,7 +4,7 @@ import math
 import time
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, final
 
@@ -54,17 +54,24 @@ class Comparison:
         settings: of every run, "section.name" to value.
         budget: of every run.
         strategies: in the order of the table.
-        num_seeds: every strategy is trained with the seeds 0, 1 …
+        num_seeds: every strategy is trained with the seeds 0, 1 …; the noise of seeds is in the intervals, and of fewer
+            than five little is known.
         look: whether runs of Mohs are measured after each segment too, for curves of accuracy over training; the time
             this takes is not theirs.
+        own_budgets: of strategies with another budget, by name (`mohs.compare.equal_cpu`).
     """
 
     data: ComparisonData
     settings: Mapping[str, Any]
     budget: Budget
     strategies: tuple[Strategy, ...]
-    num_seeds: int = 3
+    num_seeds: int = 5
     look: bool = False
+    own_budgets: Mapping[str, Budget] = field(default_factory=dict)
+
+    def budget_of(self, name: str) -> Budget:
+        """Return the budget of a strategy."""
+        return self.own_budgets.get(name, self.budget)
 
 
 @final
@@ -192,16 +199,17 @@ def run_cells(
                 starts[config.finetune.head] = cell
         for strategy in comparison.strategies:
             choice = (choices or {}).get(strategy.name, Choice())
-            config = strategy_config(strategy, comparison.settings, comparison.budget, choice, seed=seed)
+            budget = comparison.budget_of(strategy.name)
+            config = strategy_config(strategy, comparison.settings, budget, choice, seed=seed)
             value = parameter_value(strategy, comparison.settings, choice)
-            what = (strategy.name, strategy.parameter.name, value, asdict(comparison.budget))
+            what = (strategy.name, strategy.parameter.name, value, asdict(budget))
             hashed = made_by(config, pictures, *what, *(["look"] if comparison.look else []))
             cell = there(strategy.name, seed, hashed)
             if cell is None:
                 started(strategy.name, seed)
                 looks = _Looks(comparison.data)
                 trained = train_strategy(
-                    strategy, comparison.data.train, config, comparison.budget, choice,
+                    strategy, comparison.data.train, config, budget, choice,
                     look=looks.look if comparison.look else None,
                 )  # fmt: skip
                 began = time.perf_counter()
@@ -282,7 +290,7 @@ def _cell(
         strategy=strategy.name,
         seed=config.seed,
         made_by=made_by,
-        budget_pictures=comparison.budget.num_pictures,
+        budget_pictures=comparison.budget_of(strategy.name).num_pictures,
         learning_rate=config.training.learning_rate,
         parameter=strategy.parameter.name,
         value=value,

@@ -1,7 +1,7 @@
 """The baselines: the loop that a user of pytorch-metric-learning writes, with its sampler, losses and miners.
 
     sampler = MPerClassSampler(labels, m=2, batch_size=192)
-    optimizer = Adam(network.parameters(), lr=...)
+    optimizer = Adam(network.parameters(), lr=...)  # or Muon, as of the default
     for pictures, labels in batches:
         embeddings = network(pictures)
         loss = loss_function(embeddings, labels, miner(embeddings, labels))
@@ -9,7 +9,8 @@
 
 Nothing of Mohs decides which pictures meet, what is lost or how it is lowered. The network, the augmentation, what of a
 pretrained network learns and the shape of the learning rate over time are those of the other strategies; so are the
-head at the start and the blend of weights at the end, but for the plain ones.
+head at the start and the blend of weights at the end, but for the plain ones. Muon is that of runs of Mohs, with the
+same parameters: matrices are its own, biases, norms and what a loss learns are left to AdamW.
 """
 
 import contextlib
@@ -17,7 +18,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import final
+from typing import Any, final
 
 import numpy as np
 import torch
@@ -27,7 +28,7 @@ from pytorch_metric_learning.samplers import MPerClassSampler
 from pytorch_metric_learning.utils import common_functions
 from torch import Tensor, nn
 
-from mohs.compare.strategies import OnlineLoss
+from mohs.compare.strategies import OnlineLoss, OnlineOptimizer
 from mohs.config import RunConfig
 from mohs.data.augment import AugmentPolicy, augment_batch
 from mohs.data.dataset import Dataset
@@ -38,6 +39,7 @@ from mohs.randomness import generator, torch_seeded
 from mohs.training.augmentation import training_policy
 from mohs.training.devices import choose_device, use_bfloat16
 from mohs.training.in_batch_losses import active_fraction
+from mohs.training.optimizers import MuonWithAdamW, Optimizer, shorten_gradient
 from mohs.training.steps import rate_factor
 
 __all__ = ["OnlineStep", "train_online"]
@@ -72,6 +74,7 @@ def train_online(
     parameter: float,
     num_steps: int,
     batch_pictures: int,
+    optimizer_name: OnlineOptimizer = "adam",
     listen: Callable[[OnlineStep], None] = lambda _: None,
 ) -> None:
     """Train `embedder`, which is on its device, in place: batches of two pictures of each class in it.
@@ -93,12 +96,8 @@ def train_online(
     finetuning = Finetuning(embedder, config.finetune, pretrained=config.model.weights is not None)
     groups = finetuning.parameter_groups(0.0)
     if own := list(loss_function.parameters()):
-        groups.append({"params": own, "name": "loss", "rate_factor": _OWN_RATE})
-    for group in groups:
-        group["lr"] = config.training.learning_rate * group["rate_factor"]
-    optimizer = torch.optim.Adam(groups)
-    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate_factor(step, num_steps, config.training))
-    parameters = [parameter for group in groups for parameter in group["params"]]
+        groups.append({"params": own, "name": "loss", "rate_factor": _OWN_RATE, "matrices": False})
+    optimizer = _optimizer(optimizer_name, groups, config.training.learning_rate)
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=use_bfloat16(config.training.precision, device))
     for step, items in enumerate(_batches(dataset, batch_pictures, num_steps, seed=config.seed)):
         finetuning.at(step / num_steps)
@@ -116,9 +115,11 @@ def train_online(
         optimizer.zero_grad()
         value.backward()  # type: ignore[no-untyped-call]
         if config.training.max_gradient_norm > 0:
-            nn.utils.clip_grad_norm_(parameters, config.training.max_gradient_norm)
+            shorten_gradient(optimizer, config.training.max_gradient_norm)
+        now = rate_factor(step, num_steps, config.training)
+        for group in optimizer.param_groups:
+            group["lr"] = config.training.learning_rate * group["rate_factor"] * now
         optimizer.step()
-        scheduler.step()
         x_BD = embeddings.detach()
         spread = float(x_BD.var(0, correction=0).sum().sqrt())
         active = active_fraction(x_BD[::2], x_BD[1::2], labels[::2])
@@ -126,6 +127,14 @@ def train_online(
     embedder.eval()
     if not all(bool(value.isfinite().all()) for value in embedder.state_dict().values()):
         raise TrainingError("training: weights are NaN or Inf")
+
+
+def _optimizer(name: OnlineOptimizer, groups: list[dict[str, Any]], learning_rate: float) -> Optimizer:
+    match name:
+        case "adam":
+            return torch.optim.Adam(groups, lr=learning_rate)
+        case "muon":
+            return MuonWithAdamW(groups, learning_rate=learning_rate)
 
 
 def _build(

@@ -12,9 +12,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias, final
 
+from mohs.config import override_config
 from mohs.errors import InputError
 
-__all__ = ["PAPER", "STRATEGIES", "OnlineLoss", "Parameter", "Strategy", "all_strategies", "find_strategies"]
+__all__ = [
+    "PAPER",
+    "STRATEGIES",
+    "OnlineLoss",
+    "OnlineOptimizer",
+    "Parameter",
+    "Strategy",
+    "all_strategies",
+    "find_strategies",
+]
 
 OnlineLoss: TypeAlias = Literal[
     "triplet semi-hard",
@@ -26,6 +36,8 @@ OnlineLoss: TypeAlias = Literal[
     "proxy-anchor",
     "cross-batch memory",
 ]
+
+OnlineOptimizer: TypeAlias = Literal["adam", "muon"]
 
 
 @final
@@ -52,6 +64,7 @@ class Strategy:
         parameter: what tuning may change besides the learning rate.
         settings: of a run, "section.name" to value, on top of those of the comparison.
         online: the loss of a library loop, instead of a run of Mohs.
+        online_optimizer: what lowers it: torch's Adam, or the Muon of runs of Mohs (`mohs.training.optimizers`).
         random_negatives: negatives are drawn evenly, instead of mined.
     """
 
@@ -60,6 +73,7 @@ class Strategy:
     parameter: Parameter
     settings: Mapping[str, Any] = field(default_factory=dict)
     online: OnlineLoss | None = None
+    online_optimizer: OnlineOptimizer = "adam"
     random_negatives: bool = False
 
     @property
@@ -84,6 +98,15 @@ def _online(name: OnlineLoss, description: str, parameter: str, *values: float) 
     return Strategy(f"online {name}", description, Parameter(parameter, values), online=name)
 
 
+def _with_muon(strategy: Strategy) -> Strategy:
+    return replace(
+        strategy,
+        name=f"{strategy.name} with Muon",
+        description=f"{strategy.name} with the optimiser of the default: what the loss adds to that.",
+        online_optimizer="muon",
+    )
+
+
 def _plain(strategy: Strategy) -> Strategy:
     return replace(
         strategy,
@@ -93,7 +116,20 @@ def _plain(strategy: Strategy) -> Strategy:
     )
 
 
-_USUAL = (
+_ADAMW = Strategy(
+    "default with AdamW",
+    "The default with AdamW, where it has Muon: what the optimiser adds.",
+    _TEMPERATURE,
+    {"training.optimizer": "adamw"},
+)
+_MUON = Strategy(
+    "default with Muon",
+    "The default with Muon, where it has AdamW (pretrained networks).",
+    _TEMPERATURE,
+    {"training.optimizer": "muon"},
+)
+
+_OURS = (
     Strategy("default", "What mohs train does: InfoNCE on batches of mined neighbourhoods.", _TEMPERATURE),
     Strategy(
         "default without scheduled hardness",
@@ -101,12 +137,8 @@ _USUAL = (
         _TEMPERATURE,
         {"training.neighbourhood": 1},
     ),
-    Strategy(
-        "default with AdamW",
-        "The default with the optimiser of the other runs of Mohs: what Muon adds.",
-        _TEMPERATURE,
-        {"training.optimizer": "adamw"},
-    ),
+    _ADAMW,
+    _MUON,
     # h = 0 of `range` and of `rank` is the same negative, the farthest; `range` is the scale it was published with.
     _plan("easiest", "Triplets with the farthest negative.", {"curve": "constant", "cap": 0.0, "scale": "range"}),
     _plan("hardest", "Triplets with the nearest negative.", {"curve": "constant", "cap": 1.0, "scale": "range"}),
@@ -156,6 +188,9 @@ _USUAL = (
             "hardness.scale": "log-rank",
         },
     ),
+)
+
+_LOOPS = (
     _online(
         "triplet semi-hard",
         "TripletMarginLoss with TripletMarginMiner(type_of_triplets='semihard').",
@@ -174,7 +209,7 @@ _USUAL = (
     ),
 )  # fmt: skip
 
-_ALL = (*_USUAL, *(_plain(strategy) for strategy in _USUAL if strategy.online is not None))
+_ALL = (*_OURS, *_LOOPS, *map(_with_muon, _LOOPS), *map(_plain, _LOOPS))
 
 STRATEGIES: Mapping[str, Strategy] = {strategy.name: strategy for strategy in _ALL}
 """All strategies by name."""
@@ -186,13 +221,15 @@ PAPER = ("easiest", "hardest", "sigmoid", "cyclic sigmoid")
 def all_strategies(settings: Mapping[str, Any]) -> list[Strategy]:
     """Return every strategy that `settings`, "section.name" to value, make different from the others.
 
-    The plain ones are left out where they would be the online ones again: no head of ours, no blend.
+    Left out are the plain ones where they would be the online ones again (no head of ours, no blend), and the default
+    with the optimiser that it has there anyway.
 
     >>> len(all_strategies({})), len(all_strategies({"finetune.trained_share": 0.6}))
-    (20, 28)
+    (28, 36)
     """
+    same = {"adamw": _ADAMW, "muon": _MUON}.get(override_config(None, (), settings).optimizer)
     plain = all(settings.get(name, value) == value for name, value in _PLAIN.items())
-    return list(_USUAL if plain else _ALL)
+    return [strategy for strategy in _ALL if strategy is not same and not (plain and strategy.is_plain)]
 
 
 def find_strategies(names: Sequence[str]) -> list[Strategy]:

@@ -1,9 +1,8 @@
 """From cells to a table: means over seeds, intervals over classes, and paired differences.
 
-A query's hit is first averaged over the seeds, then classes are drawn anew (`mohs.evaluation.intervals`). Intervals
-hold the noise of which classes were asked for; that of the seeds is told by the seeds' own standard deviation. A
-difference is taken query by query, over the seeds that both strategies have, so that what makes a query hard for both
-falls out of it.
+Intervals hold two noises, of which classes were asked for and of which seeds trained (`mohs.compare.seeds`). A
+difference is taken query by query, so that what makes a query hard for both falls out of it; the seeds of two
+strategies are not paired.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -13,12 +12,14 @@ from typing import Any, Literal, TypeAlias, final
 import numpy as np
 from numpy.typing import NDArray
 
-from mohs.compare.cells import BASELINES, Cell, Results, read_arrays
+from mohs.compare.cells import BASELINES, Cell, Comparison, Results, read_arrays
 from mohs.compare.metrics import METRIC_NAMES
 from mohs.compare.protocols import ComparisonData
+from mohs.compare.seeds import seeds_and_classes_interval
 from mohs.compare.strategies import STRATEGIES
+from mohs.config import override_config
 from mohs.evaluation.gallery_size import expected_ranks, gallery_sizes
-from mohs.evaluation.intervals import class_difference_interval, class_interval
+from mohs.evaluation.intervals import Interval
 
 __all__ = [
     "PROTOCOLS",
@@ -28,8 +29,9 @@ __all__ = [
     "Galleries",
     "ProtocolName",
     "Row",
-    "mean_hits",
+    "optimisers",
     "paired_difference",
+    "recall_interval",
     "schedules",
     "summarise",
 ]
@@ -37,26 +39,34 @@ __all__ = [
 ProtocolName: TypeAlias = Literal["unseen", "seen"]
 PROTOCOLS: tuple[ProtocolName, ...] = ("unseen", "seen")
 
-Interval: TypeAlias = tuple[float, float]
-
 
 @final
 @dataclass(frozen=True)
 class Difference:
-    """R@1 of a strategy minus that of another, with its 95% interval over classes."""
+    """R@1 of a strategy minus that of another, with its 95% interval over seeds and classes.
+
+    `num_seeds` is the smaller number of the two; with one seed the interval is over classes alone.
+    """
 
     to: str
     mean: float
     interval: Interval
+    num_seeds: int
 
     @property
     def is_clear(self) -> bool:
-        """Whether the interval leaves out 0."""
-        return self.interval[0] > 0 or self.interval[1] < 0
+        """Whether the interval leaves out 0; never with one seed, of which nobody knows what another would give."""
+        return self.num_seeds > 1 and (self.interval[0] > 0 or self.interval[1] < 0)
 
     def as_record(self) -> dict[str, Any]:
         """Return the numbers as JSON values."""
-        return {"to": self.to, "mean": self.mean, "interval": list(self.interval)}
+        return {
+            "to": self.to,
+            "mean": self.mean,
+            "interval": list(self.interval),
+            "num_seeds": self.num_seeds,
+            "is_clear": self.is_clear,
+        }
 
 
 @final
@@ -84,7 +94,7 @@ class Row:
         means: of every metric of `Metrics`, and of "train_s", "cpu_s", "mine_s", "embed_s", "pictures_per_s",
             "num_pictures", "active_start", "active_end", over the seeds.
         deviations: standard deviation of R@1 between seeds, by protocol; NaN with one seed.
-        intervals: of R@1, by protocol.
+        intervals: of R@1 over seeds and classes, by protocol; with one seed over classes.
         to_default: difference to "default", by protocol; empty for itself, or if it is not compared.
         to_best: difference to the best online strategy at R@1 of that protocol; likewise.
         to_best_plain: the same to the best plain one.
@@ -125,7 +135,7 @@ class Row:
 
 
 Differences: TypeAlias = Mapping[ProtocolName, Difference]
-_Hits: TypeAlias = Mapping[int, Mapping[ProtocolName, NDArray[np.float64]]]
+_Hits: TypeAlias = Mapping[ProtocolName, NDArray[np.float64]]
 
 SCHEDULES = (
     ("default", "default without scheduled hardness"),
@@ -153,7 +163,7 @@ def summarise(
     """
     names = list(dict.fromkeys(cell.strategy for cell in cells))
     own = {name: [cell for cell in cells if cell.strategy == name] for name in names}
-    hits = {name: _hits_by_seed(own[name], results) for name in names}
+    hits = {name: _hits(own[name], results) for name in names}
     labels = labels_of(data)
 
     def recall(name: str, protocol: ProtocolName) -> float:
@@ -168,9 +178,9 @@ def summarise(
 
     def differences(name: str, to: Mapping[ProtocolName, str]) -> dict[ProtocolName, Difference]:
         return {
-            protocol: found[protocol]
+            protocol: paired_difference(hits[name][protocol], hits[other][protocol], labels[protocol], to=other)
             for protocol, other in to.items()
-            if other != name and (found := _differences(hits[name], hits.get(other, {}), labels, to=other))
+            if other != name and other in hits
         }
 
     rows = []
@@ -181,9 +191,7 @@ def summarise(
         for protocol in PROTOCOLS:
             recalls = [getattr(cell, f"{protocol}_recall_1") for cell in own[name]]
             deviations[protocol] = float(np.std(recalls, ddof=1)) if len(recalls) > 1 else np.nan
-            mean_Q = mean_hits([hits[name][seed][protocol] for seed in hits[name]])
-            counted_Q = ~np.isnan(mean_Q)
-            intervals[protocol] = class_interval(mean_Q[counted_Q], labels[protocol][counted_Q])
+            intervals[protocol] = recall_interval(hits[name][protocol], labels[protocol])
         first = own[name][0]
         rows.append(
             Row(
@@ -208,15 +216,42 @@ def schedules(data: ComparisonData, cells: Sequence[Cell], results: Results) -> 
     """Return what schedules of hardness add to the same loss: the strategy, and its difference to the one without.
 
     R@1 with a schedule minus R@1 without it, by protocol, for the pairs of `SCHEDULES`; pairs of which a strategy is
-    missing, or has no seed in common with the other, are left out.
+    missing are left out.
     """
+    return _pairs(data, cells, results, SCHEDULES)
+
+
+def optimisers(
+    comparison: Comparison, cells: Sequence[Cell], results: Results
+) -> tuple[list[tuple[str, Differences]], list[tuple[str, Differences]]]:
+    """Return what the optimiser adds to the same strategy, and what the default adds to losses with its own optimiser.
+
+    R@1 with Muon minus R@1 with Adam or AdamW; and R@1 of the default minus that of each library loop with the
+    optimiser that the default has under the settings. (Adam and AdamW without decay are the same.) Pairs of which a
+    strategy is missing are left out.
+    """
+    default = override_config(None, (), comparison.settings).optimizer
+    loops = [strategy for strategy in STRATEGIES.values() if strategy.online and not strategy.is_plain]
+    muon = {strategy.online: strategy.name for strategy in loops if strategy.online_optimizer == "muon"}
+    adam = {strategy.online: strategy.name for strategy in loops if strategy.online_optimizer == "adam"}
+    pairs = [("default", "default with AdamW")] if default == "muon" else [("default with Muon", "default")]
+    pairs += [(muon[loss], adam[loss]) for loss in adam]
+    alike = {"muon": muon, "adamw": adam}.get(default, {})
+    rest = [("default", name) for name in alike.values()]
+    return _pairs(comparison.data, cells, results, pairs), _pairs(comparison.data, cells, results, rest)
+
+
+def _pairs(
+    data: ComparisonData, cells: Sequence[Cell], results: Results, pairs: Sequence[tuple[str, str]]
+) -> list[tuple[str, Differences]]:
+    there = {cell.strategy for cell in cells}
+    wanted = [pair for pair in pairs if there.issuperset(pair)]
     hits = {
-        name: _hits_by_seed([cell for cell in cells if cell.strategy == name], results)
-        for name in {name for pair in SCHEDULES for name in pair}
+        name: _hits([cell for cell in cells if cell.strategy == name], results)
+        for name in {name for pair in wanted for name in pair}
     }
     labels = labels_of(data)
-    found = [(name, _differences(hits[name], hits[control], labels, to=control)) for name, control in SCHEDULES]
-    return [(name, differences) for name, differences in found if differences]
+    return [(one, _differences(hits[one], hits[two], labels, to=two)) for one, two in wanted]
 
 
 def labels_of(data: ComparisonData) -> dict[ProtocolName, NDArray[np.str_]]:
@@ -224,46 +259,41 @@ def labels_of(data: ComparisonData) -> dict[ProtocolName, NDArray[np.str_]]:
     return {"unseen": data.test_group_Q, "seen": data.held_out_group_Q}
 
 
-def mean_hits(hits_SQ: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
-    """Return the mean over seeds of 1 (found first) or 0, float64 [Q]; NaN for queries without a match."""
-    mean_Q: NDArray[np.float64] = np.mean(np.stack(hits_SQ), axis=0)
-    return mean_Q
+def recall_interval(hits_SQ: NDArray[np.float64], labels_Q: NDArray[np.str_]) -> Interval:
+    """Return the 95% interval of the mean of hits [S, Q] of S seeds, cut at 0 and 1; NaN columns count nowhere."""
+    counted_Q = ~np.isnan(hits_SQ[0])
+    low, high = seeds_and_classes_interval([hits_SQ[:, counted_Q]], labels_Q[counted_Q])
+    return max(0.0, low), min(1.0, high)
 
 
 def paired_difference(
-    one_Q: NDArray[np.float64], two_Q: NDArray[np.float64], labels_Q: NDArray[np.str_], *, to: str
+    one_SQ: NDArray[np.float64], two_TQ: NDArray[np.float64], labels_Q: NDArray[np.str_], *, to: str
 ) -> Difference:
-    """Return the mean of one − two over the queries that count, with the 95% interval of that mean over classes.
+    """Return the mean of one − two over seeds and the queries that count (not NaN), with its 95% interval.
 
-    >>> found = paired_difference(np.array([1.0, 1, 0]), np.array([0.0, 1, 0]), np.array(["a", "b", "c"]), to="x")
+    A row is a seed: 1 where it finds the query's class first, 0 where not. Queries are paired, seeds are not.
+
+    >>> one_SQ, two_TQ = np.array([[1.0, 1, 0], [1, 1, 1]]), np.array([[0.0, 1, 0], [1, 1, 0]])
+    >>> found = paired_difference(one_SQ, two_TQ, np.array(["a", "b", "c"]), to="x")
     >>> round(found.mean, 3), found.is_clear
     (0.333, False)
     """
-    counted_Q = ~np.isnan(one_Q)
-    difference_Q = (one_Q - two_Q)[counted_Q]
-    interval = class_difference_interval(difference_Q, labels_Q[counted_Q])
-    return Difference(to, float(difference_Q.mean()), interval)
+    counted_Q = ~np.isnan(one_SQ[0])
+    sides = [one_SQ[:, counted_Q], two_TQ[:, counted_Q]]
+    mean = float(sides[0].mean() - sides[1].mean())
+    interval = seeds_and_classes_interval(sides, labels_Q[counted_Q])
+    return Difference(to, mean, interval, min(len(one_SQ), len(two_TQ)))
 
 
 def _differences(one: _Hits, two: _Hits, labels: Mapping[ProtocolName, NDArray[np.str_]], *, to: str) -> Differences:
-    """Return one − two by protocol over the seeds that both have; empty if there is none."""
-    seeds = sorted(one.keys() & two.keys())
-    if not seeds:
-        return {}
-    found = {}
-    for protocol in PROTOCOLS:
-        one_Q, two_Q = (mean_hits([hits[seed][protocol] for seed in seeds]) for hits in (one, two))
-        found[protocol] = paired_difference(one_Q, two_Q, labels[protocol], to=to)
-    return found
+    return {name: paired_difference(one[name], two[name], labels[name], to=to) for name in PROTOCOLS}
 
 
-def _hits_by_seed(cells: Sequence[Cell], results: Results) -> _Hits:
-    found = {}
-    for cell in cells:
-        arrays = read_arrays(results, cell)
-        ranks: dict[ProtocolName, NDArray[np.int64]] = {name: arrays[f"{name}_rank"] for name in PROTOCOLS}
-        found[cell.seed] = {name: np.where(rank < 0, np.nan, rank == 1) for name, rank in ranks.items()}
-    return found
+def _hits(cells: Sequence[Cell], results: Results) -> _Hits:
+    """Return by protocol 1 (found first) or 0 of each seed and query, float64 [S, Q]; NaN for one without a match."""
+    arrays = [read_arrays(results, cell) for cell in cells]
+    ranks = {name: np.stack([one[f"{name}_rank"] for one in arrays]) for name in PROTOCOLS}
+    return {name: np.where(rank_SQ < 0, np.nan, rank_SQ == 1) for name, rank_SQ in ranks.items()}
 
 
 def _settings(cell: Cell, *, at_edge: bool) -> str:

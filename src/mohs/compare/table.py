@@ -5,22 +5,36 @@ from typing import Any
 
 import numpy as np
 
-from mohs.compare.summary import Difference, Differences, Row
+from mohs.compare.cells import Cell, Comparison, Results
+from mohs.compare.summary import Difference, Differences, Row, optimisers, schedules
 
-__all__ = ["HEADER", "SHORT", "markdown", "schedules_markdown", "short_rows", "table_rows"]
+__all__ = [
+    "HEADER",
+    "SHORT",
+    "comparison_markdown",
+    "intervals_of",
+    "markdown",
+    "optimisers_markdown",
+    "pair_rows",
+    "schedules_markdown",
+    "short_rows",
+    "table_rows",
+    "what_is_equal",
+]
 
 HEADER = (
     "strategy", "R@1 unseen", "95%", "to default", "to best online", "R@1 catalog", "95%", "to default",
     "to best online", "R@10", "Top-50", "MAP@R", "MRR", "AP", "TPR@1e-3", "train triplets", "spread", "active",
-    "pictures/s", "seconds", "collapsed", "below start", "settings",
+    "pictures", "pictures/s", "seconds", "CPU s", "collapsed", "below start", "settings",
 )  # fmt: skip
-"""Columns: R@10 to `TPR@1e-3` are on unseen classes, `active` is at the end, `seconds` are wall time of training, the
-last but one counts runs that ended below their start."""
+"""Columns: R@10 to `TPR@1e-3` are on unseen classes, `active` is at the end, `pictures` are those shown by a run,
+`seconds` are wall time and `CPU s` processor time of training, the last but one counts runs that ended below their
+start."""
 
 
 SHORT = (
     "strategy", "R@1 unseen", "to default", "to best online", "R@1 catalog", "to default", "to best online", "spread",
-    "seconds", "collapsed", "below start",
+    "CPU s", "collapsed", "below start",
 )  # fmt: skip
 """Columns that fit a terminal."""
 
@@ -34,6 +48,35 @@ def short_rows(rows: Sequence[Row]) -> list[list[str]]:
 def table_rows(rows: Sequence[Row]) -> list[list[str]]:
     """Return the cells of the table, a list for each row, as `HEADER` says."""
     return [_cells(row) for row in rows]
+
+
+def what_is_equal(comparison: Comparison) -> str:
+    """Return a clause that says what all runs of a comparison have alike: pictures, or CPU seconds."""
+    budget = comparison.budget
+    shown = f"{budget.num_pictures:,} pictures in {budget.num_steps:,} steps of {budget.batch_pictures}"
+    if not comparison.own_budgets:
+        return f"equal pictures: every run shows {shown}"
+    names = [strategy.name for strategy in comparison.strategies]
+    first = "default" if "default" in names else names[0]
+    return f"equal CPU: every run takes about the CPU seconds that {first} takes for {shown}, by a short probe of each"
+
+
+def comparison_markdown(comparison: Comparison, cells: Sequence[Cell], results: Results, rows: Sequence[Row]) -> str:
+    """Return all tables of a comparison as Markdown: what is equal, strategies, schedules, optimisers."""
+    parts = (
+        f"At {what_is_equal(comparison)}. {intervals_of(comparison.num_seeds)}\n",
+        markdown(rows),
+        schedules_markdown(schedules(comparison.data, cells, results)),
+        optimisers_markdown(*optimisers(comparison, cells, results)),
+    )
+    return "\n".join(filter(None, parts))
+
+
+def intervals_of(num_seeds: int) -> str:
+    """Return a sentence that says which noise the intervals hold."""
+    if num_seeds > 1:
+        return f"Intervals are 95%, over {num_seeds} seeds and classes."
+    return "Intervals are 95% over classes; what another seed would give is not in them (one seed)."
 
 
 def markdown(rows: Sequence[Row]) -> str:
@@ -50,11 +93,26 @@ def markdown(rows: Sequence[Row]) -> str:
 
 def schedules_markdown(found: Sequence[tuple[str, Differences]]) -> str:
     """Return as Markdown what schedules of hardness add; "" if nothing was compared."""
+    return _pairs(("scheduled hardness", "beside the same loss without it"), found)
+
+
+def optimisers_markdown(optimiser: Sequence[tuple[str, Differences]], rest: Sequence[tuple[str, Differences]]) -> str:
+    """Return as Markdown what is the optimiser's, and what is not; "" if nothing was compared."""
+    added = _pairs(("with Muon", "the same with Adam"), optimiser)
+    left = _pairs(("all but the optimiser", "a loss of the library with the same one"), rest)
+    return "\n".join(filter(None, (added, left)))
+
+
+def _pairs(names: tuple[str, str], found: Sequence[tuple[str, Differences]]) -> str:
     if not found:
         return ""
-    lines = [["scheduled hardness", "beside the same loss without it", "R@1 unseen", "R@1 catalog"], ["---"] * 4]
-    lines += [[name, by["unseen"].to, _difference(by["unseen"]), _difference(by["seen"])] for name, by in found]
+    lines = [[*names, "R@1 unseen", "R@1 catalog"], ["---"] * 4, *pair_rows(found)]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def pair_rows(found: Sequence[tuple[str, Differences]]) -> list[list[str]]:
+    """Return the cells of a table of differences: one strategy, another, one − another by protocol."""
+    return [[name, by["unseen"].to, _difference(by["unseen"]), _difference(by["seen"])] for name, by in found]
 
 
 def _cells(row: Row) -> list[str]:
@@ -74,8 +132,9 @@ def _cells(row: Row) -> list[str]:
     cells += [_share(means["train_triplets"]), f"{means['spread']:.2f}"]
     cells.append("-" if np.isnan(means["active_end"]) else f"{means['active_end']:.0%}")
     trained = means["num_pictures"] > 0
-    cells.append(f"{means['pictures_per_s']:,.0f}" if trained else "-")
-    cells.append(f"{means['train_s']:.1f}" if trained else "-")
+    counts = ("num_pictures", "pictures_per_s")
+    cells += [f"{means[name]:,.0f}" if trained else "-" for name in counts]
+    cells += [f"{means[name]:.1f}" if trained else "-" for name in ("train_s", "cpu_s")]
     cells += [f"{n} of {row.num_seeds}" if trained else "-" for n in (row.num_collapsed, row.num_below_start)]
     cells.append(row.settings or "-")
     return cells

@@ -230,7 +230,8 @@ def train_strategy(
             else:
                 value = strategy.parameter.values[choice.parameter]
                 train_online(
-                    embedder, dataset, config, loss=strategy.online, parameter=value, num_steps=budget.num_steps,
+                    embedder, dataset, config, loss=strategy.online, parameter=value,
+                    optimizer_name=strategy.online_optimizer, num_steps=budget.num_steps,
                     batch_pictures=budget.batch_pictures, listen=record.online,
                 )  # fmt: skip
             blend_weights(embedder, start, config.finetune.trained_share)

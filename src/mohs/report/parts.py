@@ -204,6 +204,7 @@ class Report:
         table_header: names of the columns of the table of results; the first column names the row.
         table_rows: the rows, already formatted, each as long as the header.
         table_caption: what the table measures, on what, with which intervals.
+        more_tables: below it.
         highlight: index of the row to mark, or None.
         highlight_mark: the word it is marked with.
         comparison: plots of strategies side by side; colours are those of `strategies`.
@@ -228,6 +229,7 @@ class Report:
     table_header: Sequence[str] = ()
     table_rows: Sequence[Sequence[str]] = ()
     table_caption: str = "Results on held-out data"
+    more_tables: Sequence[Table] = ()
     highlight: int | None = None
     highlight_mark: str = "default"
     comparison: Sequence[Plot] = ()

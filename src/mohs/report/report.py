@@ -94,6 +94,7 @@ class _Pictures:
 
 def _check(report: Report) -> None:
     tables = [("table_rows", Table(report.table_header, report.table_rows, ""))]
+    tables += [(f"more_tables {i}", table) for i, table in enumerate(report.more_tables)]
     if report.pairs is not None:
         tables += [("pairs.facts", report.pairs.facts), ("pairs.thresholds", report.pairs.thresholds)]
     problems = [
