@@ -23,6 +23,7 @@ from mohs.artefacts import atomic_path, write_json
 from mohs.compare.budgets import Budget, common_segments, trial_budget, whole_budget
 from mohs.compare.cells import Comparison, Results, run_cells
 from mohs.compare.equal_cpu import cpu_budgets
+from mohs.compare.itself import against_itself, itself_markdown
 from mohs.compare.protocols import ComparisonData, PerClass, fewest_classes, open_comparison
 from mohs.compare.strategies import all_strategies, find_strategies
 from mohs.compare.summary import summarise
@@ -96,6 +97,11 @@ def main() -> int:
     parser.add_argument("--strategies", help="names with commas between; default: all")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--equal", nargs="+", default=["pictures", "cpu"], choices=["pictures", "cpu"])
+    parser.add_argument(
+        "--against-itself",
+        action="store_true",
+        help="also: how often seeds of one strategy, in two groups, seem to be two strategies (six seeds or more)",
+    )
     parser.add_argument("--pictures", type=int, help="budget of a cell; default: each set's own")
     parser.add_argument("--classes", type=int, help="only so many classes of each set, for a quick look")
     parser.add_argument("--tune", type=int, default=8, help="trials of each strategy, at most; 0: defaults")
@@ -193,6 +199,8 @@ def run_set(
         name = "summary.json" if equal == "pictures" else "summary-cpu.json"
         write_json(results.folder / name, {"data": facts, "rows": [row.as_record() for row in rows]})
         text += f"\n{comparison_markdown(compared, cells, results, rows)}"
+        if arguments.against_itself:
+            text += f"\n{itself_markdown(against_itself(compared, cells, results))}"
     (results.folder / "table.md").write_text(text, encoding="utf-8")
     return text
 

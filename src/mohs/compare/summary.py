@@ -27,8 +27,11 @@ __all__ = [
     "Difference",
     "Differences",
     "Galleries",
+    "Hits",
     "ProtocolName",
     "Row",
+    "hits_of",
+    "labels_of",
     "optimisers",
     "paired_difference",
     "recall_interval",
@@ -135,7 +138,7 @@ class Row:
 
 
 Differences: TypeAlias = Mapping[ProtocolName, Difference]
-_Hits: TypeAlias = Mapping[ProtocolName, NDArray[np.float64]]
+Hits: TypeAlias = Mapping[ProtocolName, NDArray[np.float64]]
 
 SCHEDULES = (
     ("default", "default without scheduled hardness"),
@@ -163,7 +166,7 @@ def summarise(
     """
     names = list(dict.fromkeys(cell.strategy for cell in cells))
     own = {name: [cell for cell in cells if cell.strategy == name] for name in names}
-    hits = {name: _hits(own[name], results) for name in names}
+    hits = {name: hits_of(own[name], results) for name in names}
     labels = labels_of(data)
 
     def recall(name: str, protocol: ProtocolName) -> float:
@@ -247,7 +250,7 @@ def _pairs(
     there = {cell.strategy for cell in cells}
     wanted = [pair for pair in pairs if there.issuperset(pair)]
     hits = {
-        name: _hits([cell for cell in cells if cell.strategy == name], results)
+        name: hits_of([cell for cell in cells if cell.strategy == name], results)
         for name in {name for pair in wanted for name in pair}
     }
     labels = labels_of(data)
@@ -285,11 +288,11 @@ def paired_difference(
     return Difference(to, mean, interval, min(len(one_SQ), len(two_TQ)))
 
 
-def _differences(one: _Hits, two: _Hits, labels: Mapping[ProtocolName, NDArray[np.str_]], *, to: str) -> Differences:
+def _differences(one: Hits, two: Hits, labels: Mapping[ProtocolName, NDArray[np.str_]], *, to: str) -> Differences:
     return {name: paired_difference(one[name], two[name], labels[name], to=to) for name in PROTOCOLS}
 
 
-def _hits(cells: Sequence[Cell], results: Results) -> _Hits:
+def hits_of(cells: Sequence[Cell], results: Results) -> Hits:
     """Return by protocol 1 (found first) or 0 of each seed and query, float64 [S, Q]; NaN for one without a match."""
     arrays = [read_arrays(results, cell) for cell in cells]
     ranks = {name: np.stack([one[f"{name}_rank"] for one in arrays]) for name in PROTOCOLS}
