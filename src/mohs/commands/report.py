@@ -85,7 +85,7 @@ def _named(runs: list[Run]) -> Mapping[str, Run]:
 
 
 def _difference(first_name: str, first: Evaluation, name: str, other: Evaluation) -> tuple[Verdict, dict[str, Any]]:
-    """Compare R@1 with that of the first run: paired by query, 95% interval over classes."""
+    """Compare R@1 with that of the first run: paired by query, 95% interval over classes. Seeds are in no interval."""
     if not _same_queries(first, other):
         text = f"{name} was tested on other pictures than {first_name}: their rows cannot be compared."
         return Verdict("note", text), {"run": name, "against": first_name, "recall@1": None, "interval": None}
@@ -100,7 +100,10 @@ def _difference(first_name: str, first: Evaluation, name: str, other: Evaluation
     low, high = class_difference_interval(change_Q, labels_Q)
     record["interval"] = [low, high]
     sure = "" if low > 0 or high < 0 else ", which may be chance"
-    text = f"R@1 of {name} is {mean:+.3f} against {first_name} (95% interval {low:+.3f} to {high:+.3f}{sure})."
+    text = (
+        f"R@1 of {name} is {mean:+.3f} against {first_name} (95% interval {low:+.3f} to {high:+.3f} over "
+        f"classes{sure}). What another seed would give is not in it: mohs compare has several."
+    )
     return Verdict("note", text), record
 
 
