@@ -86,6 +86,7 @@ def test_a_run_is_whole_and_opens_again(tmp_path: Path) -> None:
         "embedder/embedder.json",
         "embedder/model.safetensors",
         "events.jsonl",
+        "inputs.json",
         "items.csv",
         "plans/segment-000.parquet",
         "plans/segment-001.parquet",

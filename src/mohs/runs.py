@@ -35,6 +35,7 @@ from mohs.training.losses import check_loss
 from mohs.training.memory import check_memory
 from mohs.training.pretrained import check_finetuning
 from mohs.training.processes import Processes, processes
+from mohs.training.run_inputs import RunInputs, changed_files, changed_pictures
 from mohs.training.tensorboard import TensorBoard, require_tensorboard
 
 __all__ = [
@@ -87,10 +88,10 @@ class SplitData:
 class Run:
     """A finished run, as its folder holds it.
 
-    `config.json` settings · `items.csv` every item with its split · `events.jsonl` steps and segments ·
-    `plans/segment-000.parquet` …, whose indices count the training items of `items.csv` in their order · `embedder/`
-    weights and settings · `run.json` seconds, counts, versions · `tensorboard/` if it was asked for ·
-    and after `evaluate`: `metrics.json` and `report.html`.
+    `config.json` settings · `items.csv` every item with its split · `inputs.json` fingerprints of pictures and files ·
+    `events.jsonl` steps and segments · `plans/segment-000.parquet` …, whose indices count the training items of
+    `items.csv` in their order · `embedder/` weights and settings · `run.json` seconds, counts, versions ·
+    `tensorboard/` if it was asked for · and after `evaluate`: `metrics.json` and `report.html`.
     """
 
     folder: Path
@@ -264,6 +265,7 @@ def train_on(
             folder.mkdir(parents=True, exist_ok=True)
             write_json(folder / "config.json", _independent(config).model_dump(mode="json"))
             write_table(data.dataset.table, folder / "items.csv")
+            RunInputs.of(data.dataset, config).save(folder)
             # Before the first checkpoint there is nothing to take up: what was logged then is written anew.
             log_file.unlink(missing_ok=True)
             (folder / "review.csv").unlink(missing_ok=True)
@@ -293,7 +295,7 @@ def train_on(
 
 
 def _check_same_run(folder: Path, data: SplitData, config: RunConfig) -> None:
-    """Raise `InputError` if the folder holds another run: other settings or other items."""
+    """Raise `InputError` if the folder holds another run: other settings, items, pictures or files."""
     if not (folder / "config.json").is_file():
         return
     own = flat_settings(_independent(config).model_dump(mode="json"))
@@ -313,6 +315,10 @@ def _check_same_run(folder: Path, data: SplitData, config: RunConfig) -> None:
     if items.read_bytes() != table_bytes(data.dataset.table, folder):
         source = data.dataset.table.source
         raise InputError(f"{items}: not the items of {source} today; restore them, or train into another folder")
+    pictures = changed_pictures(folder, data.dataset)
+    changed = changed_files(folder, config) if pictures is None else [pictures, *changed_files(folder, config)]
+    if changed:
+        raise InputError(*(f"{line}; restore what was there, or train into another folder" for line in changed))
 
 
 def evaluate(
@@ -338,6 +344,8 @@ def evaluate(
             f"{data.dataset.table.source}: not the items that {run.folder} was trained and split on "
             "(see its items.csv); restore them, or measure the run on other pictures with --data"
         )
+    if write and (changed := changed_pictures(run.folder, data.dataset)):
+        warnings.warn(f"{changed}; numbers are of what is there now", stacklevel=2)
     items = np.flatnonzero(data.test_N if data.unseen_classes else data.test_N | data.train_N)
     dataset = data.dataset.take(items)
     test_N = data.test_N[items]

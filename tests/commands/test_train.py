@@ -47,7 +47,7 @@ def test_train_says_what_it_did(run_cli, picture_set, tmp_path):
     assert re.search(r"train: step 10/10  loss \d+\.\d+  active +\d+%  spread \d\.\d+  [\d,]+ pictures/s", said)
     assert "trained on 40 pictures of 10 classes (24 triplets, 48 pictures shown): embed " in said
     assert answer.err[-2:] == [f"run folder: {tmp_path}/run", f"next: mohs evaluate {tmp_path}/run"]
-    names = {"config.json", "items.csv", "events.jsonl", "plans", "embedder", "run.json"}
+    names = {"config.json", "items.csv", "inputs.json", "events.jsonl", "plans", "embedder", "run.json"}
     assert {path.name for path in (tmp_path / "run").iterdir()} == names
 
 
@@ -232,8 +232,21 @@ def test_a_run_on_files_that_was_cut_is_taken_up_and_ends_the_same(run_cli, own_
     assert answer.err[-1] == (
         f"mohs: {out}/items.csv: not the items of {source} today; restore them, or train into another folder"
     )
-    # ... and with the same ones it ends as if nothing had happened.
     source.write_text(rows)
+    # ... so are other pictures under the same names, for the test or for training, ...
+    files = [own_picture_set / "img" / f"{name}.png" for name in ("000-0", "003-2", "011-1")]
+    before = [file.read_bytes() for file in files]
+    for file in files:
+        Image.fromarray(255 - np.asarray(Image.open(file))).save(file)
+    answer = train(out)
+    assert (answer.code, answer.err[-1]) == (
+        2,
+        f"mohs: {source}: 3 of 36 pictures have changed since the run read them: img/000-0.png, img/003-2.png, "
+        "img/011-1.png; restore what was there, or train into another folder",
+    )
+    # ... and with the same ones, though they were written again, it ends as if nothing had happened.
+    for file, content in zip(files, before, strict=True):
+        file.write_bytes(content)
     answer = train(out)
     assert answer.code == 0, answer.err
     for name in ("embedder/model.safetensors", "items.csv"):
@@ -280,3 +293,14 @@ def test_a_backbone_without_weights_is_told(run_cli, picture_set, tmp_path):
 def test_a_new_network_is_not_warned_of(run_cli, picture_set, tmp_path):
     answer = run_cli("train", picture_set, *SMALL, "--out", tmp_path / "run")
     assert not any("random weights" in line or "warning" in line for line in answer.err)
+
+
+def test_a_changed_picture_is_told_when_a_run_is_measured(run_cli, own_picture_set, tmp_path):
+    train(own_picture_set / "images.csv", "--out", tmp_path / "run")
+    file = own_picture_set / "img" / "005-1.png"
+    Image.fromarray(255 - np.asarray(Image.open(file))).save(file)
+    line = f"{own_picture_set}/images.csv: 1 of 36 pictures has changed since the run read them: img/005-1.png"
+    with pytest.warns(UserWarning, match=re.escape(f"{line}; numbers are of what is there now")):
+        assert run_cli("evaluate", tmp_path / "run", "--json").code == 0
+    answer = run_cli("doctor", tmp_path / "run")
+    assert f"not looked for ({line}):" in answer.out

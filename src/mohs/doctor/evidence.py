@@ -22,6 +22,7 @@ from mohs.errors import InputError, MohsError
 from mohs.model.embedder import Embedder
 from mohs.plan import TripletPlan
 from mohs.runs import SplitData, open_split_data
+from mohs.training.run_inputs import changed_pictures
 
 __all__ = ["RunEvidence"]
 
@@ -110,6 +111,9 @@ class RunEvidence:
         same = len(table) == len(own) and (table.labels == own.labels).all() and (table.splits == own.splits).all()
         if not same:
             self.missing["data"] = f"the pictures are not those of {items} any more"
+            return None
+        if changed := changed_pictures(self.folder, data.dataset):
+            self.missing["data"] = changed
             return None
         return data
 
