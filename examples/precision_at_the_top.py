@@ -6,7 +6,8 @@ The pictures are the characters that matplotlib's typefaces draw, each drawing o
 a class of its own: Latin A, Greek Alpha and Cyrillic A have the same pictures and three labels. On top of that come
 copies of 1% of the pictures under another label, slightly changed copies of another 1%, and 2% of the labels are made
 wrong. Mohs trains on that table, `mohs doctor --precision` looks at it, `mohs fix` corrects it, and the same embedder
-is measured again, with the same protocol.
+is measured again, with the same protocol. Rows of fixes.csv that ask to look are looked at in between: where the
+picture is of the class that they name, "look" becomes "relabel", as a person would write it.
 
 What counts. A *planted pair* is a pair of different labels among the most similar ones, of a copied or wrongly
 labelled picture and one of the character it really shows. It is *found* if its cause is "duplicate-pictures",
@@ -21,7 +22,7 @@ found (seed 0).
 import argparse
 import csv
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, final
 
@@ -33,6 +34,7 @@ from scipy.sparse.csgraph import connected_components
 import mohs
 from mohs.artefacts import read_json
 from mohs.commands.precision import PrecisionRequest, fix_command, precision_command
+from mohs.data.fixes import read_fixes, write_fixes
 from mohs.data.glyphs import draw_glyphs
 
 FAULTS = ("duplicate-pictures", "near-duplicates", "label-errors")
@@ -89,6 +91,7 @@ def run(
     doctor(folder, table, "before", recall)
     before = read_json(folder / "before" / "precision.json")
     found = judge(folder / "before" / "pairs.csv", truth)
+    look(folder / "before" / "fixes.csv", truth)
     fix_command(str(table), folder / "before" / "fixes.csv", folder / "fixed.csv", None, "file", "class", as_json=False)
     doctor(folder, folder / "fixed.csv", "after", recall)
     after = read_json(folder / "after" / "precision.json")
@@ -199,6 +202,14 @@ def doctor(folder: Path, table: Path, name: str, recall: float) -> None:
         threshold=None,
     )
     precision_command(request, quiet=True, as_json=False)
+
+
+def look(fixes: Path, truth: Truth) -> None:
+    """Confirm the relabelling of pictures that are of the class named, or of one that looks the same."""
+    group_of = {character: truth.group[file] for file, character in truth.character.items()}
+    rows = read_fixes(fixes)
+    agreed = [fix.suggestion == "look" and group_of.get(fix.to) == truth.group[fix.file] for fix in rows]
+    write_fixes([replace(f, suggestion="relabel") if yes else f for f, yes in zip(rows, agreed, strict=True)], fixes)
 
 
 def judge(pairs: Path, truth: Truth) -> tuple[int, float, float]:

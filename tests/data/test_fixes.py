@@ -34,6 +34,17 @@ def test_each_suggestion_does_what_it_says():
     # The relabelled picture is of C, and C is B now.
     assert applied.table.labels.tolist() == ["B", "A", "B", "B", "B"]
     assert (applied.num_merged, applied.num_relabelled, applied.num_dropped) == (1, 1, 1)
+    assert (applied.num_looked, applied.vanished) == (1, ())
+
+
+def test_a_class_that_vanishes_is_named_and_a_joined_one_is_not():
+    fixes = [
+        LabelFix("img/0.png", "A", "relabel", "B"),
+        LabelFix("img/1.png", "A", "drop"),
+        LabelFix("img/4.png", "C", "merge classes", "B"),
+    ]
+    applied = apply_fixes(TABLE, fixes)
+    assert (set(applied.table.labels.tolist()), applied.vanished) == ({"B"}, ("A",))
 
 
 def test_joined_classes_are_joined_again():

@@ -237,3 +237,14 @@ def test_a_sheet_shows_different_classes_first(photographs):
     assert np.abs(shown - asked).mean() < 1
     with pytest.raises(InputError, match=r"^pairs: none; give at least one pair$"):
         contact_sheet("none", [])
+
+
+@pytest.mark.parametrize("noise", [1.5, 2.5, 4.0])
+def test_an_embedder_that_does_not_know_the_classes_judges_no_label(noise):
+    random = np.random.default_rng(3)
+    class_N = np.repeat(np.arange(100), 3)
+    x_ND = np.repeat(random.normal(size=(100, 16)), 3, axis=0) + noise * random.normal(size=(300, 16))
+    x_ND = (x_ND / np.linalg.norm(x_ND, axis=1, keepdims=True)).astype(np.float32)
+    doubt = label_doubt(x_ND, class_N, nearest_items(x_ND, 20))
+    assert doubt.error_share > 0.25
+    assert not doubt.wrong_N.any()

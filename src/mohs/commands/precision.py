@@ -116,6 +116,8 @@ def fix_command(
         "num_merged": applied.num_merged,
         "num_relabelled": applied.num_relabelled,
         "num_dropped": applied.num_dropped,
+        "num_looked": applied.num_looked,
+        "vanished": list(applied.vanished),
     }
     if as_json:
         print_json(facts)
@@ -124,6 +126,11 @@ def fix_command(
         f"joined {applied.num_merged:,} classes to others, relabelled {applied.num_relabelled:,} pictures, "
         f"left out {applied.num_dropped:,}"
     )
+    if applied.num_looked:
+        say(f"left alone: {applied.num_looked:,} rows that say 'look'; write 'relabel' or 'drop' where you agree")
+    if applied.vanished:
+        named = ", ".join(map(repr, applied.vanished[:5])) + (" …" if len(applied.vanished) > 5 else "")
+        say(f"warning: classes without a picture now: {len(applied.vanished):,} ({named})")
     say(f"table: {out} ({len(applied.table):,} pictures of {applied.table.num_classes:,} classes)")
 
 
@@ -281,6 +288,10 @@ def _tell(result: PrecisionDiagnosis, out: Path) -> None:
     for cause, why in result.diagnosis.not_checked.items():
         say(f"not checked: {cause}: {why}")
     num_fixes = sum(fix.suggestion != "look" for fix in result.fixes)
-    say(f"written to {out}: pairs.csv, fixes.csv ({num_fixes:,} corrections), curves.png, contact sheets")
-    if num_fixes:
+    num_looks = len(result.fixes) - num_fixes
+    say(
+        f"written to {out}: pairs.csv, fixes.csv ({num_fixes:,} corrections, {num_looks:,} to look at), curves.png, "
+        "contact sheets"
+    )
+    if result.fixes:
         say(f"next: look at {out / 'fixes.csv'}, then mohs fix TABLE {out / 'fixes.csv'} --out NEW.csv")

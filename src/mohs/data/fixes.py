@@ -50,12 +50,18 @@ class LabelFix:
 @final
 @dataclass(frozen=True)
 class Applied:
-    """The corrected table and what was done: classes joined to others, pictures relabelled, pictures left out."""
+    """The corrected table and what was done: classes joined to others, pictures relabelled, pictures left out.
+
+    `num_looked` counts the rows that only ask to look, and `vanished` are the classes that have no picture any more
+    though they were not joined to another.
+    """
 
     table: Table
     num_merged: int
     num_relabelled: int
     num_dropped: int
+    num_looked: int
+    vanished: tuple[str, ...]
 
 
 _COLUMNS = tuple(
@@ -150,7 +156,10 @@ def apply_fixes(table: Table, fixes: Sequence[LabelFix], *, source: str = "fixes
     )
     kept = np.array([i not in dropped for i in range(len(table))], dtype=bool)
     num_relabelled = sum(1 for item in relabelled if item not in dropped)
-    return Applied(fixed.take(kept), len(merged), num_relabelled, len(dropped))
+    applied = fixed.take(kept)
+    num_looked = sum(fix.suggestion == "look" for fix in fixes)
+    vanished = tuple(sorted(set(labels) - set(applied.labels.tolist()) - merged.keys()))
+    return Applied(applied, len(merged), num_relabelled, len(dropped), num_looked, vanished)
 
 
 def _fields() -> list[tuple[Field[Any], str]]:

@@ -104,8 +104,8 @@ def _details(cause: Cause, found: Attribution) -> str:
     if cause == "label-errors":
         doubt = found.doubt
         return (
-            f"; {int(found.wrong_N.sum()):,} labels of {len(found.wrong_N):,} are called wrong, of which about "
-            f"{doubt.false_share:.0%} are right"
+            f"; {int(found.wrong_N.sum()):,} labels of {len(found.wrong_N):,} are called wrong; by estimate "
+            f"{doubt.false_share:.0%} of these calls are mistaken, and more where right pictures are unlike their class"
         )
     if cause == "saturated":
         return f"; the median similarity of random pairs is {float(np.median(found.random.similarity_R)):.3f}"
@@ -122,8 +122,10 @@ def _fix(cause: Cause, query: bool) -> str:
     return {
         "low-information": "Leave blank pictures out (fixes.csv) and replace tiny or blurred ones.",
         "duplicate-pictures": "Join the classes or drop the copies: look at fixes.csv and apply it with 'mohs fix'.",
-        "near-duplicates": "Join the classes or relabel the copies: look at fixes.csv and apply it with 'mohs fix'.",
-        "label-errors": "Relabel them: look at the contact sheet and fixes.csv, then apply it with 'mohs fix'.",
+        "near-duplicates": "Look at the contact sheet. In fixes.csv write 'relabel' or 'merge classes' for 'look' "
+        "where they are one class, then apply it with 'mohs fix'.",
+        "label-errors": "Look at the contact sheet. In fixes.csv write 'relabel' for 'look' where the other class is "
+        "right, then apply it with 'mohs fix'.",
         "hubs": "Look at them (fixes.csv): often they show little or several things; else train longer or with more "
         "dimensions.",
         "saturated": "Train with a smaller margin or a lower rate, and look at the spread that 'mohs evaluate' prints.",
