@@ -37,7 +37,7 @@ def test_triplets_that_are_all_solved(log_of):
 @pytest.mark.parametrize(
     ("num_busy", "accuracy", "severity"),
     [
-        (2, None, "error"),
+        (2, None, "warning"),  # of nothing but the loss
         (2, 0.55, "error"),
         (2, 0.7, "warning"),
         (2, 0.95, "note"),
@@ -162,7 +162,7 @@ def test_a_validation_that_turns(log_of):
     assert found.numbers["best_at"] == pytest.approx(15, abs=1)
     assert found.numbers["best_val_loss"] == pytest.approx(0.4, abs=0.005)
     assert found.numbers["last_val_loss"] == pytest.approx(0.4 * 1.4, abs=0.02)
-    assert found.settings == {"training.augment": 1.0}
+    assert found.settings == {}
     assert causes(log) == ["overfitting"]
 
 
@@ -180,20 +180,48 @@ def test_a_validation_that_does_not_turn(log_of, loss, val_loss):
     assert find_overfitting(log_of(loss=loss, val_loss=val_loss)) is None
 
 
+@pytest.mark.parametrize(
+    ("measure", "expected"),
+    [
+        (np.linspace(0.6, 0.89, 30), None),  # it goes on getting better
+        (np.r_[np.linspace(0.6, 0.8, 15), [0.8] * 15], "note"),  # too sure of its answers, not worse
+        (np.r_[np.linspace(0.6, 0.8, 15), np.linspace(0.8, 0.7, 15)], "warning"),
+    ],
+)
+@pytest.mark.parametrize("name", ["val_accuracy", "retrieval"])
+def test_a_measure_outranks_the_loss(log_of, name, measure, expected):
+    columns = {"loss": noisy(np.linspace(0.6, 0.05, 30)), "val_loss": turned(0.9), name: noisy(measure, 0.002)}
+    found = find_overfitting(log_of(**columns))
+    assert (None if found is None else found.severity) == expected
+    if expected == "warning":
+        assert found.what.startswith(f"{name} fell from 0.79")
+        assert found.numbers["best"] - found.numbers["last"] == pytest.approx(0.1, abs=0.015)
+
+
+def test_a_measure_that_falls_is_enough_and_a_noisy_one_is_not(log_of):
+    fall = np.r_[np.linspace(0.5, 0.8, 15), np.linspace(0.8, 0.7, 15)]
+    loss = noisy(np.linspace(0.6, 0.05, 30))
+    assert find_overfitting(log_of(loss=loss, retrieval=noisy(fall, 0.005))).severity == "warning"
+    assert find_overfitting(log_of(loss=loss, retrieval=noisy(np.full(30, 0.7), 0.1))) is None
+    assert find_overfitting(log_of(loss=loss[::-1], retrieval=fall)) is None  # all of it gets worse
+
+
 def test_accuracies_that_part(log_of):
-    log = log_of(accuracy=noisy([0.95] * 30, 0.01), val_accuracy=noisy([0.7] * 30, 0.01, seed=1))
+    log = log_of(accuracy=noisy(np.linspace(0.6, 0.99, 30), 0.01), val_accuracy=noisy([0.6] * 30, 0.01, seed=1))
     found = find_overfitting(log)
     assert found.severity == "warning"
-    assert found.numbers["gap"] == pytest.approx(0.25, abs=0.02)
+    assert found.numbers["gap"] == pytest.approx(0.35, abs=0.03)
     assert 0.15 < found.numbers["low"] < found.numbers["gap"] < found.numbers["high"]
 
 
 @pytest.mark.parametrize(
     ("train", "validation"),
     [
-        ([0.95] * 30, [0.81] * 30),
+        ([0.95] * 30, [0.70] * 30),  # a gap alone
+        (np.linspace(0.6, 0.99, 30), np.linspace(0.6, 0.7, 30)),  # less is gained, but gained
+        (np.linspace(0.6, 0.8, 30), [0.7] * 30),
         ([0.7] * 30, [0.95] * 30),
-        ([0.95] * 30, [0.70, 0.95] * 15),  # 0.12 ± 0.12
+        (np.linspace(0.8, 0.95, 30), [0.70, 0.95] * 15),
         ([0.95] * 2, [0.5] * 2),
     ],
 )

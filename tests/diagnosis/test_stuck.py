@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mohs.diagnosis.known_losses import LossFacts, stuck_values
-from mohs.diagnosis.stuck import at_stuck_value, constant_tail, finite_tail
+from mohs.diagnosis.stuck import at_stuck_value, finite_tail, resting_tail
 from mohs.errors import InputError
 
 
@@ -25,7 +25,7 @@ def test_the_last_finite_numbers(values, share, expected):
 
 
 def test_where_a_column_comes_to_rest():
-    found = constant_tail(np.array([0.9, np.nan, 0.8, 0.7, 0.5, np.nan, 0.5, 0.5005, 0.5, 0.4998]))
+    found = resting_tail(np.array([0.9, np.nan, 0.8, 0.7, 0.5, np.nan, 0.5, 0.5005, 0.5, 0.4998]))
     assert (found.first_row, found.num_rows, found.first_value, found.largest_before) == (4, 5, 0.9, 0.9)
     assert found.value == pytest.approx(0.50006)
 
@@ -46,12 +46,31 @@ def test_where_a_column_comes_to_rest():
     ],
 )
 def test_what_counts_as_rest(values, num_rows):
-    found = constant_tail(np.array(values, dtype=np.float64))
+    found = resting_tail(np.array(values, dtype=np.float64))
     assert (None if found is None else found.num_rows) == num_rows
 
 
+@pytest.mark.parametrize("noise", [0.0001, 0.001, 0.005, 0.01])
+@pytest.mark.parametrize("num", [20, 200, 5000])
+def test_a_rest_is_seen_through_its_noise(num, noise):
+    random = np.random.default_rng(0)
+    fall = np.linspace(0.31, 0.21, num)
+    found = resting_tail(np.r_[fall, 0.2 * (1 + noise * random.normal(size=num))])
+    assert found.value == pytest.approx(0.2, rel=0.003)
+    assert found.noise == pytest.approx(noise, rel=0.5)
+    assert found.num_rows == pytest.approx(num, rel=0.1)
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.001, 0.005])
+@pytest.mark.parametrize("fall", [0.05, 0.3])
+def test_a_slow_fall_is_no_rest(noise, fall):
+    random = np.random.default_rng(0)
+    found = resting_tail(np.linspace(1.0, 1.0 - fall, 200) * (1 + noise * random.normal(size=200)))
+    assert found is None or found.share < 0.4
+
+
 def test_a_column_that_always_rested_has_nothing_before():
-    assert math.isnan(constant_tail(np.full(8, 0.3)).largest_before)
+    assert math.isnan(resting_tail(np.full(8, 0.3)).largest_before)
 
 
 @pytest.mark.parametrize("margin", [0.2, 1.0, 3.0])
@@ -89,9 +108,24 @@ def test_an_unknown_loss_has_all_values_and_the_first_is_told():
     assert at_stuck_value(0.5, LossFacts()).says == "every distance is 0"
 
 
-@pytest.mark.parametrize(("value", "is_near"), [(0.1991, True), (0.2009, True), (0.1989, False), (0.2011, False)])
-def test_half_a_hundredth_is_near(value, is_near):
-    assert (at_stuck_value(value, LossFacts("triplet", margin=0.2)) is not None) == is_near
+@pytest.mark.parametrize(
+    ("loss", "noise", "near", "far"),
+    [
+        (LossFacts("triplet", margin=0.2), 0.0, 0.2019, 0.2021),
+        (LossFacts(margin=0.2), 0.0, 0.1981, 0.1979),
+        (LossFacts("triplet", margin=0.2), 0.014, 0.2041, 0.2043),
+        (LossFacts(), 0.0, 0.2009, 0.2011),
+        (LossFacts(), 0.009, 0.2009, 0.2011),
+    ],
+)
+def test_what_is_near(loss, noise, near, far):
+    assert at_stuck_value(near, loss, noise=noise).value == 0.2
+    assert at_stuck_value(far, loss, noise=noise) is None
+
+
+def test_nothing_is_near_a_noise():
+    assert at_stuck_value(0.2, LossFacts("triplet", margin=0.2), noise=0.016) is None
+    assert at_stuck_value(0.2, LossFacts(), noise=0.011) is None
 
 
 def test_facts_that_cannot_be():

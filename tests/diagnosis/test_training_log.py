@@ -271,9 +271,8 @@ def test_steps_of_a_run():
 def test_what_a_log_says_of_itself(log_of):
     log = log_of(accuracy=[0.5] * 30, val_accuracy=[0.5] * 27 + [0.6, 0.7, 0.8], learning_rate=[0.1] * 29 + [np.nan])
     assert log.last_accuracy() == pytest.approx(0.7)
-    assert log.learned()
     assert log.lower_rate() == {"training.learning_rate": 0.01}
     assert log.lacks("accuracy", "val_loss", "loss") == "no column 'val_loss'"
     empty = log_of(accuracy=[0.64] * 5, val_accuracy=[np.nan] * 5, learning_rate=[np.nan] * 5)
-    assert (empty.last_accuracy(), empty.learned(), empty.peak_rate()) == (pytest.approx(0.64), False, None)
+    assert (empty.last_accuracy(), empty.peak_rate()) == (pytest.approx(0.64), None)
     assert log_of(loss=[1.0, 1.0], learning_rate=[0.0, 0.0]).lower_rate() == {}

@@ -47,6 +47,8 @@ class StuckValue:
     says: str
     saturated: bool = False
     """Whether it takes a sigmoid on the distance."""
+    one_point: bool = False
+    """Whether embeddings at one point are why, if something is wrong: of a triplet loss and of InfoNCE."""
 
 
 def stuck_values(loss: LossFacts) -> tuple[StuckValue, ...]:
@@ -87,14 +89,17 @@ def stuck_values(loss: LossFacts) -> tuple[StuckValue, ...]:
         ]
     if "triplet" in names:
         margins = (0.2, 0.3, 0.5, 1.0) if loss.margin is None else (loss.margin,)
-        found += [StuckValue(m, f"positive and negative are equally far (triplet loss, margin {m:g})") for m in margins]
+        found += [
+            StuckValue(m, f"positive and negative are equally far (triplet loss, margin {m:g})", one_point=True)
+            for m in margins
+        ]
     if "soft-triplet" in names:
-        found.append(StuckValue(math.log(2), "positive and negative are equally far (soft margin)"))
+        found.append(StuckValue(math.log(2), "positive and negative are equally far (soft margin)", one_point=True))
     if "cross-entropy" in names:
         found.append(StuckValue(math.log(2), "every pair has probability 0.5"))
     if "infonce" in names and loss.batch is not None:
         found += [
-            StuckValue(math.log(loss.batch), f"each of {loss.batch} candidates is equally near"),
-            StuckValue(math.log(2 * loss.batch - 1), f"each of {2 * loss.batch - 1} other pictures is equally near"),
+            StuckValue(math.log(num), f"each of {num} {kind} equally near", one_point=True)
+            for num, kind in ((loss.batch, "candidates is"), (2 * loss.batch - 1, "other pictures is"))
         ]
     return tuple(found)

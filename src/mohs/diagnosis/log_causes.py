@@ -1,28 +1,28 @@
-"""Causes that a training log shows in its losses: it broke, it collapsed, it rests, its steps were too large."""
+"""Causes that a training log shows in its losses: it broke, it stands where one answer for everything stands.
 
-import math
+A loss alone is no proof: what was given beside it is asked first (`log_evidence`), and an error needs direct evidence.
+"""
 
 import numpy as np
 
-from mohs.diagnosis.findings import Finding
+from mohs.diagnosis.findings import Finding, Severity
 from mohs.diagnosis.known_losses import LossFacts, StuckValue
-from mohs.diagnosis.stuck import Rest, at_stuck_value, at_stuck_values, constant_tail, finite_tail
+from mohs.diagnosis.log_evidence import NOTHING_BESIDE, Beside, ends_high, one_point, rose
+from mohs.diagnosis.stuck import Rest, at_stuck_values, finite_tail, resting_tail
 from mohs.diagnosis.training_log import Column, TrainingLog
 
-__all__ = [
-    "find_collapsed",
-    "find_learning_rate",
-    "find_not_finite",
-    "find_stalled",
-]
+__all__ = ["find_collapsed", "find_not_finite", "find_stalled", "loss_at_rest"]
 
-_DEAD_SHARE, _NO_SPREAD = 0.2, 0.02
-_SHRUNK = 0.1
-_WORSE_THAN_STUCK = 1.2
+# A loss that starts far above a stuck value of a loss that nobody named falls to it by chance.
+_MOST_FALL_UNKNOWN = 2.5
+_FROM_START = 0.8
+_HIGH_RATE, _NO_RATE = 1e-2, 1e-7
+_USUAL_RATE = 1e-3
+_GONE_SHARE, _GONE_ROWS = 0.2, 3
 
 
 def find_not_finite(log: TrainingLog) -> Finding | None:
-    """Find a loss that became NaN or Inf."""
+    """Find a loss that became NaN or Inf; a warning if it was a number again at the end."""
     for name in ("loss", "val_loss"):
         values = getattr(log, name)
         if values is None or not np.isinf(values).any():
@@ -31,11 +31,12 @@ def find_not_finite(log: TrainingLog) -> Finding | None:
         row = int(broken[0])
         before = values[:row][np.isfinite(values[:row])]
         where = f"from {log.unit} {log.position[row]:g} on"
+        recovered = bool(np.isfinite(values[broken[-1] :]).any())
         if np.isfinite(values[row:]).any():
             where = f"in {len(broken)} of {len(values)} rows, first at {log.unit} {log.position[row]:g}"
         return Finding(
             cause="not-finite",
-            severity="error",
+            severity="warning" if recovered else "error",
             what=f"{name} is NaN or Inf {where}",
             why="The steps were so large that numbers left the range of floating point, or a square root or logarithm "
             "was taken of 0.",
@@ -47,161 +48,249 @@ def find_not_finite(log: TrainingLog) -> Finding | None:
     return None
 
 
-def find_collapsed(log: TrainingLog, loss: LossFacts) -> Finding | None:
+def find_collapsed(log: TrainingLog, loss: LossFacts, beside: Beside = NOTHING_BESIDE) -> Finding | None:
     """Find a network that maps everything to one point.
 
-    Either the spread of the last quarter is below a fifth of its largest (or below 0.02), or, where there is no spread,
-    d_an and d_ap are both below a tenth of the largest d_an, and d_an is below 1.5·d_ap, or the loss of a triplet loss
-    or InfoNCE rests at what such a network pays.
+    An error where there is direct evidence of it (`one_point`), and none where there is such evidence against it. A
+    loss of triplets or InfoNCE that rests at what such a network pays is a warning: it is not the only reason for it.
     """
-    numbers: dict[str, float] = {}
-    seen = ""
-    spread = np.zeros(0) if log.spread is None else finite_tail(log.spread, 0.25)
-    if log.spread is not None and len(spread):
-        last, largest = float(np.median(spread)), float(np.nanmax(log.spread))
-        if last < max(_DEAD_SHARE * largest, _NO_SPREAD):
-            numbers |= {"spread": last, "largest_spread": largest}
-            seen = f"the spread of the embeddings fell from {largest:.3g} to {last:.3g} (1 is full, 0 a point)"
-    elif log.positive_distance is not None and log.negative_distance is not None:
-        tails = [finite_tail(c, 0.25) for c in (log.positive_distance, log.negative_distance)]
-        if all(map(len, tails)):
-            positive, negative = (float(np.median(tail)) for tail in tails)
-            largest = float(np.nanmax(log.negative_distance))
-            if max(positive, negative) < _SHRUNK * largest and negative < 1.5 * positive:
-                numbers |= {"negative_distance": negative, "largest_negative_distance": largest}
-                seen = f"the distance to negatives fell from {largest:.3g} to {negative:.3g}"
-    rest = _rest(log)
-    stuck = None if rest is None else at_stuck_value(rest[1].value, loss)
-    collapses = loss.name in ("triplet", "soft-triplet", "infonce")
-    if rest is not None and stuck is not None and collapses and not log.learned():
-        name, found = rest
-        numbers |= {name: found.value, "collapsed_loss": stuck.value, "num_rows": float(found.num_rows)}
-        rests = f"{name} rests at {found.value:.4g} from {log.unit} {log.position[found.first_row]:g} on, which is what"
-        seen = f"{seen}; {rests} it is when {stuck.says}" if seen else f"{rests} it is when {stuck.says}"
-    if not seen:
+    point = one_point(log, loss, beside)
+    if point.holds is False:
         return None
+    found = loss_at_rest(log)
+    rest = None if found is None else found[1]
+    stuck = _stuck(rest, loss)
+    # A loss that nobody named has several values there; what they have in common is told.
+    at_point = any(known.one_point for known in stuck)
+    # Steps of nothing are a reason of their own.
+    at_point = at_point and not (_no_rate(log) and rest is not None and _stood(log, rest))
+    numbers = dict(point.numbers)
+    rests = ""
+    if found is not None and at_point:
+        name, rest = found
+        numbers |= {name: rest.value, "collapsed_loss": stuck[0].value, "num_rows": float(rest.num_rows)}
+        numbers["noise"] = rest.noise
+        rests = (
+            f"{name} rests at {rest.value:.4g} ({rest.within}) from {log.unit} {log.position[rest.first_row]:g} on, "
+            f"the value of one answer for everything: {_says(stuck)}"
+        )
+    if point.holds:
+        return Finding(
+            cause="collapsed",
+            severity="error",
+            what=_upper("; ".join(part for part in (point.says, rests) if part)),
+            why="One point for every picture is the way out of triplets that cannot be solved, or the end of steps "
+            "that were too large; at it, gradients vanish.",
+            fix="Take easier negatives at first, lower the learning rate to a tenth, or use batch norm; InfoNCE "
+            "withstands hard negatives.",
+            settings=log.lower_rate() if loss.name == "infonce" else {"loss.name": "infonce"},
+            numbers=numbers,
+            share=0.5,
+        )
+    if not rests or rest is None:
+        return None
+    fell = _fell_search(log)
+    others = ["weights that do not move"] if _stood(log, rest) else []
+    if loss.name in (None, "triplet"):
+        others.append("a mean over active triplets alone, which may be in order")
+    if any(known.saturated for known in stuck):
+        others.append("a sigmoid of a distance, where it has no slope left")
+    if loss.name is None and loss.margin is None:
+        others.append("another loss that has converged there")
+    or_else = f"; so may {', or '.join(others)}" if others else ""
     return Finding(
         cause="collapsed",
-        severity="error",
-        what=f"{seen[0].upper()}{seen[1:]}",
-        why="One point for every picture is the way out of triplets that cannot be solved, or the end of steps that "
-        "were too large; at it, gradients vanish.",
-        fix="Take easier negatives at first, lower the learning rate to a tenth, or use batch norm; InfoNCE withstands "
-        "hard negatives.",
-        settings=log.lower_rate() if loss.name == "infonce" else {"loss.name": "infonce"},
+        severity="error" if fell else "warning",
+        what=_upper(rests + fell),
+        why=f"A network that maps every picture to one point pays this{or_else}.",
+        fix="To tell, give the embeddings, or log d_ap and d_an. If they are at one point: easier negatives at first, "
+        "a tenth of the learning rate, or batch norm.",
+        settings=log.lower_rate() if fell else {},
         numbers=numbers,
         share=0.5,
     )
 
 
-def find_stalled(log: TrainingLog, loss: LossFacts) -> Finding | None:
+def find_stalled(log: TrainingLog, loss: LossFacts, beside: Beside = NOTHING_BESIDE) -> Finding | None:
     """Find a loss that rests where nothing has been learned.
 
-    A column is at rest if its end, a quarter of it or more, is constant within ±0.1%. Nothing has been learned if it
-    was so from the start, if neither it nor the loss ended lower than 95% of where it began, or if it rests within 0.5%
-    of a value that the loss has when all answers are the same (`known_losses`). A loss of 0 is another cause, and so
-    is a collapse.
+    None where a measure rose (`rose`), and none that `find_collapsed` finds; a loss of 0 is another cause. Else, in
+    this order:
+
+    - the learning rate is 0 (a hundred-thousandth of its peak, or 1e-7) for the last fifth or more, and the loss falls
+      no more: an error if it was so all the time;
+    - the loss rests (`resting_tail`) from the start, or ends no lower than 95% of where it began, within ±0.1%;
+    - it rests at a value that it has when all answers are the same (`known_losses`), and the end is no better than
+      chance (`ends_high`);
+    - it fell and then is the same within ±0.1%, as no training is: a note.
+
+    A loss alone is a warning; it is an error with direct evidence: a rate of 0, or distances or accuracies that do not
+    move either. If the end is far better than chance it is a note.
     """
-    rest = _rest(log)
-    if rest is None or log.learned() or find_collapsed(log, loss) is not None:
+    if rose(log).holds:
         return None
-    name, found = rest
-    stuck = at_stuck_value(found.value, loss)
-    if stuck is None and (found.value < 0.95 * found.first_value or _fell(log.loss)):
+    gone = _rate_is_gone(log)
+    if gone is not None:
+        return gone
+    found = loss_at_rest(log)
+    if found is None or find_collapsed(log, loss, beside) is not None:
         return None
-    says = " or ".join(known.says for known in at_stuck_values(found.value, loss))
-    said = f", what the loss is when {says}" if says else ""
+    name, rest = found
+    high = ends_high(log, beside)
+    stuck = _stuck(rest, loss)
+    stood = _stood(log, rest)
+    if not stood and (not stuck or high.holds):
+        return None if stuck else _still(log, name, rest, high.holds is True)
+    if high.holds and not _no_rate(log) and rest.half_range > 1e-3:
+        return None  # a plateau where it does well
+    proof = _does_not_move(log)
+    severity: Severity = "error" if proof or (_no_rate(log) and log.peak_rate() == 0) else "warning"
+    values = f", the value of one answer for everything: {_says(stuck)}" if stuck else ""
+    numbers = {name: rest.value, "from": float(log.position[rest.first_row]), "num_rows": float(rest.num_rows)}
+    numbers |= {"noise": rest.noise}
     accuracy = log.last_accuracy()
-    numbers = {name: found.value, "from": float(log.position[found.first_row]), "num_rows": float(found.num_rows)}
     if accuracy is not None:
         numbers["accuracy"] = accuracy
-        said += f"; accuracy is {accuracy:.3f}"
-    return Finding(
-        cause="stalled",
-        severity="error",
-        what=f"{name} is {found.value:.4g} from {log.unit} {log.position[found.first_row]:g} on, {found.num_rows} rows "
-        f"long, to within 0.1%{said}",
-        why=_why_stalled(stuck),
-        fix="Lower the learning rate to a tenth and begin again from fresh weights; take no sigmoid of a distance; see "
-        "that the optimiser holds the network's parameters.",
-        settings=log.lower_rate(),
-        numbers=numbers,
-        share=0.5,
-    )
-
-
-def find_learning_rate(log: TrainingLog, loss: LossFacts) -> Finding | None:
-    """Find steps that were too large.
-
-    Either the loss was, before it came to rest, 1.2 times or more above where it rests and where one answer for
-    everything costs as much, or it ends so far above what one answer for everything costs and above its start (3 times
-    for triplet losses).
-    """
-    if log.loss is None or np.isinf(log.loss).any():
-        return None
-    rest = constant_tail(log.loss)
-    numbers: dict[str, float]
-    if rest is not None and not log.learned():
-        stuck = at_stuck_value(rest.value, loss)
-        if stuck is None or not rest.largest_before > _WORSE_THAN_STUCK * rest.value:
-            return None
-        numbers = {"largest_loss": rest.largest_before, "rests_at": rest.value}
-        what = (
-            f"The loss went up to {rest.largest_before:.4g} before it came to rest at {rest.value:.4g}, although one "
-            "and the same answer for everything costs no more than that"
-        )
-    else:
-        tail, first = finite_tail(log.loss, 0.1), log.loss[np.isfinite(log.loss)][:1]
-        known = at_most_stuck(loss)
-        # Mined triplets may cost more than a collapsed network pays, and no step is to blame for it.
-        factor = 3.0 if loss.name in ("triplet", "soft-triplet") else _WORSE_THAN_STUCK
-        if known is None or not len(first) or float(np.median(tail)) < factor * max(known, first[0]):
-            return None
-        numbers = {"first_loss": float(first[0]), "last_loss": float(np.median(tail)), "one_answer": known}
-        what = (
-            f"The loss rose from {first[0]:.4g} to {np.median(tail):.4g}; one and the same answer for everything "
-            f"would cost {known:.4g}"
-        )
+        values += f"; accuracy is {accuracy:.3f}"
+    values += proof
     rate = log.peak_rate()
     if rate is not None:
         numbers["learning_rate"] = rate
-        what += f"; the learning rate was up to {rate:.2g}"
+        values += f"; the learning rate is up to {rate:.2g}" if _no_rate(log) else ""
+    point = one_point(log, loss, beside)
+    if point.holds is False and stuck:
+        stuck, stood = (), True
+        values += f"; it is no collapse, since {point.says}" if point.says not in proof else ", so it is no collapse"
+    why, fix = _why_stalled(stuck, stood, no_rate=_no_rate(log), high_rate=rate is None or rate >= _HIGH_RATE)
+    settings = log.lower_rate() if rate is not None and rate >= _HIGH_RATE else {}
     return Finding(
-        cause="learning-rate-too-high",
-        severity="error",
-        what=what,
-        why="Each step overshoots: it leaves the network worse than one that has learned nothing, often with units "
-        "that no picture can wake again.",
-        fix="Lower the learning rate to a tenth, let it rise over the first steps, and begin again from fresh weights.",
-        settings=log.lower_rate(),
+        cause="stalled",
+        severity="note" if high.holds else severity,
+        what=f"{_upper(name)} is {rest.value:.4g} ({rest.within}) from {log.unit} {log.position[rest.first_row]:g} on, "
+        f"{rest.num_rows} rows long{values}",
+        why=why,
+        fix=fix,
+        settings={"training.learning_rate": _USUAL_RATE} if _no_rate(log) else settings,
         numbers=numbers,
-        share=0.9,
+        share=0.5,
     )
 
 
-def at_most_stuck(loss: LossFacts) -> float | None:
-    """Return what one answer for everything costs at most, if the loss and its margin or batch are known."""
-    match loss.name:
-        case "triplet" if loss.margin is not None:
-            return loss.margin
-        case "contrastive":
-            return 0.5 * (1.0 if loss.margin is None else loss.margin) ** 2
-        case "soft-triplet" | "cross-entropy":
-            return math.log(2)
-        case "infonce" if loss.batch is not None:
-            return math.log(2 * loss.batch - 1)
-        case _:
-            return None
-
-
-def _rest(log: TrainingLog) -> tuple[str, Rest] | None:
+def loss_at_rest(log: TrainingLog) -> tuple[str, Rest] | None:
     """Return the column that rests above 0, the validation's first: it is always of the same pairs."""
     for name in ("val_loss", "loss"):
         values = getattr(log, name)
-        found = None if values is None else constant_tail(values)
+        found = None if values is None else resting_tail(values)
         if found is not None and found.value > 1e-4:
             return name, found
     return None
+
+
+def _stuck(rest: Rest | None, loss: LossFacts) -> tuple[StuckValue, ...]:
+    """Return what a loss that rests there says, likeliest first."""
+    if rest is None:
+        return ()
+    if loss.name is None and loss.margin is None and rest.first_value > _MOST_FALL_UNKNOWN * rest.value:
+        return ()
+    return at_stuck_values(rest.value, loss, noise=rest.noise)
+
+
+def _says(stuck: tuple[StuckValue, ...]) -> str:
+    return " or ".join(dict.fromkeys(known.says for known in stuck))
+
+
+def _stood(log: TrainingLog, rest: Rest) -> bool:
+    """Return whether a loss rests from the start, or within ±0.1% no lower than 95% of where it began."""
+    if rest.value < 0.95 * rest.first_value:
+        return False
+    return rest.share >= _FROM_START or (rest.half_range <= 1e-3 and not _fell(log.loss))
+
+
+def _still(log: TrainingLog, name: str, rest: Rest, high: bool) -> Finding | None:
+    """Return that a loss which fell does not change at all any more."""
+    if not rest.quiet or rest.share < 0.4 or rest.value >= 0.95 * rest.first_value:
+        return None
+    if name == "val_loss" and log.loss is not None and resting_tail(log.loss) is None:
+        return None
+    rate = "" if log.learning_rate is None else ", although the learning rate is not 0"
+    return Finding(
+        cause="stalled",
+        severity="note" if high or name == "val_loss" else "warning",
+        what=f"{_upper(name)} fell from {rest.first_value:.4g} and is {rest.value:.4g} from {log.unit} "
+        f"{log.position[rest.first_row]:g} on, {rest.num_rows} rows long, the same within ±{rest.half_range:.2%}{rate}",
+        why="Losses that still learn differ from row to row. Either the learning rate has become 0, or no gradient is "
+        "left, or all that can be learned of ever the same pictures is learned.",
+        fix="To tell, log the learning rate and the length of the gradient. A schedule may be shorter than the "
+        "training.",
+        numbers={
+            name: rest.value,
+            "from": float(log.position[rest.first_row]),
+            "num_rows": float(rest.num_rows),
+            "half_range": rest.half_range,
+        },
+        share=0.3,
+    )
+
+
+def _rate_is_gone(log: TrainingLog) -> Finding | None:
+    peak = log.peak_rate()
+    if peak is None or log.learning_rate is None:
+        return None
+    rows = np.flatnonzero(np.isfinite(log.learning_rate))
+    rates = log.learning_rate[rows]
+    alive = np.flatnonzero(rates > max(1e-5 * peak, 0.0 if peak > _NO_RATE else peak))
+    first = int(alive[-1]) + 1 if alive.size else 0
+    num = len(rates) - first
+    if num < max(_GONE_ROWS, _GONE_SHARE * len(rates)):
+        return None
+    values = log.loss if log.loss is not None else log.val_loss
+    there = np.zeros(0) if values is None else values[rows[first] :]
+    there = there[np.isfinite(there)]
+    k = max(1, len(there) // 3)
+    if len(there) and there[-k:].mean() < 0.98 * there[:k].mean():
+        return None  # the column is not what moves the weights
+    always = first == 0
+    before = "" if values is None or always else f", and the loss stays at {there.mean():.4g}"
+    if values is not None and always:
+        before = f"; the loss is {there.mean():.4g} from first to last"
+    where = f"from {log.unit} {log.position[rows[first]]:g} on, {num} of {len(rates)} rows"
+    return Finding(
+        cause="stalled",
+        severity="error" if always and (peak == 0 or _does_not_move(log)) else "warning",
+        what=f"The learning rate is {rates[first:].max():.2g} {where}{before}",
+        why="Steps of such a length change nothing: all that came after was for nothing.",
+        fix="See that the schedule is as long as the training, in the unit in which it is stepped (steps or epochs)."
+        if not always
+        else f"Give a learning rate: {_USUAL_RATE:g} is usual for Adam. See also that the optimiser holds the "
+        "network's parameters.",
+        settings={"training.learning_rate": _USUAL_RATE} if always else {},
+        numbers={
+            "learning_rate": float(rates[first:].max()),
+            "peak_learning_rate": peak,
+            "from": float(log.position[rows[first]]),
+            "num_rows": float(num),
+        },
+        share=num / len(rates),
+    )
+
+
+def _no_rate(log: TrainingLog) -> bool:
+    peak = log.peak_rate()
+    return peak is not None and peak <= _NO_RATE
+
+
+def _does_not_move(log: TrainingLog) -> str:
+    """Return which other column stands still as well, where that means that nothing is learned; "" if none does."""
+    both = log.positive_distance, log.negative_distance
+    if all(values is not None for values in both):
+        rests = [resting_tail(values) for values in both if values is not None]
+        if all(rest is not None and rest.share >= _FROM_START for rest in rests):
+            positive, negative = (rest.value for rest in rests if rest is not None)
+            return f"; d_ap is {positive:.3g} and d_an is {negative:.3g} all the time"
+    accuracy = log.last_accuracy()
+    if accuracy is not None and accuracy <= 0.6:
+        return ", no better than it began"
+    return ""
 
 
 def _fell(loss_T: Column | None) -> bool:
@@ -210,18 +299,48 @@ def _fell(loss_T: Column | None) -> bool:
     return float(np.median(tail)) < 0.95 * float(loss_T[np.isfinite(loss_T)][0])
 
 
-def _why_stalled(stuck: StuckValue | None) -> str:
-    if stuck is None:
+def _fell_search(log: TrainingLog) -> str:
+    """Return that a measure of search fell to a quarter of its best; "" if not."""
+    if log.retrieval is None or not len(tail := finite_tail(log.retrieval, 0.1)):
+        return ""
+    best, last = float(np.nanmax(log.retrieval)), float(tail.mean())
+    return f"; {log.retrieval_name} fell from {best:.3f} to {last:.3f}" if best > 0.1 and last < best / 4 else ""
+
+
+def _upper(text: str) -> str:
+    return text if text.startswith("val_") else f"{text[0].upper()}{text[1:]}"
+
+
+def _why_stalled(stuck: tuple[StuckValue, ...], stood: bool, *, no_rate: bool, high_rate: bool) -> tuple[str, str]:
+    if no_rate:
         return (
-            "The weights do not move: all gradients are 0 (a saturated output, units that no picture wakes), the "
-            "learning rate is 0, or the optimiser was given other parameters."
+            "The weights do not move: steps of such a length change nothing.",
+            f"Raise the learning rate: {_USUAL_RATE:g} is usual for Adam. See also that the optimiser holds the "
+            "network's parameters.",
         )
-    if stuck.saturated:
+    check = "see that the optimiser holds the network's parameters and that gradients reach them"
+    again = "begin again from fresh weights at a tenth of the learning rate"
+    if stuck and stuck[0].saturated:
         return (
             "A sigmoid of a distance is never below 0.5 and has no slope where the distance is large; at both ends "
-            "nothing is left to learn from, and one step that is too large gets there."
+            "nothing is left to learn from, and one step that is too large gets there.",
+            f"Take no sigmoid of a distance, and {again}.",
+        )
+    if stuck and not stood:
+        return (
+            "All embeddings are the same, so that every pair gets one answer; a step that is too large gets there, and "
+            "no gradient leads back. A mean over active pairs alone may stand there, too.",
+            f"To tell, give the embeddings. If they are at one point, {again}; take no sigmoid of a distance.",
+        )
+    if stuck:
+        sigmoid = ", a sigmoid of a distance has no slope left" if any(known.saturated for known in stuck) else ""
+        return (
+            "All embeddings are the same (a step that is too large gets there), or the weights do not move (an "
+            f"optimiser that holds other parameters, a rate far too low){sigmoid}.",
+            f"To tell, give the embeddings. If they are at one point, {again}; if not, {check}.",
         )
     return (
-        "All embeddings are the same, so that every pair gets one answer; a step that is too large gets there, and no "
-        "gradient leads back."
+        "The weights do not move: the optimiser holds other parameters, the learning rate is far too low, or all "
+        "gradients are 0 (a saturated output, units that no picture wakes).",
+        f"{_upper(check)}" + ("; if one large step has thrown it there, " + again if high_rate else "") + ".",
     )

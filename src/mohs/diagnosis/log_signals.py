@@ -6,7 +6,8 @@ import numpy as np
 
 from mohs.diagnosis.findings import Finding, Severity
 from mohs.diagnosis.known_losses import LossFacts
-from mohs.diagnosis.stuck import finite_tail
+from mohs.diagnosis.log_evidence import NOTHING_BESIDE, Beside, ends_high, metrics, rose
+from mohs.diagnosis.stuck import finite_tail, number_noise
 from mohs.diagnosis.training_log import Column, TrainingLog
 
 __all__ = ["find_dead_positives", "find_nothing_active", "find_overfitting", "find_swapped"]
@@ -15,10 +16,13 @@ _INACTIVE = 0.02
 _GAP = 0.15
 
 
-def find_nothing_active(log: TrainingLog, loss: LossFacts) -> Finding | None:
-    """Find training without gradient: under 2% of the triplets active at the end, or a loss below a thousandth of the
-    margin.
-    """  # noqa: D205
+def find_nothing_active(log: TrainingLog, loss: LossFacts, beside: Beside = NOTHING_BESIDE) -> Finding | None:
+    """Find training without gradient: few triplets active at the end, or a loss of nothing.
+
+    That is under 2% of the triplets, or a loss below a thousandth of the margin. It is a note where the result is good
+    (accuracy or R@1 of 0.9, or search that is far better than chance), or in the last half only; an error if it was so
+    for nine tenths of the training and accuracy is at chance.
+    """
     if log.active_fraction is not None:
         active_T, limit, name = log.active_fraction, _INACTIVE, "share of active triplets"
     elif log.loss is not None and loss.margin is not None:
@@ -31,23 +35,27 @@ def find_nothing_active(log: TrainingLog, loss: LossFacts) -> Finding | None:
         return None
     share = _idle_share(active_T, limit)
     accuracy = log.last_accuracy()
-    learned = accuracy is not None and accuracy >= 0.9
+    good = accuracy is not None and accuracy >= 0.9
+    high, up = ends_high(log, beside), rose(log)
+    if (high.holds and "accuracy" not in high.numbers) or (up.holds and log.retrieval is not None):
+        good = True
     severity: Severity = "warning"
-    if learned or share < 0.5:
+    if good or share < 0.5:
         severity = "note"
-    elif share > 0.9 and (accuracy is None or accuracy < 0.6):
+    elif share > 0.9 and accuracy is not None and accuracy < 0.6:
         severity = "error"
     numbers = {"last": float(tail.mean()), "idle_share": share}
-    said = ""
+    said = f"; {high.says}" if high.holds and "accuracy" not in high.numbers else ""
     if accuracy is not None:
         numbers["accuracy"] = accuracy
-        said = f"; accuracy is {accuracy:.3f}"
+        said += f"; accuracy is {accuracy:.3f}"
     return Finding(
         cause="nothing-active",
         severity=severity,
         what=f"The {name} is {tail.mean():.2g} at the end and has been below {limit:.2g} for {share:.0%} of the "
         f"training{said}",
-        why="A triplet beyond the margin has no gradient: the pictures shown taught nothing.",
+        why="A triplet beyond the margin has no gradient: the pictures shown taught nothing"
+        + (" more. The result is good." if good else "."),
         fix="Ask for harder negatives, or let the closed loop hold half of the triplets active; stop where the result "
         "is good enough.",
         settings={"hardness.curve": "closed-loop"},
@@ -85,9 +93,16 @@ def find_dead_positives(log: TrainingLog) -> Finding | None:
 def find_swapped(log: TrainingLog, loss: LossFacts) -> Finding | None:
     """Find a loss that falls while positives move away: by 30% or more, with d_ap above d_an by a tenth at the end.
 
-    Whatever its margin, a triplet loss rises as d_an − d_ap falls; so does the contrastive loss.
+    Whatever its margin, a triplet loss rises as d_an − d_ap falls; so does the contrastive loss. None where a measure
+    rose: the distances are then of the hardest positives and negatives.
     """
-    if log.loss is None or log.positive_distance is None or log.negative_distance is None or loss.name == "infonce":
+    if (
+        rose(log).holds
+        or log.loss is None
+        or log.positive_distance is None
+        or log.negative_distance is None
+        or loss.name == "infonce"
+    ):
         return None
     gap_T = log.negative_distance - log.positive_distance
     loss_T = log.loss
@@ -116,75 +131,144 @@ def find_swapped(log: TrainingLog, loss: LossFacts) -> Finding | None:
 def find_overfitting(log: TrainingLog) -> Finding | None:
     """Find a validation that turns while training goes on.
 
-    The last validation losses lie above the best by 10% and by more than 3 times the noise between neighbours, and the
-    training loss has gone on falling; or the last accuracies of training and validation differ by more than 0.15, at
-    the lower end of a 95% interval over the rows.
+    What is measured on held-out pictures outranks their loss: a validation accuracy or a measure of search that fell
+    from its best (by 0.02 and 3 times the noise between neighbours), or that never rose while the accuracy of training
+    did, by 0.15. Without such a measure, a validation loss whose last values lie above its best by 10% and by 3 times
+    the noise. The training loss must have gone on falling. If the measure neither rose nor fell while the validation
+    loss turned, it is a note: answers are too sure of themselves, not worse.
     """
-    found = _turned(log) or _apart(log)
+    held_out = {name: values for name, values in metrics(log).items() if name != "accuracy"}
+    severity: Severity = "warning"
+    why = "The network learns the training pictures by heart; what it adds does not carry over to others."
+    found = next((each for item in held_out.items() if (each := _measure_fell(log, *item))), None)
+    found = found or (_never_rose(log) if held_out else None)
+    if found is None and (turned := _turned(log)) is not None:
+        what, numbers, share, best_row = turned
+        changes = [_change_since(values, best_row) for values in held_out.values()]
+        if any(change is not None and change > 0 for change in changes):
+            return None
+        if any(change is not None for change in changes):
+            severity = "note"
+            what += f", and {next(iter(held_out))} does not fall"
+            why = "The network grows too sure of its answers: probabilities get worse, the order does not."
+        found = what, numbers, share
     if found is None:
         return None
     what, numbers, share = found
     return Finding(
         cause="overfitting",
-        severity="warning",
+        severity=severity,
         what=what,
-        why="The network learns the training pictures by heart; what it adds does not carry over to others.",
-        fix="Keep the weights of the best epoch, augment more, show fewer pictures, or get more classes.",
-        settings={"training.augment": 1.0},
+        why=why,
+        fix="Keep the weights of the best epoch, and stop there; more classes help most.",
         numbers=numbers,
         share=share,
     )
 
 
-def _turned(log: TrainingLog) -> tuple[str, dict[str, float], float] | None:
+def _turned(log: TrainingLog) -> tuple[str, dict[str, float], float, int] | None:
     if log.loss is None or log.val_loss is None:
         return None
     rows = np.flatnonzero(np.isfinite(log.val_loss))
     if len(rows) < 6:
         return None
-    values = log.val_loss[rows]
-    best = int(values.argmin())
-    last = float(values[-3:].mean())
-    # Half of all differences between neighbours are smaller; a turn is far more than that.
-    noise = float(np.median(np.abs(np.diff(values))))
-    rise = last - float(values[best])
-    if best >= len(values) - 3 or rise <= max(3 * noise, 0.1 * abs(float(values[best]))):
+    values, noise = log.val_loss[rows], number_noise(log.val_loss[rows])
+    # The smallest of many single numbers is luck.
+    means, middle = _running_means(values, max(1, len(values) // 20))
+    best, last = int(means.argmin()) + middle, float(values[-max(3, len(values) // 20) :].mean())
+    lowest = float(means.min())
+    rise = last - lowest
+    # A turn is far more than what neighbours differ by.
+    if best >= len(values) - 3 or rise <= max(3 * noise, 0.1 * abs(lowest)):
         return None
-    since = log.loss[rows[best] :]
-    since = since[np.isfinite(since)]
-    if len(since) < 3 or since[-3:].mean() >= since[:3].mean():
+    row = int(rows[best])
+    falling = _went_on(log, row)
+    if falling is None:
         return None
-    position = float(log.position[rows[best]])
+    position = float(log.position[row])
     numbers = {
         "best_at": position,
-        "best_val_loss": float(values[best]),
+        "best_val_loss": lowest,
         "last_val_loss": last,
-        "last_loss": float(since[-3:].mean()),
+        "last_loss": falling,
         "noise": noise,
     }
     what = (
-        f"val_loss rose from {values[best]:.4g} at {log.unit} {position:g} to {last:.4g} at the end, while the loss "
-        f"fell to {since[-3:].mean():.4g}"
+        f"val_loss rose from {lowest:.4g} at {log.unit} {position:g} to {last:.4g} at the end, while the loss "
+        f"fell to {falling:.4g}"
     )
-    return what, numbers, min(1.0, rise / abs(last))
+    return what, numbers, min(1.0, rise / abs(last)), row
 
 
-def _apart(log: TrainingLog) -> tuple[str, dict[str, float], float] | None:
-    if log.accuracy is None or log.val_accuracy is None:
+def _went_on(log: TrainingLog, row: int) -> float | None:
+    """Return where the training loss ends, if it fell since this row; None if not."""
+    if log.loss is None:
+        return None
+    since = log.loss[row:]
+    since = since[np.isfinite(since)]
+    if len(since) < 3 or since[-3:].mean() >= since[:3].mean():
+        return None
+    return float(since[-3:].mean())
+
+
+def _measure_fell(log: TrainingLog, name: str, values_T: Column) -> tuple[str, dict[str, float], float] | None:
+    rows = np.flatnonzero(np.isfinite(values_T))
+    if len(rows) < 6:
+        return None
+    values, k = values_T[rows], max(3, len(rows) // 20)
+    means, middle = _running_means(values, k)
+    best, last, noise = int(means.argmax()), float(means[-1]), number_noise(values) / math.sqrt(k)
+    fall = float(means[best]) - last
+    falling = _went_on(log, int(rows[best]))
+    # The best of many means is above the truth.
+    if fall <= max(0.02, 5 * noise) or falling is None:
+        return None
+    position = float(log.position[rows[best + middle]])
+    what = (
+        f"{name} fell from {means[best]:.3f} around {log.unit} {position:g} to {last:.3f} at the end, while the loss "
+        f"fell to {falling:.4g}"
+    )
+    numbers = {"best_at": position, "best": float(means[best]), "last": last, "last_loss": falling, "noise": noise}
+    return what, numbers, min(1.0, fall / float(means[best]))
+
+
+def _never_rose(log: TrainingLog) -> tuple[str, dict[str, float], float] | None:
+    """Return that the accuracy of training rose and that of validation did not, and how far they are apart."""
+    if log.accuracy is None or log.val_accuracy is None or rose(log).holds is None:
         return None
     both = np.isfinite(log.accuracy) & np.isfinite(log.val_accuracy)
-    gap = finite_tail(np.where(both, log.accuracy - log.val_accuracy, np.nan), 0.2)
-    if len(gap) < 3:
+    train, held_out = log.accuracy[both], log.val_accuracy[both]
+    if len(train) < 6:
         return None
-    half_width = 1.96 * float(gap.std(ddof=1)) / math.sqrt(len(gap))
+    k = max(3, len(train) // 5)
+    gained = float(train[-k:].mean() - train[:k].mean())
+    kept = float(held_out[-k:].mean() - held_out[:k].mean())
+    gap = train[-k:] - held_out[-k:]
+    half_width = 1.96 * float(gap.std(ddof=1)) / math.sqrt(k)
     middle = float(gap.mean())
-    if middle - half_width <= _GAP:
+    if gained < _GAP or middle - half_width <= _GAP or kept > max(0.02, 3 * number_noise(held_out) / math.sqrt(k)):
         return None
     what = (
-        f"Accuracy is {middle:.3f} higher in training than in validation (95% interval over the last {len(gap)} rows "
-        f"{middle - half_width:.3f} to {middle + half_width:.3f})"
+        f"Accuracy rose by {gained:.3f} in training and by {kept:.3f} in validation; it ends {middle:.3f} apart (95% "
+        f"interval over the last {k} rows {middle - half_width:.3f} to {middle + half_width:.3f})"
     )
     return what, {"gap": middle, "low": middle - half_width, "high": middle + half_width}, min(1.0, middle)
+
+
+def _running_means(values: Column, width: int) -> tuple[Column, int]:
+    """Return the means of so many neighbours, and how far the middle of each is from its first."""
+    return np.convolve(values, np.full(width, 1.0 / width), mode="valid"), width // 2
+
+
+def _change_since(values_T: Column, row: int) -> float | None:
+    """Return the change of a measure from around a row to the end; 0 if it is below 0.01 or within its noise."""
+    before, after = values_T[max(0, row - 1) : row + 2], finite_tail(values_T, 0.1)
+    before = before[np.isfinite(before)]
+    if not len(before) or not len(after):
+        return None
+    change = float(after.mean() - before.mean())
+    noise = number_noise(values_T[np.isfinite(values_T)]) / math.sqrt(3)
+    return change if abs(change) > max(0.01, 2 * noise) else 0.0
 
 
 def _idle_share(values_T: Column, limit: float) -> float:

@@ -23,7 +23,8 @@ from mohs.diagnosis.embedding_causes import (
 from mohs.diagnosis.findings import Diagnosis, Finding
 from mohs.diagnosis.known_losses import LossFacts
 from mohs.diagnosis.label_causes import find_dominating_class, find_few_positives
-from mohs.diagnosis.log_causes import find_collapsed, find_learning_rate, find_not_finite, find_stalled
+from mohs.diagnosis.log_causes import find_collapsed, find_not_finite, find_stalled
+from mohs.diagnosis.log_evidence import Beside
 from mohs.diagnosis.log_signals import find_dead_positives, find_nothing_active, find_overfitting, find_swapped
 from mohs.diagnosis.pair_causes import (
     PairScores,
@@ -33,6 +34,7 @@ from mohs.diagnosis.pair_causes import (
     find_swapped_scores,
     why_no_threshold,
 )
+from mohs.diagnosis.rising_loss import find_learning_rate
 from mohs.diagnosis.training_log import TrainingLog
 from mohs.diagnosis.triplet_causes import find_easy_selection
 
@@ -75,26 +77,31 @@ class Material:
 
 def diagnose_material(material: Material, *, seed: int = 0) -> Diagnosis:
     """Look for every cause that the material can show; `seed` decides the samples."""
-    found = examine([*_of_log(material), *_of_pairs(material), *_of_embeddings(material, seed)])
+    found = examine([*_of_log(material, seed), *_of_pairs(material), *_of_embeddings(material, seed)])
     reading = "" if material.pairs is None else material.pairs.reading
     return replace(found, notes=(reading,)) if reading else found
 
 
-def _of_log(material: Material) -> list[Check]:
+def _of_log(material: Material, seed: int) -> list[Check]:
     log, loss = material.log, material.loss
+    beside = Beside(material.shown, material.queries, material.pairs, seed)
     if log is None:
         names = ("not-finite", "collapsed", "stalled", "learning-rate-too-high", "nothing-active", "overfitting")
         return [Check(name, _nothing, "no log") for name in names]
     no_activity = log.lacks("active_fraction")
     if no_activity and not log.lacks("loss"):
         no_activity = "" if loss.margin is not None else f"{no_activity} and no margin"
-    no_validation = log.lacks("val_loss", "loss") and log.lacks("val_accuracy", "accuracy")
+    held_out = (log.val_loss, log.val_accuracy, log.retrieval)
+    no_validation = log.lacks("val_loss") if all(values is None for values in held_out) else log.lacks("loss")
+    if no_validation and not log.lacks("val_accuracy", "accuracy"):
+        no_validation = ""
+    no_loss = "" if log.val_loss is not None else log.lacks("loss")
     return [
         Check("not-finite", partial(find_not_finite, log)),
-        Check("collapsed", partial(find_collapsed, log, loss)),
-        Check("stalled", partial(find_stalled, log, loss)),
-        Check("learning-rate-too-high", partial(find_learning_rate, log, loss), log.lacks("loss")),
-        Check("nothing-active", partial(find_nothing_active, log, loss), no_activity),
+        Check("collapsed", partial(find_collapsed, log, loss, beside)),
+        Check("stalled", partial(find_stalled, log, loss, beside)),
+        Check("learning-rate-too-high", partial(find_learning_rate, log, loss, beside), no_loss),
+        Check("nothing-active", partial(find_nothing_active, log, loss, beside), no_activity),
         Check("dead-positives", partial(find_dead_positives, log), log.lacks("positive_distance")),
         Check(
             "swapped",

@@ -77,11 +77,6 @@ class TrainingLog:
                 return float(tail.mean())
         return None
 
-    def learned(self) -> bool:
-        """Return whether an accuracy says that something was learned: a loss may rest where no more is to be gained."""
-        accuracy = self.last_accuracy()
-        return accuracy is not None and accuracy > 0.65
-
     def peak_rate(self) -> float | None:
         """Return the largest learning rate."""
         if self.learning_rate is None or not np.isfinite(self.learning_rate).any():
