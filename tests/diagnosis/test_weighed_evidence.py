@@ -69,6 +69,21 @@ def test_distances_as_long_as_ever_disprove_it_at_any_margin(log_of, margin, num
     assert set(found_in(log, loss_name="triplet", margin=margin)) == {"stalled"}
 
 
+def test_distances_of_a_quarter_of_the_margin_prove_nothing(log_of):
+    log = log_of(loss=[0.2] * 40, positive_distance=[0.05] * 40, negative_distance=[0.05] * 40)
+    found = found_in(log, **TRIPLET)
+    assert [(each.cause, each.severity) for each in found.values()] == [("collapsed", "warning")]
+
+
+@pytest.mark.parametrize("noise", [0.03, 0.05])
+def test_a_network_that_is_not_trained_has_the_noise_of_its_batches(log_of, noise):
+    loss = 0.43 * (1 + noise * random().normal(size=400))
+    found = found_in(log_of(loss=loss, learning_rate=[1e-3] * 400))
+    assert [(each.cause, each.severity) for each in found.values()] == [("stalled", "warning")]
+    assert "the optimiser holds other parameters" in found["stalled"].why
+    assert found_in(log_of(loss=loss * np.linspace(1.05, 0.95, 400))) == {}
+
+
 def test_what_cannot_be_told_apart_is_one_finding(log_of):
     found = found_in(log_of(loss=[0.2] * 40), **TRIPLET)
     assert list(found) == ["collapsed"]
@@ -155,9 +170,17 @@ def test_a_fall_is_no_rise(log_of, first, num_fall):
     assert list(found_in(log, **TRIPLET)) == ["collapsed"]
 
 
+def test_harder_negatives_before_a_rest_are_no_overshooting(log_of):
+    loss = np.r_[0.1, 0.2, 0.3, 0.25, 0.21, 0.2005 + random().normal(0, 1e-4, 30)]
+    assert list(found_in(log_of(loss=loss), **TRIPLET)) == ["collapsed"]
+    loss[2] = 3.0
+    assert list(found_in(log_of(loss=loss), **TRIPLET)) == ["learning-rate-too-high", "collapsed"]
+
+
 @pytest.mark.parametrize(
     ("loss", "severity"),
     [
+        ([0.7, 12, 5e5], "error"),
         (np.geomspace(0.7, 5e5, 40), "error"),
         (np.geomspace(0.7, 5e5, 6), "error"),
         (np.r_[np.linspace(0.7, 0.3, 20), np.geomspace(0.3, 5e5, 5)], "error"),

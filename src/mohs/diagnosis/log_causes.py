@@ -16,7 +16,7 @@ __all__ = ["find_collapsed", "find_not_finite", "find_stalled", "loss_at_rest"]
 # A loss that starts far above a stuck value of a loss that nobody named falls to it by chance.
 _MOST_FALL_UNKNOWN = 2.5
 _FROM_START = 0.8
-_HIGH_RATE, _NO_RATE = 1e-2, 1e-7
+_HIGH_RATE, _NO_RATE = 1e-2, 1e-6
 _USUAL_RATE = 1e-3
 _GONE_SHARE, _GONE_ROWS = 0.2, 3
 
@@ -117,7 +117,7 @@ def find_stalled(log: TrainingLog, loss: LossFacts, beside: Beside = NOTHING_BES
     None where a measure rose (`rose`), and none that `find_collapsed` finds; a loss of 0 is another cause. Else, in
     this order:
 
-    - the learning rate is 0 (a hundred-thousandth of its peak, or 1e-7) for the last fifth or more, and the loss falls
+    - the learning rate is 0 (a hundred-thousandth of its peak, or 1e-6) for the last fifth or more, and the loss falls
       no more: an error if it was so all the time;
     - the loss rests (`resting_tail`) from the start, or ends no lower than 95% of where it began, within ±0.1%;
     - it rests at a value that it has when all answers are the same (`known_losses`), and the end is no better than
@@ -160,7 +160,8 @@ def find_stalled(log: TrainingLog, loss: LossFacts, beside: Beside = NOTHING_BES
     point = one_point(log, loss, beside)
     if point.holds is False and stuck:
         stuck, stood = (), True
-        values += f"; it is no collapse, since {point.says}" if point.says not in proof else ", so it is no collapse"
+        told = "d_an" in proof and "d_an" in point.says
+        values += ", so it is no collapse" if told else f"; it is no collapse, since {point.says}"
     why, fix = _why_stalled(stuck, stood, no_rate=_no_rate(log), high_rate=rate is None or rate >= _HIGH_RATE)
     settings = log.lower_rate() if rate is not None and rate >= _HIGH_RATE else {}
     return Finding(

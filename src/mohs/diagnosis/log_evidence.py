@@ -21,7 +21,7 @@ __all__ = ["NOTHING_BESIDE", "Beside", "Sign", "ends_high", "metrics", "one_poin
 
 _DEAD_SHARE, _NO_SPREAD, _SPREAD_OUT = 0.2, 0.02, 0.1
 _SHRUNK = 0.1
-_FAR_APART = 0.2
+_FAR_APART = 0.5
 
 
 @final
@@ -128,7 +128,7 @@ def one_point(log: TrainingLog, loss: LossFacts, beside: Beside) -> Sign:
     - Embeddings: a relative spread below 0.02 is a point, above 0.1 none.
     - The column of the spread: the last quarter below a fifth of the largest or below 0.02; above 0.1 none.
     - d_an and d_ap: both below a tenth of the largest d_an, with d_an below 1.5·d_ap, or both below a twentieth of the
-      margin. None if d_an is above a fifth of the margin (of 1, if that is not known) and 0.3 of its largest.
+      margin. None if d_an is above 0.5, or above a smaller margin, and 0.3 of its largest.
     - An end that is far better than chance (`ends_high`), or a measure that rose: none.
     """
     if beside.shown is not None and int(beside.shown.codes.max()) > 0:
@@ -156,7 +156,7 @@ def _by_distances(log: TrainingLog, loss: LossFacts) -> Sign:
     if log.negative_distance is None or not len(negative_tail := finite_tail(log.negative_distance, 0.25)):
         return Sign(None)
     negative, largest = float(np.median(negative_tail)), float(np.nanmax(log.negative_distance))
-    scale = 1.0 if loss.margin is None else loss.margin
+    scale = _FAR_APART if loss.margin is None else min(_FAR_APART, loss.margin)
     positive_tail = np.zeros(0) if log.positive_distance is None else finite_tail(log.positive_distance, 0.25)
     if len(positive_tail):
         positive = float(np.median(positive_tail))
@@ -166,7 +166,7 @@ def _by_distances(log: TrainingLog, loss: LossFacts) -> Sign:
         if loss.margin is not None and max(positive, negative) < 0.05 * loss.margin and negative < 1.5 * positive:
             says = f"d_ap is {positive:.2g} and d_an {negative:.2g}, next to nothing beside the margin"
             return Sign(True, says, numbers)
-    if negative > _FAR_APART * scale and negative > 0.3 * largest:
+    if negative > scale and negative > 0.3 * largest:
         return Sign(False, f"d_an is {negative:.3g}", {"negative_distance": negative})
     return Sign(None)
 

@@ -25,7 +25,8 @@ _TURNS = 0.25
 def find_learning_rate(log: TrainingLog, loss: LossFacts, beside: Beside = NOTHING_BESIDE) -> Finding | None:
     """Find steps that were too large; none where a measure rose (`rose`), unless the loss left every scale.
 
-    - It rose to 1.2 times its start or more, and then came to rest at what one answer for everything costs.
+    - It rose to 1.2 times its start or more (3 times for triplet losses and those without a name), and then came to
+      rest at what one answer for everything costs.
     - It jumps about: neighbours differ by half of the level (0.8 of it under 20 rows), and it does not fall; or it is
       back above twice its start at least 3 times in the last two thirds.
     - It ends above its start and above what one answer for everything costs: by 1.2 times, by 3 times for triplet
@@ -38,7 +39,7 @@ def find_learning_rate(log: TrainingLog, loss: LossFacts, beside: Beside = NOTHI
     if values is None or np.isinf(values).any():
         return None
     finite = values[np.isfinite(values)]
-    if len(finite) < 5:
+    if len(finite) < 3:
         return None
     start = _start(finite)
     learned = rose(log).holds is True
@@ -76,7 +77,9 @@ def _leapt(finite: Column, loss: LossFacts) -> _Rise | None:
     if rest is None or at_stuck_value(rest.value, loss, noise=rest.noise) is None:
         return None
     before = finite[: len(finite) - rest.num_rows]
-    if not len(before) or rest.largest_before <= _WORSE_THAN_STUCK * max(rest.value, float(finite[0])):
+    # Negatives that became harder raise the loss of triplets, too.
+    factor = _MINED if loss.name in (None, "triplet", "soft-triplet") else _WORSE_THAN_STUCK
+    if not len(before) or rest.largest_before <= factor * max(rest.value, float(finite[0])):
         return None
     numbers = {"first_loss": float(finite[0]), "largest_loss": rest.largest_before, "rests_at": rest.value}
     what = (

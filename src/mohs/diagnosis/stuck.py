@@ -80,10 +80,13 @@ def number_noise(values_T: NDArray[np.float64]) -> float:
 def resting_tail(values_T: NDArray[np.float64]) -> Rest | None:
     """Return the longest end of a column that has noise and no drift.
 
-    The noise is the column's own (`number_noise`, or the worth of the last decimal over √12 if that is more), 2% of the
-    level at most. An end rests if the means of its thirds differ by no more than chance would (4 standard errors; 0.2%
-    of the level at least, 1% at most), if its numbers scatter by no more than 2 times the noise between neighbours, and
-    if none is farther from their middle than 6 times the noise and 0.2%.
+    The noise is the column's own: `number_noise`, or the worth of the last decimal over √12 if that is more. It is 2%
+    of the level at most, or 10% where the ends are so long that their means are known to 0.5%. An end rests if
+
+    - the means of its thirds differ by no more than chance would: 4 standard errors, 0.2% of the level at least and 1%
+      at most;
+    - its numbers scatter by no more than 2 times the noise between neighbours;
+    - none is farther from their middle than 6 times the noise and 0.2%.
 
     None if it is shorter than 5 numbers or than a quarter of the column.
 
@@ -154,8 +157,10 @@ def _rests(tail: NDArray[np.float64], quantum: float) -> bool:
     thirds = [float(third.mean()) for third in np.array_split(tail, 3)]
     wander = max(_WANDER * level, min(_MOST_WANDER * level, 4 * noise / math.sqrt(len(tail) / 3)))
     from_middle = np.abs(tail - middle)
+    known = noise <= _MOST_NOISE * level
+    known = known or (noise <= 5 * _MOST_NOISE * level and noise / math.sqrt(len(tail) / 3) <= level / 200)
     return (
-        noise <= _MOST_NOISE * level
+        known
         and max(thirds) - min(thirds) <= wander
         and float(np.median(from_middle)) * 1.4826 <= 2 * noise + _WANDER / 2 * level
         and float(from_middle.max()) <= 6 * noise + _WANDER * level
