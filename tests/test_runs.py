@@ -23,7 +23,7 @@ from mohs.config import (
     TrainingConfig,
     load_config,
 )
-from mohs.data.table import read_table
+from mohs.data.reading import read_table
 from mohs.errors import InputError, TrainingError
 from mohs.evaluation.summary import measure
 from mohs.plan import TripletPlan

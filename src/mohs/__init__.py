@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from mohs.data.dataset import Dataset as Dataset
     from mohs.data.dataset import open_dataset as open_dataset
     from mohs.data.images import ImagePolicy as ImagePolicy
-    from mohs.data.table import read_table as read_table
+    from mohs.data.reading import read_table as read_table
     from mohs.diagnosis.findings import Diagnosis as Diagnosis
     from mohs.diagnosis.findings import Finding as Finding
     from mohs.doctor.entry import diagnose as diagnose

@@ -4,7 +4,7 @@ Every field says its unit and range; an unknown name is an error. `mohs train --
 """
 
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias, final
 
@@ -12,6 +12,11 @@ from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from mohs import curves
 from mohs.curves import Curve
+from mohs.data.dataset import Dataset, open_dataset
+from mohs.data.images import ImagePolicy
+from mohs.data.multi_label import MultiLabel
+from mohs.data.reading import read_listing
+from mohs.data.table import Table
 from mohs.errors import InputError
 from mohs.sequence import usual_length
 from mohs.toml import read_settings_file, write_toml
@@ -50,15 +55,56 @@ class DataConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     catalog: str | None = Field(None, description="table with one reference picture per class")
     file_column: str = "file"
     class_column: str = "class"
+    group_column: str = Field(
+        "group", description="sessions, cameras or product families: a group is on one side of the split; '': none"
+    )
+    multi_label: MultiLabel = Field(
+        "error",
+        description="a picture listed under several classes: error; first: its first row counts; drop: it is left out; "
+        "merge: its classes are one",
+    )
     size: Annotated[int, Field(ge=8, le=1024)] = Field(64, description="side of the square network input, pixels")
     channels: Literal[1, 3] = Field(3, description="1 grey, 3 RGB")
     fit: Literal["pad", "stretch", "crop"] = Field("pad", description="how a picture becomes square")
+    white_level: Annotated[float, Field(gt=0.0)] | None = Field(
+        None, description="value of white in grey pictures of more than 8 bits, such as 4095 for 12; none: 65535"
+    )
     split_by: Literal["class", "item"] = Field("class", description="class: test classes are never trained on")
     test_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.2
     per_class: _Count | None = Field(None, description="keep at most this many pictures of a class; none keeps all")
     max_classes: _Count | None = Field(None, description="keep only this many classes, the first by name; none: all")
     max_bad_images: Annotated[int, Field(ge=0)] = Field(0, description="unreadable pictures to leave out and report")
     cache: str | None = Field(None, description="folder for decoded pictures; none is the user's cache folder")
+
+    @property
+    def policy(self) -> ImagePolicy:
+        """How pictures become arrays under these settings."""
+        return ImagePolicy(self.size, self.channels, self.fit, self.white_level)
+
+    def read_listing(self) -> Table:
+        """Return every row of the table or folder: see `mohs.data.reading.read_listing`."""
+        return read_listing(
+            self.source,
+            catalog=self.catalog,
+            file_column=self.file_column,
+            class_column=self.class_column,
+            group_column=self.group_column,
+        )
+
+    def open(self, policy: ImagePolicy | None = None, *, progress: Callable[[int, int], None] | None = None) -> Dataset:
+        """Return all pictures, prepared by `policy` or by these settings: see `mohs.data.dataset.open_dataset`."""
+        return open_dataset(
+            self.source,
+            catalog=self.catalog,
+            policy=policy or self.policy,
+            cache_dir=None if self.cache is None else Path(self.cache),
+            file_column=self.file_column,
+            class_column=self.class_column,
+            group_column=self.group_column,
+            multi_label=self.multi_label,
+            max_bad_images=self.max_bad_images,
+            progress=progress,
+        )
 
 
 @final

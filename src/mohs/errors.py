@@ -13,7 +13,12 @@ place (parameter, or file, row and column), the value found, the rule it breaks 
 from collections.abc import Sequence
 from typing import ClassVar, final
 
-__all__ = ["BadImagesError", "InputError", "MohsError", "ResourceError", "TrainingError", "at_most_20"]
+__all__ = ["BadImagesError", "DataWarning", "InputError", "MohsError", "ResourceError", "TrainingError", "at_most_20"]
+
+
+@final
+class DataWarning(UserWarning):
+    """Something about tables or pictures that is to be looked at; one line, and the command line says it as such."""
 
 
 class MohsError(Exception):

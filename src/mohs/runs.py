@@ -16,10 +16,10 @@ import numpy as np
 
 from mohs.artefacts import EventLog, fingerprint, read_events, read_json, write_json
 from mohs.config import DataConfig, RunConfig, load_config
-from mohs.data.dataset import Dataset, open_dataset
-from mohs.data.images import ImagePolicy
+from mohs.data.dataset import Dataset
+from mohs.data.rows import read_rows
 from mohs.data.split import assign_splits, limit_per_class
-from mohs.data.table import BUILT_IN, Table, read_table, require_classes, table_bytes, write_table
+from mohs.data.table import BUILT_IN, Table, require_classes, table_bytes, write_table
 from mohs.errors import InputError
 from mohs.evaluation.pixels import pixel_embeddings
 from mohs.evaluation.summary import Measured, Protocol, measure
@@ -119,8 +119,10 @@ class Run:
 
     def trained_classes(self) -> np.ndarray:
         """Return the classes that the run was trained on, str, sorted."""
-        table = read_table(self.folder / "items.csv")
-        return np.unique(table.labels[table.splits == "train"])
+        columns, _ = read_rows(self.folder / "items.csv")
+        return np.unique(
+            [name for name, split in zip(columns["class"], columns["split"], strict=True) if split == "train"]
+        )
 
     def facts(self) -> Mapping[str, Any]:
         """Return what run.json says: counts, seconds, versions."""
@@ -162,17 +164,7 @@ def open_split_data(
     otherwise `test_fraction` of the classes (or of each class's items) is the test. With `all_test` every item is a
     test item, whatever its split. Raises `InputError` for bad data.
     """
-    policy = ImagePolicy(size=config.size, channels=config.channels, fit=config.fit)
-    dataset = open_dataset(
-        config.source,
-        catalog=config.catalog,
-        policy=policy,
-        cache_dir=None if config.cache is None else Path(config.cache),
-        file_column=config.file_column,
-        class_column=config.class_column,
-        max_bad_images=config.max_bad_images,
-        progress=progress,
-    )
+    dataset = config.open(progress=progress)
     if config.max_classes is not None:
         dataset = dataset.take(dataset.labels_id < config.max_classes)
     if config.per_class is not None:
@@ -245,7 +237,7 @@ def train_on(
     config = config.for_classes(data.num_training_classes)
     training_set = data.dataset.take(np.flatnonzero(data.train_N))
     require_classes(training_set.table)
-    policy = ImagePolicy(size=config.data.size, channels=config.data.channels, fit=config.data.fit)
+    policy = config.data.policy
     with processes(choose_device(config.training.device)) if peers is None else contextlib.nullcontext(peers) as peers:
         # Only the first process looks for a free folder: the others would find it taken.
         config = peers.from_first(with_run_folder(config, resume=resume) if peers.is_first else config)
@@ -349,7 +341,7 @@ def evaluate(
     items = np.flatnonzero(data.test_N if data.unseen_classes else data.test_N | data.train_N)
     dataset = data.dataset.take(items)
     test_N = data.test_N[items]
-    policy = ImagePolicy(size=run.config.data.size, channels=run.config.data.channels, fit=run.config.data.fit)
+    policy = run.config.data.policy
     device = choose_device(run.config.training.device)
     tested = np.unique(dataset.labels[test_N])
     num_trained = int(np.isin(tested, run.trained_classes()).sum())

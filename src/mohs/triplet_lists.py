@@ -9,8 +9,9 @@ from mohs.config import ModelConfig
 from mohs.curves import cyclic, schedule, sigmoid
 from mohs.data.cache import load_pictures
 from mohs.data.images import ImagePolicy
+from mohs.data.reading import read_table
 from mohs.data.split import split_by_class
-from mohs.data.table import Table, read_table, require_classes
+from mohs.data.table import Table, require_classes
 from mohs.errors import InputError
 from mohs.mining import choose_positives, mine
 from mohs.model.embedder import Embedder

@@ -56,8 +56,7 @@ def test_tables_that_cannot_be_read(run_cli, tmp_path):
     (tmp_path / "nothing.csv").write_text("")
     lines = {
         "none.csv": "no such file or folder; give a CSV or Parquet table, or a folder with one per class",
-        "empty": "no pictures (jpg, jpeg, png, webp, bmp, gif, tif, tiff); put those of each class in a sub-folder "
-        "named after it",
+        "empty": "no pictures (jpg, png, webp, tif and others); put those of each class in a sub-folder named after it",
         "header.csv": "no items; add a row for each picture",
         "nothing.csv": "empty file; write a header with 'file,class' and a row for each picture",
     }

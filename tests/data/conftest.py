@@ -29,7 +29,7 @@ def picture_table(tmp_path: Path, save_picture: Callable[..., Path]) -> Table:
     for seed, file in enumerate(files):
         save_picture(tmp_path / "set" / file, seed)
     (tmp_path / "set" / "images.csv").write_text("file,class\n" + "".join(f"{file},{file[0]}\n" for file in files))
-    from mohs.data.table import read_table
+    from mohs.data.reading import read_table
 
     return read_table(tmp_path / "set")
 

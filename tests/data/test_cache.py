@@ -12,7 +12,8 @@ import pytest
 from mohs.data import cache
 from mohs.data.cache import default_cache_dir, load_pictures
 from mohs.data.images import ImagePolicy, decode_image
-from mohs.data.table import Table, read_table
+from mohs.data.reading import read_table
+from mohs.data.table import Table
 from mohs.errors import BadImagesError, InputError, ResourceError
 
 POLICY = ImagePolicy(size=8)
@@ -31,7 +32,7 @@ def test_pictures_are_decoded_once(picture_table: Table, folder: Path, monkeypat
     np.testing.assert_array_equal(first.pictures, expected)
     assert isinstance(first.pictures, np.memmap)
     assert not first.pictures.flags.writeable
-    monkeypatch.setattr(cache, "decode_images", None)  # a second decoding would fail
+    monkeypatch.setattr(cache, "decode_all", None)  # a second decoding would fail
     again = load_pictures(picture_table, POLICY, cache_dir=folder)
     np.testing.assert_array_equal(again.pictures, expected)
     assert sorted(path.suffix for path in folder.iterdir()) == [".json", ".npy"]

@@ -152,8 +152,9 @@ def test_what_cannot_be_read_says_why(tmp_path: Path, monkeypatch: pytest.Monkey
         "cannot be decoded (truncated file)",
         "empty file",
         "not a picture of a known format",
-        "cannot be decoded (floating-point pixels have no fixed range; save it with 8 or 16 bits)",
-        "cannot be decoded (32-bit integer pixels; save it with 8 or 16 bits)",
+        "cannot be decoded (floating-point pixels have no fixed range; save it with 8 or 16 bits, or set "
+        "data.white_level, such as 1 for pixels in [0, 1])",
+        "cannot be decoded (32-bit integer pixels; save it with 8 or 16 bits, or set data.white_level)",
         "no such file",
         "cannot be opened (is a directory)",
     ]

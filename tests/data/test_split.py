@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mohs.data.reading import read_table
 from mohs.data.split import (
     assign_splits,
     classes_below,
@@ -13,7 +14,7 @@ from mohs.data.split import (
     split_by_item,
     take_per_class,
 )
-from mohs.data.table import Table, read_table
+from mohs.data.table import Table
 from mohs.errors import InputError
 
 labels_st = st.lists(st.integers(0, 12).map(str), min_size=1, max_size=60).map(

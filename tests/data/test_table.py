@@ -7,8 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mohs.data.table import Table, concatenate, read_table, require_classes, write_table
-from mohs.errors import InputError
+from mohs.data.images import ImagePolicy, decode_images
+from mohs.data.reading import read_table
+from mohs.data.table import Table, concatenate, require_classes, write_table
+from mohs.errors import DataWarning, InputError
 
 
 def write(path: Path, text: str | bytes) -> Path:
@@ -54,8 +56,9 @@ def test_all_problems_are_reported_together(tmp_path: Path) -> None:
         f"{path}: row 4: column 'class' is empty; name the class or remove the row",
         f"{path}: row 5: role 'query' is not 'sample' or 'catalog'; change it",
         f"{path}: row 6: split 'val' is not 'train', 'validation' or 'test'; change it",
-        f"{path}: row 7: file './a' is in row 2 with class 'x' (here 'y'); keep one of them",
-        f"{path}: row 8: file 'b' is in row 4 with class '' (here 'z'); keep one of them",
+        f"{path}: row 7: file './a' is in row 2 with class 'x' (here 'y'); keep one of them, or choose with "
+        "--multi-label",
+        f"{path}: row 8: file 'b' is in row 4 with class '' (here 'z'); keep one of them, or choose with --multi-label",
         f"{path}: row 9: file 'a' is in row 2 too; keep one of them",
     )
 
@@ -110,6 +113,87 @@ def test_open_metric_learning_table(tmp_path: Path) -> None:
     assert "no column 'file'" in problems_of(write(path, "class,path,label\n1,a,2\n"))[0]
 
 
+CAFE, DECOMPOSED = "Caf\u00e9", "Cafe\u0301"
+
+
+def test_classes_that_look_the_same_are_said_in_one_line(tmp_path: Path) -> None:
+    path = write(tmp_path / "t.csv", f"file,class\na,{CAFE}\nb,{DECOMPOSED}\nc,Ring\nd,ring \ne,x\n")
+    with pytest.warns(DataWarning) as said:
+        table = read_table(path)
+    assert table.num_classes == 5  # said, and nothing joined
+    assert [str(each.message) for each in said] == [
+        f"{path}: 4 classes look like 2: 'Cafe\\u0301' and 'Caf\\xe9' (accents composed or not), 'Ring' and 'ring ' "
+        "(spaces, capitals); write each of them one way if they are one"
+    ]
+
+
+def test_class_folders_and_groups_that_look_the_same(tmp_path: Path) -> None:
+    for label in (CAFE, DECOMPOSED):
+        (tmp_path / label).mkdir()
+        write(tmp_path / label / "x.png", "")
+    with pytest.warns(DataWarning, match="2 classes look like 1"):
+        assert read_table(tmp_path).num_classes == 2
+    path = write(tmp_path / "t.csv", "file,class,group\na,x,Day 1\nb,y,day 1\nc,z,\nd,z, \n")
+    with pytest.warns(DataWarning, match=r"2 groups look like 1: 'Day 1' and 'day 1' \(capitals\)"):
+        table = read_table(path)
+    assert table.groups is not None
+    assert table.groups.tolist() == ["Day 1", "day 1", "", ""]
+
+
+@pytest.mark.parametrize(("listed", "on_disk"), [(CAFE, DECOMPOSED), (DECOMPOSED, CAFE)])
+def test_files_whose_accents_are_composed_otherwise_are_found(tmp_path: Path, listed: str, on_disk: str) -> None:
+    (tmp_path / on_disk).mkdir()
+    for name in ("1", "2"):
+        write(tmp_path / on_disk / f"{on_disk}{name}.png", "")
+    path = write(tmp_path / "t.csv", f"file,class\n{listed}/{listed}1.png,x\n{listed}/{listed}2.png,y\nz.png,y\n")
+    with pytest.warns(DataWarning) as said:
+        table = read_table(path)
+    assert [table.path(i).is_file() for i in range(3)] == [True, True, False]
+    one, other = f"{listed}/{listed}1.png", f"{on_disk}/{on_disk}1.png"
+    assert [str(each.message) for each in said] == [
+        f"{path}: 2 files have their accents composed otherwise on disk, and were found there "
+        f"(for example {one!a} is {other!a})"
+    ]
+    # The same file under both names is one file.
+    write(path, f"file,class\n{listed}/{listed}1.png,x\n{on_disk}/{on_disk}1.png,y\n")
+    with pytest.warns(DataWarning), pytest.raises(InputError, match="with class 'x'"):
+        read_table(path)
+
+
+def test_files_in_other_capitals_or_spaces_are_named(tmp_path: Path) -> None:
+    (tmp_path / "Img").mkdir()
+    write(tmp_path / "Img" / "A 1.JPG", "")
+    policy = ImagePolicy(size=8)
+    for name in ("img/a 1.jpg", "Img/A  1.JPG", "Img/A\u200b 1.jpg"):
+        assert decode_images([tmp_path / name], policy) == [f"no such file; there is '{tmp_path}/Img/A 1.JPG'"]
+    assert decode_images([tmp_path / "Img/A1.JPG"], policy) == ["no such file"]
+
+
+def test_group_columns(tmp_path: Path) -> None:
+    path = write(tmp_path / "t.csv", "file,class,group,day\na,x,g1,mon\nb,y,,tue\n")
+    catalog = write(tmp_path / "c.csv", "file,class\nc,x\n")
+    table = read_table(path, catalog=catalog)
+    assert table.groups is not None
+    assert table.groups.tolist() == ["g1", "", ""]
+    assert read_table(path, group_column="day").take([1]).groups.tolist() == ["tue"]
+    assert read_table(path, group_column="").groups is None
+    write_table(table, tmp_path / "new.csv")
+    assert read_table(tmp_path / "new.csv").groups.tolist() == ["g1", "", ""]
+    assert problems_of(path, group_column="none") == (
+        f"{path}: no column 'none'; the columns are 'file', 'class', 'group', 'day'; name the right one with "
+        "--group-column",
+    )
+    pq.write_table(pa.table({"file": ["a"], "class": ["x"], "group": [1.5]}), tmp_path / "t.parquet")
+    assert problems_of(tmp_path / "t.parquet") == (
+        f"{tmp_path / 't.parquet'}: column 'group' holds neither text nor integers; store it as text",
+    )
+    (tmp_path / "set" / "x").mkdir(parents=True)
+    write(tmp_path / "set" / "x" / "a.png", "")
+    assert problems_of(tmp_path / "set", group_column="day") == (
+        f"{tmp_path / 'set'}: a folder has no column 'day'; write a table with 'file,class,group'",
+    )
+
+
 def test_parquet(tmp_path: Path) -> None:
     path = tmp_path / "t.parquet"
     labels = pa.array(["007", "NA"]).dictionary_encode()
@@ -139,7 +223,12 @@ def test_folder_of_classes(tmp_path: Path) -> None:
     ):
         (tmp_path / file).parent.mkdir(exist_ok=True)
         write(tmp_path / file, "")
-    table = read_table(tmp_path)
+    with pytest.warns(DataWarning) as said:
+        table = read_table(tmp_path)
+    assert [str(each.message) for each in said] == [
+        f"{tmp_path}: 2 of 5 files are no pictures that Mohs reads and are passed over: 2 .txt (for example "
+        "'a/notes.txt', 'empty/x.txt')"
+    ]
     assert table.files == ("a/x.webp", "b/1.png", "b/2.JPG")
     assert table.labels.tolist() == ["a", "b", "b"]
     assert table.place(0) == f"{tmp_path}: 'a/x.webp'"
@@ -155,8 +244,15 @@ def test_folder_of_classes(tmp_path: Path) -> None:
 
 def test_folder_without_pictures(tmp_path: Path) -> None:
     assert problems_of(tmp_path) == (
-        f"{tmp_path}: no pictures (jpg, jpeg, png, webp, bmp, gif, tif, tiff); "
+        f"{tmp_path}: no pictures (jpg, png, webp, tif and others); "
         "put those of each class in a sub-folder named after it",
+    )
+    (tmp_path / "a").mkdir()
+    write(tmp_path / "a" / "x.pdf", "")
+    assert problems_of(tmp_path) == (
+        f"{tmp_path}: no pictures (jpg, png, webp, tif and others); put those of each class in a sub-folder named "
+        "after it; 1 of 1 files is no picture that Mohs reads and is passed over: 1 .pdf ('a/x.pdf'); PDF is not read, "
+        "since it is a document; save it as PNG",
     )
 
 
@@ -180,7 +276,8 @@ def test_catalog_elsewhere_and_listed_twice(tmp_path: Path) -> None:
     assert [table.path(i) for i in range(3)] == [tmp_path / "a", tmp_path / "other" / "c", tmp_path / "other" / "d"]
     write(catalog, "file,class,role\nc,y,\n")
     assert problems_of(images, catalog=str(catalog)) == (
-        f"{catalog}: row 2: 'c': class 'y', but 'x' in {images}: row 3: 'other/c'; give it one class",
+        f"{catalog}: row 2: file '{tmp_path}/other/c' is in {images}: row 3 with class 'x' (here 'y'); keep one of "
+        "them, or choose with --multi-label",
     )
     write(catalog, "file,class,role\nc,x,sample\n")
     assert problems_of(images, catalog=str(catalog)) == (

@@ -7,7 +7,7 @@ import signal
 import sys
 import warnings
 from collections.abc import Sequence
-from typing import Annotated, NoReturn, cast
+from typing import Annotated, NoReturn, TextIO, cast
 
 import typer
 
@@ -17,7 +17,7 @@ from mohs.cli.comparison import compare
 from mohs.cli.data import check, fix, glyphs, mine
 from mohs.cli.diagnosis import doctor
 from mohs.cli.training import demo, evaluate, report, train
-from mohs.errors import MohsError
+from mohs.errors import DataWarning, MohsError
 
 __all__ = ["main"]
 
@@ -52,15 +52,33 @@ for _command in (demo, check, fix, glyphs, mine, train, evaluate, report, compar
 app.add_typer(classify, name="classify")
 
 
-def _format_warning(message: Warning | str, *_: object, **__: object) -> str:
-    """Return a warning as one line: which line of code gives it is nothing to a user of the command line."""
-    return f"warning: {message}\n"
+def _say_warnings() -> None:
+    """Have warnings said in one line each, once: which line of code gives one is nothing to a user."""
+    said: set[str] = set()
+    usual = warnings.showwarning
+
+    def show(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        if not issubclass(category, DataWarning):
+            usual(message, category, filename, lineno, file, line)
+        elif str(message) not in said:
+            said.add(str(message))
+            print(f"warning: {message}", file=sys.stderr)
+
+    warnings.showwarning = show
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
+    warnings.filterwarnings("always", category=DataWarning)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit: 0 done, 2 bad input, 3 bad images, 4 resource, 5 training, 130/143 signals."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # an exception, so that temporary files are removed
-    warnings.formatwarning = _format_warning
     # OpenMP's threads spin while they wait for each other. Beside one busy program a demo on two cores took 35 s so and
     # 24 s with threads that sleep, and several programs make it far worse; alone, sleeping costs 6%. It must be said
     # before torch is loaded.
@@ -68,7 +86,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     # What torch's C++ says of a lost connection is a page of addresses; Mohs says which process is gone.
     if "RANK" in os.environ:
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
-    code, lines = _run(sys.argv[1:] if arguments is None else list(arguments))
+    with warnings.catch_warnings():
+        _say_warnings()
+        code, lines = _run(sys.argv[1:] if arguments is None else list(arguments))
     for line in lines:
         print(line, file=sys.stderr)
     sys.exit(code)

@@ -13,12 +13,15 @@ from mohs.cli.options import (
     Curve,
     Cycles,
     FileColumn,
+    GroupColumn,
     Growth,
     Json,
+    MultiLabelOption,
     Quiet,
     Seed,
     Size,
     SourceArgument,
+    WhiteLevel,
     read_settings,
 )
 from mohs.errors import InputError
@@ -31,13 +34,28 @@ def check(
     catalog: Catalog = None,
     file_column: FileColumn = None,
     class_column: ClassColumn = None,
+    group_column: GroupColumn = None,
+    multi_label: MultiLabelOption = None,
+    white_level: WhiteLevel = None,
+    fixes: Annotated[
+        Path | None, typer.Option(help="Write corrections for 'mohs fix' here, as --multi-label chooses (CSV).")
+    ] = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Read a table and every picture of it; say what is there and what is wrong."""
+    flags = {
+        "SOURCE": source,
+        "--catalog": catalog,
+        "--file-column": file_column,
+        "--class-column": class_column,
+        "--group-column": group_column,
+        "--multi-label": multi_label,
+        "--white-level": white_level,
+    }
     from mohs.commands.check import check_command
 
-    check_command(source, catalog, file_column or "file", class_column or "class", quiet=quiet, as_json=as_json)
+    check_command(read_settings(None, flags).config.data, fixes, quiet=quiet, as_json=as_json)
 
 
 def glyphs(
@@ -57,17 +75,27 @@ def glyphs(
 
 def fix(
     source: Annotated[str, typer.Argument(help="The table (CSV, Parquet or folder) that was looked at.")],
-    fixes: Annotated[Path, typer.Argument(help="fixes.csv of 'mohs doctor --precision', looked through.")],
+    fixes: Annotated[
+        Path, typer.Argument(help="fixes.csv of 'mohs doctor --precision' or 'mohs check --fixes', looked through.")
+    ],
     out: Annotated[Path, typer.Option(help="The new table, CSV.")],
     catalog: Catalog = None,
     file_column: FileColumn = None,
     class_column: ClassColumn = None,
+    group_column: GroupColumn = None,
     as_json: Json = False,
 ) -> None:
     """Write the table with corrections made: classes joined, pictures relabelled or left out; files stay."""
     from mohs.commands.precision import fix_command
 
-    fix_command(source, fixes, out, catalog, file_column or "file", class_column or "class", as_json=as_json)
+    flags = {
+        "SOURCE": source,
+        "--catalog": catalog,
+        "--file-column": file_column,
+        "--class-column": class_column,
+        "--group-column": group_column,
+    }
+    fix_command(read_settings(None, flags).config.data, fixes, out, as_json=as_json)
 
 
 def mine(
@@ -77,6 +105,9 @@ def mine(
     catalog: Catalog = None,
     file_column: FileColumn = None,
     class_column: ClassColumn = None,
+    group_column: GroupColumn = None,
+    multi_label: MultiLabelOption = None,
+    white_level: WhiteLevel = None,
     triplets: Annotated[int, typer.Option(help="Anchors; with one negative each, the length of the plan.")] = 10_000,
     negatives: Annotated[int, typer.Option(help="Negatives of each anchor: so many rows of the plan.")] = 1,
     curve: Curve = None,
@@ -123,6 +154,9 @@ def mine(
             "--catalog": catalog,
             "--file-column": file_column,
             "--class-column": class_column,
+            "--group-column": group_column,
+            "--multi-label": multi_label,
+            "--white-level": white_level,
             "--size": size,
             "--channels": channels,
             "--curve": curve,

@@ -18,8 +18,10 @@ __all__ = [
     "Curve",
     "Cycles",
     "FileColumn",
+    "GroupColumn",
     "Growth",
     "Json",
+    "MultiLabelOption",
     "Quiet",
     "ScaleOption",
     "Seed",
@@ -27,6 +29,7 @@ __all__ = [
     "Settings",
     "Size",
     "SourceArgument",
+    "WhiteLevel",
     "read_settings",
 ]
 
@@ -38,6 +41,9 @@ _SETTINGS = {
     "--catalog": "data.catalog",
     "--file-column": "data.file_column",
     "--class-column": "data.class_column",
+    "--group-column": "data.group_column",
+    "--multi-label": "data.multi_label",
+    "--white-level": "data.white_level",
     "--size": "data.size",
     "--channels": "data.channels",
     "--per-class": "data.per_class",
@@ -64,6 +70,16 @@ SourceArgument = Annotated[str, typer.Argument(help="CSV, Parquet, folder of cla
 Catalog = Annotated[str | None, typer.Option(help="Table with one reference picture per class.")]
 FileColumn = Annotated[str | None, typer.Option(help="Column of file names; default 'file'.")]
 ClassColumn = Annotated[str | None, typer.Option(help="Column of classes; default 'class'.")]
+GroupColumn = Annotated[
+    str | None, typer.Option(help="Column of sessions, cameras or the like; default 'group', if there; '': none.")
+]
+MultiLabelOption = Annotated[
+    str | None,
+    typer.Option("--multi-label", help="A picture under several classes: error (default), first, drop or merge."),
+]
+WhiteLevel = Annotated[
+    float | None, typer.Option(help="Value of white in grey pictures of more than 8 bits; default 65535.")
+]
 Seed = Annotated[int | None, typer.Option(help="Decides every random choice; default 0.")]
 Size = Annotated[int | None, typer.Option(help="Side of the square network input, pixels; default 64.")]
 Channels = Annotated[int | None, typer.Option(help="1 grey, 3 colour; default 3.")]

@@ -1,29 +1,42 @@
 """`mohs check` and `mohs glyphs`: data before training."""
 
-from dataclasses import asdict
+import warnings
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from mohs.commands.console import decoding_progress, print_json, say
-from mohs.commands.places import require_folder_place
+from mohs.commands.places import require_file_place, require_folder_place
+from mohs.config import DataConfig
 from mohs.data.check import check_table
+from mohs.data.fixes import listing_fixes, write_fixes
 from mohs.data.glyphs import export_glyphs
-from mohs.data.table import BUILT_IN, read_table
-from mohs.errors import InputError
+from mohs.data.multi_label import file_keys, one_class_each
+from mohs.data.table import BUILT_IN, Table
+from mohs.errors import DataWarning, InputError
 
 __all__ = ["check_command", "glyphs_command"]
 
 
-def check_command(
-    source: str, catalog: str | None, file_column: str, class_column: str, *, quiet: bool, as_json: bool
-) -> None:
-    """Read a table and every picture of it, and say what is there and what is wrong."""
-    if source == BUILT_IN:
+def check_command(data: DataConfig, fixes: Path | None, *, quiet: bool, as_json: bool) -> None:
+    """Read a table and every picture of it, and say what is there and what is wrong; write what may mend it."""
+    if fixes is not None:
+        require_file_place(fixes, "--fixes")
+    if data.source == BUILT_IN:
         raise InputError(
             "SOURCE: 'glyphs' has no files to check; write them with 'mohs glyphs FOLDER' and check FOLDER"
         )
-    table = read_table(source, catalog=catalog, file_column=file_column, class_column=class_column)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always", DataWarning)
+        listing = data.read_listing()
+        table, problems = _with_one_class_each(listing, data)
     with decoding_progress(quiet=quiet) as progress:
-        result = check_table(table, progress=progress)
+        result = check_table(table, white_level=data.white_level, progress=progress)
+    lines = [str(warning.message) for warning in said]
+    result = replace(result, problems=(*problems, *result.problems), warnings=(*lines, *result.warnings))
+    if fixes is not None:
+        found = listing_fixes(listing, data.multi_label)
+        write_fixes(found, fixes)
+        say(f"written: {fixes} ({len(found):,} rows; next: look at it, then mohs fix SOURCE {fixes} --out NEW.csv)")
     if as_json:
         print_json(asdict(result))
     else:
@@ -38,6 +51,15 @@ def check_command(
         for line in result.warnings:
             say(f"warning: {line}")
     result.raise_problems()
+
+
+def _with_one_class_each(listing: Table, data: DataConfig) -> tuple[Table, tuple[str, ...]]:
+    """Return the table, and what stands against it; pictures are looked at even if they are under several classes."""
+    try:
+        return one_class_each(listing, data.multi_label), ()
+    except InputError as error:
+        first = {key: row for row, key in reversed(list(enumerate(file_keys(listing))))}
+        return listing.take(sorted(first.values())), error.problems
 
 
 def glyphs_command(

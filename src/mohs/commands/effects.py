@@ -37,7 +37,8 @@ def _rules(config: RunConfig) -> list[tuple[str, bool, str]]:
     frozen = finetune.trainable_stages == 0 and not finetune.unfreeze_at
     return [
         (
-            "data.file_column data.class_column data.fit data.cache data.max_bad_images",
+            "data.file_column data.class_column data.group_column data.multi_label data.fit data.white_level "
+            "data.cache data.max_bad_images",
             data.source != "glyphs",
             "on 'glyphs', which is drawn and not read",
         ),

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from mohs.commands.console import decoding_progress, say
 from mohs.commands.mine_request import MineRequest
 from mohs.config import ModelConfig
-from mohs.data.dataset import Dataset, open_dataset
+from mohs.data.dataset import Dataset
 from mohs.data.images import ImagePolicy
-from mohs.data.table import BUILT_IN, Table, read_table, require_classes
+from mohs.data.multi_label import file_keys, one_class_each
+from mohs.data.table import BUILT_IN, Table, require_classes
 from mohs.distances import check_embeddings
 from mohs.errors import InputError
 from mohs.mining.stored import stored_bank
@@ -64,8 +65,7 @@ class MineInputs:
 def read_inputs(request: MineRequest, *, quiet: bool) -> MineInputs:
     """Read what is to be mined; the embedder is on the device that was asked for, else on what there is."""
     if request.embeddings is not None:
-        table = _read_table(request)
-        return MineInputs(table, _load_vectors(request.embeddings, len(table)), None, None)
+        return _read_with_vectors(request, request.embeddings)
     embedder = _embedder(request)
     dataset = _open(request, embedder.policy, quiet=quiet)
     device = choose_device("auto") if request.device is None else torch.device(request.device)
@@ -103,39 +103,35 @@ def _embedder(request: MineRequest) -> Embedder:
                 "give one made by 'mohs train'"
             )
         return Embedder.from_pretrained(request.embedder)
-    policy = ImagePolicy(size=request.data.size, channels=request.data.channels, fit=request.data.fit)
-    return Embedder.create(ModelConfig(), policy, seed=request.seed)
+    return Embedder.create(ModelConfig(), request.data.policy, seed=request.seed)
 
 
 def _open(request: MineRequest, policy: ImagePolicy, *, quiet: bool) -> Dataset:
-    data = request.data
     with decoding_progress(quiet=quiet) as progress:
-        dataset = open_dataset(
-            data.source,
-            catalog=data.catalog,
-            policy=policy,
-            cache_dir=None if data.cache is None else Path(data.cache),
-            file_column=data.file_column,
-            class_column=data.class_column,
-            max_bad_images=data.max_bad_images,
-            progress=progress,
-        )
+        dataset = request.data.open(policy, progress=progress)
     for line in dataset.left_out:
         say(f"left out: {line}")
     require_classes(dataset.table)
     return dataset
 
 
-def _read_table(request: MineRequest) -> Table:
+def _read_with_vectors(request: MineRequest, path: Path) -> MineInputs:
     data = request.data
     if data.source == BUILT_IN:
-        return _open(request, ImagePolicy(size=data.size, channels=data.channels), quiet=True).table
-    table = read_table(data.source, catalog=data.catalog, file_column=data.file_column, class_column=data.class_column)
+        table = _open(request, data.policy, quiet=True).table
+        return MineInputs(table, _load_vectors(path, (len(table),)), None, None)
+    listing = data.read_listing()
+    table = one_class_each(listing, data.multi_label)
     require_classes(table)
-    return table
+    vectors = _load_vectors(path, (len(table), len(listing)))
+    if len(vectors) != len(table):
+        # A vector for each row of the table: those of its rows that stay.
+        row_of = {key: row for row, key in reversed(list(enumerate(file_keys(listing))))}
+        vectors = vectors[[row_of[key] for key in file_keys(table)]]
+    return MineInputs(table, vectors, None, None)
 
 
-def _load_vectors(path: Path, num_items: int) -> NDArray[Any]:
+def _load_vectors(path: Path, num_items: tuple[int, ...]) -> NDArray[Any]:
     """Return the vectors; float32 and float16 in C order stay in the file and are read as they are needed."""
     try:
         vectors: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
@@ -147,6 +143,6 @@ def _load_vectors(path: Path, num_items: int) -> NDArray[Any]:
         stored_bank(vectors, name=str(path))  # what is wrong with it names the file
     else:
         vectors = check_embeddings(vectors, name=str(path))
-    if len(vectors) != num_items:
-        raise InputError(f"{path}: {len(vectors)} rows for {num_items} items in the table; give one row per item")
+    if len(vectors) not in num_items:
+        raise InputError(f"{path}: {len(vectors)} rows for {num_items[-1]} items in the table; give one row per item")
     return vectors

@@ -16,8 +16,10 @@ from mohs.commands.places import require_file_place, require_folder_place
 from mohs.config import DataConfig
 from mohs.data.dataset import Dataset, open_dataset
 from mohs.data.fixes import LabelFix, apply_fixes, read_fixes, write_fixes
+from mohs.data.formats import picture_formats
 from mohs.data.images import ImagePolicy
-from mohs.data.table import BUILT_IN, Table, read_table, require_classes, write_table
+from mohs.data.reading import read_table
+from mohs.data.table import BUILT_IN, Table, require_classes, write_table
 from mohs.diagnosis.attribution import CAUSES
 from mohs.diagnosis.contact_sheet import SheetPair, contact_sheet, spread_pairs
 from mohs.diagnosis.curve_plot import plot_curves
@@ -97,17 +99,14 @@ def precision_command(request: PrecisionRequest, *, quiet: bool, as_json: bool) 
         _tell(result, out)
 
 
-def fix_command(
-    source: str, fixes: Path, out: Path, catalog: str | None, file_column: str, class_column: str, *, as_json: bool
-) -> None:
+def fix_command(data: DataConfig, fixes: Path, out: Path, *, as_json: bool) -> None:
     """Write the table that a table becomes with corrections made."""
-    if source == BUILT_IN:
+    if data.source == BUILT_IN:
         raise InputError("SOURCE: 'glyphs' has no table to correct; write one with 'mohs glyphs FOLDER'")
     if out.suffix.lower() != ".csv":
         raise InputError(f"--out: {out}: the new table is a CSV; name it so")
     require_file_place(out, "--out")
-    table = read_table(source, catalog=catalog, file_column=file_column, class_column=class_column)
-    applied = apply_fixes(table, read_fixes(fixes), source=str(fixes))
+    applied = apply_fixes(data.read_listing(), read_fixes(fixes), source=str(fixes))
     write_table(applied.table, out)
     facts = {
         "table": str(out),
@@ -183,7 +182,7 @@ def _bare_table(path: Path) -> Table:
 def _side_of(table: Table) -> Callable[[int], int]:
     def side(item: int) -> int:
         try:
-            with Image.open(table.path(item)) as image:
+            with Image.open(table.path(item), formats=picture_formats()[0]) as image:
                 return max(image.size)
         except OSError:
             return 0

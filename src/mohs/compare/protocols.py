@@ -7,7 +7,7 @@
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import final
 
 import numpy as np
@@ -216,6 +216,5 @@ def _rotated(dataset: Dataset) -> Dataset:
 
 def _without_roles(dataset: Dataset) -> Dataset:
     table = dataset.table
-    bare = np.full(len(table), "")
-    rows = Table(table.files, table.labels, np.full(len(table), "sample"), bare, table.root, table.source, table.places)
+    rows = replace(table, roles=np.full(len(table), "sample"), splits=np.full(len(table), ""))
     return Dataset(rows, dataset.pictures, dataset.left_out)

@@ -17,7 +17,6 @@ from mohs.compare.online import OnlineStep, train_online
 from mohs.compare.strategies import Strategy
 from mohs.config import RunConfig, override_config
 from mohs.data.dataset import Dataset
-from mohs.data.images import ImagePolicy
 from mohs.errors import InputError, TrainingError
 from mohs.mining import choose_positives, compile_kernels
 from mohs.model.embedder import Embedder
@@ -185,7 +184,7 @@ def made_by(config: RunConfig, pictures: str, *more: Any) -> str:
 def new_embedder(config: RunConfig) -> Embedder:
     """Return the network of the settings, untrained."""
     data = config.data
-    return Embedder.create(config.model, ImagePolicy(data.size, data.channels, data.fit), seed=config.seed)
+    return Embedder.create(config.model, data.policy, seed=config.seed)
 
 
 def started_embedder(config: RunConfig, dataset: Dataset) -> Embedder:

@@ -4,6 +4,7 @@ import errno
 import hashlib
 import os
 import shutil
+import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,14 +15,15 @@ import numpy as np
 import PIL
 
 from mohs.artefacts import atomic_path, read_json, write_json
-from mohs.data.images import ImagePolicy, decode_images
+from mohs.data.depth import depth_warning
+from mohs.data.images import ImagePolicy, decode_all
 from mohs.data.table import Table
-from mohs.errors import BadImagesError, InputError, ResourceError, at_most_20
+from mohs.errors import BadImagesError, DataWarning, InputError, ResourceError, at_most_20
 
 __all__ = ["BadPicture", "LoadedPictures", "bad_picture_message", "default_cache_dir", "load_pictures"]
 
 # Change this when decoding changes, so that older files are not used.
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 @final
@@ -36,11 +38,15 @@ class BadPicture:
 @final
 @dataclass(frozen=True, eq=False)
 class LoadedPictures:
-    """`pictures` uint8 [N - len(bad), H, W, C] in table order, without the `bad` items; `path` is the cache file."""
+    """`pictures` uint8 [N - len(bad), H, W, C] in table order, without the `bad` items; `path` is the cache file.
+
+    `warning` is a line about pictures of more than 8 bits (`mohs.data.depth`), or empty.
+    """
 
     pictures: np.ndarray
     bad: tuple[BadPicture, ...]
     path: Path
+    warning: str = ""
 
 
 def default_cache_dir() -> Path:
@@ -65,6 +71,7 @@ def load_pictures(
 
     Pictures are decoded by one thread per core; `progress(done, total)` is called about 100 times.
 
+    Warns (`DataWarning`) of pictures of 16 bits that use little of their range, whether decoded now or before.
     Raises `InputError` naming the unreadable pictures if `max_bad_images` is 0, `BadImagesError` if there are more
     than `max_bad_images` (or no others), `ResourceError` if the disk is full.
     """
@@ -84,6 +91,8 @@ def load_pictures(
         if loaded is None:
             raise ResourceError(f"{path}: the file just written cannot be read back; check the disk")
     _refuse(list(loaded.bad), len(table), max_bad_images)
+    if loaded.warning:
+        warnings.warn(loaded.warning, DataWarning, stacklevel=2)
     return loaded
 
 
@@ -106,15 +115,17 @@ def _open(table: Table, policy: ImagePolicy, path: Path) -> LoadedPictures | Non
     if not path.is_file() or not notes.is_file():
         return None
     try:
+        found = read_json(notes)
         bad = tuple(
-            BadPicture(index, bad_picture_message(table, index, reason))
-            for index, reason in read_json(notes)["bad_pictures"]
+            BadPicture(index, bad_picture_message(table, index, reason)) for index, reason in found["bad_pictures"]
         )
         pictures = np.load(path, mmap_mode="r", allow_pickle=False)
+        warning = str(found["warning"])
     except (InputError, OSError, EOFError, ValueError, KeyError, TypeError):
         return None  # A damaged file is written again.
     expected = (len(table) - len(bad), policy.size, policy.size, policy.channels)
-    return LoadedPictures(pictures, bad, path) if pictures.shape == expected and pictures.dtype == np.uint8 else None
+    fits = pictures.shape == expected and pictures.dtype == np.uint8
+    return LoadedPictures(pictures, bad, path, warning) if fits else None
 
 
 def bad_picture_message(table: Table, index: int, reason: str) -> str:
@@ -142,6 +153,8 @@ def _write(
     # Some 32 MiB at a time, a few pictures for each thread, and about 100 steps of progress.
     step = max(4 * num_workers, min(2**25 // picture_bytes, num_items // 100))
     reasons: list[tuple[int, str]] = []
+    peaks: list[float | None] = []
+    is_colour: list[bool] = []
     path.parent.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(path.parent).free
     if free < num_items * picture_bytes:
@@ -151,11 +164,13 @@ def _write(
         start = _write_header(file, num_items, shape)
         for first in range(0, num_items, step):
             last = min(first + step, num_items)
-            for i, picture in enumerate(decode_images([table.path(j) for j in range(first, last)], policy, pool=pool)):
-                if isinstance(picture, str):
-                    reasons.append((first + i, picture))
+            for i, each in enumerate(decode_all([table.path(j) for j in range(first, last)], policy, pool=pool)):
+                if each.pixels_HWC is None:
+                    reasons.append((first + i, each.problem))
                 else:
-                    file.write(np.ascontiguousarray(picture).data)
+                    file.write(np.ascontiguousarray(each.pixels_HWC).data)
+                peaks.append(each.peak)
+                is_colour.append(each.is_colour)
             if progress is not None:
                 progress(last, num_items)
         _refuse(
@@ -165,7 +180,14 @@ def _write(
         if _write_header(file, num_items - len(reasons), shape) != start:
             raise ResourceError(f"{path}: the header changed its length; use another version of numpy")
         # First the notes: a picture file without them is not used.
-        notes = {"source": table.source, "policy": repr(policy), "num_items": num_items, "bad_pictures": reasons}
+        warning = depth_warning(peaks, is_colour, table.place, policy.white_level)
+        notes = {
+            "source": table.source,
+            "policy": repr(policy),
+            "num_items": num_items,
+            "bad_pictures": reasons,
+            "warning": f"{table.source}: {warning}" if warning else "",
+        }
         write_json(path.with_suffix(".json"), notes)
 
 

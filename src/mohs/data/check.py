@@ -11,7 +11,8 @@ import numpy as np
 
 from mohs.artefacts import sha256_file
 from mohs.data.cache import bad_picture_message
-from mohs.data.images import ImagePolicy, decode_images
+from mohs.data.depth import depth_warning
+from mohs.data.images import ImagePolicy, decode_all
 from mohs.data.table import Table
 from mohs.errors import InputError, at_most_20
 
@@ -54,13 +55,19 @@ class CheckResult:
             raise InputError(*self.problems)
 
 
-def check_table(table: Table, *, progress: Callable[[int, int], None] | None = None) -> CheckResult:
+def check_table(
+    table: Table,
+    *,
+    white_level: float | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> CheckResult:
     """Return what is in `table` after reading every file: counts, missing and broken pictures, duplicates.
 
     Every picture is decoded in full, because a truncated JPEG shows in no other way, by one thread per core. Files
     are duplicates if their bytes are equal (SHA-256). `progress(done, total)` is called from time to time.
     """
-    missing, unreadable, one_colour, problems = _check_pictures(table, progress)
+    found = _check_pictures(table, ImagePolicy(32, 3, "stretch", white_level), progress)
+    missing, unreadable, one_colour, problems = found.missing, found.unreadable, found.one_colour, found.problems
     labels, sizes = np.unique(table.labels, return_counts=True)
     names: list[str] = labels.tolist()
     with_catalog = set(table.labels[table.roles == "catalog"].tolist())
@@ -74,7 +81,7 @@ def check_table(table: Table, *, progress: Callable[[int, int], None] | None = N
         *at_most_20([f"{table.place(i)}: one colour only; look at it" for i in one_colour]),
         *at_most_20([f"{_join(table, group)}: the same picture in different classes; keep one" for group in across]),
         *at_most_20([f"{_join(table, group)}: the same picture again; keep one" for group in within]),
-        *at_most_20(_similar_names(table.source, names)),
+        *([f"{table.source}: {found.depth}"] if found.depth else []),
     ]
     num_singletons = int(np.sum(sizes == 1))
     if num_singletons:
@@ -101,29 +108,43 @@ def check_table(table: Table, *, progress: Callable[[int, int], None] | None = N
     )
 
 
-def _check_pictures(
-    table: Table, progress: Callable[[int, int], None] | None
-) -> tuple[list[int], list[int], list[int], list[str]]:
-    policy = ImagePolicy(size=32, channels=3, fit="stretch")
+@final
+@dataclass(frozen=True, eq=False)
+class _Pictures:
+    """What reading every picture showed; items by position, `depth` a line about those of more than 8 bits."""
+
+    missing: list[int]
+    unreadable: list[int]
+    one_colour: list[int]
+    problems: list[str]
+    depth: str
+
+
+def _check_pictures(table: Table, policy: ImagePolicy, progress: Callable[[int, int], None] | None) -> _Pictures:
     missing: list[int] = []
     unreadable: list[int] = []
     one_colour: list[int] = []
     lines: list[str] = []
+    peaks: list[float | None] = []
+    is_colour: list[bool] = []
     num_workers = cpu_count() or 1
     step = max(4 * num_workers, min(1024, len(table) // 100))
     with ThreadPoolExecutor(num_workers) as pool:
         for first in range(0, len(table), step):
             last = min(first + step, len(table))
-            pictures = decode_images([table.path(j) for j in range(first, last)], policy, pool=pool)
+            pictures = decode_all([table.path(j) for j in range(first, last)], policy, pool=pool)
             for i, picture in enumerate(pictures, start=first):
-                if isinstance(picture, str):
+                if picture.pixels_HWC is None:
                     (missing if not table.path(i).is_file() else unreadable).append(i)
-                    lines.append(bad_picture_message(table, i, picture))
-                elif np.all(picture == picture[0, 0]):
+                    lines.append(bad_picture_message(table, i, picture.problem))
+                elif np.all(picture.pixels_HWC == picture.pixels_HWC[0, 0]):
                     one_colour.append(i)
+                peaks.append(picture.peak)
+                is_colour.append(picture.is_colour)
             if progress is not None:
                 progress(last, len(table))
-    return missing, unreadable, one_colour, list(at_most_20(lines))
+    depth = depth_warning(peaks, is_colour, table.place, policy.white_level)
+    return _Pictures(missing, unreadable, one_colour, list(at_most_20(lines)), depth)
 
 
 def _find_duplicates(table: Table, missing: set[int]) -> list[tuple[int, ...]]:
@@ -143,15 +164,3 @@ def _find_duplicates(table: Table, missing: set[int]) -> list[tuple[int, ...]]:
 def _join(table: Table, group: tuple[int, ...]) -> str:
     shown = [f"{table.place(i)} ({table.labels[i]!s})" for i in group[:4]]
     return " = ".join(shown) + (f" = {len(group) - 4} more" if len(group) > 4 else "")
-
-
-def _similar_names(source: str, names: list[str]) -> list[str]:
-    """Return a line for labels that differ in white space or capitals only: often one class written twice."""
-    written: dict[str, list[str]] = defaultdict(list)
-    for name in names:
-        written[" ".join(name.split()).casefold()].append(name)
-    return [
-        f"{source}: classes {' and '.join(map(repr, group))} differ in white space or capitals only; are they one?"
-        for group in written.values()
-        if len(group) > 1
-    ]

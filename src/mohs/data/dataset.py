@@ -10,7 +10,9 @@ import numpy as np
 
 from mohs.data.cache import load_pictures
 from mohs.data.images import ImagePolicy
-from mohs.data.table import BUILT_IN, Table, as_indices, read_table
+from mohs.data.multi_label import MultiLabel
+from mohs.data.reading import read_table
+from mohs.data.table import BUILT_IN, Table, as_indices
 from mohs.errors import InputError
 
 __all__ = ["Dataset", "open_dataset"]
@@ -76,6 +78,8 @@ def open_dataset(
     cache_dir: Path | None = None,
     file_column: str = "file",
     class_column: str = "class",
+    group_column: str = "group",
+    multi_label: MultiLabel = "error",
     max_bad_images: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Dataset:
@@ -85,7 +89,7 @@ def open_dataset(
     `max_bad_images` above 0, up to that many items whose pictures cannot be read are left out, and named in
     `Dataset.left_out`. `progress(done, total)` is called from time to time while pictures are decoded.
 
-    Raises what `read_table` and `load_pictures` raise.
+    Warns of and raises what `read_table` and `load_pictures` do.
 
     >>> open_dataset("glyphs", policy=ImagePolicy(size=32, channels=1)).pictures.shape[1:]
     (32, 32, 1)
@@ -93,10 +97,19 @@ def open_dataset(
     if source == BUILT_IN:
         if catalog is not None:
             raise InputError(f"catalog: {str(catalog)!r} with 'glyphs', which has its own; leave catalog out")
+        if group_column not in ("", "group"):
+            raise InputError(f"group_column: {group_column!r} with 'glyphs', which has no groups; leave it out")
         from mohs.data.glyphs import draw_glyphs
 
         return draw_glyphs(policy.size, channels=policy.channels)
-    table = read_table(source, catalog=catalog, file_column=file_column, class_column=class_column)
+    table = read_table(
+        source,
+        catalog=catalog,
+        file_column=file_column,
+        class_column=class_column,
+        group_column=group_column,
+        multi_label=multi_label,
+    )
     loaded = load_pictures(table, policy, cache_dir=cache_dir, max_bad_images=max_bad_images, progress=progress)
     if loaded.bad:
         table = table.take(np.setdiff1d(np.arange(len(table)), [bad.index for bad in loaded.bad]))

@@ -1,9 +1,9 @@
 """Corrections of a table: classes to join, labels to change, pictures to leave out; as CSV, for a person to edit."""
 
 import csv
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import Field, dataclass, fields
+from dataclasses import Field, dataclass, fields, replace
 from os.path import normpath
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, final, get_args
@@ -11,11 +11,13 @@ from typing import Any, Literal, TypeAlias, final, get_args
 import numpy as np
 
 from mohs.artefacts import atomic_path
+from mohs.data.multi_label import MultiLabel, file_keys, one_row_each, resolve_labels, rows_of_several_classes
+from mohs.data.names import same_name_groups
 from mohs.data.rows import read_rows
 from mohs.data.table import Table
 from mohs.errors import InputError, at_most_20
 
-__all__ = ["Applied", "LabelFix", "Suggestion", "apply_fixes", "read_fixes", "write_fixes"]
+__all__ = ["Applied", "LabelFix", "Suggestion", "apply_fixes", "listing_fixes", "read_fixes", "write_fixes"]
 
 Suggestion: TypeAlias = Literal["merge classes", "relabel", "drop", "look"]
 
@@ -109,12 +111,17 @@ def read_fixes(path: str | Path) -> list[LabelFix]:
 def apply_fixes(table: Table, fixes: Sequence[LabelFix], *, source: str = "fixes") -> Applied:
     """Return the table with the corrections made: labels changed first, then classes joined, then pictures left out.
 
-    Joined classes may be joined again: with A to B and B to C, A becomes C. Raises `InputError`, with `source` as the
-    place, for a file or class that the table does not have, a file that has another class there (the corrections are
-    for another version of the table), one that is to get two classes, and classes joined in a circle.
+    Joined classes may be joined again: with A to B and B to C, A becomes C. The table may list a file under several
+    classes (`read_listing`): a correction is of the row with its class, and rows that say the same in the end are one.
+
+    Raises `InputError`, with `source` as the place, for a file or class that the table does not have, a file that has
+    another class there (the corrections are for another version of the table), one that is to get two classes, and
+    classes joined in a circle; and if a file is still under several classes.
     """
-    position = {normpath(file): i for i, file in enumerate(table.files)}
     labels: list[str] = table.labels.tolist()
+    positions: dict[str, list[int]] = defaultdict(list)
+    for i, file in enumerate(table.files):
+        positions[normpath(file)].append(i)
     counts = Counter(labels)
     problems: list[str] = []
     merged: dict[str, str] = {}
@@ -123,7 +130,8 @@ def apply_fixes(table: Table, fixes: Sequence[LabelFix], *, source: str = "fixes
     for fix in fixes:
         if fix.suggestion == "look":
             continue
-        item = position.get(normpath(fix.file))
+        rows = positions.get(normpath(fix.file), [])
+        item = next((row for row in rows if labels[row] == fix.label), rows[0] if rows else None)
         if fix.suggestion == "merge classes":
             if fix.label not in counts:
                 problems.append(f"{source}: class {fix.label!r} is not in {table.source}; remove the row")
@@ -139,7 +147,7 @@ def apply_fixes(table: Table, fixes: Sequence[LabelFix], *, source: str = "fixes
                 "these corrections are for another version of the table"
             )
         elif fix.suggestion == "drop":
-            dropped.add(item)
+            dropped.update(row for row in rows if labels[row] == fix.label)
         elif relabelled.setdefault(item, fix.to) != fix.to:
             problems.append(f"{source}: file {fix.file!r} is to become {relabelled[item]!r} and {fix.to!r}; keep one")
     merged = {label: to for label, to in merged.items() if label != to}
@@ -151,15 +159,53 @@ def apply_fixes(table: Table, fixes: Sequence[LabelFix], *, source: str = "fixes
         while label in merged:
             label = merged[label]
         new[i] = label
-    fixed = Table(
-        table.files, np.array(new, dtype=np.str_), table.roles, table.splits, table.root, table.source, table.places
-    )
+    fixed = replace(table, labels=np.array(new, dtype=np.str_))
     kept = np.array([i not in dropped for i in range(len(table))], dtype=bool)
     num_relabelled = sum(1 for item in relabelled if item not in dropped)
-    applied = fixed.take(kept)
+    fixed = fixed.take(kept)
+    new = fixed.labels.tolist()
+    left = [
+        f"{source}: file {fixed.files[rows[0]]!r} of {table.source} is still under "
+        f"{' and '.join(repr(new[i]) for i in rows)}; drop one of the rows, or merge the classes"
+        for rows in rows_of_several_classes(file_keys(fixed), new)
+    ]
+    if left:
+        raise InputError(*at_most_20(left))
+    applied = one_row_each(fixed, "error")[0]
     num_looked = sum(fix.suggestion == "look" for fix in fixes)
     vanished = tuple(sorted(set(labels) - set(applied.labels.tolist()) - merged.keys()))
     return Applied(applied, len(merged), num_relabelled, len(dropped), num_looked, vanished)
+
+
+def listing_fixes(table: Table, multi_label: MultiLabel) -> list[LabelFix]:
+    """Return corrections for files that a table lists under several classes, and for classes of nearly the same name.
+
+    What they suggest is what `multi_label` chooses: "first" drops the later rows of such a file, "drop" all of them,
+    "merge" joins the classes; "error" suggests to look. Classes whose names differ in capitals, spaces or the like are
+    never joined unseen: the suggestion is to look, and `to` is the larger of them.
+    """
+    keys, labels = file_keys(table), table.labels.tolist()
+    merged = resolve_labels(keys, labels, "merge").merged
+    fixes = []
+    for rows in rows_of_several_classes(keys, labels):
+        for place, row in enumerate(rows):
+            label, other = labels[row], rows[1 if place == 0 else 0]
+            suggestion: Suggestion = "look"
+            if multi_label == "drop" or (multi_label == "first" and label != labels[rows[0]]):
+                suggestion = "drop"
+            elif multi_label == "merge" and label in merged:
+                suggestion = "merge classes"
+            to = merged.get(label, label)
+            found = LabelFix(table.files[row], label, suggestion, "" if to == label else to, "several-classes")
+            fixes.append(replace(found, other=table.files[other], other_label=labels[other]))
+    size = Counter(labels)
+    for group in same_name_groups(labels):
+        to = max(group, key=lambda name: (size[name], name))
+        for label in group:
+            if label != to:
+                file, other = (table.files[labels.index(name)] for name in (label, to))
+                fixes.append(LabelFix(file, label, "look", to, "similar-names", other, to))
+    return fixes
 
 
 def _fields() -> list[tuple[Field[Any], str]]:

@@ -3,6 +3,7 @@
 import importlib.util
 import unicodedata
 from collections import Counter, defaultdict
+from dataclasses import replace
 from pathlib import Path
 from typing import final
 
@@ -95,8 +96,7 @@ def export_glyphs(
         path.parent.mkdir(exist_ok=True)
         with atomic_path(path) as temporary:
             Image.fromarray(pixels_HWC[:, :, 0]).save(temporary)
-    table = dataset.table
-    table = Table(table.files, table.labels, table.roles, table.splits, folder, str(folder))
+    table = replace(dataset.table, root=folder, source=str(folder))
     write_table(table.take(table.roles == "catalog"), folder / "catalog.csv")
     write_table(table.take(table.roles == "sample"), folder / "images.csv")
     return folder

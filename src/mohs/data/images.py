@@ -1,6 +1,7 @@
 """From a picture file to a square uint8 array."""
 
 import contextlib
+import math
 import threading
 import warnings
 from collections.abc import Sequence
@@ -12,9 +13,12 @@ from typing import Literal, final, get_args
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from mohs.errors import InputError
+from mohs.data.depth import depth_warning, reduced_bits
+from mohs.data.formats import picture_formats, why_not_read
+from mohs.data.names import find_as_written
+from mohs.errors import DataWarning, InputError
 
-__all__ = ["ImagePolicy", "decode_image", "decode_images"]
+__all__ = ["Decoded", "ImagePolicy", "decode_all", "decode_image", "decode_images"]
 
 Fit = Literal["pad", "stretch", "crop"]
 
@@ -29,7 +33,9 @@ class ImagePolicy:
 
     `size` is in pixels, 8 to 2,048. `channels` is 3 (RGB) or 1 (grey, ITU-R 601 luma). `fit` says what happens to a
     picture that is not square: `"pad"` keeps it whole, centred, and fills the rest with the median colour of its
-    border; `"crop"` keeps the centre; `"stretch"` distorts it.
+    border; `"crop"` keeps the centre; `"stretch"` distorts it. `white_level` is the value of white in grey pictures of
+    more than 8 bits, whose values v become ⌊255·v / white_level⌉, at most 255: 4095 for 12 bits in files of 16, 1 for
+    floats in [0, 1]; None: 65,535, by v // 256, and floats are refused.
 
     >>> ImagePolicy(size=0)
     Traceback (most recent call last):
@@ -39,6 +45,7 @@ class ImagePolicy:
     size: int = 64
     channels: int = 3
     fit: Fit = "pad"
+    white_level: float | None = None
 
     def __post_init__(self) -> None:
         problems = []
@@ -48,17 +55,35 @@ class ImagePolicy:
             problems.append(f"channels: {self.channels!r} is not 1 (grey) or 3 (RGB); use channels=3")
         if self.fit not in get_args(Fit):
             problems.append(f"fit: {self.fit!r} is not 'pad', 'stretch' or 'crop'; use fit='pad'")
+        if self.white_level is not None and not 0 < self.white_level < math.inf:
+            problems.append(f"white_level: {self.white_level!r} is not above 0; use for example 4095, or leave it out")
         if problems:
             raise InputError(*problems)
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Decoded:
+    """A picture uint8 [H, W, C], or None and the `problem`; `peak` is the largest value of one of more than 8 bits.
+
+    `is_colour` tells whether Pillow has cut such a picture to 8 bits already: `peak` is then a multiple of 256.
+    """
+
+    pixels_HWC: np.ndarray | None
+    problem: str = ""
+    peak: float | None = None
+    is_colour: bool = False
 
 
 def decode_image(path: str | Path, policy: ImagePolicy) -> np.ndarray:
     """Return the picture in `path` as uint8 [H, W, C], H = W = `policy.size`, C = `policy.channels`.
 
-    EXIF orientation is applied, transparency is flattened on white, 16 bits become 8 (v // 256), an animation gives
-    its first frame. Resizing is antialiased (Lanczos); a large JPEG is first reduced while it is decoded.
+    EXIF orientation is applied, transparency is flattened on white, 16 bits become 8 (see `ImagePolicy.white_level`),
+    an animation gives its first frame. Resizing is antialiased (Lanczos); a large JPEG is first reduced while it is
+    decoded. Formats are those of `mohs.data.formats`.
 
-    Raises `InputError` if the file is missing, truncated, no picture, or has more than 89,478,485 pixels.
+    Warns (`DataWarning`) of 16 bits that use a quarter of their range at most: they come out nearly black. Raises
+    `InputError` if the file is missing, truncated, no picture, or has more than 89,478,485 pixels.
     """
     picture = decode_images([path], policy)[0]
     if isinstance(picture, str):
@@ -70,6 +95,17 @@ def decode_images(
     paths: Sequence[str | Path], policy: ImagePolicy, *, pool: ThreadPoolExecutor | None = None
 ) -> list[np.ndarray | str]:
     """Return, for each path, the picture as in `decode_image`, or a string that says why it cannot be read."""
+    decoded = decode_all(paths, policy, pool=pool)
+    peaks, is_colour = [picture.peak for picture in decoded], [picture.is_colour for picture in decoded]
+    if line := depth_warning(peaks, is_colour, lambda i: repr(str(paths[i])), policy.white_level):
+        warnings.warn(line, DataWarning, stacklevel=3)
+    return [picture.problem if picture.pixels_HWC is None else picture.pixels_HWC for picture in decoded]
+
+
+def decode_all(
+    paths: Sequence[str | Path], policy: ImagePolicy, *, pool: ThreadPoolExecutor | None = None
+) -> list[Decoded]:
+    """Return what became of each path; warns of nothing."""
     with _quiet:
         if pool is None:
             return [_decode(path, policy) for path in paths]
@@ -106,29 +142,39 @@ class _Quiet:
 _quiet = _Quiet()
 
 
-def _decode(path: str | Path, policy: ImagePolicy) -> np.ndarray | str:
+def _decode(path: str | Path, policy: ImagePolicy) -> Decoded:
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=picture_formats()[0]) as image:
             if image.width * image.height > MAX_PIXELS:
-                return f"too large ({image.width} x {image.height}; at most {MAX_PIXELS:,} pixels)"
+                return Decoded(None, f"too large ({image.width} x {image.height}; at most {MAX_PIXELS:,} pixels)")
             return _to_array(image, policy)
     except FileNotFoundError:
-        return "no such file" + ("; write / rather than \\ in paths" if "\\" in str(path) else "")
+        return Decoded(None, "no such file" + _hint(path))
     except (IsADirectoryError, PermissionError) as error:
-        return f"cannot be opened ({(error.strerror or '').lower()})"
+        return Decoded(None, f"cannot be opened ({(error.strerror or '').lower()})")
     except UnidentifiedImageError:
-        return "empty file" if Path(path).stat().st_size == 0 else "not a picture of a known format"
+        if Path(path).stat().st_size == 0:
+            return Decoded(None, "empty file")
+        return Decoded(None, why_not_read(path) or "not a picture of a known format")
     except Image.DecompressionBombError:
-        return f"too large (more than {MAX_PIXELS:,} pixels)"
+        return Decoded(None, f"too large (more than {MAX_PIXELS:,} pixels)")
     except MemoryError:
         raise
     except Exception as error:  # Pillow's decoders raise almost anything on a broken file.
         reason = "truncated file" if "truncated" in str(error).lower() else str(error) or type(error).__name__
-        return f"cannot be decoded ({reason})"
+        return Decoded(None, f"cannot be decoded ({reason})")
 
 
-def _to_array(image: Image.Image, policy: ImagePolicy) -> np.ndarray:
+def _hint(path: str | Path) -> str:
+    if "\\" in str(path):
+        return "; write / rather than \\ in paths"
+    alike = find_as_written(Path(path))
+    return f"; there is {', '.join(repr(str(each)) for each in alike[:2])}" if alike else ""
+
+
+def _to_array(image: Image.Image, policy: ImagePolicy) -> Decoded:
     size = policy.size
+    cut_to_8_bits = any(";16" in str(part.args) or "16" in part.codec_name for part in getattr(image, "tile", ()))
     if policy.fit == "pad":
         # The longer side is what counts; draft() looks at both.
         shrink = max(image.size) / (2 * size)
@@ -137,7 +183,17 @@ def _to_array(image: Image.Image, policy: ImagePolicy) -> np.ndarray:
         image.draft(None, (2 * size, 2 * size))
     image.load()
     ImageOps.exif_transpose(image, in_place=True)
-    picture = _to_eight_bits(image).convert("L" if policy.channels == 1 else "RGB")
+    peak = None
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        values = np.asarray(image)
+        peak = float(values.max())
+        image = Image.fromarray(reduced_bits(values, policy.white_level))
+    elif cut_to_8_bits:
+        peak = _colour_peak(image)
+        if policy.white_level is not None:
+            raise ValueError("white_level is of grey pictures, and colour of 16 bits is read as 8; save it with 8 bits")
+    is_colour = peak is not None and cut_to_8_bits and image.mode != "L"
+    picture = _without_transparency(image).convert("L" if policy.channels == 1 else "RGB")
     if policy.fit == "stretch":
         picture = picture.resize((size, size), Image.Resampling.LANCZOS, reducing_gap=3.0)
     elif policy.fit == "crop":
@@ -147,21 +203,18 @@ def _to_array(image: Image.Image, policy: ImagePolicy) -> np.ndarray:
         shape = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
         picture = picture.resize(shape, Image.Resampling.LANCZOS, reducing_gap=3.0)
     pixels_HWC = np.asarray(picture).reshape(picture.height, picture.width, policy.channels)
-    if pixels_HWC.shape[:2] == (size, size):
-        return pixels_HWC
-    return _pad(pixels_HWC, size)
+    if pixels_HWC.shape[:2] != (size, size):
+        pixels_HWC = _pad(pixels_HWC, size)
+    return Decoded(pixels_HWC, peak=peak, is_colour=is_colour)
 
 
-def _to_eight_bits(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I;16"):
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    if image.mode == "I":
-        values = np.asarray(image)
-        if values.min() < 0 or values.max() > 65_535:
-            raise ValueError("32-bit integer pixels; save it with 8 or 16 bits")
-        return Image.fromarray((values >> 8).astype(np.uint8))
-    if image.mode == "F":
-        raise ValueError("floating-point pixels have no fixed range; save it with 8 or 16 bits")
+def _colour_peak(image: Image.Image) -> float:
+    """Return 256 times the largest value of the channels that are colours."""
+    bands = [np.asarray(band).max() for name, band in zip(image.getbands(), image.split(), strict=True) if name != "A"]
+    return 256.0 * float(max(bands))
+
+
+def _without_transparency(image: Image.Image) -> Image.Image:
     if not image.has_transparency_data:
         return image
     colours = image.convert("RGBA")

@@ -13,8 +13,7 @@ from torch import nn
 
 from mohs.artefacts import read_events
 from mohs.config import RunConfig, load_config
-from mohs.data.images import ImagePolicy
-from mohs.data.table import read_table
+from mohs.data.rows import read_rows
 from mohs.diagnosis.embedded import Embedded
 from mohs.diagnosis.known_losses import LossFacts
 from mohs.diagnosis.training_log import TrainingLog, log_of_events
@@ -106,10 +105,9 @@ class RunEvidence:
         if not items.is_file():
             self.missing["data"] = "the run has no items.csv"
             return None
-        table = read_table(items)
+        columns, _ = read_rows(items)
         own = data.dataset.table
-        same = len(table) == len(own) and (table.labels == own.labels).all() and (table.splits == own.splits).all()
-        if not same:
+        if columns["class"] != own.labels.tolist() or columns["split"] != own.splits.tolist():
             self.missing["data"] = f"the pictures are not those of {items} any more"
             return None
         if changed := changed_pictures(self.folder, data.dataset):
@@ -128,7 +126,7 @@ class RunEvidence:
     @cached_property
     def start(self) -> Embedder | None:
         """The network that the run began with."""
-        policy = ImagePolicy(size=self.config.data.size, channels=self.config.data.channels, fit=self.config.data.fit)
+        policy = self.config.data.policy
         try:
             return Embedder.create(self.config.model, policy, seed=self.config.seed).eval()
         except (MohsError, OSError) as error:

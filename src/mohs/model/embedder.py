@@ -1,6 +1,7 @@
 """The embedder: backbone, head, unit length; saved as two readable files."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, final
 
@@ -118,7 +119,8 @@ class Embedder(nn.Module):
         state = {name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()}
         with atomic_path(folder / "model.safetensors") as temporary:
             save_file(state, temporary)
-        policy = {"size": self.policy.size, "channels": self.policy.channels, "fit": self.policy.fit}
+        # Without a white level as before it could be set, so that older versions read it.
+        policy = {name: value for name, value in asdict(self.policy).items() if value is not None}
         model = self.config.model_dump(mode="json", exclude={"weights"})
         write_json(folder / "embedder.json", {"format": _FORMAT, "model": model, "pictures": policy})
 

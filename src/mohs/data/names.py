@@ -1,0 +1,147 @@
+"""Names that look the same and are not: composed accents, capitals, spaces, full width, what cannot be seen."""
+
+import os
+import unicodedata
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
+from pathlib import Path
+
+__all__ = ["find_as_written", "folded_name", "name_warning", "same_name_groups", "spelling_differences"]
+
+
+def _composed(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
+
+
+def _visible(name: str) -> str:
+    # Cf: zero-width characters, soft hyphens, marks of direction; the others are variation selectors.
+    seen = (c for c in name if unicodedata.category(c) != "Cf" and not "\ufe00" <= c <= "\ufe0f")
+    return _composed("".join(seen))
+
+
+def _plain(name: str) -> str:
+    compatible = unicodedata.normalize("NFKC", _visible(name))
+    return "".join("-" if unicodedata.category(c) == "Pd" else "'" if c in "\u2018\u2019" else c for c in compatible)
+
+
+def _spaced(name: str) -> str:
+    return " ".join(_plain(name).split())
+
+
+def folded_name(name: str) -> str:
+    r"""Return what is left of a name without the differences that a person overlooks.
+
+    Accents are composed, invisible characters (Unicode Cf, variation selectors) left out, full width and other
+    compatibility forms made plain (NFKC), dashes and apostrophes of one kind, white space one blank, capitals small.
+
+    >>> folded_name("Cafe\u0301\u00a0 Bar ") == folded_name("caf\u00e9 bar")
+    True
+    """
+    return _composed(_spaced(name).casefold())
+
+
+_MOST_PAIRS = 20
+
+# In the order in which they are taken away; each includes those before it.
+_DIFFERENCES: tuple[tuple[str, Callable[[str], str]], ...] = (
+    ("accents composed or not", _composed),
+    ("invisible characters", _visible),
+    ("full width or other forms of a character", _plain),
+    ("spaces", _spaced),
+    ("capitals", folded_name),
+)
+
+
+def spelling_differences(one: str, other: str) -> str:
+    r"""Return in words how two names differ that `folded_name` makes equal, as in "spaces, capitals".
+
+    >>> spelling_differences("Ring ", "ring"), spelling_differences("e\u0301", "\u00e9")
+    ('spaces, capitals', 'accents composed or not')
+    """
+    found = []
+    before = one, other
+    for what, without in _DIFFERENCES:
+        after = without(one), without(other)
+        if after != before:
+            found.append(what)
+        if after[0] == after[1]:
+            break
+        before = after
+    return ", ".join(found)
+
+
+def same_name_groups(names: Iterable[str]) -> list[list[str]]:
+    """Return the groups of different names that `folded_name` makes equal, each sorted, in order of their first.
+
+    >>> same_name_groups(["b", "A", "a", "a "])
+    [['A', 'a', 'a ']]
+    """
+    groups: dict[str, list[str]] = defaultdict(list)
+    for name in sorted(set(names)):
+        groups[folded_name(name)].append(name)
+    return sorted(group for group in groups.values() if len(group) > 1)
+
+
+def find_as_written(path: Path) -> list[Path]:
+    """Return the existing files whose path is `path` but for differences that `folded_name` takes away.
+
+    Those that differ in composed accents alone are the same name by the Unicode standard: if there is one, it is the
+    only answer. Sorted; empty if there is none, or if `path` exists.
+    """
+    if os.path.lexists(path):
+        return []
+    found = _look(path)
+    same = [each for each in found if _composed(str(each)) == _composed(str(path))]
+    return same if len(same) == 1 else found
+
+
+def _look(path: Path) -> list[Path]:
+    """Return the paths that are like `path`, itself if it exists."""
+    if os.path.lexists(path):
+        return [path]
+    if path.parent == path:
+        return []
+    found: list[Path] = []
+    for folder in _look(path.parent):
+        found += [folder / name for name in _names_in(folder).get(folded_name(path.name), ())]
+    return found
+
+
+def _names_in(folder: Path) -> dict[str, Sequence[str]]:
+    try:
+        return _listing(str(folder), folder.stat().st_mtime_ns)
+    except OSError:
+        return {}
+
+
+@lru_cache(maxsize=64)
+def _listing(folder: str, _changed_ns: int) -> dict[str, Sequence[str]]:
+    """Return the names in a folder by their folded name; the time of its last change makes an old answer void."""
+    names: dict[str, list[str]] = defaultdict(list)
+    for name in sorted(os.listdir(folder)):  # noqa: PTH208 - names alone, for thousands of files
+        names[folded_name(name)].append(name)
+    return dict(names)
+
+
+def name_warning(names: Iterable[str], what: str) -> str:
+    """Return a line with the names that look the same and are not, as pairs; "" if there are none.
+
+    >>> name_warning(["Ring", "ring", "x"], "classes")
+    "2 classes look like 1: 'Ring' and 'ring' (capitals); write each of them one way if they are one"
+    """
+    groups = same_name_groups(names)
+    if not groups:
+        return ""
+    pairs = []
+    for first, *others in groups:
+        for other in others:
+            # Names that look alike to the last dot are shown by their code points.
+            shown = ascii if _visible(first) == _visible(other) else repr
+            pairs.append(f"{shown(first)} and {shown(other)} ({spelling_differences(first, other)})")
+    more = f" and {len(pairs) - _MOST_PAIRS} more" if len(pairs) > _MOST_PAIRS else ""
+    num_names = sum(map(len, groups))
+    return (
+        f"{num_names:,} {what} look like {len(groups):,}: {', '.join(pairs[:_MOST_PAIRS])}{more}; write each of them "
+        "one way if they are one"
+    )
