@@ -135,33 +135,6 @@ def test_resolved_rows_follow_the_rule(rows: list[tuple[int, str]]) -> None:
         assert merged.get(label, label) == best
 
 
-@pytest.mark.parametrize("how", MULTI_LABEL)
-def test_check_writes_what_fix_makes_of_it(
-    run_cli: Callable[..., object], tmp_path: Path, save_picture: Callable[..., Path], how: str
-) -> None:
-    for i, file in enumerate(["a1", "a2", "a3", "shared", "b1", "c1", "c2"]):
-        save_picture(tmp_path / f"{file}.png", i)
-    path = tmp_path / "t.csv"
-    path.write_text("file,class\n" + ROWS.replace(",", ".png,"))
-    fixes, new = tmp_path / "fixes.csv", tmp_path / "new.csv"
-    answer = run_cli("check", path, "--multi-label", how, "--fixes", fixes)
-    assert answer.code == (2 if how == "error" else 0)
-    answer = run_cli("fix", path, fixes, "--out", new)
-    if how == "error":
-        assert answer.code == 2
-        assert answer.err == [
-            f"mohs: {fixes}: file 'shared.png' of {path} is still under 'gold' and 'silver'; drop one of the rows, or "
-            "merge the classes"
-        ]
-        return
-    assert answer.code == 0
-    with pytest.warns(DataWarning):
-        wanted = read_table(path, multi_label=how)
-    found = read_table(new)
-    assert (found.files, found.labels.tolist()) == (wanted.files, wanted.labels.tolist())
-    assert run_cli("check", new, "--json").code == 0
-
-
 def test_the_same_in_json(run_cli: Callable[..., object], picture_set: Path, tmp_path: Path) -> None:
     lines = (picture_set / "images.csv").read_text().splitlines()
     path = picture_set / "twice.csv"
