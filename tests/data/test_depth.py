@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -146,6 +146,7 @@ def test_some_dark_pictures_are_no_depth() -> None:
     assert "set data.white_level to the value of white" in depth_warning([90.0, 80.0], [False] * 2, str, 4095)
 
 
+@settings(deadline=None)
 @given(values=st.lists(st.integers(0, 65_535), min_size=1, max_size=9), white=st.sampled_from([None, 65_535.0, 4095.0]))
 def test_reduction_is_monotone_and_keeps_the_ends(values: list[int], white: float | None) -> None:
     reduced = reduced_bits(np.array([sorted([0, *values, 65_535])]), white)[0]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mohs.data.fixes import apply_fixes, listing_fixes, read_fixes, write_fixes
@@ -109,6 +109,7 @@ def test_a_picture_in_two_splits_is_an_error_whatever_is_chosen(path: Path) -> N
 rows_st = st.lists(st.tuples(st.integers(0, 6), st.sampled_from("uvwxyz")), min_size=1, max_size=20)
 
 
+@settings(deadline=None)
 @given(rows=rows_st)
 def test_resolved_rows_follow_the_rule(rows: list[tuple[int, str]]) -> None:
     pictures, labels = [row[0] for row in rows], [row[1] for row in rows]

@@ -2,7 +2,7 @@ import unicodedata
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mohs.data.names import find_as_written, folded_name, same_name_groups, spelling_differences
@@ -46,6 +46,7 @@ def test_names_that_do_not(one: str, other: str) -> None:
     assert same_name_groups([one, other]) == []
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_folding_is_idempotent_and_knows_equivalence(name: str) -> None:
     assert folded_name(unicodedata.normalize("NFD", name)) == folded_name(name)
