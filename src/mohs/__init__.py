@@ -64,7 +64,7 @@ _HOME = {
     "load_config": "mohs.config",
     "mine": "mohs.mining",
     "open_dataset": "mohs.data.dataset",
-    "read_table": "mohs.data.table",
+    "read_table": "mohs.data.reading",
     "train": "mohs.runs",
 }
 
