@@ -66,6 +66,8 @@ def test_the_signature_is_the_published_one():
         "num_hardness_cycles",
         "encoder",
         "seed",
+        "split_by",
+        "plot",
     ]
     positional = [name for name, each in parameters.items() if each.kind is each.POSITIONAL_OR_KEYWORD]
     assert positional == list(parameters)[:5]
@@ -75,6 +77,8 @@ def test_the_signature_is_the_published_one():
         "num_hardness_cycles": 10,
         "encoder": None,
         "seed": 0,
+        "split_by": "class",
+        "plot": None,
     }
 
 
@@ -112,10 +116,123 @@ def test_without_a_catalog_a_positive_is_another_picture_where_there_is_one(plai
     assert len(pairs) > 30
 
 
-def test_with_a_catalog_positives_are_its_pictures_and_references_are_not(with_catalog, tables):
+def test_with_a_catalog_its_pictures_are_references_and_nothing_else(with_catalog, tables):
     catalog = set(read(tables / "catalog.csv"))
-    assert set(with_catalog[1]) | set(with_catalog[4]) == catalog
-    assert not (set(with_catalog[0]) | set(with_catalog[3])) & catalog
+    assert set(with_catalog[0]) | set(with_catalog[3]) == catalog
+    for part in (1, 2, 4, 5):
+        assert not set(with_catalog[part]) & catalog
+
+
+@pytest.fixture(scope="module")
+def four_a_class(tables):
+    """Six classes of four samples, and a catalog picture of all but class 0; class 9 has nothing but one."""
+    images = ["kind,picture"]
+    for number in range(4):
+        for kind in range(6):
+            name = f"four/{kind}-{number}.png"
+            (tables / "four").mkdir(exist_ok=True)
+            Image.fromarray(np.full((12, 12), 10 + 40 * kind + 3 * number, np.uint8)).save(tables / name)
+            images.append(f"{kind},{name}")
+    catalog = ["kind,picture"] + [f"{kind},img/{kind:02d}-2.png" for kind in (1, 2, 3, 4, 5, 9)]
+    (tables / "samples.csv").write_text("\n".join(images) + "\n")
+    (tables / "some.csv").write_text("\n".join(catalog) + "\n")
+    return tables / "samples.csv", tables / "some.csv"
+
+
+@pytest.mark.parametrize("split_by", ["class", "item"])
+def test_roles_are_as_published_and_classes_without_a_catalog_picture_are_counted(four_a_class, split_by):
+    images, catalog = four_a_class
+    with pytest.warns(UserWarning, match=r"^classes without a catalog picture: 1 of 6; a sample is their anchor$"):
+        lists = create_data(images, catalog, 0.5, "kind", "picture", total_data_points=120, split_by=split_by, seed=3)
+    kind, references_of = read(images), read(catalog)
+    for references, positives, negatives in (lists[:3], lists[3:]):
+        shown = {name for name in {*positives, *negatives} if name.startswith("four/")}
+        for reference, positive, negative in zip(references, positives, negatives, strict=True):
+            own = (references_of | kind)[reference]
+            assert (own == "0") == (reference in kind)  # the one class without a catalog picture
+            assert kind[positive] == own != kind[negative]
+            assert reference != positive
+            early = sorted(name for name in shown if kind[name] == own)[:2]
+            assert positive in early
+            if split_by == "class":
+                assert positive[-5] in "01"
+        assert references_of.keys() & {*references}
+        assert not references_of.keys() & {*positives, *negatives}
+        assert "img/09-2.png" not in {*references, *positives, *negatives}
+
+
+def test_negatives_are_picked_by_their_distance_from_the_catalog_picture(four_a_class):
+    """At hardness 1 on the range scale: the nearest sample of another class, nothing but samples."""
+    images, catalog = four_a_class
+    catalog_without_9 = catalog.with_name("without-9.csv")
+    catalog_without_9.write_text("".join(f"{line}\n" for line in catalog.read_text().splitlines() if line[:1] != "9"))
+    embeddings = {}
+
+    class Encoder:
+        policy = ImagePolicy(size=8)
+
+        def embed(self, pictures):
+            found = GreyEncoder().embed(pictures)
+            embeddings["all"] = found
+            return found
+
+    with pytest.warns(UserWarning, match="1 of 6"):
+        lists = create_data(
+            images, catalog_without_9, 0.5, "kind", "picture", total_data_points=120, hardness_threshold=1.0,
+            num_hardness_cycles=1, encoder=Encoder(),
+        )  # fmt: skip
+    names = [*read(images), *read(catalog_without_9)]
+    kind = read(images) | read(catalog_without_9)
+    place = {name: embeddings["all"][i] for i, name in enumerate(names)}
+    for references, _, negatives in (lists[:3], lists[3:]):
+        split = {kind[name] for name in references}
+        allowed = [name for name in read(images) if kind[name] in split]
+        for reference, negative in list(zip(references, negatives, strict=True))[-3:]:  # the hardest
+            distance = {n: np.linalg.norm(place[reference] - place[n]) for n in allowed if kind[n] != kind[reference]}
+            assert distance[negative] <= np.quantile(list(distance.values()), 0.4)
+
+
+def test_a_split_by_item_has_every_class_on_both_sides_and_no_sample_twice(tables):
+    lists = create_data(
+        tables / "images.csv", tables / "catalog.csv", 0.5, "kind", "picture", total_data_points=200, split_by="item"
+    )
+    kind = read(tables / "images.csv") | read(tables / "catalog.csv")
+    train, test = ({*part[1], *part[2]} for part in (lists[:3], lists[3:]))
+    assert not train & test
+    assert len(train) + len(test) == len(read(tables / "images.csv"))
+    assert len({kind[name] for name in lists[0]} & {kind[name] for name in lists[3]}) > 10
+    with pytest.raises(InputError, match=r"^split_by: 'row' is not one of 'class', 'item'$"):
+        create_data(tables / "images.csv", None, 0.5, "kind", "picture", split_by="row")
+
+
+@pytest.mark.parametrize("ending", ["png", "svg"])
+def test_the_plot_shows_every_triplet_of_both_splits(tables, tmp_path, ending):
+    path = tmp_path / "new" / f"hardness.{ending}"
+    lists = create_data(
+        tables / "images.csv", tables / "catalog.csv", 0.2, "kind", "picture", total_data_points=T, plot=path
+    )
+    assert len(lists[0]) == T
+    if ending == "png":
+        with Image.open(path) as picture:
+            assert picture.size[0] > 800
+            assert np.asarray(picture.convert("RGB")).std() > 5
+    else:
+        text = path.read_text()
+        assert text.count("<use") >= 2 * T  # a dot for each
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+def test_a_plot_that_cannot_be_written_is_refused_before_any_work(tables, tmp_path):
+    arguments = (tables / "none.csv", None, 0.2, "kind", "picture")
+    (tmp_path / "file").write_text("x")
+    for path, message in (
+        ("x.foo", "plot: x.foo: matplotlib writes no .foo; use .png"),
+        ("hardness", "plot: hardness: matplotlib writes no file without an ending; use .png"),
+        (tmp_path / "file" / "x.png", f"plot: {tmp_path}/file/x.png: {tmp_path}/file is a file; name another file"),
+    ):
+        with pytest.raises(InputError) as caught:
+            create_data(*arguments, plot=path)
+        assert str(caught.value) == message
 
 
 def test_every_class_is_a_reference_equally_often(plain, tables):

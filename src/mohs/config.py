@@ -230,7 +230,14 @@ class TrainingConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False
     neighbourhood_from: _Unit = Field(
         0.3, description="in-batch losses: share of the run before which mined negatives are not used"
     )
-    prefer_positive: Literal["class", "catalog"] = Field("class", description="which positive comes first")
+    anchors: Literal["any", "sample", "catalog"] = Field(
+        "any",
+        description="catalog: catalog pictures are anchors, samples their positives and negatives; sample: samples are "
+        "anchors, their catalog pictures come first as positives; any: samples, and prefer_positive decides",
+    )
+    prefer_positive: Literal["class", "catalog"] = Field(
+        "class", description="which positive comes first, with anchors 'any'"
+    )
     optimizer: Literal["auto", "adamw", "sgd", "muon"] = Field(
         "auto",
         description="sgd is with Nesterov momentum; muon is for matrices, with adamw for the rest; auto: muon for new "

@@ -36,12 +36,14 @@ from mohs.training.memory import check_memory
 from mohs.training.pretrained import check_finetuning
 from mohs.training.processes import Processes, processes
 from mohs.training.run_inputs import RunInputs, changed_files, changed_pictures
+from mohs.training.segments import check_anchors
 from mohs.training.tensorboard import TensorBoard, require_tensorboard
 
 __all__ = [
     "Evaluation",
     "Run",
     "SplitData",
+    "anchors_note",
     "evaluate",
     "open_split_data",
     "train",
@@ -216,6 +218,8 @@ def train(
         data = open_split_data(config.data, seed=config.seed, progress=progress)
         for line in forewarnings(config, data.num_training_classes):
             warnings.warn(line, stacklevel=2)
+        if note := anchors_note(data, config):
+            warnings.warn(note, stacklevel=2)
         return train_on(data, config, resume=resume, listeners=listeners, peers=peers)
 
 
@@ -237,6 +241,7 @@ def train_on(
     config = config.for_classes(data.num_training_classes)
     training_set = data.dataset.take(np.flatnonzero(data.train_N))
     require_classes(training_set.table)
+    anchors_note(data, config)
     policy = config.data.policy
     with processes(choose_device(config.training.device)) if peers is None else contextlib.nullcontext(peers) as peers:
         # Only the first process looks for a free folder: the others would find it taken.
@@ -409,6 +414,12 @@ def with_run_folder(config: RunConfig, *, resume: bool = False) -> RunConfig:
             )
         raise InputError(f"out: {folder} exists already; give another folder with --out, or remove it")
     return config
+
+
+def anchors_note(data: SplitData, config: RunConfig) -> str | None:
+    """Return what is to be said of the run's anchors; raise `InputError` as `check_anchors` does."""
+    table = data.dataset.table
+    return check_anchors(table.labels[data.train_N], table.roles[data.train_N], config)
 
 
 def _independent(config: RunConfig) -> RunConfig:

@@ -1,7 +1,10 @@
 """Triplets of file names from CSV files, for training loops outside Mohs."""
 
+import warnings
+from dataclasses import replace
 from numbers import Integral
 from pathlib import Path
+from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 
@@ -10,17 +13,22 @@ from mohs.curves import cyclic, schedule, sigmoid
 from mohs.data.cache import load_pictures
 from mohs.data.images import ImagePolicy
 from mohs.data.reading import read_table
-from mohs.data.split import split_by_class
+from mohs.data.split import split_by_class, split_by_item
 from mohs.data.table import Table, require_classes
 from mohs.errors import InputError
 from mohs.mining import choose_positives, mine
+from mohs.mining.roles import anchor_items, num_without_catalog, without_catalog
 from mohs.model.embedder import Embedder
+from mohs.plan import TripletPlan
 from mohs.randomness import check_seed, derived_seed
 from mohs.sequence import anchor_sequence
 
 __all__ = ["create_data"]
 
 _PICTURE_SIZE = 64
+_EARLY_SAMPLES = 2  # of a class, from which its positives are taken where there is a catalog, as published
+
+SplitBy: TypeAlias = Literal["class", "item"]
 
 
 def create_data(
@@ -35,20 +43,29 @@ def create_data(
     num_hardness_cycles: int = 10,
     encoder: Embedder | None = None,
     seed: int = 0,
+    split_by: SplitBy = "class",
+    plot: str | Path | None = None,
 ) -> tuple[list[str], list[str], list[str], list[str], list[str], list[str]]:
     """Return six lists of file names: train_ref, train_pos, train_neg, test_ref, test_pos, test_neg.
 
     Each list has `total_data_points` names, as written in the CSV files (pictures of a catalog in another folder: as
-    absolute paths), in the order in which to train on them: every
-    class is a reference once per pass, and the hardness of the negatives follows a sigmoid that rises to
-    `hardness_threshold` in each of `num_hardness_cycles` cycles, on the `range` scale, over the whole split.
+    absolute paths), in the order in which to train on them: every class is a reference once per pass, and the hardness
+    of the negatives follows a sigmoid that rises to `hardness_threshold` in each of `num_hardness_cycles` cycles, on
+    the `range` scale, over the whole split.
+
+    With a catalog the reference is the catalog picture of its class, the positive one of the first two samples of the
+    class (rows of the data file), and the negative a sample of another class, by its distance from the reference. No
+    catalog picture is ever a positive or a negative. In a class without a catalog picture its samples take turns as
+    reference; how many such classes there are is said in a `UserWarning`. A class without samples is left out.
+
+    Without a catalog, references and negatives are any pictures, and the positive is another picture of the class or,
+    for a class of one picture, that picture itself: augment it when you load it.
 
     Args:
         data_filename: CSV (or Parquet, or a folder) of pictures and classes.
-        catalog_filename: table with reference pictures of the classes, whose pictures become the positives; None for
-            no catalog. Without one a positive is another picture of the class, or, for a class of one picture, that
-            picture itself: augment it when you load it.
-        train_test_split_ratio: share of the classes that are for the test, in (0, 1); 0.2 is an 80/20 split.
+        catalog_filename: table with reference pictures of the classes; None for no catalog.
+        train_test_split_ratio: share of the classes (or of the samples, see `split_by`) that are for the test, in
+            (0, 1); 0.2 is an 80/20 split.
         ycolname: the column of classes.
         xcolname: the column of file names.
         total_data_points: triplets of each split, at least 1.
@@ -56,9 +73,14 @@ def create_data(
         num_hardness_cycles: at least 1.
         encoder: embeds the pictures; None for the small built-in network with random weights from `seed`.
         seed: of the split, the sequence, the positives and the untrained encoder.
+        split_by: "class": no class is in both splits. "item", as published: rows of the data file are divided (within
+            each class, see `mohs.data.split.split_by_item`), so that the test asks for new pictures of known classes;
+            catalog pictures are references in both splits.
+        plot: file for a picture of the hardness asked for and achieved, a dot for each triplet of either split; PNG,
+            SVG, PDF or what else matplotlib writes, by the name's end. None for none.
 
-    The signature is that of the code published with sigmoid hardness sequencing. Where we differ: the split is by
-    class, so that no test class is seen in training; every pass has a new order; the curve is the published figure's
+    The signature is that of the code published with sigmoid hardness sequencing, and so are the roles. Where we differ:
+    the split is by class unless `split_by` is "item"; every pass has a new order; the curve is the published figure's
     generalised logistic curve; distances are exact; and `seed` decides everything.
 
     Raises `InputError` for wrong parameters, tables or pictures, or if a split would have fewer than two classes.
@@ -68,28 +90,42 @@ def create_data(
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     shop = export_glyphs(f"{folder}/shop", 32, num_classes=20)
     ...     lists = create_data(shop / "images.csv", shop / "catalog.csv", 0.2, "class", "file", total_data_points=50)
+    ...     catalog = (shop / "catalog.csv").read_text()
     >>> [len(names) for names in lists]
     [50, 50, 50, 50, 50, 50]
+    >>> [sum(f"{name}," in catalog for name in names) for names in lists]
+    [50, 0, 0, 50, 0, 0]
     """
-    _check(train_test_split_ratio, total_data_points, hardness_threshold, num_hardness_cycles)
+    _check(train_test_split_ratio, total_data_points, hardness_threshold, num_hardness_cycles, split_by)
     check_seed(seed)
+    if plot is not None:
+        from mohs.report.plots import check_picture_place, save_hardness_plot  # matplotlib is slow to import
+
+        check_picture_place(plot, name="plot")
     curve = cyclic(sigmoid(hardness_threshold), num_hardness_cycles)
     table = read_table(data_filename, catalog=catalog_filename, file_column=xcolname, class_column=ycolname)
+    table = table.take(np.isin(table.labels, table.labels[table.roles == "sample"]))
     require_classes(table, 4)
-    split_N = split_by_class(table.labels, {"test": train_test_split_ratio}, seed=seed)
-    _check_split(table.labels, split_N, train_test_split_ratio)
+    items_of = _split(table, train_test_split_ratio, split_by, seed=seed)
     if encoder is None:
         encoder = Embedder.create(ModelConfig(), ImagePolicy(size=_PICTURE_SIZE), seed=seed)
     embeddings_ND = encoder.embed(load_pictures(table, encoder.policy).pictures)
-    lists: list[list[str]] = []
-    for name in ("train", "test"):
-        items = np.flatnonzero(split_N == name)
-        hardness = schedule(curve, total_data_points)
-        lists += _triplets(table, items, embeddings_ND[items], hardness, seed=derived_seed(seed, f"create_data {name}"))
+    hardness_T = schedule(curve, total_data_points)
+    plans = {
+        name: _plan(table, items, embeddings_ND, hardness_T, seed=derived_seed(seed, f"create_data {name}"))
+        for name, items in items_of.items()
+    }
+    catalog_N = table.roles == "catalog"
+    if catalog_N.any() and (num := num_without_catalog(table.labels, catalog_N)):
+        warnings.warn(without_catalog(num, table.num_classes), stacklevel=2)
+    if plot is not None:
+        save_hardness_plot(plot, plans)
+    columns = [column for plan in plans.values() for column in (plan.anchor, plan.positive, plan.negative)]
+    lists = [[table.files[item] for item in column.tolist()] for column in columns]
     return lists[0], lists[1], lists[2], lists[3], lists[4], lists[5]
 
 
-def _check(ratio: object, total: object, threshold: object, cycles: object) -> None:
+def _check(ratio: object, total: object, threshold: object, cycles: object, split_by: object) -> None:
     """Raise `InputError` with a line for each parameter that is wrong, under the name the caller knows."""
     problems = [
         f"{name}: {value!r} is not a whole number of at least 1; use for example {example}"
@@ -100,30 +136,70 @@ def _check(ratio: object, total: object, threshold: object, cycles: object) -> N
         problems.append(
             f"train_test_split_ratio: {ratio!r} is not in (0, 1); 0.2 keeps 20% of the classes for the test"
         )
+    if split_by not in get_args(SplitBy):
+        problems.append(f"split_by: {split_by!r} is not one of {', '.join(map(repr, get_args(SplitBy)))}")
     if not isinstance(threshold, int | float | np.floating) or not 0.0 <= threshold <= 1.0:
         problems.append(f"hardness_threshold: {threshold!r} is not in [0, 1]; use for example 0.85")
     if problems:
         raise InputError(*problems)
 
 
-def _check_split(labels: np.ndarray, split_N: np.ndarray, ratio: float) -> None:
-    num_classes = len(np.unique(labels))
-    num_test = len(np.unique(labels[split_N == "test"]))
-    if min(num_test, num_classes - num_test) < 2:
+def _split(table: Table, ratio: float, by: SplitBy, *, seed: int) -> dict[str, np.ndarray]:
+    """Return the items of "train" and "test", int64 each, ascending; by item, catalog pictures are in both."""
+    fractions = {"test": ratio}
+    if by == "class":
+        split_N = split_by_class(table.labels, fractions, seed=seed)
+    else:
+        split_N = split_by_item(table.labels, fractions, seed=seed, roles=table.roles, keys=table.files)
+    catalog_N = table.roles == "catalog"
+    items_of = {}
+    for name in ("train", "test"):
+        chosen_N = split_N == name
+        if by == "item":
+            # The catalog picture of a class is a reference wherever the class has samples.
+            samples_N = chosen_N & ~catalog_N
+            chosen_N = samples_N | (catalog_N & np.isin(table.labels, table.labels[samples_N]))
+        items_of[name] = np.flatnonzero(chosen_N)
+    counts = {name: len(np.unique(table.labels[items])) for name, items in items_of.items()}
+    if min(counts.values()) < 2:
+        few = min(counts, key=lambda name: counts[name])
+        where = {"train": "training", "test": "the test"}[few]
         raise InputError(
-            f"train_test_split_ratio: {ratio!r} puts {num_test} of {num_classes} classes in the test; "
+            f"train_test_split_ratio: {ratio!r} puts {counts[few]} of {table.num_classes} classes in {where}; "
             "both splits need at least 2: use another ratio, or add classes"
         )
+    return items_of
 
 
-def _triplets(
+def _plan(
     table: Table, items: np.ndarray, embeddings_ND: np.ndarray, hardness_T: np.ndarray, *, seed: int
-) -> list[list[str]]:
-    """Return the file names of anchors, positives and negatives mined among `items`."""
-    labels, catalog = table.labels[items], table.roles[items] == "catalog"
-    # A class known by its catalog picture alone can only be a negative.
-    samples = np.flatnonzero(~catalog)
-    anchors = samples[anchor_sequence(labels[samples], len(hardness_T), seed=seed)]
-    positives, _ = choose_positives(labels, anchors, seed=seed, catalog_N=catalog, prefer="catalog")
-    plan = mine(embeddings_ND, labels, anchors_T=anchors, hardness_T=hardness_T, positives_T=positives, seed=seed)
-    return [[table.files[items[i]] for i in column.tolist()] for column in (plan.anchor, plan.positive, plan.negative)]
+) -> TripletPlan:
+    """Return the triplets mined among `items` of the table."""
+    labels, catalog_N = table.labels[items], table.roles[items] == "catalog"
+    has_catalog = bool(catalog_N.any())
+    references = anchor_items(labels, catalog_N, "catalog" if has_catalog else "any")
+    anchors = references[anchor_sequence(labels[references], len(hardness_T), seed=seed)]
+    # Where there is a catalog, what is not among the first samples of its class comes second.
+    later_N = ~_early_samples(labels, catalog_N) if has_catalog else None
+    positives, origin = choose_positives(labels, anchors, seed=seed, catalog_N=later_N)
+    plan = mine(
+        embeddings_ND[items],
+        labels,
+        anchors_T=anchors,
+        hardness_T=hardness_T,
+        positives_T=positives,
+        positive_origin_T=origin,
+        candidates=~catalog_N,
+        seed=seed,
+    )
+    return replace(plan, anchor=items[plan.anchor], positive=items[plan.positive], negative=items[plan.negative])
+
+
+def _early_samples(labels: np.ndarray, catalog_N: np.ndarray) -> np.ndarray:
+    """Return which items are among the first samples of their class, bool [N]."""
+    samples = np.flatnonzero(~catalog_N)
+    order = samples[np.argsort(labels[samples], kind="stable")]
+    _, first, class_of = np.unique(labels[order], return_index=True, return_inverse=True)
+    early_N = np.zeros(len(labels), dtype=bool)
+    early_N[order[np.arange(len(order)) - first[class_of] < _EARLY_SAMPLES]] = True
+    return early_N

@@ -127,6 +127,79 @@ def test_negatives_of_one_role(role, mined, shop):
     np.testing.assert_array_equal(plan.negative, again(plan, shop, candidates=roles == role).negative)
 
 
+def test_anchors_of_one_role(mined, shop):
+    roles = mohs.read_table(shop / "shop.csv").roles
+    plain, facts = mined()
+    same, _ = mined("--anchors", "any")
+    for name in ("anchor", "positive", "negative"):
+        np.testing.assert_array_equal(getattr(plain, name), getattr(same, name))
+    assert plain.header == same.header
+    assert (facts["anchors"], facts["num_classes_without_catalog"]) == ("any", None)
+
+    plan, facts = mined("--anchors", "catalog", "--scale", "rank", "--curve", "linear")
+    assert {name: set(roles[getattr(plan, name)]) for name in ("anchor", "positive", "negative")} == {
+        "anchor": {"catalog"},
+        "positive": {"sample"},
+        "negative": {"sample"},
+    }
+    np.testing.assert_array_equal(plan.negative, again(plan, shop, scale="rank", candidates=roles == "sample").negative)
+    assert plan.header["anchors"] == facts["anchors"] == "catalog"
+    assert facts["num_classes_without_catalog"] == 0
+
+    plan, facts = mined("--anchors", "sample")
+    assert (set(roles[plan.anchor]), set(roles[plan.positive])) == ({"sample"}, {"catalog"})
+    assert set(roles[plan.negative]) == {"sample", "catalog"}
+    assert facts["positives"] == {"catalog": 400}
+
+
+def test_classes_without_a_catalog_picture_take_samples_for_anchors_and_are_counted(run_cli, shop, tmp_path):
+    table = mohs.read_table(shop / "shop.csv")
+    rows = [
+        (name, label, "sample" if i // 3 % 4 == 1 else role)
+        for i, (name, label, role) in enumerate(
+            zip(table.files, table.labels.tolist(), table.roles.tolist(), strict=True)
+        )
+    ]
+    rows = [row for i, row in enumerate(rows) if i not in (0, 1)]  # class 0 has nothing but a catalog picture
+    (tmp_path / "t.csv").write_text("file,class,role\n" + "".join(",".join(row) + "\n" for row in rows))
+    np.save(tmp_path / "x.npy", np.load(shop / "x.npy")[2:])
+    out = tmp_path / "p.parquet"
+    command = ["mine", tmp_path / "t.csv", "--embeddings", tmp_path / "x.npy", "--anchors", "catalog"]
+    answer = run_cli(*command, "--triplets", 900, "--out", out)
+    assert answer.code == 0, answer.err
+    assert "classes without a catalog picture: 75 of 300; a sample is their anchor" in answer.err
+    plan, roles = TripletPlan.load(out), np.array([role for *_, role in rows])
+    labels = np.array([label for _, label, _ in rows])
+    bare = ~np.isin(labels, labels[roles == "catalog"])
+    np.testing.assert_array_equal(roles[plan.anchor] == "sample", bare[plan.anchor])
+    assert len(set(plan.anchor[bare[plan.anchor]].tolist())) == 225  # three samples of each, in turns
+    assert set(roles[plan.negative]) == {"sample"}
+    alone = labels[plan.anchor] == "c0"
+    assert (plan.positive[alone] == plan.anchor[alone]).all()
+    assert (roles[plan.positive[~alone]] == "sample").all()
+    assert (plan.anchor[~alone] != plan.positive[~alone]).all()
+
+
+@pytest.mark.parametrize(
+    ("role", "anchors", "message"),
+    [
+        (
+            "sample",
+            "catalog",
+            "'catalog', but none of the 9 pictures is a catalog picture; give a catalog, or use 'any'",
+        ),
+        ("catalog", "sample", "'sample', but all 9 pictures are catalog pictures; use 'any'"),
+    ],
+)
+def test_anchors_that_are_not_there(run_cli, tmp_path, role, anchors, message):
+    rows = "".join(f"{i}.png,{i // 3},{role}\n" for i in range(9))
+    (tmp_path / "t.csv").write_text(f"file,class,role\n{rows}")
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(9, 4)).astype(np.float32))
+    command = ["mine", tmp_path / "t.csv", "--embeddings", tmp_path / "x.npy", "--anchors", anchors]
+    answer = run_cli(*command, "--out", tmp_path / "p")
+    assert (answer.code, answer.err) == (2, [f"mohs: --anchors: {message}"])
+
+
 def test_no_pictures_of_a_role(run_cli, shop, tmp_path):
     (tmp_path / "t.csv").write_text("file,class\n" + "".join(f"{i}.png,{i // 3}\n" for i in range(NUM_ITEMS)))
     command = ["mine", tmp_path / "t.csv", "--embeddings", shop / "x.npy", "--candidates", "catalog"]

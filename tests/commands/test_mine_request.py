@@ -17,6 +17,16 @@ FLAG_PROBLEMS = [
         ["--prefer: 'catalog' is for random positives; leave it out, or --positive-rule hard"],
     ),
     (
+        ["--anchors", "catalog", "--prefer", "catalog", "--positive-rule", "easy", "--candidates", "catalog"],
+        [
+            "--prefer: 'catalog' is for random positives; leave it out, or --positive-rule easy",
+            "--prefer: 'catalog' with --anchors catalog, which decides who is the positive; leave one of the two out",
+            "--positive-rule: 'easy' with --anchors catalog: it takes any picture of the class, whatever its role; "
+            "leave one of the two out",
+            "--candidates: 'catalog' with --anchors catalog, whose negatives are samples; leave one of the two out",
+        ],
+    ),
+    (
         ["--method", "sampled"],
         ["--method: 'sampled' is for the scales rank and log-rank, not 'range'; use --scale rank, or exact"],
     ),

@@ -21,6 +21,7 @@ from mohs.plan import POSITIVE_ORIGINS, TripletPlan
 from mohs.training.batches import batch_slices, neighbourhood_order
 from mohs.training.events import Event, SegmentEvent, StepEvent
 from mohs.training.loop import FitResult, Folder, fit
+from mohs.training.segments import check_anchors
 
 SETTINGS: dict[str, Any] = {
     "num_triplets": 96,
@@ -196,6 +197,41 @@ def test_positives_from_the_catalog_on_request(glyphs: Dataset) -> None:
         assert set(whole(result.plans, "positive_origin").tolist()) == {POSITIVE_ORIGINS.index(prefer)}
         roles = glyphs.roles[whole(result.plans, "positive")]
         assert (roles == ("catalog" if prefer == "catalog" else "sample")).all()
+
+
+@pytest.mark.parametrize("loss", [LossConfig(), LossConfig(name="triplet")], ids=["in-batch", "triplet"])
+@pytest.mark.parametrize("anchors", ["any", "sample", "catalog"])
+def test_anchors_of_one_role(glyphs: Dataset, loss: LossConfig, anchors: str) -> None:
+    plain = run(glyphs, settings(loss=loss))[1].plans
+    config = settings(loss=loss, anchors=anchors, neighbourhood_from=0.0)
+    plans = run(glyphs, config)[1].plans
+    roles = [set(glyphs.roles[whole(plans, name)]) for name in ("anchor", "positive", "negative")]
+    if anchors == "catalog":
+        assert roles == [{"catalog"}, {"sample"}, {"sample"}]
+        if loss.in_batch:  # it is in the segment with an anchor of its own
+            assert all(np.isin(plan.negative, plan.positive).all() for plan in plans)
+    elif anchors == "sample":
+        assert roles[:2] == [{"sample"}, {"catalog"}]
+    else:
+        np.testing.assert_array_equal(np.sort(whole(plans, "anchor")), np.sort(whole(plain, "anchor")))
+    times = np.bincount(glyphs.labels_id[whole(plans, "anchor")], minlength=24)
+    assert times.tolist() == [4] * 24
+
+
+def test_classes_without_a_catalog_picture_are_counted_and_no_catalog_is_refused(glyphs: Dataset) -> None:
+    some = glyphs.take((glyphs.roles == "sample") | (glyphs.labels_id < 20))
+    config = settings(anchors="catalog")
+    line = "classes without a catalog picture: 4 of 24; a sample is their anchor"
+    assert check_anchors(some.labels, some.roles, config) == line
+    assert check_anchors(glyphs.labels, glyphs.roles, config) is None
+    assert check_anchors(some.labels, some.roles, settings()) is None
+    plans = run(some, config)[1].plans
+    anchor = whole(plans, "anchor")
+    assert ((some.roles[anchor] == "catalog") == (some.labels_id[anchor] < 20)).all()
+    assert set(some.roles[whole(plans, "negative")]) == {"sample"}
+    bare = glyphs.take(glyphs.roles == "sample")
+    with pytest.raises(InputError, match=r"^training\.anchors: 'catalog', but none of the 96 pictures is a catalog "):
+        fit(new_embedder(config), bare, config)
 
 
 @pytest.mark.parametrize("changes", [{"augment": 0.0}, {"augment": 0.3}, {"augment": 0.0, "mirror": 0.5}], ids=str)

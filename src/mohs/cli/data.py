@@ -120,6 +120,13 @@ def mine(
     positive_rule: Annotated[str, typer.Option(help="random; easy: the nearest of the class; hard: the farthest.")] = (
         "random"
     ),
+    anchors: Annotated[
+        str | None,
+        typer.Option(
+            help="catalog: catalog pictures, with samples as positives and negatives; sample: samples, catalog "
+            "pictures first as positives; any (default): samples, and --prefer decides."
+        ),
+    ] = None,
     prefer: Annotated[
         str | None, typer.Option(help="Random positives: class (other pictures first, the default) or catalog.")
     ] = None,
@@ -165,6 +172,7 @@ def mine(
             "--cycles": cycles,
             "--scale": scale,
             "--triplets": triplets,
+            "--anchors": anchors,
             "--prefer": prefer,
         },
     ).config
@@ -179,6 +187,7 @@ def mine(
         num_negatives=negatives,
         # Checked with the rest of the request, so that all mistakes are told together.
         positive_rule=cast(Any, positive_rule),
+        anchors=config.training.anchors,
         prefer_positive=None if prefer is None else config.training.prefer_positive,
         metric=cast(Any, metric),
         candidates=cast(Any, candidates),

@@ -62,6 +62,7 @@ _SETTINGS = {
     "--batch": "training.batch_triplets",
     "--learning-rate": "training.learning_rate",
     "--device": "training.device",
+    "--anchors": "training.anchors",
     "--prefer": "training.prefer_positive",
     "--tensorboard": "training.tensorboard",
 }

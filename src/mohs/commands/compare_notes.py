@@ -45,6 +45,7 @@ def comparison_notes(
         "training.num_triplets": "--pictures says how long a run is",
         "training.tensorboard": "report.html has the curves",
         "training.prefer_positive": "every strategy sees pictures without roles",
+        "training.anchors": "every strategy sees pictures without roles",
     }
     if paper_segments is not None:
         reasons["training.num_segments"] = f"--paper has {paper_segments}, an epoch each"

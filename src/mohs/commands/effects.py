@@ -55,6 +55,11 @@ def _rules(config: RunConfig) -> list[tuple[str, bool, str]]:
         ),
         ("training.neighbourhood_from", training.neighbourhood > 1, "with training.neighbourhood 1"),
         (
+            "training.prefer_positive",
+            training.anchors == "any",
+            f"with training.anchors {training.anchors!r}, which decides who is the positive",
+        ),
+        (
             "hardness.curve hardness.cap hardness.growth hardness.scale hardness.target_active hardness.gain "
             "negatives.min_distance_ratio negatives.skip_nearest",
             mined,

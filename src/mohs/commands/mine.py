@@ -17,9 +17,10 @@ from mohs.commands.mine_inputs import MineInputs, candidates_of, excluded_pairs_
 from mohs.commands.mine_request import MineRequest, check_request, naming_flags
 from mohs.curves import schedule
 from mohs.data.table import Table
-from mohs.mining import choose_positives, compile_kernels, estimate_peak_bytes, mine
+from mohs.mining import compile_kernels, estimate_peak_bytes, mine
+from mohs.mining.roles import Roles, choose_roles, num_without_catalog, without_catalog
 from mohs.plan import POSITIVE_ORIGINS, TripletPlan
-from mohs.sequence import anchor_sequence, describe_length, length_warning
+from mohs.sequence import describe_length, length_warning
 
 __all__ = ["mine_command"]
 
@@ -37,9 +38,18 @@ def mine_command(request: MineRequest, *, quiet: bool, as_json: bool) -> None:
     began = time.perf_counter()
     inputs = read_inputs(request, quiet=quiet)
     table = inputs.table
+    num_anchors = request.length(table.num_classes)
+    roles = choose_roles(
+        table.labels,
+        table.roles == "catalog",
+        num_anchors,
+        anchors=request.anchors,
+        prefer=request.prefer_positive or "class",
+        seed=request.seed,
+        name="--anchors",
+    )
     candidates = candidates_of(request, table)
     excluded_P2 = excluded_pairs_of(request, table, quiet=silent)
-    num_anchors = request.length(table.num_classes)
     if not silent:
         say(f"length: {describe_length(num_anchors, table.num_classes)}")
     if warning := length_warning(num_anchors, table.num_classes):
@@ -49,7 +59,7 @@ def mine_command(request: MineRequest, *, quiet: bool, as_json: bool) -> None:
     bank_ND = inputs.bank()
     embedded = time.perf_counter()
     compile_s = compile_kernels(request.hardness.scale, half=inputs.is_half)
-    plan = _mine(request, table, bank_ND, candidates, excluded_P2, quiet=silent)
+    plan = _mine(request, table, bank_ND, roles, candidates, excluded_P2, quiet=silent)
     mined = time.perf_counter()
     _save(plan, request, table)
     origin_T = plan.positive_origin[:: request.num_negatives]
@@ -58,6 +68,10 @@ def mine_command(request: MineRequest, *, quiet: bool, as_json: bool) -> None:
         "num_classes": table.num_classes,
         "num_anchors": num_anchors,
         "num_triplets": len(plan),
+        "anchors": request.anchors,
+        "num_classes_without_catalog": (
+            num_without_catalog(table.labels, table.roles == "catalog") if request.anchors == "catalog" else None
+        ),
         "positives": {n: int((origin_T == i).sum()) for i, n in enumerate(POSITIVE_ORIGINS) if (origin_T == i).any()},
         "mean_anchor_positive_distance": float(plan.anchor_positive_distance.mean()),
         "mean_anchor_negative_distance": float(plan.anchor_negative_distance.mean()),
@@ -82,38 +96,26 @@ def _mine(
     request: MineRequest,
     table: Table,
     bank_ND: NDArray[Any],
+    roles: Roles,
     candidates: NDArray[np.int64] | None,
     excluded_P2: NDArray[np.int64] | None,
     *,
     quiet: bool,
 ) -> TripletPlan:
-    num_anchors = request.length(table.num_classes)
-    catalog_N = table.roles == "catalog"
-    has_sample_N = np.isin(table.labels, table.labels[~catalog_N])
-    anchors = np.flatnonzero(~catalog_N | ~has_sample_N)
-    anchors_T = anchors[anchor_sequence(table.labels[anchors], num_anchors, seed=request.seed)]
-    positives_T = origin_T = None
-    if request.positive_rule == "random":
-        positives_T, origin_T = choose_positives(
-            table.labels,
-            anchors_T,
-            seed=request.seed,
-            catalog_N=catalog_N,
-            prefer=request.prefer_positive or "class",
-        )
+    given = request.positive_rule == "random"
     name = "the embeddings" if request.embeddings is None else str(request.embeddings)
     with naming_flags(name), _mining_progress(quiet=quiet) as progress:
         plan = mine(
             bank_ND,
             table.labels,
-            anchors_T=anchors_T,
-            hardness_T=schedule(request.hardness.build(), num_anchors),
+            anchors_T=roles.anchors_T,
+            hardness_T=schedule(request.hardness.build(), len(roles.anchors_T)),
             scale=request.hardness.scale,
             num_negatives=request.num_negatives,
             metric=request.metric,
             positive_rule=request.positive_rule,
-            positives_T=positives_T,
-            positive_origin_T=origin_T,
+            positives_T=roles.positives_T if given else None,
+            positive_origin_T=roles.origin_T if given else None,
             candidates=candidates,
             excluded_pairs=excluded_P2,
             method=request.method,
@@ -127,6 +129,7 @@ def _mine(
         {
             # Positives drawn here are given to the miner, but not by the user.
             "positive_rule": request.positive_rule,
+            **({} if request.anchors == "any" else {"anchors": request.anchors}),
             "curve": request.hardness.model_dump(mode="json"),
             "data_source": request.data.source,
             "data_fingerprint": fingerprint(np.array(table.files), table.labels),
@@ -192,6 +195,8 @@ def _tell(facts: dict[str, Any]) -> None:
     each = facts["num_triplets"] // facts["num_anchors"]
     triplets = f"{facts['num_triplets']:,} triplets" + ("" if each == 1 else f", {each} for each anchor")
     say(f"{facts['num_items']:,} items of {facts['num_classes']:,} classes, {triplets}")
+    if facts["num_classes_without_catalog"]:
+        say(without_catalog(facts["num_classes_without_catalog"], facts["num_classes"]))
     say(f"positives: {positives}")
     if facts["num_excluded_pairs"]:
         say(f"pairs kept apart by the review list: {facts['num_excluded_pairs']:,}, each way counted")

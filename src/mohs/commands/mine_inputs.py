@@ -74,12 +74,14 @@ def read_inputs(request: MineRequest, *, quiet: bool) -> MineInputs:
 
 def candidates_of(request: MineRequest, table: Table) -> NDArray[np.int64] | None:
     """Return the items that may be negatives; None for all."""
-    if request.candidates == "all":
+    # With catalog pictures for anchors, samples are the negatives.
+    role = "sample" if request.anchors == "catalog" else request.candidates
+    if role == "all":
         return None
-    chosen = np.flatnonzero(table.roles == request.candidates)
+    chosen = np.flatnonzero(table.roles == role)
     if not chosen.size:
-        fix = "give --catalog, or leave it out" if request.candidates == "catalog" else "leave it out"
-        raise InputError(f"--candidates: {table.source} has no {request.candidates} pictures; {fix}")
+        fix = "give --catalog, or leave it out" if role == "catalog" else "leave it out"
+        raise InputError(f"--candidates: {table.source} has no {role} pictures; {fix}")
     return chosen
 
 

@@ -12,6 +12,7 @@ from mohs.commands.places import require_file_place
 from mohs.config import DataConfig, HardnessConfig
 from mohs.errors import InputError
 from mohs.mining.problem import Metric
+from mohs.mining.roles import Anchors
 from mohs.sequence import usual_length
 
 __all__ = ["MineRequest", "check_request", "naming_flags"]
@@ -44,6 +45,7 @@ class MineRequest:
     num_triplets: int | None
     num_negatives: int
     positive_rule: PositiveRule
+    anchors: Anchors
     prefer_positive: Literal["class", "catalog"] | None
     metric: Metric
     candidates: Candidates
@@ -74,6 +76,7 @@ def check_request(request: MineRequest) -> None:
         *_check_bank(request),
         *_check_hardness(request),
         *_check_positives_and_negatives(request),
+        *_check_anchors(request),
         *_check_method(request),
     ]
     if problems:
@@ -140,6 +143,24 @@ def _check_positives_and_negatives(request: MineRequest) -> Iterator[str]:
             f"--prefer: {request.prefer_positive!r} is for random positives; leave it out, or --positive-rule "
             f"{request.positive_rule}"
         )
+
+
+def _check_anchors(request: MineRequest) -> Iterator[str]:
+    anchors = request.anchors
+    if anchors == "any":
+        return
+    if request.prefer_positive is not None:
+        yield (
+            f"--prefer: {request.prefer_positive!r} with --anchors {anchors}, which decides who is the positive; leave "
+            "one of the two out"
+        )
+    if request.positive_rule in ("easy", "hard"):
+        yield (
+            f"--positive-rule: {request.positive_rule!r} with --anchors {anchors}: it takes any picture of the class, "
+            "whatever its role; leave one of the two out"
+        )
+    if anchors == "catalog" and request.candidates == "catalog":
+        yield "--candidates: 'catalog' with --anchors catalog, whose negatives are samples; leave one of the two out"
 
 
 def _check_method(request: MineRequest) -> Iterator[str]:

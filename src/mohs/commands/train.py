@@ -11,7 +11,16 @@ from mohs.commands.evaluate import TABLE_HEADER, verification_rows, write_class_
 from mohs.commands.places import require_file_place, require_folder_place
 from mohs.commands.show import METRIC_HEADER, metric_row, write_run_report
 from mohs.config import DataConfig, RunConfig
-from mohs.runs import Evaluation, Run, SplitData, evaluate, open_split_data, train_on, with_run_folder
+from mohs.runs import (
+    Evaluation,
+    Run,
+    SplitData,
+    anchors_note,
+    evaluate,
+    open_split_data,
+    train_on,
+    with_run_folder,
+)
 from mohs.sequence import describe_length
 from mohs.training.devices import choose_device
 from mohs.training.forewarnings import forewarnings
@@ -37,7 +46,8 @@ def train_command(config: RunConfig, *, notes: Sequence[str] = (), resume: bool,
         if first:
             lengths = [] if quiet or as_json else _told_before(config, data)
             warnings = [f"warning: {line}" for line in forewarnings(config, data.num_training_classes)]
-            for note in (*notes, *lengths, *warnings):
+            anchors = anchors_note(data, config)
+            for note in (*notes, *lengths, *warnings, *([anchors] if anchors else [])):
                 say(note)
         with training_progress("train", quiet=quiet) as listeners:
             run = train_on(data, config, resume=resume, listeners=listeners, peers=peers)

@@ -1,17 +1,23 @@
 """Training against time: curves as inline SVG."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import final
+from pathlib import Path
+from typing import Any, final
 
 import numpy as np
 import numpy.typing as npt
 from markupsafe import Markup
+from matplotlib.backend_bases import FigureCanvasBase
+from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from mohs.artefacts import atomic_path
+from mohs.errors import InputError
+from mohs.plan import TripletPlan
 from mohs.report.svg import DASHES, INK, NUM_COLOURS, SERIES, new_axes, svg_of, svg_style
 
-__all__ = ["Line", "hardness_plot", "line_plot"]
+__all__ = ["Line", "check_picture_place", "hardness_plot", "line_plot", "save_hardness_plot"]
 
 _MAX_LINE_POINTS = 150
 
@@ -81,15 +87,63 @@ def hardness_plot(
     with svg_style():
         figure, axes = new_axes("triplets seen", "hardness")
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-        colour = SERIES[series % NUM_COLOURS]
-        axes.plot(triplet_index, achieved, "o", color=colour, alpha=0.6, markersize=3.2, markeredgewidth=0)
-        axes.plot(triplet_index, asked, color=INK, linewidth=1)
-        axes.set_ylim(-0.03, 1.03)
+        _draw_hardness(axes, triplet_index, asked, achieved, series=series, marker_size=3.2)
         facts = (
             f"Asked hardness between {asked.min():.2f} and {asked.max():.2f}; achieved hardness differs from it by "
             f"{np.abs(asked - achieved).mean():.3f} on average."
         )
         return svg_of(figure, figure_id, title, facts)
+
+
+def check_picture_place(path: str | Path, *, name: str) -> None:
+    """Raise `InputError`, under `name`, for a file that no picture can be written to."""
+    place = Path(path)
+    known = sorted(FigureCanvasBase.get_supported_filetypes())
+    if place.suffix[1:].lower() not in known:
+        raise InputError(f"{name}: {path}: matplotlib writes no {place.suffix or 'file without an ending'}; use .png")
+    blocking = next(parent for parent in place.absolute().parents if parent.exists())
+    if place.is_dir() or not blocking.is_dir():
+        what = "is a folder" if place.is_dir() else f"{blocking} is a file"
+        raise InputError(f"{name}: {path}: {what}; name another file")
+
+
+def save_hardness_plot(path: str | Path, plans: Mapping[str, TripletPlan]) -> None:
+    """Write a picture of the hardness of every triplet, asked for and achieved, with a panel for each plan.
+
+    The format is that of the file's ending. The file takes the place of one that is there.
+    """
+    place = Path(path)
+    figure = Figure(figsize=(9, 2.4 * len(plans) + 0.4), layout="constrained")
+    for row, (name, plan) in enumerate(plans.items()):
+        axes = figure.add_subplot(len(plans), 1, row + 1)
+        index = np.arange(len(plan))
+        _draw_hardness(axes, index, plan.hardness, plan.achieved_hardness, series=0, marker_size=2.0)
+        axes.set_title(f"{name}: {len(plan):,} triplets")
+        axes.set_xlabel("triplet")
+        axes.set_ylabel("hardness")
+        axes.margins(x=0.01)
+        axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
+    with atomic_path(place) as temporary:
+        figure.savefig(temporary, format=place.suffix[1:].lower(), dpi=150)
+
+
+def _draw_hardness(
+    axes: Any,
+    triplet_index: npt.NDArray[Any],
+    asked: npt.NDArray[Any],
+    achieved: npt.NDArray[Any],
+    *,
+    series: int,
+    marker_size: float,
+) -> None:
+    """Draw hardness over the triplets into axes: achieved as dots, asked for as a line."""
+    colour = SERIES[series % NUM_COLOURS]
+    axes.plot(
+        triplet_index, achieved, "o", color=colour, alpha=0.6, markersize=marker_size, markeredgewidth=0,
+        label="achieved",
+    )  # fmt: skip
+    axes.plot(triplet_index, asked, color=INK, linewidth=1, label="asked for")
+    axes.set_ylim(-0.03, 1.03)
 
 
 def _stretch_means(

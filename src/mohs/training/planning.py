@@ -76,6 +76,10 @@ class Planner:
         self._config = config
         self._peers = peers
         self._class_N = dataset.labels_id
+        # With catalog pictures for anchors, samples alone are negatives.
+        self._negative_N = (
+            dataset.roles != "catalog" if config.training.anchors == "catalog" else np.ones(len(dataset), dtype=bool)
+        )
         self.distrusted_P2 = distrusted_pairs(dataset, config.negatives)
         self._run_header: Mapping[str, Any] = {
             "num_items": len(dataset),
@@ -107,7 +111,7 @@ class Planner:
         health = self._health(bank_MD, items_M)
 
         local_anchor_K, local_positive_K = np.searchsorted(items_M, anchor_K), np.searchsorted(items_M, positive_K)
-        candidates = np.unique(local_anchor_K) if in_batch else None
+        candidates = self._candidates(anchor_K, items_M, in_batch=in_batch)
         control, hardness_K = None, segment.hardness_K * segment.hardness_factor
         if controller is not None:
             measure = measure_gaps(
@@ -191,10 +195,23 @@ class Planner:
 
     def _items(self, anchor_K: NDArray[np.int64], positive_K: NDArray[np.int64]) -> tuple[NDArray[np.int64], bool]:
         """Return the items of a segment's bank, and whether they are those alone that the segment shows."""
+        used = np.unique(np.concatenate([anchor_K, positive_K]))
+        negatives = self._negatives_among(anchor_K, used)
         # A short segment may hold one class only; its negatives then come from everywhere.
-        in_batch = self._config.loss.in_batch and len(np.unique(self._class_N[anchor_K])) > 1
-        used = np.concatenate([anchor_K, positive_K])
-        return (np.unique(used) if in_batch else np.arange(len(self._dataset))), in_batch
+        in_batch = self._config.loss.in_batch and len(np.unique(self._class_N[negatives])) > 1
+        return (used if in_batch else np.arange(len(self._dataset))), in_batch
+
+    def _negatives_among(self, anchor_K: NDArray[np.int64], used_M: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return those of the items that a segment shows that mining may take: its anchors, or its samples."""
+        return np.unique(anchor_K) if self._negative_N.all() else used_M[self._negative_N[used_M]]
+
+    def _candidates(
+        self, anchor_K: NDArray[np.int64], items_M: NDArray[np.int64], *, in_batch: bool
+    ) -> NDArray[np.int64] | None:
+        """Return the places in `items_M` of the items that may be negatives; None for all."""
+        if in_batch:
+            return np.searchsorted(items_M, self._negatives_among(anchor_K, items_M))
+        return None if self._negative_N.all() else np.flatnonzero(self._negative_N[items_M])
 
     def _embed(
         self, embedder: Embedder, items_M: NDArray[np.int64], progress: Callable[[int, int], None] | None

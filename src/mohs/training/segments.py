@@ -5,29 +5,41 @@ import numpy as np
 from mohs.config import RunConfig
 from mohs.curves import schedule
 from mohs.data.dataset import Dataset
-from mohs.mining import choose_positives
-from mohs.sequence import anchor_sequence
+from mohs.mining.roles import anchor_items, choose_roles, num_without_catalog, without_catalog
 from mohs.training.batches import segment_bounds
 from mohs.training.planning import Segment
 
-__all__ = ["all_segments"]
+__all__ = ["all_segments", "check_anchors"]
+
+
+def check_anchors(labels: np.ndarray, roles: np.ndarray, config: RunConfig) -> str | None:
+    """Return what is to be said of the anchors of training items with these labels and roles, a line or None.
+
+    Raises `InputError` if the items cannot be what `training.anchors` asks for.
+    """
+    anchors, catalog_N = config.training.anchors, roles == "catalog"
+    anchor_items(labels, catalog_N, anchors, name="training.anchors")
+    num = num_without_catalog(labels, catalog_N) if anchors == "catalog" else 0
+    return without_catalog(num, len(np.unique(labels))) if num else None
 
 
 def all_segments(dataset: Dataset, config: RunConfig) -> list[Segment]:
     """Return the whole run: who is anchor when, with which positive, at which hardness."""
-    training, labels = config.training, dataset.labels
-    class_N = dataset.labels_id
-    catalog_N = dataset.roles == "catalog"
-    # Catalog pictures are anchors only in classes that have nothing else.
-    anchor_N = ~catalog_N | ~np.isin(class_N, class_N[~catalog_N])
-    sample_items = np.flatnonzero(anchor_N)
-    anchor_T = sample_items[anchor_sequence(labels[sample_items], training.length, seed=config.seed)]
-    positive_T, origin_T = choose_positives(
-        labels, anchor_T, seed=config.seed, catalog_N=catalog_N, prefer=training.prefer_positive
+    training = config.training
+    roles = choose_roles(
+        dataset.labels,
+        dataset.roles == "catalog",
+        training.length,
+        anchors=training.anchors,
+        prefer=training.prefer_positive,
+        seed=config.seed,
+        name="training.anchors",
     )
     hardness_T = schedule(config.hardness.build(), training.length)
     segments = []
     for start, stop in segment_bounds(training.length, training.num_segments, config.hardness.cycles):
         part = slice(start, stop)
-        segments.append(Segment(0, start, anchor_T[part], positive_T[part], origin_T[part], hardness_T[part]))
+        segments.append(
+            Segment(0, start, roles.anchors_T[part], roles.positives_T[part], roles.origin_T[part], hardness_T[part])
+        )
     return segments
