@@ -75,14 +75,25 @@ def test_a_loss_that_broke(log_of):
 
 
 def test_a_validation_that_broke(log_of):
-    found = find_not_finite(log_of(loss=[0.5, 0.4, 0.3], val_loss=[np.inf, np.inf, np.inf]))
-    assert found.what == "val_loss is NaN or Inf from epoch 1 on"
+    found = find_not_finite(log_of(val_loss=[np.inf, np.inf, np.inf]))
+    assert (found.what, found.severity) == ("val_loss is NaN or Inf from epoch 1 on", "error")
     assert (found.numbers["last_finite"], found.settings) == (0.0, {"training.max_gradient_norm": 1.0})
+
+
+def test_a_training_that_goes_on_is_not_what_broke(log_of):
+    found = find_not_finite(log_of(loss=[0.5, 0.4, 0.3], val_loss=[np.inf, np.inf, np.inf], learning_rate=[0.1] * 3))
+    assert (found.severity, found.settings) == ("warning", {})
+    assert found.what == (
+        "val_loss is NaN or Inf from epoch 1 on, and the loss of the training is a number all the time"
+    )
+    both = log_of(loss=[0.5, np.inf, np.inf], val_loss=[0.5, np.inf, np.inf])
+    assert (find_not_finite(both).severity, find_not_finite(both).what[:5]) == ("error", "loss ")
 
 
 def test_a_loss_that_recovered_is_not_said_to_be_broken_from_there_on(log_of):
     log = log_of(unit="step", loss=[0.5, np.inf, 0.4, np.inf, np.nan, 0.3])
-    assert find_not_finite(log).what == "loss is NaN or Inf in 2 of 6 rows, first at step 2"
+    found = find_not_finite(log)
+    assert (found.what, found.severity) == ("loss is NaN or Inf in 2 of 6 rows, first at step 2", "warning")
 
 
 def test_an_empty_cell_and_a_large_loss_did_not_break(log_of):

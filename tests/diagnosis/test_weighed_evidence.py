@@ -299,3 +299,13 @@ def test_pairs_in_order_disprove_that_every_answer_is_the_same(log_of, tmp_path)
     loss = np.r_[0.30, 0.25, 0.21, 0.2 + random().normal(0, 1e-4, 57)]
     pairs = {"pairs": tmp_path / "pairs.csv", "threshold": 0.8}
     assert found_in(log_of(loss=loss), **TRIPLET, **pairs) == {}
+
+
+def test_embeddings_that_the_log_contradicts_are_perhaps_of_other_weights(log_of):
+    log = log_of(loss=np.linspace(0.2, 0.05, 40), retrieval=np.linspace(0.2, 0.7, 40))
+    found = found_in(log, **TRIPLET, **ONE_POINT)["collapsed"]
+    assert found.severity == "error"
+    assert "although retrieval rose from 0.245 to 0.655" in found.what
+    assert found.why.startswith("Either these are of other weights or of batch norm in another mode")
+    assert found.settings == {}
+    assert "although" not in found_in(log_of(loss=np.linspace(0.2, 0.05, 40)), **TRIPLET, **ONE_POINT)["collapsed"].what

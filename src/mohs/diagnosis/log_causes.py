@@ -22,7 +22,10 @@ _GONE_SHARE, _GONE_ROWS = 0.2, 3
 
 
 def find_not_finite(log: TrainingLog) -> Finding | None:
-    """Find a loss that became NaN or Inf; a warning if it was a number again at the end."""
+    """Find a loss that became NaN or Inf.
+
+    A warning if it was a number again at the end, or if only the validation broke: the weights are then sound.
+    """
     for name in ("loss", "val_loss"):
         values = getattr(log, name)
         if values is None or not np.isinf(values).any():
@@ -34,6 +37,17 @@ def find_not_finite(log: TrainingLog) -> Finding | None:
         recovered = bool(np.isfinite(values[broken[-1] :]).any())
         if np.isfinite(values[row:]).any():
             where = f"in {len(broken)} of {len(values)} rows, first at {log.unit} {log.position[row]:g}"
+        if name == "val_loss" and log.loss is not None and np.isfinite(log.loss[row:]).any():
+            return Finding(
+                cause="not-finite",
+                severity="warning",
+                what=f"{name} is NaN or Inf {where}, and the loss of the training is a number all the time",
+                why="The weights are sound, since training goes on. It is the validation that breaks: a set without "
+                "pairs, a division by 0, or statistics of batch norm that are not finite.",
+                fix="Compute the loss of one batch of the validation by hand; the learning rate is not to blame.",
+                numbers={"first_row": float(log.position[row]), "num_rows": float(len(broken))},
+                share=0.5,
+            )
         return Finding(
             cause="not-finite",
             severity="warning" if recovered else "error",

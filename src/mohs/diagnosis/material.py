@@ -24,7 +24,7 @@ from mohs.diagnosis.findings import Diagnosis, Finding
 from mohs.diagnosis.known_losses import LossFacts
 from mohs.diagnosis.label_causes import find_dominating_class, find_few_positives
 from mohs.diagnosis.log_causes import find_collapsed, find_not_finite, find_stalled
-from mohs.diagnosis.log_evidence import Beside
+from mohs.diagnosis.log_evidence import Beside, rose
 from mohs.diagnosis.log_signals import find_dead_positives, find_nothing_active, find_overfitting, find_swapped
 from mohs.diagnosis.pair_causes import (
     PairScores,
@@ -78,8 +78,23 @@ class Material:
 def diagnose_material(material: Material, *, seed: int = 0) -> Diagnosis:
     """Look for every cause that the material can show; `seed` decides the samples."""
     found = examine([*_of_log(material, seed), *_of_pairs(material), *_of_embeddings(material, seed)])
+    found = replace(found, findings=tuple(_beside_the_log(each, material.log) for each in found.findings))
     reading = "" if material.pairs is None else material.pairs.reading
     return replace(found, notes=(reading,)) if reading else found
+
+
+def _beside_the_log(finding: Finding, log: TrainingLog | None) -> Finding:
+    """Return a collapse of what was given as it looks beside a log in which something was learned."""
+    if finding.cause != "collapsed" or log is None or not (sign := rose(log)).holds:
+        return finding
+    return replace(
+        finding,
+        what=f"{finding.what}, although {sign.says}",
+        why="Either these are of other weights or of batch norm in another mode than what the log measures, or the "
+        "training collapsed at its very end.",
+        fix="To tell, embed the held-out pictures again with the weights and in the mode of the log's last row.",
+        settings={},
+    )
 
 
 def _of_log(material: Material, seed: int) -> list[Check]:
