@@ -96,6 +96,16 @@ def test_at_equal_pictures_and_at_equal_cpu(run_cli, picture_set, tmp_path):
     answer = run_cli(*arguments)
     assert "96 pictures a run, 2 seeds" in answer.out
     assert "equal CPU seconds, 2 seeds" in answer.out
+    # The second alone: nothing is run, and the page says how many pictures the runs show.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cells_module, "train_strategy", lambda *_, **__: pytest.fail("all is there"))
+        answer = run_cli(*(word if word != "both" else "cpu" for word in arguments), "--json")
+    record = json.loads(answer.out)
+    assert (record["equal"], "strategies_at_equal_cpu" in record) == ("cpu", False)
+    assert record["strategies"] == second
+    counts = sorted({int(row["means"]["num_pictures"]) for row in second[2:]})
+    shown = f"{counts[0]:,} to {counts[-1]:,}" if len(counts) > 1 else f"{counts[0]:,}"
+    assert f"<dd>{shown}</dd>" in (out / "report.html").read_text()
 
 
 def test_where_a_preset_starts_and_blends_all_are_compared_with_plain_strategies_too(

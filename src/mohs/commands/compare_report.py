@@ -70,7 +70,7 @@ def write_comparison_report(
             ("unseen classes", f"{facts['test_classes']:,}"),
             ("their queries", f"{facts['test_pictures']:,}"),
             ("catalog queries", f"{facts['catalog_queries']:,}"),
-            ("pictures shown by a run", f"{comparison.budget.num_pictures:,}"),
+            ("pictures shown by a run", _num_pictures(comparison)),
             ("seeds", str(comparison.num_seeds)),
         ],
         verdicts=[verdict for each in measured for verdict in _verdicts(each, results)]
@@ -91,6 +91,11 @@ def write_comparison_report(
         versions=versions(),
     )
     write_report(path, report)
+
+
+def _num_pictures(comparison: Comparison) -> str:
+    counts = sorted({comparison.budget_of(strategy.name).num_pictures for strategy in comparison.strategies})
+    return f"{counts[0]:,}" if len(counts) == 1 else f"{counts[0]:,} to {counts[-1]:,}"
 
 
 def _more_tables(measured: Measured, results: Results, *, whole: bool) -> list[Table]:
@@ -243,7 +248,7 @@ def _look_plots(comparison: Comparison, arrays: Mapping[str, Mapping[str, NDArra
             if f"curve_{key}" in found:
                 # A look comes after each segment; segments are of near-equal length.
                 y = found[f"curve_{key}"]
-                end = comparison.budget.num_pictures / _pictures_per_triplet(comparison, name)
+                end = comparison.budget_of(name).num_pictures / _pictures_per_triplet(comparison, name)
                 lines.append(Line(name, series, np.arange(1, len(y) + 1) * end / len(y), y))
         if lines:
             svg = line_plot(
