@@ -80,9 +80,10 @@ class SplitData:
 
     @property
     def fingerprint(self) -> str:
-        """32 hex digits of the files (as written), labels, roles and splits: equal if these are the same items."""
+        """32 hex digits of the files (as written), labels, roles, splits, groups: equal if these are the same items."""
         table = self.dataset.table
-        return fingerprint(np.array(table.files), table.labels, table.roles, self.train_N, self.test_N)
+        groups = () if table.groups is None else (table.groups,)
+        return fingerprint(np.array(table.files), table.labels, table.roles, self.train_N, self.test_N, *groups)
 
 
 @final
@@ -323,15 +324,17 @@ def evaluate(
     *,
     data: SplitData | None = None,
     baselines: bool = True,
+    exclude_same_group: bool = False,
     verification: bool = False,
     write: bool | None = None,
 ) -> Evaluation:
     """Measure a run on its own test items, or on `data`; with `baselines`, the untrained network and the pixels too.
 
-    With `verification` pairs of test items are verified by the trained network, which takes some seconds.
-    With `write` the numbers go to `metrics.json` in the run's folder; by default they do unless `data` is given. Data
-    are then the run's own, and must be those it was trained on: with another split, pictures it knows would be in the
-    test. Raises `InputError` if they are not.
+    With `exclude_same_group` a query does not find items of its own group (`data.group_column`): pictures of one
+    session find each other too easily. With `verification` pairs of test items are verified by the trained network,
+    which takes some seconds. With `write` the numbers go to `metrics.json` in the run's folder; by default they do
+    unless `data` is given. Data are then the run's own, and must be those it was trained on: with another split,
+    pictures it knows would be in the test. Raises `InputError` if they are not, or have no groups to exclude.
     """
     write = data is None if write is None else write
     if data is None:
@@ -346,6 +349,12 @@ def evaluate(
     items = np.flatnonzero(data.test_N if data.unseen_classes else data.test_N | data.train_N)
     dataset = data.dataset.take(items)
     test_N = data.test_N[items]
+    groups_N = dataset.table.groups
+    if exclude_same_group and groups_N is None:
+        raise InputError(
+            f"exclude_same_group: {dataset.table.source} has no column {run.config.data.group_column or 'group'!r}; "
+            "add one that says what each picture was taken with, such as its session"
+        )
     policy = run.config.data.policy
     device = choose_device(run.config.training.device)
     tested = np.unique(dataset.labels[test_N])
@@ -360,6 +369,7 @@ def evaluate(
             dataset.labels,
             dataset.roles,
             test_N=None if data.unseen_classes else test_N,
+            groups_N=groups_N if exclude_same_group else None,
             protocol=protocol,
             verification=verification,
             seed=run.config.seed,

@@ -176,17 +176,25 @@ def evaluate(
     no_pairs: Annotated[
         bool, typer.Option("--no-pairs", help="Leave out verification on pairs, which takes some seconds.")
     ] = False,
+    exclude_same_group: Annotated[
+        bool, typer.Option("--exclude-same-group", help="A query does not find items of its own group, or session.")
+    ] = False,
     data: Annotated[str | None, typer.Option(help="Other data for the run, all of it for the test.")] = None,
     catalog: Catalog = None,
     file_column: FileColumn = None,
     class_column: ClassColumn = None,
+    group_column: GroupColumn = None,
+    multi_label: MultiLabelOption = None,
     seed: Seed = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Measure a run beside the untrained network and the pixels; or embeddings from anywhere (--embeddings)."""
     if embeddings is not None:
-        _refuse({"RUN": run, "--data": data, "--catalog": catalog}, "with --embeddings; leave it out")
+        _refuse(
+            {"RUN": run, "--data": data, "--catalog": catalog, "--multi-label": multi_label},
+            "with --embeddings; leave it out",
+        )
         if labels is None:
             raise InputError("--labels: missing; give the classes of the rows of --embeddings")
         if (query_embeddings is None) != (query_labels is None):
@@ -200,6 +208,8 @@ def evaluate(
             query_labels=query_labels,
             class_column=class_column,
             file_column=file_column,
+            group_column=group_column,
+            exclude_same_group=exclude_same_group,
             seed=0 if seed is None else seed,
             out=out,
             per_class=per_class,
@@ -219,8 +229,12 @@ def evaluate(
         raise InputError("--no-pairs: needs --embeddings; the report of a run shows its pairs")
     if run is None:
         raise InputError("RUN: missing; give a run folder, or --embeddings FILE and --labels FILE")
-    if data is None and (catalog or file_column or class_column):
-        raise InputError("--catalog, --file-column, --class-column: need --data; the run's own data is known")
+    of_data = (catalog, file_column, class_column, group_column, multi_label)
+    if data is None and any(each is not None for each in of_data):
+        raise InputError(
+            "--catalog, --file-column, --class-column, --group-column, --multi-label: need --data; the run's own "
+            "data is known"
+        )
     from mohs.commands.train import evaluate_command
     from mohs.runs import Run
 
@@ -232,11 +246,15 @@ def evaluate(
             "catalog": catalog,
             "file_column": file_column or "file",
             "class_column": class_column or "class",
+            "group_column": "group" if group_column is None else group_column,
+            "multi_label": multi_label or "error",
             "per_class": None,
             "max_classes": None,
         }
         other = Run.open(run).config.data.model_copy(update=update)
-    evaluate_command(run, data=other, per_class=per_class, quiet=quiet, as_json=as_json)
+    evaluate_command(
+        run, data=other, per_class=per_class, exclude_same_group=exclude_same_group, quiet=quiet, as_json=as_json
+    )
 
 
 def report(

@@ -1,6 +1,7 @@
 """`mohs evaluate --embeddings`: measure embeddings from anywhere."""
 
 import csv
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,8 @@ import numpy as np
 from mohs.artefacts import atomic_path, write_json
 from mohs.commands.console import counting_progress, print_json, print_table, say
 from mohs.commands.places import require_file_place
-from mohs.errors import InputError
+from mohs.data.names import name_warning
+from mohs.errors import DataWarning, InputError
 from mohs.evaluation.classes import ClassResult
 from mohs.evaluation.embedding_files import read_embedded_items
 from mohs.evaluation.summary import EmbeddingReport, evaluate_embeddings
@@ -37,6 +39,8 @@ def evaluate_embeddings_command(
     query_labels: Path | None,
     class_column: str | None,
     file_column: str | None,
+    group_column: str | None,
+    exclude_same_group: bool,
     seed: int,
     out: Path | None,
     per_class: Path | None,
@@ -50,7 +54,7 @@ def evaluate_embeddings_command(
     for place, flag in ((out, "--out"), (per_class, "--per-class")):
         if place is not None:
             require_file_place(place, flag)
-    columns = {"class_column": class_column, "file_column": file_column}
+    columns = {"class_column": class_column, "file_column": file_column, "group_column": group_column}
     items = read_embedded_items(embeddings, labels, flag="--labels", **columns)
     queries = items
     if query_embeddings is not None and query_labels is not None:
@@ -60,6 +64,14 @@ def evaluate_embeddings_command(
                 f"{query_embeddings}: {queries.embeddings_ND.shape[1]} dimensions, and {embeddings} has "
                 f"{items.embeddings_ND.shape[1]}; use embeddings of one model for both"
             )
+    for given, table in ((items, labels), (queries, query_labels or labels)):
+        if exclude_same_group and given.groups_N is None:
+            raise InputError(
+                f"--exclude-same-group: {table} has no column {group_column or 'group'!r}; add one that says what each "
+                "picture was taken with, such as its session"
+            )
+    if line := name_warning({*items.labels_N.tolist(), *queries.labels_N.tolist()}, "classes"):
+        warnings.warn(f"{labels}: {line}", DataWarning, stacklevel=2)
     num_found_C = np.unique(items.labels_N, return_counts=True)[1]
     if (num_found_C.max() < 2) if queries is items else not np.isin(queries.labels_N, items.labels_N).any():
         raise InputError(
@@ -73,6 +85,8 @@ def evaluate_embeddings_command(
             roles_N=items.roles_N,
             query_embeddings_QD=None if queries is items else queries.embeddings_ND,
             query_labels_Q=None if queries is items else queries.labels_N,
+            groups_N=items.groups_N if exclude_same_group else None,
+            query_groups_Q=queries.groups_N if exclude_same_group and queries is not items else None,
             verification=verification,
             seed=seed,
             progress=progress,
@@ -125,7 +139,7 @@ def _print_report(report: EmbeddingReport, num_classes: int) -> None:
     retrieval = report.retrieval
     print_table(
         f"{retrieval.num_queries:,} queries, {retrieval.num_gallery:,} items of {num_classes:,} classes, "
-        f"{report.protocol}",
+        f"{report.told_protocol}",
         TABLE_HEADER,
         _metric_rows(report),
     )

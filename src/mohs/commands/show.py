@@ -60,7 +60,7 @@ def write_run_report(
     `evaluation` is that of `run`, with its baselines, and `data` are its pictures; the doctor looks at it, too.
     `evaluations` are those of the `runs`; `verdicts` come before those on `run`.
     """
-    protocol = evaluation.measured["trained"].protocol
+    protocol = evaluation.measured["trained"].told_protocol
     found = find(evaluation)
     test_N = evaluation.test_N
     labels = evaluation.dataset.labels[test_N]

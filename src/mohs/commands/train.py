@@ -11,6 +11,7 @@ from mohs.commands.evaluate import TABLE_HEADER, verification_rows, write_class_
 from mohs.commands.places import require_file_place, require_folder_place
 from mohs.commands.show import METRIC_HEADER, metric_row, write_run_report
 from mohs.config import DataConfig, RunConfig
+from mohs.errors import InputError
 from mohs.runs import (
     Evaluation,
     Run,
@@ -69,7 +70,13 @@ def train_command(config: RunConfig, *, notes: Sequence[str] = (), resume: bool,
 
 
 def evaluate_command(
-    folder: Path, *, data: DataConfig | None, per_class: Path | None = None, quiet: bool, as_json: bool
+    folder: Path,
+    *,
+    data: DataConfig | None,
+    per_class: Path | None = None,
+    exclude_same_group: bool = False,
+    quiet: bool,
+    as_json: bool,
 ) -> None:
     """Measure a run on its test items (or on other data) and write metrics.json and report.html."""
     if per_class is not None:
@@ -80,7 +87,15 @@ def evaluate_command(
             data or run.config.data, seed=run.config.seed, all_test=data is not None, progress=progress
         )
     opened.count_queries()  # before minutes of embedding
-    evaluation = evaluate(run, data=opened, verification=True, write=data is None)
+    if exclude_same_group and opened.dataset.table.groups is None:
+        raise InputError(
+            f"--exclude-same-group: {opened.dataset.table.source} has no column "
+            f"{(data or run.config.data).group_column or 'group'!r}; add one that says what each picture was taken "
+            "with, such as its session"
+        )
+    evaluation = evaluate(
+        run, data=opened, exclude_same_group=exclude_same_group, verification=True, write=data is None
+    )
     measured = evaluation.measured
     if per_class is not None:
         queries, gallery = evaluation.query_and_gallery()
@@ -151,7 +166,7 @@ def _title(evaluation: Evaluation) -> str:
     retrieval = evaluation.measured["trained"].retrieval
     return (
         f"{retrieval.num_queries:,} queries, gallery of {retrieval.num_gallery:,}, "
-        f"{evaluation.measured['trained'].protocol}"
+        f"{evaluation.measured['trained'].told_protocol}"
     )
 
 

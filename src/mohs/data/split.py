@@ -1,13 +1,15 @@
 """Which items are for training and which for testing, and how to take a few items of each class."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
 
 from mohs.data.dataset import Dataset
+from mohs.data.group_split import classes_by_group, groups_on_two_sides, split_groups_by_item
 from mohs.data.table import SPLITS, Table
-from mohs.errors import InputError, at_most_20
+from mohs.errors import DataWarning, InputError, at_most_20
 from mohs.randomness import generator
 
 __all__ = [
@@ -20,16 +22,20 @@ __all__ = [
 ]
 
 
-def split_by_class(labels: np.ndarray, fractions: Mapping[str, float], *, seed: int) -> np.ndarray:
+def split_by_class(
+    labels: np.ndarray, fractions: Mapping[str, float], *, seed: int, groups: np.ndarray | None = None
+) -> np.ndarray:
     """Return the split of each item, str [N]: no class is in two splits (open set).
 
     `fractions` gives the share of the classes for each split but train, such as `{"test": 0.2}`; train has the rest
-    (at least one class). A share f of C classes is round(f·C), at least 1. The order of rows does not matter.
+    (at least one class). A share f of C classes is round(f·C), at least 1. The order of rows does not matter. With
+    `groups` (str [N], "" for none) no group is in two splits either: classes that share one, also by way of others,
+    stay together, and a share is met as nearly as such sets of classes allow.
 
     >>> split_by_class(np.array(["a", "b", "a", "c"]), {"test": 0.3}, seed=1).tolist()
     ['train', 'test', 'train', 'train']
 
-    Raises `InputError` for a wrong share or if there are fewer classes than splits.
+    Raises `InputError` for a wrong share or if there are fewer classes, or sets of classes, than splits.
     """
     shares = _check_fractions(fractions)
     names, class_of_item = np.unique(labels, return_inverse=True)
@@ -39,12 +45,40 @@ def split_by_class(labels: np.ndarray, fractions: Mapping[str, float], *, seed: 
             f"fractions: {dict(fractions)} of {len(names)} classes leave none for 'train'; lower them or add classes"
         )
     order = generator(seed, "split").permutation(len(names))
+    set_of_class = np.arange(len(names)) if groups is None else classes_by_group(class_of_item, groups)
+    # In the order of their first classes; without groups each class is a set, and the first ones are taken.
+    left = list(dict.fromkeys(set_of_class[order].tolist()))
+    size_of = np.bincount(set_of_class, minlength=len(names)).tolist()
+    if len(left) <= len(sizes):
+        raise InputError(
+            f"groups: they join {len(names)} classes into {len(left)} {'set' if len(left) == 1 else 'sets'} of classes "
+            f"that share groups, too few for {len(sizes) + 1} splits; split by item, or read no groups "
+            "(--group-column '')"
+        )
     split_of_class = np.full(len(names), "train", dtype="<U10")
-    first = 0
-    for name, size in zip(shares, sizes, strict=True):
-        split_of_class[order[first : first + size]] = name
-        first += size
+    for place, (name, size) in enumerate(zip(shares, sizes, strict=True)):
+        taken = _nearest_to(size, left, size_of, num_kept=len(sizes) - place)
+        split_of_class[np.isin(set_of_class, taken)] = name
+        left = [each for each in left if split_of_class[each] == "train"]
     return split_of_class[class_of_item]
+
+
+def _nearest_to(size: int, left: Sequence[int], size_of: Sequence[int], *, num_kept: int) -> list[int]:
+    """Return sets of classes that have about `size` classes together, in order, at least one; so many are kept."""
+    may_take = len(left) - num_kept
+    taken: list[int] = []
+    filled = 0
+    for each in left:
+        if len(taken) < may_take and filled + size_of[each] <= size:
+            taken.append(each)
+            filled += size_of[each]
+    chosen = set(taken)
+    others = [each for each in left if each not in chosen]
+    if len(taken) < may_take:
+        smallest = min(others, key=lambda each: size_of[each])
+        if not taken or abs(filled + size_of[smallest] - size) < abs(filled - size):
+            taken.append(smallest)
+    return taken
 
 
 def split_by_item(
@@ -54,6 +88,7 @@ def split_by_item(
     seed: int,
     roles: np.ndarray | None = None,
     keys: Sequence[str] | None = None,
+    groups: np.ndarray | None = None,
 ) -> np.ndarray:
     """Return the split of each item, str [N], stratified by class: every class keeps a training item (closed set).
 
@@ -61,11 +96,20 @@ def split_by_item(
     right. Classes of one item go to train, and count in no share. Where n·f would take a whole class, one item stays
     in train, so that the share is smaller. With `roles`, catalog items are training items, and shares are of the
     samples; a class with a catalog item may lose all its samples. With `keys` (file names, say) the order of rows
-    does not matter.
+    does not matter. With `groups` (str [N], "" for none) a group is in one split: see `split_groups_by_item`.
 
-    Raises `InputError` for a wrong share.
+    Raises `InputError` for a wrong share, and if groups leave a split without an item.
     """
     shares = _check_fractions(fractions)
+    if groups is not None and (groups != "").any():
+        return split_groups_by_item(
+            labels,
+            groups,
+            shares,
+            seed=seed,
+            is_sample=np.ones(len(labels), dtype=bool) if roles is None else np.asarray(roles) == "sample",
+            canonical_order=_canonical_order(labels, keys),
+        )
     random = generator(seed, "split")
     names, class_of_item, class_sizes = np.unique(labels, return_inverse=True, return_counts=True)
     is_sample = np.ones(len(labels), dtype=bool) if roles is None else np.asarray(roles) == "sample"
@@ -95,7 +139,9 @@ def assign_splits(table: Table, by: Literal["class", "item"], test_fraction: flo
 
     Splits that the table already has are kept, and `test_fraction` is not used. Then every sample must have one; a
     catalog item without one follows its class (by class; train if the class has no sample) or is for training (by
-    item). A table without splits is divided by `split_by_class` or `split_by_item` into train and test.
+    item). A table without splits is divided by `split_by_class` or `split_by_item` into train and test; its groups
+    stay whole. Warns (`DataWarning`) if the table's own splits divide a group, and if groups keep the test far from its
+    share.
 
     Raises `InputError` if `test_fraction` is not in (0, 1), if samples have no split where others have one, and, by
     class, if a class is in two splits or a split has fewer than 2 classes.
@@ -108,12 +154,44 @@ def assign_splits(table: Table, by: Literal["class", "item"], test_fraction: flo
     if has_splits:
         splits = _complete(table, by)
     elif by == "class":
-        splits = split_by_class(table.labels, {"test": test_fraction}, seed=seed)
+        splits = split_by_class(table.labels, {"test": test_fraction}, seed=seed, groups=table.groups)
     else:
-        splits = split_by_item(table.labels, {"test": test_fraction}, seed=seed, roles=table.roles, keys=table.files)
+        splits = split_by_item(
+            table.labels,
+            {"test": test_fraction},
+            seed=seed,
+            roles=table.roles,
+            keys=table.files,
+            groups=table.groups,
+        )
     if by == "class":
         _check_open_set(table, splits)
+    if table.groups is not None:
+        _warn_of_groups(table, splits, by, None if has_splits else test_fraction)
     return table.with_splits(splits)
+
+
+def _warn_of_groups(table: Table, splits: np.ndarray, by: Literal["class", "item"], wanted: float | None) -> None:
+    assert table.groups is not None
+    if divided := groups_on_two_sides(table.groups, splits):
+        num_groups = len(set(table.groups.tolist()) - {""})
+        warnings.warn(
+            f"{table.source}: the column 'split' divides {len(divided):,} of {num_groups:,} groups (for example "
+            f"{', '.join(map(repr, divided[:3]))}): the test knows them from training",
+            DataWarning,
+            stacklevel=3,
+        )
+    if wanted is None:
+        return
+    rows = np.unique(table.labels, return_index=True)[1] if by == "class" else np.flatnonzero(table.roles == "sample")
+    share = float((splits[rows] == "test").mean())
+    if abs(share - wanted) > wanted / 4 and abs(share - wanted) * len(rows) > 1:
+        what = "classes" if by == "class" else "pictures"
+        warnings.warn(
+            f"{table.source}: {share:.0%} of the {what} are for the test, and not {wanted:.0%}: groups stay whole",
+            DataWarning,
+            stacklevel=3,
+        )
 
 
 def take_per_class(

@@ -27,22 +27,25 @@ class EmbeddedItems:
         labels_N: str [N].
         roles_N: str [N], "sample" or "catalog".
         files: the picture of each item; none if the table has no such column.
+        groups_N: str [N], the group of each item, "" for none; none if the table has no such column.
     """
 
     embeddings_ND: np.ndarray
     labels_N: np.ndarray
     roles_N: np.ndarray
     files: tuple[str, ...] | None
+    groups_N: np.ndarray | None = None
 
 
 @final
 @dataclass(frozen=True, eq=False)
 class ItemLabels:
-    """What a file of classes holds: str [N]; roles and files are None where it has no such column."""
+    """What a file of classes holds: str [N]; roles, files and groups are None where it has no such column."""
 
     labels_N: np.ndarray
     roles_N: np.ndarray | None
     files: tuple[str, ...] | None
+    groups_N: np.ndarray | None = None
 
     def check_rows(self, num_rows: int, embeddings: Path, labels: Path, *, flag: str) -> None:
         """Raise `InputError` unless there is a class for each row; `flag` is the option that gave the classes."""
@@ -54,17 +57,29 @@ class ItemLabels:
 
 
 def read_embedded_items(
-    embeddings: Path, labels: Path, *, flag: str, class_column: str | None = None, file_column: str | None = None
+    embeddings: Path,
+    labels: Path,
+    *,
+    flag: str,
+    class_column: str | None = None,
+    file_column: str | None = None,
+    group_column: str | None = None,
 ) -> EmbeddedItems:
     """Return the rows of a .npy file and their classes, from a file that `read_item_labels` takes.
 
     Raises `InputError` naming the file, the row and the fix; `flag` is the option that gave the classes.
     """
     embeddings_ND = checked_float32(read_npy(embeddings, "numbers"), str(embeddings))
-    found = read_item_labels(labels, class_column=class_column, file_column=file_column, class_flag="--class-column")
+    found = read_item_labels(
+        labels,
+        class_column=class_column,
+        file_column=file_column,
+        group_column=group_column,
+        class_flag="--class-column",
+    )
     found.check_rows(len(embeddings_ND), embeddings, labels, flag=flag)
     roles_N = np.full(len(found.labels_N), "sample") if found.roles_N is None else found.roles_N
-    return EmbeddedItems(embeddings_ND, found.labels_N, roles_N, found.files)
+    return EmbeddedItems(embeddings_ND, found.labels_N, roles_N, found.files, found.groups_N)
 
 
 def read_npy(path: Path, what: str) -> np.ndarray:
@@ -83,18 +98,25 @@ def read_npy(path: Path, what: str) -> np.ndarray:
 
 
 def read_item_labels(
-    path: Path, *, class_column: str | None = None, file_column: str | None = None, class_flag: str = ""
+    path: Path,
+    *,
+    class_column: str | None = None,
+    file_column: str | None = None,
+    group_column: str | None = None,
+    class_flag: str = "",
 ) -> ItemLabels:
     """Return the classes in a file, as text.
 
     A table (CSV or Parquet) with a column `class` or, without one, `label`, `labels`, `y` or `target` (in capitals
-    too), and perhaps `file` and `role`; a .npy file of text or whole numbers; or a .txt file with a class on each line.
+    too), and perhaps `file`, `role` and `group`; a .npy file of text or whole numbers; or a .txt file with a class on
+    each line.
 
     Raises `InputError` naming the file, the row and the fix; `class_flag` is the option that names the column.
     """
     kind = path.suffix.lower()
-    if kind in (".npy", ".txt") and (class_column or file_column):
-        raise InputError(f"{path}: has no columns; leave out --class-column and --file-column, or give a table")
+    if kind in (".npy", ".txt") and (class_column or file_column or group_column):
+        flags = "--class-column and --file-column" if class_column or file_column else "--group-column"
+        raise InputError(f"{path}: has no columns; leave out {flags}, or give a table")
     if kind == ".npy":
         array = read_npy(path, "classes")
         if array.dtype.kind == "f" and np.isfinite(array).all() and (array == np.rint(array)).all():
@@ -118,7 +140,11 @@ def read_item_labels(
     by_name = f"name the right one with {class_flag}" if class_flag else "name the right one 'class'"
     problems = [
         f"{path}: no column {wanted!r}; the columns are {', '.join(map(repr, columns))}; {fix}"
-        for wanted, fix in ((name, by_name), (file_column, "name the right one with --file-column"))
+        for wanted, fix in (
+            (name, by_name),
+            (file_column, "name the right one with --file-column"),
+            (group_column, "name the right one with --group-column"),
+        )
         if wanted is not None and wanted not in columns
     ]
     problems += [
@@ -137,11 +163,12 @@ def read_item_labels(
     ]
     if problems:
         raise InputError(*at_most_20(problems))
-    files = columns.get(file_column or "file")
+    files, groups = columns.get(file_column or "file"), columns.get(group_column or "group")
     return ItemLabels(
         np.array(columns[name], dtype=np.str_),
         None if roles is None else np.array(roles),
         tuple(files) if files is not None and len(files) == len(rows) else None,
+        np.array(groups, dtype=np.str_) if groups is not None and len(groups) == len(rows) else None,
     )
 
 

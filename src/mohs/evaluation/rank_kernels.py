@@ -39,14 +39,22 @@ def exact_square(a_D: Array, b_D: Array) -> Scalar:
 
 @compiled()
 def relevant_squares(
-    query_QD: Array, query_R: Array, gallery_MD: Array, own_R2: Array, self_R: Array, start_R1: Array,
-    square_T: Array,
+    query_QD: Array, query_R: Array, gallery_MD: Array, own_R2: Array, self_R: Array,
+    group_R: Array, start_G1: Array, column_E: Array, start_R1: Array, square_T: Array,
 ) -> None:  # fmt: skip
-    """Write the squared distances of each query to its relevant items, those of row r from `start_R1[r]` on."""
+    """Write the squared distances of each query to its relevant items, those of row r from `start_R1[r]` on.
+
+    The items of its group, `column_E` from `start_G1[g]` on in ascending order, are left out; −1 for no group.
+    """
     for r in range(query_R.size):
-        t = start_R1[r]
+        t, e, end = start_R1[r], 0, 0
+        if group_R[r] >= 0:
+            end = start_G1[group_R[r] + 1]
+            e = _first_from(column_E, own_R2[r, 0], start_G1[group_R[r]], end)
         for column in range(own_R2[r, 0], own_R2[r, 1]):
-            if column != self_R[r]:
+            if e < end and column_E[e] == column:
+                e += 1
+            elif column != self_R[r]:
                 square_T[t] = exact_square(query_QD[query_R[r]], gallery_MD[column])
                 t += 1
 
@@ -69,6 +77,7 @@ def sort_short(start_R1: Array, square_T: Array) -> None:
 @compiled()
 def count_tile(
     product_RC: Array, first: Scalar, half_norm_M: Array, own_R2: Array, self_R: Array,
+    group_R: Array, start_G1: Array, column_E: Array,
     query_QD: Array, query_R: Array, gallery_MD: Array, class_M: Array,
     start_R1: Array, low_T: Array, high_T: Array, limit_T: Array, count_T: Array,
     grid_R: Array, line_G2: Array, first_GK: Array, unsure_GK: Array, count_GK: Array,
@@ -91,6 +100,12 @@ def count_tile(
             product_C[column - first] = -np.inf
         if first <= self_R[r] < first + num_columns:
             product_C[self_R[r] - first] = -np.inf
+        if group_R[r] >= 0:
+            end = start_G1[group_R[r] + 1]
+            for e in range(_first_from(column_E, first, start_G1[group_R[r]], end), end):
+                if column_E[e] >= first + num_columns:
+                    break
+                product_C[column_E[e] - first] = -np.inf
         least = _keys(product_C, half_C, key_C)
         query_D = query_QD[query_R[r]]
         if least <= bound_R[r]:

@@ -48,7 +48,7 @@ class Ranks:
 
     Attributes:
         num_relevant: R, int64.
-        num_ranked: gallery items without the query itself, int64.
+        num_ranked: gallery items without the query itself and its group, int64.
         first_rank: of the first relevant item, int64; −1 if R = 0.
         average_precision, map_at_r, r_precision: float64; NaN, 0 and 0 if R = 0.
         hits: relevant items of ranks up to each k, int64 [Q, K].
@@ -73,7 +73,10 @@ class Ranks:
 @final
 @dataclass(frozen=True, eq=False)
 class _Gallery:
-    """The gallery in class order, and the queries in class order too, so that blocks of them share their classes."""
+    """The gallery in class order, and the queries in class order too, so that blocks of them share their classes.
+
+    Items of group g are the columns `column_E` from `start_G1[g]` up to `start_G1[g + 1]`, ascending.
+    """
 
     gallery_MD: Float32
     query_QD: Float32
@@ -83,7 +86,11 @@ class _Gallery:
     query_order_Q: Index
     own_Q2: Index
     self_Q: Index
+    group_Q: Index
+    start_G1: Index
+    column_E: Index
     num_relevant_Q: Index
+    num_ranked_Q: Index
     norm_Q: Float64
     k_K: Index
 
@@ -95,17 +102,23 @@ def rank_relevant(
     gallery_class_G: Index,
     *,
     self_Q: Index,
+    group_Q: Index | None = None,
+    group_G: Index | None = None,
     ks: tuple[int, ...],
     progress: Progress | None = None,
 ) -> Ranks:
-    """Return the ranks of checked inputs; −1 in `self_Q` for a query that is not in the gallery."""
+    """Return the ranks of checked inputs; −1 in `self_Q` for a query that is not in the gallery.
+
+    With groups (numbers from 0 on, −1 for none) the items of a query's own group are not ranked.
+    """
     threads = num_threads() if len(query_QD) * len(gallery_GD) > _SMALL else 1
     with one_blas_thread():
-        gallery = _prepared(query_QD, query_class_Q, gallery_GD, gallery_class_G, self_Q, ks, threads)
+        of_group = _no_groups(query_QD, gallery_GD) if group_Q is None or group_G is None else (group_Q, group_G)
+        gallery = _prepared(query_QD, query_class_Q, gallery_GD, gallery_class_G, self_Q, of_group, ks, threads)
         num_queries = len(query_QD)
         ranks = Ranks(
             num_relevant=gallery.num_relevant_Q,
-            num_ranked=len(gallery_GD) - (self_Q >= 0),
+            num_ranked=gallery.num_ranked_Q,
             first_rank=np.full(num_queries, -1, dtype=np.int64),
             average_precision=np.full(num_queries, np.nan),
             map_at_r=np.zeros(num_queries),
@@ -133,6 +146,7 @@ def _prepared(
     gallery_GD: Float32,
     gallery_class_G: Index,
     self_Q: Index,
+    of_group: tuple[Index, Index],
     ks: tuple[int, ...],
     threads: int,
 ) -> _Gallery:
@@ -141,7 +155,15 @@ def _prepared(
     place_G = np.empty(len(item_M), dtype=np.int64)
     place_G[item_M] = np.arange(len(item_M))
     own_Q2 = np.stack([np.searchsorted(class_M, query_class_Q, side=side) for side in ("left", "right")], axis=1)
+    group_Q, group_G = of_group
+    # A query that is in the gallery under its own group is left out with that.
+    self_Q = np.where((self_Q >= 0) & (group_Q >= 0) & (group_G[self_Q] == group_Q), -1, self_Q)
     self_is_relevant_Q = (self_Q >= 0) & (gallery_class_G[self_Q] == query_class_Q)
+    grouped_M = np.flatnonzero(group_G[item_M] >= 0)
+    order_E = np.argsort(group_G[item_M][grouped_M], kind="stable")
+    num_groups = int(max(group_Q.max(), group_G.max())) + 1
+    start_G1 = np.concatenate([[0], np.cumsum(np.bincount(group_G[group_G >= 0], minlength=num_groups))])
+    size_Q = np.where(group_Q >= 0, np.diff(start_G1, append=0)[group_Q], 0)
     norm_Q = np.sqrt(np.einsum("qd,qd->q", query_QD, query_QD, dtype=np.float64))
     gallery_MD = gallery_GD[item_M]
     bank = centred_items(StoredBank(gallery_MD, is_mapped=False), np.arange(len(item_M)), threads)
@@ -159,10 +181,34 @@ def _prepared(
         query_order_Q=np.argsort(query_class_Q, kind="stable"),
         own_Q2=own_Q2,
         self_Q=np.where(self_Q >= 0, place_G[self_Q], -1),
-        num_relevant_Q=own_Q2[:, 1] - own_Q2[:, 0] - self_is_relevant_Q,
+        group_Q=group_Q,
+        start_G1=start_G1,
+        column_E=grouped_M[order_E],
+        num_relevant_Q=own_Q2[:, 1]
+        - own_Q2[:, 0]
+        - self_is_relevant_Q
+        - _num_of_own_class(query_class_Q, group_Q, gallery_class_G, group_G),
+        num_ranked_Q=len(gallery_GD) - (self_Q >= 0) - size_Q,
         norm_Q=norm_Q,
         k_K=np.array(ks, dtype=np.int64),
     )
+
+
+def _no_groups(query_QD: Float32, gallery_GD: Float32) -> tuple[Index, Index]:
+    return np.full(len(query_QD), -1, dtype=np.int64), np.full(len(gallery_GD), -1, dtype=np.int64)
+
+
+def _num_of_own_class(query_class_Q: Index, group_Q: Index, gallery_class_G: Index, group_G: Index) -> Index:
+    """Return how many gallery items are of the query's class and group; 0 for a query without a group."""
+    num_groups = int(max(group_Q.max(), group_G.max())) + 1
+    grouped_G = group_G >= 0
+    pair_G = gallery_class_G[grouped_G] * num_groups + group_G[grouped_G]
+    pair_P, count_P = np.unique(pair_G, return_counts=True)
+    pair_Q = query_class_Q * num_groups + group_Q
+    place_Q = np.minimum(np.searchsorted(pair_P, pair_Q), max(0, len(pair_P) - 1))
+    if not len(pair_P):
+        return np.zeros(len(group_Q), dtype=np.int64)
+    return np.where((group_Q >= 0) & (pair_P[place_Q] == pair_Q), count_P[place_Q], 0)
 
 
 def _blocks(num_relevant_Q: Index) -> Iterator[slice]:
@@ -193,11 +239,13 @@ def _rank_block(g: _Gallery, query_R: Index, product_RC: Float32, ranks: Ranks) 
     # A key is the difference of two float32, which rounds once more.
     error_R = bank.key_error(centred_norm_R) + 2.0**-22 * bound_R
 
-    own_R2, self_R = g.own_Q2[query_R], g.self_Q[query_R]
+    own_R2, self_R, group_R = g.own_Q2[query_R], g.self_Q[query_R], g.group_Q[query_R]
     count_R = g.num_relevant_Q[query_R]
     start_R1 = np.concatenate([[0], np.cumsum(count_R)])
     square_T = np.empty(start_R1[-1])
-    rank_kernels.relevant_squares(g.query_QD, query_R, g.gallery_MD, own_R2, self_R, start_R1, square_T)
+    rank_kernels.relevant_squares(
+        g.query_QD, query_R, g.gallery_MD, own_R2, self_R, group_R, g.start_G1, g.column_E, start_R1, square_T
+    )
     rank_kernels.sort_short(start_R1, square_T)
     for r in np.flatnonzero(count_R > rank_kernels.SHORT):
         square_T[start_R1[r] : start_R1[r + 1]].sort()
@@ -235,6 +283,7 @@ def _rank_block(g: _Gallery, query_R: Index, product_RC: Float32, ranks: Ranks) 
             np.matmul(rows_RD, bank.tile(tile, buffer), out=product[:, place * TILE : (place + 1) * TILE])
         rank_kernels.count_tile(
             product, first, bank.half_norm_M, own_R2, self_R,
+            group_R, g.start_G1, g.column_E,
             g.query_QD, query_R, g.gallery_MD, g.class_M,
             start_R1, low_T, high_T, square_T, count_T,
             grid_R, line_G2, first_GK, unsure_GK, count_GK,

@@ -44,8 +44,8 @@ class RetrievalResult:
         mean_reciprocal_rank: mean of 1/rank of the first match.
         num_queries: all queries, those without a match too.
         num_gallery: all gallery items.
-        num_queries_without_match: queries with no item of their class in the gallery (themselves left out). They have
-            no right answer: left out of every mean, and counted here.
+        num_queries_without_match: queries with no item of their class in the gallery (themselves, and with groups
+            their own group, left out). They have no right answer: left out of every mean, and counted here.
         intervals: 95% intervals of all `metrics` over classes (`mohs.evaluation.intervals.class_interval`), by name;
             empty if the queries that count are of one class only.
         chance: what `metrics` come to if the gallery is ranked at random (`mohs.evaluation.chance`).
@@ -112,6 +112,8 @@ def evaluate_retrieval(
     *,
     ks: Sequence[int] = (1, 5, 10, 50),
     self_indices_Q: npt.ArrayLike | None = None,
+    query_groups_Q: npt.ArrayLike | None = None,
+    gallery_groups_G: npt.ArrayLike | None = None,
     progress: Progress | None = None,
 ) -> RetrievalResult:
     """Rank the gallery for each query by Euclidean distance and return the usual retrieval metrics.
@@ -127,6 +129,9 @@ def evaluate_retrieval(
         ks: the k of recall@k and precision@k, each at least 1. A k beyond the gallery means the whole gallery.
         self_indices_Q: int [Q], the gallery index of the query itself, which is left out for that query; -1 if the
             query is not in the gallery. None: no query is in the gallery.
+        query_groups_Q: what each query was taken with (session, camera, product family), integers or strings [Q]: the
+            gallery items of its own group are left out for that query. -1 and "" are no group. None: nothing is.
+        gallery_groups_G: groups [G] of the same kind.
         progress: called with (blocks of queries done, blocks in all) from the calling thread.
 
     Raises:
@@ -149,6 +154,7 @@ def evaluate_retrieval(
     if not ks or any(isinstance(k, bool) or not isinstance(k, (int, np.integer)) or k < 1 for k in ks):
         raise InputError(f"ks: {list(ks)!r} is not a list of integers >= 1; use for example (1, 5, 10)")
     self_Q = _checked_self_indices(self_indices_Q, num_queries, num_gallery)
+    groups = _checked_groups(query_groups_Q, gallery_groups_G, num_queries, num_gallery)
     self_is_relevant_Q = (self_Q >= 0) & (gallery_codes_G[self_Q] == query_codes_Q)
     if not (np.bincount(gallery_codes_G, minlength=query_codes_Q.max() + 1)[query_codes_Q] > self_is_relevant_Q).any():
         raise InputError(
@@ -156,8 +162,21 @@ def evaluate_retrieval(
             "check that both label arrays come from the same table, or add pictures"
         )
     ranks = rank_relevant(
-        queries_QD, query_codes_Q, gallery_GD, gallery_codes_G, self_Q=self_Q, ks=tuple(map(int, ks)), progress=progress
+        queries_QD,
+        query_codes_Q,
+        gallery_GD,
+        gallery_codes_G,
+        self_Q=self_Q,
+        group_Q=None if groups is None else groups[0],
+        group_G=None if groups is None else groups[1],
+        ks=tuple(map(int, ks)),
+        progress=progress,
     )
+    if not ranks.num_relevant.any():
+        raise InputError(
+            f"query_groups_Q: none of the {num_queries} queries has an item of its class outside its own group; check "
+            "that groups are sessions or the like, and not the classes"
+        )
     return _result(ranks, query_codes_Q, num_gallery, tuple(map(int, ks)))
 
 
@@ -209,12 +228,14 @@ def evaluate_all_against_all(
     labels_N: npt.ArrayLike,
     *,
     ks: Sequence[int] = (1, 5, 10, 50),
+    groups_N: npt.ArrayLike | None = None,
     progress: Progress | None = None,
 ) -> RetrievalResult:
     """Return the metrics of `evaluate_retrieval` with every item a query and all others its gallery.
 
     An item is left out of its own gallery by its index, not by its distance, so duplicates of it stay in. Items that
-    are alone in their class count as `num_queries_without_match`, and stay in the gallery of the others.
+    are alone in their class count as `num_queries_without_match`, and stay in the gallery of the others. With groups
+    (see `evaluate_retrieval`) the other items of an item's group are left out, too.
 
     >>> evaluate_all_against_all([[0.0], [0.1], [5.0], [5.1]], [0, 0, 1, 1], ks=(1,)).recall
     {1: 1.0}
@@ -228,6 +249,8 @@ def evaluate_all_against_all(
         labels_N,
         ks=ks,
         self_indices_Q=np.arange(len(labels_N)),
+        query_groups_Q=groups_N,
+        gallery_groups_G=groups_N,
         progress=progress,
     )
 
@@ -313,6 +336,21 @@ def _check_dimensions(queries_QD: npt.NDArray[Any], gallery_GD: npt.NDArray[Any]
             f"query_embeddings_QD, gallery_embeddings_GD: {queries_QD.shape[1]} and {gallery_GD.shape[1]} dimensions; "
             "use embeddings of one model for both"
         )
+
+
+def _checked_groups(
+    query_groups_Q: npt.ArrayLike | None, gallery_groups_G: npt.ArrayLike | None, num_queries: int, num_gallery: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]] | None:
+    """Return group numbers of queries and gallery, −1 for none; None without groups."""
+    if query_groups_Q is None and gallery_groups_G is None:
+        return None
+    if query_groups_Q is None or gallery_groups_G is None:
+        raise InputError("query_groups_Q, gallery_groups_G: one without the other; give both or neither")
+    names_Q = checked_labels(query_groups_Q, "query_groups_Q", num_queries)
+    names_G = checked_labels(gallery_groups_G, "gallery_groups_G", num_gallery)
+    codes_Q, codes_G = class_codes(names_Q, names_G)
+    none_Q, none_G = (names == "" if names.dtype.kind == "U" else names == -1 for names in (names_Q, names_G))
+    return np.where(none_Q, -1, codes_Q), np.where(none_G, -1, codes_G)
 
 
 def _checked_self_indices(values: npt.ArrayLike | None, num_queries: int, num_gallery: int) -> npt.NDArray[np.int64]:

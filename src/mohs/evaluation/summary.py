@@ -48,6 +48,7 @@ class EmbeddingReport:
         verification: what verification on pairs of queries found; none if it was not asked for, or if no class has two
             queries.
         notes: sentences about what no metric says: failed pictures, copies, ties (`mohs.evaluation.remarks`).
+        without_own_group: whether `retrieval` and `catalog`, and what is made of them, leave a query's own group out.
     """
 
     protocol: Protocol
@@ -62,6 +63,12 @@ class EmbeddingReport:
     gallery_sizes: GallerySizes
     verification: VerificationResult | None = None
     notes: tuple[str, ...] = ()
+    without_own_group: bool = False
+
+    @property
+    def told_protocol(self) -> str:
+        """The protocol in words, and whether a query's own group is left out."""
+        return f"{self.protocol}, without the query's own group" if self.without_own_group else self.protocol
 
     def as_record(self) -> dict[str, Any]:
         """Return the numbers as JSON values; of the confusable pairs the first 20, and no classes."""
@@ -72,6 +79,7 @@ class EmbeddingReport:
         }
         return {
             "protocol": self.protocol,
+            "without_own_group": self.without_own_group,
             "retrieval": self.retrieval.as_record(),
             "catalog": None if self.catalog is None else self.catalog.as_record(),
             **{name: None if found is None else found.as_record() for name, found in triplets.items()},
@@ -94,6 +102,8 @@ def evaluate_embeddings(
     roles_N: npt.ArrayLike | None = None,
     query_embeddings_QD: npt.ArrayLike | None = None,
     query_labels_Q: npt.ArrayLike | None = None,
+    groups_N: npt.ArrayLike | None = None,
+    query_groups_Q: npt.ArrayLike | None = None,
     verification: bool = True,
     seed: int = 0,
     progress: Progress | None = None,
@@ -110,6 +120,9 @@ def evaluate_embeddings(
         query_embeddings_QD: none: each item is a query against all others. Else numbers [Q, D]: each of them is a query
             against all N items.
         query_labels_Q: classes of the queries [Q].
+        groups_N: what each item was taken with (session, camera, product family), integers or strings [N], -1 or "" for
+            no group: a query does not find items of its own group. Triplets and pairs are of all items still.
+        query_groups_Q: groups of the queries [Q].
         verification: whether pairs are verified too (`mohs.evaluation.verification`), which takes some seconds.
         seed: of the triplets and of the pairs.
         progress: called with (blocks of queries done, blocks in all).
@@ -131,14 +144,31 @@ def evaluate_embeddings(
     if query_embeddings_QD is None:
         if query_labels_Q is not None:
             raise InputError("query_labels_Q: given without query_embeddings_QD; give both or neither")
+        if query_groups_Q is not None:
+            raise InputError("query_groups_Q: given without query_embeddings_QD; give groups_N alone")
         return measure(
-            x_ND, labels, roles, protocol="all against all", verification=verification, seed=seed, progress=progress
+            x_ND,
+            labels,
+            roles,
+            groups_N=groups_N,
+            protocol="all against all",
+            verification=verification,
+            seed=seed,
+            progress=progress,
         )
     query_QD = checked_float32(query_embeddings_QD, "query_embeddings_QD")
     if query_labels_Q is None:
         raise InputError("query_labels_Q: missing; give the class of each query")
     query_labels = checked_labels(query_labels_Q, "query_labels_Q", len(query_QD))
     class_codes(query_labels, labels)  # of one kind, or they cannot be joined
+    groups = None
+    if groups_N is not None or query_groups_Q is not None:
+        if groups_N is None or query_groups_Q is None:
+            raise InputError("groups_N, query_groups_Q: one without the other; give both or neither")
+        names = checked_labels(groups_N, "groups_N", len(x_ND))
+        query_names = checked_labels(query_groups_Q, "query_groups_Q", len(query_QD))
+        class_codes(names, query_names)
+        groups = np.concatenate([names, query_names])
     if query_QD.shape[1] != x_ND.shape[1]:
         raise InputError(
             f"query_embeddings_QD, embeddings_ND: {query_QD.shape[1]} and {x_ND.shape[1]} dimensions; "
@@ -148,6 +178,7 @@ def evaluate_embeddings(
         np.concatenate([x_ND, query_QD]),
         np.concatenate([labels, query_labels]),
         np.concatenate([roles, np.full(len(query_QD), "sample")]),
+        groups_N=groups,
         test_N=np.arange(len(x_ND) + len(query_QD)) >= len(x_ND),
         protocol="queries against gallery",
         verification=verification,
@@ -162,6 +193,7 @@ def measure(
     roles_N: npt.ArrayLike,
     *,
     test_N: npt.ArrayLike | None = None,
+    groups_N: npt.ArrayLike | None = None,
     protocol: Protocol | None = None,
     verification: bool = False,
     seed: int = 0,
@@ -175,6 +207,7 @@ def measure(
         roles_N: "sample" or "catalog", [N].
         test_N: none: all items are test items, and each is a query against all others. Else bool [N]: those are
             queries, and the rest, training items of the same classes, is the gallery.
+        groups_N: none, or the group of each item, which its own queries do not find: see `evaluate_embeddings`.
         protocol: what to call it; none: "unseen classes" without `test_N`, "seen classes" with it.
         verification: whether pairs of queries are verified too.
         seed: of the triplets and of the pairs.
@@ -187,14 +220,30 @@ def measure(
     catalog_N = np.asarray(roles_N) == "catalog"
     test = np.ones(len(labels), dtype=bool) if test_N is None else np.asarray(test_N, dtype=bool)
     gallery = test if test_N is None else ~test
+    groups = None if groups_N is None else checked_labels(groups_N, "groups_N", len(x_ND))
     if test_N is None:
-        retrieval = evaluate_all_against_all(x_ND, labels, progress=progress)
+        retrieval = evaluate_all_against_all(x_ND, labels, groups_N=groups, progress=progress)
     else:
-        retrieval = evaluate_retrieval(x_ND[test], labels[test], x_ND[gallery], labels[gallery], progress=progress)
+        retrieval = evaluate_retrieval(
+            x_ND[test],
+            labels[test],
+            x_ND[gallery],
+            labels[gallery],
+            query_groups_Q=None if groups is None else groups[test],
+            gallery_groups_G=None if groups is None else groups[gallery],
+            progress=progress,
+        )
     queries_N = test & ~catalog_N
     catalog = None
-    if np.isin(labels[queries_N], labels[catalog_N]).any():
-        catalog = evaluate_retrieval(x_ND[queries_N], labels[queries_N], x_ND[catalog_N], labels[catalog_N])
+    if _have_match(labels, groups, queries_N, catalog_N):
+        catalog = evaluate_retrieval(
+            x_ND[queries_N],
+            labels[queries_N],
+            x_ND[catalog_N],
+            labels[catalog_N],
+            query_groups_Q=None if groups is None else groups[queries_N],
+            gallery_groups_G=None if groups is None else groups[catalog_N],
+        )
     both = labels[test], labels[gallery]
     has_pairs = _has_triplets(labels[test])
     return EmbeddingReport(
@@ -209,8 +258,28 @@ def measure(
         confusable=confusable_pairs(retrieval, *both),
         gallery_sizes=recall_by_gallery_size(retrieval, *both),
         verification=evaluate_pairs(x_ND[test], labels[test], seed=seed) if verification and has_pairs else None,
-        notes=remarks(x_ND[test], both[0], x_ND[gallery], both[1], retrieval, same_items=test_N is None),
+        # What remarks say is by how much a number changes, and those numbers know of no groups.
+        notes=()
+        if groups is not None
+        else remarks(x_ND[test], both[0], x_ND[gallery], both[1], retrieval, same_items=test_N is None),
+        without_own_group=groups is not None,
     )
+
+
+def _have_match(
+    labels_N: npt.NDArray[Any],
+    groups_N: npt.NDArray[Any] | None,
+    query_N: npt.NDArray[np.bool_],
+    catalog_N: npt.NDArray[np.bool_],
+) -> bool:
+    """Return whether a query has a catalog item of its class, and outside its own group."""
+    if groups_N is None:
+        return bool(np.isin(labels_N[query_N], labels_N[catalog_N]).any())
+    groups_of: dict[Any, set[Any]] = {}
+    for label, group in zip(labels_N[catalog_N].tolist(), groups_N[catalog_N].tolist(), strict=True):
+        groups_of.setdefault(label, set()).add(group)
+    pairs = zip(labels_N[query_N].tolist(), groups_N[query_N].tolist(), strict=True)
+    return any(groups_of.get(label, set()) - ({group} - {"", -1}) for label, group in pairs)
 
 
 def _triplets(
