@@ -25,6 +25,15 @@ def test_the_tables_tell_what_was_measured(found):
     thresholds = {row[0]: row[1:] for row in part.thresholds.rows}
     wanted = next(p for p in found.intervals.operating_points if p.wanted == "precision" and p.level == 0.9)
     assert thresholds["precision ≥ 0.9"][0] == f"{wanted.threshold:.4f}"
+    low, high = wanted.reached_interval
+    assert thresholds["precision ≥ 0.9"][5:] == [
+        f"{low:.3f} to {high:.3f}",
+        f"{wanted.safe_threshold:.4f}",
+        f"{wanted.safe_tpr:.3f}",
+    ]
+    assert wanted.safe_threshold < wanted.threshold
+    low, high = found.best.interval
+    assert facts["best accuracy, by 10 folds of classes"][1] == f"{low:.4f} to {high:.4f}"
     assert all(len(row) == len(part.thresholds.header) for row in part.thresholds.rows)
 
 

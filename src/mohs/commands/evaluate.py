@@ -29,6 +29,7 @@ TABLE_HEADER = ("", "value", "95% interval", "chance")
 
 _NUM_PAIRS = 5
 _FPR, _PRECISION = 1e-3, 0.95
+_SAFE = {False: "-", True: "too few pairs"}
 
 
 def evaluate_embeddings_command(
@@ -205,13 +206,21 @@ def verification_rows(found: VerificationResult) -> list[list[str]]:
         if (point.wanted, point.level) == ("false positive rate", _FPR) and point.tpr is not None:
             rows.append(_row(f"TPR at FPR {_FPR:g}", point.tpr, point.tpr_interval, _FPR))
     if best is not None:
-        rows.append(["best accuracy", f"{best.accuracy:.3f}", f"± {best.standard_error:.3f} (s.e.)", "0.500"])
+        rows.append(_row("best accuracy", best.accuracy, best.interval, 0.5))
         rows.append(_row("  at distance up to", best.threshold, None, None))
     for point in points:
         if (point.wanted, point.level) == ("precision", _PRECISION):
             name = f"precision {_PRECISION:g} at distance up to"
             value = point.threshold
-            rows.append([name, "-", "-", "-"] if value is None else _row(name, value, point.threshold_interval, None))
+            if value is None:
+                rows.append([name, "-", "-", "-"])
+                continue
+            rows.append(_row(name, value, point.threshold_interval, None))
+            rows.append(_row("  which on other classes has", point.precision or 0.0, point.reached_interval, None))
+            safe = point.safe_threshold
+            rows.append(
+                ["  safe on other classes up to", "-" if safe is None else f"{safe:.3f}", _SAFE[safe is None], "-"]
+            )
     return rows
 
 

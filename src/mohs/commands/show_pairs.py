@@ -71,7 +71,7 @@ def _facts(found: VerificationResult) -> Table:
         rows.append([name, f"{at.tpr:.3f}", _interval(point and point.tpr_interval), f"{at.fpr:g}"])
     if found.best is not None:
         best = found.best
-        spread = f"± {best.standard_error:.4f} (standard error)"
+        spread = _interval(best.interval, 4)
         rows.append(["best accuracy, by 10 folds of classes", f"{best.accuracy:.4f}", spread, f"{best.prevalence:g}"])
     for name, calibration in found.calibration.items():
         rows.append([f"calibration error, {name}", f"{calibration.expected_calibration_error:.4f}", "–", "–"])
@@ -80,14 +80,14 @@ def _facts(found: VerificationResult) -> Table:
 
 
 def _thresholds(found: VerificationResult) -> Table:
-    header = ["wanted", "distance at most", "95% interval", "true positive rate", "false positive rate", "precision",
-              "on other classes"]  # fmt: skip
+    header = ["wanted", "fitted: distance at most", "95% interval", "true positive rate", "false positive rate",
+              "precision", "on other classes", "safe: distance at most", "true positive rate"]  # fmt: skip
     rows = []
     for point in (*_points(found, "precision"), *_points(found, "false positive rate")):
         sign = "≥" if point.wanted == "precision" else "≤"
         name = f"{point.wanted} {sign} {point.level:g}"
         if point.threshold is None:
-            rows.append([name, "–", f"– ({point.reason})", "–", "–", "–", "–"])
+            rows.append([name, "–", f"– ({point.reason})", *["–"] * 6])
             continue
         rows.append(
             [
@@ -98,16 +98,18 @@ def _thresholds(found: VerificationResult) -> Table:
                 f"{point.fpr:.2g}",
                 f"{point.precision:.3f}",
                 _interval(point.reached_interval, 3 if point.wanted == "precision" else 6),
+                "– (too few pairs)" if point.safe_threshold is None else f"{point.safe_threshold:.4f}",
+                "–" if point.safe_tpr is None else f"{point.safe_tpr:.3f}",
             ]
         )
     curves = found.curves
     rate = f"{curves.equal_error_rate:.4f}"
-    rows.append(["both errors equal", f"{curves.equal_error_threshold:.4f}", "–", "–", rate, "–", "–"])
+    rows.append(["both errors equal", f"{curves.equal_error_threshold:.4f}", "–", "–", rate, *["–"] * 4])
     if found.best is not None:
-        rows.append(["best accuracy", f"{found.best.threshold:.4f}", "–", "–", "–", "–", "–"])
+        rows.append(["best accuracy", f"{found.best.threshold:.4f}", *["–"] * 7])
     caption = (
-        "The loosest threshold that keeps what is wanted on these pairs; 'on other classes' is the precision or rate "
-        "that a threshold chosen so reaches on classes it was not chosen on (95%)"
+        "Fitted: the loosest threshold that keeps what is wanted on these pairs, and, 'on other classes', what it "
+        "reaches on classes it was not chosen on (95%). Safe: the loosest one that keeps it there, too; use this one"
     )
     return Table(header, rows, caption)
 

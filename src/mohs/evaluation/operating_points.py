@@ -2,20 +2,30 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, TypeAlias, final
+from typing import Any, TypeAlias, final
 
 import numpy as np
 import numpy.typing as npt
 
 from mohs.errors import InputError
 from mohs.evaluation.pair_curves import checked_prevalence
+from mohs.evaluation.pair_noise import PairNoise
 from mohs.evaluation.pair_scores import PairScores
 from mohs.evaluation.ranked_pairs import Rates, class_bootstrap, percentile_interval, rank_pairs
+from mohs.evaluation.threshold_choice import (
+    Level,
+    Wanted,
+    chosen_farness,
+    cross_fitted,
+    joined_ends,
+    reached_ends,
+    safe_farness,
+    shares_at,
+)
 
 __all__ = ["Bands", "Interval", "OperatingPoint", "PairIntervals", "Wanted", "pair_intervals"]
 
 Interval: TypeAlias = tuple[float, float] | None
-Wanted: TypeAlias = Literal["precision", "false positive rate"]
 
 RECALL_GRID = tuple(float(recall) for recall in np.linspace(0.01, 1.0, 100))
 FPR_GRID = tuple(float(fpr) for fpr in np.logspace(-6, 0, 61))
@@ -35,8 +45,12 @@ class OperatingPoint:
         tpr_interval: 95%, likewise.
         fpr: share of negative pairs accepted.
         precision: share of positive pairs among those accepted, at the given prevalence.
-        reached_interval: 95%, of the precision (or false positive rate) that this threshold has on other samples of
-            classes: what to expect in use.
+        reached_interval: 95%, of the precision (or false positive rate) that this threshold has on other classes: what
+            to expect in use. A threshold flatters the pairs that it was chosen on; so this is measured by cross-fitting
+            over classes (`cross_fitted`), and holds the interval of the pairs themselves, too.
+        safe_threshold: the loosest one whose interval keeps the level (`safe_farness`), to rely on in use; None if
+            these pairs are too few to be sure of any.
+        safe_tpr: share of positive pairs that it accepts.
         reason: why there is no threshold, "" if there is one.
     """
 
@@ -49,6 +63,8 @@ class OperatingPoint:
     fpr: float | None
     precision: float | None
     reached_interval: Interval
+    safe_threshold: float | None
+    safe_tpr: float | None
     reason: str
 
 
@@ -78,7 +94,7 @@ class Bands:
 @final
 @dataclass(frozen=True, eq=False)
 class PairIntervals:
-    """95% class-bootstrap intervals of what verification measures; None where the resamples do not tell.
+    """95% intervals over classes of what verification measures; None where nothing tells.
 
     Attributes:
         average_precision: at the given prevalence.
@@ -121,9 +137,13 @@ def pair_intervals(
     num_resamples: int = 400,
     seed: int = 0,
 ) -> PairIntervals:
-    """Return operating points and all intervals, from one set of resamples of the classes (`class_bootstrap`).
+    """Return operating points and all intervals over classes.
 
-    Pairs are sorted once; a resample weighs them anew, at the same prevalence. Intervals are percentiles.
+    Pairs are sorted once. Intervals of the average precision, the equal error rate and TPRs are Wilson's of as many
+    effective classes as give the variance of resamples of the classes (`class_bootstrap`, which weighs pairs anew at
+    the same prevalence; `share_interval`), that of the AUC likewise by its influence function (`PairNoise.auc`): few
+    classes make percentiles too narrow. Those of thresholds and the bands are percentiles. What a threshold reaches on
+    other classes is measured on classes that it was not chosen on (`OperatingPoint.reached_interval`).
 
     Args:
         scores: from `pair_scores`.
@@ -144,30 +164,22 @@ def pair_intervals(
     assert whole is not None  # `pair_scores` refuses pairs of one kind only
     recall_grid, fpr_grid = np.array(RECALL_GRID), np.array(FPR_GRID)
     too_few = {level: reason for level, (_, reason) in zip(fprs, scores.closest_negatives(fprs), strict=True)}
-    levels: list[tuple[Wanted, float]] = [("precision", level) for level in precisions]
+    levels: list[Level] = [("precision", level) for level in precisions]
     levels += [("false positive rate", level) for level in fprs]
 
-    def chosen(rates: Rates, wanted: Wanted, level: float) -> float:
-        if wanted == "false positive rate":
-            return ranked.farness_at_fpr(rates, level)
-        u = rates.last_with_precision(level, share)
-        return float(ranked.farness_U[u]) if u >= 0 else np.nan
-
-    farness_L = [chosen(whole, wanted, level) for wanted, level in levels]
+    farness_L = [chosen_farness(ranked, whole, level, share) for level in levels]
 
     def statistic(rates: Rates) -> npt.NDArray[np.float64]:
         points = []
-        for (wanted, level), farness_of_all in zip(levels, farness_L, strict=True):
-            farness = chosen(rates, wanted, level)
+        for level in levels:
+            farness = chosen_farness(ranked, rates, level, share)
             # Without a threshold nothing is accepted: the TPR is 0.
-            tpr = 0.0 if np.isnan(farness) else ranked.accepted(rates, farness)[0]
-            reached = _reached(wanted, *ranked.accepted(rates, farness_of_all), share)
-            points += [farness, tpr, reached]
+            points += [farness, 0.0 if np.isnan(farness) else ranked.accepted(rates, farness)[0]]
         at_recall = np.minimum(np.searchsorted(rates.tpr_U, recall_grid - 1e-12), len(rates.tpr_U) - 1)
         at_fpr = np.searchsorted(rates.fpr_U, fpr_grid + 1e-12, side="right")
         return np.concatenate(
             [
-                [rates.average_precision(share), rates.auc(), rates.equal_error_rate()],
+                [rates.average_precision(share), rates.equal_error_rate()],
                 rates.precision(share)[at_recall],
                 np.concatenate([[0.0], rates.tpr_U])[at_fpr],
                 points,
@@ -178,42 +190,70 @@ def pair_intervals(
     intervals = [percentile_interval(values_B) for values_B in found_BK.T]
     told_F = np.array([not reason for _, reason in scores.closest_negatives(FPR_GRID)])
     ends_K2 = np.array([(np.nan, np.nan) if interval is None else interval for interval in intervals])
-    first_fpr = 3 + len(recall_grid)
+    first_fpr = 2 + len(recall_grid)
     first_point = first_fpr + len(fpr_grid)
+    noise = PairNoise(ranked)
+
+    def around(value: float, k: int) -> Interval:
+        """Return the interval of a mean whose variance is that of the resamples."""
+        return None if intervals[k] is None else noise.interval(value, float(np.nanvar(found_BK[:, k], ddof=1)))
+
+    elsewhere = cross_fitted(ranked, noise, levels, share, seed=seed)
     points = []
     for i, (wanted, level) in enumerate(levels):
-        of_threshold, of_tpr, of_reached = intervals[first_point + 3 * i : first_point + 3 * i + 3]
+        at = first_point + 2 * i
         farness = farness_L[i]
         reason = too_few[level] if wanted == "false positive rate" else ""
         if np.isnan(farness) and not reason:
             reason = _no_threshold(wanted, level, float(whole.precision(share).max()))
         if reason:
-            points.append(OperatingPoint(wanted, level, None, None, None, None, None, None, None, reason))
+            points.append(
+                OperatingPoint(
+                    wanted=wanted,
+                    level=level,
+                    threshold=None,
+                    threshold_interval=None,
+                    tpr=None,
+                    tpr_interval=None,
+                    fpr=None,
+                    precision=None,
+                    reached_interval=None,
+                    safe_threshold=None,
+                    safe_tpr=None,
+                    reason=reason,
+                )
+            )
             continue
         tpr, fpr = ranked.accepted(whole, farness)
+        safe = safe_farness(ranked, noise, whole, (wanted, level), share)
         points.append(
             OperatingPoint(
                 wanted=wanted,
                 level=level,
                 threshold=scores.in_units(-farness),
-                threshold_interval=_in_units(of_threshold, scores),
+                threshold_interval=_in_units(intervals[at], scores),
                 tpr=tpr,
-                tpr_interval=of_tpr,
+                tpr_interval=around(tpr, at + 1),
                 fpr=fpr,
                 precision=_reached("precision", tpr, fpr, share),
-                reached_interval=of_reached,
+                reached_interval=joined_ends(
+                    reached_ends(elsewhere[i], wanted, share),
+                    reached_ends(shares_at(ranked, noise, farness), wanted, share),
+                ),
+                safe_threshold=None if safe is None else scores.in_units(-safe[0]),
+                safe_tpr=None if safe is None else safe[1].tpr,
                 reason="",
             )
         )
     return PairIntervals(
-        average_precision=intervals[0],
-        auc=intervals[1],
-        equal_error_rate=intervals[2],
+        average_precision=around(whole.average_precision(share), 0),
+        auc=noise.auc(),
+        equal_error_rate=around(whole.equal_error_rate(), 1),
         operating_points=tuple(points),
         bands=Bands(
             recall=recall_grid,
-            precision_low=ends_K2[3:first_fpr, 0],
-            precision_high=ends_K2[3:first_fpr, 1],
+            precision_low=ends_K2[2:first_fpr, 0],
+            precision_high=ends_K2[2:first_fpr, 1],
             fpr=fpr_grid,
             tpr_low=np.where(told_F, ends_K2[first_fpr:first_point, 0], np.nan),
             tpr_high=np.where(told_F, ends_K2[first_fpr:first_point, 1], np.nan),
