@@ -8,10 +8,13 @@ import numpy.typing as npt
 
 from mohs.errors import InputError
 from mohs.evaluation.class_folds import fold_of_class, pairs_of_fold
-from mohs.evaluation.pair_noise import share_interval
+from mohs.evaluation.intervals import share_interval
 from mohs.evaluation.pair_scores import PairScores
 
 __all__ = ["BestThreshold", "best_threshold"]
+
+# Of `share_interval`: the least that holds (benchmarks/coverage_pairs.py).
+_PRIOR_CLASSES = 1.0
 
 
 @final
@@ -98,7 +101,7 @@ def best_threshold(
     return BestThreshold(
         accuracy=accuracy,
         standard_error=error,
-        interval=share_interval(min(accuracy, 1.0), error**2, num_classes, freedom=num_folds - 1),
+        interval=share_interval(accuracy, error**2, num_classes, freedom=num_folds - 1, prior=_PRIOR_CLASSES),
         threshold=scores.in_units(_most_accurate(closeness_P, same_P, weight_P, prevalence)),
         prevalence=prevalence,
         fold_accuracy=tuple(accuracies),

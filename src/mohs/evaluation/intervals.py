@@ -28,6 +28,7 @@ __all__ = [
     "class_intervals",
     "class_mean",
     "class_means",
+    "share_interval",
     "wilson_interval",
 ]
 
@@ -188,6 +189,39 @@ def class_means(values_MQ: Sequence[npt.ArrayLike], labels_Q: npt.ArrayLike) -> 
     return means_M
 
 
+def share_interval(
+    share: float,
+    variance: float,
+    num_classes: float,
+    *,
+    freedom: float | None = None,
+    telling: float | None = None,
+    prior: float = _PRIOR_CLASSES,
+) -> Interval:
+    """Return the 95% interval of a share whose variance between classes is known: steps 3 and 4 of `class_interval`.
+
+    For shares that are no means of numbers of single classes, such as those of pairs.
+
+    Args:
+        share: θ in [0, 1].
+        variance: V, of θ.
+        num_classes: n, the effective number of classes.
+        freedom: degrees of freedom of the variance; by default n − 1.
+        telling: A, how many classes the failures (or successes, if these are fewer) are spread over; by default as many
+            as fail if all of a class do: n·min(θ, 1 − θ).
+        prior: how many classes pull f towards 1; fewer will do for means of numbers that are not only 0 and 1.
+
+    >>> [round(end, 3) for end in share_interval(1.0, 0.0, 20)]
+    [0.794, 1.0]
+    """
+    telling = num_classes * min(share, 1 - share) if telling is None else telling
+    student = _student(num_classes if freedom is None else freedom + 1, 0.95)
+    low_M, high_M = _wilson_of_classes(
+        np.clip([share], 0.0, 1.0), np.array([variance]), num_classes, np.array([telling]), prior, student
+    )
+    return float(low_M[0]), float(high_M[0])
+
+
 def wilson_interval(successes: float, trials: float) -> Interval:
     """Return (low, high): the 95% Wilson score interval of a share (Wilson 1927).
 
@@ -248,18 +282,28 @@ def _class_sums(
 
 def _intervals(sums: _ClassSums, confidence: float) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Return low and high of M means of values in [0, 1]; steps 3 and 4 of `class_interval`."""
-    n = sums.num_effective
     # Sums of the same numbers in another order may leave [0, 1] in the last place.
     mean_M = np.clip(sums.mean_M, 0.0, 1.0)
     variance_M = np.square(sums.deviation_MC).sum(axis=1)
-    largest_M = mean_M * (1 - mean_M)
-    measured_M = np.divide(n * variance_M, largest_M, out=np.ones_like(mean_M), where=largest_M > _ROUNDING)
     telling_M = np.minimum(_effective(sums.part_MC), _effective(sums.weight_C - sums.part_MC))
-    share_M = (telling_M * measured_M + _PRIOR_CLASSES) / (telling_M + _PRIOR_CLASSES)
-    trials_M = n / share_M
-    t = _student(n, confidence)
-    low_M = _wilson_end(np.maximum(mean_M - _CONTINUITY / trials_M, 0.0), t**2 / trials_M, -1)
-    high_M = _wilson_end(np.minimum(mean_M + _CONTINUITY / trials_M, 1.0), t**2 / trials_M, 1)
+    student = _student(sums.num_effective, confidence)
+    return _wilson_of_classes(mean_M, variance_M, sums.num_effective, telling_M, _PRIOR_CLASSES, student)
+
+
+def _wilson_of_classes(
+    mean_M: npt.NDArray[np.float64],
+    variance_M: npt.NDArray[np.float64],
+    num_effective: float,
+    telling_M: npt.NDArray[np.float64],
+    prior: float,
+    student: float,
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return low and high of means in [0, 1] whose variance between classes is known."""
+    largest_M = mean_M * (1 - mean_M)
+    measured_M = np.divide(num_effective * variance_M, largest_M, out=np.ones_like(mean_M), where=largest_M > _ROUNDING)
+    trials_M = num_effective * (telling_M + prior) / (telling_M * measured_M + prior)
+    low_M = _wilson_end(np.maximum(mean_M - _CONTINUITY / trials_M, 0.0), student**2 / trials_M, -1)
+    high_M = _wilson_end(np.minimum(mean_M + _CONTINUITY / trials_M, 1.0), student**2 / trials_M, 1)
     return low_M, high_M
 
 

@@ -4,66 +4,21 @@ Pairs share classes, so what counts is how much each class, and each pair of cla
 """
 
 from dataclasses import dataclass
-from typing import Literal, TypeAlias, final
+from typing import final
 
 import numpy as np
 import numpy.typing as npt
 from scipy.special import gammaincinv, stdtrit
 
+from mohs.evaluation.intervals import Interval, share_interval
 from mohs.evaluation.ranked_pairs import RankedPairs
 
-__all__ = ["AcceptedShares", "PairNoise", "share_interval"]
-
-Ends: TypeAlias = tuple[float, float]
+__all__ = ["AcceptedShares", "PairNoise"]
 
 _TAIL = 0.025
-# Pulls a variance that few classes tell of towards that of classes whose pairs all fail together, as so many classes of
-# such failures would, and moves the share outwards by a third of a class. The least that hold, by
-# benchmarks/coverage_pairs.py; means over pairs that are neither right nor wrong (AUC, average precision) need less.
-_PRIOR_CLASSES = 2.0
+# Of `share_interval`: the least that holds for means over pairs of numbers that are not only 0 and 1, such as the AUC
+# (benchmarks/coverage_pairs.py).
 _PRIOR_CLASSES_OF_MEANS = 1.0
-_CONTINUITY = 1 / 3
-
-
-def share_interval(
-    share: float,
-    variance: float,
-    num_classes: float,
-    *,
-    freedom: float,
-    telling: float | None = None,
-    prior: float = _PRIOR_CLASSES_OF_MEANS,
-) -> Ends:
-    """Return the 95% interval of a share of which the variance over classes is known: Wilson's, of effective classes.
-
-    The variance as a part f = n V / (θ(1 − θ)) of the largest one that n classes can have is pulled towards 1, since
-    few classes tell of it: f = (A f + a) / (A + a). Then Wilson's interval of n/f trials, with Student's t for z, after
-    moving θ outwards by a third of a trial. So it lies in [0, 1], and is never empty.
-
-    Args:
-        share: θ in [0, 1].
-        variance: V, of θ.
-        num_classes: n, the effective number of classes.
-        freedom: degrees of freedom of the variance.
-        telling: A, how many classes the failures (or successes, if these are fewer) are spread over; by default as many
-            as fail if all of a class do: n·min(θ, 1 − θ).
-        prior: a, how many classes pull: 2 for shares of pairs that are right, 1 for means of other numbers.
-
-    >>> [round(end, 3) for end in share_interval(1.0, 0.0, 20, freedom=19)]
-    [0.794, 1.0]
-    """
-    largest = share * (1 - share)
-    measured = num_classes * variance / largest if largest > 1e-12 else 1.0
-    telling = num_classes * min(share, 1 - share) if telling is None else telling
-    trials = num_classes * (telling + prior) / (telling * measured + prior)
-    squared = float(stdtrit(max(freedom, 1.0), 1 - _TAIL)) ** 2 / trials
-
-    def end(at: float, side: Literal[-1, 1]) -> float:
-        half_width = np.sqrt(at * (1 - at) * squared + squared**2 / 4)
-        return float(np.clip((at + squared / 2 + side * half_width) / (1 + squared), 0, 1))
-
-    step = _CONTINUITY / trials
-    return end(max(share - step, 0.0), -1), end(min(share + step, 1.0), 1)
 
 
 @final
@@ -80,13 +35,13 @@ class AcceptedShares:
     """
 
     tpr: float
-    tpr_ends: Ends
+    tpr_ends: Interval
     fpr: float
-    fpr_ends: Ends
+    fpr_ends: Interval
     fpr_low_median: float
     fpr_high_median: float
 
-    def precision_ends(self, prevalence: float) -> Ends | None:
+    def precision_ends(self, prevalence: float) -> Interval | None:
         """Return the 95% interval of the precision; None if no positive pair is accepted.
 
         The logarithm of the odds of precision is log π/(1 − π) + log TPR − log FPR. Its ends come from those of the two
@@ -130,11 +85,11 @@ class PairNoise:
         tpr, tpr_ends = self._tpr(positive_R)
         return AcceptedShares(tpr, tpr_ends, *self._fpr(negative_S))
 
-    def interval(self, share: float, variance: float) -> Ends:
+    def interval(self, share: float, variance: float) -> Interval:
         """Return `share_interval` of a mean over these pairs of which the variance is known, as from resamples."""
-        return share_interval(share, variance, self.num_effective, freedom=self.num_effective - 1)
+        return share_interval(share, variance, self.num_effective, prior=_PRIOR_CLASSES_OF_MEANS)
 
-    def auc(self) -> Ends:
+    def auc(self) -> Interval:
         """Return the 95% interval of the area under the ROC curve.
 
         Its influence function has a part from the positive pairs of a class, how many negative pairs are farther than
@@ -157,24 +112,26 @@ class PairNoise:
         for side_S in ranked.negative_class_2S:
             deviation_C += _sums(side_S, gain_S, ranked.num_classes)
         variance = float(np.square(deviation_C).sum()) * self._small_sample()
-        return self._share_ends(auc, variance, right_C, _PRIOR_CLASSES_OF_MEANS)
+        return self._share_ends(auc, variance, right_C, prior=_PRIOR_CLASSES_OF_MEANS)
 
-    def _tpr(self, accepted_R: npt.NDArray[np.bool_] | slice) -> tuple[float, Ends]:
+    def _tpr(self, accepted_R: npt.NDArray[np.bool_] | slice) -> tuple[float, Interval]:
         ranked = self._ranked
         share_R = ranked.positive_weight_R[accepted_R] / ranked.positive_weight_R.sum()
         right_C = _sums(ranked.positive_class_R[accepted_R], share_R, ranked.num_classes)
         tpr = float(min(1.0, right_C.sum()))
         variance = float(np.square(right_C - tpr * self._positive_C).sum()) * self._small_sample()
-        return tpr, self._share_ends(tpr, variance, right_C, _PRIOR_CLASSES)
+        return tpr, self._share_ends(tpr, variance, right_C)
 
-    def _share_ends(self, share: float, variance: float, right_C: npt.NDArray[np.float64], prior: float) -> Ends:
-        n, telling = self.num_effective, min(_spread(right_C), _spread(self._positive_C - right_C))
-        return share_interval(min(share, 1.0), variance, n, freedom=n - 1, telling=telling, prior=prior)
+    def _share_ends(
+        self, share: float, variance: float, right_C: npt.NDArray[np.float64], *, prior: float = 2.0
+    ) -> Interval:
+        telling = min(_spread(right_C), _spread(self._positive_C - right_C))
+        return share_interval(share, variance, self.num_effective, telling=telling, prior=prior)
 
     def _small_sample(self) -> float:
         return self.num_effective / max(self.num_effective - 1, 1.0)
 
-    def _fpr(self, accepted_S: npt.NDArray[np.bool_] | slice) -> tuple[float, Ends, float, float]:
+    def _fpr(self, accepted_S: npt.NDArray[np.bool_] | slice) -> tuple[float, Interval, float, float]:
         """Return the share, its interval, and the medians of the two gamma distributions.
 
         The variance of the number of accepted pairs is Σ_c d_c², with d_c by how much class c has more accepted pairs
@@ -210,7 +167,7 @@ def _sums(class_P: npt.NDArray[np.int64], weight_P: npt.NDArray[np.float64], num
     return np.bincount(class_P, weights=weight_P, minlength=num).astype(np.float64)
 
 
-def _gamma(shape: float, scale: float, at: tuple[float, float], exact: float) -> Ends:
+def _gamma(shape: float, scale: float, at: tuple[float, float], exact: float) -> Interval:
     if not np.isfinite(shape):
         return exact, exact
     first, second = (float(gammaincinv(shape, p)) * scale for p in at)

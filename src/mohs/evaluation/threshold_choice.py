@@ -6,7 +6,8 @@ from typing import Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from mohs.evaluation.pair_noise import AcceptedShares, Ends, PairNoise
+from mohs.evaluation.intervals import Interval
+from mohs.evaluation.pair_noise import AcceptedShares, PairNoise
 from mohs.evaluation.ranked_pairs import RankedPairs, Rates
 from mohs.randomness import generator
 
@@ -46,7 +47,7 @@ def shares_at(ranked: RankedPairs, noise: PairNoise, farness: float) -> Accepted
     return noise.accepted(slice(positive), slice(int(np.searchsorted(ranked.negative_farness_S, farness, "right"))))
 
 
-def reached_ends(shares: AcceptedShares, wanted: Wanted, prevalence: float) -> Ends | None:
+def reached_ends(shares: AcceptedShares, wanted: Wanted, prevalence: float) -> Interval | None:
     """Return the 95% interval of what is wanted; None if there is nothing to tell it by."""
     return shares.precision_ends(prevalence) if wanted == "precision" else shares.fpr_ends
 
@@ -106,7 +107,7 @@ def safe_farness(
     return None
 
 
-def joined_ends(first: Ends | None, second: Ends | None) -> Ends | None:
+def joined_ends(first: Interval | None, second: Interval | None) -> Interval | None:
     """Return the interval that holds both; None if one is not known."""
     if first is None or second is None:
         return None
