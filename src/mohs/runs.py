@@ -31,7 +31,7 @@ from mohs.training.events import Listener
 from mohs.training.false_negatives import read_review_rows
 from mohs.training.forewarnings import counted_queries, forewarnings, no_query_counts
 from mohs.training.loop import FitResult, Folder, fit
-from mohs.training.losses import check_loss
+from mohs.training.losses import check_kept_apart, check_loss
 from mohs.training.memory import check_memory
 from mohs.training.pretrained import check_finetuning
 from mohs.training.processes import Processes, processes
@@ -243,6 +243,7 @@ def train_on(
     training_set = data.dataset.take(np.flatnonzero(data.train_N))
     require_classes(training_set.table)
     anchors_note(data, config)
+    check_kept_apart(training_set, config)
     policy = config.data.policy
     with processes(choose_device(config.training.device)) if peers is None else contextlib.nullcontext(peers) as peers:
         # Only the first process looks for a free folder: the others would find it taken.
@@ -462,6 +463,7 @@ def _facts(data: SplitData, config: RunConfig, result: FitResult, *, total_s: fl
         "num_triplets": config.training.length,
         "num_steps": result.num_steps,
         "num_pictures": result.num_pictures,
+        "num_kept_apart": result.num_kept_apart,
         "embed_s": result.embed_s,
         "mine_s": result.mine_s,
         "train_s": result.train_s,

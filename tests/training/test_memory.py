@@ -90,15 +90,16 @@ def test_only_items_of_other_classes_that_are_known_trusted_and_not_in_the_batch
     assert allowed[0] == [False, True, True, False]
     assert allowed[2] == [True, True, False, False]
     x = unit(6, 6).float()
-    added, collapsed = memory.term(x, items, step=1)
-    assert float(added) == pytest.approx(float(extra_negatives(x, bank[columns], torch.tensor(allowed), 0.1)))
-    assert collapsed == pytest.approx(np.mean([math.log(5 + sum(row)) for row in allowed]) - math.log(5))
+    term = memory.term(x, items, step=1)
+    assert float(term.loss) == pytest.approx(float(extra_negatives(x, bank[columns], torch.tensor(allowed), 0.1)))
+    assert term.num_kept_apart == 2  # items 0 and 5, each with one pair that is not trusted
+    assert term.collapsed_loss == pytest.approx(np.mean([math.log(5 + sum(row)) for row in allowed]) - math.log(5))
 
 
 def test_columns_are_drawn_by_seed_and_step() -> None:
     memory, _ = new_memory(list(range(40)), num_negatives=12)
     assert memory.columns(np.array([0]), step=0).tolist() == []
-    assert float(memory.term(unit(0, 4).float(), np.array([0, 1, 0, 1]), step=0)[0]) == 0.0
+    assert float(memory.term(unit(0, 4).float(), np.array([0, 1, 0, 1]), step=0).loss) == 0.0
     memory.write(np.arange(40), unit(0, 40).float(), step=0)
     drawn = [memory.columns(np.array([3, 4]), step) for step in range(60)]
     for columns in drawn:

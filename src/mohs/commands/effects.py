@@ -61,11 +61,10 @@ def _rules(config: RunConfig) -> list[tuple[str, bool, str]]:
         ),
         (
             "hardness.curve hardness.cap hardness.growth hardness.scale hardness.target_active hardness.gain "
-            "negatives.min_distance_ratio negatives.skip_nearest",
+            "negatives.skip_nearest",
             mined,
             unmined,
         ),
-        ("negatives.drop_duplicates negatives.review_list", mined or memory.num_negatives > 0, unmined),
         (
             "memory.from_progress memory.momentum",
             memory.num_negatives > 0,

@@ -65,6 +65,8 @@ def train_command(config: RunConfig, *, notes: Sequence[str] = (), resume: bool,
         f"({facts['num_triplets']:,} triplets, {facts['num_pictures']:,} pictures shown): "
         f"embed {facts['embed_s']:.1f} s, mine {facts['mine_s']:.1f} s, train {facts['train_s']:.1f} s"
     )
+    if facts["num_kept_apart"]:
+        say(f"pairs that met in a batch and were not taken for negatives: {facts['num_kept_apart']:,}")
     say(f"run folder: {run.folder}")
     say(f"next: mohs evaluate {run.folder}")
 

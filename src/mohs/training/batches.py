@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -39,13 +40,21 @@ def batch_slices(num_triplets: int, batch_triplets: int) -> list[slice]:
     return [slice(a, b) for a, b in itertools.pairwise(edges)]
 
 
-def neighbourhood_order(anchor_class_T: ArrayLike, negative_class_T: ArrayLike, size: int) -> NDArray[np.int64]:
+def neighbourhood_order(
+    anchor_class_T: ArrayLike,
+    negative_class_T: ArrayLike,
+    size: int,
+    *,
+    apart: Callable[[int, int], bool] | None = None,
+) -> NDArray[np.int64]:
     """Return an order of the triplets in which classes and their mined negatives stand together, int64[T].
 
     Rule: take the first triplet not yet taken; then the first not yet taken triplet whose anchor is of the class of
     the last one's negative; and so on until `size` triplets stand together or there is no such triplet; then start
     again. Every triplet appears once. With an in-batch loss, a mined negative thus enters the batch as a class with a
     positive of its own, and costs no extra picture. `size` 1 keeps the plan's order.
+
+    Triplets t and u with `apart(t, u)` never stand together: the next one is the first that may stand with all.
 
     >>> neighbourhood_order([0, 1, 2, 3], [2, 3, 0, 1], 2)
     array([0, 2, 1, 3])
@@ -62,14 +71,25 @@ def neighbourhood_order(anchor_class_T: ArrayLike, negative_class_T: ArrayLike, 
     taken = [False] * len(anchor_class)
     order: list[int] = []
     for first in range(len(anchor_class)):
-        t, together = first, 0
-        while not taken[t]:
+        next_one: int | None = None if taken[first] else first
+        together: list[int] = []
+        while next_one is not None:
+            t = next_one
             taken[t] = True
-            order.append(t)
-            together += 1
-            waiting[anchor_class[t]].pop()  # t is the earliest of its class that waits
-            following = waiting.get(negative_class[t])
-            if together >= size or not following:
-                break
-            t = following[-1]
+            together.append(t)
+            _remove(waiting[anchor_class[t]], t)
+            following = waiting.get(negative_class[t], []) if len(together) < size else []
+            if apart is None:
+                next_one = following[-1] if following else None
+            else:
+                next_one = next((u for u in reversed(following) if not any(apart(u, v) for v in together)), None)
+        order += together
     return np.array(order, dtype=np.int64)
+
+
+def _remove(waiting: list[int], t: int) -> None:
+    """Take t out; it is most often the last."""
+    if waiting[-1] == t:
+        waiting.pop()
+    else:
+        waiting.remove(t)

@@ -74,12 +74,15 @@ class ClassificationLoss(nn.Module):
             weight_CD[class_number] = nn.functional.normalize(_as_tensor(vector_D), dim=0)
         self.weight = nn.Parameter(weight_CD)
 
-    def forward(self, embedding_BD: Tensor, class_B: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, embedding_BD: Tensor, class_B: Tensor, apart_BC: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return the mean loss and the accuracy: the share of embeddings to which their own class's weight is nearest.
 
-        Both are scalars, the accuracy detached and without the margin. `class_B` is int64 in 0 … C − 1.
+        Both are scalars, the accuracy detached and without the margin. `class_B` is int64 in 0 … C − 1. Classes that
+        an embedding is kept apart from, bool `apart_BC`, are not in its sum, nor can they be the nearest.
         """
         cosine_BC = embedding_BD @ nn.functional.normalize(self.weight, dim=1).T
+        if apart_BC is not None:
+            cosine_BC = cosine_BC.masked_fill(apart_BC, -torch.inf)
         accuracy = (cosine_BC.detach().argmax(1) == class_B).float().mean()
         if self.config.loss == "arcface":
             own_B1 = class_B[:, None]

@@ -163,8 +163,14 @@ def measure_gaps(
     seed: int,
     step: int,
     candidates: NDArray[np.int64] | None = None,
+    excluded_pairs: NDArray[np.int64] | None = None,
+    min_distance_ratio: float = 0.0,
 ) -> MeasureGaps:
-    """Return a measure of g by mining up to 512 of the anchors, drawn by (seed, step), at each hardness asked for."""
+    """Return a measure of g by mining up to 512 of the anchors, drawn by (seed, step), at each hardness asked for.
+
+    Pairs that are never anchor and negative do not count: `excluded_pairs` are not mined, and a negative nearer than
+    `min_distance_ratio` times the positive counts as one as far as the positive, beyond which its replacement lies.
+    """
     chosen = generator(seed, "hardness response", step).permutation(len(anchors_T))[:_SAMPLE]
     by_margin = hardness.scale == "margin"
     power = 2 if loss.squared else 1
@@ -179,12 +185,15 @@ def measure_gaps(
             hardness_T=np.repeat(hardness_G, len(chosen)),
             scale=hardness.scale,
             candidates=candidates,
+            excluded_pairs=excluded_pairs,
             margin=loss.margin if by_margin else None,
             squared=loss.squared and by_margin,
             seed=seed,
         )
+        near_T = plan.anchor_negative_distance < min_distance_ratio * plan.anchor_positive_distance
+        negative_T = np.where(near_T, plan.anchor_positive_distance, plan.anchor_negative_distance)
         positive_T = plan.anchor_positive_distance.astype(np.float64) ** power
-        negative_T = plan.anchor_negative_distance.astype(np.float64) ** power
+        negative_T = negative_T.astype(np.float64) ** power
         return ((positive_T - negative_T) / max(spread, 1e-12) ** power).reshape(count, -1)
 
     return measure

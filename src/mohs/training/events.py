@@ -27,7 +27,8 @@ class StepEvent:
 
     `spread` is of the anchors' embeddings in training mode, 0 (collapsed) to 1; `positive_distance` and
     `negative_distance` are Euclidean means over the batch (the second of the plan's negatives; none for in-batch
-    losses); `collapsed_loss` is the loss if all embeddings were the same.
+    losses); `collapsed_loss` is the loss if all embeddings were the same; `num_kept_apart` counts pairs (picture,
+    picture of another class) that an in-batch loss did not take for negatives (`mohs.training.kept_apart`).
     """
 
     step: int
@@ -44,6 +45,7 @@ class StepEvent:
     positive_distance: float
     negative_distance: float | None
     collapsed_loss: float | None
+    num_kept_apart: int = 0
 
 
 @final

@@ -37,6 +37,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mohs.randomness import generator
+from mohs.training.kept_apart import pairs_between
 
 __all__ = ["BankHealth", "CollapseGuard", "StepHealth", "Verdict", "bank_recall"]
 
@@ -253,11 +254,18 @@ class CollapseGuard:
         self._told -= {f"{level}: {signal}" for level in ("warning", "collapse")}
 
 
-def bank_recall(bank_ND: NDArray[np.float32], class_N: NDArray[np.int64], *, seed: int) -> tuple[float | None, int]:
+def bank_recall(
+    bank_ND: NDArray[np.float32],
+    class_N: NDArray[np.int64],
+    *,
+    seed: int,
+    apart_P2: NDArray[np.int64] | None = None,
+) -> tuple[float | None, int]:
     """Return R@1 in a part of a bank, and the number of queries: up to 1,024 classes of two items or more.
 
     Of each such class, drawn by `seed`, one item is the query and another its match; the gallery is all these items.
-    The nearest other item must be of the query's class; ties count against it. None and 0 if no class has two items.
+    The nearest other item must be of the query's class; ties count against it. Items that `apart_P2` keeps apart from
+    a query (`mohs.training.kept_apart.pairs_between`) are not in its gallery. None and 0 if no class has two items.
 
     >>> bank_recall(np.float32([[0], [0.1], [5], [5.1]]), np.array([0, 0, 1, 1]), seed=0)
     (1.0, 2)
@@ -279,6 +287,9 @@ def bank_recall(bank_ND: NDArray[np.float32], class_N: NDArray[np.int64], *, see
     here = np.arange(num)
     match_Q = key_QG[here, num + here]
     key_QG[here, here] = key_QG[here, num + here] = np.inf
+    if apart_P2 is not None and len(apart_P2):
+        gallery = np.concatenate([order[paired], order[paired + 1]])
+        key_QG[pairs_between(apart_P2, order[paired], gallery)] = np.inf
     # Products round: within a few last digits counts as a tie.
     slack_Q = 1e-6 * (half_norm_G[:num] + np.abs(match_Q))
     return float((match_Q + slack_Q < key_QG.min(axis=1)).mean()), num

@@ -20,7 +20,7 @@ from mohs.training.corrections import act_on, remember
 from mohs.training.devices import choose_device
 from mohs.training.events import Listener, SegmentEvent, StepEvent
 from mohs.training.false_negatives import append_review
-from mohs.training.losses import Loss, build_loss
+from mohs.training.losses import Loss, build_loss, check_kept_apart
 from mohs.training.memory import check_memory
 from mohs.training.pretrained import blend_weights, start_head
 from mohs.training.processes import Processes
@@ -37,11 +37,15 @@ _POINTS_PER_SEGMENT = 200
 @final
 @dataclass(frozen=True)
 class FitResult:
-    """What a run cost and saw. `plans` are the segments' plans that this process trained on, in order."""
+    """What a run cost and saw. `plans` are the segments' plans that this process trained on, in order.
+
+    `num_kept_apart` counts pairs of pictures that met in a batch and were not taken for negatives.
+    """
 
     plans: tuple[TripletPlan, ...]
     num_steps: int
     num_pictures: int
+    num_kept_apart: int
     embed_s: float
     mine_s: float
     train_s: float
@@ -92,6 +96,7 @@ def fit(
             margin_is_mined=config.margin_is_mined,
         )
     check_memory(config)
+    check_kept_apart(dataset, config, loss)
     compile_kernels(config.hardness.scale)  # once after an installation; the seconds of mining leave it out
     run = RunState(embedder, dataset, config, loss, device, peers, listeners, folder)
     if resume is None:
@@ -116,6 +121,7 @@ def fit(
         tuple(run.plans),
         run.stepper.step,
         run.pictures,
+        run.num_kept_apart,
         run.seconds["embed"],
         run.seconds["mine"],
         run.seconds["train"],
@@ -170,6 +176,7 @@ def _train_segment(run: RunState) -> None:
         run.row = piece.stop
         run.triplets += len(batch)
         run.pictures += stepped.num_pictures
+        run.num_kept_apart += stepped.num_kept_apart
         run.segment_train_s += stepped.took_s
         run.active.append(stepped.health.active_fraction)
         run.emit(
@@ -181,6 +188,7 @@ def _train_segment(run: RunState) -> None:
                 hardness=float(batch.hardness.mean()),
                 learning_rate=stepped.learning_rate,
                 pictures_per_s=stepped.num_pictures / stepped.took_s,
+                num_kept_apart=stepped.num_kept_apart,
                 **asdict(stepped.health),
             )
         )

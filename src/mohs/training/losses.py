@@ -19,7 +19,9 @@ The library is pytorch-metric-learning. "infonce" and "supcon" are the same loss
 InfoNCE, and where a class is in a batch twice, SupCon is what does not take its pictures for negatives of each other.
 """
 
+import inspect
 import warnings
+from pathlib import Path
 
 import torch
 from pytorch_metric_learning.distances import LpDistance
@@ -27,10 +29,12 @@ from pytorch_metric_learning.losses import SupConLoss, TripletMarginLoss
 from pytorch_metric_learning.miners import TripletMarginMiner
 from torch import nn
 
-from mohs.config import LossConfig
+from mohs.config import LossConfig, RunConfig
+from mohs.data.dataset import Dataset
 from mohs.errors import InputError, TrainingError
 from mohs.randomness import torch_seeded
-from mohs.training.in_batch_losses import InBatchLoss
+from mohs.training.false_negatives import duplicate_pairs, read_review_list
+from mohs.training.in_batch_losses import CLASS_VECTORS, InBatchLoss
 from mohs.training.library_losses import LibraryClass, find_loss, find_miner
 from mohs.training.loss_value import Loss, LossValue
 from mohs.training.plan_losses import ContrastiveLoss, SelectiveTripletLoss, TripletLoss
@@ -43,6 +47,7 @@ __all__ = [
     "SelectiveTripletLoss",
     "TripletLoss",
     "build_loss",
+    "check_kept_apart",
     "check_loss",
 ]
 
@@ -123,6 +128,47 @@ def check_loss(config: LossConfig, *, margin_is_mined: bool = True) -> None:
         raise InputError(*problems)
     if loss is not None or config.miner is not None:
         _try(config)
+
+
+def check_kept_apart(dataset: Dataset, config: RunConfig, loss: Loss | None = None) -> None:
+    """Raise `InputError` if pictures must not be negatives of each other and the loss cannot leave such pairs out.
+
+    These are losses with a vector for each class (proxies, class weights), which are compared with every class, and
+    those that weigh a batch as a whole. One line for each setting that asks for it. `loss` is one that is built already
+    or a caller's own; None: the one that `config` names.
+    """
+    if not config.loss.in_batch:
+        return
+    if loss is None:
+        loss = _build(config.loss, _TRIAL_CLASSES, _TRIAL_DIM, seed=0)
+    if isinstance(loss, InBatchLoss):
+        name, compares_with = repr(config.loss.name), loss.compares_with
+    else:
+        name, compares_with = type(loss).__name__, None
+        called = loss.forward if isinstance(loss, nn.Module) else loss.__call__
+        if "apart_MM" not in inspect.signature(called).parameters:
+            compares_with = "what it likes (it takes no apart_MM)"
+    if compares_with is None:
+        return
+    what = f"with the loss {name}, which compares with {compares_with} and cannot leave out pairs of pictures"
+    fix = "or take a loss on pairs or triplets, such as infonce"
+    negatives, problems = config.negatives, []
+    if negatives.drop_duplicates and (num := len(duplicate_pairs(dataset)) // 2):
+        problems.append(
+            f"negatives.drop_duplicates: {num:,} pairs of equal pictures under two classes {what}; join their classes, "
+            f"set it to false, {fix}"
+        )
+    if negatives.review_list is not None:
+        num = len(read_review_list(Path(negatives.review_list), dataset.table.files)) // 2
+        if num:
+            problems.append(f"negatives.review_list: {num:,} pairs {what}; leave it out, {fix}")
+    if negatives.min_distance_ratio > 0:
+        problems.append(f"negatives.min_distance_ratio: {negatives.min_distance_ratio:g} {what}; set it to 0, {fix}")
+    # Vectors of classes are no pictures, of the catalog or not.
+    if config.training.anchors == "catalog" and compares_with != CLASS_VECTORS:
+        problems.append(f"training.anchors: 'catalog' {what}; use 'any', {fix}")
+    if problems:
+        raise InputError(*problems)
 
 
 def _without_effect(config: LossConfig, reads: frozenset[str]) -> list[str]:

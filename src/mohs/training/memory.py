@@ -19,8 +19,8 @@ then has the columns j in the sum as well. What is added is, exactly,
 
     softplus(ln Σ_j exp(s_ij / t) − ln Σ_a exp(s_ia / t))
 
-No column of row i are items of its own class, items of the batch itself, and pairs that are not to be trusted
-(`mohs.training.false_negatives.distrusted_pairs`).
+No column of row i are items of its own class, items of the batch itself, and items that are kept apart from it
+(`mohs.training.kept_apart`); pictures of the batch that are kept apart from row i are no a either.
 
 Sources: He et al., "Momentum Contrast" (2020), section 3.2; Wang et al., "Cross-Batch Memory" (2020), section 3.3, for
 the warm-up. Unlike a queue, the bank has one place for each item, so that no item is twice in it.
@@ -28,6 +28,7 @@ the warm-up. Unlike a queue, the bank has one place for each item, so that no it
 
 from collections.abc import Mapping
 from copy import deepcopy
+from dataclasses import dataclass
 from typing import Any, final
 
 import numpy as np
@@ -39,8 +40,9 @@ from mohs.config import RunConfig
 from mohs.errors import InputError
 from mohs.model.embedder import Embedder
 from mohs.randomness import generator
+from mohs.training.kept_apart import Apart, by_first_item, near_pairs, own_positive_distance, pairs_between
 
-__all__ = ["Memory", "check_memory", "extra_negatives"]
+__all__ = ["Memory", "MemoryTerm", "check_memory", "extra_negatives"]
 
 _NEVER = -1
 _NO_COLUMN = -1e9
@@ -66,6 +68,19 @@ def check_memory(config: RunConfig) -> None:
 
 
 @final
+@dataclass(frozen=True, eq=False)
+class MemoryTerm:
+    """What the bank adds to the loss of a batch: today, and if all embeddings were the same.
+
+    `num_kept_apart` counts the pairs (picture of the batch, column of another class) that are kept apart.
+    """
+
+    loss: Tensor
+    collapsed_loss: float
+    num_kept_apart: int
+
+
+@final
 class Memory:
     """The bank and the momentum encoder: state that a checkpoint keeps.
 
@@ -75,6 +90,7 @@ class Memory:
         distrusted_P2: pairs of items that are never anchor and negative, both ways.
         config: of the run.
         device: where the bank lies and the columns are compared.
+        negative_N: True for items that may be negatives, bool[N]; None: all may.
     """
 
     def __init__(
@@ -84,12 +100,15 @@ class Memory:
         distrusted_P2: NDArray[np.int64],
         config: RunConfig,
         device: torch.device,
+        negative_N: NDArray[np.bool_] | None = None,
     ) -> None:
         self._config = config.memory
         self._temperature = config.loss.temperature
         self._seed = config.seed
         self._class_N = class_N
-        self._distrusted_P2 = distrusted_P2[np.lexsort(distrusted_P2.T[::-1])]
+        self._distrusted_P2 = by_first_item(distrusted_P2)
+        self._ratio = config.negatives.min_distance_ratio
+        self._negative_N = np.ones(len(class_N), dtype=bool) if negative_N is None else negative_N
         self._encoder = deepcopy(embedder).requires_grad_(False).eval()
         self._bank_ND = torch.zeros(len(class_N), embedder.embedding_dim, device=device)
         self._written_N = np.full(len(class_N), _NEVER)
@@ -99,27 +118,37 @@ class Memory:
 
         Items of the batch, `item_M`, are no columns.
         """
-        known = np.setdiff1d(np.flatnonzero(self._written_N != _NEVER), item_M)
+        known = np.setdiff1d(np.flatnonzero((self._written_N != _NEVER) & self._negative_N), item_M)
         draw = generator(self._seed, "memory", step)
         return np.sort(draw.choice(known, min(self._config.num_negatives, len(known)), replace=False))
 
-    def term(self, embedding_MD: Tensor, item_M: NDArray[np.int64], step: int) -> tuple[Tensor, float]:
-        """Return what the bank adds to the loss of a batch, and what it adds if all embeddings are the same.
+    def term(
+        self, embedding_MD: Tensor, item_M: NDArray[np.int64], step: int, apart: Apart | None = None
+    ) -> MemoryTerm:
+        """Return what the bank adds to the loss of a batch.
 
-        `embedding_MD` are all the batch's embeddings, of the items `item_M`.
+        `embedding_MD` are all the batch's embeddings, of the items `item_M`, anchors and then positives; `apart` are
+        the pairs among them that are kept apart.
         """
         column_C = self.columns(item_M, step)
-        class_M, class_C = self._class_N[item_M], self._class_N[column_C]
-        allowed_MC = class_M[:, None] != class_C
-        # Sorted by their first item, so that those of a row lie together.
-        first_M, last_M = (np.searchsorted(self._distrusted_P2[:, 0], item_M, side) for side in ("left", "right"))
-        for row in np.flatnonzero(first_M < last_M):
-            allowed_MC[row] &= ~np.isin(column_C, self._distrusted_P2[first_M[row] : last_M[row], 1])
+        other_class_MC = self._class_N[item_M][:, None] != self._class_N[column_C]
+        allowed_MC = other_class_MC
+        if len(self._distrusted_P2):
+            allowed_MC = other_class_MC & ~pairs_between(self._distrusted_P2, item_M, column_C)
         bank_CD = self._bank_ND[torch.from_numpy(column_C).to(self._bank_ND.device)]
         allowed = torch.from_numpy(allowed_MC).to(self._bank_ND.device)
-        num_others = len(item_M) - 1
-        collapsed = float(np.log1p(allowed_MC.sum(axis=1) / num_others).mean())
-        return extra_negatives(embedding_MD, bank_CD, allowed, self._temperature), collapsed
+        num_others_M = np.full(len(item_M), len(item_M) - 1)
+        if apart is not None:
+            num_others_M -= apart.fixed_MM.sum(dim=1).cpu().numpy()
+        # Where all is the same, no column is nearer than a positive.
+        collapsed = float(np.log1p(allowed_MC.sum(axis=1) / num_others_M).mean())
+        if self._ratio > 0:
+            positive_M = own_positive_distance(item_M, embedding_MD, len(item_M) // 2)
+            allowed &= ~near_pairs(embedding_MD, bank_CD, positive_M, self._ratio)
+        num_kept_apart = int(other_class_MC.sum()) - int(allowed.sum())
+        inside_MM = None if apart is None else apart.all_MM
+        added = extra_negatives(embedding_MD, bank_CD, allowed, self._temperature, apart_MM=inside_MM)
+        return MemoryTerm(added, collapsed, num_kept_apart)
 
     @torch.no_grad()
     def follow(self, embedder: Embedder) -> None:
@@ -164,10 +193,18 @@ class Memory:
         self._encoder.load_state_dict(state["encoder"])
 
 
-def extra_negatives(embedding_MD: Tensor, bank_CD: Tensor, allowed_MC: Tensor, temperature: float) -> Tensor:
+def extra_negatives(
+    embedding_MD: Tensor,
+    bank_CD: Tensor,
+    allowed_MC: Tensor,
+    temperature: float,
+    *,
+    apart_MM: Tensor | None = None,
+) -> Tensor:
     """Return the mean over rows of softplus(ln Σ_j exp(s_ij / t) − ln Σ_{a≠i} exp(s_ia / t)), see the top.
 
     j runs over the columns that `allowed_MC` allows row i; a row without any adds 0. Rows and columns are unit vectors.
+    a runs over the pictures of the batch that `apart_MM`, bool[M, M], does not keep apart from row i; None: over all.
 
     >>> row = torch.eye(2)
     >>> added = extra_negatives(row, row[:1], torch.tensor([[False], [True]]), 1.0)
@@ -179,5 +216,6 @@ def extra_negatives(embedding_MD: Tensor, bank_CD: Tensor, allowed_MC: Tensor, t
     outside_MC = (embedding_MD @ bank_CD.T / temperature).masked_fill(~allowed_MC, _NO_COLUMN)
     # A column that never counts, so that there always is one.
     outside_MC = nn.functional.pad(outside_MC, (1, 0), value=_NO_COLUMN)
-    gap_M = outside_MC.logsumexp(1) - inside_MM.masked_fill(own, _NO_COLUMN).logsumexp(1)
+    left_out = own if apart_MM is None else own | apart_MM
+    gap_M = outside_MC.logsumexp(1) - inside_MM.masked_fill(left_out, _NO_COLUMN).logsumexp(1)
     return nn.functional.softplus(gap_M).mean()

@@ -19,8 +19,8 @@ class TripletLoss:
 
     d is the Euclidean distance or, if `squared`, its square (in [0, 4] on unit vectors, so a margin above 4 can never
     be met). With `swap`, d_an is min(d_an, d_pn): whichever of anchor and positive is nearer to the negative pushes it
-    away. A triplet is active if its term is above 0; with the soft margin, if d_ap ≥ d_an. A collapsed network sits at
-    loss = margin, or ln 2 if soft.
+    away, unless positive and negative are kept apart. A triplet is active if its term is above 0; with the soft margin,
+    if d_ap ≥ d_an. A collapsed network sits at loss = margin, or ln 2 if soft.
 
     Source: Schroff et al., "FaceNet" (2015), eq. 3 (squared); Hermans et al., "In Defense of the Triplet Loss" (2017),
     eq. 5 and section 2 (plain and soft); Balntas et al., "Learning local feature descriptors with triplets and shallow
@@ -46,19 +46,28 @@ class TripletLoss:
         positive_BD: Tensor,
         negative_BD: Tensor | None,
         class_B: Tensor,  # noqa: ARG002
+        apart_MM: Tensor | None = None,
     ) -> LossValue:
         """Return the loss of the batch; `class_B` is not used, since the plan names every negative."""
         assert negative_BD is not None, "the triplet loss needs the plan's negatives"
         negative_distance_B = self._distance(anchor_BD, negative_BD)
         if self.swap:
-            negative_distance_B = torch.minimum(negative_distance_B, self._distance(positive_BD, negative_BD))
+            swapped_B = self._distance(positive_BD, negative_BD)
+            if apart_MM is not None:
+                swapped_B = torch.where(_positive_negative(apart_MM), torch.inf, swapped_B)
+            negative_distance_B = torch.minimum(negative_distance_B, swapped_B)
         gap_B = self._distance(anchor_BD, positive_BD) - negative_distance_B
         if self.soft:
             return LossValue(nn.functional.softplus(gap_B).mean(), (gap_B.detach() >= 0).float().mean())
         term_B = torch.relu(gap_B + self.margin)
         return LossValue(term_B.mean(), (term_B.detach() > 0).float().mean())
 
-    def collapsed_loss(self, num_triplets: int) -> float:  # noqa: ARG002
+    def collapsed_loss(
+        self,
+        num_triplets: int,  # noqa: ARG002
+        class_B: Tensor | None = None,  # noqa: ARG002
+        apart_MM: Tensor | None = None,  # noqa: ARG002
+    ) -> float:
         """Return the margin, or ln 2 if soft: every gap is 0."""
         return math.log(2) if self.soft else self.margin
 
@@ -66,6 +75,12 @@ class TripletLoss:
         difference_BD = a_BD - b_BD
         # vector_norm has gradient 0, not NaN, where two embeddings coincide.
         return difference_BD.square().sum(1) if self.squared else torch.linalg.vector_norm(difference_BD, dim=1)
+
+
+def _positive_negative(apart_MM: Tensor) -> Tensor:
+    """Return which triplets' positive and negative are kept apart, bool[B]; M is 3B."""
+    num = len(apart_MM) // 3
+    return apart_MM[num : 2 * num, 2 * num :].diagonal()
 
 
 @final
@@ -101,6 +116,7 @@ class SelectiveTripletLoss:
         positive_BD: Tensor,
         negative_BD: Tensor | None,
         class_B: Tensor,  # noqa: ARG002
+        apart_MM: Tensor | None = None,  # noqa: ARG002
     ) -> LossValue:
         """Return the loss of the batch; `class_B` is not used, since the plan names every negative."""
         assert negative_BD is not None, "the selective triplet loss needs the plan's negatives"
@@ -111,7 +127,12 @@ class SelectiveTripletLoss:
         term_B = torch.where(gap_B.detach() > 0, self.hard_weight * negative_similarity_B, easy_B)
         return LossValue(term_B.mean(), (gap_B.detach() >= 0).float().mean())
 
-    def collapsed_loss(self, num_triplets: int) -> float:  # noqa: ARG002
+    def collapsed_loss(
+        self,
+        num_triplets: int,  # noqa: ARG002
+        class_B: Tensor | None = None,  # noqa: ARG002
+        apart_MM: Tensor | None = None,  # noqa: ARG002
+    ) -> float:
         """Return ln 2, for embeddings that are exactly equal; see the class for nearly equal ones."""
         return math.log(2)
 
@@ -143,6 +164,7 @@ class ContrastiveLoss:
         positive_BD: Tensor,
         negative_BD: Tensor | None,
         class_B: Tensor,  # noqa: ARG002
+        apart_MM: Tensor | None = None,  # noqa: ARG002
     ) -> LossValue:
         """Return the loss of the batch; `class_B` is not used, since the plan names every negative."""
         assert negative_BD is not None, "the contrastive loss needs the plan's negatives"
@@ -151,6 +173,11 @@ class ContrastiveLoss:
         term_B = (anchor_BD - positive_BD).square().sum(1) + missing_B.square()
         return LossValue(term_B.mean(), (missing_B.detach() > 0).float().mean())
 
-    def collapsed_loss(self, num_triplets: int) -> float:  # noqa: ARG002
+    def collapsed_loss(
+        self,
+        num_triplets: int,  # noqa: ARG002
+        class_B: Tensor | None = None,  # noqa: ARG002
+        apart_MM: Tensor | None = None,  # noqa: ARG002
+    ) -> float:
         """Return margin²: positives cost nothing, negatives lack the whole margin."""
         return self.margin**2

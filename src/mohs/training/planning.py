@@ -20,6 +20,7 @@ from mohs.training.batches import neighbourhood_order
 from mohs.training.controller import Control, HardnessController, measure_gaps
 from mohs.training.false_negatives import Dropped, distrusted_pairs, replace_false_negatives
 from mohs.training.guard import BankHealth, bank_recall
+from mohs.training.kept_apart import by_first_item, may_be_negatives
 from mohs.training.processes import Processes
 
 __all__ = ["Planned", "Planner", "Segment"]
@@ -76,10 +77,7 @@ class Planner:
         self._config = config
         self._peers = peers
         self._class_N = dataset.labels_id
-        # With catalog pictures for anchors, samples alone are negatives.
-        self._negative_N = (
-            dataset.roles != "catalog" if config.training.anchors == "catalog" else np.ones(len(dataset), dtype=bool)
-        )
+        self.negative_N = may_be_negatives(dataset, config)
         self.distrusted_P2 = distrusted_pairs(dataset, config.negatives)
         self._run_header: Mapping[str, Any] = {
             "num_items": len(dataset),
@@ -112,6 +110,7 @@ class Planner:
 
         local_anchor_K, local_positive_K = np.searchsorted(items_M, anchor_K), np.searchsorted(items_M, positive_K)
         candidates = self._candidates(anchor_K, items_M, in_batch=in_batch)
+        excluded_P2 = self._excluded(bank_MD, items_M, np.unique(local_anchor_K), candidates)
         control, hardness_K = None, segment.hardness_K * segment.hardness_factor
         if controller is not None:
             measure = measure_gaps(
@@ -125,6 +124,8 @@ class Planner:
                 seed=config.seed,
                 step=segment.number,
                 candidates=candidates,
+                excluded_pairs=excluded_P2,
+                min_distance_ratio=config.negatives.min_distance_ratio,
             )
             num_negatives = len(items_M if candidates is None else candidates)
             control = controller.next_hardness(
@@ -152,20 +153,6 @@ class Planner:
                 excluded_pairs=excluded_P2,
             )
 
-        excluded_P2 = _local_pairs(self.distrusted_P2, items_M)
-        if config.negatives.skip_nearest:
-            nearest = mine(
-                bank_MD,
-                self._class_N[items_M],
-                anchors_T=np.unique(local_anchor_K),
-                hardness_T=1.0,
-                scale="rank",
-                candidates=candidates,
-                num_negatives=config.negatives.skip_nearest,
-                excluded_pairs=excluded_P2,
-                seed=config.seed,
-            )
-            excluded_P2 = np.concatenate([excluded_P2, np.stack([nearest.anchor, nearest.negative], axis=1)])
         plan, dropped = replace_false_negatives(mined, len(anchor_K), config.negatives.min_distance_ratio)
         plan = replace(
             plan,
@@ -182,7 +169,9 @@ class Planner:
         )
         if in_batch and segment.first >= config.training.neighbourhood_from * config.training.length:
             size = config.training.neighbourhood
-            plan = plan.take(neighbourhood_order(self._class_N[plan.anchor], self._class_N[plan.negative], size))
+            anchor_class_K, negative_class_K = self._class_N[plan.anchor], self._class_N[plan.negative]
+            apart = self._apart(plan) if len(self.distrusted_P2) else None
+            plan = plan.take(neighbourhood_order(anchor_class_K, negative_class_K, size, apart=apart))
         finished = time.perf_counter()
         embed_s, mine_s = embedded - began, finished - embedded
         kept = (items_M, bank_MD) if config.memory.num_negatives else None
@@ -192,6 +181,43 @@ class Planner:
         """Return what a bank of the items shows that a plan of these triplets would be mined from."""
         items_M, _ = self._items(plan.anchor, plan.positive)
         return self._health(self._embed(embedder, items_M, None), items_M)
+
+    def _excluded(
+        self,
+        bank_MD: NDArray[np.float32],
+        items_M: NDArray[np.int64],
+        anchors: NDArray[np.int64],
+        candidates: NDArray[np.int64] | None,
+    ) -> NDArray[np.int64]:
+        """Return the pairs (anchor, other), as places in `items_M`, that mining leaves out."""
+        excluded_P2 = _local_pairs(self.distrusted_P2, items_M)
+        if not self._config.negatives.skip_nearest:
+            return excluded_P2
+        nearest = mine(
+            bank_MD,
+            self._class_N[items_M],
+            anchors_T=anchors,
+            hardness_T=1.0,
+            scale="rank",
+            candidates=candidates,
+            num_negatives=self._config.negatives.skip_nearest,
+            excluded_pairs=excluded_P2,
+            seed=self._config.seed,
+        )
+        return np.concatenate([excluded_P2, np.stack([nearest.anchor, nearest.negative], axis=1)])
+
+    def _apart(self, plan: TripletPlan) -> Callable[[int, int], bool]:
+        """Return which two triplets show pictures that are kept apart."""
+        first, other = self.distrusted_P2.T.tolist()
+        others_of: dict[int, set[int]] = {}
+        for a, b in zip(first, other, strict=True):
+            others_of.setdefault(a, set()).add(b)
+        shown = list(zip(plan.anchor.tolist(), plan.positive.tolist(), strict=True))
+
+        def apart(t: int, u: int) -> bool:
+            return any(not others_of.get(item, set()).isdisjoint(shown[u]) for item in shown[t])
+
+        return apart
 
     def _items(self, anchor_K: NDArray[np.int64], positive_K: NDArray[np.int64]) -> tuple[NDArray[np.int64], bool]:
         """Return the items of a segment's bank, and whether they are those alone that the segment shows."""
@@ -203,7 +229,7 @@ class Planner:
 
     def _negatives_among(self, anchor_K: NDArray[np.int64], used_M: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return those of the items that a segment shows that mining may take: its anchors, or its samples."""
-        return np.unique(anchor_K) if self._negative_N.all() else used_M[self._negative_N[used_M]]
+        return np.unique(anchor_K) if self.negative_N.all() else used_M[self.negative_N[used_M]]
 
     def _candidates(
         self, anchor_K: NDArray[np.int64], items_M: NDArray[np.int64], *, in_batch: bool
@@ -211,7 +237,7 @@ class Planner:
         """Return the places in `items_M` of the items that may be negatives; None for all."""
         if in_batch:
             return np.searchsorted(items_M, self._negatives_among(anchor_K, items_M))
-        return None if self._negative_N.all() else np.flatnonzero(self._negative_N[items_M])
+        return None if self.negative_N.all() else np.flatnonzero(self.negative_N[items_M])
 
     def _embed(
         self, embedder: Embedder, items_M: NDArray[np.int64], progress: Callable[[int, int], None] | None
@@ -235,7 +261,8 @@ class Planner:
 
     def _health(self, bank_MD: NDArray[np.float32], items_M: NDArray[np.int64]) -> BankHealth:
         spread = spread_of(bank_MD)
-        recall, num_queries = bank_recall(bank_MD, self._class_N[items_M], seed=self._config.seed)
+        apart_P2 = by_first_item(_local_pairs(self.distrusted_P2, items_M))
+        recall, num_queries = bank_recall(bank_MD, self._class_N[items_M], seed=self._config.seed, apart_P2=apart_P2)
         return BankHealth(spread.std_sqrt_dim, spread.effective_rank, recall, num_queries)
 
 

@@ -60,6 +60,7 @@ def save_run(run: RunState) -> None:
         "before": run.before_memory,
         "triplets": run.triplets,
         "pictures": run.pictures,
+        "num_kept_apart": run.num_kept_apart,
         "seconds": run.seconds,
         "guard": run.guard.state(),
         # What is planned ahead decides again after a resume, from the state before it did.
@@ -93,6 +94,7 @@ def restore_run(run: RunState, checkpoint: Checkpoint, folder: Folder) -> None:
     run.hardness_factor = values["hardness_factor"]
     run.num_plans, run.num_actions = values["num_plans"], values["num_actions"]
     run.triplets, run.pictures, run.seconds = values["triplets"], values["pictures"], dict(values["seconds"])
+    run.num_kept_apart = values["num_kept_apart"]
     run.guard.restore(values["guard"])
     if run.controller is not None:
         run.control_state = values["controller"]

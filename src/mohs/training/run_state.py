@@ -65,8 +65,8 @@ class RunState:
         self.peers = peers
         self.listeners = listeners
         self.folder = folder if peers.is_first else None
-        self.stepper = Stepper(embedder, dataset, config, loss, device, peers)
         self.planner = Planner(dataset, config, peers)
+        self.stepper = Stepper(embedder, dataset, config, loss, device, peers, self.planner.distrusted_P2)
         self.guard = CollapseGuard()
         by_margin = config.loss.name in ("triplet", "semi-hard", "contrastive")
         self.controller = (
@@ -95,6 +95,7 @@ class RunState:
         self.hardness_factor = 1.0
         self.triplets = 0
         self.pictures = 0
+        self.num_kept_apart = 0
         self.seconds = {"embed": 0.0, "mine": 0.0, "train": 0.0}
         self.segment_train_s = 0.0
         self.saved_at = time.monotonic()
@@ -116,8 +117,15 @@ class RunState:
     def begin_memory(self) -> None:
         """Give the stepper a memory, if there is to be one, whose encoder begins as the network is now."""
         if self.config.memory.num_negatives:
-            labels_id, distrusted_P2 = self.dataset.labels_id, self.planner.distrusted_P2
-            self.stepper.memory = Memory(self.embedder, labels_id, distrusted_P2, self.config, self.device)
+            planner = self.planner
+            self.stepper.memory = Memory(
+                self.embedder,
+                self.dataset.labels_id,
+                planner.distrusted_P2,
+                self.config,
+                self.device,
+                planner.negative_N,
+            )
 
     def make_plan(self, segment: Segment, embedder: Embedder) -> Planned:
         """Return the plan of a segment by this network."""

@@ -2,12 +2,13 @@
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mohs.config import RunConfig, TrainingConfig
@@ -21,6 +22,7 @@ from mohs.randomness import torch_seeded
 from mohs.training.augmentation import training_policy
 from mohs.training.devices import use_bfloat16
 from mohs.training.guard import StepHealth
+from mohs.training.kept_apart import Apart, by_first_item, may_be_negatives, pairs_in_batch
 from mohs.training.loss_value import LossValue
 from mohs.training.losses import Loss
 from mohs.training.memory import Memory
@@ -35,10 +37,14 @@ _AUGMENTATION = POSITIVE_ORIGINS.index("augmentation")
 @final
 @dataclass(frozen=True)
 class Stepped:
-    """What a step did: its health, pictures shown (by all processes), learning rate of the head, seconds."""
+    """What a step did: its health, pictures shown (by all processes), learning rate of the head, seconds.
+
+    `num_kept_apart` counts pairs of pictures that the loss did not take for negatives (`mohs.training.kept_apart`).
+    """
 
     health: StepHealth
     num_pictures: int
+    num_kept_apart: int
     learning_rate: float
     took_s: float
 
@@ -58,6 +64,7 @@ class Stepper:
         loss: Loss,
         device: torch.device,
         peers: Processes,
+        distrusted_P2: NDArray[np.int64] | None = None,
     ) -> None:
         self.step = 0
         self.num_steps = 0
@@ -72,6 +79,8 @@ class Stepper:
         self._device = device
         self._peers = peers
         self._class_N = dataset.labels_id
+        self._distrusted_P2 = by_first_item(np.empty((0, 2), np.int64) if distrusted_P2 is None else distrusted_P2)
+        self._catalog_N = None if may_be_negatives(dataset, config).all() else dataset.roles == "catalog"
         self._bfloat16 = use_bfloat16(config.training.precision, device)
         # Draws are for each part of a batch: anchors, positives, negatives.
         self._augment = training_policy(config.training, num_draws=8)
@@ -115,14 +124,21 @@ class Stepper:
         parts = [self._peers.gather_rows(part, len(batch)) for part in embeddings.chunk(num_parts)]
         classes = torch.from_numpy(self._class_N[batch.anchor]).to(self._device)
         negative_BD = parts[2] if num_parts == 3 else None
-        value = self._loss(parts[0], parts[1], negative_BD, classes)
-        collapsed_loss = self._loss.collapsed_loss(len(batch))
+        items = np.concatenate([batch.anchor, batch.positive, *([batch.negative] if num_parts == 3 else [])])
+        apart = self._apart(items, parts)
+        if apart is None:
+            value = self._loss(parts[0], parts[1], negative_BD, classes)
+            collapsed_loss = self._loss.collapsed_loss(len(batch))
+        else:
+            value = self._loss(parts[0], parts[1], negative_BD, classes, apart.all_MM)
+            collapsed_loss = self._loss.collapsed_loss(len(batch), classes, apart.fixed_MM)
+        num_kept_apart = 0 if apart is None else apart.num_pairs
         memory = self.memory if self._progress >= self._config.memory.from_progress else None
         if memory is not None:
-            items = np.concatenate([batch.anchor, batch.positive])
-            added, added_if_collapsed = memory.term(torch.cat(parts), items, self.step)
-            value = LossValue(value.loss + added, value.active_fraction)
-            collapsed_loss = None if collapsed_loss is None else collapsed_loss + added_if_collapsed
+            term = memory.term(torch.cat(parts), items, self.step, apart)
+            value = LossValue(value.loss + term.loss, value.active_fraction)
+            collapsed_loss = None if collapsed_loss is None else collapsed_loss + term.collapsed_loss
+            num_kept_apart += term.num_kept_apart
         loss = float(value.loss.detach())
         if not math.isfinite(loss):
             raise self.broken(f"loss is {loss}")
@@ -150,7 +166,25 @@ class Stepper:
             positive_distance=_mean_distance(anchor_BD, positive_BD),
             negative_distance=None if negative_BD is None else _mean_distance(anchor_BD, negative_BD.detach()),
         )
-        return Stepped(health, num_parts * len(batch), rate, time.perf_counter() - began)
+        return Stepped(health, num_parts * len(batch), num_kept_apart, rate, time.perf_counter() - began)
+
+    def _apart(self, item_M: NDArray[np.int64], parts: Sequence[Tensor]) -> Apart | None:
+        """Return the pairs of a batch that its loss must not take for negatives; None if there are none.
+
+        A loss on the plan's triplets takes their negatives, which were mined by the same rules; with `swap`, it takes
+        the negatives for those of the positives, too.
+        """
+        if not self._config.loss.in_batch and not self._config.loss.swap:
+            return None
+        return pairs_in_batch(
+            item_M,
+            self._class_N[item_M],
+            torch.cat(list(parts)).detach(),
+            num_triplets=len(parts[0]),
+            distrusted_P2=self._distrusted_P2,
+            min_distance_ratio=self._config.negatives.min_distance_ratio,
+            catalog_M=None if self._catalog_N is None else self._catalog_N[item_M],
+        )
 
     def autocast(self) -> torch.autocast:
         """Return the context in which the network computes."""

@@ -19,6 +19,8 @@ from mohs.training.batches import batch_slices
 from mohs.training.classification import ClassificationLoss
 from mohs.training.devices import use_bfloat16
 from mohs.training.events import ClassificationEvent
+from mohs.training.false_negatives import distrusted_pairs
+from mohs.training.kept_apart import by_first_item, pairs_between
 from mohs.training.optimizers import build_optimizer, shorten_gradient
 from mohs.training.processes import Processes
 from mohs.training.steps import rate_factor
@@ -39,7 +41,8 @@ def warm_up(
 
     Items come in the order of an anchor sequence, every class once a pass, two batches' worth of triplets at a time.
     The class weights start at the embeddings of catalog pictures where a class has one, and are thrown away afterwards.
-    Stopped in the middle, the warm-up starts anew: checkpoints begin after it.
+    Classes of pictures that an item must not have for negatives are not told apart from it. Stopped in the middle, the
+    warm-up starts anew: checkpoints begin after it.
     """
     settings, training, seed = config.classification, config.training, config.seed
     if settings.num_pictures == 0:
@@ -55,6 +58,10 @@ def warm_up(
     loss = ClassificationLoss(
         settings, num_classes=int(class_N.max()) + 1, embedding_dim=embedder.embedding_dim, known=known, seed=seed
     ).to(device)
+    distrusted_P2 = distrusted_pairs(dataset, config.negatives)
+    item_class_P2 = by_first_item(np.stack([distrusted_P2[:, 0], class_N[distrusted_P2[:, 1]]], axis=1))
+    item_class_P2 = item_class_P2[class_N[item_class_P2[:, 0]] != item_class_P2[:, 1]]
+    classes_C, apart = np.arange(int(class_N.max()) + 1), len(item_class_P2) > 0
     finetuning = Finetuning(embedder, config.finetune, pretrained=config.model.weights is not None)
     peak = settings.learning_rate or training.learning_rate
     groups = finetuning.parameter_groups(training.weight_decay)
@@ -88,7 +95,9 @@ def warm_up(
         ):
             own_BD = embedder(x).float()
         embedding_BD = peers.gather_rows(own_BD, len(items))
-        value, accuracy = loss(embedding_BD, torch.from_numpy(class_N[items]).to(device))
+        # A picture that may not be a negative of another is no negative of its class, either.
+        apart_BC = torch.from_numpy(pairs_between(item_class_P2, items, classes_C)).to(device) if apart else None
+        value, accuracy = loss(embedding_BD, torch.from_numpy(class_N[items]).to(device), apart_BC)
         if not bool(torch.isfinite(value)):
             raise broken("loss", float(value.detach()), step)
         optimizer.zero_grad(set_to_none=True)
