@@ -92,7 +92,7 @@ def test_only_items_of_other_classes_that_are_known_trusted_and_not_in_the_batch
     x = unit(6, 6).float()
     term = memory.term(x, items, step=1)
     assert float(term.loss) == pytest.approx(float(extra_negatives(x, bank[columns], torch.tensor(allowed), 0.1)))
-    assert term.num_kept_apart == 2  # items 0 and 5, each with one pair that is not trusted
+    assert term.num_kept_apart == 3  # (0, 9), (5, 8) and (5, 9)
     assert term.collapsed_loss == pytest.approx(np.mean([math.log(5 + sum(row)) for row in allowed]) - math.log(5))
 
 
@@ -210,6 +210,6 @@ def test_a_collapsed_network_pays_the_collapsed_loss() -> None:
     point = unit(0, 1).float()
     memory.write(np.arange(12), point.expand(12, 8), step=0)
     items = np.array([0, 1, 2, 0, 1, 2])
-    added, collapsed = memory.term(point.expand(6, 8), items, step=1)
-    assert float(added) == pytest.approx(collapsed, rel=1e-5)
-    assert collapsed == pytest.approx(math.log(5 + 6) - math.log(5))
+    term = memory.term(point.expand(6, 8), items, step=1)
+    assert float(term.loss) == pytest.approx(term.collapsed_loss, rel=1e-5)
+    assert term.collapsed_loss == pytest.approx(math.log(5 + 6) - math.log(5))

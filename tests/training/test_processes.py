@@ -74,6 +74,8 @@ from mohs.training.processes import Processes, processes
 torch.set_num_threads(1)
 rng = np.random.default_rng(0)
 pictures = rng.integers(60, 200, (20, 1, 16, 16, 1)) + rng.integers(-30, 30, (20, 3, 16, 16, 1))
+pictures[1] = pictures[0]  # two classes of equal pictures: their pairs leave the loss in every process
+pictures[3] = pictures[2]
 labels = np.repeat([f"c{i:02d}" for i in range(20)], 3)
 table = Table(tuple(f"{i}.png" for i in range(60)), labels, np.full(60, "sample"), np.full(60, ""))
 dataset = Dataset(table, pictures.reshape(60, 16, 16, 1).astype(np.uint8))
@@ -92,7 +94,9 @@ def run(peers, folder):
     embedder, events = Embedder.create(config.model, ImagePolicy(16, 1), seed=0), []
     folder.mkdir()
     fit(embedder, dataset, config, listeners=(events.append,), folder=Folder(folder, None), peers=peers)
-    torch.save([embedder.state_dict(), [event.loss for event in events if hasattr(event, "loss")]], folder / "end.pt")
+    steps = [event for event in events if hasattr(event, "loss")]
+    told = [event.loss for event in steps], [event.num_kept_apart for event in steps]
+    torch.save([embedder.state_dict(), *told], folder / "end.pt")
 
 
 with processes(torch.device("cpu")) as peers:
@@ -131,7 +135,12 @@ def test_a_run_of_two_processes_with_overlap_and_memory_is_that_of_one(tmp_path:
     done = subprocess.run([*command, str(tmp_path)], capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     names = ("alone", "rank0", "rank1")
-    (one, losses), (first, losses_of_first), (second, _) = (torch.load(tmp_path / name / "end.pt") for name in names)
+    (one, losses, apart), (first, losses_of_first, apart_of_first), (second, *_) = (
+        torch.load(tmp_path / name / "end.pt") for name in names
+    )
+    # The first plan is that of one process, so its batches are; later ones follow the last digits of the network.
+    assert apart_of_first[:3] == apart[:3]
+    assert sum(apart) > 0
     plans = [[file.read_bytes() for file in sorted((tmp_path / name / "plans").iterdir())] for name in names[:2]]
     assert plans[0][0] == plans[1][0]  # later ones are by networks that differ in their last digits
     assert len(plans[0]) == len(plans[1]) == 4
