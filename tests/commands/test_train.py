@@ -72,7 +72,7 @@ def test_evaluate_unseen_classes(run_cli, class_run, tmp_path):
     shutil.copytree(class_run, folder)
     answer = run_cli("evaluate", folder, "--per-class", tmp_path / "classes.csv")
     assert (answer.code, answer.err) == (0, [f"report: {folder}/report.html"])
-    assert answer.out.startswith("20 queries, gallery of 20, unseen classes")
+    assert answer.out.startswith("20 queries of 5 classes, gallery of 20, unseen classes")
     rows = [line.split()[1] for line in answer.out.splitlines() if line.startswith("│")]
     assert rows[:4] == [*METRICS, "average"]  # precision, of the pairs
     classes = (tmp_path / "classes.csv").read_text().splitlines()

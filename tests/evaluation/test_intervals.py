@@ -12,7 +12,6 @@ from mohs.evaluation.intervals import (
     class_difference_interval,
     class_interval,
     class_intervals,
-    class_mean,
     class_means,
     wilson_interval,
 )
@@ -107,23 +106,11 @@ def test_the_mean_is_over_queries_or_over_classes():
     assert class_means([values], labels) == pytest.approx([10 / 110])
     low, high = class_interval(values, labels, over="classes")
     assert 0 < low < 10 / 110 < high < 0.2
-    # Micro rests on ten classes, macro on 110: the first one is the less sure.
-    assert class_mean(values, labels).num_effective < 13
-    assert class_mean(values, labels, over="classes").num_effective == pytest.approx(110)
 
 
 def test_equal_numbers_of_queries_have_one_mean():
     values, labels = np.random.default_rng(0).random(90), np.repeat(np.arange(30), 3)
     assert class_interval(values, labels) == pytest.approx(class_interval(values, labels, over="classes"))
-
-
-def test_the_variance_is_that_of_the_mean_of_classes():
-    values, labels = np.random.default_rng(0).normal(size=90), np.repeat(np.arange(30), 3)
-    means = values.reshape(30, 3).mean(axis=1)
-    found = class_mean(values, labels)
-    assert (found.mean, found.num_effective) == pytest.approx((values.mean(), 30))
-    # With equal classes, leaving one out at a time is the usual s²/C.
-    assert found.variance == pytest.approx(means.var(ddof=1) / 30)
 
 
 @settings(max_examples=60, deadline=None)

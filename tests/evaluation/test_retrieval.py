@@ -205,6 +205,38 @@ def test_intervals_hold_the_means():
     assert evaluate_retrieval(x[:2], labels[:2], x[2:], labels[2:]).intervals == {}
 
 
+def test_means_over_classes_stand_beside_those_over_queries():
+    # 12 large classes are found and 60 small ones are lost: over queries that looks well.
+    random = np.random.default_rng(0)
+    sizes = np.array([40] * 12 + [2] * 60)
+    labels = np.arange(72).repeat(sizes)
+    centres = 10 * random.normal(size=(72, 8))
+    x = centres[labels] + 0.1 * random.normal(size=(len(labels), 8))
+    x[480:] = random.permutation(x[480:])  # small classes in disorder
+    result = evaluate_all_against_all(x, labels)
+    hit_C = np.bincount(labels, weights=result.hit_at_1) / sizes
+    assert result.macro.metrics["recall@1"] == pytest.approx(hit_C.mean())
+    assert result.recall[1] > 0.75 > 0.25 > result.macro.metrics["recall@1"]
+    for name, value in result.macro.metrics.items():
+        low, high = result.macro.intervals[name]
+        assert low <= value <= high
+    assert result.macro.intervals["recall@1"][1] < 0.35
+    assert result.macro.num_classes == 72
+    # Chance is lower over classes, too: the small ones have fewer pictures to find.
+    assert result.macro.chance["recall@1"] == pytest.approx(((sizes - 1) / (len(labels) - 1)).mean())
+    record = result.as_record()["macro"]
+    assert (record["recall@1"], record["num_classes"]) == (result.macro.metrics["recall@1"], 72)
+
+
+def test_queries_without_a_match_are_in_no_count_or_class():
+    x = np.array([[0.0], [0.1], [5.0], [5.1], [9.0], [20.0]])
+    result = evaluate_all_against_all(x, list("aabbcd"))
+    assert (result.num_queries, result.num_counted, result.macro.num_classes) == (6, 4, 2)
+    assert result.as_record()["num_counted_queries"] == 4
+    one = evaluate_all_against_all(x, list("aabcde"))
+    assert (one.macro.num_classes, one.intervals, one.macro.intervals) == (1, {}, {})
+
+
 def test_strings_integers_and_tensors_are_taken():
     x, labels = unit_clusters(10, 3, noise=1.0)
     expected = evaluate_all_against_all(x, labels).metrics

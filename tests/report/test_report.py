@@ -346,7 +346,7 @@ def test_all_problems_are_told_together(write):
     assert caught.value.problems == (
         "table_rows: row 0 has 1 cells and the header 2; give one for each column",
         "highlight: 1 is not in [0, 1), the rows of the table",
-        "verdicts: level 'great' of 'all' is not one of 'good', 'note', 'bad'",
+        "verdicts: level 'great' of 'all' is not one of 'result', 'good', 'note', 'bad'",
         "strategy 'run': segment 4: triplet_index, hardness_asked and hardness_achieved have lengths [2, 1, 2]; "
         "they must be equal",
     )

@@ -10,6 +10,7 @@ import numpy as np
 from mohs.artefacts import read_json, write_json
 from mohs.commands.console import print_json, print_table, say, training_progress
 from mohs.commands.places import require_folder_place
+from mohs.commands.searches import queries_counted
 from mohs.commands.show import METRIC_HEADER, metric_row, write_run_report
 from mohs.config import DataConfig, HardnessConfig, LossConfig, RunConfig, TrainingConfig
 from mohs.errors import InputError
@@ -130,7 +131,7 @@ def demo_command(
     if as_json:
         print_json(result)
         return
-    title = f"{facts['test_classes']:,} unseen classes, {int(data.test_N.sum()):,} queries, seed {seed}"
+    title = f"{queries_counted(measured['default'].retrieval)}, unseen, seed {seed}"
     rows = [[name, *metric_row(found)] for name, found in measured.items()]
     print_table(title, ["strategy", *METRIC_HEADER], rows, strong=len(rows) - 1)
     header = ["seconds", *next(iter(seconds.values()))]

@@ -11,10 +11,12 @@ import numpy as np
 from mohs.artefacts import atomic_path, write_json
 from mohs.commands.console import counting_progress, print_json, print_table, say
 from mohs.commands.places import require_file_place
+from mohs.commands.searches import queries_counted, search_sentences
 from mohs.data.names import name_warning
 from mohs.errors import DataWarning, InputError
 from mohs.evaluation.classes import ClassResult
 from mohs.evaluation.embedding_files import read_embedded_items
+from mohs.evaluation.retrieval import RetrievalResult
 from mohs.evaluation.summary import EmbeddingReport, evaluate_embeddings
 from mohs.evaluation.verification import VerificationResult
 
@@ -26,6 +28,7 @@ __all__ = [
 ]
 
 TABLE_HEADER = ("", "value", "95% interval", "chance")
+_METRIC_HEADER = ("", "over queries", "95% interval", "by class", "95% interval", "chance")
 
 _NUM_PAIRS = 5
 _FPR, _PRECISION = 1e-3, 0.95
@@ -139,11 +142,13 @@ def write_class_table(
 def _print_report(report: EmbeddingReport, num_classes: int) -> None:
     retrieval = report.retrieval
     print_table(
-        f"{retrieval.num_queries:,} queries, {retrieval.num_gallery:,} items of {num_classes:,} classes, "
+        f"{queries_counted(retrieval)}, {retrieval.num_gallery:,} items of {num_classes:,} classes, "
         f"{report.told_protocol}",
-        TABLE_HEADER,
+        _METRIC_HEADER,
         _metric_rows(report),
     )
+    for sentence in search_sentences(report):
+        print(sentence)
     if report.verification is not None:
         print_table(f"pairs: {report.verification.law}", TABLE_HEADER, verification_rows(report.verification))
     sizes = report.gallery_sizes
@@ -161,34 +166,31 @@ def _print_report(report: EmbeddingReport, num_classes: int) -> None:
                 for pair in report.confusable[:_NUM_PAIRS]
             ],
         )
-    if retrieval.num_queries_without_match:
-        say(
-            f"{retrieval.num_queries_without_match:,} of {retrieval.num_queries:,} queries have no other item of their "
-            "class: not counted"
-        )
     for note in report.notes:
         say(f"note: {note}")
 
 
 def _metric_rows(report: EmbeddingReport) -> list[list[str]]:
     retrieval, catalog = report.retrieval, report.catalog
-    rows = [
-        _row(name, value, retrieval.intervals.get(name), retrieval.chance[name])
-        for name, value in retrieval.metrics.items()
-    ]
+    rows = [_retrieval_row(name, retrieval, name) for name in retrieval.metrics]
     if catalog is not None:
-        rows.append(
-            _row("catalog accuracy", catalog.recall[1], catalog.intervals.get("recall@1"), catalog.chance["recall@1"])
-        )
+        rows.append(_retrieval_row("catalog accuracy", catalog, "recall@1"))
     for kind, triplets in (
         ("random", report.triplets),
         ("semi-hard", report.semi_hard_triplets),
         ("hard", report.hard_triplets),
     ):
         if triplets is not None:
-            rows.append(_row(f"triplets, {kind}", triplets.accuracy, triplets.interval, triplets.chance))
-    rows.append(_row("spread", report.spread.std_sqrt_dim, None, None))
+            *cells, chance = _row(f"triplets, {kind}", triplets.accuracy, triplets.interval, triplets.chance)
+            rows.append([*cells, "-", "-", chance])
+    rows.append(["spread", f"{report.spread.std_sqrt_dim:.3f}", "-", "-", "-", "-"])
     return rows
+
+
+def _retrieval_row(title: str, found: RetrievalResult, name: str) -> list[str]:
+    """Return a metric over queries, by class, and by chance (over queries)."""
+    *cells, chance = _row(title, found.metrics[name], found.intervals.get(name), found.chance[name])
+    return [*cells, *_row("", found.macro.metrics[name], found.macro.intervals.get(name), None)[1:3], chance]
 
 
 def verification_rows(found: VerificationResult) -> list[list[str]]:

@@ -8,6 +8,7 @@ import numpy as np
 
 from mohs.commands.console import decoding_progress, print_json, print_table, say
 from mohs.commands.places import require_file_place
+from mohs.commands.searches import queries_counted
 from mohs.commands.show import METRIC_HEADER, metric_row, write_run_report
 from mohs.errors import InputError
 from mohs.evaluation.intervals import class_difference_interval
@@ -37,7 +38,6 @@ def report_command(folders: list[Path], out: Path, *, quiet: bool, as_json: bool
         for name, evaluation in evaluations.items()
         if name != first_name
     ]
-    facts = first.facts()
     write_run_report(
         out,
         title=f"Runs {', '.join(runs)}" if len(runs) > 1 else f"Run {first_name}",
@@ -50,7 +50,7 @@ def report_command(folders: list[Path], out: Path, *, quiet: bool, as_json: bool
         rows=list(rows.items()),
         summary=[
             ("data", first.config.data.source),
-            ("tested on", f"{facts['num_test_items']:,} of {facts['num_test_classes']:,} classes"),
+            ("tested on", queries_counted(evaluations[first_name].measured["trained"].retrieval)),
             ("shown in detail", first_name),
             *((f"seed of {name}", str(run.config.seed)) for name, run in runs.items()),
         ],

@@ -6,11 +6,13 @@ from typing import Any
 
 import numpy as np
 
+from mohs.commands.searches import of_100, search_sentences
 from mohs.commands.show_pairs import pairs_part
 from mohs.commands.show_pictures import confusions, embedding_map, examples, find, mined_triplets
 from mohs.doctor.evidence import RunEvidence
 from mohs.doctor.run_checks import diagnose_run
 from mohs.evaluation.gallery_size import recall_by_gallery_size
+from mohs.evaluation.intervals import Interval, class_difference_interval
 from mohs.evaluation.summary import Measured
 from mohs.evaluation.verification import evaluate_pairs
 from mohs.report.parts import Band, Report, Strategy, Verdict
@@ -20,16 +22,22 @@ from mohs.toml import flat_settings
 
 __all__ = ["METRIC_HEADER", "metric_row", "write_run_report"]
 
-METRIC_HEADER = ("R@1", "95% interval", "R@5", "R@10", "Top-50", "mAP", "catalog", "triplets", "spread")
+METRIC_HEADER = (
+    "R@1", "95% interval", "by class", "95% interval", "R@5", "R@10", "Top-50", "mAP", "catalog", "triplets", "spread",
+)  # fmt: skip
 
 
 def metric_row(measured: Measured) -> list[str]:
-    """Return the numbers under `METRIC_HEADER`; Top-50 is recall@50, catalog and triplets are accuracies."""
-    recall = measured.retrieval.recall
-    low, high = measured.retrieval.intervals.get("recall@1", (float("nan"), float("nan")))
+    """Return the numbers under `METRIC_HEADER`.
+
+    "by class" is R@1 with each class counting the same, Top-50 is recall@50, catalog and triplets are accuracies.
+    """
+    recall, macro = measured.retrieval.recall, measured.retrieval.macro
     return [
         f"{recall[1]:.3f}",
-        f"{low:.3f} to {high:.3f}",
+        _interval(measured.retrieval.intervals.get("recall@1")),
+        f"{macro.metrics['recall@1']:.3f}",
+        _interval(macro.intervals.get("recall@1")),
         f"{recall[5]:.3f}",
         f"{recall[10]:.3f}",
         f"{recall[50]:.3f}",
@@ -38,6 +46,10 @@ def metric_row(measured: Measured) -> list[str]:
         "-" if measured.triplets is None else f"{measured.triplets.accuracy:.3f}",
         f"{measured.spread.std_sqrt_dim:.2f}",
     ]
+
+
+def _interval(interval: Interval | None) -> str:
+    return "-" if interval is None else f"{interval[0]:.3f} to {interval[1]:.3f}"
 
 
 def write_run_report(
@@ -77,8 +89,9 @@ def write_run_report(
         table_header=["", *METRIC_HEADER],
         table_rows=[[name, *metric_row(measured)] for name, measured in rows],
         table_caption=(
-            f"Results on {protocol}: share of queries with a picture of their class among the 1, 5, 10, 50 nearest, "
-            "with a 95% interval of R@1 over classes; mean average precision; accuracy of the nearest catalog "
+            f"Results on {protocol}: share of queries with a picture of their class among the 1, 5, 10, 50 nearest. "
+            "R@1 stands there twice, each time with its 95% interval: over queries, and by class, where a class counts "
+            "the same however many pictures it has. Then mean average precision; accuracy of the nearest catalog "
             "picture and of random triplets; spread of the embeddings (0 collapsed, 1 even)."
         ),
         highlight=highlight,
@@ -112,21 +125,7 @@ def _gallery_band(name: str, evaluation: Evaluation) -> Band:
 def _verdicts(evaluation: Evaluation, events: Sequence[Mapping[str, Any]]) -> list[Verdict]:
     """Return what the numbers say at first sight; the reasons are for the reader of the curves."""
     trained = evaluation.measured["trained"]
-    found = trained.retrieval.recall[1]
-    verdicts = []
-    for name in ("untrained", "pixels"):
-        other = evaluation.measured[name].retrieval.recall[1]
-        low, high = trained.retrieval.intervals.get("recall@1", (found, found))
-        label = "the untrained network" if name == "untrained" else "comparing pixels"
-        if low > other:
-            verdicts.append(Verdict("good", f"R@1 is {found:.3f}; {label} gives {other:.3f}."))
-        elif found > other:
-            verdicts.append(
-                Verdict("note", f"R@1 is {found:.3f}, above {label} ({other:.3f}) by less than its interval.")
-            )
-        else:
-            degree = "better" if other > high else "as good"
-            verdicts.append(Verdict("bad", f"R@1 is {found:.3f}; {label} is {degree} ({other:.3f})."))
+    verdicts = [Verdict("result", " ".join(search_sentences(trained))), *_beside_baselines(evaluation)]
     if trained.spread.std_sqrt_dim < 0.1:
         verdicts.append(
             Verdict("bad", f"The embeddings have collapsed: spread {trained.spread.std_sqrt_dim:.3f}, near 0.")
@@ -136,10 +135,35 @@ def _verdicts(evaluation: Evaluation, events: Sequence[Mapping[str, Any]]) -> li
         verdicts.append(
             Verdict("note", f"At the end {active:.1%} of the anchors still taught anything: raise the hardness.")
         )
-    if trained.retrieval.num_queries_without_match:
-        count, total = trained.retrieval.num_queries_without_match, trained.retrieval.num_queries
-        verdicts.append(
-            Verdict("note", f"{count} of {total} queries have no other picture of their class: not counted.")
-        )
     verdicts += [Verdict("note", note) for note in trained.notes]
     return verdicts
+
+
+def _beside_baselines(evaluation: Evaluation) -> list[Verdict]:
+    """Return how the same searches do without training, and by pixels: paired differences over classes."""
+    ours = evaluation.measured["trained"].retrieval
+    queries, _ = evaluation.query_and_gallery()
+    labels_Q = evaluation.dataset.labels[queries][ours.counted]
+    verdicts, beaten = [], []
+    for name, label in (("untrained", "the untrained network"), ("pixels", "comparing pixels")):
+        theirs = evaluation.measured[name].retrieval
+        gain_Q = ours.hit_at_1[ours.counted].astype(np.float64) - theirs.hit_at_1[ours.counted]
+        low, high = (-1.0, 1.0)
+        if ours.macro.num_classes > 1:
+            low, high = class_difference_interval(gain_Q, labels_Q)
+        count, interval = of_100(theirs.recall[1]), f"95% interval of the difference {low:+.3f} to {high:+.3f}"
+        if low > 0:
+            beaten.append(f"{label} finds {count}")
+        elif gain_Q.mean() > 0:
+            text = f"{label} finds {count} first, fewer by less than chance would explain ({interval})."
+            verdicts.append(Verdict("note", _sentence(text)))
+        else:
+            degree = "more" if high < 0 else "as many"
+            verdicts.append(Verdict("bad", _sentence(f"{label} finds {degree}: {count} first ({interval}).")))
+    if beaten:
+        verdicts.insert(0, Verdict("result", _sentence(f"{', '.join(beaten)} first.")))
+    return verdicts
+
+
+def _sentence(text: str) -> str:
+    return text[0].upper() + text[1:]

@@ -9,6 +9,7 @@ import numpy as np
 from mohs.commands.console import decoding_progress, print_json, print_table, say, training_progress
 from mohs.commands.evaluate import TABLE_HEADER, verification_rows, write_class_table
 from mohs.commands.places import require_file_place, require_folder_place
+from mohs.commands.searches import queries_counted, search_sentences
 from mohs.commands.show import METRIC_HEADER, metric_row, write_run_report
 from mohs.config import DataConfig, RunConfig
 from mohs.errors import InputError
@@ -111,6 +112,8 @@ def evaluate_command(
         print_table(
             _title(evaluation), ["", *METRIC_HEADER], [[n, *metric_row(m)] for n, m in measured.items()], strong=2
         )
+        for sentence in search_sentences(measured["trained"]):
+            print(sentence)
         if measured["trained"].verification is not None:
             print_table("pairs of test items", TABLE_HEADER, verification_rows(measured["trained"].verification))
     if data is not None:
@@ -137,7 +140,7 @@ def evaluate_command(
             ("data", run.config.data.source),
             ("pictures", f"{facts['num_items']:,} of {facts['num_classes']:,} classes"),
             ("trained on", f"{facts['num_training_items']:,} of {facts['num_training_classes']:,} classes"),
-            ("tested on", f"{facts['num_test_items']:,} of {facts['num_test_classes']:,} classes"),
+            ("tested on", queries_counted(measured["trained"].retrieval)),
             ("seed", str(run.config.seed)),
             ("seconds", _seconds(run, evaluation)),
         ],
@@ -166,10 +169,8 @@ def _told_before(config: RunConfig, data: SplitData) -> list[str]:
 
 def _title(evaluation: Evaluation) -> str:
     retrieval = evaluation.measured["trained"].retrieval
-    return (
-        f"{retrieval.num_queries:,} queries, gallery of {retrieval.num_gallery:,}, "
-        f"{evaluation.measured['trained'].told_protocol}"
-    )
+    gallery = f"gallery of {retrieval.num_gallery:,}"
+    return f"{queries_counted(retrieval)}, {gallery}, {evaluation.measured['trained'].told_protocol}"
 
 
 def _seconds(run: Run, evaluation: Evaluation) -> str:

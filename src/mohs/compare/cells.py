@@ -296,7 +296,7 @@ def _cell(
         value=value,
         **{name: getattr(metrics, name) for name in METRIC_NAMES},
         collapsed=bool(trained.stopped) or metrics.spread < _SPREAD_LEFT * start.spread,
-        below_start=is_below_start(metrics, start, len(measured.unseen_rank)),
+        below_start=is_below_start(metrics, start, int((measured.unseen_rank > 0).sum())),
         stopped=trained.stopped,
         active_start=float(active[:tenth].mean()),
         active_end=float(active[-tenth:].mean()),

@@ -12,7 +12,11 @@ __all__ = ["chance_levels"]
 
 
 def chance_levels(
-    num_relevant_Q: npt.NDArray[np.int64], num_ranked_Q: npt.NDArray[np.int64], ks: Sequence[int]
+    num_relevant_Q: npt.NDArray[np.int64],
+    num_ranked_Q: npt.NDArray[np.int64],
+    ks: Sequence[int],
+    *,
+    weight_Q: npt.NDArray[np.float64] | None = None,
 ) -> dict[str, float]:
     """Return the expected value of each metric of `RetrievalResult.metrics`, all orders of a gallery being as likely.
 
@@ -24,14 +28,15 @@ def chance_levels(
       expected average precision of the random baseline for system evaluation");
     - MRR: Σ_r (S(r−1) − S(r)) / r.
 
-    The mean over the queries is returned; each must have a relevant item.
+    The mean over the queries is returned, by `weight_Q` if given; each must have a relevant item.
 
     >>> {name: round(value, 4) for name, value in chance_levels(np.array([1]), np.array([4]), [1]).items()}
     {'recall@1': 0.25, 'precision@1': 0.25, 'mAP': 0.5208, 'MAP@R': 0.25, 'R-precision': 0.25, 'MRR': 0.5208}
     """
-    pairs_U2, num_queries_U = np.unique(np.stack([num_relevant_Q, num_ranked_Q], axis=1), axis=0, return_counts=True)
+    pairs_U2, place_Q = np.unique(np.stack([num_relevant_Q, num_ranked_Q], axis=1), axis=0, return_inverse=True)
+    weight_U = np.bincount(place_Q, weights=weight_Q)
     values_UK = np.array([_chances(int(R), int(M), ks) for R, M in pairs_U2])
-    means_K = (num_queries_U @ values_UK) / num_queries_U.sum()
+    means_K = (weight_U @ values_UK) / weight_U.sum()
     names = [f"recall@{k}" for k in ks] + [f"precision@{k}" for k in ks] + ["mAP", "MAP@R", "R-precision", "MRR"]
     return dict(zip(names, means_K.tolist(), strict=True))
 

@@ -3,7 +3,7 @@
 Items of one class are alike, so what counts is the number of classes. With few of them a bootstrap over classes is too
 narrow (6 of 6 right in 3 classes gives 1.000 to 1.000). Here the variance between classes is measured, put into a
 number of independent classes that would vary as much, and an interval that holds at few trials is taken of those. How
-often each of them holds the truth was simulated: docs/guides/results.md, benchmarks/coverage.py.
+often each of them holds the truth was simulated: docs/guides/results.md, benchmarks/bench_coverage.py.
 """
 
 import math
@@ -19,14 +19,12 @@ from mohs.errors import InputError
 from mohs.evaluation.inputs import checked_labels, class_codes
 
 __all__ = [
-    "ClassMean",
     "Interval",
     "Over",
     "class_difference_interval",
     "class_difference_intervals",
     "class_interval",
     "class_intervals",
-    "class_mean",
     "class_means",
     "share_interval",
     "wilson_interval",
@@ -41,7 +39,7 @@ Over: TypeAlias = Literal["queries", "classes"]
 _Z_95 = 1.959963984540054
 
 # Pulls a variance that few classes tell of towards that of classes whose queries all fail together, as two classes of
-# such failures would. Of 0.5, 1 and 2 the least that holds 93% (benchmarks/coverage.py).
+# such failures would. Of 0.5, 1 and 2 the least that holds 93% (benchmarks/bench_coverage.py).
 _PRIOR_CLASSES = 2.0
 
 # A continuity correction, in classes: a third of a class fewer or more. Without it Wilson's interval, which steps with
@@ -150,32 +148,6 @@ def class_difference_intervals(
     half_M = _student(n, _checked_confidence(confidence)) * np.sqrt((square_M - np.square(middle_M)) / (n + 2))
     low_M, high_M = np.maximum(middle_M - half_M, -1.0), np.minimum(middle_M + half_M, 1.0)
     return list(zip(low_M.tolist(), high_M.tolist(), strict=True))
-
-
-@final
-@dataclass(frozen=True)
-class ClassMean:
-    """A mean over queries or classes, and what is known of its noise between classes.
-
-    Attributes:
-        mean: of the values.
-        variance: of that mean, if other classes of the same kind had been taken (step 2 of `class_interval`).
-        num_effective: effective number of classes; one less are the degrees of freedom of the variance.
-    """
-
-    mean: float
-    variance: float
-    num_effective: float
-
-
-def class_mean(values_Q: npt.ArrayLike, labels_Q: npt.ArrayLike, *, over: Over = "queries") -> ClassMean:
-    """Return the mean of any finite values with its variance between classes: for sums of several variances.
-
-    >>> class_mean([1.0, 0.0, 1.0, 0.0], ["a", "b", "c", "d"])
-    ClassMean(mean=0.5, variance=0.08333333333333333, num_effective=4.0)
-    """
-    sums = _class_sums(_checked_values([values_Q], -np.inf), labels_Q, over)
-    return ClassMean(float(sums.mean_M[0]), float(np.square(sums.deviation_MC[0]).sum()), sums.num_effective)
 
 
 def class_means(values_MQ: Sequence[npt.ArrayLike], labels_Q: npt.ArrayLike) -> list[float]:

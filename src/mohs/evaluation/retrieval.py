@@ -19,15 +19,44 @@ import numpy.typing as npt
 from mohs.errors import InputError
 from mohs.evaluation.chance import chance_levels
 from mohs.evaluation.inputs import checked_embeddings, checked_float32, checked_labels, class_codes
-from mohs.evaluation.intervals import class_intervals
+from mohs.evaluation.intervals import Interval, Over, class_intervals, class_means
 from mohs.evaluation.ranks import Ranks, rank_relevant
 from mohs.evaluation.ties import tie_limit
 from mohs.mining.progress import Progress
 
-__all__ = ["RetrievalResult", "evaluate_all_against_all", "evaluate_retrieval", "nearest"]
+__all__ = ["MacroMetrics", "RetrievalResult", "evaluate_all_against_all", "evaluate_retrieval", "nearest"]
 
 # A block of distances of `nearest`: at most 1,024 rows and 200 MB. Results do not depend on it.
 _BLOCK_ROWS, _BLOCK_PAIRS = 1024, 2**24
+
+
+@final
+@dataclass(frozen=True)
+class MacroMetrics:
+    """The metrics of `RetrievalResult` over classes: first the mean of the queries of each class, then that of classes.
+
+    A class of two pictures counts as much as one of two hundred. Over queries, the large classes decide.
+
+    Attributes:
+        metrics: under the names of `RetrievalResult.metrics`.
+        intervals: 95% intervals of them over classes (`class_interval`); empty with one class.
+        chance: what they come to if the gallery is ranked at random.
+        num_classes: classes with a query that counts.
+    """
+
+    metrics: dict[str, float]
+    intervals: dict[str, Interval]
+    chance: dict[str, float]
+    num_classes: int
+
+    def as_record(self) -> dict[str, Any]:
+        """Return the numbers as JSON values."""
+        return {
+            **self.metrics,
+            "intervals": {name: list(interval) for name, interval in self.intervals.items()},
+            "chance": self.chance,
+            "num_classes": self.num_classes,
+        }
 
 
 @final
@@ -49,6 +78,7 @@ class RetrievalResult:
         intervals: 95% intervals of all `metrics` over classes (`mohs.evaluation.intervals.class_interval`), by name;
             empty if the queries that count are of one class only.
         chance: what `metrics` come to if the gallery is ranked at random (`mohs.evaluation.chance`).
+        macro: the same metrics with each class counting the same.
         first_match_rank: int64 [Q], rank of the first match, 1 is best; -1 without a match.
         average_precision: float64 [Q]; NaN without a match.
         hit_at_1: bool [Q], whether the nearest item is a match; False without a match.
@@ -69,8 +99,9 @@ class RetrievalResult:
     num_queries: int
     num_gallery: int
     num_queries_without_match: int
-    intervals: dict[str, tuple[float, float]]
+    intervals: dict[str, Interval]
     chance: dict[str, float]
+    macro: MacroMetrics
     first_match_rank: npt.NDArray[np.int64]
     average_precision: npt.NDArray[np.float64]
     hit_at_1: npt.NDArray[np.bool_]
@@ -92,12 +123,19 @@ class RetrievalResult:
             "MRR": self.mean_reciprocal_rank,
         }
 
+    @property
+    def num_counted(self) -> int:
+        """How many queries have a match, and so are in the means."""
+        return self.num_queries - self.num_queries_without_match
+
     def as_record(self) -> dict[str, Any]:
         """Return the numbers as JSON values: the metrics, their intervals, their chance levels, and counts."""
         return {
             **self.metrics,
             "intervals": {name: list(interval) for name, interval in self.intervals.items()},
             "chance": self.chance,
+            "macro": self.macro.as_record(),
+            "num_counted_queries": self.num_counted,
             "num_queries": self.num_queries,
             "num_gallery": self.num_gallery,
             "num_queries_without_match": self.num_queries_without_match,
@@ -185,6 +223,7 @@ def _result(
 ) -> RetrievalResult:
     counted_Q = ranks.num_relevant > 0
     num_ranked_Q, first_rank_Q = ranks.num_ranked[counted_Q], ranks.first_rank[counted_Q]
+    num_relevant_Q = ranks.num_relevant[counted_Q]
     precision_QK = ranks.hits[counted_Q] / np.minimum(np.array(ks), num_ranked_Q[:, None])
     of_queries = {
         **{f"recall@{k}": (first_rank_Q <= k).astype(np.float64) for k in ks},
@@ -195,10 +234,6 @@ def _result(
         "MRR": 1 / first_rank_Q,
     }
     codes_Q = query_codes_Q[counted_Q]
-    intervals = {}
-    if (codes_Q != codes_Q[0]).any():
-        found = class_intervals(list(of_queries.values()), codes_Q)
-        intervals = dict(zip(of_queries, found, strict=True))
     means = {name: float(value_Q.mean()) for name, value_Q in of_queries.items()}
     return RetrievalResult(
         recall={k: means[f"recall@{k}"] for k in ks},
@@ -210,8 +245,14 @@ def _result(
         num_queries=len(query_codes_Q),
         num_gallery=num_gallery,
         num_queries_without_match=int((~counted_Q).sum()),
-        intervals=intervals,
-        chance=chance_levels(ranks.num_relevant[counted_Q], num_ranked_Q, ks),
+        intervals=_intervals(of_queries, codes_Q, "queries"),
+        chance=chance_levels(num_relevant_Q, num_ranked_Q, ks),
+        macro=MacroMetrics(
+            metrics=dict(zip(of_queries, class_means(list(of_queries.values()), codes_Q), strict=True)),
+            intervals=_intervals(of_queries, codes_Q, "classes"),
+            chance=chance_levels(num_relevant_Q, num_ranked_Q, ks, weight_Q=1 / np.bincount(codes_Q)[codes_Q]),
+            num_classes=len(np.unique(codes_Q)),
+        ),
         first_match_rank=ranks.first_rank,
         average_precision=ranks.average_precision,
         hit_at_1=ranks.first_rank == 1,
@@ -221,6 +262,14 @@ def _result(
         nearest_wrong=ranks.nearest_wrong,
         nearest_wrong_distance=ranks.nearest_wrong_distance,
     )
+
+
+def _intervals(
+    of_queries: dict[str, npt.NDArray[np.float64]], codes_Q: npt.NDArray[np.int64], over: Over
+) -> dict[str, Interval]:
+    if (codes_Q == codes_Q[0]).all():
+        return {}
+    return dict(zip(of_queries, class_intervals(list(of_queries.values()), codes_Q, over=over), strict=True))
 
 
 def evaluate_all_against_all(

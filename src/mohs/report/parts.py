@@ -30,9 +30,9 @@ __all__ = [
 @final
 @dataclass(frozen=True)
 class Verdict:
-    """One sentence of judgement: "good" (as it should be), "note" (worth knowing) or "bad" (a problem)."""
+    """A sentence or two: "result" (no judgement), "good" (better), "note" (worth knowing) or "bad" (a problem)."""
 
-    level: Literal["good", "note", "bad"]
+    level: Literal["result", "good", "note", "bad"]
     text: str
 
 

@@ -106,9 +106,9 @@ def _check(report: Report) -> None:
     if report.highlight is not None and not 0 <= report.highlight < len(report.table_rows):
         problems.append(f"highlight: {report.highlight} is not in [0, {len(report.table_rows)}), the rows of the table")
     problems += [
-        f"verdicts: level {verdict.level!r} of {verdict.text!r} is not one of 'good', 'note', 'bad'"
+        f"verdicts: level {verdict.level!r} of {verdict.text!r} is not one of 'result', 'good', 'note', 'bad'"
         for verdict in report.verdicts
-        if verdict.level not in ("good", "note", "bad")
+        if verdict.level not in ("result", "good", "note", "bad")
     ]
     for strategy in report.strategies:
         for event in _of_kind(strategy, "segment"):
