@@ -238,7 +238,9 @@ def test_a_run_that_did_not_finish_and_its_settings(run_cli, finished_run, tmp_p
     steps = [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
     [step, *_] = [event for event in steps if event["event"] == "step"]
     # A killed run leaves a torn line.
-    lines = [json.dumps({**step, "step": i + 1, "num_steps": 99, "active_fraction": 0.0}) for i in range(20)]
+    lines = [
+        json.dumps({**step, "step": i + 1, "num_steps": 99, "active_fraction": 0.0, "loss": 0.0}) for i in range(20)
+    ]
     (folder / "events.jsonl").write_text("\n".join(lines) + '\n{"event": "st')
     out = run_cli("doctor", folder).out
     assert "   The run has not finished: its log ends at step 20 of 99.\n   (step 20 · num_steps 99)\n" in out

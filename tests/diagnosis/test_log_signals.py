@@ -63,6 +63,13 @@ def test_the_loss_tells_it_where_the_margin_is_known(log_of, last, is_cause):
     assert find_nothing_active(log, ANY) is None
 
 
+@pytest.mark.parametrize(("last", "is_cause"), [(0.0, True), (0.02, True), (0.03, False), (0.4, False)])
+def test_a_loss_that_is_left_has_a_gradient(log_of, last, is_cause):
+    # Of InfoNCE every negative pulls, also beyond the margin at which a triplet counts as active.
+    log = log_of(loss=[0.5] * 8 + [last] * 32, active_fraction=[0.5] * 8 + [0.0] * 32)
+    assert (find_nothing_active(log, LossFacts("infonce", batch=32)) is not None) == is_cause
+
+
 def test_a_loss_of_nothing_with_active_triplets_is_fine(log_of):
     log = log_of(loss=[0.2] * 20 + [1e-5] * 20, active_fraction=[0.5] * 40)
     assert find_nothing_active(log, TRIPLET) is None

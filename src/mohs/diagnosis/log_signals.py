@@ -12,16 +12,17 @@ from mohs.diagnosis.training_log import Column, TrainingLog
 
 __all__ = ["find_dead_positives", "find_nothing_active", "find_overfitting", "find_swapped"]
 
-_INACTIVE = 0.02
+_INACTIVE, _LEFT = 0.02, 0.05
 _GAP = 0.15
 
 
 def find_nothing_active(log: TrainingLog, loss: LossFacts, beside: Beside = NOTHING_BESIDE) -> Finding | None:
     """Find training without gradient: few triplets active at the end, or a loss of nothing.
 
-    That is under 2% of the triplets, or a loss below a thousandth of the margin. It is a note where the result is good
-    (accuracy or R@1 of 0.9, or search that is far better than chance), or in the last half only; an error if it was so
-    for nine tenths of the training and accuracy is at chance.
+    That is under 2% of the triplets, or a loss below a thousandth of the margin; none where the loss is above a
+    twentieth of its start, since it has then another gradient (InfoNCE, a mean over others). It is a note where the
+    result is good (accuracy or R@1 of 0.9, or search that is far better than chance), or in the last half only; an
+    error if it was so for nine tenths of the training and accuracy is at chance.
     """
     if log.active_fraction is not None:
         active_T, limit, name = log.active_fraction, _INACTIVE, "share of active triplets"
@@ -29,6 +30,10 @@ def find_nothing_active(log: TrainingLog, loss: LossFacts, beside: Beside = NOTH
         active_T, limit, name = log.loss, 1e-3 * loss.margin, "loss"
     else:
         return None
+    if name != "loss" and log.loss is not None and len(left := finite_tail(log.loss, 0.25)):
+        first = float(log.loss[np.isfinite(log.loss)][0])
+        if float(left.mean()) > _LEFT * abs(first):
+            return None
     active_T = active_T[np.isfinite(active_T)]
     tail = finite_tail(active_T, 0.25)
     if not len(tail) or float(tail.mean()) >= limit:
