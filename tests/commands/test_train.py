@@ -104,6 +104,13 @@ def test_evaluate_seen_classes(run_cli, picture_set, tmp_path):
     assert (answer.code, found["protocol"]) == (0, "seen classes")
     assert (found["retrieval"]["num_queries"], found["retrieval"]["num_gallery"]) == (12, 24)
     assert found["catalog"] is None
+    # One test picture of each of 12 classes: pairs are those that a search makes.
+    law = "all 24 pairs of one class; all 264 of two classes; each of one of 12 queries and one of 24 items of the "
+    assert found["verification"]["law"] == f"{law}gallery"
+    table = " ".join(run_cli("evaluate", folder).out.split())
+    assert f"pairs: {law[:24]}" in table
+    assert "precision 0.95 at distance up to" in table
+    assert "Measures on pairs" in (folder / "report.html").read_text(encoding="utf-8")
 
 
 def test_evaluate_on_other_data(run_cli, class_run, picture_set, tmp_path):

@@ -39,9 +39,29 @@ def test_pairs_of_queries_are_verified():
     direct = evaluate_pairs(x, labels, seed=3)
     assert found.curves.average_precision == direct.curves.average_precision
     assert found.best == direct.best
-    test = np.arange(len(x)) % 4 < 2
-    part = measure(x, labels, np.full(len(x), "sample"), test_N=test, verification=True).verification
-    assert part.law == "all 20 pairs of one class; all 760 of two classes"
+
+
+def test_queries_are_verified_with_the_gallery_where_it_is_apart():
+    x, labels = clusters()
+    for per_class in (2, 1):  # one test item of each class is enough
+        test = np.arange(len(x)) % 4 < per_class
+        part = measure(x, labels, np.full(len(x), "sample"), test_N=test, verification=True).verification
+        num, others = 20 * per_class, 20 * (4 - per_class)
+        assert part.law == (
+            f"all {num * (4 - per_class)} pairs of one class; all {num * others * 19 // 20:,} of two classes; each of "
+            f"one of {num} queries and one of {others} items of the gallery"
+        )
+        square = ((x[test][:, None] - x[~test]) ** 2).sum(axis=2)
+        same = labels[test][:, None] == labels[~test]
+        assert part.curves.auc == pytest.approx((square[same][:, None] < square[~same]).mean(), abs=1e-4)
+        assert part.intervals.auc[0] < part.curves.auc < part.intervals.auc[1]
+        assert part.best is not None
+    # Without a pair of one class there is nothing to verify.
+    only = np.isin(labels, labels[:4])
+    assert (
+        measure(x[only], labels[only], np.full(4, "sample"), test_N=np.arange(4) < 2, verification=True).verification
+        is None
+    )
 
 
 def test_queries_against_a_gallery_are_measured_by_the_indices_of_each():
@@ -49,7 +69,7 @@ def test_queries_against_a_gallery_are_measured_by_the_indices_of_each():
     queries, query_labels = x[::4], labels[::4]
     gallery, gallery_labels = np.delete(x, np.s_[::4], axis=0), np.delete(labels, np.s_[::4])
     report = evaluate_embeddings(gallery, gallery_labels, query_embeddings_QD=queries, query_labels_Q=query_labels)
-    assert report.verification is None
+    assert report.verification.law.startswith("all 60 pairs of one class; all 1,140 of two classes; each of one of 20 ")
     direct = evaluate_retrieval(queries, query_labels, gallery, gallery_labels)
     assert report.protocol == "queries against gallery"
     assert report.retrieval.metrics == direct.metrics

@@ -109,7 +109,7 @@ def evaluate_embeddings_command(
     if as_json:
         print_json(record)
         return
-    _print_report(report, len(np.unique(items.labels_N)))
+    _print_report(report, len(np.unique(items.labels_N)), verification=verification)
     for place in (out, per_class):
         if place is not None:
             say(f"written: {place}")
@@ -139,7 +139,7 @@ def write_class_table(
             )
 
 
-def _print_report(report: EmbeddingReport, num_classes: int) -> None:
+def _print_report(report: EmbeddingReport, num_classes: int, *, verification: bool) -> None:
     retrieval = report.retrieval
     print_table(
         f"{queries_counted(retrieval)}, {retrieval.num_gallery:,} items of {num_classes:,} classes, "
@@ -151,6 +151,8 @@ def _print_report(report: EmbeddingReport, num_classes: int) -> None:
         print(sentence)
     if report.verification is not None:
         print_table(f"pairs: {report.verification.law}", TABLE_HEADER, verification_rows(report.verification))
+    elif verification:
+        say("no pairs: none of one class, or none of two, among queries and gallery; thresholds need both")
     sizes = report.gallery_sizes
     print_table(
         "recall@1 if the gallery had only so many classes",

@@ -13,8 +13,7 @@ from mohs.doctor.evidence import RunEvidence
 from mohs.doctor.run_checks import diagnose_run
 from mohs.evaluation.gallery_size import recall_by_gallery_size
 from mohs.evaluation.intervals import Interval, class_difference_interval
-from mohs.evaluation.summary import Measured
-from mohs.evaluation.verification import evaluate_pairs
+from mohs.evaluation.summary import Measured, verified
 from mohs.report.parts import Band, Report, Strategy, Verdict
 from mohs.report.report import write_report
 from mohs.runs import Evaluation, Run, SplitData, versions
@@ -75,11 +74,9 @@ def write_run_report(
     protocol = evaluation.measured["trained"].told_protocol
     found = find(evaluation)
     test_N = evaluation.test_N
-    labels = evaluation.dataset.labels[test_N]
-    # Verification is between test items; a test with one picture a class has no pair to ask about.
-    verified = evaluation.measured["trained"].verification
-    if verified is None and np.unique(labels, return_counts=True)[1].max() > 1:
-        verified = evaluate_pairs(evaluation.embeddings_ND[test_N], labels, seed=run.config.seed)
+    pairs = evaluation.measured["trained"].verification
+    if pairs is None:
+        pairs = verified(evaluation.embeddings_ND, evaluation.dataset.labels, test_N, seed=run.config.seed)
     best, worst = examples(evaluation, found)
     training_set = data.dataset.take(np.flatnonzero(data.train_N))
     report = Report(
@@ -103,7 +100,7 @@ def write_run_report(
         diagnosed=next((name for name, each in runs.items() if each.folder == run.folder), run.folder.name),
         settings=flat_settings(run.config.model_dump(mode="json")),
         gallery=[_gallery_band(name, each) for name, each in evaluations.items()],
-        pairs=None if verified is None else pairs_part(run.folder.name, verified),
+        pairs=None if pairs is None else pairs_part(run.folder.name, pairs),
         confusions=confusions(evaluation, found),
         embedding_map=embedding_map(evaluation, seed=run.config.seed),
         mined=[triplet for name, each in runs.items() for triplet in mined_triplets(name, each, training_set)],

@@ -114,8 +114,11 @@ def evaluate_command(
         )
         for sentence in search_sentences(measured["trained"]):
             print(sentence)
-        if measured["trained"].verification is not None:
-            print_table("pairs of test items", TABLE_HEADER, verification_rows(measured["trained"].verification))
+        pairs = measured["trained"].verification
+        if pairs is None:
+            say("no pairs: none of one class, or none of two, among queries and gallery; thresholds need both")
+        else:
+            print_table(f"pairs: {pairs.law}", TABLE_HEADER, verification_rows(pairs))
     if data is not None:
         if evaluation.num_trained_classes:
             num_tested = len(np.unique(evaluation.dataset.labels[evaluation.test_N]))

@@ -43,6 +43,7 @@ def nearest_pairs(
     *,
     labels_N: npt.ArrayLike | None = None,
     among: Among = "all",
+    query_N: npt.NDArray[np.bool_] | None = None,
 ) -> NearestPairs:
     """Return the `num_pairs` pairs of items that are closest to one another, out of all N(N − 1)/2; fewer if fewer are.
 
@@ -56,6 +57,7 @@ def nearest_pairs(
         num_pairs: at least 1.
         labels_N: integers or strings [N].
         among: "all" pairs, or "positive" (of one class) or "negative" ones only, which need labels.
+        query_N: bool [N]: only pairs of an item that is marked and one that is not.
 
     Raises:
         InputError: fewer than two items, no such pair, or a parameter out of range.
@@ -75,7 +77,7 @@ def nearest_pairs(
         class_N = np.arange(len(x_ND))
     else:
         [class_N] = class_codes(checked_labels(labels_N, "labels_N", len(x_ND)))
-    candidates = _candidates(x_ND, class_N, num_pairs + num_pairs // 8 + 64, among)
+    candidates = _candidates(x_ND, class_N, num_pairs + num_pairs // 8 + 64, among, query_N)
     if not len(candidates):
         raise InputError(f"embeddings_ND: no {'' if among == 'all' else among + ' '}pair among {len(x_ND)} items")
     first_P, second_P = candidates // len(x_ND), candidates % len(x_ND)
@@ -89,7 +91,11 @@ def nearest_pairs(
 
 
 def _candidates(
-    x_ND: npt.NDArray[np.float64], class_N: npt.NDArray[np.int64], num_kept: int, among: Among
+    x_ND: npt.NDArray[np.float64],
+    class_N: npt.NDArray[np.int64],
+    num_kept: int,
+    among: Among,
+    query_N: npt.NDArray[np.bool_] | None,
 ) -> npt.NDArray[np.int64]:
     """Return the codes i·N + j, i < j, of the closest pairs by float32 products."""
     num_items = len(x_ND)
@@ -109,12 +115,16 @@ def _candidates(
         rows = slice(top, min(top + _TILE, num_items))
         for left in range(top, num_items, _TILE):
             columns = slice(left, min(left + _TILE, num_items))
+            if query_N is not None and np.ptp(np.concatenate([query_N[rows], query_N[columns]]).astype(np.int64)) == 0:
+                continue  # all on one side
             num_rows, num_columns = rows.stop - rows.start, columns.stop - columns.start
             tile = buffer[: num_rows * num_columns]
             np.matmul(left_NE[rows], right_NE[columns].T, out=tile.reshape(num_rows, num_columns))
             flat = np.flatnonzero(tile < limit)
             first, second = flat // num_columns + top, flat % num_columns + left
             wanted = first < second
+            if query_N is not None:
+                wanted &= query_N[first] != query_N[second]
             if among != "all":
                 wanted &= (class_N[first] == class_N[second]) == (among == "positive")
             kept_code = np.concatenate([kept_code, (first * num_items + second)[wanted]])

@@ -17,7 +17,7 @@ from mohs.evaluation.triplets import Negatives, TripletAccuracy, triplet_accurac
 from mohs.evaluation.verification import VerificationResult, evaluate_pairs
 from mohs.mining.progress import Progress
 
-__all__ = ["EmbeddingReport", "Measured", "Protocol", "evaluate_embeddings", "measure"]
+__all__ = ["EmbeddingReport", "Measured", "Protocol", "evaluate_embeddings", "measure", "verified"]
 
 Protocol: TypeAlias = Literal[
     "unseen classes", "seen classes", "classes seen and unseen", "all against all", "queries against gallery"
@@ -45,8 +45,8 @@ class EmbeddingReport:
         classes: what each class of queries found, in the order of the labels.
         confusable: pairs of classes that are taken for each other, most misses first.
         gallery_sizes: expected recall@1 in galleries of fewer classes.
-        verification: what verification on pairs of queries found; none if it was not asked for, or if no class has two
-            queries.
+        verification: what verification on pairs found (`verified`): of two queries, or of a query and an item of the
+            gallery where that is apart from them; none if it was not asked for, or if there are no such pairs.
         notes: sentences about what no metric says: failed pictures, copies, ties (`mohs.evaluation.remarks`).
         without_own_group: whether `retrieval` and `catalog`, and what is made of them, leave a query's own group out.
     """
@@ -245,7 +245,6 @@ def measure(
             gallery_groups_G=None if groups is None else groups[catalog_N],
         )
     both = labels[test], labels[gallery]
-    has_pairs = _has_triplets(labels[test])
     return EmbeddingReport(
         protocol=protocol or ("unseen classes" if test_N is None else "seen classes"),
         retrieval=retrieval,
@@ -257,7 +256,7 @@ def measure(
         classes=class_results(retrieval, *both),
         confusable=confusable_pairs(retrieval, *both),
         gallery_sizes=recall_by_gallery_size(retrieval, *both),
-        verification=evaluate_pairs(x_ND[test], labels[test], seed=seed) if verification and has_pairs else None,
+        verification=verified(x_ND, labels, test_N, seed=seed) if verification else None,
         # What remarks say is by how much a number changes, and those numbers know of no groups.
         notes=()
         if groups is not None
@@ -280,6 +279,25 @@ def _have_match(
         groups_of.setdefault(label, set()).add(group)
     pairs = zip(labels_N[query_N].tolist(), groups_N[query_N].tolist(), strict=True)
     return any(groups_of.get(label, set()) - ({group} - {"", -1}) for label, group in pairs)
+
+
+def verified(
+    embeddings_ND: npt.ArrayLike, labels_N: npt.ArrayLike, test_N: npt.ArrayLike | None, *, seed: int
+) -> VerificationResult | None:
+    """Return what verification finds on the pairs that a search makes, with the arguments of `measure`.
+
+    All pairs of items without `test_N`; with it, pairs of a test item and another one, since that is what a search in a
+    catalog compares. None if there are no pairs of one class or none of two.
+    """
+    x_ND = checked_float32(embeddings_ND, "embeddings_ND")
+    labels = checked_labels(labels_N, "labels_N", len(x_ND))
+    test = None if test_N is None else np.asarray(test_N, dtype=bool)
+    if test is None or test.all():
+        return evaluate_pairs(x_ND, labels, seed=seed) if _has_triplets(labels) else None
+    # A query has a pair of one class with a gallery item of its class, and one of two unless all are of one class.
+    if not np.isin(labels[test], labels[~test]).any() or len(np.unique(labels)) < 2:
+        return None
+    return evaluate_pairs(x_ND, labels, query_N=test, seed=seed)
 
 
 def _triplets(

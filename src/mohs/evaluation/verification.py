@@ -11,6 +11,7 @@ import numpy.typing as npt
 from mohs.distances import similarity_at_distance
 from mohs.errors import InputError
 from mohs.evaluation.best_threshold import BestThreshold, best_threshold
+from mohs.evaluation.cross_pairs import cross_pairs
 from mohs.evaluation.inputs import checked_embeddings
 from mohs.evaluation.operating_points import PairIntervals, pair_intervals
 from mohs.evaluation.pair_calibration import CalibrationMethod, PairCalibration, calibrate_pairs
@@ -84,6 +85,7 @@ def evaluate_pairs(
     *,
     seed: int = 0,
     pairs: Pairs | None = None,
+    query_N: npt.ArrayLike | None = None,
     prevalence: float | None = None,
     precisions: Sequence[float] = (0.9, 0.95, 0.99),
     fprs: Sequence[float] = FPRS,
@@ -105,6 +107,8 @@ def evaluate_pairs(
         labels_N: integers or strings [N]; not read, and may be None, if pairs are given.
         seed: of the pairs, folds and resamples.
         pairs: from `sample_pairs`, `given_pairs` or `read_pairs`; none: as said above.
+        query_N: bool [N], which items are queries: pairs are then of a query and an item that is none (`cross_pairs`),
+            as in a search; none: any two items.
         prevalence: share of positive pairs that precision is for, in (0, 1); none: that of all pairs of the items,
             or of the given pairs.
         precisions: wanted precisions, each with its threshold.
@@ -128,7 +132,10 @@ def evaluate_pairs(
     if pairs is None:
         if labels_N is None:
             raise InputError("labels_N: none, and no pairs either; give one of them")
-        pairs = sample_pairs(labels_N, embeddings_ND=x_ND, num_nearest=NUM_NEAREST, seed=seed)
+        if query_N is None:
+            pairs = sample_pairs(labels_N, embeddings_ND=x_ND, num_nearest=NUM_NEAREST, seed=seed)
+        else:
+            pairs = cross_pairs(labels_N, query_N, embeddings_ND=x_ND, num_nearest=NUM_NEAREST, seed=seed)
     scores = pair_scores(pairs.same, distance_P=pair_distances(x_ND, pairs), weight_P=pairs.weight_P)
     class_2P = np.stack([pairs.class_N[pairs.first_P], pairs.class_N[pairs.second_P]])
     unit_length = bool((np.abs(np.linalg.norm(x_ND, axis=1) - 1) <= _UNIT_TOLERANCE).all())
