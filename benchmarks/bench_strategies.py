@@ -175,7 +175,7 @@ def run_set(
     facts = comparison.data.facts()
     text = (
         f"## {comparison.data.name}\n\n{facts['training_classes']:,} training classes, {facts['training_pictures']:,} "
-        f"pictures; {facts['test_classes']:,} unseen classes, {facts['test_pictures']:,} queries; "
+        f"pictures; {facts['test_classes']:,} unseen classes, {facts['test_queries']:,} queries; "
         f"{facts['catalog_queries']:,} catalog queries; at most {arguments.tune} trials of {trial.num_steps:,} steps a "
         "strategy, at equal pictures.\n"
     )

@@ -36,6 +36,9 @@ def test_numbers_as_defined(fitted):
     of_truth = proba[np.arange(60), np.searchsorted(fitted.classes_, truth)]
     assert found.negative_log_likelihood == pytest.approx(-np.log(of_truth).mean())
     assert found.interval == class_interval(best == truth, truth)
+    of_class = [(best == truth)[truth == name].mean() for name in np.unique(truth)]
+    assert found.accuracy_by_class == pytest.approx(np.mean(of_class))
+    assert found.interval_by_class == class_interval(best == truth, truth, over="classes")
     assert sum(each.num_cases for each in found.reliability) == 60
     accepted = fitted.confidence(x) >= 0.8
     at = found.at_threshold

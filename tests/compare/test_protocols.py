@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -48,6 +50,16 @@ def test_the_catalog_has_one_training_picture_of_every_class(blot_data: Comparis
     labels = blot_data.train.labels[blot_data.catalog]
     assert sorted(labels) == sorted(set(blot_data.train.labels))
     assert blot_data.num_classes == len(labels) == 48
+
+
+def test_a_test_picture_alone_in_its_class_is_no_query(blot_data: ComparisonData):
+    assert blot_data.facts()["test_queries"] == blot_data.facts()["test_pictures"] == len(blot_data.test)
+    labels = blot_data.test.labels
+    kept = np.setdiff1d(np.arange(len(labels)), np.flatnonzero(labels == labels[0])[1:])
+    fewer = dataclasses.replace(
+        blot_data, test=blot_data.test.take(kept), test_group_Q=blot_data.test_group_Q[kept]
+    ).facts()
+    assert fewer["test_queries"] == fewer["test_pictures"] - 1 == len(kept) - 1
 
 
 def test_catalog_pictures_are_trained_on_and_are_the_catalog(picture_set):

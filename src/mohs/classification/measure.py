@@ -9,7 +9,7 @@ import numpy.typing as npt
 from mohs.classification.classifier import Classifier
 from mohs.errors import InputError
 from mohs.evaluation.inputs import checked_labels
-from mohs.evaluation.intervals import class_interval
+from mohs.evaluation.intervals import class_interval, class_means
 from mohs.evaluation.reliability import ReliabilityBin, expected_calibration_error, reliability_table
 
 __all__ = ["ClassScore", "Measurement", "ThresholdScore", "measure_classifier"]
@@ -59,6 +59,8 @@ class Measurement:
         accuracy: share of pictures whose class has the largest probability, whatever the threshold. Ties are
             pessimistic: a class as probable as the right one comes first.
         interval: 95% interval of it over classes; None if the pictures are of one class.
+        accuracy_by_class: the same with each class counting the same: the mean over its pictures, then over classes.
+        interval_by_class: 95% interval of that; None if the pictures are of one class.
         top5_accuracy: share whose class is among the five most probable, ties likewise.
         negative_log_likelihood: mean of −ln p(right class), in nats; ln C is chance.
         expected_calibration_error: over 15 bins, in [0, 1], 0 is best.
@@ -73,6 +75,8 @@ class Measurement:
     num_classes: int
     accuracy: float
     interval: tuple[float, float] | None
+    accuracy_by_class: float
+    interval_by_class: tuple[float, float] | None
     top5_accuracy: float
     negative_log_likelihood: float
     expected_calibration_error: float
@@ -136,6 +140,8 @@ def measure_classifier(classifier: Classifier, X: Any, y: npt.ArrayLike) -> Meas
         num_classes=len(classifier.classes_),
         accuracy=float(correct_K.mean()),
         interval=class_interval(correct_K, labels_K) if several else None,
+        accuracy_by_class=class_means([correct_K], labels_K)[0],
+        interval_by_class=class_interval(correct_K, labels_K, over="classes") if several else None,
         top5_accuracy=float((rank_K <= 5).mean()),
         negative_log_likelihood=float(-log_true_K.mean()),
         expected_calibration_error=expected_calibration_error(table),

@@ -39,14 +39,19 @@ def tell_fit(record: Mapping[str, Any]) -> None:
     say(f"classifier: {record['classifier']}")
 
 
+def _interval(interval: tuple[float, float] | None) -> str:
+    return "-" if interval is None else f"{interval[0]:.3f} to {interval[1]:.3f}"
+
+
 def tell_measurement(found: Measurement, method: str) -> None:
     """Print the accuracy, the reliability and the worst classes."""
-    interval = "-" if found.interval is None else f"{found.interval[0]:.3f} to {found.interval[1]:.3f}"
-    header = ["", "accuracy", "95% interval", "top-5", "NLL", "ECE"]
+    header = ["", "accuracy", "95% interval", "by class", "95% interval", "top-5", "NLL", "ECE"]
     row = [
         method,
         f"{found.accuracy:.3f}",
-        interval,
+        _interval(found.interval),
+        f"{found.accuracy_by_class:.3f}",
+        _interval(found.interval_by_class),
         f"{found.top5_accuracy:.3f}",
         f"{found.negative_log_likelihood:.3f}",
         f"{found.expected_calibration_error:.3f}",
@@ -65,7 +70,7 @@ def tell_measurement(found: Measurement, method: str) -> None:
                 f"{each.num_cases:,}",
                 _share(each.mean_probability),
                 _share(each.frequency),
-                "-" if each.interval is None else f"{each.interval[0]:.3f} to {each.interval[1]:.3f}",
+                _interval(each.interval),
             ]
             for each in found.reliability
             if each.num_cases

@@ -99,7 +99,7 @@ def compare_command(
     if not quiet:
         say(
             f"{data.name}: train on {facts['training_pictures']:,} pictures of {facts['training_classes']:,} classes; "
-            f"{facts['test_pictures']:,} queries of {facts['test_classes']:,} unseen classes, "
+            f"{facts['test_queries']:,} queries of {facts['test_classes']:,} unseen classes, "
             f"{facts['catalog_queries']:,} of the catalog; every run shows {budget.num_pictures:,} pictures in "
             f"{budget.num_steps:,} steps of {budget.batch_pictures}"
         )

@@ -68,7 +68,7 @@ def write_comparison_report(
             ("training classes", f"{facts['training_classes']:,}"),
             ("training pictures", f"{facts['training_pictures']:,}"),
             ("unseen classes", f"{facts['test_classes']:,}"),
-            ("their queries", f"{facts['test_pictures']:,}"),
+            ("their queries", f"{facts['test_queries']:,}"),
             ("catalog queries", f"{facts['catalog_queries']:,}"),
             ("pictures shown by a run", _num_pictures(comparison)),
             ("seeds", str(comparison.num_seeds)),

@@ -82,13 +82,15 @@ class ComparisonData:
         return fingerprint(*arrays, self.catalog)
 
     def facts(self) -> dict[str, int | bool | str]:
-        """Return the sizes, as JSON values."""
+        """Return the sizes, as JSON values; a test picture alone in its class has nothing to find and is no query."""
+        _, of_class_Q, count_C = np.unique(self.test.labels, return_inverse=True, return_counts=True)
         return {
             "name": self.name,
             "training_classes": self.num_classes,
             "training_pictures": len(self.train),
             "test_classes": len(np.unique(self.test.labels)),
             "test_pictures": len(self.test),
+            "test_queries": int((count_C[of_class_Q] > 1).sum()),
             "catalog_queries": len(self.held_out),
             "catalog_queries_are_trained_on": self.held_out_is_trained,
         }
