@@ -268,6 +268,9 @@ class TrainingConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False
     checkpoint_s: Annotated[float, Field(gt=0.0)] = Field(
         60.0, description="seconds between checkpoints within a segment; one is written before each segment, too"
     )
+    held_out_curve: bool = Field(
+        True, description="after each segment, R@1 of a few test pictures for the doctor; it decides nothing"
+    )
     tensorboard: bool = Field(False, description="also write the events for TensorBoard (needs mohs[track])")
 
     @property

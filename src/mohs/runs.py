@@ -30,6 +30,7 @@ from mohs.training.devices import choose_device
 from mohs.training.events import Listener
 from mohs.training.false_negatives import read_review_rows
 from mohs.training.forewarnings import counted_queries, forewarnings, no_query_counts
+from mohs.training.held_out import choose_held_out
 from mohs.training.loop import FitResult, Folder, fit
 from mohs.training.losses import check_kept_apart, check_loss
 from mohs.training.memory import check_memory
@@ -268,6 +269,9 @@ def train_on(
             # Before the first checkpoint there is nothing to take up: what was logged then is written anew.
             log_file.unlink(missing_ok=True)
             (folder / "review.csv").unlink(missing_ok=True)
+        held_out = None
+        if config.training.held_out_curve and peers.is_first:
+            held_out = choose_held_out(data.dataset, data.train_N, data.test_N, config)
         with_board, done = peers.is_first and config.training.tensorboard, begun and begun.values["triplets"]
         with (
             EventLog(log_file) if peers.is_first else contextlib.nullcontext() as log,
@@ -281,6 +285,7 @@ def train_on(
                 folder=Folder(folder, log),
                 resume=begun,
                 peers=peers,
+                held_out=held_out,
             )
             if board is not None:
                 board.add_embeddings(embedder, data.dataset, data.test_N, seed=config.seed)

@@ -16,7 +16,7 @@ from mohs.diagnosis.findings import Diagnosis, Finding
 
 OF_A_LOG_ALONE = """\
 not looked for (no embeddings with labels): dead-positives, swapped, one-class-dominates, too-few-positives
-not looked for (no embeddings of training and of test pictures): overfitting, train-test-leak, mixed-classes
+not looked for (no embeddings of training and of test pictures): train-test-leak, mixed-classes
 not looked for (no pairs): sigmoid-on-distance, fixed-threshold
 not looked for (no embeddings of queries): normalisation-missing
 not looked for (no embeddings of training pictures): only-easy-triplets
@@ -48,8 +48,9 @@ looked for: not-finite, collapsed, stalled, learning-rate-too-high, nothing-acti
 OF_A_RUN = (
     "unfinished, not-finite, collapsed, stalled, nothing-active, margin-too-large, hardest-negatives, "
     "learning-rate-too-high, dead-positives, train-test-leak, mixed-classes, one-class-dominates, too-few-positives, "
-    "swapped, overfitting, worse-than-untrained, batch-norm-statistics, false-negatives, forgetting"
+    "swapped, worse-than-untrained, batch-norm-statistics, false-negatives, forgetting"
 )
+NO_CURVE = "not looked for (no held-out curve of 10 test classes and 3 segments): overfitting, train-longer"
 
 NO_START = """\
 1 warning: the result is worse than need be; look first at unfinished
@@ -61,8 +62,9 @@ warning: unfinished
 
 looked for: unfinished, learning-rate-too-high, train-test-leak, mixed-classes, one-class-dominates, too-few-positives
 not looked for (fewer than 2 steps): not-finite, collapsed, stalled, nothing-active, margin-too-large, hardest-negatives
+not looked for (no held-out curve of 10 test classes and 3 segments): overfitting, train-longer
 not looked for (no plans): dead-positives
-not looked for (the run left no embedder): swapped, overfitting, worse-than-untrained, batch-norm-statistics, \
+not looked for (the run left no embedder): swapped, worse-than-untrained, batch-norm-statistics, \
 false-negatives, forgetting
 """
 
@@ -216,7 +218,7 @@ def test_classes_as_evaluate_takes_them(run_cli, tmp_path):
 def test_a_finished_run(run_cli, finished_run):
     answer = run_cli("doctor", finished_run)
     assert (answer.code, answer.err) == (0, [])
-    assert answer.out.endswith(f"\n\nlooked for: {OF_A_RUN}\n")
+    assert answer.out.endswith(f"\n\nlooked for: {OF_A_RUN}\n{NO_CURVE}\n")
     assert "error: " not in answer.out
     assert run_cli("doctor", finished_run).out == answer.out
     assert json.loads(run_cli("doctor", finished_run, "--json").out)["not_checked"] == {}

@@ -8,7 +8,6 @@ from mohs.diagnosis.comparison_causes import (
     equal_rows,
     find_batch_norm,
     find_equal_test_items,
-    find_gap,
     find_harm,
     find_other_lengths,
     find_shared_classes,
@@ -173,37 +172,6 @@ def test_statistics_that_fit_well_enough(clusters):
     assert find_batch_norm(spoiled(healthy, 0.05), healthy) is None
     single = of(healthy.x_ND, np.arange(400))
     assert find_batch_norm(spoiled(single, 0.5), single) is None
-
-
-# overfitting
-
-
-def test_training_classes_that_are_far_easier(clusters):
-    train, test = clusters(60, 4, noise=0.3, first=100), clusters(40, 3, noise=1.5, seed=1)
-    found = find_gap(train, test)
-    assert (found.cause, found.severity) == ("overfitting", "warning")
-    numbers = found.numbers
-    assert numbers["train_recall"] == 1.0
-    assert numbers["gap"] == pytest.approx(1.0 - numbers["test_recall"])
-    assert 0.1 < numbers["low"] < numbers["gap"] < numbers["high"]
-    assert "overfitting" in causes(train_=train, **{"": test})
-
-
-@pytest.mark.parametrize(
-    ("train", "test"),
-    [
-        ((60, 4, 0.9), (60, 4, 0.9)),
-        ((40, 4, 1.5), (60, 4, 0.3)),
-        ((9, 4, 0.3), (60, 4, 2.0)),  # too few classes
-        ((60, 4, 0.3), (60, 1, 2.0)),  # no pairs
-        ((300, 8, 0.9), (20, 2, 0.9)),  # a larger gallery is harder: as many of each are taken
-    ],
-)
-def test_training_classes_that_are_as_hard(clusters, train, test):
-    parts = [
-        clusters(c, k, noise=noise, seed=seed, first=seed * 1000) for seed, (c, k, noise) in enumerate((train, test))
-    ]
-    assert find_gap(*parts) is None
 
 
 # worse-than-untrained

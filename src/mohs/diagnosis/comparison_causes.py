@@ -3,22 +3,20 @@
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mohs.diagnosis.embedded import EQUAL, Embedded, difference_and_interval, hits_at_1, share_and_interval
+from mohs.diagnosis.embedded import EQUAL, Embedded, difference_and_interval, hits_at_1
 from mohs.diagnosis.findings import Finding
 
 __all__ = [
     "equal_rows",
     "find_batch_norm",
     "find_equal_test_items",
-    "find_gap",
     "find_harm",
     "find_other_lengths",
     "find_shared_classes",
 ]
 
 _UNIT = 1e-2
-_GAP, _BATCH_NORM = 0.1, 0.1
-_MIN_CLASSES = 10
+_BATCH_NORM = 0.1
 
 
 def find_other_lengths(gallery: Embedded, queries: Embedded, *, seed: int = 0) -> Finding | None:
@@ -151,43 +149,6 @@ def find_batch_norm(evaluation: Embedded, training: Embedded, *, seed: int = 0) 
     )
 
 
-def find_gap(train: Embedded, test: Embedded) -> Finding | None:
-    """Find overfitting: R@1 of training classes above that of test classes by more than 0.1.
-
-    Both are measured on as many classes with as many items each, so that the galleries are equally large. The
-    difference counts less its 95% interval, from the class intervals of both.
-    """
-    pair = _alike(train, test)
-    if pair is None:
-        return None
-    hits = [hits_at_1(part, part, same_items=True) for part in pair]
-    measured = [
-        share_and_interval(hit[counted], part.labels[counted]) for part, (hit, counted) in zip(pair, hits, strict=True)
-    ]
-    (train_recall, train_low, train_high), (test_recall, test_low, test_high) = measured
-    gap = train_recall - test_recall
-    half = float(np.hypot(train_high - train_low, test_high - test_low)) / 2
-    if gap - half <= _GAP:
-        return None
-    return Finding(
-        cause="overfitting",
-        severity="warning",
-        what=f"R@1 is {train_recall:.3f} on training classes and {test_recall:.3f} on as many test classes (gap "
-        f"{gap:.3f}, {gap - half:.3f} to {gap + half:.3f})",
-        why="The network learns the training pictures by heart; part of it does not carry over to others.",
-        fix="Augment more, show fewer pictures, or get more classes.",
-        settings={"training.augment": 1.0},
-        numbers={
-            "train_recall": train_recall,
-            "test_recall": test_recall,
-            "gap": gap,
-            "low": gap - half,
-            "high": gap + half,
-        },
-        share=min(1.0, gap),
-    )
-
-
 def find_harm(trained: Embedded, untrained: Embedded, *, start: str, seed: int = 0) -> Finding | None:
     """Find training that did harm: R@1 below that of the same pictures by the network it began with.
 
@@ -220,23 +181,3 @@ def find_harm(trained: Embedded, untrained: Embedded, *, start: str, seed: int =
         },
         share=0.3,
     )
-
-
-def _alike(train: Embedded, test: Embedded) -> tuple[Embedded, Embedded] | None:
-    """Return as many classes of each with two items of each class; None if there are under 10 such classes."""
-    pairs = []
-    for part in (train, test):
-        order = np.argsort(part.codes, kind="stable")
-        codes = part.codes[order]
-        first = np.flatnonzero(np.r_[True, codes[1:] != codes[:-1]])
-        first = first[np.diff(np.r_[first, len(order)]) >= 2]
-        pairs.append((part, order, first))
-    num = min(min(len(first) for _, _, first in pairs), 1024)
-    if num < _MIN_CLASSES:
-        return None
-    chosen = []
-    for part, order, first in pairs:
-        # Evenly over the classes: names carry no order that matters, and no draw is needed.
-        kept = first[np.linspace(0, len(first) - 1, num).astype(np.int64)]
-        chosen.append(part.take(np.sort(order[np.concatenate([kept, kept + 1])])))
-    return chosen[0], chosen[1]

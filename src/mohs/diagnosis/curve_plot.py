@@ -41,5 +41,5 @@ def plot_curves(curves: Mapping[str, TopCurve], path: str | Path, *, recall: flo
     axes.set_xlabel("recall")
     axes.set_ylabel("precision")
     axes.grid(color="0.9")
-    axes.legend(fontsize=8)
+    axes.legend(fontsize=8, loc="lower left")  # "best" is slow, and warns so on a busy machine
     figure.savefig(path, format="png")

@@ -8,7 +8,6 @@ from typing import final
 from mohs.diagnosis.checks import Check, examine
 from mohs.diagnosis.comparison_causes import (
     find_equal_test_items,
-    find_gap,
     find_other_lengths,
     find_shared_classes,
 )
@@ -197,11 +196,10 @@ def _of_embeddings(material: Material, seed: int) -> list[Check]:
 def _of_train_and_test(train: Embedded | None, test: Embedded | None, seed: int) -> list[Check]:
     if train is None or test is None:
         missing = "no embeddings of training and of test pictures"
-        return [Check(name, _nothing, missing) for name in ("train-test-leak", "mixed-classes", "overfitting")]
+        return [Check(name, _nothing, missing) for name in ("train-test-leak", "mixed-classes")]
     return [
         Check("train-test-leak", partial(find_equal_test_items, train, test, seed=seed)),
         Check("mixed-classes", partial(find_shared_classes, train.labels, test.labels)),
-        Check("overfitting", partial(find_gap, train, test)),
     ]
 
 

@@ -70,6 +70,11 @@ class RunEvidence:
         return [event for event in self.events if event["event"] == "step"]
 
     @cached_property
+    def held_out_curve(self) -> list[Mapping[str, Any]]:
+        """The events of the held-out curve, oldest first; empty for runs that kept none."""
+        return [event for event in self.events if event["event"] == "held-out"]
+
+    @cached_property
     def log(self) -> TrainingLog | None:
         """The steps as columns."""
         return log_of_events(self.events, source=str(self.folder / "events.jsonl"))

@@ -3,13 +3,14 @@
 from functools import partial
 
 from mohs.diagnosis.checks import Check, combined, examine
-from mohs.diagnosis.comparison_causes import find_batch_norm, find_gap, find_harm, find_shared_classes
+from mohs.diagnosis.comparison_causes import find_batch_norm, find_harm, find_shared_classes
 from mohs.diagnosis.embedding_causes import find_collapsed_embeddings, find_swapped_embeddings
 from mohs.diagnosis.findings import Diagnosis, Finding
 from mohs.diagnosis.label_causes import find_dominating_class, find_few_positives
 from mohs.diagnosis.log_causes import find_collapsed, find_not_finite, find_stalled
 from mohs.diagnosis.log_signals import find_nothing_active
 from mohs.doctor.evidence import RunEvidence
+from mohs.doctor.held_out_causes import find_fall, find_rise
 from mohs.doctor.run_causes import (
     collapse_began,
     find_damage,
@@ -48,8 +49,12 @@ def _of_log(run: RunEvidence) -> list[Check]:
             Check("nothing-active", partial(find_nothing_active, log, run.loss)),
             Check("margin-too-large", partial(find_run_margin, run), no_plans),
         ]
+    curve = run.held_out_curve
+    no_curve = "" if len(curve) > 3 else "no held-out curve of 10 test classes and 3 segments"
     return [
         *checks,
+        Check("overfitting", partial(find_fall, curve), no_curve),
+        Check("train-longer", partial(find_rise, curve), no_curve),
         Check("hardest-negatives", partial(find_hard_triplets, run), few or no_plans),
         Check("learning-rate-too-high", partial(find_early_collapse, run), few),
         Check("learning-rate-too-high", partial(find_damage, run)),
@@ -82,7 +87,6 @@ def _of_embeddings(run: RunEvidence) -> list[Check]:
     names = (
         "collapsed",
         "swapped",
-        "overfitting",
         "worse-than-untrained",
         "batch-norm-statistics",
         "false-negatives",
@@ -101,7 +105,6 @@ def _of_embeddings(run: RunEvidence) -> list[Check]:
     return [
         Check("collapsed", partial(find_collapsed_embeddings, run.test)),
         Check("swapped", partial(find_swapped_embeddings, run.train, seed=seed), alone),
-        Check("overfitting", lambda: find_gap(run.train, run.test), alone or unseen),
         Check(
             "worse-than-untrained",
             lambda: find_harm(run.test, run.test_at_start, start=start, seed=seed),

@@ -4,7 +4,16 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, TypeAlias, final
 
-__all__ = ["ClassificationEvent", "Event", "GuardEvent", "Listener", "SegmentEvent", "StepEvent", "as_record"]
+__all__ = [
+    "ClassificationEvent",
+    "Event",
+    "GuardEvent",
+    "HeldOutEvent",
+    "Listener",
+    "SegmentEvent",
+    "StepEvent",
+    "as_record",
+]
 
 
 @final
@@ -80,6 +89,22 @@ class SegmentEvent:
 
 @final
 @dataclass(frozen=True)
+class HeldOutEvent:
+    """R@1 of some test pictures, one of each class, before the first segment and after each one.
+
+    `hits` has a digit for each query, the same ones every time: "1" where its match was found first. `on_seen_classes`
+    says whether matches are training pictures. It decides nothing.
+    """
+
+    triplets: int
+    recall: float
+    num_queries: int
+    hits: str
+    on_seen_classes: bool
+
+
+@final
+@dataclass(frozen=True)
 class GuardEvent:
     """What the collapse guard saw, the numbers that it saw it in, and what was done ("none" after a warning)."""
 
@@ -92,7 +117,7 @@ class GuardEvent:
     numbers: dict[str, float]
 
 
-Event: TypeAlias = StepEvent | SegmentEvent | GuardEvent | ClassificationEvent
+Event: TypeAlias = StepEvent | SegmentEvent | HeldOutEvent | GuardEvent | ClassificationEvent
 Listener: TypeAlias = Callable[[Event], None]
 
 
@@ -103,6 +128,8 @@ def as_record(event: Event) -> tuple[str, dict[str, Any]]:
             name = "step"
         case SegmentEvent():
             name = "segment"
+        case HeldOutEvent():
+            name = "held-out"
         case GuardEvent():
             name = "guard"
         case ClassificationEvent():

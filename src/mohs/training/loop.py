@@ -18,8 +18,9 @@ from mohs.training.batches import batch_slices
 from mohs.training.checkpoint import Checkpoint
 from mohs.training.corrections import act_on, remember
 from mohs.training.devices import choose_device
-from mohs.training.events import Listener, SegmentEvent, StepEvent
+from mohs.training.events import HeldOutEvent, Listener, SegmentEvent, StepEvent
 from mohs.training.false_negatives import append_review
+from mohs.training.held_out import HeldOut
 from mohs.training.losses import Loss, build_loss, check_kept_apart
 from mohs.training.memory import check_memory
 from mohs.training.pretrained import blend_weights, start_head
@@ -61,6 +62,7 @@ def fit(
     resume: Checkpoint | None = None,
     loss: Loss | None = None,
     peers: Processes | None = None,
+    held_out: HeldOut | None = None,
 ) -> FitResult:
     """Train `embedder` in place on all items of `dataset` and return what it took.
 
@@ -71,13 +73,15 @@ def fit(
     Every random choice comes from `config.seed`; on the CPU the same inputs give the same weights for the same number
     of threads. `loss` takes the place of the one that `config.loss` names, which still says by its name whether the
     plan's negatives are shown. With a `folder`, events, plans, reviews and checkpoints go there; `resume` goes on from
-    a checkpoint of the same run and ends with the same weights and plans, bit for bit.
+    a checkpoint of the same run and ends with the same weights and plans, bit for bit. `held_out` pictures are embedded
+    before the first segment and after each one, and change nothing.
 
     Raises `InputError` for fewer than two classes, `TrainingError` if numbers become NaN or Inf or if the guard stops a
     collapse.
     """
     labels = dataset.labels
     num_classes = len(np.unique(labels))
+    config = config.for_classes(num_classes)
     if num_classes < 2:
         raise InputError(
             f"{dataset.table.source}: {num_classes} class to train on; similarity learning needs 2 or more"
@@ -105,6 +109,7 @@ def fit(
         run.keep_start()
         warm_up(embedder, dataset, config, device, peers, emit=run.emit)
         run.begin_memory()
+        _look_at_held_out(run, held_out)
         _begin_segment(run)
     else:
         assert folder is not None, "a checkpoint belongs to a folder"
@@ -112,6 +117,7 @@ def fit(
         restore_run(run, resume, folder)
     while run.segment is not None:
         _train_segment(run)
+        _look_at_held_out(run, held_out)
         _begin_segment(run)
     run.stepper.check_weights()
     if run.start is not None:
@@ -233,6 +239,23 @@ def _end_segment(run: RunState) -> None:
             embed_s=run.planned.embed_s,
             mine_s=run.planned.mine_s,
             train_s=run.segment_train_s,
+        )
+    )
+
+
+def _look_at_held_out(run: RunState, held_out: HeldOut | None) -> None:
+    """Tell how well held-out pictures are found by the network as it is."""
+    if held_out is None or not run.peers.is_first:
+        return
+    with run.stepper.autocast():
+        hits_C = held_out.hits(run.embedder)
+    run.emit(
+        HeldOutEvent(
+            triplets=run.triplets,
+            recall=float(hits_C.mean()),
+            num_queries=len(hits_C),
+            hits="".join("1" if hit else "0" for hit in hits_C.tolist()),
+            on_seen_classes=held_out.matches_trained,
         )
     )
 

@@ -18,7 +18,7 @@ from mohs.data.dataset import Dataset
 from mohs.errors import InputError
 from mohs.model.embedder import Embedder
 from mohs.randomness import generator
-from mohs.training.events import ClassificationEvent, Event, GuardEvent, SegmentEvent, StepEvent
+from mohs.training.events import ClassificationEvent, Event, GuardEvent, HeldOutEvent, SegmentEvent, StepEvent
 
 __all__ = ["TensorBoard", "require_tensorboard"]
 
@@ -51,6 +51,7 @@ class TensorBoard:
     hardness/…           asked, of each step; achieved, of each segment; both as histograms of a segment
     bank/…               of each bank, at the first triplet of its segment: recall, spread,
                          effective_rank, distances
+    held-out/recall      of a few test pictures, after each segment
     warm-up/…            of the classification warm-up, its steps are pictures
     guard                what the collapse guard saw and did, as text
     ===================  =============================================================================
@@ -89,6 +90,8 @@ class TensorBoard:
                 for name in ("hardness_asked", "hardness_achieved"):
                     values = np.array(getattr(event, name))
                     self._writer.add_histogram(f"{name.replace('_', '/')} in segment", values, event.triplets)
+            case HeldOutEvent():
+                self._scalar("held-out/recall", event.recall, event.triplets)
             case GuardEvent():
                 text = f"{event.level} ({event.signal}): {event.cause}; action: {event.action}"
                 self._writer.add_text("guard", text, event.triplets)
