@@ -137,7 +137,9 @@ class HardnessConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False
     cycles: _Count = Field(1, description="repetitions of the curve within the run")
     scale: Scale = "log-rank"
     target_active: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(
-        0.5, description="closed loop: share of active triplets to hold"
+        0.5,
+        description="closed loop: share of active triplets to aim for; more are active where negatives would have to "
+        "be easier than the median one, or than where half of this share is violated",
     )
     gain: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
         1.0, description="closed loop: share of what a segment showed that counts at once, see training/controller.py"

@@ -224,3 +224,17 @@ def test_few_of_many_pictures_calibrate(monkeypatch):
     assert Classifier(method="nearest-neighbours", num_folds=2).fit(x, y).calibration_.num_pictures == 20
     marked = np.arange(60) % 12 == 0
     assert Classifier(method="nearest-catalog").fit(x, y, catalog_N=marked).calibration_.num_pictures == 20
+
+
+@pytest.mark.parametrize("method", ["linear", "nearest-neighbours"])
+@pytest.mark.parametrize(("per_class", "told"), [(2, True), (3, True), (6, False)])
+def test_a_calibration_by_heads_with_fewer_pictures_is_told(method, per_class, told):
+    random = np.random.default_rng(0)
+    y_N = np.repeat(np.arange(40), per_class)
+    x_ND = random.normal(size=(40, 16))[y_N] + 0.5 * random.normal(size=(len(y_N), 16))
+    fitted = Classifier(method=method, num_epochs=5).fit(x_ND, y_N)
+    line = f"calibrated by heads that had {per_class - 1} of {per_class} pictures of most classes"
+    assert (line in fitted.calibration_.warning) == told
+    # Pictures that were held out for good are calibrated by the final head itself.
+    held_out = Classifier(method=method, num_epochs=5).fit(x_ND, y_N, held_out=(x_ND, y_N))
+    assert held_out.calibration_.warning == ""

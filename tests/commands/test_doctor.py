@@ -16,8 +16,9 @@ from mohs.diagnosis.findings import Diagnosis, Finding
 
 OF_A_LOG_ALONE = """\
 not looked for (no embeddings with labels): dead-positives, swapped, one-class-dominates, too-few-positives
-not looked for (no embeddings of training and of test pictures): train-test-leak, mixed-classes
+not looked for (no column 'val_loss'): overfitting
 not looked for (no pairs): sigmoid-on-distance, fixed-threshold
+not looked for (no embeddings of training and of test pictures): train-test-leak, mixed-classes
 not looked for (no embeddings of queries): normalisation-missing
 not looked for (no embeddings of training pictures): only-easy-triplets
 """

@@ -17,6 +17,7 @@ __all__ = [
     "FACTORS",
     "Calibration",
     "CalibrationSource",
+    "few_pictures_warning",
     "fit_calibration",
     "fit_temperature",
     "fit_weights",
@@ -35,6 +36,7 @@ _FITTED = FACTORS.index(1.0)
 _SMALLEST_INVERSE, _LARGEST_INVERSE = 1e-6, 1e6
 
 _FEW_PICTURES = 50
+_FEW_PER_CLASS = 3
 
 
 @final
@@ -120,6 +122,27 @@ def fit_calibration(
     elif len(class_K) < _FEW_PICTURES:
         warning = f"calibrated on {len(class_K)} pictures only: the probabilities are rough"
     return Calibration(temperature, tuple(fit_weights(log_true_KJ).tolist()), source, len(class_K), warning)
+
+
+def few_pictures_warning(class_size_K: NDArray[np.int64]) -> str:
+    """Return a line if cross-validation is too modest, since most held-out pictures are of classes of 2 or 3; else "".
+
+    A class of n pictures has n − 1 in the heads that are calibrated and n in the final one, which is so right more
+    often than its probabilities say: with two pictures a class of Omniglot, a mean probability of 0.39 to 0.41 stood
+    for an accuracy of 0.53 to 0.60, and with three 0.51 for 0.57.
+
+    >>> few_pictures_warning(np.array([2, 2, 2, 9]))[:61]
+    'calibrated by heads that had 1 of 2 pictures of most classes:'
+    >>> few_pictures_warning(np.array([9, 9, 9, 2]))
+    ''
+    """
+    size = int(np.median(class_size_K)) if len(class_size_K) else _FEW_PER_CLASS + 1
+    if size > _FEW_PER_CLASS:
+        return ""
+    return (
+        f"calibrated by heads that had {size - 1} of {size} pictures of most classes: answers are right more often "
+        "than their probability, and a threshold may accept more than was asked for; give held-out pictures"
+    )
 
 
 def fit_temperature(scores_KC: NDArray[np.float64], class_K: NDArray[np.int64]) -> tuple[float, bool]:

@@ -1,6 +1,6 @@
 """The classifier: a scikit-learn estimator on an embedder that does not change."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, final
 
@@ -9,7 +9,13 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from mohs.classification.calibration import Calibration, CalibrationSource, fit_calibration, out_of_fold_rows
+from mohs.classification.calibration import (
+    Calibration,
+    CalibrationSource,
+    few_pictures_warning,
+    fit_calibration,
+    out_of_fold_rows,
+)
 from mohs.classification.frozen import weights_sha256
 from mohs.classification.heads import Head, LinearHead, LinearTraining, ReferenceHead, Scores, fit_linear
 from mohs.classification.inputs import (
@@ -196,6 +202,9 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
             if len(class_K)
             else Calibration.guess(_UNCALIBRATED_TEMPERATURE[self.method])
         )
+        if source == "cross-validation" and len(class_K):
+            told = [self.calibration_.warning, few_pictures_warning(np.bincount(class_N)[class_K])]
+            self.calibration_ = replace(self.calibration_, warning="; ".join(line for line in told if line))
         self.held_out_ = HeldOut(self._confidence(scores), scores.scores_NC.argmax(axis=1) == class_K)
         self.embedder_sha256_ = before
         self.fitted_params_ = self._params_of_fit()
