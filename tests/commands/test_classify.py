@@ -13,9 +13,9 @@ from mohs.cli import main
 SMALL = ["--size", "16", "--triplets", "24", "--batch", "8", "--set", "model.widths=[8, 8]", "--set", "data.channels=1"]
 QUICK = ["--epochs", "5", "--learning-rate", "0.05"]
 ROUGH = (
-    "warning: calibrated on {} pictures only: the probabilities are rough; calibrated by heads that had 1 of 2 pictures "
-    "of most classes: answers are right more often than their probability, and a threshold may accept more than was asked "
-    "for; give held-out pictures"
+    "warning: calibrated on {} pictures only: the probabilities are rough; calibrated by heads that had 1 of 2 "
+    "pictures of most classes: answers are right more often than their probability, and a threshold may accept more "
+    "than was asked for; give held-out pictures"
 )
 
 
