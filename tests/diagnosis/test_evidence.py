@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mohs.data.duplicates import picture_difference, picture_numbers, small_pictures
 from mohs.diagnosis.class_merges import join_classes, twins_by_number
 from mohs.diagnosis.contact_sheet import SheetPair, contact_sheet, spread_pairs
-from mohs.diagnosis.duplicates import picture_difference, picture_numbers, small_pictures
 from mohs.diagnosis.labels import class_fit, label_doubt
 from mohs.diagnosis.low_information import picture_information
 from mohs.diagnosis.neighbours import nearest_items, occurrence

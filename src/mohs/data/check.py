@@ -13,10 +13,14 @@ from mohs.artefacts import sha256_file
 from mohs.data.cache import bad_picture_message
 from mohs.data.depth import depth_warning
 from mohs.data.images import ImagePolicy, decode_all
+from mohs.data.near_duplicates import find_near_duplicates
 from mohs.data.table import Table
 from mohs.errors import InputError, at_most_20
+from mohs.randomness import generator
 
 __all__ = ["CheckResult", "check_table"]
+
+_MAX_COMPARED = 4096
 
 
 @final
@@ -64,10 +68,13 @@ def check_table(
     """Return what is in `table` after reading every file: counts, missing and broken pictures, duplicates.
 
     Every picture is decoded in full, because a truncated JPEG shows in no other way, by one thread per core. Files
-    are duplicates if their bytes are equal (SHA-256). `progress(done, total)` is called from time to time.
+    are duplicates if their bytes are equal (SHA-256). Near-duplicates (`mohs.data.near_duplicates`) are told where they
+    are common: across the splits where the table has them, and never within a group. `progress(done, total)` is called
+    from time to time.
     """
     found = _check_pictures(table, ImagePolicy(32, 3, "stretch", white_level), progress)
     missing, unreadable, one_colour, problems = found.missing, found.unreadable, found.one_colour, found.problems
+    near = _near_duplicates(table, found) if len(found.kept) > 1 else ""
     labels, sizes = np.unique(table.labels, return_counts=True)
     names: list[str] = labels.tolist()
     with_catalog = set(table.labels[table.roles == "catalog"].tolist())
@@ -82,6 +89,7 @@ def check_table(
         *at_most_20([f"{_join(table, group)}: the same picture in different classes; keep one" for group in across]),
         *at_most_20([f"{_join(table, group)}: the same picture again; keep one" for group in within]),
         *([f"{table.source}: {found.depth}"] if found.depth else []),
+        *([f"{table.source}: {near}"] if near else []),
     ]
     num_singletons = int(np.sum(sizes == 1))
     if num_singletons:
@@ -118,6 +126,8 @@ class _Pictures:
     one_colour: list[int]
     problems: list[str]
     depth: str
+    kept: np.ndarray
+    kept_pictures: np.ndarray
 
 
 def _check_pictures(table: Table, policy: ImagePolicy, progress: Callable[[int, int], None] | None) -> _Pictures:
@@ -126,6 +136,9 @@ def _check_pictures(table: Table, policy: ImagePolicy, progress: Callable[[int, 
     one_colour: list[int] = []
     lines: list[str] = []
     peaks: list[float | None] = []
+    wanted = _compared(table)
+    kept: list[int] = []
+    kept_pictures: list[np.ndarray] = []
     is_colour: list[bool] = []
     num_workers = cpu_count() or 1
     step = max(4 * num_workers, min(1024, len(table) // 100))
@@ -139,12 +152,57 @@ def _check_pictures(table: Table, policy: ImagePolicy, progress: Callable[[int, 
                     lines.append(bad_picture_message(table, i, picture.problem))
                 elif np.all(picture.pixels_HWC == picture.pixels_HWC[0, 0]):
                     one_colour.append(i)
+                elif i in wanted:
+                    kept.append(i)
+                    kept_pictures.append(picture.pixels_HWC)
                 peaks.append(picture.peak)
                 is_colour.append(picture.is_colour)
             if progress is not None:
                 progress(last, len(table))
     depth = depth_warning(peaks, is_colour, table.place, policy.white_level)
-    return _Pictures(missing, unreadable, one_colour, list(at_most_20(lines)), depth)
+    stacked = np.stack(kept_pictures) if kept else np.empty((0, policy.size, policy.size, 3), np.uint8)
+    return _Pictures(
+        missing, unreadable, one_colour, list(at_most_20(lines)), depth, np.array(kept, dtype=np.int64), stacked
+    )
+
+
+def _compared(table: Table) -> set[int]:
+    """Return the items that are looked at for near-duplicates: all of whole classes, up to about 4,000."""
+    names, class_of_item, sizes = np.unique(table.labels, return_inverse=True, return_counts=True)
+    order = generator(0, "check near-duplicates").permutation(len(names))
+    num = int(np.searchsorted(np.cumsum(sizes[order]), _MAX_COMPARED)) + 1
+    return set(np.flatnonzero(np.isin(class_of_item, order[:num])).tolist())
+
+
+def _near_duplicates(table: Table, found: _Pictures) -> str:
+    """Return a line about near-duplicates, across the splits where the table has them, or ""."""
+    kept = found.kept
+    splits = table.splits[kept]
+    test = np.flatnonzero(splits == "test") if (splits == "test").any() else np.flatnonzero(splits == "validation")
+    train = np.flatnonzero(splits == "train")
+    across = bool(len(test) and len(train))
+    near = find_near_duplicates(
+        found.kept_pictures,
+        table.labels[kept],
+        query_Q=test if across else None,
+        gallery_G=train if across else None,
+        groups_N=None if table.groups is None else table.groups[kept],
+    )
+    if not near.is_common:
+        return ""
+    pairs = [
+        f"{table.files[kept[one]]!r} and {table.files[kept[other]]!r}"
+        for one, other in zip(near.query_P[:3].tolist(), near.other_P[:3].tolist(), strict=True)
+    ]
+    where = "in training" if across else "in the set"
+    what = "test pictures" if across else "pictures"
+    fix = "what" if table.groups is None else "more of what"
+    return (
+        f"{len(near.query_P):,} of {near.num_looked:,} {what} looked at have a near-duplicate {where}, as frames of "
+        f"one recording are (for example {', '.join(pairs)}): a search finds it first, and a split by item divides "
+        f"them. A column 'group' that says {fix} was taken together keeps them on one side, and mohs evaluate "
+        "--exclude-same-group leaves them out"
+    )
 
 
 def _find_duplicates(table: Table, missing: set[int]) -> list[tuple[int, ...]]:

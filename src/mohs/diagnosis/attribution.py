@@ -7,8 +7,8 @@ from typing import Literal, TypeAlias, final
 import numpy as np
 import numpy.typing as npt
 
+from mohs.data.duplicates import picture_difference, picture_numbers
 from mohs.diagnosis.class_merges import join_classes, twins_by_number
-from mohs.diagnosis.duplicates import picture_difference, picture_numbers
 from mohs.diagnosis.labels import LabelDoubt, label_doubt
 from mohs.diagnosis.low_information import PictureInformation, picture_information
 from mohs.diagnosis.neighbours import Occurrence, nearest_items, occurrence

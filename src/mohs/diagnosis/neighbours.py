@@ -6,6 +6,7 @@ from typing import final
 import numpy as np
 import numpy.typing as npt
 
+from mohs.data.near_duplicates import nearest_rows
 from mohs.distances import unit_rows
 from mohs.errors import InputError
 
@@ -28,7 +29,7 @@ def nearest_items(
         raise InputError(f"k: {k!r} is below 1; use for example 10")
     if query_N is None:
         # An item is its own neighbour, though not always the first one: copies of it are as near.
-        found_NK = _search(x_ND, x_ND, min(k + 1, len(x_ND)))
+        found_NK = nearest_rows(x_ND, x_ND, min(k + 1, len(x_ND)))
         is_self_NK = found_NK == np.arange(len(x_ND))[:, None]
         missing_N = ~is_self_NK.any(axis=1)
         is_self_NK[missing_N, -1] = True
@@ -39,18 +40,9 @@ def nearest_items(
             others = np.flatnonzero(~side_N)
             if len(others) and side_N.any():
                 few = min(k, len(others))
-                found_NK[side_N, :few] = others[_search(x_ND[side_N], x_ND[others], few)]
+                found_NK[side_N, :few] = others[nearest_rows(x_ND[side_N], x_ND[others], few)]
     short = k - found_NK.shape[1]
     return np.pad(found_NK, ((0, 0), (0, short)), constant_values=-1) if short else found_NK
-
-
-def _search(query_QD: npt.NDArray[np.float32], gallery_GD: npt.NDArray[np.float32], k: int) -> npt.NDArray[np.int64]:
-    import faiss
-
-    index = faiss.IndexFlatIP(gallery_GD.shape[1])
-    index.add(gallery_GD)
-    found_QK: npt.NDArray[np.int64] = index.search(query_QD, k)[1].astype(np.int64)
-    return found_QK
 
 
 @final

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from mohs.config import HardnessConfig
 from mohs.data.dataset import Dataset
+from mohs.data.near_duplicates import find_near_duplicates
 from mohs.diagnosis.embedded import hits_at_1
 from mohs.diagnosis.findings import Finding
 from mohs.diagnosis.label_causes import find_dominating_class
@@ -22,6 +23,7 @@ from mohs.diagnosis.triplet_causes import (
 )
 from mohs.doctor.evidence import RunEvidence
 from mohs.plan import POSITIVE_ORIGINS, TripletPlan
+from mohs.runs import SplitData
 
 __all__ = [
     "collapse_began",
@@ -31,6 +33,7 @@ __all__ = [
     "find_early_collapse",
     "find_equal_pictures",
     "find_hard_triplets",
+    "find_near_copies",
     "find_run_false_negatives",
     "find_run_forgetting",
     "find_run_margin",
@@ -273,6 +276,44 @@ def find_equal_pictures(dataset: Dataset, train_N: NDArray[np.bool_], test_N: ND
         settings={"data.split_by": "class"},
         numbers={"share": share, "num_equal": float(equal.sum()), "num_test": float(len(test))},
         share=min(1.0, max(share, 0.1)),
+    )
+
+
+def find_near_copies(data: SplitData, *, seed: int = 0) -> Finding | None:
+    """Find near-duplicates between what is searched for and what is searched in, as frames of one recording are.
+
+    Where test classes are trained on, that is test against training; on unseen classes the test pictures among
+    themselves. Groups of the table are left out. It is told where 2% of the test pictures have one, see
+    `find_near_duplicates`; equal pictures are `find_equal_pictures`.
+    """
+    dataset, table = data.dataset, data.dataset.table
+    test = np.flatnonzero(data.test_N)
+    found = find_near_duplicates(
+        dataset.pictures,
+        dataset.labels,
+        query_Q=test,
+        gallery_G=test if data.unseen_classes else np.flatnonzero(data.train_N),
+        groups_N=table.groups,
+        seed=seed,
+    )
+    if not found.is_common:
+        return None
+    pairs = ", ".join(
+        f"{table.files[one]} and {table.files[other]}"
+        for one, other in zip(found.query_P[:3].tolist(), found.other_P[:3].tolist(), strict=True)
+    )
+    where = "among the other test pictures" if data.unseen_classes else "in training"
+    return Finding(
+        cause="near-duplicates",
+        severity="warning",
+        what=f"{len(found.query_P):,} of {found.num_looked:,} test pictures looked at ({found.share:.1%}) have a "
+        f"near-duplicate {where}, for example {pairs}",
+        why="Frames of one recording or photographs of one session find each other first: the result says how well "
+        "those are found, and not the next ones.",
+        fix="Say in a column 'group' what was taken together: the split keeps a group on one side, and 'mohs evaluate "
+        "--exclude-same-group' leaves a query's own group out.",
+        numbers={"share": found.share, "num_near": float(len(found.query_P)), "num_looked": float(found.num_looked)},
+        share=found.share,
     )
 
 

@@ -19,6 +19,7 @@ from mohs.doctor.run_causes import (
     find_early_collapse,
     find_equal_pictures,
     find_hard_triplets,
+    find_near_copies,
     find_run_false_negatives,
     find_run_forgetting,
     find_run_margin,
@@ -64,7 +65,7 @@ def _of_log(run: RunEvidence) -> list[Check]:
 
 def _of_pictures(run: RunEvidence) -> list[Check]:
     missing = run.why_no("data")
-    names = ("train-test-leak", "mixed-classes", "one-class-dominates", "too-few-positives")
+    names = ("train-test-leak", "near-duplicates", "mixed-classes", "one-class-dominates", "too-few-positives")
     if missing or run.data is None:
         return [Check(name, _nothing, missing) for name in names]
     data = run.data
@@ -72,6 +73,7 @@ def _of_pictures(run: RunEvidence) -> list[Check]:
     train, test = labels[data.train_N], labels[data.test_N]
     checks = [
         Check("train-test-leak", partial(find_equal_pictures, data.dataset, data.train_N, data.test_N)),
+        Check("near-duplicates", partial(find_near_copies, data, seed=run.seed)),
         Check("mixed-classes", partial(find_shared_classes, train, test)),
         Check("one-class-dominates", partial(find_dominating_class, train)),
         Check("one-class-dominates", partial(find_dominating_negatives, run), "" if run.plans else "no plans"),
