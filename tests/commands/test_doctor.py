@@ -15,11 +15,12 @@ from mohs.commands.doctor import finding_lines, settings_diff, verdict
 from mohs.diagnosis.findings import Diagnosis, Finding
 
 OF_A_LOG_ALONE = """\
-not looked for (no embeddings with labels): dead-positives, swapped, one-class-dominates, too-few-positives
+not looked for (no embeddings with labels): dead-positives, swapped, failed-pictures, domain-gap, \
+one-dimension-dominates, narrow-cone, label-order, at-chance, perhaps-one-class, one-class-dominates, too-few-positives
 not looked for (no column 'val_loss'): overfitting
 not looked for (no pairs): sigmoid-on-distance, fixed-threshold
 not looked for (no embeddings of training and of test pictures): train-test-leak, mixed-classes
-not looked for (no embeddings of queries): normalisation-missing
+not looked for (no embeddings of queries): normalisation-missing, self-match, other-network
 not looked for (no embeddings of training pictures): only-easy-triplets
 """
 

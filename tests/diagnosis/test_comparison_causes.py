@@ -5,7 +5,6 @@ import pytest
 
 import mohs
 from mohs.diagnosis.comparison_causes import (
-    equal_rows,
     find_batch_norm,
     find_equal_test_items,
     find_harm,
@@ -118,14 +117,50 @@ def test_what_collapsed_is_no_leak(clusters):
     assert find_equal_test_items(train, point) is None
 
 
-@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e4])
-def test_rows_are_equal_within_rounding_whatever_their_length(clusters, scale):
-    train = clusters(seed=1)
-    rows = of(
-        np.concatenate([train.x_ND[:3] + 5e-6 * train.x_ND[3:6], train.x_ND[:3] + 2e-5 * train.x_ND[3:6]]), np.arange(6)
-    )
-    found = equal_rows(of(rows.x_ND * scale, rows.labels), of(train.x_ND * scale, train.labels))
-    assert found.tolist() == [True] * 3 + [False] * 3
+@pytest.mark.parametrize("form", [np.float16, np.float32])
+@pytest.mark.parametrize("of_class", [True, False])
+def test_half_of_the_test_are_training_rows_in_another_precision(clusters, form, of_class):
+    # The measured case: rounded to float16, rows of unit length are 2e-4 apart.
+    train, test = clusters(100, 4, dim=64, seed=1), clusters(100, 4, dim=64, seed=2, first=0 if of_class else 100)
+    x_ND = test.x_ND.astype(np.float32)
+    x_ND[::2] = train.x_ND[::2].astype(form)
+    found = find_equal_test_items(train, of(x_ND, test.labels))
+    assert (found.cause, found.severity, found.numbers["share"]) == ("train-test-leak", "error", 0.5)
+    assert find_equal_test_items(train, of(test.x_ND.astype(form), test.labels)) is None
+
+
+def recordings(noise, *, kinds=False, seed=0):
+    """60 classes of two recordings with four frames each, a quarter of the frames for the test."""
+    random = np.random.default_rng(seed)
+    labels = np.repeat(np.arange(60), 8)
+    x_ND = random.normal(size=(60, 32))[labels] + np.repeat(random.normal(size=(120, 32)), 4, axis=0)
+    if kinds:  # the recordings of a class differ as studio and phone do, in all classes alike
+        x_ND = random.normal(size=(60, 32))[labels] + 6 * np.repeat(np.tile(np.eye(32)[:2], (60, 1)), 4, axis=0)
+    x_ND += noise * random.normal(size=(480, 32))
+    held = random.random(480) < 0.25
+    return of(x_ND[~held], labels[~held]), of(x_ND[held], labels[held])
+
+
+@pytest.mark.parametrize("noise", [0.01, 0.1, 0.2])
+def test_frames_of_one_recording_on_both_sides(noise):
+    train, test = recordings(noise)
+    found = find_equal_test_items(train, test)
+    assert (found.cause, found.severity) == ("train-test-leak", "warning")
+    assert found.numbers["share"] > 0.9
+    assert found.numbers["recall"] == 1.0
+    # What is left for them to find is the other recording.
+    assert found.numbers["recall_without"] < 0.98
+    assert "far nearer to one of a training picture" in found.what
+
+
+@pytest.mark.parametrize("noise", [0.7, 1.0])
+def test_frames_that_differ_as_other_pictures_do_are_no_copies(noise):
+    assert find_equal_test_items(*recordings(noise)) is None
+
+
+@pytest.mark.parametrize("noise", [0.3, 0.7])
+def test_two_kinds_of_pictures_are_no_recordings(noise):
+    assert find_equal_test_items(*recordings(noise, kinds=True)) is None
 
 
 # mixed-classes

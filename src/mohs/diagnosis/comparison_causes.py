@@ -3,11 +3,20 @@
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mohs.diagnosis.embedded import EQUAL, Embedded, difference_and_interval, hits_at_1
+from mohs.diagnosis.directions import kinds_of_pictures
+from mohs.diagnosis.embedded import (
+    MAX_ITEMS,
+    Embedded,
+    difference_and_interval,
+    hits_at_1,
+    recall_at_1,
+)
 from mohs.diagnosis.findings import Finding
+from mohs.diagnosis.near_copies import near_copies
+from mohs.evaluation.copies import equal_partner
+from mohs.evaluation.failed_rows import some_rows
 
 __all__ = [
-    "equal_rows",
     "find_batch_norm",
     "find_equal_test_items",
     "find_harm",
@@ -55,42 +64,61 @@ def find_other_lengths(gallery: Embedded, queries: Embedded, *, seed: int = 0) -
     )
 
 
-def equal_rows(rows: Embedded, others: Embedded) -> NDArray[np.bool_]:
-    """Return for each row whether some other row is equal: closer than 1e-5 of the mean length, bool[N]."""
-    import faiss
-
-    limit = EQUAL * float(others.norms.mean())
-    index = faiss.IndexFlatL2(others.x_ND.shape[1])
-    index.add(np.ascontiguousarray(others.x_ND, dtype=np.float32))
-    # float32 products place equal rows up to about a thousandth of the length apart: differences decide.
-    _, found_Nk = index.search(np.ascontiguousarray(rows.x_ND, dtype=np.float32), min(4, len(others)))
-    equal = np.zeros(len(rows), dtype=np.bool_)
-    for found_N in found_Nk.T:
-        equal |= np.linalg.norm(rows.x_ND - others.x_ND[found_N], axis=1) <= limit
-    return equal
-
-
 def find_equal_test_items(train: Embedded, test: Embedded, *, seed: int = 0) -> Finding | None:
-    """Find test embeddings that are training embeddings: 0.5% or more of them are equal to one.
+    """Find test embeddings that are training embeddings, or nearly so.
 
-    It is an error from 5% on; R@1 can be off by as much.
+    0.5% or more of them are equal to one, as far as the precision of the numbers tells (`mohs.evaluation.copies`): an
+    error from 5% on. Else 1% or more have a near copy (`near_copies`): a warning, since frames of one recording may be
+    meant to be apart. Two kinds of pictures have their means taken away before: what is of one kind is no copy.
     """
-    part = test.take(test.sample_items(seed=seed))
+    items = test.sample_items(seed=seed)
+    part = test.take(items)
     if min(train.relative_spread, part.relative_spread) < 0.02:
         return None  # all are equal: that is a collapse
-    equal = equal_rows(part, train)
+    equal = (equal_partner(part.x_ND, train.x_ND) >= 0) & (part.norms > 0)
     share = float(equal.mean())
     if share < 0.005:
-        return None
+        return _near_copies(train, part, items, seed)
     return Finding(
         cause="train-test-leak",
         severity="error" if share >= 0.05 else "warning",
         what=f"{int(equal.sum()):,} of {len(part):,} test embeddings ({share:.1%}) are equal to one of a training "
-        "picture",
+        "picture, but for rounding",
         why="The same pictures are on both sides: what is measured there is memory, and R@1 may be off by as much.",
         fix="Take the copies out of the test, or split again by class; then measure again.",
         settings={"data.split_by": "class"},
         numbers={"share": share, "num_equal": float(equal.sum()), "num_test": float(len(part))},
+        share=min(1.0, max(share, 0.1)),
+    )
+
+
+def _near_copies(train: Embedded, test: Embedded, items: NDArray[np.int64], seed: int) -> Finding | None:
+    shown = train.take(train.sample_items(seed=seed, max_items=4 * MAX_ITEMS))
+    both = Embedded("", np.concatenate([shown.x_ND, test.x_ND]), np.concatenate([shown.labels, test.labels]))
+    kinds = kinds_of_pictures(both, seed=seed)
+    if kinds is not None:
+        both = Embedded("", kinds.centred(both.x_ND), both.labels)
+    known, rows = both.take(np.arange(len(shown))), both.take(np.arange(len(shown), len(both)))
+    copied, reach = near_copies(rows, known)
+    share = float(copied.mean())
+    if not copied.any():
+        return None
+    numbers = {"share": share, "num_near": float(copied.sum()), "num_test": float(len(rows))}
+    told = ""
+    before = recall_at_1(rows, known, same_items=False)
+    after = recall_at_1(rows, known, same_items=False, beyond_Q=np.where(copied, 2 * reach, -1.0))
+    if before is not None and after is not None:
+        numbers |= {"recall": before.value, "recall_without": after.value}
+        told = f"; searched among the training pictures R@1 is {before.value:.3f}, and {after.value:.3f} without them"
+    return Finding(
+        cause="train-test-leak",
+        severity="warning",
+        what=f"{int(copied.sum()):,} of {len(rows):,} test embeddings ({share:.1%}; {some_rows(items[copied])}) are "
+        f"far nearer to one of a training picture than pictures of a class are else{told}",
+        why="Nearly the same pictures are on both sides: frames of one recording, a burst, or shifted and compressed "
+        "copies. What is measured there is half memory.",
+        fix="Look at some with their nearest training picture; keep what was made together on one side of the split.",
+        numbers=numbers,
         share=min(1.0, max(share, 0.1)),
     )
 
@@ -118,7 +146,7 @@ def find_shared_classes(train_labels: ArrayLike, test_labels: ArrayLike) -> Find
 def find_batch_norm(evaluation: Embedded, training: Embedded, *, seed: int = 0) -> Finding | None:
     """Find statistics of batch norm that do not fit: the same pictures rank worse in evaluation mode, by 0.1 or more.
 
-    Both sets hold the same items in the same order. The difference of R@1 is paired, with its 95% class-bootstrap
+    Both sets hold the same items in the same order. The difference of R@1 is paired, with its 95% class
     interval, whose lower end must be 0.1 or above.
     """
     items = evaluation.sample_items(seed=seed)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mohs.errors import InputError
+from mohs.evaluation.copies import EQUAL
 from mohs.evaluation.embedding_files import read_item_labels, read_npy
 from mohs.evaluation.inputs import checked_embeddings
 from mohs.evaluation.intervals import class_difference_interval, class_interval
@@ -21,19 +22,60 @@ __all__ = [
     "EQUAL",
     "MAX_ITEMS",
     "Embedded",
+    "Recall",
     "difference_and_interval",
     "hits_at_1",
     "read_embedded",
+    "recall_at_1",
     "share_and_interval",
 ]
 
 MAX_ITEMS = 4096
 """Items of a sample: whole classes are drawn until there are so many."""
 
-EQUAL = 1e-5
-"""Embeddings closer than this share of their length are of equal pictures: batches of other sizes round otherwise."""
-
 _BLOCK = 512
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Recall:
+    """R@1 beside what a guess would have.
+
+    Attributes:
+        value: of the queries that count.
+        chance: mean over them of the share of gallery items that are of their class.
+        num: queries that count.
+        hits, counted: of each query, as `hits_at_1` returns them.
+    """
+
+    value: float
+    chance: float
+    num: int
+    hits: NDArray[np.bool_]
+    counted: NDArray[np.bool_]
+
+    @property
+    def skill(self) -> float:
+        """How much of the way from chance to 1 there is: 0 a guess, 1 all right, below 0 worse than a guess."""
+        return (self.value - self.chance) / (1 - self.chance) if self.chance < 1 else 0.0
+
+    @property
+    def at_chance(self) -> bool:
+        """Whether R@1 is what a guess has, or hardly more.
+
+        As many hits by chance have a probability above 5% (binomial), or above 1% and the skill is below 0.1; or the
+        skill is below 0.02 and R@1 is below three times chance. Never where all items are of one class.
+        """
+        from scipy.stats import binom
+
+        if self.chance >= 1:
+            return False
+        by_chance = float(binom.sf(round(self.value * self.num) - 1, self.num, self.chance))
+        return (
+            by_chance > 0.05
+            or (by_chance > 0.01 and self.skill < 0.1)
+            or (self.skill < 0.02 and self.value < 3 * self.chance)
+        )
 
 
 @final
@@ -91,6 +133,11 @@ class Embedded:
         count_C = np.bincount(self.codes)
         return len(count_C) > 1 and int(count_C.max()) > 1
 
+    @cached_property
+    def recall(self) -> Recall | None:
+        """R@1 of each item among all others; None if no class has two. For up to some thousand items."""
+        return recall_at_1(self, self, same_items=True)
+
     def unit(self) -> "Embedded":
         """Return the same with every row divided by its norm (rows of norm 0 stay)."""
         norms = np.where(self.norms > 0, self.norms, 1.0)
@@ -127,12 +174,18 @@ def read_embedded(embeddings: str | Path, labels: str | Path, *, flag: str = "la
 
 
 def hits_at_1(
-    queries: Embedded, gallery: Embedded, *, same_items: bool, farthest: bool = False
+    queries: Embedded,
+    gallery: Embedded,
+    *,
+    same_items: bool,
+    farthest: bool = False,
+    beyond_Q: NDArray[np.float64] | None = None,
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Return for each query whether its nearest gallery item is of its class, and whether there is one of its class.
 
     Euclidean; ties count against it (`mohs.evaluation.ties`). With `same_items` the queries are the gallery and each is
-    left out of its own. With `farthest`, the farthest item is asked for.
+    left out of its own. With `farthest`, the farthest item is asked for. With `beyond_Q`, items no farther than that
+    from their query are left out.
     """
     names, codes = np.unique(np.concatenate([queries.labels, gallery.labels]), return_inverse=True)
     query_codes, gallery_codes = codes[: len(queries)], codes[len(queries) :]
@@ -149,9 +202,11 @@ def hits_at_1(
         aside_BG = np.zeros_like(own_BG)
         if same_items:
             aside_BG[here, start + here] = True
+        if beyond_Q is not None:
+            aside_BG |= distance_BG <= beyond_Q[rows, None]
         worst = -np.inf if farthest else np.inf
         own_B = np.where(own_BG & ~aside_BG, distance_BG, worst)
-        other_B = np.where(~own_BG, distance_BG, worst)
+        other_B = np.where(~own_BG & ~aside_BG, distance_BG, worst)
         counted[rows] = (own_BG & ~aside_BG).any(axis=1)
         if farthest:
             hits[rows] = own_B.max(axis=1) > tie_limit(np.maximum(other_B.max(axis=1), 0.0), queries.norms[rows])
@@ -160,6 +215,27 @@ def hits_at_1(
             limit_B = tie_limit(np.where(np.isfinite(nearest_B), nearest_B, 0.0), queries.norms[rows])
             hits[rows] = counted[rows] & (limit_B < other_B.min(axis=1))
     return hits & counted, counted
+
+
+def recall_at_1(
+    queries: Embedded, gallery: Embedded, *, same_items: bool, beyond_Q: NDArray[np.float64] | None = None
+) -> Recall | None:
+    """Return R@1 with its chance level; None if no query has an item of its class to find.
+
+    `same_items` and `beyond_Q` are those of `hits_at_1`; the chance level does not count what `beyond_Q` leaves out.
+
+    >>> two = Embedded.of([[0.0], [0.1], [5.0], [5.1]], ["a", "a", "b", "b"], source="x")
+    >>> found = recall_at_1(two, two, same_items=True)
+    >>> found.value, round(found.chance, 3), found.at_chance
+    (1.0, 0.333, False)
+    """
+    hits, counted = hits_at_1(queries, gallery, same_items=same_items, beyond_Q=beyond_Q)
+    if not counted.any():
+        return None
+    names, count_C = np.unique(gallery.labels, return_counts=True)
+    place = np.searchsorted(names, queries.labels[counted])
+    chance = float(((count_C[place] - same_items) / (len(gallery) - same_items)).mean())
+    return Recall(float(hits[counted].mean()), chance, int(counted.sum()), hits, counted)
 
 
 def share_and_interval(hits_Q: ArrayLike, labels_Q: ArrayLike) -> tuple[float, float, float]:

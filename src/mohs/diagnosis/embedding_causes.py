@@ -1,16 +1,20 @@
-"""Causes that one set of embeddings shows: collapsed, the wrong way round, of odd lengths, equal positives."""
+"""Causes that one set of embeddings shows: collapsed, failed pictures, the wrong way round, odd lengths, copies."""
 
 import numpy as np
 
-from mohs.diagnosis.embedded import EQUAL, Embedded, difference_and_interval, hits_at_1
+from mohs.diagnosis.directions import find_domain_gap, find_dominating_direction
+from mohs.diagnosis.embedded import EQUAL, MAX_ITEMS, Embedded, difference_and_interval, hits_at_1
 from mohs.diagnosis.findings import Finding
 from mohs.errors import InputError
+from mohs.evaluation.failed_rows import failed_rows, some_rows
 from mohs.evaluation.triplets import sample_triplets
 
 __all__ = [
     "NO_SPREAD",
     "find_collapsed_embeddings",
     "find_equal_positives",
+    "find_failed_pictures",
+    "find_narrow_cone",
     "find_swapped_embeddings",
     "find_unnormalised",
 ]
@@ -20,28 +24,52 @@ NO_SPREAD = 0.02
 
 _LINE = 2.0
 _NUM_TRIPLETS = 10_000
+_KNOWS = 0.5  # a skill (`Recall.skill`) at which embeddings have not collapsed, however little they vary
+_POINT_CLASSES = 4
+_CONE = 0.9
 
 
-def find_collapsed_embeddings(embedded: Embedded) -> Finding | None:
-    """Find embeddings at one point or on one line.
+def find_collapsed_embeddings(embedded: Embedded, *, seed: int = 0) -> Finding | None:
+    """Find embeddings at one point, on one line, or at a few points with many classes each.
 
-    A relative spread (√Σ variance over the mean norm) below 0.02, or an effective rank below 2 of 8 or more dimensions
-    and classes. One class alone may be at one point.
+    - One point: a relative spread (√Σ variance over the mean norm) below 0.02. One class alone may be at one point.
+    - A line: an effective rank below 2 of 8 or more dimensions and classes, if what drowns the classes is not a domain
+      gap, a column or a direction (`mohs.diagnosis.directions`).
+    - Points: a fifth of the rows or more lie at points that hold 4 classes each or more, and of these rows fewer than
+      0.3 find their class. A point reaches as far as a tenth of the typical distance of two rows, or twice the median
+      distance of a class, if that is no more than 0.4 of it; twice as far there are hardly more rows.
+
+    At one point or on a line nothing has collapsed if R@1 is more than halfway from chance to 1: then the classes are
+    there, however close they lie.
     """
-    relative, rank = embedded.relative_spread, embedded.spread.effective_rank
     num_classes = int(embedded.codes.max()) + 1
     if num_classes < 2:
         return None
+    relative, rank = embedded.relative_spread, embedded.spread.effective_rank
+    part = embedded.take(embedded.sample_items(seed=seed))
+    knows = part.recall is not None and part.recall.skill >= _KNOWS
     numbers = {"relative_spread": relative, "effective_rank": rank}
+    on_line = rank < _LINE and min(embedded.x_ND.shape[1], num_classes) >= 8 and not knows
     if relative < NO_SPREAD:
+        if knows:
+            return None
         what = f"The embeddings have collapsed to a point: their spread is {relative:.2g} of their length"
-    elif rank < _LINE and min(embedded.x_ND.shape[1], num_classes) >= 8:
+    elif (points := _points(part)) is not None:
+        num_points, share, at_points = points
+        numbers |= {"num_points": float(num_points), "share": share, "num_classes": float(at_points)}
+        what = (
+            f"Of the rows {share:.0%}, of {at_points:,} classes, lie at {num_points:,} "
+            f"point{'s' if num_points > 1 else ''}: classes that share one cannot be told apart"
+        )
+    elif on_line and not (find_domain_gap(part, seed=seed) or find_dominating_direction(part, seed=seed)):
         what = (
             f"The embeddings of {num_classes:,} classes lie on a line: effective rank {rank:.2f} of "
             f"{embedded.x_ND.shape[1]}, spread {relative:.2g}"
         )
     else:
         return None
+    if part.recall is not None:
+        numbers["recall"] = part.recall.value
     return Finding(
         cause="collapsed",
         severity="error",
@@ -53,6 +81,89 @@ def find_collapsed_embeddings(embedded: Embedded) -> Finding | None:
         settings={"loss.name": "infonce", "model.batch_norm": True},
         numbers=numbers,
         share=0.6,
+    )
+
+
+def _points(part: Embedded) -> tuple[int, float, int] | None:
+    """Return how many points hold 4 classes or more each, the share of rows there, and the classes."""
+    if part.recall is None:
+        return None
+    typical = part.spread.std_sqrt_dim * 2**0.5
+    a, p, _ = sample_triplets(part.labels, _NUM_TRIPLETS // 10, seed=0)
+    of_class = 2 * float(np.median(_distances(part, a, p)))
+    radius = max(0.1 * typical, of_class if of_class <= 0.4 * typical else 0.0)
+    left = np.arange(len(part))
+    at_point_N, num_points = np.zeros(len(part), dtype=bool), 0
+    while len(left):
+        distance_N = np.linalg.norm(part.x_ND - part.x_ND[left[0]], axis=1)
+        near_N = distance_N <= radius
+        alone = (distance_N <= 2 * radius).sum() <= 1.25 * near_N.sum()
+        if alone and len(np.unique(part.codes[near_N])) >= _POINT_CLASSES:
+            num_points += 1
+            at_point_N |= near_N
+        left = left[~near_N[left]]
+    share, num_classes = float(at_point_N.mean()), len(np.unique(part.codes[at_point_N]))
+    counted_N = part.recall.counted & at_point_N
+    if share < 0.2 or not counted_N.any() or part.recall.hits[counted_N].mean() >= 0.3:
+        return None
+    return num_points, share, num_classes
+
+
+def find_narrow_cone(embedded: Embedded, *, seed: int = 0) -> Finding | None:
+    """Find embeddings in a narrow cone: the mean cosine of two rows is above 0.9.
+
+    A note: the order of the neighbours may be perfect all the same.
+    """
+    part = embedded.take(embedded.sample_items(seed=seed))
+    if len(part) < 2 or int(part.codes.max()) < 1 or part.x_ND.shape[1] < 2:
+        return None
+    num, square = len(part), float(np.square(part.unit().x_ND.mean(axis=0)).sum())
+    cosine = (num * square - 1) / (num - 1)
+    if cosine <= _CONE:
+        return None
+    numbers = {"mean_cosine": cosine, "relative_spread": part.relative_spread}
+    found = ""
+    if part.recall is not None:
+        numbers["recall"] = part.recall.value
+        found = f"; R@1 is {part.recall.value:.3f} all the same"
+    return Finding(
+        cause="narrow-cone",
+        severity="note",
+        what=f"The embeddings lie in a narrow cone: the mean cosine of two rows is {cosine:.3f}{found}",
+        why="They share one large part, which says nothing. The order of neighbours need not suffer; thresholds and "
+        "margins that are made for the whole sphere do.",
+        fix="Take the mean vector away and divide by the length, or measure the threshold on these distances.",
+        numbers=numbers,
+        share=0.05,
+    )
+
+
+def find_failed_pictures(embedded: Embedded) -> Finding | None:
+    """Find rows that hold nothing: all zero, or one vector that three classes or more share (`failed_rows`).
+
+    An error from a twentieth of the rows on.
+    """
+    failed = failed_rows(embedded.x_ND, embedded.codes)
+    num, share = int(failed.sum()), float(failed.mean())
+    if not num:
+        return None
+    zeros = int((embedded.norms[failed] == 0).sum())
+    sound = embedded.take(np.flatnonzero(~failed))
+    numbers = {"num_failed": float(num), "num_zero": float(zeros), "share": share}
+    told = ""
+    if len(embedded) <= 2 * MAX_ITEMS and embedded.recall is not None and sound.recall is not None:
+        numbers |= {"recall": embedded.recall.value, "recall_without": sound.recall.value}
+        told = f"; R@1 is {sound.recall.value:.3f} without them and {embedded.recall.value:.3f} with them"
+    return Finding(
+        cause="failed-pictures",
+        severity="error" if share >= 0.05 else "warning",
+        what=f"{num:,} of {len(embedded):,} rows ({share:.1%}) hold nothing: {zeros:,} are all zero, {num - zeros:,} "
+        f"share one vector over three classes or more ({some_rows(np.flatnonzero(failed))}){told}",
+        why="A picture that did not load, or that is blank, gives the same vector whatever its class. So does one "
+        "picture that is used for many classes.",
+        fix="Look at the pictures of these rows; read them again, or leave them out.",
+        numbers=numbers,
+        share=share,
     )
 
 
@@ -102,7 +213,8 @@ def find_unnormalised(embedded: Embedded, *, seed: int = 0) -> Finding | None:
     raw, counted = hits_at_1(part, part, same_items=True)
     unit, _ = hits_at_1(part.unit(), part.unit(), same_items=True)
     gain, low, high = difference_and_interval(unit[counted].astype(float) - raw[counted], part.labels[counted])
-    if low <= 0 or gain < 0.02:
+    at_unit = part.unit().recall
+    if low <= 0 or gain < 0.02 or at_unit is None or at_unit.at_chance:
         return None
     return Finding(
         cause="normalisation-missing",

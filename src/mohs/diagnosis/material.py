@@ -6,22 +6,11 @@ from functools import partial
 from typing import final
 
 from mohs.diagnosis.checks import Check, examine
-from mohs.diagnosis.comparison_causes import (
-    find_equal_test_items,
-    find_other_lengths,
-    find_shared_classes,
-)
 from mohs.diagnosis.embedded import Embedded
-from mohs.diagnosis.embedding_causes import (
-    NO_SPREAD,
-    find_collapsed_embeddings,
-    find_equal_positives,
-    find_swapped_embeddings,
-    find_unnormalised,
-)
+from mohs.diagnosis.embedding_causes import NO_SPREAD
+from mohs.diagnosis.embedding_checks import checks_of_embeddings
 from mohs.diagnosis.findings import Diagnosis, Finding
 from mohs.diagnosis.known_losses import LossFacts
-from mohs.diagnosis.label_causes import find_dominating_class, find_few_positives
 from mohs.diagnosis.log_causes import find_collapsed, find_not_finite, find_stalled
 from mohs.diagnosis.log_evidence import Beside, rose
 from mohs.diagnosis.log_signals import find_dead_positives, find_nothing_active, find_overfitting, find_swapped
@@ -158,31 +147,8 @@ def _of_pairs(material: Material) -> list[Check]:
 
 
 def _of_embeddings(material: Material, seed: int) -> list[Check]:
-    shown, train, test = material.shown, material.train, material.test
-    if shown is None:
-        names = ("swapped", "dead-positives", "one-class-dominates", "too-few-positives")
-        checks = [Check(name, _nothing, "no embeddings with labels") for name in names]
-    else:
-        # Whatever is equal everywhere has collapsed: it is not told again as something else.
-        alone = _unless(find_collapsed_embeddings(shown) is not None)
-        checks = [
-            Check("collapsed", partial(find_collapsed_embeddings, shown)),
-            Check("swapped", alone(partial(find_swapped_embeddings, shown, seed=seed))),
-            Check("normalisation-missing", alone(partial(find_unnormalised, shown, seed=seed))),
-            Check("dead-positives", alone(partial(find_equal_positives, shown, seed=seed))),
-            Check("one-class-dominates", partial(find_dominating_class, shown.labels)),
-            Check(
-                "too-few-positives",
-                partial(find_few_positives, shown.labels, of="training" if test is None else "test"),
-                # A catalog has one picture of each class, and is searched by others.
-                "" if test is None or material.queries is None else "queries have their answers in the gallery",
-            ),
-        ]
-    checks += _of_train_and_test(train, test, seed)
-    if material.queries is None or test is None:
-        checks.append(Check("normalisation-missing", _nothing, "no embeddings of queries"))
-    else:
-        checks.append(Check("normalisation-missing", partial(find_other_lengths, test, material.queries, seed=seed)))
+    train = material.train
+    checks = checks_of_embeddings(material.test, train, material.queries, seed=seed)
     missing = _missing_for_selection(material)
     if missing or material.log is None or train is None:
         checks.append(Check("only-easy-triplets", _nothing, missing))
@@ -191,16 +157,6 @@ def _of_embeddings(material: Material, seed: int) -> list[Check]:
         # At one point there is nothing to choose from; on a line there is, and the choice may be why it is a line.
         checks.append(Check("only-easy-triplets", _unless(train.relative_spread < NO_SPREAD)(find)))
     return checks
-
-
-def _of_train_and_test(train: Embedded | None, test: Embedded | None, seed: int) -> list[Check]:
-    if train is None or test is None:
-        missing = "no embeddings of training and of test pictures"
-        return [Check(name, _nothing, missing) for name in ("train-test-leak", "mixed-classes")]
-    return [
-        Check("train-test-leak", partial(find_equal_test_items, train, test, seed=seed)),
-        Check("mixed-classes", partial(find_shared_classes, train.labels, test.labels)),
-    ]
 
 
 def _missing_for_selection(material: Material) -> str:

@@ -1,0 +1,73 @@
+"""R@1 at chance: always a finding, and as much of the reason as there is evidence for."""
+
+import numpy as np
+import pytest
+
+import mohs
+from mohs.diagnosis.chance_causes import find_chance, find_shifted_labels
+from mohs.diagnosis.embedded import Embedded
+
+
+def of(x_ND, labels):
+    return Embedded.of(x_ND, labels, source="x.npy")
+
+
+def told(embedded):
+    found = mohs.diagnose(embeddings=embedded.x_ND, labels=embedded.labels).findings
+    return {each.cause: each.severity for each in found}
+
+
+@pytest.mark.parametrize(("num_classes", "per_class", "noise"), [(100, 4, 0.3), (300, 2, 0.7), (20, 10, 0.5)])
+def test_labels_shuffled_against_rows_that_hold_groups(clusters, num_classes, per_class, noise):
+    embedded = clusters(num_classes, per_class, dim=32, noise=noise)
+    assert find_chance(embedded) is None
+    shuffled = of(embedded.x_ND, np.random.default_rng(1).permutation(embedded.labels))
+    found = find_chance(shuffled)
+    assert (found.cause, found.severity) == ("at-chance", "error")
+    assert "The rows hold groups" in found.what
+    assert found.why.startswith("The labels are in another order than the rows, or of other rows; or the network")
+    assert told(shuffled) == {"at-chance": "error"}
+
+
+@pytest.mark.parametrize(("num_classes", "per_class"), [(100, 4), (500, 2), (3, 40), (15, 2)])
+@pytest.mark.parametrize("dim", [4, 64])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_noise(num_classes, per_class, dim, seed):
+    x_ND = np.random.default_rng(seed).normal(size=(num_classes * per_class, dim))
+    embedded = of(x_ND, np.repeat(np.arange(num_classes), per_class))
+    found = find_chance(embedded)
+    assert "no groups of rows can be seen" in found.what
+    assert "Labels in another order than the rows cannot be ruled out." in found.why
+    assert set(told(embedded)) == {"at-chance"}
+
+
+def test_few_queries_are_no_proof():
+    x_ND = np.random.default_rng(0).normal(size=(10, 8))
+    assert find_chance(of(x_ND, np.repeat(np.arange(5), 2))).severity == "warning"
+
+
+@pytest.mark.parametrize("noise", [1.2, 2.0])
+def test_little_is_more_than_chance(clusters, noise):
+    embedded = clusters(300, 4, dim=64, noise=noise)
+    assert 0.02 < embedded.recall.value < 0.9
+    assert told(embedded) == {}
+
+
+@pytest.mark.parametrize("shift", [1, -1, 2])
+@pytest.mark.parametrize("per_class", [2, 3])
+def test_labels_a_row_off(clusters, shift, per_class):
+    embedded = clusters(100, per_class, dim=32)
+    found = find_shifted_labels(of(embedded.x_ND, np.roll(embedded.labels, shift)))
+    if (shift, per_class) == (2, 2):  # pairs stay pairs
+        assert found is None
+        return
+    assert (found.cause, found.severity, found.numbers["recall_moved"]) == ("label-order", "error", 1.0)
+    assert told(of(embedded.x_ND, np.roll(embedded.labels, shift))) == {"label-order": "error"}
+
+
+def test_labels_in_reverse(clusters):
+    embedded = clusters(60, 3, dim=32)
+    order = np.random.default_rng(0).permutation(180)
+    mixed = embedded.take(order)
+    assert find_shifted_labels(mixed) is None
+    assert "in reverse" in find_shifted_labels(of(mixed.x_ND, mixed.labels[::-1])).what
