@@ -19,8 +19,8 @@ not looked for (no embeddings with labels): dead-positives, swapped, failed-pict
 one-dimension-dominates, narrow-cone, label-order, at-chance, perhaps-one-class, one-class-dominates, too-few-positives
 not looked for (no column 'val_loss'): overfitting
 not looked for (no pairs): sigmoid-on-distance, fixed-threshold
-not looked for (no embeddings of training and of test pictures): train-test-leak, mixed-classes
 not looked for (no embeddings of queries): normalisation-missing, self-match, other-network
+not looked for (no embeddings of training and of test pictures): train-test-leak, mixed-classes
 not looked for (no embeddings of training pictures): only-easy-triplets
 """
 
@@ -49,8 +49,8 @@ looked for: not-finite, collapsed, stalled, learning-rate-too-high, nothing-acti
 
 OF_A_RUN = (
     "unfinished, not-finite, collapsed, stalled, nothing-active, margin-too-large, hardest-negatives, "
-    "learning-rate-too-high, dead-positives, train-test-leak, mixed-classes, one-class-dominates, too-few-positives, "
-    "swapped, worse-than-untrained, batch-norm-statistics, false-negatives, forgetting"
+    "learning-rate-too-high, dead-positives, train-test-leak, near-duplicates, mixed-classes, one-class-dominates, "
+    "too-few-positives, swapped, worse-than-untrained, batch-norm-statistics, false-negatives, forgetting"
 )
 NO_CURVE = "not looked for (no held-out curve of 10 test classes and 3 segments): overfitting, train-longer"
 
@@ -62,7 +62,8 @@ warning: unfinished
    Why: It was stopped, failed (a loss or gradient of NaN or Inf stops a run), or is still going.
    Fix: Go on with 'mohs train --resume {run}'; it stops again with the reason, if there is one.
 
-looked for: unfinished, learning-rate-too-high, train-test-leak, mixed-classes, one-class-dominates, too-few-positives
+looked for: unfinished, learning-rate-too-high, train-test-leak, near-duplicates, mixed-classes, \
+one-class-dominates, too-few-positives
 not looked for (fewer than 2 steps): not-finite, collapsed, stalled, nothing-active, margin-too-large, hardest-negatives
 not looked for (no held-out curve of 10 test classes and 3 segments): overfitting, train-longer
 not looked for (no plans): dead-positives

@@ -256,3 +256,19 @@ def test_a_recall_out_of_range(sound):
     x_ND, labels_N, _ = sound
     with pytest.raises(InputError, match=r"^recall: 0.7 is not in \(0, 0.5\]; use for example 0.1$"):
         diagnose_precision(x_ND, labels_N, recall=0.7)
+
+
+def test_products_with_two_ids_are_to_be_looked_at():
+    # Ten of 150 products have two ids, two pictures each, drawn from one cluster.
+    random = np.random.default_rng(0)
+    centre_CD = random.normal(size=(150, 64))
+    labels_N = np.repeat(np.arange(160), 2)
+    x_ND = np.concatenate([centre_CD, centre_CD[:10]])[labels_N] + 0.5 * random.normal(size=(320, 64))
+    result = diagnose_precision(x_ND, labels_N, recall=0.5)
+    found = finding(result, "perhaps-one-class")
+    assert found.severity == "warning"
+    assert found.fix == "Look at both classes (fixes.csv), and join them if they are one."
+    assert finding(result, "look-alikes") is None or found.share > 0.7
+    looked = {(fix.to, labels_N[fix.item]) for fix in result.fixes if fix.cause == "perhaps-one-class"}
+    assert len(looked & {(code, code + 150) for code in range(10)}) >= 7
+    assert {fix.suggestion for fix in result.fixes if fix.cause == "perhaps-one-class"} == {"look"}

@@ -13,6 +13,7 @@ from mohs.diagnosis.labels import LabelDoubt, label_doubt
 from mohs.diagnosis.low_information import PictureInformation, picture_information
 from mohs.diagnosis.neighbours import Occurrence, nearest_items, occurrence
 from mohs.diagnosis.scores import RandomPairs, random_pairs
+from mohs.diagnosis.split_classes import find_split_classes
 from mohs.diagnosis.top_pairs import TopPairs
 
 __all__ = ["CAUSES", "Attribution", "Cause", "attribute"]
@@ -23,6 +24,7 @@ Cause: TypeAlias = Literal[
     "duplicate-pictures",
     "near-duplicates",
     "label-errors",
+    "perhaps-one-class",
     "hubs",
     "saturated",
     "look-alikes",
@@ -34,6 +36,7 @@ CAUSES: tuple[Cause, ...] = (
     "duplicate-pictures",
     "near-duplicates",
     "label-errors",
+    "perhaps-one-class",
     "hubs",
     "saturated",
     "look-alikes",
@@ -70,6 +73,7 @@ class Attribution:
         twin_difference_N: `picture_difference` to it, 0 for equal pixels; NaN for none.
         spare_N: items to leave out, because the same picture is under a class that it fits better, bool [N].
         occurrence: how often items are neighbours; its `hubs` are hub_N.
+        split_2S: classes that are perhaps one (`find_split_classes`), in `same_C`'s classes, int64 [2, S].
         hub_N: bool [N].
         information: what the pictures show; none without pictures.
         random: random pairs, for comparison.
@@ -86,6 +90,7 @@ class Attribution:
     twin_difference_N: npt.NDArray[np.float64]
     spare_N: npt.NDArray[np.bool_]
     occurrence: Occurrence
+    split_2S: npt.NDArray[np.int64]
     hub_N: npt.NDArray[np.bool_]
     information: PictureInformation | None
     random: RandomPairs
@@ -117,9 +122,10 @@ def attribute(
     4. "near-duplicates": the same with pictures that differ by at most 0.03 (classes; looked for among the
        first `num_top`) or 0.12 (a wrong label and its nearest neighbours).
     5. "label-errors": the label of one of them is called wrong, and the other is of the class that it fits instead.
-    6. "hubs": one of them is a wrong neighbour of more than 50 items of 10 classes or more.
-    7. "saturated": the similarity is at least 0.95, and 1% of random pairs of different classes are as similar.
-    8. "look-alikes": none of these.
+    6. "perhaps-one-class": their classes lie as near to each other as pictures of one class do (`find_split_classes`).
+    7. "hubs": one of them is a wrong neighbour of more than 50 items of 10 classes or more.
+    8. "saturated": the similarity is at least 0.95, and 1% of random pairs of different classes are as similar.
+    9. "look-alikes": none of these.
 
     Args:
         pairs: from `find_top_pairs`.
@@ -183,12 +189,19 @@ def attribute(
     common = np.searchsorted(random.similarity_R, pairs.similarity_P, side="left")
     saturated_P = similar_enough & (1 - common / max(1, len(random.similarity_R)) >= SATURATED_SHARE)
     hub_N = seen.hubs()
+    names, code_N = np.unique(same_N, return_inverse=True)
+    split = find_split_classes(x_ND, code_N.astype(np.int64))
+    split_2S = names[np.stack([split.first_P, split.second_P])]
+    # One number for each two classes, in either order.
+    low_P, high_P = np.minimum(same_N[first], same_N[second]), np.maximum(same_N[first], same_N[second])
+    split_P = np.isin(low_P * len(same_C) + high_P, split_2S[0] * len(same_C) + split_2S[1])
     tests: dict[Cause, npt.NDArray[np.bool_]] = {
         "same-picture": equal_P & (pairs.same_P | (query_N is not None)),
         "low-information": poor_N[first] | poor_N[second],
         "duplicate-pictures": equal_P | (joined_N[first] == joined_N[second]) | by_copy_P,
         "near-duplicates": (same_N[first] == same_N[second]) | by_change_P,
         "label-errors": of_one_P,
+        "perhaps-one-class": split_P,
         "hubs": hub_N[first] | hub_N[second],
         "saturated": saturated_P,
         "look-alikes": np.ones(len(pairs), dtype=bool),
@@ -209,6 +222,7 @@ def attribute(
         twin_difference_N=difference_N,
         spare_N=spare_N,
         occurrence=seen,
+        split_2S=split_2S,
         hub_N=hub_N,
         information=information,
         random=random,

@@ -26,6 +26,8 @@ _WHY: dict[Cause, str] = {
     "are; their labels say otherwise.",
     "label-errors": "These pictures fit another class, as other pictures of it show, and their own not: the "
     "match is right and the label is wrong.",
+    "perhaps-one-class": "Their pictures are as near across the two classes as within them: one class may have two "
+    "names, as a product with two numbers.",
     "hubs": "In many dimensions some points lie near the middle of all others and become a neighbour of everything.",
     "saturated": "When similarities crowd near 1, their order says nothing: a margin too large, or too high a "
     "temperature or rate, has pressed the embeddings together.",
@@ -91,6 +93,7 @@ _WHAT: dict[Cause, str] = {
     "duplicate-pictures": "are of the same picture under two labels",
     "near-duplicates": "are of nearly the same picture under two labels",
     "label-errors": "have a picture whose label is likely wrong",
+    "perhaps-one-class": "are of two classes that are perhaps one",
     "hubs": "have a picture that is the neighbour of everything",
     "saturated": "have a similarity that one in a hundred random pairs reaches, too",
     "look-alikes": "are of different classes that look alike",
@@ -126,6 +129,7 @@ def _fix(cause: Cause, query: bool) -> str:
         "where they are one class, then apply it with 'mohs fix'.",
         "label-errors": "Look at the contact sheet. In fixes.csv write 'relabel' for 'look' where the other class is "
         "right, then apply it with 'mohs fix'.",
+        "perhaps-one-class": "Look at both classes (fixes.csv), and join them if they are one.",
         "hubs": "Look at them (fixes.csv): often they show little or several things; else train longer or with more "
         "dimensions.",
         "saturated": "Train with a smaller margin or a lower rate, and look at the spread that 'mohs evaluate' prints.",
@@ -153,7 +157,7 @@ def _severity(cause: Cause, gain: float, query: bool, num_true: int) -> Severity
     if cause == "same-picture" and num_true:
         return "error"
     if gain >= _ERROR_COST:
-        return "warning" if cause == "hubs" else "error"
+        return "warning" if cause in ("hubs", "perhaps-one-class") else "error"
     return "warning" if gain >= _WARNING_COST else "note"
 
 

@@ -66,6 +66,7 @@ def suggest_fixes(
     - A blank picture in `top`: "drop"; a tiny or blurred one: "look".
     - A query that is in the gallery: "drop".
     - A hub in `top`: "look".
+    - Two classes that are perhaps one: "look".
     - Corrections that would together leave a class without a picture: "look", all of that class.
     """
     false = top.take(~top.same_P)
@@ -73,6 +74,7 @@ def suggest_fixes(
     fixes = [
         *_merges(false, cause_F, found, x_ND, class_N),
         *_labels(false, cause_F, found, x_ND, class_N),
+        *_split_classes(false, cause_F, found, x_ND, class_N),
         *_pictures(top, found, query_N),
     ]
     kept = _keep_classes(fixes, class_N)
@@ -184,6 +186,40 @@ def _labels(
         fit = (float(doubt.own_fit_N[item]), float(doubt.rival_fit_N[item]))
         if to != found.same_C[class_N[item]]:
             fixes.append(ItemFix(item, "look", to, "label-errors", None, int(pairs_N[item]), nan, nan, *fit))
+    return fixes
+
+
+def _split_classes(
+    false: TopPairs,
+    cause_F: npt.NDArray[np.int64],
+    found: Attribution,
+    x_ND: npt.NDArray[np.float32],
+    class_N: npt.NDArray[np.int64],
+) -> list[ItemFix]:
+    """Return the classes that are perhaps one, to be looked at."""
+    same_N = found.same_C[class_N]
+    of_cause_F = cause_F == CAUSES.index("perhaps-one-class")
+    one_F, other_F = same_N[false.first_P], same_N[false.second_P]
+    items_of = _items_by_class(same_N)
+    fixes = []
+    for first, second in found.split_2S.T.tolist():
+        pairs = of_cause_F & (((one_F == first) & (other_F == second)) | ((one_F == second) & (other_F == first)))
+        similarity = x_ND[items_of[second]] @ x_ND[items_of[first]].T
+        row, column = np.unravel_index(int(similarity.argmax()), similarity.shape)
+        fixes.append(
+            ItemFix(
+                item=int(items_of[second][row]),
+                suggestion="look",
+                to=first,
+                cause="perhaps-one-class",
+                other=int(items_of[first][column]),
+                num_pairs=int(pairs.sum()),
+                similarity=float(similarity[row, column]),
+                difference=float("nan"),
+                own_fit=float(found.doubt.own_fit_N[items_of[second][row]]),
+                other_fit=float(found.doubt.rival_fit_N[items_of[second][row]]),
+            )
+        )
     return fixes
 
 
