@@ -1,20 +1,27 @@
 """The cells of a CSV or Parquet file, as text."""
 
 import csv
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from mohs.errors import InputError, at_most_20
 
-__all__ = ["read_rows"]
+__all__ = ["decimal_points", "read_rows"]
+
+_THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+(\.\d*)?")
+_DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+(e[+-]?\d+)?%?")
 
 
 def read_rows(path: Path) -> tuple[dict[str, list[str]], list[int]]:
     """Return the cells of each column by its name, as text, and the number of each row for messages.
 
-    A `.parquet` or `.pq` file is Parquet, any other CSV (UTF-8, with or without BOM). The header of a CSV is row 1, and
-    blank lines are left out but counted; the first item of a Parquet file is row 1. A Parquet column that holds neither
-    text, integers nor booleans ("True", "False") has no cells: what 1.0 or NaN would be as text is not defined.
+    A `.parquet` or `.pq` file is Parquet, any other CSV (UTF-8, with or without BOM), its cells apart by whichever of
+    comma, semicolon and tab is in its header most. Rows of a CSV are counted from its first line, 1. Left out are blank
+    lines, lines that begin with `#` above the header, the header where it is there again (a file that was appended to),
+    and empty cells beyond the last column. The first item of a Parquet file is row 1. A Parquet column that holds
+    neither text, integers nor booleans ("True", "False") has no cells: what 1.0 or NaN would be as text is not defined.
 
     Raises `InputError` with one line for each problem: not such a file, a row with too many or too few cells, a column
     name that appears twice.
@@ -33,19 +40,22 @@ def _read_csv(path: Path) -> tuple[dict[str, list[str]], list[int]]:
     row = 0
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            for row, cells in enumerate(csv.reader(file, strict=True), start=1):
-                if row == 1:
-                    header = cells
-                elif not cells:
-                    continue
-                elif len(cells) != len(header):
-                    problems.append(
-                        f"{path}: row {row}: {len(cells)} cells for {len(header)} columns; "
-                        "put cells that hold commas in double quotes"
-                    )
-                else:
-                    rows.append(row)
-                    records.append(cells)
+            lines = _without_comments(list(file))
+        first = next((line for line in lines if line.strip()), "")
+        delimiter = max(",;\t", key=first.count)
+        for row, cells in enumerate(csv.reader(lines, delimiter=delimiter, strict=True), start=1):
+            if not cells or cells == header:
+                continue
+            if not header:
+                header = cells
+            elif len(cells) < len(header) or any(cells[len(header) :]):
+                problems.append(
+                    f"{path}: row {row}: {len(cells)} cells for {len(header)} columns; "
+                    + ("put cells that hold commas in double quotes" if delimiter == "," else "correct the row")
+                )
+            else:
+                rows.append(row)
+                records.append(cells[: len(header)])
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not UTF-8 text ({error.reason}); save the table as CSV UTF-8") from None
     except csv.Error as error:
@@ -61,6 +71,34 @@ def _read_csv(path: Path) -> tuple[dict[str, list[str]], list[int]]:
         raise InputError(*at_most_20(problems))
     columns = {name: [cells[i] for cells in records] for i, name in enumerate(header)}
     return columns, rows
+
+
+def _without_comments(lines: Sequence[str]) -> list[str]:
+    """Return the lines with those blank that begin with # above the header.
+
+    The last of them is the header itself if numbers follow it in as many cells, as numpy writes it.
+    """
+    num = next((i for i, line in enumerate(lines) if not line.startswith("#")), len(lines))
+    if not num:
+        return list(lines)
+    named = lines[num - 1].removeprefix("# ")
+    below = re.split(r"[,;\t]", lines[num].strip()) if num < len(lines) else []
+    is_header = len(below) == len(re.split(r"[,;\t]", named)) and any(re.fullmatch(r"[\d.eE+-]+", c) for c in below)
+    return ["\n"] * (num - 1) + [named if is_header else "\n"] + list(lines[num:])
+
+
+def decimal_points(cells: Sequence[str]) -> list[str]:
+    """Return the cells of a column of numbers with a point for a decimal comma.
+
+    A comma is a decimal one if some cell of the column shows it: no thousands look like "0,25" or "12,5".
+
+    >>> decimal_points(["0,25", "1,125"]), decimal_points(["1,125", "7"])
+    (['0.25', '1.125'], ['1,125', '7'])
+    """
+    commas = [cell for cell in map(str.strip, cells) if "," in cell]
+    shown = any(not _THOUSANDS.fullmatch(cell) for cell in commas)
+    decimal = shown and all(_DECIMAL_COMMA.fullmatch(cell.lower()) for cell in commas)
+    return [cell.replace(",", ".") for cell in cells] if decimal else list(cells)
 
 
 def _read_parquet(path: Path) -> tuple[dict[str, list[str]], list[int]]:

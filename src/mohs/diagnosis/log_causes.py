@@ -138,12 +138,12 @@ def find_stalled(log: TrainingLog, loss: LossFacts, beside: Beside = NOTHING_BES
       chance (`ends_high`);
     - it fell and then is the same within ±0.1%, as no training is: a note.
 
-    A loss alone is a warning; it is an error with direct evidence: a rate of 0, or distances or accuracies that do not
-    move either. If the end is far better than chance it is a note.
+    A loss alone is a warning; it is an error with direct evidence: a rate of 0, distances or accuracies that do not
+    move either, or embeddings at chance. If the end is far better than chance it is a note.
     """
     if rose(log).holds:
         return None
-    gone = _rate_is_gone(log)
+    gone = _rate_is_gone(log, beside)
     if gone is not None:
         return gone
     found = loss_at_rest(log)
@@ -157,7 +157,7 @@ def find_stalled(log: TrainingLog, loss: LossFacts, beside: Beside = NOTHING_BES
         return None if stuck else _still(log, name, rest, high.holds is True)
     if high.holds and not _no_rate(log) and rest.half_range > 1e-3:
         return None  # a plateau where it does well
-    proof = _does_not_move(log)
+    proof = _does_not_move(log, beside)
     severity: Severity = "error" if proof or (_no_rate(log) and log.peak_rate() == 0) else "warning"
     values = f", the value of one answer for everything: {_says(stuck)}" if stuck else ""
     numbers = {name: rest.value, "from": float(log.position[rest.first_row]), "num_rows": float(rest.num_rows)}
@@ -195,10 +195,16 @@ def loss_at_rest(log: TrainingLog) -> tuple[str, Rest] | None:
     """Return the column that rests above 0, the validation's first: it is always of the same pairs."""
     for name in ("val_loss", "loss"):
         values = getattr(log, name)
-        found = None if values is None else resting_tail(values)
+        found = None if values is None else resting_tail(values) or _late_rise(values)
         if found is not None and found.value > 1e-4:
             return name, found
     return None
+
+
+def _late_rise(values_T: Column) -> Rest | None:
+    """Return a shorter rest, of a tenth, where the loss rose to it at last: that is no slow end of learning."""
+    found = resting_tail(values_T, at_least=0.1)
+    return None if found is None or found.value < 1.2 * found.median_before else found
 
 
 def _stuck(rest: Rest | None, loss: LossFacts) -> tuple[StuckValue, ...]:
@@ -247,7 +253,7 @@ def _still(log: TrainingLog, name: str, rest: Rest, high: bool) -> Finding | Non
     )
 
 
-def _rate_is_gone(log: TrainingLog) -> Finding | None:
+def _rate_is_gone(log: TrainingLog, beside: Beside) -> Finding | None:
     peak = log.peak_rate()
     if peak is None or log.learning_rate is None:
         return None
@@ -271,7 +277,7 @@ def _rate_is_gone(log: TrainingLog) -> Finding | None:
     where = f"from {log.unit} {log.position[rows[first]]:g} on, {num} of {len(rates)} rows"
     return Finding(
         cause="stalled",
-        severity="error" if always and (peak == 0 or _does_not_move(log)) else "warning",
+        severity="error" if always and (peak == 0 or _does_not_move(log, beside)) else "warning",
         what=f"The learning rate is {rates[first:].max():.2g} {where}{before}",
         why="Steps of such a length change nothing: all that came after was for nothing.",
         fix="See that the schedule is as long as the training, in the unit in which it is stepped (steps or epochs)."
@@ -294,8 +300,8 @@ def _no_rate(log: TrainingLog) -> bool:
     return peak is not None and peak <= _NO_RATE
 
 
-def _does_not_move(log: TrainingLog) -> str:
-    """Return which other column stands still as well, where that means that nothing is learned; "" if none does."""
+def _does_not_move(log: TrainingLog, beside: Beside) -> str:
+    """Return what else says that nothing is learned: columns that stand still, R@1 at chance; "" if nothing does."""
     both = log.positive_distance, log.negative_distance
     if all(values is not None for values in both):
         rests = [resting_tail(values) for values in both if values is not None]
@@ -305,7 +311,7 @@ def _does_not_move(log: TrainingLog) -> str:
     accuracy = log.last_accuracy()
     if accuracy is not None and accuracy <= 0.6:
         return ", no better than it began"
-    return ""
+    return f"; {beside.says_chance}" if beside.says_chance else ""
 
 
 def _fell(loss_T: Column | None) -> bool:

@@ -32,36 +32,6 @@ _RATE_PARTS: Final = re.compile(
     r"optimizer|opt|base|current"
 )
 _NAMED: Final[Mapping[str, tuple[str, ...]]] = {
-    "positive_distance": (
-        "positive_distance",
-        "d_ap",
-        "dap",
-        "ap_distance",
-        "ap_dist",
-        "dist_ap",
-        "pos_dist",
-        "pos_distance",
-        "d_pos",
-        "dist_pos",
-        "positive_dist",
-        "anchor_positive_distance",
-        "anchor_positive_dist",
-    ),
-    "negative_distance": (
-        "negative_distance",
-        "d_an",
-        "dan",
-        "an_distance",
-        "an_dist",
-        "dist_an",
-        "neg_dist",
-        "neg_distance",
-        "d_neg",
-        "dist_neg",
-        "negative_dist",
-        "anchor_negative_distance",
-        "anchor_negative_dist",
-    ),
     "active_fraction": (
         "active_fraction",
         "active",
@@ -74,7 +44,14 @@ _NAMED: Final[Mapping[str, tuple[str, ...]]] = {
         "active_frac",
     ),
     "spread": ("spread", "embedding_spread"),
+    "auc": ("auc", "auroc", "roc_auc", "pair_auc", "verification_auc"),
 }
+_DISTANCES: Final = {"d", "dist", "dists", "distance", "distances"}
+_SIGNS: Final[Mapping[str, frozenset[str]]] = {
+    "positive_distance": frozenset({"dap", "ap", "pos", "positive", "positives"}),
+    "negative_distance": frozenset({"dan", "an", "neg", "negative", "negatives"}),
+}
+_OF_DISTANCES: Final = {"a", "anchor", "to", "pair", "pairs", "hard", "hardest", "euclidean", "cosine", "l2", "squared"}
 _POSITIONS: Final = ("epoch", "epochs", "step", "steps", "global_step", "iteration", "iterations", "iter", "batch")
 
 
@@ -131,6 +108,8 @@ def meaning(name: str) -> Meaning | None:
     for field, names in _NAMED.items():
         if joined in names:
             return Meaning(field, rank + bool(held_out), reduction, split_named)
+    if (distance := _distance_field(rest)) is not None:
+        return Meaning(distance, rank + bool(held_out), reduction, split_named)
     if place is not None:
         return Meaning("retrieval", place + 5.0 * bool(train) + rank, reduction, split_named)
     if "loss" in rest or joined in ("objective", "cost"):
@@ -178,15 +157,27 @@ def _words(name: str) -> list[str]:
     return re.findall(r"[a-z]+|\d+", spaced.lower())
 
 
+def _distance_field(rest: Sequence[str]) -> str | None:
+    """Return which distance of a triplet words name, in any order: "pos_dist", "d(a,p)", "mean d_ap"."""
+    words = set(rest)
+    if {"a", "p"} <= words or {"a", "n"} <= words:
+        words = words - {"a", "p", "n"} | ({"ap"} if "p" in words else {"an"})
+    for field, signs in _SIGNS.items():
+        found = words & signs
+        if found and words <= signs | _DISTANCES | _OF_DISTANCES and (words & _DISTANCES or found & {"dap", "dan"}):
+            return field
+    return None
+
+
 def _retrieval_rank(words: Sequence[str], *, spelled_out: bool) -> float | None:
     """Return the rank of a retrieval metric: the first place, then average precision, then other depths."""
     text = " ".join(word for word in words if word not in ("at", "epoch", "mean", "rate"))
-    text = text.replace("average precision", "map")
+    text = re.sub(r" level \d+$", "", text.replace("average precision", "map"))
     if re.fullmatch(r"(?:[a-z]+ )*?map(?: r| \d+)*(?: b)?", text):
         return 1.0
     if re.fullmatch(r"(?:[a-z]+ )*?knn acc(?:uracy)?", text):
         return 0.0
-    if re.fullmatch(r"(?:[a-z]+ )*?(?:mrr|ndcg)(?: \d+)?", text):
+    if re.fullmatch(r"(?:[a-z]+ )*?(?:mrr|ndcg)(?: \d+)?|(?:[a-z]+ )*?[tg]ar far.*", text):
         return 3.0
     found = re.fullmatch(r"(?:[a-z]+ )*?(recall|precision|hits?|hr|top|rank|cmc|r|p)(?: rank)?(?: (\d+))?", text)
     if found is None or {"acc", "accuracy"} & set(words):

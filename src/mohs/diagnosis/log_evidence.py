@@ -11,7 +11,7 @@ from typing import Final, final
 
 import numpy as np
 
-from mohs.diagnosis.embedded import Embedded, hits_at_1
+from mohs.diagnosis.embedded import Embedded, Recall, recall_at_1
 from mohs.diagnosis.known_losses import LossFacts
 from mohs.diagnosis.pair_causes import PairScores
 from mohs.diagnosis.stuck import finite_tail, number_noise
@@ -45,22 +45,14 @@ class Beside:
     seed: int = 0
 
     @cached_property
-    def recall(self) -> tuple[float, float] | None:
-        """R@1 of the embeddings and what chance would give; None where no picture has another of its class."""
+    def recall(self) -> Recall | None:
+        """R@1 of the embeddings, or of the queries in them; None if nothing has another of its class to find."""
         if self.shown is None:
             return None
-        gallery = self.shown.take(self.shown.sample_items(seed=self.seed))
-        queries = gallery
-        if self.queries is not None:
-            queries = self.queries.take(self.queries.sample_items(seed=self.seed))
-            gallery = self.shown
-        elif not gallery.has_pairs:
-            return None
-        hits, counted = hits_at_1(queries, gallery, same_items=self.queries is None)
-        if not counted.any():
-            return None
-        shares = [(gallery.labels == label).mean() for label in np.unique(queries.labels[counted])]
-        return float(hits[counted].mean()), float(np.mean(shares))
+        if self.queries is None:
+            return self.shown.take(self.shown.sample_items(seed=self.seed)).recall
+        queries = self.queries.take(self.queries.sample_items(seed=self.seed))
+        return recall_at_1(queries, self.shown, same_items=False)
 
     @cached_property
     def auc(self) -> float | None:
@@ -70,13 +62,22 @@ class Beside:
         auc, _ = self.pairs.auc()
         return {"distance": auc, "similarity": 1 - auc}.get(self.pairs.kind, max(auc, 1 - auc))
 
+    @property
+    def says_chance(self) -> str:
+        """What was given that is at chance, as in "R@1 of the embeddings is 0.006, that of a guess"; "" if nothing."""
+        if self.shown is None or self.shown.relative_spread < _NO_SPREAD:
+            return ""  # at one point that is no news
+        found = self.recall
+        return f"R@1 of the embeddings is {found.value:.3f}, that of a guess" if found and found.at_chance else ""
+
 
 NOTHING_BESIDE: Final = Beside()
 
 
 def metrics(log: TrainingLog) -> dict[str, Column]:
     """Return the columns that say how well it does, by their names: of search, then of validation, then of training."""
-    columns = {log.retrieval_name: log.retrieval, "val_accuracy": log.val_accuracy, "accuracy": log.accuracy}
+    columns = {log.retrieval_name: log.retrieval, "AUC": log.auc}
+    columns |= {"val_accuracy": log.val_accuracy, "accuracy": log.accuracy}
     return {name: values for name, values in columns.items() if values is not None and np.isfinite(values).any()}
 
 
@@ -104,11 +105,11 @@ def ends_high(log: TrainingLog, beside: Beside) -> Sign:
     """Return whether the end is far better than chance, by a measure in the log or by what was given beside it.
 
     Accuracy (on pairs or triplets) above 0.65; search above 0.3 and half of its best; R@1 of the embeddings above 0.3
-    and 5 times chance; an AUC of pairs above 0.8.
+    and 5 times chance; an AUC above 0.8, of pairs or in the log.
     """
     if beside.recall is not None:
-        recall, chance = beside.recall
-        if recall > max(0.3, 5 * chance):
+        recall = beside.recall.value
+        if recall > max(0.3, 5 * beside.recall.chance):
             return Sign(True, f"R@1 of the embeddings is {recall:.3f}", {"recall": recall})
     if beside.auc is not None and beside.auc > 0.8:
         return Sign(True, f"the AUC of the pairs is {beside.auc:.3f}", {"auc": beside.auc})
@@ -116,6 +117,8 @@ def ends_high(log: TrainingLog, beside: Beside) -> Sign:
         last, best = float(tail.mean()), float(np.nanmax(log.retrieval))
         if last > max(0.3, best / 2):
             return Sign(True, f"{log.retrieval_name} is {last:.3f}", {"retrieval": last})
+    if log.auc is not None and len(tail := finite_tail(log.auc, 0.1)) and tail.mean() > 0.8:
+        return Sign(True, f"AUC is {tail.mean():.3f}", {"auc": float(tail.mean())})
     accuracy = log.last_accuracy()
     if accuracy is not None and accuracy > 0.65:
         return Sign(True, f"accuracy is {accuracy:.3f}", {"accuracy": accuracy})

@@ -10,19 +10,21 @@ from mohs.diagnosis.log_evidence import NOTHING_BESIDE, Beside, ends_high, metri
 from mohs.diagnosis.stuck import finite_tail, number_noise
 from mohs.diagnosis.training_log import Column, TrainingLog
 
-__all__ = ["find_dead_positives", "find_nothing_active", "find_overfitting", "find_swapped"]
+__all__ = ["find_dead_positives", "find_never_better", "find_nothing_active", "find_overfitting", "find_swapped"]
 
 _INACTIVE, _LEFT = 0.02, 0.05
 _GAP = 0.15
+_FEW_ROWS = 6
 
 
 def find_nothing_active(log: TrainingLog, loss: LossFacts, beside: Beside = NOTHING_BESIDE) -> Finding | None:
     """Find training without gradient: few triplets active at the end, or a loss of nothing.
 
     That is under 2% of the triplets, or a loss below a thousandth of the margin; none where the loss is above a
-    twentieth of its start, since it has then another gradient (InfoNCE, a mean over others). It is a note where the
+    twentieth of the margin (of its start, where that is not known), since it has then another gradient (InfoNCE, a mean
+    over others). It is a note where the
     result is good (accuracy or R@1 of 0.9, or search that is far better than chance), or in the last half only; an
-    error if it was so for nine tenths of the training and accuracy is at chance.
+    error if it was so for nine tenths of the training, and accuracy or R@1 of the embeddings is at chance.
     """
     if log.active_fraction is not None:
         active_T, limit, name = log.active_fraction, _INACTIVE, "share of active triplets"
@@ -31,8 +33,8 @@ def find_nothing_active(log: TrainingLog, loss: LossFacts, beside: Beside = NOTH
     else:
         return None
     if name != "loss" and log.loss is not None and len(left := finite_tail(log.loss, 0.25)):
-        first = float(log.loss[np.isfinite(log.loss)][0])
-        if float(left.mean()) > _LEFT * abs(first):
+        of = abs(float(log.loss[np.isfinite(log.loss)][0])) if loss.margin is None else loss.margin
+        if float(left.mean()) > _LEFT * of:
             return None
     active_T = active_T[np.isfinite(active_T)]
     tail = finite_tail(active_T, 0.25)
@@ -47,10 +49,12 @@ def find_nothing_active(log: TrainingLog, loss: LossFacts, beside: Beside = NOTH
     severity: Severity = "warning"
     if good or share < 0.5:
         severity = "note"
-    elif share > 0.9 and accuracy is not None and accuracy < 0.6:
+    elif share > 0.9 and (beside.says_chance or (accuracy is not None and accuracy < 0.6)):
         severity = "error"
     numbers = {"last": float(tail.mean()), "idle_share": share}
     said = f"; {high.says}" if high.holds and "accuracy" not in high.numbers else ""
+    if beside.says_chance:
+        said = f"; {beside.says_chance}"
     if accuracy is not None:
         numbers["accuracy"] = accuracy
         said += f"; accuracy is {accuracy:.3f}"
@@ -112,7 +116,7 @@ def find_swapped(log: TrainingLog, loss: LossFacts) -> Finding | None:
     gap_T = log.negative_distance - log.positive_distance
     loss_T = log.loss
     both = np.isfinite(gap_T) & np.isfinite(loss_T)
-    if both.sum() < 6:
+    if both.sum() < _FEW_ROWS:
         return None
     k = max(2, int(both.sum()) // 5)
     head_gap, tail_gap = float(gap_T[both][:k].mean()), float(gap_T[both][-k:].mean())
@@ -171,11 +175,44 @@ def find_overfitting(log: TrainingLog) -> Finding | None:
     )
 
 
+def find_never_better(log: TrainingLog, beside: Beside = NOTHING_BESIDE) -> Finding | None:
+    """Find held-out answers that stay poor while the loss of training falls to less than half.
+
+    None where a measure rose or is far better than chance (`rose`, `ends_high`), or where `find_overfitting` tells why.
+    """
+    held_out = {name: values for name, values in metrics(log).items() if name != "accuracy"}
+    fell = log.loss is not None and _halved(log.loss)
+    if not held_out or not fell or rose(log).holds or ends_high(log, beside).holds or find_overfitting(log) is not None:
+        return None
+    name, values = next(iter(held_out.items()))
+    if np.isfinite(values).sum() < _FEW_ROWS:
+        return None
+    last = float(finite_tail(values, 0.1).mean())
+    return Finding(
+        cause="at-chance",
+        severity="warning",
+        what=f"The loss falls, and {name} stays at {last:.3f}",
+        why="Either the triplets or pairs of training are so easy that nothing is learned from them, or the network "
+        "learns them by heart, or what is measured is not what was trained: other weights, another mode, a threshold "
+        "that does not fit.",
+        fix="To tell, give embeddings of training and of held-out pictures with their labels.",
+        numbers={"last": last},
+        share=0.3,
+    )
+
+
+def _halved(loss_T: Column) -> bool:
+    finite = loss_T[np.isfinite(loss_T)]
+    if len(finite) < _FEW_ROWS:
+        return False
+    return float(np.median(finite[-max(3, len(finite) // 10) :])) < 0.5 * float(np.median(finite[:3]))
+
+
 def _turned(log: TrainingLog) -> tuple[str, dict[str, float], float, int] | None:
     if log.loss is None or log.val_loss is None:
         return None
     rows = np.flatnonzero(np.isfinite(log.val_loss))
-    if len(rows) < 6:
+    if len(rows) < _FEW_ROWS:
         return None
     values, noise = log.val_loss[rows], number_noise(log.val_loss[rows])
     # The smallest of many single numbers is luck.
@@ -218,7 +255,7 @@ def _went_on(log: TrainingLog, row: int) -> float | None:
 
 def _measure_fell(log: TrainingLog, name: str, values_T: Column) -> tuple[str, dict[str, float], float] | None:
     rows = np.flatnonzero(np.isfinite(values_T))
-    if len(rows) < 6:
+    if len(rows) < _FEW_ROWS:
         return None
     values, k = values_T[rows], max(3, len(rows) // 20)
     means, middle = _running_means(values, k)
@@ -243,7 +280,7 @@ def _never_rose(log: TrainingLog) -> tuple[str, dict[str, float], float] | None:
         return None
     both = np.isfinite(log.accuracy) & np.isfinite(log.val_accuracy)
     train, held_out = log.accuracy[both], log.val_accuracy[both]
-    if len(train) < 6:
+    if len(train) < _FEW_ROWS:
         return None
     k = max(3, len(train) // 5)
     gained = float(train[-k:].mean() - train[:k].mean())

@@ -13,11 +13,18 @@ from mohs.diagnosis.findings import Diagnosis, Finding
 from mohs.diagnosis.known_losses import LossFacts
 from mohs.diagnosis.log_causes import find_collapsed, find_not_finite, find_stalled
 from mohs.diagnosis.log_evidence import Beside, rose
-from mohs.diagnosis.log_signals import find_dead_positives, find_nothing_active, find_overfitting, find_swapped
+from mohs.diagnosis.log_signals import (
+    find_dead_positives,
+    find_never_better,
+    find_nothing_active,
+    find_overfitting,
+    find_swapped,
+)
 from mohs.diagnosis.pair_causes import (
     PairScores,
     find_constant_scores,
     find_fixed_threshold,
+    find_scores_at_chance,
     find_sigmoid_on_distance,
     find_swapped_scores,
     why_no_threshold,
@@ -112,6 +119,7 @@ def _of_log(material: Material, seed: int) -> list[Check]:
             log.lacks("positive_distance", "negative_distance", "loss"),
         ),
         Check("overfitting", partial(find_overfitting, log), no_validation),
+        Check("at-chance", partial(find_never_better, log, beside), no_validation),
     ]
 
 
@@ -133,6 +141,7 @@ def _of_pairs(material: Material) -> list[Check]:
     return [
         Check("sigmoid-on-distance", lambda: sigmoid),
         Check("collapsed", saturated(partial(find_constant_scores, pairs))),
+        Check("at-chance", explained(partial(find_scores_at_chance, pairs))),
         Check(
             "swapped",
             partial(find_swapped_scores, pairs),

@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeAlias, final
 import numpy as np
 from numpy.typing import NDArray
 
-from mohs.data.rows import read_rows
+from mohs.data.rows import decimal_points, read_rows
 from mohs.diagnosis.findings import Finding
 from mohs.errors import InputError, at_most_20
 from mohs.evaluation.intervals import wilson_interval
@@ -21,6 +21,7 @@ __all__ = [
     "ScoreKind",
     "find_constant_scores",
     "find_fixed_threshold",
+    "find_scores_at_chance",
     "find_sigmoid_on_distance",
     "find_swapped_scores",
     "read_pair_scores",
@@ -30,14 +31,15 @@ __all__ = [
 ScoreKind: TypeAlias = Literal["distance", "similarity", "score"]
 
 _VALUE_NAMES: dict[ScoreKind, tuple[str, ...]] = {
-    "distance": ("distance", "dist", "d"),
-    "similarity": ("similarity", "sim", "cosine", "cosine_similarity"),
+    "distance": ("distance", "dist", "d", "l2", "euclidean"),
+    "similarity": ("similarity", "sim", "cosine", "cos"),
     "score": ("score", "output", "prediction", "pred", "y_pred", "probability"),
 }
-_USELESS = 0.02
-_BETTER = 0.05
+# Of accuracy where half of the pairs are of one class; elsewhere as a share of what one answer for all leaves open.
+_USELESS, _BETTER = 0.02, 0.05
 _AS_REPORTED = 0.01
 _FLAT = 1e-3
+_AT_CHANCE = 0.65
 # Of scores at the end of a sigmoid of distances near 0.
 _NEAR_EDGE, _AT_EDGE = 0.02, 0.01
 _DEFAULT_THRESHOLD = 0.5
@@ -88,6 +90,32 @@ class PairScores:
         variance = auc * (1 - auc) + (num_other - 1) * (q1 - auc**2) + (num_same - 1) * (q2 - auc**2)
         return auc, math.sqrt(max(variance, 1.0 / 12.0) / (num_same * num_other))
 
+    @property
+    def constant(self) -> bool:
+        """Whether all scores are the same, within a millionth of the largest."""
+        return bool(np.ptp(self.value) <= 1e-6 * np.abs(self.value).max())
+
+    @property
+    def one_answer(self) -> float:
+        """Accuracy of one answer for all pairs."""
+        num_same = int(self.same.sum())
+        return max(num_same, len(self.same) - num_same) / len(self.same)
+
+    @property
+    def open_share(self) -> float:
+        """What that leaves open, as a share of what it leaves where half of the pairs are of one class."""
+        return 2 * (1 - self.one_answer)
+
+
+def _kind(name: str) -> ScoreKind | None:
+    """Return what a column of that name holds: by the whole name, else by its last word ("cosine distance")."""
+    plain = name.strip().lower().replace(" ", "_").replace("-", "_")
+    for part in (plain, plain.rpartition("_")[2]):
+        for kind, names in _VALUE_NAMES.items():
+            if part in names and (part == plain or kind != "score"):
+                return kind
+    return None
+
 
 def read_pair_scores(path: str | Path, *, one_means: OneMeans | None = None) -> PairScores:
     """Return the pairs of a CSV with a column `same` and one of `distance`, `similarity` or `score`.
@@ -109,10 +137,7 @@ def read_pair_scores(path: str | Path, *, one_means: OneMeans | None = None) -> 
         raise InputError(f"{path}: no such file; check the path") from None
     except IsADirectoryError:
         raise InputError(f"{path}: a folder; give a CSV file") from None
-    plain = {name: name.strip().lower() for name in cells}
-    value_columns: list[tuple[ScoreKind, str]] = [
-        (kind, name) for kind, names in _VALUE_NAMES.items() for name in cells if plain[name] in names
-    ]
+    value_columns = [(kind, name) for name in cells if (kind := _kind(name)) is not None]
     problems: list[str] = []
     column = None
     try:
@@ -126,11 +151,15 @@ def read_pair_scores(path: str | Path, *, one_means: OneMeans | None = None) -> 
         raise InputError(*at_most_20(problems))
     kind, value_column = value_columns[0]
     values = []
-    for row, cell in zip(rows, cells[value_column], strict=True):
+    for row, cell in zip(rows, decimal_points(cells[value_column]), strict=True):
         try:
             values.append(float(cell))
         except ValueError:
-            problems.append(f"{path}: row {row}: column {value_column!r}: {cell!r} is not a number; leave the row out")
+            values.append(math.nan)
+        if not math.isfinite(values[-1]):
+            problems.append(
+                f"{path}: row {row}: column {value_column!r}: {cell!r} is not a finite number; leave the row out"
+            )
     if problems or column is None:
         raise InputError(*at_most_20(problems))
     value_P, reading = np.array(values, dtype=np.float64), ""
@@ -155,11 +184,12 @@ def find_swapped_scores(pairs: PairScores) -> Finding | None:
     if right > 0.4 or right + 3 * error >= 0.5:
         return None
     larger = "larger" if pairs.kind == "distance" else "smaller"
+    low, high = max(0.0, right - 1.96 * error), right + 1.96 * error
     return Finding(
         cause="swapped",
         severity="error",
-        what=f"The {pairs.kind} is {larger} for pairs of one class: AUC {right:.3f} ({right - 1.96 * error:.3f} to "
-        f"{right + 1.96 * error:.3f}); 0.5 is chance",
+        what=f"The {pairs.kind} is {larger} for pairs of one class: AUC {right:.3f} ({low:.3f} to {high:.3f}); "
+        f"0.5 is chance",
         why="Distance and similarity have changed places, in the loss or where pairs are compared, or same and "
         "different have in the labels.",
         fix="Compare with < for distances and with > for similarities, and see that 1 means the same in the loss too.",
@@ -203,16 +233,15 @@ def find_sigmoid_on_distance(
     edge = float((np.abs(pairs.value - 0.5) < _NEAR_EDGE).mean()) >= _AT_EDGE and high - low > slack
     if not (thrown or edge):
         return None
-    num_same, num = int(pairs.same.sum()), len(pairs.same)
-    one_answer = max(num_same, num - num_same) / num
-    if reported is not None and reported > one_answer + _BETTER:
+    one_answer, open_share = pairs.one_answer, pairs.open_share
+    if reported is not None and reported > one_answer + _BETTER * open_share:
         return None
     no_order = abs(auc - 0.5) <= 3 * error
     fixed = _accuracy_at(pairs, _DEFAULT_THRESHOLD if threshold is None else threshold)
     known = threshold is not None or (reported is not None and abs(reported - fixed) <= _AS_REPORTED)
-    if fixed > one_answer + _USELESS if known else not no_order:
+    if fixed > one_answer + _USELESS * open_share if known else not no_order:
         return None
-    prior = 1.0 - num_same / num
+    prior = float((~pairs.same).mean())
     named = "σ(d)" if upper else "σ(−d)"
     where = f"at {'0.5 or above' if upper else '0.5 or below'} ({low:.4f} to {high:.4f})"
     learned = f"their order is right in {max(auc, 1 - auc):.1%} of the cases, though"
@@ -224,8 +253,8 @@ def find_sigmoid_on_distance(
     return Finding(
         cause="sigmoid-on-distance",
         severity="error" if known or high - low <= slack else "warning",
-        what=f"All {num:,} scores are {where}: read at 0.5, every pair is different, and accuracy is the share of "
-        f"different pairs, {prior:.3f}; {learned}"
+        what=f"All {len(pairs.same):,} scores are {where}: read at 0.5, every pair is different, and accuracy is the "
+        f"share of different pairs, {prior:.3f}; {learned}"
         + (f"; {flat:.0%} of the scores are where the sigmoid has no slope left" if thrown else ""),
         why=f"A distance is never negative, so {named} never crosses 0.5, and it has no slope where distances are "
         "large: the loss loses its gradient there"
@@ -249,7 +278,7 @@ def find_sigmoid_on_distance(
 def find_constant_scores(pairs: PairScores) -> Finding | None:
     """Find scores that are all the same, within a millionth of the largest."""
     low, high = float(pairs.value.min()), float(pairs.value.max())
-    if high - low > 1e-6 * max(abs(low), abs(high)):
+    if not pairs.constant:
         return None
     return Finding(
         cause="collapsed",
@@ -267,10 +296,11 @@ def find_fixed_threshold(
 ) -> Finding | None:
     """Find an accuracy read at a threshold that does not fit the scores.
 
-    The accuracy at `threshold` is below that at the best one by 0.05 or more, at the lower end of its 95% interval. The
-    best threshold is chosen on four fifths of the pairs and measured on the others, five times, so that it does not
-    flatter. It is an error if the accuracy at `threshold` is no more than 0.02 above that of one answer for all, or if
-    it is what the training reported; but no error if the training reported better.
+    The accuracy at `threshold` is below that at the best one by 0.05 or more, at the lower end of its 95% interval,
+    where half of the pairs are of one class; else by a tenth of what one answer for all leaves open. The best threshold
+    is chosen on four fifths of the pairs and measured on the others, five times, so that it does not flatter. It is an
+    error if the accuracy at `threshold` is hardly above that of one answer for all (by 0.02, or 4% of what that leaves
+    open), or if it is what the training reported; but no error if the training reported better.
 
     Args:
         pairs: scores of any kind; a score without a direction is taken the way in which it is better.
@@ -278,16 +308,15 @@ def find_fixed_threshold(
         reported: an accuracy that the training wrote down.
     """
     read = _read_at(pairs, _DEFAULT_THRESHOLD if threshold is None else threshold)
-    if read is None or read.low < read.fixed + _BETTER:
+    if read is None or read.low < read.fixed + _BETTER * pairs.open_share:
         return None
     was_reported = reported is not None and abs(reported - read.fixed) <= _AS_REPORTED
     if threshold is None and not was_reported:
         return None
-    num_same, low, high = int(pairs.same.sum()), float(pairs.value.min()), float(pairs.value.max())
-    prior = max(num_same, len(pairs.same) - num_same) / len(pairs.same)
+    prior, low, high = pairs.one_answer, float(pairs.value.min()), float(pairs.value.max())
     said = "" if reported is None else f" (the training reported {reported:.3f})"
-    contradicted = reported is not None and reported > read.fixed + _BETTER
-    useless = read.fixed <= prior + _USELESS
+    contradicted = reported is not None and reported > read.fixed + _BETTER * pairs.open_share
+    useless = read.fixed <= prior + _USELESS * pairs.open_share
     return Finding(
         cause="fixed-threshold",
         severity="error" if (useless and not contradicted) or was_reported else "warning",
@@ -324,6 +353,29 @@ def why_no_threshold(pairs: PairScores) -> str:
             "the best"
         )
     return f"the threshold in use is not known{numbers}; give it"
+
+
+def find_scores_at_chance(pairs: PairScores) -> Finding | None:
+    """Find scores whose order says nothing: an AUC within 3 standard errors of 0.5, and surely below 0.65.
+
+    None for scores that are all the same.
+    """
+    auc, error = pairs.auc()
+    right = 1 - auc if pairs.kind == "similarity" else auc
+    low, high = max(0.0, right - 1.96 * error), min(1.0, right + 1.96 * error)
+    if pairs.constant or abs(auc - 0.5) > 3 * error or max(high, 1 - low) > _AT_CHANCE:
+        return None
+    return Finding(
+        cause="at-chance",
+        severity="error",
+        what=f"The {pairs.kind} says nothing of whether a pair is of one class: AUC {right:.3f} ({low:.3f} to "
+        f"{high:.3f}); 0.5 is chance",
+        why="Either the network has learned nothing or all pictures are at one point, or scores and labels are not of "
+        "the same pairs.",
+        fix="To tell, give the embeddings with their labels, and check a few pairs by hand.",
+        numbers={"auc": right, "low": low, "high": high},
+        share=0.4,
+    )
 
 
 @final

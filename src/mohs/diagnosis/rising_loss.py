@@ -15,7 +15,7 @@ __all__ = ["at_most_stuck", "find_learning_rate"]
 
 _WORSE_THAN_STUCK = 1.2
 # Beyond what harder negatives, a curriculum or a larger scale do to a loss that nobody named, and beyond any of it.
-_MINED, _UNKNOWN, _BEYOND = 3.0, 5.0, 1000.0
+_MINED, _BEYOND = 3.0, 1000.0
 _SMALLEST_START = 0.2
 _JUMP, _JUMP_OF_FEW = 0.5, 0.8
 # Of three numbers drawn at random the middle one is the largest or smallest in two of three cases.
@@ -29,8 +29,8 @@ def find_learning_rate(log: TrainingLog, loss: LossFacts, beside: Beside = NOTHI
       rest at what one answer for everything costs.
     - It jumps about: neighbours differ by half of the level (0.8 of it under 20 rows), and it does not fall; or it is
       back above twice its start at least 3 times in the last two thirds.
-    - It ends above its start and above what one answer for everything costs: by 1.2 times, by 3 times for triplet
-      losses, since harder negatives do that too, and by 5 times where that cost is not known.
+    - It ends above its start and above what one answer for everything costs: by 1.2 times, and by 3 times for
+      triplet losses and where that cost is not known, since harder negatives do that too.
 
     A fall is no rise, wherever the loss ends. It is an error if the loss ends a thousand times above its start, or if
     the embeddings are at one point (`one_point`).
@@ -102,7 +102,7 @@ def _ends_above(
         above = last >= factor * max(known, start)
     else:
         scale = max(abs(start), _SMALLEST_START)
-        above = last - start >= (_UNKNOWN - 1) * scale
+        above = last - start >= (_MINED - 1) * scale
     beyond = last >= _BEYOND * max(abs(start), _SMALLEST_START)
     # A validation loss may rise a long way by learning by heart.
     if not (beyond or (above and not learned and not validation_alone)):

@@ -34,7 +34,7 @@ class Rest:
         num_rows: how many numbers it has.
         share: of the column's numbers.
         first_value: the column's first number.
-        largest_before: the largest number before it; NaN if there is none.
+        largest_before, median_before: the largest and the median number before it; NaN if there is none.
     """
 
     value: float
@@ -46,6 +46,7 @@ class Rest:
     share: float
     first_value: float
     largest_before: float
+    median_before: float
 
     @property
     def quiet(self) -> bool:
@@ -77,18 +78,18 @@ def number_noise(values_T: NDArray[np.float64]) -> float:
     return 0.0 if len(values_T) < 2 else 1.4826 / math.sqrt(2) * float(np.median(np.abs(np.diff(values_T))))
 
 
-def resting_tail(values_T: NDArray[np.float64]) -> Rest | None:
+def resting_tail(values_T: NDArray[np.float64], *, at_least: float = 0.25) -> Rest | None:
     """Return the longest end of a column that has noise and no drift.
 
     The noise is the column's own: `number_noise`, or the worth of the last decimal over √12 if that is more. It is 2%
-    of the level at most, or 10% where the ends are so long that their means are known to 0.5%. An end rests if
+    of the level at most, or 20% where the ends are so long that their means are known to 0.5%. An end rests if
 
     - the means of its thirds differ by no more than chance would: 4 standard errors, 0.2% of the level at least and 1%
       at most;
     - its numbers scatter by no more than 2 times the noise between neighbours;
     - none is farther from their middle than 6 times the noise and 0.2%.
 
-    None if it is shorter than 5 numbers or than a quarter of the column.
+    None if it is shorter than 5 numbers or than `at_least` of the column.
 
     >>> random = np.random.default_rng(0)
     >>> found = resting_tail(np.r_[np.linspace(0.3, 0.21, 20), 0.2 * (1 + random.normal(0, 0.005, 20))])
@@ -99,7 +100,7 @@ def resting_tail(values_T: NDArray[np.float64]) -> Rest | None:
     """
     rows = np.flatnonzero(np.isfinite(values_T))
     finite = values_T[rows]
-    shortest = max(_MIN_ROWS, math.ceil(len(finite) / 4))
+    shortest = max(_MIN_ROWS, math.ceil(at_least * len(finite)))
     if len(finite) < shortest:
         return None
     quantum = _quantum(finite)
@@ -118,7 +119,8 @@ def resting_tail(values_T: NDArray[np.float64]) -> Rest | None:
         num_rows=num,
         share=num / len(finite),
         first_value=float(finite[0]),
-        largest_before=float(before.max()) if len(before) else float("nan"),
+        largest_before=float(before.max()) if len(before) else math.nan,
+        median_before=float(np.median(before)) if len(before) else math.nan,
     )
 
 
@@ -158,7 +160,7 @@ def _rests(tail: NDArray[np.float64], quantum: float) -> bool:
     wander = max(_WANDER * level, min(_MOST_WANDER * level, 4 * noise / math.sqrt(len(tail) / 3)))
     from_middle = np.abs(tail - middle)
     known = noise <= _MOST_NOISE * level
-    known = known or (noise <= 5 * _MOST_NOISE * level and noise / math.sqrt(len(tail) / 3) <= level / 200)
+    known = known or (noise <= 10 * _MOST_NOISE * level and noise / math.sqrt(len(tail) / 3) <= level / 200)
     return (
         known
         and max(thirds) - min(thirds) <= wander

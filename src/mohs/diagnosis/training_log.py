@@ -10,7 +10,7 @@ from typing import Any, Final, final
 import numpy as np
 from numpy.typing import NDArray
 
-from mohs.data.rows import read_rows
+from mohs.data.rows import decimal_points, read_rows
 from mohs.diagnosis.log_columns import Meaning, is_bound, meaning, position_rank
 from mohs.diagnosis.stuck import finite_tail
 from mohs.errors import InputError, at_most_20
@@ -41,6 +41,7 @@ class TrainingLog:
         positive_distance, negative_distance: means of d_ap and d_an over what was trained on.
         active_fraction: share of triplets with a loss above 0.
         spread: of the embeddings, see `mohs.evaluation.spread`.
+        auc: probability that pairs are in order, in [0, 1]; 0.5 by chance.
         retrieval: a measure of search (recall@k, precision@k, mAP, …), in [0, 1]; by chance it is small.
         retrieval_name: what that column is called.
     """
@@ -57,6 +58,7 @@ class TrainingLog:
     negative_distance: Column | None = None
     active_fraction: Column | None = None
     spread: Column | None = None
+    auc: Column | None = None
     retrieval: Column | None = None
     retrieval_name: str = "retrieval"
 
@@ -100,7 +102,7 @@ def read_training_log(path: str | Path) -> TrainingLog:
     columns are one row.
 
     An empty cell is a number that was not written in that row; "nan", "-nan(ind)" and "inf" are kept as losses that
-    broke. An accuracy above 1 is in percent.
+    broke. An accuracy above 1 is in percent, and so is a cell with "%". Decimal commas are read (`decimal_points`).
 
     Raises `InputError`, a line for each problem, if the file cannot be read, has fewer than 2 rows, has none of `loss`,
     `val_loss`, `accuracy`, `val_accuracy` and a measure of search, names one of them twice, or holds a cell that is not
@@ -147,7 +149,7 @@ def read_training_log(path: str | Path) -> TrainingLog:
         )
     if len(rows) < 2:
         problems.append(f"{path}: {len(rows)} rows; a log needs 2 or more")
-    for field in ("accuracy", "val_accuracy", "retrieval"):
+    for field in ("accuracy", "val_accuracy", "auc", "retrieval"):
         if field not in columns:
             continue
         largest = np.nanmax(columns[field], initial=0.0)
@@ -264,12 +266,12 @@ def _is_broken(cell: str) -> bool:
 
 def _numbers(path: Path, name: str, cells: Sequence[str], rows: Sequence[int], problems: list[str]) -> Column:
     values = np.full(len(cells), math.nan)
-    for i, cell in enumerate(cells):
+    for i, cell in enumerate(decimal_points(cells)):
         text = cell.strip().lower()
         if text in _EMPTY or _is_broken(text):
             continue
         try:
-            values[i] = float(text)
+            values[i] = float(text[:-1]) / 100 if text.endswith("%") else float(text)
         except ValueError:
             if _ENDLESS.fullmatch(text.lstrip("+-")):
                 values[i] = math.inf

@@ -1,5 +1,6 @@
 """The column of a table of pairs that says whether both items are of one class, and which way round it is."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,21 +18,17 @@ OneMeans: TypeAlias = Literal["same", "different"]
 # What 1 means in a column of that name; None: nobody knows.
 _MEANING: dict[str, OneMeans | None] = {
     **dict.fromkeys(
-        ("same", "is_same", "issame", "same_class", "match", "is_match", "matched", "matching", "equal", "genuine"),
-        "same",
+        ("same", "same_class", "match", "matched", "matching", "equal", "genuine", "similar", "duplicate"), "same"
     ),
-    **dict.fromkeys(
-        ("different", "is_different", "isdifferent", "diff", "is_diff", "mismatch", "is_mismatch", "impostor"),
-        "different",
-    ),
+    **dict.fromkeys(("different", "diff", "mismatch", "impostor", "dissimilar"), "different"),
     **dict.fromkeys(
         ("label", "labels", "y", "y_true", "target", "targets", "pair_label", "ground_truth", "gt", "class"), None
     ),
 }
 # A word says itself what it means, whatever the column is called.
 _WORDS = {
-    **dict.fromkeys(("same", "match", "equal", "genuine"), True),
-    **dict.fromkeys(("different", "mismatch", "impostor"), False),
+    **dict.fromkeys(("same", "match", "equal", "genuine", "similar", "duplicate", "positive"), True),
+    **dict.fromkeys(("different", "mismatch", "impostor", "dissimilar", "negative"), False),
 }
 _FLAGS = {
     **dict.fromkeys(("1", "1.0", "true", "yes", "t", "y"), True),
@@ -88,10 +85,10 @@ def read_same_column(
 ) -> SameColumn | None:
     """Return the column of a table that says which pairs are of one class.
 
-    Names are taken in capitals, too, and with blanks or dashes for `_`. `same`, `is_same`, `match` and the like mean
-    that 1 is the same; `different`, `is_different`, `mismatch` that 1 is different; `label`, `y`, `y_true` or `target`
-    do not say it: then `one_means` must, or a caller that knows more. A column whose name says it goes first. Cells
-    are 1/0 (or 1/-1, 1.0/0.0), true/false, yes/no, or the words same/different, match/mismatch.
+    Names are taken in capitals, too, with blanks or dashes for `_`, and with `is_` in front. `same`, `match`, `similar`
+    and the like mean that 1 is the same; `different`, `mismatch` that 1 is different; `label`, `y`, `y_true` or
+    `target` do not say it: then `one_means` must, or a caller that knows more. A column whose name says it goes first.
+    Cells are 1/0 (or 1/-1, 1.0/0.0), true/false, yes/no, or words as same/different, match/mismatch, positive/negative.
 
     Args:
         path: of the table, for messages.
@@ -105,7 +102,7 @@ def read_same_column(
         InputError: no column or several, `one_means` against the name, or a line for each cell that is none of these.
     """
     check_one_means(one_means)
-    plain = {name: name.strip().lower().replace(" ", "_").replace("-", "_") for name in columns}
+    plain = {name: _plain(name) for name in columns}
     named = [name for name in columns if plain[name] in _MEANING]
     clear = [name for name in named if _MEANING[plain[name]] is not None]
     found = clear or named
@@ -136,6 +133,11 @@ def read_same_column(
     one_P = np.array([_WORDS[cell] if cell in _WORDS else _FLAGS[cell] for cell in cells], dtype=np.bool_)
     known = meaning or one_means or ("same" if word_P.all() else None)
     return SameColumn(path, name, one_P, word_P, known)
+
+
+def _plain(name: str) -> str:
+    """Return a name in small letters, with _ for blanks and dashes, and without "is" in front."""
+    return re.sub(r"[ -]", "_", name.strip().lower()).removeprefix("is").lstrip("_")
 
 
 def told_by_distances(column: SameColumn, farness_P: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.bool_], str]:
