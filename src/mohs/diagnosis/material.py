@@ -119,7 +119,7 @@ def _of_log(material: Material, seed: int) -> list[Check]:
             log.lacks("positive_distance", "negative_distance", "loss"),
         ),
         Check("overfitting", partial(find_overfitting, log), no_validation),
-        Check("at-chance", partial(find_never_better, log, beside), no_validation),
+        *([] if no_validation else [Check("at-chance", partial(find_never_better, log, beside))]),
     ]
 
 
