@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from mohs.diagnosis.embedded import Embedded
+from mohs.diagnosis.embedded import MAX_ITEMS, Embedded
 from mohs.diagnosis.findings import Finding
 from mohs.evaluation.failed_rows import some_rows
 from mohs.randomness import generator
@@ -12,18 +12,22 @@ __all__ = ["find_chance", "find_shifted_labels", "holds_groups"]
 
 _SHIFTS = (1, -1, 2, -2)
 _MIN_GAIN = 0.2
+_LATER = 0.1  # so much more of R@1 must be right if labels are moved from some row on only
 _NEARER = 0.9
+_LITTLE, _CLEAR = 0.1, 0.6
 _FEW = 30
 
 
 def find_shifted_labels(embedded: Embedded, *, seed: int = 0) -> Finding | None:
     """Find labels that are a row or two off, or in reverse: R@1 is higher by 0.2 or more if they are moved.
 
-    What is moved must not be at chance, and right for more than half of the queries.
+    What is moved must not be at chance, and right for more than half of the queries. They may be moved from some row
+    on, where a row is missing in the middle (up to `MAX_ITEMS` rows).
     """
     before = embedded.take(embedded.sample_items(seed=seed)).recall
     if before is None:
         return None
+    whole = len(embedded) <= MAX_ITEMS
     orders = {f"moved by {shift:+d} rows": np.roll(embedded.labels, shift) for shift in _SHIFTS}
     orders["in reverse"] = embedded.labels[::-1]
     best, name = before.value, ""
@@ -32,6 +36,13 @@ def find_shifted_labels(embedded: Embedded, *, seed: int = 0) -> Finding | None:
         after = moved.take(moved.sample_items(seed=seed)).recall
         if after is not None and not after.at_chance and after.skill > 0.5 and after.value > best:
             best, name = after.value, order
+        if whole and after is not None and not after.at_chance:
+            # Right up to a row as they are, and from there on as they are moved: the row with the most hits so.
+            hits_N = np.cumsum(before.hits.astype(np.int64) - after.hits)
+            row = int(hits_N[:-1].argmax()) + 1
+            value = float(int(hits_N[row - 1]) + int(after.hits.sum())) / before.num
+            if value > max(best + _LATER, 0.5):
+                best, name = value, f"{order} from row {row} on"
     if best < before.value + _MIN_GAIN:
         return None
     return Finding(
@@ -46,16 +57,20 @@ def find_shifted_labels(embedded: Embedded, *, seed: int = 0) -> Finding | None:
 
 
 def find_chance(embedded: Embedded, *, seed: int = 0) -> Finding | None:
-    """Find R@1 at chance (`Recall.at_chance`), where no other cause tells why.
+    """Find R@1 at chance (`Recall.at_chance`), or R@1 near it of rows in clear groups, where no other cause tells why.
+
+    Near it is a skill below 0.1, and groups are clear if the nearest row is at 0.6 of what it would be without them.
 
     Rows that hold groups (`holds_groups`) are well made, but not for these labels. Rows without groups know nothing, or
     too little to be seen. An error, since R@1 itself is the evidence; a warning if fewer than 30 queries count.
     """
     part = embedded.take(embedded.sample_items(seed=seed))
     found = part.recall
-    if found is None or not found.at_chance:
+    if found is None or (found.skill >= _LITTLE and not found.at_chance):
         return None
     nearer = holds_groups(part, seed=seed)
+    if not found.at_chance and nearer > _CLEAR:
+        return None
     what = f"R@1 of {found.num:,} queries is {found.value:.3f}, and a guess has {found.chance:.3f}"
     if nearer < _NEARER:
         items = embedded.sample_items(seed=seed)

@@ -9,12 +9,13 @@ from mohs.diagnosis.embedded import (
     Embedded,
     difference_and_interval,
     hits_at_1,
+    of_one_length,
     recall_at_1,
 )
 from mohs.diagnosis.findings import Finding
-from mohs.diagnosis.near_copies import near_copies
 from mohs.evaluation.copies import equal_partner
 from mohs.evaluation.failed_rows import some_rows
+from mohs.evaluation.near_copies import near_copies
 
 __all__ = [
     "find_batch_norm",
@@ -70,9 +71,11 @@ def find_equal_test_items(train: Embedded, test: Embedded, *, seed: int = 0) -> 
     0.5% or more of them are equal to one, as far as the precision of the numbers tells (`mohs.evaluation.copies`): an
     error from 5% on. Else 1% or more have a near copy (`near_copies`): a warning, since frames of one recording may be
     meant to be apart. Two kinds of pictures have their means taken away before: what is of one kind is no copy.
+    Both are compared at unit length if their lengths differ (`of_one_length`).
     """
     items = test.sample_items(seed=seed)
     part = test.take(items)
+    train, part = of_one_length(train, part)
     if min(train.relative_spread, part.relative_spread) < 0.02:
         return None  # all are equal: that is a collapse
     equal = (equal_partner(part.x_ND, train.x_ND) >= 0) & (part.norms > 0)
@@ -99,7 +102,7 @@ def _near_copies(train: Embedded, test: Embedded, items: NDArray[np.int64], seed
     if kinds is not None:
         both = Embedded("", kinds.centred(both.x_ND), both.labels)
     known, rows = both.take(np.arange(len(shown))), both.take(np.arange(len(shown), len(both)))
-    copied, reach = near_copies(rows, known)
+    copied, reach, _ = near_copies(rows.x_ND, rows.labels, known.x_ND, known.labels)
     share = float(copied.mean())
     if not copied.any():
         return None

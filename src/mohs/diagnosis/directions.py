@@ -193,6 +193,7 @@ def find_dominating_direction(embedded: Embedded, *, seed: int = 0) -> Finding |
         fix="Divide each column by its standard deviation over the gallery, or whiten, before distances are taken. "
         "Look for a feature or an activation without normalisation.",
         numbers={
+            "num_columns": float(num if of_columns else 0),
             "variance_share": share,
             "scale_ratio": ratio,
             "recall": before.value,

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mohs.errors import InputError
+from mohs.evaluation import copies
 from mohs.evaluation.copies import EQUAL
 from mohs.evaluation.embedding_files import read_item_labels, read_npy
 from mohs.evaluation.inputs import checked_embeddings
@@ -25,6 +26,7 @@ __all__ = [
     "Recall",
     "difference_and_interval",
     "hits_at_1",
+    "of_one_length",
     "read_embedded",
     "recall_at_1",
     "share_and_interval",
@@ -171,6 +173,16 @@ def read_embedded(embeddings: str | Path, labels: str | Path, *, flag: str = "la
         raise InputError(f"{embeddings}: one number; give a table of numbers, [items, dimensions]")
     found.check_rows(len(x_ND), embeddings, labels, flag=flag)
     return Embedded.of(x_ND, found.labels_N, source=str(embeddings))
+
+
+def of_one_length(one: Embedded, other: Embedded) -> tuple[Embedded, Embedded]:
+    """Return both at one length, as `mohs.evaluation.copies.of_one_length` does."""
+    rows = copies.of_one_length(one.x_ND, other.x_ND)
+    if rows[0] is one.x_ND:
+        return one, other
+    return Embedded(one.source, rows[0].astype(np.float64), one.labels), Embedded(
+        other.source, rows[1].astype(np.float64), other.labels
+    )
 
 
 def hits_at_1(

@@ -1,6 +1,7 @@
 """Causes that one set of embeddings shows: collapsed, failed pictures, the wrong way round, odd lengths, copies."""
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mohs.diagnosis.directions import find_domain_gap, find_dominating_direction
 from mohs.diagnosis.embedded import EQUAL, MAX_ITEMS, Embedded, difference_and_interval, hits_at_1
@@ -26,6 +27,8 @@ _LINE = 2.0
 _NUM_TRIPLETS = 10_000
 _KNOWS = 0.5  # a skill (`Recall.skill`) at which embeddings have not collapsed, however little they vary
 _POINT_CLASSES = 4
+_POINT_SHARE = 0.05
+_FEW_AT_POINTS = 0.2
 _CONE = 0.9
 
 
@@ -35,9 +38,11 @@ def find_collapsed_embeddings(embedded: Embedded, *, seed: int = 0) -> Finding |
     - One point: a relative spread (√Σ variance over the mean norm) below 0.02. One class alone may be at one point.
     - A line: an effective rank below 2 of 8 or more dimensions and classes, if what drowns the classes is not a domain
       gap, a column or a direction (`mohs.diagnosis.directions`).
-    - Points: a fifth of the rows or more lie at points that hold 4 classes each or more, and of these rows fewer than
-      0.3 find their class. A point reaches as far as a tenth of the typical distance of two rows, or twice the median
-      distance of a class, if that is no more than 0.4 of it; twice as far there are hardly more rows.
+    - Points: a twentieth of the rows or more lie at points that most often hold 4 classes or more, and of these rows
+      fewer than 0.3 find their class. Or half of the rows or more lie at points of two classes or more, and fewer than
+      half of these find it. A point reaches as far as a tenth of the typical distance of two rows, or twice the median
+      distance of a class, if that is no more than 0.4 of it; twice as far there are hardly more rows. Below a fifth of
+      the rows it is a warning, since blank pictures do the same.
 
     At one point or on a line nothing has collapsed if R@1 is more than halfway from chance to 1: then the classes are
     there, however close they lie.
@@ -49,13 +54,16 @@ def find_collapsed_embeddings(embedded: Embedded, *, seed: int = 0) -> Finding |
     part = embedded.take(embedded.sample_items(seed=seed))
     knows = part.recall is not None and part.recall.skill >= _KNOWS
     numbers = {"relative_spread": relative, "effective_rank": rank}
+    few, rows = False, np.zeros(0, dtype=np.int64)
     on_line = rank < _LINE and min(embedded.x_ND.shape[1], num_classes) >= 8 and not knows
     if relative < NO_SPREAD:
         if knows:
             return None
         what = f"The embeddings have collapsed to a point: their spread is {relative:.2g} of their length"
     elif (points := _points(part)) is not None:
-        num_points, share, at_points = points
+        num_points, at_points_N, at_points = points
+        share = len(at_points_N) / len(part)
+        rows, few = embedded.sample_items(seed=seed)[at_points_N], share < _FEW_AT_POINTS
         numbers |= {"num_points": float(num_points), "share": share, "num_classes": float(at_points)}
         what = (
             f"Of the rows {share:.0%}, of {at_points:,} classes, lie at {num_points:,} "
@@ -72,41 +80,63 @@ def find_collapsed_embeddings(embedded: Embedded, *, seed: int = 0) -> Finding |
         numbers["recall"] = part.recall.value
     return Finding(
         cause="collapsed",
-        severity="error",
+        severity="warning" if few else "error",
         what=what,
-        why="One answer for every picture is the way out of triplets that cannot be solved, and the end of steps that "
+        why="Blank or failed pictures do this, or one picture used for many classes; so does a training that began to "
+        "collapse."
+        if few
+        else "One answer for every picture is the way out of triplets that cannot be solved, and the end of steps that "
         "were too large.",
-        fix="Begin again from fresh weights: easier negatives at first, a tenth of the learning rate, batch norm, or "
+        fix=f"To tell them apart, look at the pictures of {some_rows(rows)}; leave out what did not load."
+        if few
+        else "Begin again from fresh weights: easier negatives at first, a tenth of the learning rate, batch norm, or "
         "InfoNCE.",
-        settings={"loss.name": "infonce", "model.batch_norm": True},
+        settings={} if few else {"loss.name": "infonce", "model.batch_norm": True},
         numbers=numbers,
         share=0.6,
     )
 
 
-def _points(part: Embedded) -> tuple[int, float, int] | None:
-    """Return how many points hold 4 classes or more each, the share of rows there, and the classes."""
+def _points(part: Embedded) -> tuple[int, NDArray[np.int64], int] | None:
+    """Return how many points several classes share, the rows there, and how many classes these are of."""
     if part.recall is None:
         return None
     typical = part.spread.std_sqrt_dim * 2**0.5
     a, p, _ = sample_triplets(part.labels, _NUM_TRIPLETS // 10, seed=0)
     of_class = 2 * float(np.median(_distances(part, a, p)))
     radius = max(0.1 * typical, of_class if of_class <= 0.4 * typical else 0.0)
-    left = np.arange(len(part))
-    at_point_N, num_points = np.zeros(len(part), dtype=bool), 0
+    left = np.flatnonzero(_near_another_class(part, radius))
+    at_point_N, shared_by = np.zeros(len(part), dtype=bool), []
     while len(left):
         distance_N = np.linalg.norm(part.x_ND - part.x_ND[left[0]], axis=1)
         near_N = distance_N <= radius
         alone = (distance_N <= 2 * radius).sum() <= 1.25 * near_N.sum()
-        if alone and len(np.unique(part.codes[near_N])) >= _POINT_CLASSES:
-            num_points += 1
+        if alone:
+            shared_by.append(len(np.unique(part.codes[near_N])))
             at_point_N |= near_N
         left = left[~near_N[left]]
-    share, num_classes = float(at_point_N.mean()), len(np.unique(part.codes[at_point_N]))
     counted_N = part.recall.counted & at_point_N
-    if share < 0.2 or not counted_N.any() or part.recall.hits[counted_N].mean() >= 0.3:
+    share, num_classes = float(at_point_N.mean()), len(np.unique(part.codes[at_point_N]))
+    if not counted_N.any() or share < _POINT_SHARE:
         return None
-    return num_points, share, num_classes
+    # A few pairs of classes at one point each are look-alikes; half of the rows are not.
+    many = float(np.median(shared_by)) >= _POINT_CLASSES
+    found = float(part.recall.hits[counted_N].mean())
+    at_points = len(shared_by), np.flatnonzero(at_point_N), num_classes
+    return at_points if found < (0.3 if many else 0.5 if share >= 0.5 else 0.0) else None
+
+
+def _near_another_class(part: Embedded, radius: float) -> np.ndarray:
+    """Return which rows have a row of another class within a radius, bool [N]."""
+    half_N = np.square(part.x_ND).sum(axis=1) / 2
+    near_N = np.zeros(len(part), dtype=bool)
+    for start in range(0, len(part), 512):
+        rows = slice(start, start + 512)
+        square_BN = 2 * (half_N[rows, None] + half_N - part.x_ND[rows] @ part.x_ND.T)
+        # Rounding of the product may hide rows of one point: their squares are a difference of equal numbers.
+        near_BN = square_BN <= radius**2 + 1e-12 * float(half_N.max())
+        near_N[rows] = (near_BN & (part.codes[rows, None] != part.codes)).any(axis=1)
+    return near_N
 
 
 def find_narrow_cone(embedded: Embedded, *, seed: int = 0) -> Finding | None:

@@ -79,6 +79,7 @@ def checks_of_one_set(rows: Embedded, *, seed: int) -> list[Check]:
     direction = cache(partial(find_dominating_direction, rows, seed=seed))
     drowned = cache(lambda: _one_of(gap(), direction()))
     order = cache(partial(find_shifted_labels, rows, seed=seed))
+    unnormalised = cache(partial(find_unnormalised, rows, seed=seed))
     swapped = cache(partial(find_swapped_embeddings, rows, seed=seed))
     # Whatever is equal everywhere has collapsed, and labels of other rows say nothing about these.
     alone = _unless_any([collapsed])
@@ -87,7 +88,7 @@ def checks_of_one_set(rows: Embedded, *, seed: int) -> list[Check]:
         Check("collapsed", collapsed),
         Check("label-order", alone(order)),
         Check("swapped", known(swapped)),
-        Check("normalisation-missing", known(partial(find_unnormalised, rows, seed=seed))),
+        Check("normalisation-missing", known(lambda: _unless_more(unnormalised(), drowned()))),
         Check("dead-positives", known(partial(find_equal_positives, rows, seed=seed))),
         Check("domain-gap", known(lambda: drowned() if drowned() is gap() else None)),
         Check("one-dimension-dominates", known(lambda: drowned() if drowned() is direction() else None)),
@@ -125,7 +126,7 @@ def _of_queries(gallery: Embedded | None, queries: Embedded | None, seed: int) -
     told = _unless_any([partial(find_collapsed_embeddings, sound_gallery, seed=seed)])
     return [
         Check("failed-pictures", partial(find_failed_pictures, queries)),
-        Check("normalisation-missing", partial(find_other_lengths, gallery, queries, seed=seed)),
+        Check("normalisation-missing", partial(find_other_lengths, sound_gallery, sound_queries, seed=seed)),
         Check("self-match", partial(find_queries_in_gallery, sound_gallery, sound_queries, seed=seed)),
         Check("other-network", told(partial(find_foreign_queries, sound_gallery, sound_queries, seed=seed))),
     ]
@@ -134,15 +135,22 @@ def _of_queries(gallery: Embedded | None, queries: Embedded | None, seed: int) -
 def _one_of(gap: Finding | None, direction: Finding | None) -> Finding | None:
     """Return which of the two is told: a column of large scale may look like two kinds, and two kinds like a direction.
 
-    The one that explains more by 0.05 of R@1; else the gap if classes have a picture of each kind more often than by
-    chance, and the direction if not.
+    The one that explains more by 0.05 of R@1. Else the gap if classes have a picture of each kind more often than by
+    chance, or if the direction is no column: then it is the line from one kind to the other. Else the column.
     """
     if gap is None or direction is None:
         return gap or direction
     ahead = gap.numbers["gain"] - direction.numbers["gain"]
     if abs(ahead) < _AHEAD:
-        return gap if gap.numbers["paired"] else direction
+        return gap if gap.numbers["paired"] or not direction.numbers["num_columns"] else direction
     return gap if ahead > 0 else direction
+
+
+def _unless_more(finding: Finding | None, other: Finding | None) -> Finding | None:
+    """Return a finding unless another one explains more of R@1, by 0.05: large columns change the lengths, too."""
+    if finding is None or other is None:
+        return finding
+    return None if other.numbers["gain"] >= finding.numbers["gain"] + _AHEAD else finding
 
 
 def _unless_any(

@@ -6,9 +6,10 @@ from typing import final
 import numpy as np
 from numpy.typing import NDArray
 
-from mohs.diagnosis.embedded import Embedded, Recall, recall_at_1, share_and_interval
+from mohs.diagnosis.embedded import Embedded, Recall, of_one_length, recall_at_1, share_and_interval
 from mohs.diagnosis.findings import Finding, Severity
 from mohs.evaluation.copies import equal_partner
+from mohs.evaluation.near_copies import near_copies
 from mohs.randomness import generator
 
 __all__ = ["find_foreign_queries", "find_queries_in_gallery"]
@@ -18,20 +19,29 @@ _MIN_DROP = 0.2
 _MIN_CLASSES = 10
 _TOLD_APART = 1.2  # distances to other classes over those within one, from which on a place says something
 
+_ROUNDED = "rows of the gallery, but for rounding"
 _UNSURE = "Another network, another preprocessing, or labels that do not fit: what is given does not tell these apart."
 _COMPARE = "To tell them apart, embed a few pictures of the gallery as queries are: the same network gives equal rows."
 
 
 def find_queries_in_gallery(gallery: Embedded, queries: Embedded, *, seed: int = 0) -> Finding | None:
-    """Find queries that are rows of the gallery, also after rounding (`mohs.evaluation.copies`): 0.5% of them or more.
+    """Find queries that are rows of the gallery, also after rounding or at another length: 0.5% of them or more.
 
-    An error from 5% on: R@1 is measured again with each query's own row left out.
+    Rounding is what the numbers themselves tell (`mohs.evaluation.copies`); if that finds none, copies are rows far
+    nearer to one of the gallery than pictures of a class are else (`near_copies`), as with codes of 8 bits. Lengths are
+    those of `of_one_length`. An error from 5% on, a warning for near copies: R@1 is measured again with each query's
+    own row left out.
     """
-    part = queries.take(queries.sample_items(seed=seed))
+    gallery, part = of_one_length(gallery, queries.take(queries.sample_items(seed=seed)))
     if min(gallery.relative_spread, part.relative_spread) < 1e-3:
         return None  # all are equal: that is a collapse
     partner_Q = equal_partner(part.x_ND, gallery.x_ND)
     equal_Q = (partner_Q >= 0) & (part.norms > 0)
+    reach_Q = np.linalg.norm(part.x_ND - gallery.x_ND[np.maximum(partner_Q, 0)], axis=1) + 1e-6 * part.norms
+    near = float(equal_Q.mean()) < _MIN_LEAK
+    if near:
+        equal_Q, reach_Q, _ = near_copies(part.x_ND, part.labels, gallery.x_ND, gallery.labels)
+        reach_Q = 2 * reach_Q
     share = float(equal_Q.mean())
     if share < _MIN_LEAK:
         return None
@@ -39,10 +49,7 @@ def find_queries_in_gallery(gallery: Embedded, queries: Embedded, *, seed: int =
     before = recall_at_1(part, gallery, same_items=False)
     told = ""
     if before is not None:
-        to_copy_Q = np.linalg.norm(part.x_ND - gallery.x_ND[np.maximum(partner_Q, 0)], axis=1)
-        after = recall_at_1(
-            part, gallery, same_items=False, beyond_Q=np.where(equal_Q, to_copy_Q + 1e-6 * part.norms, -1.0)
-        )
+        after = recall_at_1(part, gallery, same_items=False, beyond_Q=np.where(equal_Q, reach_Q, -1.0))
         numbers["recall"] = before.value
         told = f"; R@1 is {before.value:.3f}, and no query has another picture of its class to find"
         if after is not None:
@@ -50,10 +57,14 @@ def find_queries_in_gallery(gallery: Embedded, queries: Embedded, *, seed: int =
             told = f"; R@1 is {before.value:.3f}, and {after.value:.3f} with its own row left out of each one's gallery"
     return Finding(
         cause="self-match",
-        severity="error" if share >= _LEAK else "warning",
-        what=f"{int(equal_Q.sum()):,} of {len(part):,} queries ({share:.1%}) are rows of the gallery, but for rounding"
-        f"{told}",
-        why="A query that is in the gallery finds itself, whatever the network knows.",
+        severity="error" if share >= _LEAK and not near else "warning",
+        what=f"{int(equal_Q.sum()):,} of {len(part):,} queries ({share:.1%}) are "
+        + ("far nearer to a row of the gallery than pictures of a class are else" if near else _ROUNDED)
+        + told,
+        why="They are rows of the gallery in few bits or embedded anew, or nearly the same pictures, as of a burst: "
+        "such a query finds its copy, whatever the network knows."
+        if near
+        else "A query that is in the gallery finds itself, whatever the network knows.",
         fix="Take the queries out of the gallery, or give all rows as one set: then none is in its own gallery.",
         numbers=numbers,
         share=min(1.0, max(share, 0.1)),
@@ -93,10 +104,7 @@ def find_foreign_queries(gallery: Embedded, queries: Embedded, *, seed: int = 0)
     part = part.take(np.flatnonzero(new))
     if not len(part):
         return None
-    base = gallery
-    medians = float(np.median(gallery.norms)), float(np.median(part.norms))
-    if max(medians) > 1.1 * min(medians):
-        part, base = part.unit(), gallery.unit()
+    base, part = of_one_length(gallery, part)
     cross = recall_at_1(part, base, same_items=False)
     if cross is None:
         return None

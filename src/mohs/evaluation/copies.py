@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from mohs.randomness import generator
 
-__all__ = ["EQUAL", "equal_groups", "equal_partner", "rounding"]
+__all__ = ["EQUAL", "equal_groups", "equal_partner", "of_one_length", "rounding"]
 
 EQUAL = 1e-5
 """Embeddings closer than this share of their length are of equal pictures: batches of other sizes round otherwise."""
@@ -87,6 +87,24 @@ def equal_partner(
         better = (distance <= limit_N[here]) & (distance < nearest_N[here])
         partner_N[here[better]], nearest_N[here[better]] = found_N[here[better]], distance[better]
     return partner_N
+
+
+def of_one_length(
+    one_ND: npt.NDArray[np.floating], other_MD: npt.NDArray[np.floating]
+) -> tuple[npt.NDArray[np.floating], npt.NDArray[np.floating]]:
+    """Return both as they are, or both at unit length if their median norms differ by more than a tenth.
+
+    >>> [rows.tolist() for rows in of_one_length(np.array([[0.0, 1.0]]), np.array([[0.0, 3.0]]))]
+    [[[0.0, 1.0]], [[0.0, 1.0]]]
+    """
+    norms = [np.linalg.norm(rows, axis=1) for rows in (one_ND, other_MD)]
+    medians = [float(np.median(norm)) for norm in norms]
+    if max(medians) <= 1.1 * min(medians):
+        return one_ND, other_MD
+    one, other = (
+        rows / np.where(norm > 0, norm, 1.0)[:, None] for rows, norm in zip((one_ND, other_MD), norms, strict=True)
+    )
+    return one, other
 
 
 def equal_groups(x_ND: npt.ArrayLike) -> npt.NDArray[np.int64]:

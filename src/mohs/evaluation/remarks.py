@@ -4,9 +4,10 @@ import numpy as np
 import numpy.typing as npt
 
 from mohs.errors import InputError
-from mohs.evaluation.copies import equal_groups, equal_partner
+from mohs.evaluation.copies import equal_groups, equal_partner, of_one_length
 from mohs.evaluation.failed_rows import failed_rows, some_rows
 from mohs.evaluation.inputs import class_codes
+from mohs.evaluation.near_copies import near_copies
 from mohs.evaluation.retrieval import RetrievalResult, evaluate_retrieval
 from mohs.evaluation.spread import spread
 from mohs.evaluation.ties import TIE_TOLERANCE
@@ -34,8 +35,8 @@ def remarks(
     """Return sentences about a measurement, each with the number as it is and as it would be without what it tells.
 
     - Rows that are zero or share one vector with two other classes or more (`failed_rows`).
-    - Copies (`mohs.evaluation.copies`), from 0.5% of the queries on: queries that are rows of the gallery, or, all
-      against all (`same_items`), rows that are equal to another one of their class. The other number leaves out the
+    - Copies (`mohs.evaluation.copies`), from 0.5% of the queries on: queries that are rows of the gallery, or nearly
+      so (`near_copies`), at any length; or, all against all (`same_items`), rows that are equal to another one of their class. The other number leaves out the
       query's own copy, or all rows of a class that are equal but one.
     - Ties: the rows lie so far from zero that distances which differ count as tied (`mohs.evaluation.ties`), and some
       recall changes by 0.0005 or more once the mean of the gallery is taken away.
@@ -77,15 +78,21 @@ def _queries_in_gallery(
 ) -> str:
     if not _differ(gallery_GD):
         return ""
-    partner_Q = equal_partner(query_QD, gallery_GD)
+    rows_QD, rows_GD = of_one_length(query_QD, gallery_GD)
+    partner_Q = equal_partner(rows_QD, rows_GD)
     partner_Q[failed_Q] = -1
     partner_Q[(partner_Q >= 0) & failed_G[partner_Q]] = -1
-    num = int((partner_Q >= 0).sum())
+    num, how = int((partner_Q >= 0).sum()), "are rows of the gallery, but for rounding: each finds itself"
+    if num < _MIN_SHARE * len(partner_Q) or not num:
+        copied_Q, _, nearest_Q = near_copies(rows_QD, query_codes, rows_GD, gallery_codes)
+        partner_Q = np.where(copied_Q & ~failed_Q & ~failed_G[nearest_Q], nearest_Q, -1)
+        num = int((partner_Q >= 0).sum())
+        how = "are far nearer to a row of the gallery than pictures of a class are else: each finds its copy"
     if num < _MIN_SHARE * len(partner_Q) or not num:
         return ""
     every_Q, every_G = np.ones(len(query_QD), dtype=bool), np.ones(len(gallery_GD), dtype=bool)
     without = _recall(query_QD, query_codes, gallery_GD, gallery_codes, every_Q, every_G, False, partner_Q)
-    return f"{num:,} of {len(partner_Q):,} queries are rows of the gallery, but for rounding: each finds itself" + (
+    return f"{num:,} of {len(partner_Q):,} queries {how}" + (
         ", and no other item of their class is there"
         if without is None
         else _instead(without, retrieval.recall.get(1), "with that row left out")

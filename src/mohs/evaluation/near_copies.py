@@ -1,11 +1,13 @@
-"""Test pictures that are nearly training pictures: frames of one recording, bursts, shifted or compressed copies."""
+"""Rows that are nearly one picture: frames of one recording, bursts, compressed copies, numbers of few bits."""
+
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mohs.diagnosis.embedded import Embedded
-
 __all__ = ["near_copies"]
+
+Labels: TypeAlias = NDArray[np.str_] | NDArray[np.int64]
 
 _MAX_RATIO = 1 / 3
 _MIN_SHARE = 0.01
@@ -15,8 +17,11 @@ _NUM_COMPARED = 8
 _NUM_NEAREST = 64
 
 
-def near_copies(rows: Embedded, others: Embedded) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
-    """Return which rows have a near copy among the others, bool [N], and how far copies are from each, float64 [N].
+def near_copies(
+    rows_ND: NDArray[np.floating], labels_N: Labels, others_MD: NDArray[np.floating], labels_M: Labels
+) -> tuple[NDArray[np.bool_], NDArray[np.float64], NDArray[np.int64]]:
+    """Return which rows have a near copy among the others, bool [N], how far copies are from each, float64 [N],
+    and the nearest of the others, int64 [N].
 
     The *ratio* of a row is its distance to the nearest of the others over a usual one: to the farthest of up to eight
     more items of its class, on both sides, or to the nearest of a third class, if that is less. Copies are a heap of
@@ -30,17 +35,19 @@ def near_copies(rows: Embedded, others: Embedded) -> tuple[NDArray[np.bool_], ND
     """
     import faiss
 
-    index = faiss.IndexFlatL2(others.x_ND.shape[1])
-    index.add(np.ascontiguousarray(others.x_ND, dtype=np.float32))
-    _, found_Nk = index.search(np.ascontiguousarray(rows.x_ND, dtype=np.float32), min(_NUM_NEAREST, len(others)))
+    rows, others = np.asarray(rows_ND, dtype=np.float64), np.asarray(others_MD, dtype=np.float64)
+    index = faiss.IndexFlatL2(others.shape[1])
+    index.add(np.ascontiguousarray(others, dtype=np.float32))
+    _, found_Nk = index.search(np.ascontiguousarray(rows, dtype=np.float32), min(_NUM_NEAREST, len(others)))
     # The first ones are ranked anew: float32 products blur the distances of copies.
-    few = [np.linalg.norm(rows.x_ND - others.x_ND[found_N], axis=1) for found_N in found_Nk[:, :4].T]
+    few = [np.linalg.norm(rows - others[found_N], axis=1) for found_N in found_Nk[:, :4].T]
     few_Nk = np.stack(few, axis=1)
     nearest_N, first_N = few_Nk.min(axis=1), found_Nk[np.arange(len(rows)), few_Nk.argmin(axis=1)]
-    label_Nk = others.labels[found_Nk]
-    third_Nk = (label_Nk != rows.labels[:, None]) & (label_Nk != others.labels[first_N][:, None])
-    third_N = np.linalg.norm(rows.x_ND - others.x_ND[found_Nk[np.arange(len(rows)), third_Nk.argmax(axis=1)]], axis=1)
-    far_N = np.minimum(_farthest_of_class(rows, others, first_N), np.where(third_Nk.any(axis=1), third_N, np.inf))
+    label_Nk = labels_M[found_Nk]
+    third_Nk = (label_Nk != labels_N[:, None]) & (label_Nk != labels_M[first_N][:, None])
+    third_N = np.linalg.norm(rows - others[found_Nk[np.arange(len(rows)), third_Nk.argmax(axis=1)]], axis=1)
+    of_class_N = _farthest_of_class(np.concatenate([rows, others]), np.concatenate([labels_N, labels_M]), first_N)
+    far_N = np.minimum(of_class_N, np.where(third_Nk.any(axis=1), third_N, np.inf))
     far_N[~np.isfinite(far_N)] = 0.0
     ratio_N = np.where(far_N > 0, nearest_N / np.where(far_N > 0, far_N, 1.0), np.inf)
     sorted_N = np.sort(ratio_N)
@@ -51,26 +58,27 @@ def near_copies(rows: Embedded, others: Embedded) -> tuple[NDArray[np.bool_], ND
         if below >= max(_MIN_ROWS, _MIN_SHARE * len(rows)) and _VALLEY * beyond <= below:
             limit = float(sorted_N[place])
     copied_N: NDArray[np.bool_] = (ratio_N <= limit) & (limit > 0)
-    return copied_N, np.where(copied_N, limit * np.where(copied_N, far_N, 0.0), 0.0)
+    return copied_N, np.where(copied_N, limit * np.where(copied_N, far_N, 0.0), 0.0), first_N
 
 
-def _farthest_of_class(rows: Embedded, others: Embedded, first_N: NDArray[np.int64]) -> NDArray[np.float64]:
+def _farthest_of_class(
+    every_ND: NDArray[np.float64], labels: Labels, first_N: NDArray[np.int64]
+) -> NDArray[np.float64]:
     """Return the distance of each row to the farthest of up to eight items of its class but itself and its nearest.
 
-    If there are none: 0 where the nearest is of that class, else inf.
+    The rows come first in `every_ND`, then the others; `first_N` is the nearest of these to each row. If there are no
+    such items: 0 where the nearest is of that class, else inf.
     """
-    labels = np.concatenate([rows.labels, others.labels])
-    codes = np.unique(labels, return_inverse=True)[1]
+    num_rows, codes = len(first_N), np.unique(labels, return_inverse=True)[1]
     order = np.argsort(codes, kind="stable")
     start_C = np.searchsorted(codes[order], np.arange(int(codes.max()) + 2))
-    every_ND = np.concatenate([rows.x_ND, others.x_ND])
-    far_N = np.zeros(len(rows))
-    for i in range(len(rows)):
+    far_N = np.zeros(num_rows)
+    for i in range(num_rows):
         members = order[start_C[codes[i]] : start_C[codes[i] + 1]]
-        members = members[(members != i) & (members != len(rows) + first_N[i])]
+        members = members[(members != i) & (members != num_rows + first_N[i])]
         if not len(members):
-            far_N[i] = 0.0 if others.labels[first_N[i]] == rows.labels[i] else np.inf
+            far_N[i] = 0.0 if labels[num_rows + first_N[i]] == labels[i] else np.inf
             continue
         chosen = members[np.linspace(0, len(members) - 1, min(len(members), _NUM_COMPARED)).astype(np.int64)]
-        far_N[i] = np.linalg.norm(every_ND[chosen] - rows.x_ND[i], axis=1).max()
+        far_N[i] = np.linalg.norm(every_ND[chosen] - every_ND[i], axis=1).max()
     return far_N
