@@ -14,7 +14,6 @@ _SHIFTS = (1, -1, 2, -2)
 _MIN_GAIN = 0.2
 _LATER = 0.1  # so much more of R@1 must be right if labels are moved from some row on only
 _NEARER = 0.9
-_LITTLE, _CLEAR = 0.1, 0.6
 _FEW = 30
 
 
@@ -57,20 +56,16 @@ def find_shifted_labels(embedded: Embedded, *, seed: int = 0) -> Finding | None:
 
 
 def find_chance(embedded: Embedded, *, seed: int = 0) -> Finding | None:
-    """Find R@1 at chance (`Recall.at_chance`), or R@1 near it of rows in clear groups, where no other cause tells why.
-
-    Near it is a skill below 0.1, and groups are clear if the nearest row is at 0.6 of what it would be without them.
+    """Find R@1 at chance (`Recall.at_chance`), where no other cause tells why.
 
     Rows that hold groups (`holds_groups`) are well made, but not for these labels. Rows without groups know nothing, or
     too little to be seen. An error, since R@1 itself is the evidence; a warning if fewer than 30 queries count.
     """
     part = embedded.take(embedded.sample_items(seed=seed))
     found = part.recall
-    if found is None or (found.skill >= _LITTLE and not found.at_chance):
+    if found is None or not found.at_chance:
         return None
     nearer = holds_groups(part, seed=seed)
-    if not found.at_chance and nearer > _CLEAR:
-        return None
     what = f"R@1 of {found.num:,} queries is {found.value:.3f}, and a guess has {found.chance:.3f}"
     if nearer < _NEARER:
         items = embedded.sample_items(seed=seed)

@@ -38,11 +38,11 @@ def find_collapsed_embeddings(embedded: Embedded, *, seed: int = 0) -> Finding |
     - One point: a relative spread (√Σ variance over the mean norm) below 0.02. One class alone may be at one point.
     - A line: an effective rank below 2 of 8 or more dimensions and classes, if what drowns the classes is not a domain
       gap, a column or a direction (`mohs.diagnosis.directions`).
-    - Points: a twentieth of the rows or more lie at points that most often hold 4 classes or more, and of these rows
-      fewer than 0.3 find their class. Or half of the rows or more lie at points of two classes or more, and fewer than
-      half of these find it. A point reaches as far as a tenth of the typical distance of two rows, or twice the median
-      distance of a class, if that is no more than 0.4 of it; twice as far there are hardly more rows. Below a fifth of
-      the rows it is a warning, since blank pictures do the same.
+    - Points: a fifth of the rows or more lie at points that hold 4 classes each or more, and of these rows fewer than
+      0.3 find their class. A point reaches as far as a tenth of the typical distance of two rows, or twice the median
+      distance of a class, if that is no more than 0.4 of it; twice as far there are hardly more rows. A twentieth of
+      the rows will do within a hundredth of the typical distance: a warning, since blank pictures do the same. So will
+      points of two classes, with half of the rows, of which fewer than half find theirs; not along a line.
 
     At one point or on a line nothing has collapsed if R@1 is more than halfway from chance to 1: then the classes are
     there, however close they lie.
@@ -105,25 +105,34 @@ def _points(part: Embedded) -> tuple[int, NDArray[np.int64], int] | None:
     a, p, _ = sample_triplets(part.labels, _NUM_TRIPLETS // 10, seed=0)
     of_class = 2 * float(np.median(_distances(part, a, p)))
     radius = max(0.1 * typical, of_class if of_class <= 0.4 * typical else 0.0)
+    points = _shared(part, radius, num_classes=_POINT_CLASSES, least=_FEW_AT_POINTS, most_found=0.3) or _shared(
+        part, 0.01 * typical, num_classes=_POINT_CLASSES, least=_POINT_SHARE, most_found=0.3
+    )
+    if points is not None or part.spread.effective_rank < _LINE:
+        return points  # along a line rows of other classes are near by chance
+    # A few pairs of classes at one point each are look-alikes; half of the rows are not.
+    return _shared(part, radius, num_classes=2, least=0.5, most_found=0.5)
+
+
+def _shared(
+    part: Embedded, radius: float, *, num_classes: int, least: float, most_found: float
+) -> tuple[int, NDArray[np.int64], int] | None:
+    """Return the points of a radius that so many classes share or more, if they hold this share of the rows or more."""
     left = np.flatnonzero(_near_another_class(part, radius))
-    at_point_N, shared_by = np.zeros(len(part), dtype=bool), []
+    at_point_N, num_points = np.zeros(len(part), dtype=bool), 0
     while len(left):
         distance_N = np.linalg.norm(part.x_ND - part.x_ND[left[0]], axis=1)
         near_N = distance_N <= radius
         alone = (distance_N <= 2 * radius).sum() <= 1.25 * near_N.sum()
-        if alone:
-            shared_by.append(len(np.unique(part.codes[near_N])))
+        if alone and len(np.unique(part.codes[near_N])) >= num_classes:
+            num_points += 1
             at_point_N |= near_N
         left = left[~near_N[left]]
+    assert part.recall is not None
     counted_N = part.recall.counted & at_point_N
-    share, num_classes = float(at_point_N.mean()), len(np.unique(part.codes[at_point_N]))
-    if not counted_N.any() or share < _POINT_SHARE:
+    if at_point_N.mean() < least or not counted_N.any() or part.recall.hits[counted_N].mean() >= most_found:
         return None
-    # A few pairs of classes at one point each are look-alikes; half of the rows are not.
-    many = float(np.median(shared_by)) >= _POINT_CLASSES
-    found = float(part.recall.hits[counted_N].mean())
-    at_points = len(shared_by), np.flatnonzero(at_point_N), num_classes
-    return at_points if found < (0.3 if many else 0.5 if share >= 0.5 else 0.0) else None
+    return num_points, np.flatnonzero(at_point_N), len(np.unique(part.codes[at_point_N]))
 
 
 def _near_another_class(part: Embedded, radius: float) -> np.ndarray:

@@ -20,8 +20,7 @@ _NUM_NEAREST = 64
 def near_copies(
     rows_ND: NDArray[np.floating], labels_N: Labels, others_MD: NDArray[np.floating], labels_M: Labels
 ) -> tuple[NDArray[np.bool_], NDArray[np.float64], NDArray[np.int64]]:
-    """Return which rows have a near copy among the others, bool [N], how far copies are from each, float64 [N],
-    and the nearest of the others, int64 [N].
+    """Return which rows have a near copy among others [N], how far copies are from each [N], and the nearest one [N].
 
     The *ratio* of a row is its distance to the nearest of the others over a usual one: to the farthest of up to eight
     more items of its class, on both sides, or to the nearest of a third class, if that is less. Copies are a heap of

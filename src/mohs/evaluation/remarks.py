@@ -36,8 +36,8 @@ def remarks(
 
     - Rows that are zero or share one vector with two other classes or more (`failed_rows`).
     - Copies (`mohs.evaluation.copies`), from 0.5% of the queries on: queries that are rows of the gallery, or nearly
-      so (`near_copies`), at any length; or, all against all (`same_items`), rows that are equal to another one of their class. The other number leaves out the
-      query's own copy, or all rows of a class that are equal but one.
+      so (`near_copies`), at any length; or, all against all (`same_items`), rows that are equal to another one of
+      their class. The other number leaves out the query's own copy, or all rows of a class that are equal but one.
     - Ties: the rows lie so far from zero that distances which differ count as tied (`mohs.evaluation.ties`), and some
       recall changes by 0.0005 or more once the mean of the gallery is taken away.
     """
