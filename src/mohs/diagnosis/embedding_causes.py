@@ -105,13 +105,12 @@ def _points(part: Embedded) -> tuple[int, NDArray[np.int64], int] | None:
     a, p, _ = sample_triplets(part.labels, _NUM_TRIPLETS // 10, seed=0)
     of_class = 2 * float(np.median(_distances(part, a, p)))
     radius = max(0.1 * typical, of_class if of_class <= 0.4 * typical else 0.0)
-    points = _shared(part, radius, num_classes=_POINT_CLASSES, least=_FEW_AT_POINTS, most_found=0.3) or _shared(
-        part, 0.01 * typical, num_classes=_POINT_CLASSES, least=_POINT_SHARE, most_found=0.3
-    )
+    points = _shared(part, radius, num_classes=_POINT_CLASSES, least=_FEW_AT_POINTS, most_found=0.3)
     if points is not None or part.spread.effective_rank < _LINE:
         return points  # along a line rows of other classes are near by chance
+    points = _shared(part, 0.01 * typical, num_classes=_POINT_CLASSES, least=_POINT_SHARE, most_found=0.3)
     # A few pairs of classes at one point each are look-alikes; half of the rows are not.
-    return _shared(part, radius, num_classes=2, least=0.5, most_found=0.5)
+    return points or _shared(part, radius, num_classes=2, least=0.5, most_found=0.5)
 
 
 def _shared(
