@@ -180,7 +180,7 @@ def test_a_column_of_pairs_that_may_be_either_way_round(run_cli, tmp_path):
     pairs = write_log(tmp_path / "pairs.csv", "label,distance", [f"{i % 2},{3 - i % 2 + 0.01 * i}" for i in range(40)])
     answer = run_cli("doctor", "--pairs", pairs, "--threshold", "2.7")
     lines = answer.out.splitlines()
-    assert lines[0] == "nothing found; 3 causes looked for"
+    assert lines[0] == "nothing found; 4 causes looked for"
     assert lines[1].startswith(f"{pairs}: column 'label': read as 1 = same, since pairs of 1 are the closer ones in ")
     write_log(pairs, "label,distance", [f"{i % 2},{3 + i % 2 + 0.01 * i}" for i in range(40)])
     answer = run_cli("doctor", "--pairs", pairs, "--threshold", "3.7")
@@ -188,7 +188,7 @@ def test_a_column_of_pairs_that_may_be_either_way_round(run_cli, tmp_path):
     assert line.endswith("say which with --one-means, or name the column 'same' or 'different'")
     answer = run_cli("doctor", "--pairs", pairs, "--threshold", "3.7", "--one-means", "different")
     assert (answer.code, answer.err) == (0, [])
-    assert answer.out.startswith("nothing found; 4 causes looked for\n\nlooked for:")
+    assert answer.out.startswith("nothing found; 5 causes looked for\n\nlooked for:")
     answer = run_cli("doctor", "--pairs", pairs, "--one-means", "1")
     assert answer.err == ["mohs: --one-means: '1' is not 'same' or 'different'; say what 1 means"]
     answer = run_cli("doctor", "--log", pairs, "--one-means", "same")

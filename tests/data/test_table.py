@@ -75,7 +75,7 @@ def test_long_lists_of_problems_are_cut(tmp_path: Path) -> None:
     [
         ("", "empty file; write a header with 'file,class' and a row for each picture"),
         ("file,class\n", "no items; add a row for each picture"),
-        ("file;class\na;b\n", "the header 'file;class' holds no comma; save the table with commas between columns"),
+        ("file;class\na;b;c\n", "row 2: 3 cells for 2 columns; correct the row"),
         ("img,class\na,b\n", "no column 'file'; the columns are 'img', 'class'; name the right one with --file-column"),
         ("file,class\na,b,c\n", "row 2: 3 cells for 2 columns; put cells that hold commas in double quotes"),
         ("file,class,file\na,b,c\n", "column 'file' appears 2 times; rename or remove one"),

@@ -152,9 +152,9 @@ def test_healthy_pairs_of_every_kind_have_no_cause(kind, same, different, low, h
 
 def test_nothing_learned_is_no_sigmoid():
     for kind in ("distance", "similarity", "score"):
-        assert causes(around(0.75, 0.75, kind=kind), threshold=0.75) == []
-        assert causes(around(0.75, 0.75, kind=kind)) == []
-        assert causes(around(0.75, 0.75, kind=kind), threshold=0.5) == []
+        assert causes(around(0.75, 0.75, kind=kind), threshold=0.75) == ["at-chance"]
+        assert causes(around(0.75, 0.75, kind=kind)) == ["at-chance"]
+        assert causes(around(0.75, 0.75, kind=kind), threshold=0.5) == ["at-chance"]
 
 
 def test_distances_of_features_without_a_sign_are_pressed_at_1_and_are_no_sigmoid():
@@ -236,7 +236,7 @@ def test_scores_without_a_sigmoid_on_a_distance(change, kind):
 def test_small_distances_in_no_or_the_wrong_order_are_no_sigmoid(apart):
     pairs = pairs_of(apart, middle=0.2, width=0.02)
     assert find_sigmoid_on_distance(pairs) is None
-    assert causes(pairs, threshold=0.2) == (["swapped"] if apart else [])
+    assert causes(pairs, threshold=0.2) == ["swapped" if apart else "at-chance"]
 
 
 # collapsed
@@ -427,11 +427,14 @@ def test_what_the_scores_do_not_tell_is_asked(tmp_path, header, text, why):
             "same,distance\n1,\n2,0.5\n",
             [
                 "row 3: column 'same': '2' is neither 1 nor 0 (nor true, false, same, different)",
-                "row 2: column 'distance': '' is not a number; leave the row out",
+                "row 2: column 'distance': '' is not a finite number; leave the row out",
             ],
         ),
         ("same,distance\n" + rows(9), ["9 pairs of one class and 9 of two; give at least 10 of each"]),
-        ("same,distance\n" + rows() + "1,nan\n", ["pair 20: nan is not a finite number; leave it out"]),
+        (
+            "same,distance\n" + rows() + "1,nan\n",
+            ["row 22: column 'distance': 'nan' is not a finite number; leave the row out"],
+        ),
         ("same,distance\n", ["0 pairs of one class and 0 of two; give at least 10 of each"]),
     ],
 )

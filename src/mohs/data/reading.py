@@ -128,8 +128,6 @@ def _choose_columns(path: Path, columns: list[str], wanted: _Columns, *, is_cata
         for name, flag in named.items()
         if name not in columns
     ]
-    if problems and len(columns) == 1 and any(mark in columns[0] for mark in ";\t"):
-        problems = [f"{path}: the header {columns[0]!r} holds no comma; save the table with commas between columns"]
     if problems:
         raise InputError(*problems)
     return replace(wanted, group=group)
