@@ -1,5 +1,6 @@
 import csv
 import inspect
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 from PIL import Image
 
 from mohs.data.images import ImagePolicy
-from mohs.errors import InputError
+from mohs.errors import DataWarning, InputError
 from mohs.triplet_lists import create_data
 
 T = 60
@@ -67,6 +68,8 @@ def test_the_signature_is_the_published_one():
         "encoder",
         "seed",
         "split_by",
+        "group_column",
+        "multi_label",
         "plot",
     ]
     positional = [name for name, each in parameters.items() if each.kind is each.POSITIONAL_OR_KEYWORD]
@@ -78,6 +81,8 @@ def test_the_signature_is_the_published_one():
         "encoder": None,
         "seed": 0,
         "split_by": "class",
+        "group_column": "group",
+        "multi_label": "error",
         "plot": None,
     }
 
@@ -343,3 +348,92 @@ def test_wrong_tables_and_pictures(tables):
         "train_test_split_ratio: 0.2 puts 1 of 4 classes in the test; both splits need at least 2: "
         "use another ratio, or add classes"
     )
+
+
+@pytest.fixture
+def grouped(tmp_path):
+    """Return a function that writes a table of 6 classes with 4 pictures each and a column more, and returns it."""
+
+    def write(column: str, value: Callable[..., str]) -> Path:
+        path = tmp_path / "grouped.csv"
+        rows = []
+        for c in range(6):
+            for k in range(4):
+                file = f"g{c}_{k}.png"
+                Image.new("RGB", (16, 16), (40 * c, 20 * k, 99)).save(tmp_path / file)
+                rows.append(f"{file},{c},{value(c=c, k=k)}")
+        path.write_text(f"file,class,{column}\n" + "\n".join(rows) + "\n")
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("split_by", "group_of"), [("class", lambda c, **_: c // 2), ("item", lambda c, k: (c, k // 2))]
+)
+def test_a_group_is_in_one_split(grouped, split_by, group_of):
+    """Without groups both splits have pictures of the same session."""
+    path = grouped("group", lambda c, k: str(group_of(c=c, k=k)).replace(",", "-"))
+
+    def divided(**kwargs: object) -> int:
+        lists = create_data(path, None, 0.34, "class", "file", total_data_points=300, split_by=split_by, **kwargs)
+        names_of = [{name for names in part for name in names} for part in (lists[:3], lists[3:])]
+        sides = [{group_of(c=int(name[1]), k=int(name[3])) for name in names} for names in names_of]
+        return len(sides[0] & sides[1])
+
+    assert divided() == 0
+    assert divided(group_column="") > 0
+
+
+def test_groups_that_allow_no_split_are_an_error(grouped):
+    with pytest.raises(InputError, match=r"^groups: they join 6 classes into 1 set"):
+        create_data(grouped("group", lambda **_: "one"), None, 0.3, "class", "file", total_data_points=30)
+
+
+def test_a_column_split_is_kept(grouped):
+    path = grouped("split", lambda c, **_: "test" if c < 2 else "train")
+    lists = create_data(path, None, 0.9, "class", "file", total_data_points=60)
+    assert {name[1] for name in lists[3]} == {"0", "1"}
+    assert {name[1] for name in lists[0]} == {"2", "3", "4", "5"}
+
+
+def test_classes_of_one_picture_cannot_be_divided_by_item(grouped):
+    path = grouped("other", lambda **_: "")
+    rows = path.read_text().splitlines()
+    path.write_text("\n".join(row for row in rows if "_" not in row or "_0" in row))
+    wanted = r"^split_by: 'item' divides the pictures of a class, and 6 of 6 classes have one; add pictures"
+    with pytest.raises(InputError, match=wanted):
+        create_data(path, None, 0.3, "class", "file", total_data_points=30, split_by="item")
+
+
+def test_fewer_triplets_than_classes_are_warned_of(grouped):
+    path = grouped("other", lambda **_: "")
+    wanted = (
+        r"^total_data_points: 3 triplets: 0\.75 passes over 4 classes; 1 of them is never an anchor: give 4 or more$"
+    )
+    with pytest.warns(UserWarning, match=wanted):
+        create_data(path, None, 0.34, "class", "file", total_data_points=3)
+
+
+def test_a_picture_under_several_classes_is_as_multi_label_says(grouped):
+    path = grouped("other", lambda **_: "")
+    path.write_text(path.read_text() + "g0_0.png,1,\n")
+    with pytest.raises(InputError, match="with class '0'"):
+        create_data(path, None, 0.34, "class", "file", total_data_points=30)
+    with pytest.warns(DataWarning, match="1 picture is under several classes"):
+        lists = create_data(path, None, 0.34, "class", "file", total_data_points=30, multi_label="drop")
+    assert "g0_0.png" not in {name for names in lists for name in names}
+
+
+def test_a_catalog_of_other_classes_is_told(grouped):
+    path = grouped("other", lambda **_: "")
+    catalog = path.parent / "far.csv"
+    catalog.write_text("file,class\ng0_3.png,0.0\ng1_3.png,1.0\n")
+    rows = path.read_text().splitlines()
+    path.write_text("\n".join(row for row in rows if "_3" not in row))
+    with pytest.warns(UserWarning, match="catalog") as told:
+        create_data(path, catalog, 0.34, "class", "file", total_data_points=30)
+    lines = [str(each.message) for each in told]
+    assert any("none of the 2 classes of the catalog has a sample" in line for line in lines)
+    assert any("4 classes look like 2: '0' and '0.0' (numbers)" in line for line in lines)
+    assert "classes without a catalog picture: 6 of 6; a sample is their anchor" in lines

@@ -12,8 +12,9 @@ from mohs.config import ModelConfig
 from mohs.curves import cyclic, schedule, sigmoid
 from mohs.data.cache import load_pictures
 from mohs.data.images import ImagePolicy
+from mohs.data.multi_label import MultiLabel
 from mohs.data.reading import read_table
-from mohs.data.split import split_by_class, split_by_item
+from mohs.data.split import assign_splits, split_by_class, split_by_item
 from mohs.data.table import Table, require_classes
 from mohs.errors import InputError
 from mohs.mining import choose_positives, mine
@@ -21,7 +22,7 @@ from mohs.mining.roles import anchor_items, num_without_catalog, without_catalog
 from mohs.model.embedder import Embedder
 from mohs.plan import TripletPlan
 from mohs.randomness import check_seed, derived_seed
-from mohs.sequence import anchor_sequence
+from mohs.sequence import anchor_sequence, length_warning
 
 __all__ = ["create_data"]
 
@@ -44,6 +45,8 @@ def create_data(
     encoder: Embedder | None = None,
     seed: int = 0,
     split_by: SplitBy = "class",
+    group_column: str = "group",
+    multi_label: MultiLabel = "error",
     plot: str | Path | None = None,
 ) -> tuple[list[str], list[str], list[str], list[str], list[str], list[str]]:
     """Return six lists of file names: train_ref, train_pos, train_neg, test_ref, test_pos, test_neg.
@@ -76,12 +79,17 @@ def create_data(
         split_by: "class": no class is in both splits. "item", as published: rows of the data file are divided (within
             each class, see `mohs.data.split.split_by_item`), so that the test asks for new pictures of known classes;
             catalog pictures are references in both splits.
+        group_column: pictures with the same name in this column stay in one split; "" reads no groups.
+        multi_label: what becomes of a picture under several classes (`mohs.data.multi_label`).
         plot: file for a picture of the hardness asked for and achieved, a dot for each triplet of either split; PNG,
             SVG, PDF or what else matplotlib writes, by the name's end. None for none.
 
     The signature is that of the code published with sigmoid hardness sequencing, and so are the roles. Where we differ:
     the split is by class unless `split_by` is "item"; every pass has a new order; the curve is the published figure's
-    generalised logistic curve; distances are exact; and `seed` decides everything.
+    generalised logistic curve; distances are exact; `seed` decides everything; and a column `split` (train, test) is
+    kept where there is one, in place of a split by ratio.
+
+    Warns (`UserWarning`) of what `read_table` does, and if there are fewer triplets than classes in a split.
 
     Raises `InputError` for wrong parameters, tables or pictures, or if a split would have fewer than two classes.
 
@@ -103,10 +111,21 @@ def create_data(
 
         check_picture_place(plot, name="plot")
     curve = cyclic(sigmoid(hardness_threshold), num_hardness_cycles)
-    table = read_table(data_filename, catalog=catalog_filename, file_column=xcolname, class_column=ycolname)
+    table = read_table(
+        data_filename,
+        catalog=catalog_filename,
+        file_column=xcolname,
+        class_column=ycolname,
+        group_column=group_column,
+        multi_label=multi_label,
+    )
+    has_catalog = bool((table.roles == "catalog").any())
     table = table.take(np.isin(table.labels, table.labels[table.roles == "sample"]))
     require_classes(table, 4)
     items_of = _split(table, train_test_split_ratio, split_by, seed=seed)
+    num_classes = max(len(np.unique(table.labels[items])) for items in items_of.values())
+    if short := length_warning(total_data_points, num_classes):
+        warnings.warn(f"total_data_points: {short}", stacklevel=2)
     if encoder is None:
         encoder = Embedder.create(ModelConfig(), ImagePolicy(size=_PICTURE_SIZE), seed=seed)
     embeddings_ND = encoder.embed(load_pictures(table, encoder.policy).pictures)
@@ -116,7 +135,7 @@ def create_data(
         for name, items in items_of.items()
     }
     catalog_N = table.roles == "catalog"
-    if catalog_N.any() and (num := num_without_catalog(table.labels, catalog_N)):
+    if has_catalog and (num := num_without_catalog(table.labels, catalog_N)):
         warnings.warn(without_catalog(num, table.num_classes), stacklevel=2)
     if plot is not None:
         save_hardness_plot(plot, plans)
@@ -147,7 +166,9 @@ def _check(ratio: object, total: object, threshold: object, cycles: object, spli
 def _split(table: Table, ratio: float, by: SplitBy, *, seed: int) -> dict[str, np.ndarray]:
     """Return the items of "train" and "test", int64 each, ascending; by item, catalog pictures are in both."""
     fractions = {"test": ratio}
-    if by == "class":
+    if table.groups is not None or (table.splits != "").any():
+        split_N = assign_splits(table, by, ratio, seed=seed).splits
+    elif by == "class":
         split_N = split_by_class(table.labels, fractions, seed=seed)
     else:
         split_N = split_by_item(table.labels, fractions, seed=seed, roles=table.roles, keys=table.files)
@@ -163,6 +184,12 @@ def _split(table: Table, ratio: float, by: SplitBy, *, seed: int) -> dict[str, n
     counts = {name: len(np.unique(table.labels[items])) for name, items in items_of.items()}
     if min(counts.values()) < 2:
         few = min(counts, key=lambda name: counts[name])
+        num_divided = int((np.unique(table.labels, return_counts=True)[1] > 1).sum())
+        if by == "item" and num_divided < 2:
+            raise InputError(
+                f"split_by: 'item' divides the pictures of a class, and {table.num_classes - num_divided} of "
+                f"{table.num_classes} classes have one; add pictures, give a catalog, or use split_by='class'"
+            )
         where = {"train": "training", "test": "the test"}[few]
         raise InputError(
             f"train_test_split_ratio: {ratio!r} puts {counts[few]} of {table.num_classes} classes in {where}; "

@@ -5,7 +5,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mohs.data.names import find_as_written, folded_name, same_name_groups, spelling_differences
+from mohs.data.names import (
+    find_as_written,
+    folded_name,
+    joined_warning,
+    name_warning,
+    same_name_groups,
+    spelling_differences,
+)
 
 CAFE, DECOMPOSED = "Caf\u00e9", "Cafe\u0301"
 
@@ -40,7 +47,7 @@ def test_names_that_look_the_same(one: str, other: str, words: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("one", "other"), [("007", "7"), ("ring 7", "ring7"), ("a_b", "a b"), ("e", "\u00e9"), ("1", "l")]
+    ("one", "other"), [("007", "8"), ("ring 7", "ring7"), ("a_b", "a b"), ("e", "\u00e9"), ("1", "l")]
 )
 def test_names_that_do_not(one: str, other: str) -> None:
     assert same_name_groups([one, other]) == []
@@ -67,3 +74,22 @@ def test_files_are_found_as_they_are_written(tmp_path: Path) -> None:
     # A file of the same canonical name comes before others that are only like it.
     (folder / f"{DECOMPOSED.upper()}.png").touch()
     assert find_as_written(folder / f"{CAFE}.png") == [folder / f"{DECOMPOSED}.png"]
+
+
+@pytest.mark.parametrize(("one", "other"), [("01", "1"), ("1", "1.0"), ("007", "7.0"), ("\uff11", "01"), ("0", "00")])
+def test_numbers_that_a_spreadsheet_changed_look_the_same(one, other):
+    assert name_warning([one, other], "classes").startswith("2 classes look like 1: ")
+    assert "numbers" in spelling_differences(one, other)
+
+
+@pytest.mark.parametrize(
+    "names", [("1.1", "1.10"), ("1", "10"), ("a1", "a01"), ("1.5", "1"), ("0", "1.0"), ("1e3", "1000")]
+)
+def test_numbers_that_differ_do_not(names):
+    assert name_warning(names, "classes") == ""
+
+
+@pytest.mark.parametrize("joint", ["|", ";", ", ", "/", " + ", "&"])
+def test_several_classes_in_one_cell_are_told(joint):
+    assert repr(f"ring{joint}gold") in joined_warning(["ring", "gold", f"ring{joint}gold"])
+    assert joined_warning(["ring", f"ring{joint}gold"]) == ""

@@ -227,7 +227,7 @@ def test_folder_of_classes(tmp_path: Path) -> None:
         table = read_table(tmp_path)
     assert [str(each.message) for each in said] == [
         f"{tmp_path}: 2 of 5 files are no pictures that Mohs reads and are passed over: 2 .txt (for example "
-        "'a/notes.txt', 'empty/x.txt')"
+        "'a/notes.txt', 'empty/x.txt'); 1 folder has no picture: 'empty'"
     ]
     assert table.files == ("a/x.webp", "b/1.png", "b/2.JPG")
     assert table.labels.tolist() == ["a", "b", "b"]
@@ -341,3 +341,24 @@ def test_written_tables_read_back(tmp_path_factory: pytest.TempPathFactory, rows
     assert again.files == table.files
     for name in ("labels", "roles", "splits"):
         assert getattr(again, name).tolist() == getattr(table, name).tolist()
+
+
+def test_folders_without_a_picture_are_told(tmp_path, save_picture) -> None:
+    save_picture(tmp_path / "ring" / "1.png")
+    save_picture(tmp_path / "gold" / "1.png", 1)
+    save_picture(tmp_path / "__MACOSX" / "ring" / "._1.png", 2)
+    (tmp_path / "empty").mkdir()
+    with pytest.warns(DataWarning) as told:
+        assert read_table(tmp_path).labels.tolist() == ["gold", "ring"]
+    assert [str(each.message) for each in told] == [f"{tmp_path}: 1 folder has no picture: 'empty'"]
+
+
+def test_a_catalog_without_a_class_in_common_is_told(tmp_path) -> None:
+    (tmp_path / "images.csv").write_text("file,class\na.png,1\nb.png,2\n")
+    (tmp_path / "catalog.csv").write_text("file,class\nc.png,SKU1\nd.png,SKU2\n")
+    with pytest.warns(DataWarning) as told:
+        read_table(tmp_path)
+    assert [str(each.message) for each in told] == [
+        f"{tmp_path / 'images.csv'}: none of the 2 classes of the catalog has a sample (it has 'SKU1', samples have "
+        "'1'); write the classes as in the other table"
+    ]

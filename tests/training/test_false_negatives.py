@@ -16,6 +16,7 @@ from mohs.training.false_negatives import (
     cut_review,
     distrusted_pairs,
     duplicate_pairs,
+    pairs_of_files,
     read_review_list,
     replace_false_negatives,
     review_bytes,
@@ -129,3 +130,8 @@ def test_review_list_messages(tmp_path: Path) -> None:
         f"negatives.review_list: {path}: row 2: other is empty; give both files, or delete the row",
         f"negatives.review_list: {path}: row 3: file is empty; give both files, or delete the row",
     )
+
+
+def test_a_review_list_may_write_paths_otherwise() -> None:
+    found = pairs_of_files([("./a.png", "x/../c.png"), ("a.png", "gone.png")], ["a.png", "b.png", "./c.png"])
+    assert found.tolist() == [[0, 2], [2, 0]]

@@ -11,10 +11,11 @@ __all__ = ["read_class_folders"]
 
 
 def read_class_folders(folder: Path) -> tuple[list[str], list[str], str]:
-    """Return the pictures relative to the folder, their classes, and a line about files that are passed over, or "".
+    """Return the pictures relative to the folder, their classes, and a line about what is passed over, or "".
 
-    Pictures are told by their extension (`mohs.data.formats`), in order of class and name. Hidden files, and files
-    beside the class folders that are no pictures, are no part of the set and not in the line.
+    Passed over are files that are no pictures, and folders without a picture. Pictures are told by their
+    extension (`mohs.data.formats`), in order of class and name. Hidden files, and files beside the class folders that
+    are no pictures, are no part of the set and not in the line.
 
     Raises `InputError` with a line for each problem: pictures outside the class folders or two folders deep, no picture
     at all.
@@ -23,13 +24,15 @@ def read_class_folders(folder: Path) -> tuple[list[str], list[str], str]:
     files: list[str] = []
     labels: list[str] = []
     others: list[Path] = []
+    bare: list[str] = []
     for entry in sorted(folder.iterdir()):
-        if entry.name.startswith("."):
+        if entry.name.startswith(".") or entry.name == "__MACOSX":  # the latter is left by archives of macOS
             continue
         if not entry.is_dir():
             if is_picture_name(entry.name):
                 problems.append(f"{entry}: a picture outside the class folders; move it into the folder of its class")
             continue
+        num_before = len(files)
         for child in sorted(entry.iterdir()):
             if child.name.startswith("."):
                 continue
@@ -48,9 +51,15 @@ def read_class_folders(folder: Path) -> tuple[list[str], list[str], str]:
                 labels.append(entry.name)
             else:
                 others.append(child)
+        if len(files) == num_before:
+            bare.append(entry.name)
     if problems:
         raise InputError(*at_most_20(problems))
     found = _passed_over(folder, others, len(files) + len(others)) if others else ""
+    if bare and files:
+        one = len(bare) == 1
+        line = f"{len(bare):,} folder{' has' if one else 's have'} no picture: {', '.join(map(repr, bare[:3]))}"
+        found = "; ".join(filter(None, [found, line + (f" and {len(bare) - 3} more" if len(bare) > 3 else "")]))
     if not files:
         seen = f"; {found}" if found else ""
         raise InputError(

@@ -39,7 +39,7 @@ def picture_formats() -> tuple[tuple[str, ...], frozenset[str]]:
     """
     Image.init()
     _register_heif()
-    formats = tuple(name for name in Image.ID if name not in _REFUSED)
+    formats = tuple(name for name in Image.ID if name in Image.OPEN and name not in _REFUSED)
     of_format = Image.registered_extensions()
     extensions = {kind for kind, name in of_format.items() if _OPENED_AS.get(name, name) in formats}
     return formats, frozenset({*extensions, *_HEIF_EXTENSIONS, *_AVIF_EXTENSIONS})

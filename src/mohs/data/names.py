@@ -1,13 +1,21 @@
-"""Names that look the same and are not: composed accents, capitals, spaces, full width, what cannot be seen."""
+"""Names that look the same and are not: composed accents, capitals, spaces, full width, invisible ones, 01 and 1."""
 
 import os
+import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
 
-__all__ = ["find_as_written", "folded_name", "name_warning", "same_name_groups", "spelling_differences"]
+__all__ = [
+    "find_as_written",
+    "folded_name",
+    "joined_warning",
+    "name_warning",
+    "same_name_groups",
+    "spelling_differences",
+]
 
 
 def _composed(name: str) -> str:
@@ -29,16 +37,29 @@ def _spaced(name: str) -> str:
     return " ".join(_plain(name).split())
 
 
+def _capitals(name: str) -> str:
+    return _composed(_spaced(name).casefold())
+
+
+# What a spreadsheet or a data frame makes of a number: zeros before it are lost, ".0" is added.
+_NUMBER = re.compile(r"0*([0-9]+?)(?:\.0+)?")
+
+
 def folded_name(name: str) -> str:
     r"""Return what is left of a name without the differences that a person overlooks.
 
     Accents are composed, invisible characters (Unicode Cf, variation selectors) left out, full width and other
     compatibility forms made plain (NFKC), dashes and apostrophes of one kind, white space one blank, capitals small.
+    Of a name that is a whole number, zeros before it and ".0" after it are left out.
 
     >>> folded_name("Cafe\u0301\u00a0 Bar ") == folded_name("caf\u00e9 bar")
     True
+    >>> folded_name("007"), folded_name("7.0"), folded_name("0"), folded_name("7.10")
+    ('7', '7', '0', '7.10')
     """
-    return _composed(_spaced(name).casefold())
+    plain = _capitals(name)
+    number = _NUMBER.fullmatch(plain)
+    return number[1] if number else plain
 
 
 _MOST_PAIRS = 20
@@ -49,7 +70,8 @@ _DIFFERENCES: tuple[tuple[str, Callable[[str], str]], ...] = (
     ("invisible characters", _visible),
     ("full width or other forms of a character", _plain),
     ("spaces", _spaced),
-    ("capitals", folded_name),
+    ("capitals", _capitals),
+    ("numbers", folded_name),
 )
 
 
@@ -144,4 +166,30 @@ def name_warning(names: Iterable[str], what: str) -> str:
     return (
         f"{num_names:,} {what} look like {len(groups):,}: {', '.join(pairs[:_MOST_PAIRS])}{more}; write each of them "
         "one way if they are one"
+    )
+
+
+_JOINTS = re.compile(r"[|;,/+&]")
+
+
+def joined_warning(labels: Iterable[str]) -> str:
+    """Return a line with the classes whose name is several others with a mark between; "" if there are none.
+
+    >>> joined_warning(["ring", "gold", "ring|gold", "gold, steel"])
+    "1 class looks like several in one cell: 'ring|gold'; write a row for each of them, and choose with --multi-label"
+    """
+    names = set(labels)
+    joined = []
+    for name in names:
+        parts = [part.strip() for part in _JOINTS.split(name)]
+        if len(parts) > 1 and all(part in names for part in parts):
+            joined.append(name)
+    if not joined:
+        return ""
+    more = f" and {len(joined) - _MOST_PAIRS} more" if len(joined) > _MOST_PAIRS else ""
+    shown = ", ".join(map(repr, sorted(joined)[:_MOST_PAIRS]))
+    one = len(joined) == 1
+    return (
+        f"{len(joined):,} {'class looks' if one else 'classes look'} like several in one cell: {shown}{more}; "
+        "write a row for each of them, and choose with --multi-label"
     )

@@ -12,7 +12,7 @@ import numpy as np
 
 from mohs.data.folder import read_class_folders
 from mohs.data.multi_label import MultiLabel, one_class_each, repeat_problems
-from mohs.data.names import find_as_written, name_warning
+from mohs.data.names import find_as_written, joined_warning, name_warning
 from mohs.data.rows import read_rows
 from mohs.data.table import ROLES, SPLITS, Table, concatenate
 from mohs.errors import DataWarning, InputError, at_most_20
@@ -47,8 +47,8 @@ def read_table(
     is that on disk.
 
     Warns (`DataWarning`), a line each: files in a folder that are passed over; classes or groups whose names differ in
-    accents, capitals, spaces or the like only; files that are written otherwise on disk; pictures under several classes
-    and what became of them.
+    accents, capitals, spaces or the like only, or seem to hold several; a catalog without a class in
+    common; files that are written otherwise on disk; pictures under several classes and what became of them.
 
     Raises `InputError` with one line for each problem: no such file, no items, a missing column, an empty cell, an
     unknown role or split, a file that is listed twice.
@@ -78,12 +78,24 @@ def read_listing(
         if path.is_dir() and (path / "catalog.csv").is_file():
             path = path / "catalog.csv"
         table = concatenate(table, _read_one(path, columns, default_role="catalog"))
-    lines = [name_warning(table.labels.tolist(), "classes")]
+    lines = [name_warning(table.labels.tolist(), "classes"), joined_warning(table.labels.tolist()), _far_catalog(table)]
     if table.groups is not None:
         lines.append(name_warning((name for name in table.groups.tolist() if name), "groups"))
     for line in filter(None, lines):
         warnings.warn(f"{table.source}: {line}", DataWarning, stacklevel=3)
     return table
+
+
+def _far_catalog(table: Table) -> str:
+    """Return a line if a catalog has no class with a sample, which is hardly meant; "" otherwise."""
+    catalog = set(table.labels[table.roles == "catalog"].tolist())
+    samples = set(table.labels[table.roles == "sample"].tolist())
+    if len(catalog) < 2 or not samples or catalog & samples:  # one class may be a mistake of its own
+        return ""
+    return (
+        f"none of the {len(catalog):,} classes of the catalog has a sample (it has {min(catalog)!r}, samples have "
+        f"{min(samples)!r}); write the classes as in the other table"
+    )
 
 
 @final

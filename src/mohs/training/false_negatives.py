@@ -4,6 +4,7 @@ import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
+from os.path import normpath
 from pathlib import Path
 from typing import Protocol, final
 
@@ -138,12 +139,13 @@ def read_review_rows(path: Path, *, name: str = "negatives.review_list") -> list
 def pairs_of_files(rows: Sequence[tuple[str, str]], files: Sequence[str]) -> NDArray[np.int64]:
     """Return those pairs whose files are both among the N `files`, as items, both ways, int64[P, 2].
 
-    >>> pairs_of_files([("a.png", "c.png"), ("a.png", "other.png")], ["a.png", "b.png", "c.png"])
+    >>> pairs_of_files([("./a.png", "c.png"), ("a.png", "other.png")], ["a.png", "b.png", "c.png"])
     array([[0, 2],
            [2, 0]])
     """
-    item_of: Mapping[str, int] = {file: item for item, file in enumerate(files)}
-    found = [(item_of[file], item_of[other]) for file, other in rows if file in item_of and other in item_of]
+    item_of: Mapping[str, int] = {normpath(file): item for item, file in enumerate(files)}
+    pairs = [(item_of.get(normpath(file)), item_of.get(normpath(other))) for file, other in rows]
+    found = [(one, other) for one, other in pairs if one is not None and other is not None]
     pair_P2 = np.array(found, dtype=np.int64).reshape(-1, 2)
     return np.concatenate([pair_P2, pair_P2[:, ::-1]])
 
