@@ -211,11 +211,11 @@ def find_forgetting(hit_N: NDArray[np.bool_], age_N: NDArray[np.float64]) -> Fin
 
     Queries of one age are of one class and share their luck, so that classes are counted, each with the mean of its
     hits. The quarter of them that were anchors longest ago (`age_N`, in triplets) is compared with the quarter of the
-    most recent ones: R@1 lower by 0.1 or more, and by 3 standard errors of the difference. Fewer than 80 classes are
-    too few.
+    most recent ones: R@1 lower by 0.1 or more, and by 3 standard errors of the difference. Fewer than 40 classes or 80
+    queries are too few.
     """
     age_C, class_N = np.unique(age_N, return_inverse=True)
-    if len(age_C) < 80:
+    if len(age_C) < 40 or len(age_N) < 80:
         return None
     hit_C = np.bincount(class_N, weights=hit_N) / np.bincount(class_N)
     k = len(age_C) // 4
