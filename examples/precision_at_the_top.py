@@ -92,7 +92,8 @@ def run(
     before = read_json(folder / "before" / "precision.json")
     found = judge(folder / "before" / "pairs.csv", truth)
     look(folder / "before" / "fixes.csv", truth)
-    fix_command(str(table), folder / "before" / "fixes.csv", folder / "fixed.csv", None, "file", "class", as_json=False)
+    corrections = folder / "before" / "fixes.csv"
+    fix_command(mohs.DataConfig(source=str(table)), corrections, folder / "fixed.csv", as_json=False)
     doctor(folder, folder / "fixed.csv", "after", recall)
     after = read_json(folder / "after" / "precision.json")
     causes = tuple(finding["cause"] for finding in before["findings"])
@@ -205,11 +206,14 @@ def doctor(folder: Path, table: Path, name: str, recall: float) -> None:
 
 
 def look(fixes: Path, truth: Truth) -> None:
-    """Confirm the relabelling of pictures that are of the class named, or of one that looks the same."""
+    """Confirm what a person would: another class for a faulty picture, one class for two that look the same."""
     group_of = {character: truth.group[file] for file, character in truth.character.items()}
-    rows = read_fixes(fixes)
-    agreed = [fix.suggestion == "look" and group_of.get(fix.to) == truth.group[fix.file] for fix in rows]
-    write_fixes([replace(f, suggestion="relabel") if yes else f for f, yes in zip(rows, agreed, strict=True)], fixes)
+    confirmed = []
+    for fix in read_fixes(fixes):
+        if fix.suggestion == "look" and group_of.get(fix.to) == truth.group[fix.file]:
+            fix = replace(fix, suggestion="relabel" if fix.file in truth.planted else "merge classes")
+        confirmed.append(fix)
+    write_fixes(confirmed, fixes)
 
 
 def judge(pairs: Path, truth: Truth) -> tuple[int, float, float]:

@@ -54,6 +54,10 @@ with processes(torch.device("cpu")) as peers:
     blocks = {i: torch.full((2, 3), float(i)).numpy() for i in range(5) if i % peers.num_ranks == peers.rank}
     assert [float(b[0, 0]) for b in peers.gather_blocks(blocks, 5)] == [0.0, 1.0, 2.0, 3.0, 4.0]
     assert peers.from_first(peers.rank) == 0
+    # In float64 once more: how far float32 rounds otherwise for ten rows than for twenty is the processor's affair.
+    embedder.double()
+    gradients(embedder, x_BCHW[peers.share(ROWS)].double(), lambda own: peers.gather_rows(own, ROWS))
+    peers.sum_gradients(embedder, ROWS)
     gradient = {name: parameter.grad for name, parameter in embedder.named_parameters()}
     torch.save(gradient, f"{sys.argv[2]}-{peers.rank}-of-{peers.num_ranks}.pt")
 """
@@ -125,7 +129,7 @@ def test_one_process_and_two_have_the_gradient_of_the_whole_batch(tmp_path: Path
     for gradient in divided:
         for name, one in alone.items():
             error = float((one - gradient[name]).norm() / one.norm())
-            assert error < 1e-6, (name, error)
+            assert error < 1e-12, (name, error)
 
 
 def test_a_run_of_two_processes_with_overlap_and_memory_is_that_of_one(tmp_path: Path) -> None:

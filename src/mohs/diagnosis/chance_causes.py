@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 from mohs.diagnosis.embedded import MAX_ITEMS, Embedded
 from mohs.diagnosis.findings import Finding
 from mohs.evaluation.failed_rows import some_rows
+from mohs.evaluation.triplets import triplet_accuracy
 from mohs.randomness import generator
 
 __all__ = ["find_chance", "find_shifted_labels", "holds_groups"]
@@ -15,6 +16,7 @@ _MIN_GAIN = 0.2
 _LATER = 0.1  # so much more of R@1 must be right if labels are moved from some row on only
 _NEARER = 0.9
 _FEW = 30
+_COARSE = 0.6
 
 
 def find_shifted_labels(embedded: Embedded, *, seed: int = 0) -> Finding | None:
@@ -59,7 +61,9 @@ def find_chance(embedded: Embedded, *, seed: int = 0) -> Finding | None:
     """Find R@1 at chance (`Recall.at_chance`), where no other cause tells why.
 
     Rows that hold groups (`holds_groups`) are well made, but not for these labels. Rows without groups know nothing, or
-    too little to be seen. An error, since R@1 itself is the evidence; a warning if fewer than 30 queries count.
+    too little to be seen. An error, since R@1 itself is the evidence; a warning if fewer than 30 queries count. Also a
+    warning where random triplets are in order more often than by chance (the interval of their accuracy lies above 0.6):
+    then the labels are those of the rows, and what was learned is too coarse for a search.
     """
     part = embedded.take(embedded.sample_items(seed=seed))
     found = part.recall
@@ -67,7 +71,13 @@ def find_chance(embedded: Embedded, *, seed: int = 0) -> Finding | None:
         return None
     nearer = holds_groups(part, seed=seed)
     what = f"R@1 of {found.num:,} queries is {found.value:.3f}, and a guess has {found.chance:.3f}"
-    if nearer < _NEARER:
+    triplets = triplet_accuracy(part.x_ND.astype(np.float32), part.labels, seed=seed)
+    coarse = triplets.interval[0] > _COARSE
+    if coarse:
+        what += f", but {triplets.accuracy:.0%} of random triplets are in order"
+        why = "The network tells classes apart a little: enough for most pairs, too little to find one among many."
+        fix = "Train longer, with negatives that grow harder, and measure again; the labels are those of the rows."
+    elif nearer < _NEARER:
         items = embedded.sample_items(seed=seed)
         one, other = _nearest_pair(part)
         pair = some_rows(np.sort(items[[one, other]]))
@@ -90,11 +100,11 @@ def find_chance(embedded: Embedded, *, seed: int = 0) -> Finding | None:
         )
     return Finding(
         cause="at-chance",
-        severity="error" if found.num >= _FEW else "warning",
+        severity="error" if found.num >= _FEW and not coarse else "warning",
         what=what,
         why=why,
         fix=fix,
-        numbers={"recall": found.value, "chance": found.chance, "num_queries": float(found.num), "nearer": nearer},
+        numbers={"recall": found.value, "chance": found.chance, "num_queries": float(found.num), "nearer": nearer, "triplets": triplets.accuracy},
         # A symptom: what explains it stands above it.
         share=0.4,
     )

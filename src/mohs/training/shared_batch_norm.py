@@ -86,7 +86,7 @@ class _SharedForward:
         norm = self._norm
         if not norm.training:
             return self._alone(x_BC)
-        y, mean_C, variance_C, count = _Normalise.apply(x_BC.float(), norm.eps)
+        y, mean_C, variance_C, count = _Normalise.apply(x_BC if x_BC.dtype == torch.float64 else x_BC.float(), norm.eps)
         if norm.weight is not None:
             shape = [1, -1, *([1] * (x_BC.ndim - 2))]
             y = y * norm.weight.view(shape) + norm.bias.view(shape)
