@@ -63,8 +63,8 @@ FLAG_PROBLEMS = [
     ),
     (
         ["evaluate", "SET", "--catalog", "x"],
-        "mohs: --catalog, --file-column, --class-column, --group-column, --multi-label: need --data; the run's own data "
-        "is known",
+        "mohs: --catalog, --file-column, --class-column, --group-column, --multi-label: need --data; the run's own "
+        "data is known",
     ),
 ]
 

@@ -8,14 +8,14 @@ from mohs.data.glyphs import draw_glyphs
 
 pytestmark = pytest.mark.usefixtures("torch_as_it_was")
 
-# A seventh of the characters; the whole table takes five minutes. (With seed 1 the share of right causes is 0.93 to 0.96, as
-# the processor rounds.)
+# A seventh of the characters; the whole table takes five minutes. (With seed 1 the share of right causes is 0.93 to
+# 0.96, as the processor rounds.)
 SIZE = {"num_groups": 400, "triplets": 2000}
 
 draw_once = cache(draw_glyphs)
 
 
-@pytest.mark.parametrize("seed", [0, 2])
+@pytest.mark.parametrize("seed", [0, 3])
 def test_copies_and_wrong_labels_are_found_and_the_dip_goes_with_them(seed, tmp_path, load_example, monkeypatch):
     example = load_example("precision_at_the_top")
     monkeypatch.setattr(example, "draw_glyphs", draw_once)

@@ -158,7 +158,11 @@ def test_files_of_every_kind(run_cli, tmp_path):
     random = np.random.default_rng(0)
     class_N = np.repeat(np.arange(60), 2)
     x_ND = np.repeat(random.normal(size=(60, 8)), 2, axis=0) + 0.1 * random.normal(size=(120, 8))
-    for name, rows in (("train", x_ND + 9), ("test", x_ND), ("query", 3 * x_ND)):
+    for name, rows in (
+        ("train", x_ND + 9),
+        ("test", x_ND),
+        ("query", 3 * (x_ND + 0.1 * random.normal(size=x_ND.shape))),
+    ):
         np.save(tmp_path / f"{name}.npy", rows)
         write_log(tmp_path / f"{name}.csv", "class", [f"{c + 100 * (name == 'train')}" for c in class_N])
     distances = [f"{i % 2},{3 + 0.5 * (1 - i % 2) + 0.01 * i}" for i in range(40)]

@@ -262,7 +262,7 @@ def test_what_does_not_fit_is_refused_before_the_work(run_cli, shop, tmp_path, m
         [
             "length: 10,000 triplets: 33.33 passes over 300 classes",
             f"mohs: memory: mining takes about {need / 1e6:.0f} MB, and {need / 1e6:.0f} MB are free; mine fewer "
-            "--triplets or --negatives, give float16 vectors (--embeddings), or use a larger machine"
+            "--triplets or --negatives, give float16 vectors (--embeddings), or use a larger machine",
         ],
     )
     assert list(tmp_path.iterdir()) == []

@@ -71,3 +71,17 @@ def test_labels_in_reverse(clusters):
     mixed = embedded.take(order)
     assert find_shifted_labels(mixed) is None
     assert "in reverse" in find_shifted_labels(of(mixed.x_ND, mixed.labels[::-1])).what
+
+
+def test_rows_too_coarse_for_a_search_are_not_at_fault_for_their_labels():
+    """R@1 is a guess's, and yet two of three random triplets are in order: the labels are right, the network coarse."""
+    random = np.random.default_rng(0)
+    labels = np.repeat(np.arange(300), 2)
+    centre_C1 = random.normal(size=(300, 1))
+    x_ND = np.column_stack([2.5 * centre_C1[labels], random.normal(size=(600, 30))])
+    found = find_chance(Embedded.of(x_ND, labels, source="coarse"))
+    assert (found.cause, found.severity) == ("at-chance", "warning")
+    assert found.numbers["triplets"] > 0.6
+    assert "the labels are those of the rows" in found.fix
+    shuffled = find_chance(Embedded.of(x_ND, random.permutation(labels), source="shuffled"))
+    assert (shuffled.cause, shuffled.severity) == ("at-chance", "error")

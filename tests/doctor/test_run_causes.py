@@ -201,7 +201,7 @@ def test_an_embedder_at_one_point(own):
 
     spoil_embedder(folder, to_a_point)
     found = mohs.diagnose(folder)
-    # Sixteen test classes do not prove that 0 is worse than the untrained network's 0.19; one point proves the collapse.
+    # Sixteen test classes do not prove that 0 is worse than the untrained 0.19; one point proves the collapse.
     assert (found.first.cause, found.first.severity) == ("collapsed", "error")
     assert found.not_checked["swapped"] == found.not_checked["forgetting"] == "the embeddings have collapsed"
 

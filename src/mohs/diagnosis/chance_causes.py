@@ -62,7 +62,7 @@ def find_chance(embedded: Embedded, *, seed: int = 0) -> Finding | None:
 
     Rows that hold groups (`holds_groups`) are well made, but not for these labels. Rows without groups know nothing, or
     too little to be seen. An error, since R@1 itself is the evidence; a warning if fewer than 30 queries count. Also a
-    warning where random triplets are in order more often than by chance (the interval of their accuracy lies above 0.6):
+    warning where random triplets are in order more often than by chance (the interval of their accuracy is above 0.6):
     then the labels are those of the rows, and what was learned is too coarse for a search.
     """
     part = embedded.take(embedded.sample_items(seed=seed))
@@ -104,7 +104,13 @@ def find_chance(embedded: Embedded, *, seed: int = 0) -> Finding | None:
         what=what,
         why=why,
         fix=fix,
-        numbers={"recall": found.value, "chance": found.chance, "num_queries": float(found.num), "nearer": nearer, "triplets": triplets.accuracy},
+        numbers={
+            "recall": found.value,
+            "chance": found.chance,
+            "num_queries": float(found.num),
+            "nearer": nearer,
+            "triplets": triplets.accuracy,
+        },
         # A symptom: what explains it stands above it.
         share=0.4,
     )
