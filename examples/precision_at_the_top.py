@@ -206,22 +206,11 @@ def doctor(folder: Path, table: Path, name: str, recall: float) -> None:
 
 
 def look(fixes: Path, truth: Truth) -> None:
-    """Confirm what a person would: another class for a faulty picture, one class for those that look the same."""
+    """Confirm the relabelling of pictures that are of the class named, or of one that looks the same."""
     group_of = {character: truth.group[file] for file, character in truth.character.items()}
-    first_of: dict[int, str] = {}
-    for character in sorted(group_of):
-        first_of.setdefault(group_of[character], character)
-    confirmed = []
-    for fix in read_fixes(fixes):
-        group = truth.group[fix.file]
-        if fix.suggestion == "look" and group_of.get(fix.to) == group:
-            fix = replace(fix, suggestion="relabel" if fix.file in truth.planted else "merge classes")
-        if fix.suggestion == "relabel" or group_of.get(fix.label) == group_of.get(fix.to):
-            # All that look the same join the first, so that no class is to become two others.
-            fix = replace(fix, to=first_of[group_of[fix.to]]) if fix.to else fix
-        if fix.label != fix.to:
-            confirmed.append(fix)
-    write_fixes(confirmed, fixes)
+    rows = read_fixes(fixes)
+    agreed = [fix.suggestion == "look" and group_of.get(fix.to) == truth.group[fix.file] for fix in rows]
+    write_fixes([replace(f, suggestion="relabel") if yes else f for f, yes in zip(rows, agreed, strict=True)], fixes)
 
 
 def judge(pairs: Path, truth: Truth) -> tuple[int, float, float]:
