@@ -30,8 +30,8 @@ def test_copies_and_wrong_labels_are_found_and_the_dip_goes_with_them(seed, tmp_
     assert result.before["dips"]
     assert not result.after["dips"]
     assert f"planted pairs in the top: {result.num_planted_pairs:,}, found {result.found_share:.1%}" in lines
-    # At the very top nearly nothing was right, and now nearly all is. Without copies of one picture it is better, and not
-    # good: classes that nearly look the same are joined by a person alone.
+    # At the very top nearly nothing was right, and now nearly all is. Without copies of one picture it is better, and
+    # not good: classes that nearly look the same are joined by a person alone.
     for before, after in zip(result.before["points"][:3], result.after["points"], strict=False):
         assert before["precision"] < 0.15
         assert after["precision"] > 0.8
