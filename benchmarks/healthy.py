@@ -167,7 +167,7 @@ def _library_loop(
 
 def _recall(embedder: mohs.Embedder, test: Dataset) -> float:
     embedder.eval()
-    return float(evaluate_all_against_all(embedder.embed(test.pictures), test.labels, ks=(1,), seed=0).recall[1])
+    return float(evaluate_all_against_all(embedder.embed(test.pictures), test.labels, ks=(1,)).recall[1])
 
 
 def main() -> int:
