@@ -330,6 +330,7 @@ def test_write_elsewhere_keeps_the_files(tmp_path: Path) -> None:
 cell = st.text(st.characters(codec="utf-8", exclude_characters="\0/.\\"), min_size=1).filter(lambda text: text.strip())
 
 
+@pytest.mark.filterwarnings("ignore::mohs.errors.DataWarning")
 @given(rows=st.lists(st.tuples(cell, cell, st.sampled_from(["sample", "catalog"]), st.sampled_from(["", "train"]))))
 def test_written_tables_read_back(tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, ...]]) -> None:
     rows = list({row[0]: row for row in rows}.values()) or [("a", "b", "sample", "")]
