@@ -221,6 +221,8 @@ def test_bad_input_is_one_line_and_leaves_nothing(run_cli, item_run, class_run, 
     one.write_text(f"file,class\n{picture_set}/img/000-0.png,a\n")
     other = tmp_path / "other.csv"
     other.write_text(f"file,class\n{picture_set}/img/000-0.png,y\n{picture_set}/img/001-0.png,z\n")
+    some = tmp_path / "some.csv"  # one class of the catalog: without any, that is told first
+    some.write_text(f"{other.read_text()}{picture_set}/img/002-0.png,002\n")
     cases = [
         (
             [tmp_path],
@@ -268,7 +270,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(run_cli, item_run, class_run, 
             "--held-out: 2 classes that were not fitted ('y', 'z'); leave their pictures out",
         ),
         (
-            [item_run, other, "--catalog", picture_set / "catalog.csv", "--method", "nearest-catalog"],
+            [item_run, some, "--catalog", picture_set / "catalog.csv", "--method", "nearest-catalog"],
             "--catalog: 2 of "
             "14 classes have no catalog picture ('y', 'z'); add one for each, or use the method 'nearest-neighbours'",
         ),
