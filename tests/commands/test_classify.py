@@ -279,7 +279,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(run_cli, item_run, class_run, 
         place = [] if "--out" in flags else ["--out", tmp_path / "deep" / "c"]
         answer = run_cli("classify", "fit", *flags, *place)
         assert (answer.code, answer.out, answer.err) == (2, "", [f"mohs: {line}"]), flags
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["one.csv", "other.csv", "there"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["one.csv", "other.csv", "some.csv", "there"]
 
 
 def test_bad_input_to_predict_and_evaluate(run_cli, classifier, item_run, picture_set, tmp_path):
