@@ -33,3 +33,25 @@ def test_check_writes_what_fix_makes_of_it(run_cli, tmp_path, how) -> None:
     found = read_table(new)
     assert (found.files, found.labels.tolist()) == (wanted.files, wanted.labels.tolist())
     assert run_cli("check", new, "--json").code == 0
+
+
+def test_fix_tells_of_new_classes_and_of_rows_without_effect(run_cli, tmp_path) -> None:
+    path, fixes, new = (tmp_path / name for name in ("t.csv", "fixes.csv", "new.csv"))
+    path.write_text("file,class\n1.png,ring\n2.png,ring\n3.png,watch\n4.png,watch\n")
+    again = "2.png,ring,relabel,watch\n"
+    fixes.write_text(f"file,class,suggestion,to\n1.png,ring,relabel,wacth\n3.png,watch,relabel,watch\n{again}{again}")
+    answer = run_cli("fix", path, fixes, "--out", new)
+    assert answer.code == 0
+    assert answer.err[:4] == [
+        "joined 0 classes to others, relabelled 2 pictures, left out 0",
+        f"passed over: 1 row of {fixes}, there before",
+        f"left alone: 1 row of {fixes}, for a class that is the same",
+        f"warning: classes that {path} did not have: 1 ('wacth', like 'watch'); correct 'to' in {fixes} if a name is "
+        "mistyped",
+    ]
+    fixes.write_text("file,class,suggestion,to\n" + "".join(f"{row},drop,\n" for row in path.read_text().split()[1:]))
+    new.unlink()
+    answer = run_cli("fix", path, fixes, "--out", new)
+    assert answer.code == 2
+    assert answer.err == [f"mohs: {fixes}: all 4 pictures of {path} are left out; drop fewer of them"]
+    assert not new.exists()

@@ -115,3 +115,31 @@ def test_a_file_that_is_not_corrections(tmp_path):
         f"{path}: row 2: suggestion 'remove' is not one of 'merge classes', 'relabel', 'drop', 'look'; change it",
         f"{path}: row 3: column 'to' is empty; name the class, or make the suggestion 'look'",
     )
+
+
+def test_a_class_that_was_not_there_is_named() -> None:
+    fixes = [LabelFix("img/0.png", "A", "relabel", "b"), LabelFix("img/4.png", "C", "merge classes", "D")]
+    assert apply_fixes(TABLE, fixes).new_classes == ("D", "b")
+    assert apply_fixes(TABLE, [LabelFix("img/0.png", "A", "relabel", "B")]).new_classes == ()
+
+
+def test_rows_that_change_nothing_are_no_corrections() -> None:
+    applied = apply_fixes(
+        TABLE,
+        [
+            LabelFix("img/0.png", "A", "relabel", "A"),
+            LabelFix("img/2.png", "B", "merge classes", "B"),
+            LabelFix("img/1.png", "A", "relabel", "C"),
+            LabelFix("img/./1.png", "A", "relabel", "C"),
+            LabelFix("img/4.png", "C", "drop"),
+            LabelFix("img/4.png", "C", "drop"),
+        ],
+    )
+    assert (applied.num_merged, applied.num_relabelled, applied.num_dropped) == (0, 1, 1)
+    assert (applied.num_unchanged, applied.num_repeated) == (2, 2)
+
+
+def test_a_table_without_pictures_is_refused() -> None:
+    fixes = [LabelFix(file, str(label), "drop") for file, label in zip(TABLE.files, TABLE.labels, strict=True)]
+    with pytest.raises(InputError, match=r"^f.csv: all 6 pictures of images.csv are left out; drop fewer of them$"):
+        apply_fixes(TABLE, fixes, source="f.csv")

@@ -1,8 +1,9 @@
 """`mohs doctor --precision` and `mohs fix`: wrong confident matches, and the corrections of a table."""
 
 import csv
+import difflib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import final
@@ -106,7 +107,8 @@ def fix_command(data: DataConfig, fixes: Path, out: Path, *, as_json: bool) -> N
     if out.suffix.lower() != ".csv":
         raise InputError(f"--out: {out}: the new table is a CSV; name it so")
     require_file_place(out, "--out")
-    applied = apply_fixes(data.read_listing(), read_fixes(fixes), source=str(fixes))
+    listing = data.read_listing()
+    applied = apply_fixes(listing, read_fixes(fixes), source=str(fixes))
     write_table(applied.table, out)
     facts = {
         "table": str(out),
@@ -116,7 +118,10 @@ def fix_command(data: DataConfig, fixes: Path, out: Path, *, as_json: bool) -> N
         "num_relabelled": applied.num_relabelled,
         "num_dropped": applied.num_dropped,
         "num_looked": applied.num_looked,
+        "num_repeated": applied.num_repeated,
+        "num_unchanged": applied.num_unchanged,
         "vanished": list(applied.vanished),
+        "new_classes": list(applied.new_classes),
     }
     if as_json:
         print_json(facts)
@@ -127,10 +132,32 @@ def fix_command(data: DataConfig, fixes: Path, out: Path, *, as_json: bool) -> N
     )
     if applied.num_looked:
         say(f"left alone: {applied.num_looked:,} rows that say 'look'; write 'relabel' or 'drop' where you agree")
+    if applied.num_repeated:
+        say(f"passed over: {_rows(applied.num_repeated)} of {fixes}, there before")
+    if applied.num_unchanged:
+        say(f"left alone: {_rows(applied.num_unchanged)} of {fixes}, for a class that is the same")
+    if applied.new_classes:
+        known = sorted(set(listing.labels.tolist()))
+        named = ", ".join(_like_known(name, known) for name in applied.new_classes[:5])
+        more = " …" if len(applied.new_classes) > 5 else ""
+        say(
+            f"warning: classes that {listing.source} did not have: {len(applied.new_classes):,} ({named}{more}); "
+            f"correct 'to' in {fixes} if a name is mistyped"
+        )
     if applied.vanished:
         named = ", ".join(map(repr, applied.vanished[:5])) + (" …" if len(applied.vanished) > 5 else "")
         say(f"warning: classes without a picture now: {len(applied.vanished):,} ({named})")
     say(f"table: {out} ({len(applied.table):,} pictures of {applied.table.num_classes:,} classes)")
+
+
+def _rows(num: int) -> str:
+    return f"{num:,} row{'' if num == 1 else 's'}"
+
+
+def _like_known(name: str, known: Sequence[str]) -> str:
+    """Return a class's name, and the known ones that it may stand for."""
+    close = difflib.get_close_matches(name, known, n=2)
+    return f"{name!r}, like {' and '.join(map(repr, close))}" if close else repr(name)
 
 
 def _of_run(request: PrecisionRequest, *, quiet: bool) -> _Material:

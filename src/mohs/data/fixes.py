@@ -54,8 +54,9 @@ class LabelFix:
 class Applied:
     """The corrected table and what was done: classes joined to others, pictures relabelled, pictures left out.
 
-    `num_looked` counts the rows that only ask to look, and `vanished` are the classes that have no picture any more
-    though they were not joined to another.
+    `num_looked` counts the rows that only ask to look, `num_repeated` those that are there before, and `num_unchanged`
+    those that give what is there already: a picture or a class its own class. `vanished` are the classes that have no
+    picture any more though they were not joined to another, `new_classes` those that the table did not have.
     """
 
     table: Table
@@ -63,7 +64,10 @@ class Applied:
     num_relabelled: int
     num_dropped: int
     num_looked: int
+    num_repeated: int
+    num_unchanged: int
     vanished: tuple[str, ...]
+    new_classes: tuple[str, ...]
 
 
 _COLUMNS = tuple(
@@ -116,7 +120,7 @@ def apply_fixes(table: Table, fixes: Sequence[LabelFix], *, source: str = "fixes
 
     Raises `InputError`, with `source` as the place, for a file or class that the table does not have, a file that has
     another class there (the corrections are for another version of the table), one that is to get two classes, and
-    classes joined in a circle; and if a file is still under several classes.
+    classes joined in a circle; if a file is still under several classes; and if no picture is left.
     """
     labels: list[str] = table.labels.tolist()
     positions: dict[str, list[int]] = defaultdict(list)
@@ -127,9 +131,9 @@ def apply_fixes(table: Table, fixes: Sequence[LabelFix], *, source: str = "fixes
     merged: dict[str, str] = {}
     relabelled: dict[int, str] = {}
     dropped: set[int] = set()
-    for fix in fixes:
-        if fix.suggestion == "look":
-            continue
+    asked = [fix for fix in fixes if fix.suggestion != "look"]
+    num_different = len({(normpath(fix.file), fix.label, fix.suggestion, fix.to) for fix in asked})
+    for fix in asked:
         rows = positions.get(normpath(fix.file), [])
         item = next((row for row in rows if labels[row] == fix.label), rows[0] if rows else None)
         if fix.suggestion == "merge classes":
@@ -150,6 +154,8 @@ def apply_fixes(table: Table, fixes: Sequence[LabelFix], *, source: str = "fixes
             dropped.update(row for row in rows if labels[row] == fix.label)
         elif relabelled.setdefault(item, fix.to) != fix.to:
             problems.append(f"{source}: file {fix.file!r} is to become {relabelled[item]!r} and {fix.to!r}; keep one")
+    num_unchanged = sum(label == to for label, to in merged.items())
+    num_unchanged += sum(labels[item] == to for item, to in relabelled.items())
     merged = {label: to for label, to in merged.items() if label != to}
     problems += _circles(source, merged)
     if problems:
@@ -161,7 +167,9 @@ def apply_fixes(table: Table, fixes: Sequence[LabelFix], *, source: str = "fixes
         new[i] = label
     fixed = replace(table, labels=np.array(new, dtype=np.str_))
     kept = np.array([i not in dropped for i in range(len(table))], dtype=bool)
-    num_relabelled = sum(1 for item in relabelled if item not in dropped)
+    if not kept.any():
+        raise InputError(f"{source}: all {len(table):,} pictures of {table.source} are left out; drop fewer of them")
+    num_relabelled = sum(item not in dropped and labels[item] != to for item, to in relabelled.items())
     fixed = fixed.take(kept)
     new = fixed.labels.tolist()
     left = [
@@ -172,9 +180,18 @@ def apply_fixes(table: Table, fixes: Sequence[LabelFix], *, source: str = "fixes
     if left:
         raise InputError(*at_most_20(left))
     applied = one_row_each(fixed, "error")[0]
-    num_looked = sum(fix.suggestion == "look" for fix in fixes)
-    vanished = tuple(sorted(set(labels) - set(applied.labels.tolist()) - merged.keys()))
-    return Applied(applied, len(merged), num_relabelled, len(dropped), num_looked, vanished)
+    remaining = set(applied.labels.tolist())
+    return Applied(
+        table=applied,
+        num_merged=len(merged),
+        num_relabelled=num_relabelled,
+        num_dropped=len(dropped),
+        num_looked=len(fixes) - len(asked),
+        num_repeated=len(asked) - num_different,
+        num_unchanged=num_unchanged,
+        vanished=tuple(sorted(set(labels) - remaining - merged.keys())),
+        new_classes=tuple(sorted(remaining - set(labels))),
+    )
 
 
 def listing_fixes(table: Table, multi_label: MultiLabel) -> list[LabelFix]:
