@@ -10,7 +10,7 @@ from PIL import Image
 
 from mohs.data.check import check_table
 from mohs.data.dataset import open_dataset
-from mohs.data.depth import depth_warning, reduced_bits
+from mohs.data.depth import Depth, depth_warning, reduced_bits
 from mohs.data.images import ImagePolicy, decode_image, decode_images
 from mohs.data.reading import read_table
 from mohs.errors import DataWarning, InputError
@@ -42,7 +42,7 @@ def test_few_bits_in_sixteen(tmp_path: Path, name: str, kind: type, bits: int) -
     (line,) = (str(each.message) for each in said)
     assert line == (
         f"1 picture of 16 bits has no value above {2**bits - 1:,} of 65,535 (for example {str(path)!r}) and comes out "
-        f"nearly black; if it holds {bits} bits, set data.white_level={2**bits - 1}"
+        f"nearly black; if it holds {bits} bits, set --white-level {2**bits - 1} (data.white_level)"
     )
     assert dark.max() == (2**bits - 1) // 256
     bright = decode_image(path, policy(2**bits - 1))
@@ -100,7 +100,10 @@ def _write_colour(values: np.ndarray, path: Path) -> None:
 
 def test_floats_need_a_white_level(tmp_path: Path) -> None:
     path = save(np.linspace(0, 1, 4096, dtype=np.float32).reshape(64, 64), tmp_path / "f.tif")
-    with pytest.raises(InputError, match=r"floating-point pixels have no fixed range; .* or set data\.white_level"):
+    with pytest.raises(
+        InputError,
+        match=r"have no fixed range, the largest here 1; .* or set --white-level \(data\.white_level\)",
+    ):
         decode_image(path, policy())
     assert decode_image(path, policy(1.0)).mean() == pytest.approx(127.5, abs=1)
     for bad in (-1.0, np.nan, np.inf):
@@ -113,7 +116,9 @@ def test_floats_need_a_white_level(tmp_path: Path) -> None:
 
 def test_values_above_white_are_said(tmp_path: Path) -> None:
     path = save(ramp(5000), tmp_path / "a.png")
-    with pytest.warns(DataWarning, match=r"^1 picture of 16 bits has values above the white level 4,095, up to 5,000 "):
+    with pytest.warns(
+        DataWarning, match=r"^1 picture of more than 8 bits has values above the white level 4,095, up to 5,000 "
+    ):
         assert decode_image(path, policy(4095)).max() == 255
 
 
@@ -123,7 +128,7 @@ def test_a_set_says_it_once_and_again_from_the_cache(tmp_path: Path) -> None:
     source, cache = tmp_path / "set", tmp_path / "cache"
     line = (
         f"{source}: 4 pictures of 16 bits have no value above 4,095 of 65,535 (for example {source}: 'a/0.png') and "
-        "come out nearly black; if they hold 12 bits, set data.white_level=4095"
+        "come out nearly black; if they hold 12 bits, set --white-level 4095 (data.white_level)"
     )
     for _ in range(2):
         with pytest.warns(DataWarning) as said:
@@ -136,14 +141,50 @@ def test_a_set_says_it_once_and_again_from_the_cache(tmp_path: Path) -> None:
 
 
 def test_some_dark_pictures_are_no_depth() -> None:
-    line = depth_warning([60_000.0, 900.0, None], [False] * 3, str, None)
+    line = depth_warning([same(60_000), same(900), None], str, None)
     assert line == (
         "1 of 2 pictures of 16 bits has no value above 900 of 65,535 (for example 1) and comes out nearly black; "
         "if it holds 10 bits, save all with one range, such as 8 bits"
     )
     # With the white level given, dark pictures among bright ones are what they are; all of them dark are not.
-    assert depth_warning([4000.0, 90.0], [False] * 2, str, 4095) == ""
-    assert "set data.white_level to the value of white" in depth_warning([90.0, 80.0], [False] * 2, str, 4095)
+    assert depth_warning([same(4000), same(90)], str, 4095) == ""
+    assert "set --white-level to the value of white" in depth_warning([same(90), same(80)], str, 4095)
+
+
+def same(value: float) -> Depth:
+    """Return the depth of a picture whose values are all alike."""
+    return Depth(float(value), float(value))
+
+
+@pytest.mark.parametrize("num_hot", [1, 4])
+def test_hot_pixels_hide_nothing(tmp_path: Path, num_hot: int) -> None:
+    values = ramp(4000)
+    values[1, :num_hot] = 65_535
+    path = save(values, tmp_path / "a.png")
+    with pytest.warns(
+        DataWarning, match=r"no value above (3,99\d|4,000) of 65,535, but for 1 pixel in 1,000 or fewer .* 4095 "
+    ):
+        decode_image(path, policy())
+    decode_image(path, policy(4095))  # says nothing: that a hot pixel became white is no loss
+    values[2:4] = 65_535
+    decode_image(save(values, tmp_path / "b.png"), policy())  # bright on purpose
+
+
+def test_a_night_among_bright_pictures_is_one() -> None:
+    assert depth_warning([same(60_000), Depth(50_000.0, 900.0)], str, None) == ""
+    assert depth_warning([Depth(60_000.0, 3000.0), Depth(900.0, 800.0)], str, None).startswith(
+        "2 pictures of 16 bits have no value above 3,000 of 65,535, but for 1 pixel in 1,000 or fewer (for example 0)"
+    )
+
+
+def test_the_largest_value_is_said_in_full(tmp_path: Path) -> None:
+    path = save(ramp(2**20 - 1, np.int32), tmp_path / "a.tif")
+    with pytest.raises(InputError, match="32-bit integer pixels, the largest here 1,048,575; "):
+        decode_image(path, policy())
+    with pytest.warns(
+        DataWarning, match=r"up to 1,048,575 .*; set --white-level 1048575 or more \(data.white_level\)$"
+    ):
+        decode_image(path, policy(2**16))
 
 
 @settings(deadline=None)

@@ -10,7 +10,7 @@ from PIL import Image
 
 from mohs.data import images
 from mohs.data.images import ImagePolicy, decode_image, decode_images
-from mohs.errors import InputError
+from mohs.errors import DataWarning, InputError
 
 GREY = ImagePolicy(size=8, channels=1)
 RGB = ImagePolicy(size=8, channels=3)
@@ -80,7 +80,8 @@ def test_exif_orientation_is_applied(tmp_path: Path) -> None:
 def test_first_frame_of_an_animation(tmp_path: Path) -> None:
     frames = [Image.new("L", (8, 8), grey) for grey in (10, 200)]
     frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
-    assert (decode_image(tmp_path / "a.gif", GREY) == 10).all()
+    with pytest.warns(DataWarning, match="several frames"):
+        assert (decode_image(tmp_path / "a.gif", GREY) == 10).all()
 
 
 def test_pad_keeps_all_and_fills_with_the_border(tmp_path: Path) -> None:
@@ -152,9 +153,10 @@ def test_what_cannot_be_read_says_why(tmp_path: Path, monkeypatch: pytest.Monkey
         "cannot be decoded (truncated file)",
         "empty file",
         "not a picture of a known format",
-        "cannot be decoded (floating-point pixels have no fixed range; save it with 8 or 16 bits, or set "
-        "data.white_level, such as 1 for pixels in [0, 1])",
-        "cannot be decoded (32-bit integer pixels; save it with 8 or 16 bits, or set data.white_level)",
+        "cannot be decoded (floating-point pixels have no fixed range, the largest here 1; save it with 8 or 16 "
+        "bits, or set --white-level (data.white_level), such as 1 for pixels in [0, 1])",
+        "cannot be decoded (32-bit integer pixels, the largest here 70,000; save it with 8 or 16 bits, or set "
+        "--white-level (data.white_level))",
         "no such file",
         "cannot be opened (is a directory)",
     ]

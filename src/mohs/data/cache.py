@@ -7,7 +7,7 @@ import shutil
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, final
 
@@ -15,8 +15,7 @@ import numpy as np
 import PIL
 
 from mohs.artefacts import atomic_path, read_json, write_json
-from mohs.data.depth import depth_warning
-from mohs.data.images import ImagePolicy, decode_all
+from mohs.data.images import Decoded, ImagePolicy, decode_all, picture_warnings
 from mohs.data.table import Table
 from mohs.errors import BadImagesError, DataWarning, InputError, ResourceError, at_most_20
 
@@ -40,13 +39,13 @@ class BadPicture:
 class LoadedPictures:
     """`pictures` uint8 [N - len(bad), H, W, C] in table order, without the `bad` items; `path` is the cache file.
 
-    `warning` is a line about pictures of more than 8 bits (`mohs.data.depth`), or empty.
+    `warnings` are lines about what they are (`mohs.data.images.picture_warnings`).
     """
 
     pictures: np.ndarray
     bad: tuple[BadPicture, ...]
     path: Path
-    warning: str = ""
+    warnings: tuple[str, ...] = ()
 
 
 def default_cache_dir() -> Path:
@@ -71,7 +70,8 @@ def load_pictures(
 
     Pictures are decoded by one thread per core; `progress(done, total)` is called about 100 times.
 
-    Warns (`DataWarning`) of pictures of 16 bits that use little of their range, whether decoded now or before.
+    Warns (`DataWarning`) of pictures of 16 bits that use little of their range and of several frames or pages, whether
+    decoded now or before.
     Raises `InputError` naming the unreadable pictures if `max_bad_images` is 0, `BadImagesError` if there are more
     than `max_bad_images` (or no others), `ResourceError` if the disk is full.
     """
@@ -91,8 +91,8 @@ def load_pictures(
         if loaded is None:
             raise ResourceError(f"{path}: the file just written cannot be read back; check the disk")
     _refuse(list(loaded.bad), len(table), max_bad_images)
-    if loaded.warning:
-        warnings.warn(loaded.warning, DataWarning, stacklevel=2)
+    for line in loaded.warnings:
+        warnings.warn(line, DataWarning, stacklevel=2)
     return loaded
 
 
@@ -120,12 +120,12 @@ def _open(table: Table, policy: ImagePolicy, path: Path) -> LoadedPictures | Non
             BadPicture(index, bad_picture_message(table, index, reason)) for index, reason in found["bad_pictures"]
         )
         pictures = np.load(path, mmap_mode="r", allow_pickle=False)
-        warning = str(found["warning"])
+        lines = tuple(map(str, found["warnings"]))
     except (InputError, OSError, EOFError, ValueError, KeyError, TypeError):
-        return None  # A damaged file is written again.
+        return None  # A damaged file is written again, and one of an older version.
     expected = (len(table) - len(bad), policy.size, policy.size, policy.channels)
     fits = pictures.shape == expected and pictures.dtype == np.uint8
-    return LoadedPictures(pictures, bad, path, warning) if fits else None
+    return LoadedPictures(pictures, bad, path, lines) if fits else None
 
 
 def bad_picture_message(table: Table, index: int, reason: str) -> str:
@@ -153,8 +153,7 @@ def _write(
     # Some 32 MiB at a time, a few pictures for each thread, and about 100 steps of progress.
     step = max(4 * num_workers, min(2**25 // picture_bytes, num_items // 100))
     reasons: list[tuple[int, str]] = []
-    peaks: list[float | None] = []
-    is_colour: list[bool] = []
+    decoded: list[Decoded] = []
     path.parent.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(path.parent).free
     if free < num_items * picture_bytes:
@@ -169,8 +168,7 @@ def _write(
                     reasons.append((first + i, each.problem))
                 else:
                     file.write(np.ascontiguousarray(each.pixels_HWC).data)
-                peaks.append(each.peak)
-                is_colour.append(each.is_colour)
+                decoded.append(replace(each, pixels_HWC=None))
             if progress is not None:
                 progress(last, num_items)
         _refuse(
@@ -180,13 +178,13 @@ def _write(
         if _write_header(file, num_items - len(reasons), shape) != start:
             raise ResourceError(f"{path}: the header changed its length; use another version of numpy")
         # First the notes: a picture file without them is not used.
-        warning = depth_warning(peaks, is_colour, table.place, policy.white_level)
+        lines = picture_warnings(decoded, table.place, policy)
         notes = {
             "source": table.source,
             "policy": repr(policy),
             "num_items": num_items,
             "bad_pictures": reasons,
-            "warning": f"{table.source}: {warning}" if warning else "",
+            "warnings": [f"{table.source}: {line}" for line in lines],
         }
         write_json(path.with_suffix(".json"), notes)
 

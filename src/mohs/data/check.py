@@ -3,7 +3,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import cpu_count
 from typing import final
 
@@ -11,8 +11,7 @@ import numpy as np
 
 from mohs.artefacts import sha256_file
 from mohs.data.cache import bad_picture_message
-from mohs.data.depth import depth_warning
-from mohs.data.images import ImagePolicy, decode_all
+from mohs.data.images import Decoded, ImagePolicy, decode_all, picture_warnings
 from mohs.data.near_duplicates import find_near_duplicates
 from mohs.data.table import Table
 from mohs.errors import InputError, at_most_20
@@ -88,7 +87,7 @@ def check_table(
         *at_most_20([f"{table.place(i)}: one colour only; look at it" for i in one_colour]),
         *at_most_20([f"{_join(table, group)}: the same picture in different classes; keep one" for group in across]),
         *at_most_20([f"{_join(table, group)}: the same picture again; keep one" for group in within]),
-        *([f"{table.source}: {found.depth}"] if found.depth else []),
+        *(f"{table.source}: {line}" for line in found.warnings),
         *([f"{table.source}: {near}"] if near else []),
     ]
     num_singletons = int(np.sum(sizes == 1))
@@ -119,13 +118,13 @@ def check_table(
 @final
 @dataclass(frozen=True, eq=False)
 class _Pictures:
-    """What reading every picture showed; items by position, `depth` a line about those of more than 8 bits."""
+    """What reading every picture showed; items by position, and lines about what the pictures are."""
 
     missing: list[int]
     unreadable: list[int]
     one_colour: list[int]
     problems: list[str]
-    depth: str
+    warnings: list[str]
     kept: np.ndarray
     kept_pictures: np.ndarray
 
@@ -135,11 +134,10 @@ def _check_pictures(table: Table, policy: ImagePolicy, progress: Callable[[int, 
     unreadable: list[int] = []
     one_colour: list[int] = []
     lines: list[str] = []
-    peaks: list[float | None] = []
+    decoded: list[Decoded] = []
     wanted = _compared(table)
     kept: list[int] = []
     kept_pictures: list[np.ndarray] = []
-    is_colour: list[bool] = []
     num_workers = cpu_count() or 1
     step = max(4 * num_workers, min(1024, len(table) // 100))
     with ThreadPoolExecutor(num_workers) as pool:
@@ -155,14 +153,13 @@ def _check_pictures(table: Table, policy: ImagePolicy, progress: Callable[[int, 
                 elif i in wanted:
                     kept.append(i)
                     kept_pictures.append(picture.pixels_HWC)
-                peaks.append(picture.peak)
-                is_colour.append(picture.is_colour)
+                decoded.append(replace(picture, pixels_HWC=None))
             if progress is not None:
                 progress(last, len(table))
-    depth = depth_warning(peaks, is_colour, table.place, policy.white_level)
+    said = picture_warnings(decoded, table.place, policy)
     stacked = np.stack(kept_pictures) if kept else np.empty((0, policy.size, policy.size, 3), np.uint8)
     return _Pictures(
-        missing, unreadable, one_colour, list(at_most_20(lines)), depth, np.array(kept, dtype=np.int64), stacked
+        missing, unreadable, one_colour, list(at_most_20(lines)), said, np.array(kept, dtype=np.int64), stacked
     )
 
 

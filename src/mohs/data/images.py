@@ -4,21 +4,22 @@ import contextlib
 import math
 import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, final, get_args
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from mohs.data.depth import depth_warning, reduced_bits
+from mohs.data.depth import Depth, depth_of, depth_warning, reduced_bits
 from mohs.data.formats import picture_formats, why_not_read
+from mohs.data.frames import frames_warning, num_frames
 from mohs.data.names import find_as_written
 from mohs.errors import DataWarning, InputError
 
-__all__ = ["Decoded", "ImagePolicy", "decode_all", "decode_image", "decode_images"]
+__all__ = ["Decoded", "ImagePolicy", "decode_all", "decode_image", "decode_images", "picture_warnings"]
 
 Fit = Literal["pad", "stretch", "crop"]
 
@@ -64,15 +65,12 @@ class ImagePolicy:
 @final
 @dataclass(frozen=True, eq=False)
 class Decoded:
-    """A picture uint8 [H, W, C], or None and the `problem`; `peak` is the largest value of one of more than 8 bits.
-
-    `is_colour` tells whether Pillow has cut such a picture to 8 bits already: `peak` is then a multiple of 256.
-    """
+    """A picture uint8 [H, W, C], or None and the `problem`; `depth` of one of more than 8 bits; how many frames."""
 
     pixels_HWC: np.ndarray | None
     problem: str = ""
-    peak: float | None = None
-    is_colour: bool = False
+    depth: Depth | None = None
+    num_frames: int = 1
 
 
 def decode_image(path: str | Path, policy: ImagePolicy) -> np.ndarray:
@@ -82,8 +80,9 @@ def decode_image(path: str | Path, policy: ImagePolicy) -> np.ndarray:
     an animation gives its first frame. Resizing is antialiased (Lanczos); a large JPEG is first reduced while it is
     decoded. Formats are those of `mohs.data.formats`.
 
-    Warns (`DataWarning`) of 16 bits that use a quarter of their range at most: they come out nearly black. Raises
-    `InputError` if the file is missing, truncated, no picture, or has more than 89,478,485 pixels.
+    Warns (`DataWarning`) of 16 bits that use a quarter of their range at most, which come out nearly black, and of
+    several frames or pages. Raises `InputError` if the file is missing, truncated, no picture, or has more than
+    89,478,485 pixels.
     """
     picture = decode_images([path], policy)[0]
     if isinstance(picture, str):
@@ -96,10 +95,19 @@ def decode_images(
 ) -> list[np.ndarray | str]:
     """Return, for each path, the picture as in `decode_image`, or a string that says why it cannot be read."""
     decoded = decode_all(paths, policy, pool=pool)
-    peaks, is_colour = [picture.peak for picture in decoded], [picture.is_colour for picture in decoded]
-    if line := depth_warning(peaks, is_colour, lambda i: repr(str(paths[i])), policy.white_level):
+    for line in picture_warnings(decoded, lambda i: repr(str(paths[i])), policy):
         warnings.warn(line, DataWarning, stacklevel=3)
     return [picture.problem if picture.pixels_HWC is None else picture.pixels_HWC for picture in decoded]
+
+
+def picture_warnings(decoded: Sequence[Decoded], name_of: Callable[[int], str], policy: ImagePolicy) -> list[str]:
+    """Return a line for each thing to look at: pictures of more than 8 bits, and of several frames or pages.
+
+    `name_of` gives the name of a picture by its position. The pixels are not looked at, and may be left out.
+    """
+    depths, frames = [picture.depth for picture in decoded], [picture.num_frames for picture in decoded]
+    lines = depth_warning(depths, name_of, policy.white_level), frames_warning(frames, name_of)
+    return [line for line in lines if line]
 
 
 def decode_all(
@@ -147,7 +155,8 @@ def _decode(path: str | Path, policy: ImagePolicy) -> Decoded:
         with Image.open(path, formats=picture_formats()[0]) as image:
             if image.width * image.height > MAX_PIXELS:
                 return Decoded(None, f"too large ({image.width} x {image.height}; at most {MAX_PIXELS:,} pixels)")
-            return _to_array(image, policy)
+            frames = num_frames(image, path)
+            return replace(_to_array(image, policy), num_frames=frames)
     except FileNotFoundError:
         return Decoded(None, "no such file" + _hint(path))
     except (IsADirectoryError, PermissionError) as error:
@@ -183,16 +192,15 @@ def _to_array(image: Image.Image, policy: ImagePolicy) -> Decoded:
         image.draft(None, (2 * size, 2 * size))
     image.load()
     ImageOps.exif_transpose(image, in_place=True)
-    peak = None
+    depth = None
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         values = np.asarray(image)
-        peak = float(values.max())
         image = Image.fromarray(reduced_bits(values, policy.white_level))
+        depth = depth_of(values)
     elif cut_to_8_bits:
-        peak = _colour_peak(image)
+        depth = _colour_depth(image)
         if policy.white_level is not None:
             raise ValueError("white_level is of grey pictures, and colour of 16 bits is read as 8; save it with 8 bits")
-    is_colour = peak is not None and cut_to_8_bits and image.mode != "L"
     picture = _without_transparency(image).convert("L" if policy.channels == 1 else "RGB")
     if policy.fit == "stretch":
         picture = picture.resize((size, size), Image.Resampling.LANCZOS, reducing_gap=3.0)
@@ -205,13 +213,15 @@ def _to_array(image: Image.Image, policy: ImagePolicy) -> Decoded:
     pixels_HWC = np.asarray(picture).reshape(picture.height, picture.width, policy.channels)
     if pixels_HWC.shape[:2] != (size, size):
         pixels_HWC = _pad(pixels_HWC, size)
-    return Decoded(pixels_HWC, peak=peak, is_colour=is_colour)
+    return Decoded(pixels_HWC, depth=depth)
 
 
-def _colour_peak(image: Image.Image) -> float:
-    """Return 256 times the largest value of the channels that are colours."""
-    bands = [np.asarray(band).max() for name, band in zip(image.getbands(), image.split(), strict=True) if name != "A"]
-    return 256.0 * float(max(bands))
+def _colour_depth(image: Image.Image) -> Depth:
+    """Return 256 times the largest values of the channels that are colours."""
+    bands = zip(image.getbands(), image.split(), strict=True)
+    found = [depth_of(np.asarray(band)) for name, band in bands if name != "A"]
+    peak, level = max(each.peak for each in found), max(each.level for each in found)
+    return Depth(256 * peak, 256 * level, is_colour=image.mode != "L")
 
 
 def _without_transparency(image: Image.Image) -> Image.Image:
