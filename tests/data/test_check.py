@@ -70,3 +70,15 @@ def test_one_class_is_a_problem(picture_table: Table) -> None:
     assert result.problems == (
         f"{picture_table.source}: 1 class; similarity learning needs at least 2; add other classes",
     )
+
+
+def test_file_names_that_look_the_same_are_told(tmp_path: Path, save_picture: Callable[..., Path]) -> None:
+    for seed, name in enumerate(("a/1", "a/2", "b/1", "b/2")):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        save_picture(tmp_path / f"{name}.png", seed)
+    assert check_table(read_table(tmp_path)).warnings == ()
+    save_picture(tmp_path / "a" / "1.PNG", 9)
+    assert check_table(read_table(tmp_path)).warnings == (
+        f"{tmp_path}: 2 file names look like 1: 'a/1.PNG' and 'a/1.png' (capitals); rename or remove one of each, "
+        "since some disks and archives keep only one of them",
+    )

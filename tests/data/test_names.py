@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mohs.data.names import (
+    file_name_warning,
     find_as_written,
     folded_name,
     joined_warning,
@@ -93,3 +94,31 @@ def test_numbers_that_differ_do_not(names):
 def test_several_classes_in_one_cell_are_told(joint):
     assert repr(f"ring{joint}gold") in joined_warning(["ring", "gold", f"ring{joint}gold"])
     assert joined_warning(["ring", f"ring{joint}gold"]) == ""
+
+
+@pytest.mark.parametrize(
+    ("other", "how"),
+    [
+        ("a/cafe\u0301.png", "accents composed or not"),
+        ("a/CAF\u00c9.png", "capitals"),
+        ("A/caf\u00e9.png", "capitals"),
+        ("a/caf\u00e9.PNG", "capitals"),
+        ("a/ caf\u00e9.png", "spaces"),
+        ("a /caf\u00e9.png", "spaces"),
+        ("a/caf\u00e9 .png", "spaces"),
+        ("a/caf\u00e9.png ", "spaces"),
+    ],
+)
+def test_file_names_that_look_the_same_are_told(other: str, how: str) -> None:
+    line = file_name_warning(["a/caf\u00e9.png", other, "b/caf\u00e9.png", other])
+    assert line.startswith("2 file names look like 1: ")
+    assert f"({how})" in line
+
+
+def test_file_names_that_differ_are_not_told() -> None:
+    assert file_name_warning(["1.png", "01.png", "1", "01", "1.jpg", "a/1.png", "ab.png", "a b.png", ".png"]) == ""
+
+
+def test_only_the_first_file_names_are_told() -> None:
+    files = [f"{name}{i}.png" for i in range(5) for name in "xX"]
+    assert "'X2.png' and 'x2.png' (capitals) and 2 more; rename" in file_name_warning(files)

@@ -12,7 +12,7 @@ from PIL import Image, ImageEnhance
 from mohs.data.check import check_table
 from mohs.data.dataset import Dataset, open_dataset
 from mohs.data.images import ImagePolicy
-from mohs.data.near_duplicates import find_near_duplicates
+from mohs.data.near_duplicates import NearDuplicates, find_near_duplicates
 from mohs.data.reading import read_table
 from mohs.data.table import Table
 from mohs.diagnosis.findings import Finding
@@ -126,6 +126,13 @@ def test_check_tells_them_by_count_and_example(emoji: tuple[list[Image.Image], l
     path.write_text("\n".join(each.rpartition(",")[0] for each in path.read_text().splitlines()) + "\n")
     (line,) = check_table(read_table(path)).warnings
     assert "pictures looked at have a near-duplicate in the set" in line
+    pairs = line.partition("(for example ")[2].partition("):")[0].split(", ")
+    assert len({frozenset(pair.split(" and ")) for pair in pairs}) == 3
+
+
+def test_two_that_are_each_others_are_one_pair() -> None:
+    query_P, other_P = np.array([0, 1, 2, 5]), np.array([1, 0, 1, 4])
+    assert NearDuplicates(9, query_P, other_P, np.zeros(4)).pairs() == [(0, 1), (2, 1), (5, 4)]
 
 
 @pytest.mark.parametrize("size", [32, 64])

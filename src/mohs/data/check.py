@@ -12,6 +12,7 @@ import numpy as np
 from mohs.artefacts import sha256_file
 from mohs.data.cache import bad_picture_message
 from mohs.data.images import Decoded, ImagePolicy, decode_all, picture_warnings
+from mohs.data.names import file_name_warning
 from mohs.data.near_duplicates import find_near_duplicates
 from mohs.data.table import Table
 from mohs.errors import InputError, at_most_20
@@ -68,8 +69,8 @@ def check_table(
 
     Every picture is decoded in full, because a truncated JPEG shows in no other way, by one thread per core. Files
     are duplicates if their bytes are equal (SHA-256). Near-duplicates (`mohs.data.near_duplicates`) are told where they
-    are common: across the splits where the table has them, and never within a group. `progress(done, total)` is called
-    from time to time.
+    are common: across the splits where the table has them, and never within a group. So are files whose names look the
+    same. `progress(done, total)` is called from time to time.
     """
     found = _check_pictures(table, ImagePolicy(32, 3, "stretch", white_level), progress)
     missing, unreadable, one_colour, problems = found.missing, found.unreadable, found.one_colour, found.problems
@@ -90,6 +91,8 @@ def check_table(
         *(f"{table.source}: {line}" for line in found.warnings),
         *([f"{table.source}: {near}"] if near else []),
     ]
+    if names_alike := file_name_warning(table.files):
+        warnings.append(f"{table.source}: {names_alike}")
     num_singletons = int(np.sum(sizes == 1))
     if num_singletons:
         warnings.append(f"{table.source}: {num_singletons} of {len(names)} classes have one item: no positive pair")
@@ -187,10 +190,7 @@ def _near_duplicates(table: Table, found: _Pictures) -> str:
     )
     if not near.is_common:
         return ""
-    pairs = [
-        f"{table.files[kept[one]]!r} and {table.files[kept[other]]!r}"
-        for one, other in zip(near.query_P[:3].tolist(), near.other_P[:3].tolist(), strict=True)
-    ]
+    pairs = [f"{table.files[kept[one]]!r} and {table.files[kept[other]]!r}" for one, other in near.pairs()[:3]]
     where = "in training" if across else "in the set"
     what = "test pictures" if across else "pictures"
     fix = "what" if table.groups is None else "more of what"

@@ -9,6 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 
 __all__ = [
+    "file_name_warning",
     "find_as_written",
     "folded_name",
     "joined_warning",
@@ -166,6 +167,48 @@ def name_warning(names: Iterable[str], what: str) -> str:
     return (
         f"{num_names:,} {what} look like {len(groups):,}: {', '.join(pairs[:_MOST_PAIRS])}{more}; write each of them "
         "one way if they are one"
+    )
+
+
+_MOST_FILES = 3
+
+
+def _without_outer_spaces(path: str) -> str:
+    """Return a path without spaces around its parts, and around the name before the extension."""
+    folder, slash, name = path.rpartition("/")
+    stem, dot, kind = name.rpartition(".")
+    return "/".join(part.strip() for part in folder.split("/")) + slash + stem.strip() + dot + kind.strip()
+
+
+def _path_differences(one: str, other: str) -> str:
+    inner = _without_outer_spaces(one), _without_outer_spaces(other)
+    words = ["spaces"] if inner != (one, other) else []
+    return ", ".join(dict.fromkeys(filter(None, [*words, *spelling_differences(*inner).split(", ")])))
+
+
+def file_name_warning(files: Iterable[str]) -> str:
+    """Return a line with the files whose names look the same and are not, with the first three pairs; "" if none.
+
+    Numbers are told apart, unlike those of classes: `1.png` and `01.png` are two files for everybody.
+
+    >>> file_name_warning(["a/1.png", "a/1.PNG", "a/01.png"]).partition(";")[0]
+    "2 file names look like 1: 'a/1.PNG' and 'a/1.png' (capitals)"
+    """
+    groups: dict[str, list[str]] = defaultdict(list)
+    for file in sorted(set(files)):
+        groups[_capitals(_without_outer_spaces(file))].append(file)
+    alike = [group for group in groups.values() if len(group) > 1]
+    if not alike:
+        return ""
+    pairs = []
+    for first, *others in sorted(alike):
+        for other in others:
+            shown = ascii if _visible(first) == _visible(other) else repr
+            pairs.append(f"{shown(first)} and {shown(other)} ({_path_differences(first, other)})")
+    more = f" and {len(pairs) - _MOST_FILES:,} more" if len(pairs) > _MOST_FILES else ""
+    return (
+        f"{sum(map(len, alike)):,} file names look like {len(alike):,}: {', '.join(pairs[:_MOST_FILES])}{more}; "
+        "rename or remove one of each, since some disks and archives keep only one of them"
     )
 
 

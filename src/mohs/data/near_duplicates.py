@@ -53,6 +53,13 @@ class NearDuplicates:
         """Whether there are enough to tell: 2% of the pictures, and three or more."""
         return self.share >= NEAR_SHARE and len(self.query_P) >= 3
 
+    def pairs(self) -> list[tuple[int, int]]:
+        """Return (query, other), each pair once: two pictures are often each other's near-duplicate."""
+        found: dict[frozenset[int], tuple[int, int]] = {}
+        for one, other in zip(self.query_P.tolist(), self.other_P.tolist(), strict=True):
+            found.setdefault(frozenset((one, other)), (one, other))
+        return list(found.values())
+
 
 def find_near_duplicates(
     pictures_NHWC: npt.NDArray[np.uint8],

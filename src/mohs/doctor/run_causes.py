@@ -298,10 +298,7 @@ def find_near_copies(data: SplitData, *, seed: int = 0) -> Finding | None:
     )
     if not found.is_common:
         return None
-    pairs = ", ".join(
-        f"{table.files[one]} and {table.files[other]}"
-        for one, other in zip(found.query_P[:3].tolist(), found.other_P[:3].tolist(), strict=True)
-    )
+    pairs = ", ".join(f"{table.files[one]} and {table.files[other]}" for one, other in found.pairs()[:3])
     where = "among the other test pictures" if data.unseen_classes else "in training"
     return Finding(
         cause="near-duplicates",
