@@ -15,12 +15,14 @@ from mohs.commands.doctor import finding_lines, settings_diff, verdict
 from mohs.diagnosis.findings import Diagnosis, Finding
 
 OF_A_LOG_ALONE = """\
-not looked for (no embeddings with labels): dead-positives, swapped, failed-pictures, domain-gap, \
-one-dimension-dominates, narrow-cone, label-order, at-chance, perhaps-one-class, one-class-dominates, too-few-positives
+not looked for (no column 'positive_distance'; no embeddings with labels): dead-positives, swapped
 not looked for (no column 'val_loss'): overfitting
 not looked for (no pairs): sigmoid-on-distance, fixed-threshold
-not looked for (no embeddings of queries): normalisation-missing, self-match, other-network
+not looked for (no embeddings with labels): failed-pictures, domain-gap, one-dimension-dominates, narrow-cone, \
+label-order, at-chance, perhaps-one-class, single-class, one-class-dominates, too-few-positives
+not looked for (no embeddings with labels; no embeddings of queries): normalisation-missing
 not looked for (no embeddings of training and of test pictures): train-test-leak, mixed-classes
+not looked for (no embeddings of queries): self-match, other-network
 not looked for (no embeddings of training pictures): only-easy-triplets
 """
 
@@ -50,7 +52,8 @@ looked for: not-finite, collapsed, stalled, learning-rate-too-high, nothing-acti
 OF_A_RUN = (
     "unfinished, not-finite, collapsed, stalled, nothing-active, margin-too-large, hardest-negatives, "
     "learning-rate-too-high, dead-positives, train-test-leak, near-duplicates, mixed-classes, one-class-dominates, "
-    "too-few-positives, swapped, worse-than-untrained, batch-norm-statistics, false-negatives, forgetting"
+    "too-few-positives, failed-pictures, domain-gap, at-chance, swapped, worse-than-untrained, "
+    "batch-norm-statistics, false-negatives, forgetting"
 )
 NO_CURVE = "not looked for (no held-out curve of 10 test classes and 3 segments): overfitting, train-longer"
 
@@ -64,11 +67,12 @@ warning: unfinished
 
 looked for: unfinished, learning-rate-too-high, train-test-leak, near-duplicates, mixed-classes, \
 one-class-dominates, too-few-positives
-not looked for (fewer than 2 steps): not-finite, collapsed, stalled, nothing-active, margin-too-large, hardest-negatives
+not looked for (fewer than 2 steps): not-finite, stalled, nothing-active, margin-too-large, hardest-negatives
+not looked for (fewer than 2 steps; the run left no embedder): collapsed
 not looked for (no held-out curve of 10 test classes and 3 segments): overfitting, train-longer
 not looked for (no plans): dead-positives
-not looked for (the run left no embedder): swapped, worse-than-untrained, batch-norm-statistics, \
-false-negatives, forgetting
+not looked for (the run left no embedder): failed-pictures, domain-gap, at-chance, swapped, worse-than-untrained, \
+batch-norm-statistics, false-negatives, forgetting
 """
 
 
@@ -255,7 +259,7 @@ def test_a_run_that_did_not_finish_and_its_settings(run_cli, finished_run, tmp_p
     out = run_cli("doctor", folder).out
     assert "   The run has not finished: its log ends at step 20 of 99.\n   (step 20 · num_steps 99)\n" in out
     assert '   [hardness]\n   -curve = "sigmoid"\n   +curve = "closed-loop"\n' in out
-    assert "\nnot looked for (the run left no embedder): swapped, " in out
+    assert "\nnot looked for (the run left no embedder): failed-pictures, domain-gap, at-chance, swapped, " in out
 
 
 # what is wrong with what was given

@@ -140,3 +140,55 @@ def test_labels_that_look_the_same_in_two_files_are_said(run_cli, tmp_path):
         f"warning: {tmp_path / 'g.txt'}: 2 classes look like 1: 'Cafe\\u0301' and 'Caf\\xe9' (accents composed or "
         "not); write each of them one way if they are one"
     )
+
+
+@pytest.fixture
+def given(tmp_path):
+    """Flags for four rows of two classes with these groups and files."""
+
+    def make(groups, files="abcd"):
+        np.save(tmp_path / "x.npy", np.eye(4, dtype=np.float32))
+        rows = zip("xxyy", groups, files, strict=True)
+        (tmp_path / "t.csv").write_text("class,group,file\n" + "".join(f"{','.join(row)}\n" for row in rows))
+        return ["--embeddings", tmp_path / "x.npy", "--labels", tmp_path / "t.csv"]
+
+    return make
+
+
+def test_groups_that_are_all_empty_leave_nothing_out(run_cli, given, tmp_path):
+    answer = run_cli("evaluate", *given(["", "", "", ""]), "--exclude-same-group")
+    assert (answer.code, answer.err) == (
+        2,
+        [
+            f"mohs: --exclude-same-group: column 'group' of {tmp_path / 't.csv'} is empty in all 4 rows, so nothing "
+            "would be left out; fill it, or leave out --exclude-same-group"
+        ],
+    )
+    assert run_cli("evaluate", *given(["", "", "", ""]), "--no-pairs").code == 0
+
+
+def test_one_group_for_all_is_told_by_the_flag(run_cli, given):
+    answer = run_cli("evaluate", *given("ssss"), "--exclude-same-group")
+    assert answer.code == 2
+    assert answer.err[-1].startswith("mohs: --exclude-same-group: none of the 4 queries has an item of its class ")
+
+
+@pytest.mark.parametrize(("groups", "how"), [(["S1", "s1", "a", "b"], "capitals"), (["1", "1.0", "a", ""], "numbers")])
+def test_groups_that_look_the_same_are_said(run_cli, given, tmp_path, groups, how):
+    answer = run_cli("evaluate", *given(groups), "--exclude-same-group", "--no-pairs")
+    assert answer.code == 0
+    assert answer.err[0] == (
+        f"warning: {tmp_path / 't.csv'}: 2 groups look like 1: {groups[0]!r} and {groups[1]!r} ({how}); write each of "
+        "them one way if they are one"
+    )
+
+
+def test_a_file_under_two_classes_is_said(run_cli, given, tmp_path):
+    told = (
+        f"warning: {tmp_path / 't.csv'}: 1 file stands under several classes, such as 'a.png' under 'x' (row 2) and "
+        "'y' (row 4); a search counts each as wrong for the other: keep one class for each file"
+    )
+    files = ["a.png", "b.png", "a.png", "c.png"]
+    assert told in run_cli("evaluate", *given("abcd", files), "--no-pairs").err
+    assert told in run_cli("doctor", *given("abcd", files)).err
+    assert not run_cli("evaluate", *given("abcd", ["a.png", "a.png", "b.png", "b.png"]), "--no-pairs").err

@@ -35,7 +35,7 @@ def test_healthy_classes_have_no_cause(clusters, noise, dim):
 
 @pytest.mark.parametrize(
     ("labels", "expected"),
-    [(np.repeat([0, 1], 20), ["at-chance"]), (np.zeros(40), []), (np.arange(40), ["too-few-positives"])],
+    [(np.repeat([0, 1], 20), ["at-chance"]), (np.zeros(40), ["single-class"]), (np.arange(40), ["too-few-positives"])],
 )
 def test_numbers_in_one_dimension(labels, expected):
     random = np.random.default_rng(0)
@@ -79,7 +79,7 @@ def test_few_classes_or_dimensions_may_lie_on_a_line(num_classes, dim, thickness
 
 
 def test_one_class_or_one_picture_may_be_a_point():
-    assert causes(of(np.ones((20, 8)), np.zeros(20))) == []
+    assert causes(of(np.ones((20, 8)), np.zeros(20))) == ["single-class"]
     assert find_collapsed_embeddings(of([[1.0, 2.0]], [0])) is None
     assert causes(of(np.ones((20, 8)), np.arange(20) % 2)) == ["collapsed"]
     assert causes(of(np.zeros((20, 8)), np.arange(20) % 2)) == ["collapsed"]
@@ -380,3 +380,15 @@ def test_files_of_embeddings_that_cannot_be_read(tmp_path):
         with pytest.raises(InputError) as error:
             read_embedded(embeddings, classes)
         assert error.value.problems == (line,)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.5])
+def test_more_than_half_of_the_pictures_failed(clusters, value):
+    embedded = clusters(60, 6)
+    x_ND = embedded.x_ND.copy()
+    x_ND[np.random.default_rng(0).permutation(360)[:216]] = value
+    failed = of(x_ND, embedded.labels)
+    assert causes(failed) == ["failed-pictures"]
+    found = find_failed_pictures(failed)
+    assert found.what.startswith("216 of 360 rows (60.0%) hold nothing")
+    assert found.why.endswith("or a network that has died for these pictures.")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import mohs
-from mohs.diagnosis.label_causes import find_dominating_class, find_few_positives
+from mohs.diagnosis.label_causes import find_dominating_class, find_few_positives, find_single_class
 
 
 def labels_of(*counts):
@@ -72,3 +72,9 @@ def test_a_catalog_of_one_picture_each_is_fine_where_queries_are_searched_in_it(
     )
     assert both.findings == ()
     assert both.not_checked["too-few-positives"] == "queries have their answers in the gallery"
+
+
+def test_one_class_alone():
+    found = find_single_class(["ring"] * 3)
+    assert (found.cause, found.severity, found.what) == ("single-class", "error", "All 3 rows are of one class, 'ring'")
+    assert find_single_class(["ring", "ring", "lamp"]) is None

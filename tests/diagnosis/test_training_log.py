@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import mohs
+from mohs.diagnosis.checks import Check, combined, examine
 from mohs.diagnosis.training_log import log_of_events, read_training_log
 from mohs.errors import InputError
 
@@ -248,7 +249,7 @@ def test_a_file_is_diagnosed_as_it_is_read(tmp_path):
     found = mohs.diagnose(log=tmp_path / "log.csv")
     assert [each.cause for each in found.findings] == ["not-finite"]
     assert found.first.what == "loss is NaN or Inf from epoch 3 on"
-    assert found.not_checked["dead-positives"] == "no embeddings with labels"
+    assert found.not_checked["dead-positives"] == "no column 'positive_distance'; no embeddings with labels"
     assert found.not_checked["nothing-active"] == "no column 'active_fraction' and no margin"
     assert "overfitting" in found.not_checked
     assert "nothing-active" in mohs.diagnose(log=tmp_path / "log.csv", margin=0.2).checked
@@ -276,3 +277,11 @@ def test_what_a_log_says_of_itself(log_of):
     empty = log_of(accuracy=[0.64] * 5, val_accuracy=[np.nan] * 5, learning_rate=[np.nan] * 5)
     assert (empty.last_accuracy(), empty.peak_rate()) == (pytest.approx(0.64), None)
     assert log_of(loss=[1.0, 1.0], learning_rate=[0.0, 0.0]).lower_rate() == {}
+
+
+def test_every_reason_is_kept_and_none_where_a_cause_was_looked_for():
+    checks = [Check("swapped", lambda: None, "no log"), Check("swapped", lambda: None, "no pairs")]
+    checks += [Check("collapsed", lambda: None, "no log"), Check("collapsed", lambda: None)]
+    assert examine(checks).not_checked == {"swapped": "no log; no pairs"}
+    both = combined([examine(checks), examine([Check("swapped", lambda: None, "no embeddings")])])
+    assert both.not_checked == {"swapped": "no log; no pairs; no embeddings"}

@@ -12,6 +12,7 @@ import mohs
 from mohs.diagnosis.embedded import Embedded
 from mohs.doctor.evidence import RunEvidence
 from mohs.doctor.run_causes import collapse_began
+from mohs.doctor.run_checks import diagnose_run
 from mohs.errors import InputError
 from mohs.model.embedder import Embedder
 from mohs.plan import TripletPlan
@@ -309,3 +310,21 @@ def test_a_run_and_files_are_looked_at_together(runs):
     assert found.first.cause == "collapsed"
     assert "forgetting" in found.checked
     assert "train-test-leak" not in found.not_checked
+
+
+@pytest.mark.parametrize("cause", ["at-chance", "failed-pictures", "domain-gap"])
+def test_test_pictures_are_judged_as_embeddings_are(runs, cause):
+    run = RunEvidence.open(runs["triplet"])
+    random = np.random.default_rng(0)
+    class_N = np.repeat(np.arange(200), 2)
+    x_ND = random.normal(size=(400, 16)) + 3 * (cause != "at-chance") * random.normal(size=(200, 16))[class_N]
+    if cause == "failed-pictures":
+        x_ND[random.permutation(400)[:240]] = 0.0
+    if cause == "domain-gap":
+        x_ND[::2] += 20 * random.normal(size=16)
+    run.__dict__["test"] = run.__dict__["test_at_start"] = Embedded.of(x_ND, class_N, source="test items")
+    found = diagnose_run(run)
+    assert cause in found.checked
+    others = {"at-chance", "failed-pictures", "domain-gap"} - {cause}
+    assert cause in {each.cause for each in found.findings}
+    assert not others & {each.cause for each in found.findings}

@@ -145,5 +145,53 @@ def test_a_small_offset_changes_nothing(offset):
 
 def test_a_collapse_is_not_called_a_tie():
     x_ND, labels = clusters()
-    assert notes(np.ones_like(x_ND), labels) == ()
-    assert notes(1 + np.float32(1e-6) * x_ND, labels) == ()
+    assert not any("tied" in note for note in notes(np.ones_like(x_ND), labels))
+    assert not any("tied" in note for note in notes(1 + np.float32(1e-6) * x_ND, labels))
+
+
+# one class
+
+
+@pytest.mark.parametrize("queries", [False, True])
+@pytest.mark.parametrize("groups", [False, True])
+def test_one_class_cannot_be_wrong(queries, groups):
+    x_ND, _ = clusters(10)
+    given = {"query_embeddings_QD": x_ND[:9], "query_labels_Q": ["ring"] * 4 + ["lamp"] * 5} if queries else {}
+    if groups:
+        given |= {"groups_N": np.arange(40)} | ({"query_groups_Q": np.arange(9)} if queries else {})
+    report = evaluate_embeddings(x_ND, ["ring"] * 40, verification=False, **given)
+    assert report.retrieval.recall[1] == 1.0
+    assert report.notes[0] == (
+        "All 40 items that can be found are of one class, 'ring': nothing found can be wrong, and these numbers say "
+        "nothing of the embeddings. Give items of other classes too."
+    )
+    two = evaluate_embeddings(x_ND, ["ring"] * 20 + ["lamp"] * 20, verification=False, **given)
+    assert not any("one class" in note for note in two.notes)
+
+
+# many that failed, and what collapsed
+
+
+@pytest.mark.parametrize("value", [0.0, 0.5])
+@pytest.mark.parametrize("share", [0.6, 0.9])
+def test_most_pictures_failed_and_are_no_copies(value, share):
+    x_ND, labels = clusters(100)
+    failed = np.random.default_rng(1).permutation(400)[: round(share * 400)]
+    x_ND[failed] = value
+    (note,) = notes(x_ND, labels)
+    assert note.startswith(f"{len(failed)} of 400 rows hold nothing: {len(failed) if value == 0 else 0} are all zero")
+
+
+def test_what_collapsed_to_points_holds_no_copies():
+    _, labels = clusters(100)
+    (note,) = notes(np.eye(4, dtype=np.float32)[np.arange(400) % 4], labels)
+    assert note.startswith("400 of 400 rows are equal to rows of other classes: they hold 4 vectors in all. The ")
+
+
+@pytest.mark.parametrize("form", [np.float32, np.float16])
+def test_single_numbers_are_equal_by_chance(form):
+    x_ND = np.random.default_rng(0).normal(size=(3000, 1)).astype(form)
+    labels = np.repeat(np.arange(500), 6)
+    assert notes(x_ND, labels) == ()
+    given = {"query_embeddings_QD": x_ND[1::2], "query_labels_Q": labels[1::2]}
+    assert notes(x_ND[::2], labels[::2], **given) == ()

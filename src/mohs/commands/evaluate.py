@@ -10,6 +10,7 @@ import numpy as np
 
 from mohs.artefacts import atomic_path, write_json
 from mohs.commands.console import counting_progress, print_json, print_table, say
+from mohs.commands.groups import check_groups, groups_by_flag
 from mohs.commands.places import require_file_place
 from mohs.commands.searches import queries_counted, search_sentences
 from mohs.data.names import name_warning
@@ -68,12 +69,13 @@ def evaluate_embeddings_command(
                 f"{query_embeddings}: {queries.embeddings_ND.shape[1]} dimensions, and {embeddings} has "
                 f"{items.embeddings_ND.shape[1]}; use embeddings of one model for both"
             )
-    for given, table in ((items, labels), (queries, query_labels or labels)):
-        if exclude_same_group and given.groups_N is None:
-            raise InputError(
-                f"--exclude-same-group: {table} has no column {group_column or 'group'!r}; add one that says what each "
-                "picture was taken with, such as its session"
-            )
+    tables = ((items, labels), (queries, query_labels or labels))
+    if exclude_same_group:
+        for given, table in tables:
+            check_groups(given.groups_N, table, group_column)
+        names = {name for given, _ in tables for name in (() if given.groups_N is None else given.groups_N.tolist())}
+        if line := name_warning(names - {""}, "groups"):
+            warnings.warn(f"{labels}: {line}", DataWarning, stacklevel=2)
     if line := name_warning({*items.labels_N.tolist(), *queries.labels_N.tolist()}, "classes"):
         warnings.warn(f"{labels}: {line}", DataWarning, stacklevel=2)
     num_found_C = np.unique(items.labels_N, return_counts=True)[1]
@@ -82,7 +84,7 @@ def evaluate_embeddings_command(
             f"{labels}: none of the {len(queries.labels_N):,} queries has another item of its class to find; check "
             "that these are the classes, or add items"
         )
-    with counting_progress("ranking", quiet=quiet) as progress:
+    with counting_progress("ranking", quiet=quiet) as progress, groups_by_flag():
         report = evaluate_embeddings(
             items.embeddings_ND,
             items.labels_N,

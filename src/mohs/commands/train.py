@@ -8,11 +8,11 @@ import numpy as np
 
 from mohs.commands.console import decoding_progress, print_json, print_table, say, training_progress
 from mohs.commands.evaluate import TABLE_HEADER, verification_rows, write_class_table
+from mohs.commands.groups import check_groups, groups_by_flag
 from mohs.commands.places import require_file_place, require_folder_place
 from mohs.commands.searches import queries_counted, search_sentences
 from mohs.commands.show import METRIC_HEADER, metric_row, write_run_report
 from mohs.config import DataConfig, RunConfig
-from mohs.errors import InputError
 from mohs.runs import (
     Evaluation,
     Run,
@@ -90,15 +90,13 @@ def evaluate_command(
             data or run.config.data, seed=run.config.seed, all_test=data is not None, progress=progress
         )
     opened.count_queries()  # before minutes of embedding
-    if exclude_same_group and opened.dataset.table.groups is None:
-        raise InputError(
-            f"--exclude-same-group: {opened.dataset.table.source} has no column "
-            f"{(data or run.config.data).group_column or 'group'!r}; add one that says what each picture was taken "
-            "with, such as its session"
+    if exclude_same_group:
+        table = opened.dataset.table
+        check_groups(table.groups, table.source, (data or run.config.data).group_column)
+    with groups_by_flag():
+        evaluation = evaluate(
+            run, data=opened, exclude_same_group=exclude_same_group, verification=True, write=data is None
         )
-    evaluation = evaluate(
-        run, data=opened, exclude_same_group=exclude_same_group, verification=True, write=data is None
-    )
     measured = evaluation.measured
     if per_class is not None:
         queries, gallery = evaluation.query_and_gallery()
@@ -114,6 +112,8 @@ def evaluate_command(
         )
         for sentence in search_sentences(measured["trained"]):
             print(sentence)
+        for note in measured["trained"].notes:
+            say(f"note: {note}")
         pairs = measured["trained"].verification
         if pairs is None:
             say("no pairs: none of one class, or none of two, among queries and gallery; thresholds need both")

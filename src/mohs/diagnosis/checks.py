@@ -1,6 +1,6 @@
 """What was looked for: checks with what they need, carried out and put together."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import final
 
@@ -32,33 +32,39 @@ def examine(checks: Iterable[Check]) -> Diagnosis:
     >>> examine([quiet, Check("overfitting", lambda: None, missing="no column 'val_loss'")]).not_checked
     {'overfitting': "no column 'val_loss'"}
     """
-    findings, checked, missing = [], [], {}
+    findings: list[Finding] = []
+    checked: list[str] = []
+    missing: dict[str, list[str]] = {}
     for check in checks:
         if check.missing:
-            missing[check.cause] = check.missing
+            missing.setdefault(check.cause, []).append(check.missing)
             continue
         checked.append(check.cause)
         found = check.find()
         if found is not None:
             findings.append(found)
-    return combined([Diagnosis(ranked(findings), tuple(dict.fromkeys(checked)), missing)])
+    return combined([Diagnosis(ranked(findings), tuple(dict.fromkeys(checked)), _joined(missing))])
 
 
 def combined(parts: Iterable[Diagnosis]) -> Diagnosis:
     """Return one diagnosis of several materials.
 
     A cause found in two of them is told once, by its worst finding; a cause that one could not be looked for in, but
-    another could, counts as looked for.
+    another could, counts as looked for. All reasons why one could not are kept, in order.
     """
     parts = list(parts)
     worst: dict[str, Finding] = {}
     for finding in ranked(finding for part in parts for finding in part.findings):
         worst.setdefault(finding.cause, finding)
     checked = tuple(dict.fromkeys(cause for part in parts for cause in part.checked))
-    missing: dict[str, str] = {}
+    missing: dict[str, list[str]] = {}
     for part in parts:
         for cause, reason in part.not_checked.items():
             if cause not in checked:
-                missing.setdefault(cause, reason)
+                missing.setdefault(cause, []).append(reason)
     notes = tuple(dict.fromkeys(note for part in parts for note in part.notes))
-    return Diagnosis(ranked(worst.values()), checked, missing, notes)
+    return Diagnosis(ranked(worst.values()), checked, _joined(missing), notes)
+
+
+def _joined(missing: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    return {cause: "; ".join(dict.fromkeys(reasons)) for cause, reasons in missing.items()}

@@ -30,6 +30,7 @@ _POINT_CLASSES = 4
 _POINT_SHARE = 0.05
 _FEW_AT_POINTS = 0.2
 _CONE = 0.9
+_MOST = 0.5
 
 
 def find_collapsed_embeddings(embedded: Embedded, *, seed: int = 0) -> Finding | None:
@@ -192,14 +193,16 @@ def find_failed_pictures(embedded: Embedded) -> Finding | None:
     if len(embedded) <= 2 * MAX_ITEMS and embedded.recall is not None and sound.recall is not None:
         numbers |= {"recall": embedded.recall.value, "recall_without": sound.recall.value}
         told = f"; R@1 is {sound.recall.value:.3f} without them and {embedded.recall.value:.3f} with them"
+    most = share > _MOST
     return Finding(
         cause="failed-pictures",
         severity="error" if share >= 0.05 else "warning",
         what=f"{num:,} of {len(embedded):,} rows ({share:.1%}) hold nothing: {zeros:,} are all zero, {num - zeros:,} "
         f"share one vector over three classes or more ({some_rows(np.flatnonzero(failed))}){told}",
         why="A picture that did not load, or that is blank, gives the same vector whatever its class. So does one "
-        "picture that is used for many classes.",
-        fix="Look at the pictures of these rows; read them again, or leave them out.",
+        f"picture that is used for many classes{', or a network that has died for these pictures' if most else ''}.",
+        fix="Look at the pictures of these rows; read them again, or leave them out."
+        + (" If they are sound, it is the network: train it again, at a lower rate." if most else ""),
         numbers=numbers,
         share=share,
     )

@@ -23,7 +23,7 @@ from mohs.diagnosis.embedding_causes import (
     find_unnormalised,
 )
 from mohs.diagnosis.findings import Finding
-from mohs.diagnosis.label_causes import find_dominating_class, find_few_positives
+from mohs.diagnosis.label_causes import find_dominating_class, find_few_positives, find_single_class
 from mohs.diagnosis.query_causes import find_foreign_queries, find_queries_in_gallery
 from mohs.diagnosis.split_classes import find_split_ids
 from mohs.evaluation.failed_rows import failed_rows
@@ -42,6 +42,7 @@ _ALONE = (
     "label-order",
     "at-chance",
     "perhaps-one-class",
+    "single-class",
     "one-class-dominates",
     "too-few-positives",
 )
@@ -66,6 +67,7 @@ def checks_of_embeddings(
         checks = [
             Check("failed-pictures", partial(find_failed_pictures, shown)),
             *checks_of_one_set(sound_rows(shown), seed=seed),
+            Check("single-class", partial(find_single_class, shown.labels)),
             Check("one-class-dominates", partial(find_dominating_class, shown.labels)),
             Check("too-few-positives", partial(find_few_positives, shown.labels, of=of), answered),
         ]

@@ -1,4 +1,4 @@
-"""Causes that the labels alone show: a class that dominates, classes without a second picture."""
+"""Causes that the labels alone show: one class, a class that dominates, classes without a second picture."""
 
 import math
 
@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike
 
 from mohs.diagnosis.findings import Finding
 
-__all__ = ["find_dominating_class", "find_few_positives"]
+__all__ = ["find_dominating_class", "find_few_positives", "find_single_class"]
 
 
 def find_dominating_class(labels_N: ArrayLike, *, of: str = "pictures") -> Finding | None:
@@ -34,6 +34,27 @@ def find_dominating_class(labels_N: ArrayLike, *, of: str = "pictures") -> Findi
         settings={"data.per_class": max(2, int(np.median(count_C)))} if of == "pictures" else {},
         numbers={"share": share, "num_classes": float(len(names)), "effective_classes": effective},
         share=share,
+    )
+
+
+def find_single_class(labels_N: ArrayLike) -> Finding | None:
+    """Find labels of one class alone: nothing can be taken for another class, so that no measure can be wrong.
+
+    >>> find_single_class(["ring", "ring"]).cause, find_single_class(["ring", "lamp"])
+    ('single-class', None)
+    """
+    names = np.unique(np.asarray(labels_N))
+    if len(names) != 1:
+        return None
+    num = len(np.asarray(labels_N))
+    return Finding(
+        cause="single-class",
+        severity="error",
+        what=f"All {num:,} rows are of one class, {names[0].item()!r}",
+        why="Nothing can be taken for another class: R@1 is 1 whatever the embeddings are, and most causes hide.",
+        fix="Check that these are the classes, and give pictures of other classes too.",
+        numbers={"num_classes": 1.0},
+        share=1.0,
     )
 
 

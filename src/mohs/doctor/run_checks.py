@@ -1,10 +1,12 @@
 """All that is looked for in a run."""
 
+from dataclasses import replace
 from functools import partial
 
 from mohs.diagnosis.checks import Check, combined, examine
 from mohs.diagnosis.comparison_causes import find_batch_norm, find_harm, find_shared_classes
-from mohs.diagnosis.embedding_causes import find_collapsed_embeddings, find_swapped_embeddings
+from mohs.diagnosis.embedding_causes import find_failed_pictures, find_swapped_embeddings
+from mohs.diagnosis.embedding_checks import checks_of_one_set, sound_rows
 from mohs.diagnosis.findings import Diagnosis, Finding
 from mohs.diagnosis.label_causes import find_dominating_class, find_few_positives
 from mohs.diagnosis.log_causes import find_collapsed, find_not_finite, find_stalled
@@ -87,7 +89,10 @@ def _of_pictures(run: RunEvidence) -> list[Check]:
 def _of_embeddings(run: RunEvidence) -> list[Check]:
     missing = run.why_no("embedder") or run.why_no("data")
     names = (
+        "failed-pictures",
         "collapsed",
+        "domain-gap",
+        "at-chance",
         "swapped",
         "worse-than-untrained",
         "batch-norm-statistics",
@@ -97,7 +102,8 @@ def _of_embeddings(run: RunEvidence) -> list[Check]:
     if missing or run.data is None:
         return [Check(name, _nothing, missing) for name in names]
     seed = run.seed
-    if find_collapsed_embeddings(run.test) is not None or collapse_began(run) is not None:
+    of_test = {check.cause: check for check in checks_of_one_set(sound_rows(run.test), seed=seed)}
+    if of_test["collapsed"].find() is not None or collapse_began(run) is not None:
         # One point has no neighbours to compare.
         alone = "the embeddings have collapsed"
     else:
@@ -105,7 +111,10 @@ def _of_embeddings(run: RunEvidence) -> list[Check]:
     unseen = "" if run.data.unseen_classes else "the test is on classes that were trained on"
     start = "the untrained network" if run.config.model.weights is None else "the pretrained network"
     return [
-        Check("collapsed", partial(find_collapsed_embeddings, run.test)),
+        Check("failed-pictures", partial(find_failed_pictures, run.test)),
+        of_test["collapsed"],
+        replace(of_test["domain-gap"], missing=alone),
+        replace(of_test["at-chance"], missing=alone),
         Check("swapped", partial(find_swapped_embeddings, run.train, seed=seed), alone),
         Check(
             "worse-than-untrained",

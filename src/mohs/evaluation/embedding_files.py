@@ -1,5 +1,7 @@
 """Files of embeddings and their classes, from anywhere: the one reader of `mohs evaluate` and `mohs doctor`."""
 
+import warnings
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +10,7 @@ from typing import final
 import numpy as np
 
 from mohs.data.rows import read_rows
-from mohs.errors import InputError, at_most_20
+from mohs.errors import DataWarning, InputError, at_most_20
 from mohs.evaluation.inputs import checked_float32
 
 __all__ = ["EmbeddedItems", "ItemLabels", "read_embedded_items", "read_item_labels", "read_npy"]
@@ -109,7 +111,7 @@ def read_item_labels(
 
     A table (CSV or Parquet) with a column `class` or, without one, `label`, `labels`, `y` or `target` (in capitals
     too), and perhaps `file`, `role` and `group`; a .npy file of text or whole numbers; or a .txt file with a class on
-    each line.
+    each line. Warns (`DataWarning`) of a file that stands under several classes.
 
     Raises `InputError` naming the file, the row and the fix; `class_flag` is the option that names the column.
     """
@@ -164,6 +166,8 @@ def read_item_labels(
     if problems:
         raise InputError(*at_most_20(problems))
     files, groups = columns.get(file_column or "file"), columns.get(group_column or "group")
+    if files is not None and len(files) == len(rows) and (line := _of_several_classes(files, columns[name], rows)):
+        warnings.warn(f"{path}: {line}", DataWarning, stacklevel=2)
     return ItemLabels(
         np.array(columns[name], dtype=np.str_),
         None if roles is None else np.array(roles),
@@ -181,6 +185,23 @@ def _class_column(path: Path, columns: Iterable[str], class_flag: str) -> str:
         fix = f"name the right one with {class_flag}" if class_flag else "name the right one 'class'"
         raise InputError(f"{path}: columns {', '.join(map(repr, found))} may hold the classes; {fix}")
     return found[0] if found else "class"
+
+
+def _of_several_classes(files: Sequence[str], classes: Sequence[str], rows: Sequence[int]) -> str:
+    """Return a line on files that stand under several classes, with the first of them; "" if there are none."""
+    seen: dict[str, dict[str, int]] = defaultdict(dict)
+    for file, label, row in zip(files, classes, rows, strict=True):
+        seen[file].setdefault(label, row)
+    double = {file: found for file, found in seen.items() if len(found) > 1 and file}
+    if not double:
+        return ""
+    file, found = next(iter(double.items()))
+    (one, row), (other, other_row) = list(found.items())[:2]
+    return (
+        f"{len(double):,} file{'s stand' if len(double) > 1 else ' stands'} under several classes, such as {file!r} "
+        f"under {one!r} (row {row}) and {other!r} (row {other_row}); a search counts each as wrong for the other: keep "
+        "one class for each file"
+    )
 
 
 def _empty_names(path: Path, what: str, rows: Sequence[int], names: Sequence[str], column: str) -> list[str]:

@@ -1,18 +1,18 @@
-"""What a reader of retrieval metrics must know and no metric says: failed pictures, copies, ties by rounding."""
+"""What a reader of retrieval metrics must know and no metric says: one class, failed pictures, copies, ties."""
 
 import numpy as np
 import numpy.typing as npt
 
 from mohs.errors import InputError
 from mohs.evaluation.copies import equal_groups, equal_partner, of_one_length
-from mohs.evaluation.failed_rows import failed_rows, some_rows
+from mohs.evaluation.failed_rows import failed_rows, shared_rows, some_rows
 from mohs.evaluation.inputs import class_codes
 from mohs.evaluation.near_copies import near_copies
 from mohs.evaluation.retrieval import RetrievalResult, evaluate_retrieval
 from mohs.evaluation.spread import spread
 from mohs.evaluation.ties import TIE_TOLERANCE
 
-__all__ = ["remarks"]
+__all__ = ["one_class_remark", "remarks"]
 
 _MIN_SHARE = 0.005
 # Below this spread, as a share of the length, what is left of float32 numbers is mostly their rounding.
@@ -21,6 +21,23 @@ _TOLD_CHANGE = 5e-4  # of a metric: it shows in the three decimals that are prin
 
 Float32 = npt.NDArray[np.float32]
 Codes = npt.NDArray[np.int64]
+
+
+def one_class_remark(gallery_labels_G: npt.NDArray[np.generic]) -> tuple[str, ...]:
+    """Return a sentence if all items that can be found are of one class, so that nothing found can be wrong.
+
+    >>> one_class_remark(np.array(["ring", "ring"]))[0].partition(":")[0]
+    "All 2 items that can be found are of one class, 'ring'"
+    >>> one_class_remark(np.array(["ring", "lamp"]))
+    ()
+    """
+    names = np.unique(gallery_labels_G)
+    if len(names) > 1:
+        return ()
+    return (
+        f"All {len(gallery_labels_G):,} items that can be found are of one class, {names[0].item()!r}: nothing found "
+        "can be wrong, and these numbers say nothing of the embeddings. Give items of other classes too.",
+    )
 
 
 def remarks(
@@ -35,9 +52,11 @@ def remarks(
     """Return sentences about a measurement, each with the number as it is and as it would be without what it tells.
 
     - Rows that are zero or share one vector with two other classes or more (`failed_rows`).
-    - Copies (`mohs.evaluation.copies`), from 0.5% of the queries on: queries that are rows of the gallery, or nearly
-      so (`near_copies`), at any length; or, all against all (`same_items`), rows that are equal to another one of
-      their class. The other number leaves out the query's own copy, or all rows of a class that are equal but one.
+    - Rows of which so many share a vector that it is the embeddings that have collapsed (`shared_rows`).
+    - Copies (`mohs.evaluation.copies`), from 0.5% of the queries on, but not of single numbers: queries that are rows
+      of the gallery, or nearly so (`near_copies`), at any length; or, all against all (`same_items`), rows that are
+      equal to another one of their class. The other number leaves out the query's own copy, or all rows of a class
+      that are equal but one.
     - Ties: the rows lie so far from zero that distances which differ count as tied (`mohs.evaluation.ties`), and some
       recall changes by 0.0005 or more once the mean of the gallery is taken away.
     """
@@ -58,8 +77,16 @@ def remarks(
     if lines:
         without = _recall(query_QD, query_codes, gallery_GD, gallery_codes, ~failed_Q, ~failed_G, same_items)
         lines[-1] += _instead(without, retrieval.recall.get(1), "without them")
+    shared_G = shared_rows(gallery_GD, gallery_codes, group_N=group_G)
+    if (shared_G & ~failed_G).any():
+        num_vectors = len(np.unique(group_G[shared_G]))
+        lines.append(
+            f"{int(shared_G.sum()):,} of {len(shared_G):,} rows{'' if same_items else ' of the gallery'} are equal to "
+            f"rows of other classes: they hold {num_vectors:,} vector{'s' if num_vectors > 1 else ''} in all. The "
+            "embeddings have collapsed, or the pictures failed"
+        )
     copies = (
-        _copies_of_a_class(query_QD, query_codes, group_G, failed_Q, retrieval)
+        _copies_of_a_class(query_QD, query_codes, group_G, failed_Q | shared_G, retrieval)
         if same_items
         else _queries_in_gallery(query_QD, query_codes, gallery_GD, gallery_codes, failed_Q, failed_G, retrieval)
     )
@@ -76,8 +103,8 @@ def _queries_in_gallery(
     failed_G: npt.NDArray[np.bool_],
     retrieval: RetrievalResult,
 ) -> str:
-    if not _differ(gallery_GD):
-        return ""
+    if gallery_GD.shape[1] == 1 or not _differ(gallery_GD):
+        return ""  # single numbers are equal by chance
     rows_QD, rows_GD = of_one_length(query_QD, gallery_GD)
     partner_Q = equal_partner(rows_QD, rows_GD)
     partner_Q[failed_Q] = -1
@@ -106,8 +133,8 @@ def _copies_of_a_class(
     failed_N: npt.NDArray[np.bool_],
     retrieval: RetrievalResult,
 ) -> str:
-    if not _differ(x_ND):
-        return ""
+    if x_ND.shape[1] == 1 or not _differ(x_ND):
+        return ""  # single numbers are equal by chance
     first_N = np.zeros(len(codes), dtype=bool)
     first_N[np.unique(np.stack([group_N, codes]), axis=1, return_index=True)[1]] = True
     has_copy_N = (np.bincount(group_N)[group_N] > 1) & ~failed_N

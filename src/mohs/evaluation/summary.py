@@ -10,7 +10,7 @@ from mohs.errors import InputError
 from mohs.evaluation.classes import ClassResult, ConfusablePair, class_results, confusable_pairs
 from mohs.evaluation.gallery_size import GallerySizes, recall_by_gallery_size
 from mohs.evaluation.inputs import checked_float32, checked_labels, class_codes
-from mohs.evaluation.remarks import remarks
+from mohs.evaluation.remarks import one_class_remark, remarks
 from mohs.evaluation.retrieval import RetrievalResult, evaluate_all_against_all, evaluate_retrieval
 from mohs.evaluation.spread import Spread, spread
 from mohs.evaluation.triplets import Negatives, TripletAccuracy, triplet_accuracy
@@ -47,7 +47,8 @@ class EmbeddingReport:
         gallery_sizes: expected recall@1 in galleries of fewer classes.
         verification: what verification on pairs found (`verified`): of two queries, or of a query and an item of the
             gallery where that is apart from them; none if it was not asked for, or if there are no such pairs.
-        notes: sentences about what no metric says: failed pictures, copies, ties (`mohs.evaluation.remarks`).
+        notes: sentences about what no metric says: one class, failed pictures, copies, ties
+            (`mohs.evaluation.remarks`).
         without_own_group: whether `retrieval` and `catalog`, and what is made of them, leave a query's own group out.
     """
 
@@ -258,9 +259,12 @@ def measure(
         gallery_sizes=recall_by_gallery_size(retrieval, *both),
         verification=verified(x_ND, labels, test_N, seed=seed) if verification else None,
         # What remarks say is by how much a number changes, and those numbers know of no groups.
-        notes=()
-        if groups is not None
-        else remarks(x_ND[test], both[0], x_ND[gallery], both[1], retrieval, same_items=test_N is None),
+        notes=one_class_remark(both[1])
+        + (
+            ()
+            if groups is not None
+            else remarks(x_ND[test], both[0], x_ND[gallery], both[1], retrieval, same_items=test_N is None)
+        ),
         without_own_group=groups is not None,
     )
 
