@@ -20,7 +20,7 @@ from mohs.data.dataset import Dataset
 from mohs.data.rows import read_rows
 from mohs.data.split import assign_splits, limit_per_class
 from mohs.data.table import BUILT_IN, Table, require_classes, table_bytes, write_table
-from mohs.errors import InputError
+from mohs.errors import DataWarning, InputError
 from mohs.evaluation.pixels import pixel_embeddings
 from mohs.evaluation.summary import Measured, Protocol, measure
 from mohs.model.embedder import Embedder
@@ -28,7 +28,7 @@ from mohs.toml import flat_settings
 from mohs.training.checkpoint import load_checkpoint
 from mohs.training.devices import choose_device
 from mohs.training.events import Listener
-from mohs.training.false_negatives import read_review_rows
+from mohs.training.false_negatives import passed_over, read_review_rows
 from mohs.training.forewarnings import counted_queries, forewarnings, no_query_counts
 from mohs.training.held_out import choose_held_out
 from mohs.training.loop import FitResult, Folder, fit
@@ -253,7 +253,9 @@ def train_on(
         embedder = Embedder.create(config.model, policy, seed=config.seed)
         check_finetuning(embedder, config)
         if config.negatives.review_list is not None:
-            read_review_rows(Path(config.negatives.review_list))
+            rows = read_review_rows(Path(config.negatives.review_list))
+            if peers.is_first and (line := passed_over(rows, data.dataset.table.files)):
+                warnings.warn(f"{config.negatives.review_list}: {line}", DataWarning, stacklevel=2)
         if peers.is_first and resume:
             _check_same_run(folder, data, config)
         if peers.from_first((folder / "run.json").is_file()):

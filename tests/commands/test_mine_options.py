@@ -67,12 +67,18 @@ def test_pairs_of_a_review_list_never_meet(mined, shop, tmp_path):
     met = {(a, n) for a, n in zip(plan.anchor.tolist(), plan.negative.tolist(), strict=True)}
     review = tmp_path / "review.csv"
     rows = [f"{a}.png,{n}.png" for a, n in met]
-    review.write_text("file,other\n" + "\n".join([*rows, "0.png,elsewhere.png"]) + "\n")
+    review.write_text("file,other\n" + "\n".join(rows) + "\n")
     other, facts = mined(*hardest, "--review-list", review)
     assert not {(a, n) for a, n in zip(other.anchor.tolist(), other.negative.tolist(), strict=True)} & met
     assert facts["num_excluded_pairs"] == other.header["num_excluded_pairs"] > len(met)  # both ways
+    review.write_text(f"{review.read_text()}0.png,elsewhere.png\n")
+    line = (
+        f"warning: {review}: 1 of {len(met) + 1} pairs passed over, since the table does not have their files "
+        "('elsewhere.png')"
+    )
+    assert line in mined(*hardest, "--review-list", review, "--quiet", said=True)[1]
     said = mined(*hardest, "--review-list", review, said=True)[1]
-    assert said[0] == f"{review}: 1 of {len(met) + 1} pairs passed over: not files of {shop / 'shop.csv'}"
+    assert said[0] == line
     assert f"pairs kept apart by the review list: {facts['num_excluded_pairs']:,}, each way counted" in said
 
 
@@ -178,6 +184,19 @@ def test_classes_without_a_catalog_picture_take_samples_for_anchors_and_are_coun
     assert (plan.positive[alone] == plan.anchor[alone]).all()
     assert (roles[plan.positive[~alone]] == "sample").all()
     assert (plan.anchor[~alone] != plan.positive[~alone]).all()
+
+
+def test_a_catalog_of_other_classes_has_no_anchors(run_cli, tmp_path):
+    rows = [(f"{i}.png", f"{'c' if i % 3 else 'x'}{i // 3}", "sample" if i % 3 else "catalog") for i in range(9)]
+    (tmp_path / "t.csv").write_text("file,class,role\n" + "".join(f"{','.join(row)}\n" for row in rows))
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(9, 4)).astype(np.float32))
+    command = ["mine", tmp_path / "t.csv", "--embeddings", tmp_path / "x.npy", "--anchors", "catalog"]
+    answer = run_cli(*command, "--out", tmp_path / "p")
+    assert answer.code == 2
+    assert answer.err[-1] == (
+        "mohs: --anchors: 'catalog' takes samples for positives, and no class of the catalog has one; write the "
+        "classes alike in catalog and table, or use 'any'"
+    )
 
 
 @pytest.mark.parametrize(

@@ -191,7 +191,8 @@ def test_bad_input_leaves_no_run_folder(run_cli, class_run, own_picture_set, tmp
             continue
         place = [] if "--out" in flags else ["--out", out]
         answer = run_cli("train", own_picture_set / name, *SMALL, *place, *flags, "--quiet")
-        num_notes = int(flags[:1] in (["--backbone"], ["--weights"]))  # widths without effect; a preset is taken
+        # Widths without effect, and no weights; a preset is taken.
+        num_notes = {"--backbone": 2, "--weights": 1}.get(flags[0] if flags else "", 0)
         assert (answer.code, answer.out, len(answer.err)) == (2, "", 1 + num_notes), (name, flags, answer)
         assert answer.err[-1].startswith(f"mohs: {line}"), answer.err[-1]
     assert not out.parent.exists()
@@ -294,7 +295,22 @@ def test_a_backbone_without_weights_is_told(run_cli, picture_set, tmp_path):
     command = ["train", picture_set, *SMALL, "--backbone", "test_resnet", "--channels", "3"]
     answer = run_cli(*command, "--set", "data.channels=3", "--out", tmp_path / "run")
     assert answer.code == 0, answer.err
-    assert "backbone: 'test_resnet' starts from random weights; give pretrained ones by --weights" in answer.err
+    line = "warning: backbone: 'test_resnet' starts from random weights; give pretrained ones by --weights"
+    assert answer.err.count(line) == 1
+    assert run_cli(*command, "--quiet", "--out", tmp_path / "quiet").err.count(line) == 1
+    fine = run_cli(*command, "--quiet", "--preset", "fine-tune", "--out", tmp_path / "fine").err
+    assert sum("starts from random weights" in each for each in fine) == 1
+
+
+def test_pairs_of_a_review_list_that_the_table_does_not_have_are_told(run_cli, picture_set, tmp_path):
+    review = tmp_path / "review.csv"
+    pairs = [("img/000-1.png", "img/001-1.png"), ("img/000-1.png", "x.png"), ("y.png", "x.png"), ("z.png", "w.png")]
+    review.write_text("file,other\n" + "".join(f"{one},{other}\n" for one, other in pairs))
+    chosen = ["--set", f"negatives.review_list={review}", "--quiet"]
+    answer = run_cli("train", picture_set, *SMALL, *chosen, "--out", tmp_path / "run")
+    assert answer.code == 0, answer.err
+    line = f"warning: {review}: 3 of 4 pairs passed over, since the table does not have their files ('x.png', 'y.png', "
+    assert [each for each in answer.err if "passed over" in each] == [f"{line}'z.png' and 1 more)"]
 
 
 def test_a_new_network_is_not_warned_of(run_cli, picture_set, tmp_path):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from mohs.artefacts import EventLog, read_events
+from mohs.artefacts import EventLog, read_events, read_json, write_json
 from mohs.config import (
     DataConfig,
     FinetuneConfig,
@@ -179,6 +179,18 @@ def test_a_checkpoint_with_another_plan_is_refused(glyphs: Dataset, tmp_path: Pa
     plan.write_bytes(plan.read_bytes() + b" ")
     with pytest.raises(InputError, match="not the plan that the checkpoint belongs to"):
         go(glyphs, config, tmp_path / "run", resume=True)
+
+
+def test_a_checkpoint_from_before_pairs_were_counted_is_taken_up(glyphs: Dataset, tmp_path: Path) -> None:
+    config = settings({})
+    go(glyphs, config, tmp_path / "run", stop_at=5)
+    for file in (tmp_path / "run" / "checkpoints").glob("step-*.json"):
+        record = read_json(file)
+        del record["values"]["num_kept_apart"]
+        write_json(file, record)
+    _, result = go(glyphs, config, tmp_path / "run", resume=True)
+    assert result is not None
+    assert (result.num_steps, result.num_kept_apart) == (9, 0)
 
 
 def test_a_changed_review_list_is_refused(glyphs: Dataset, tmp_path: Path) -> None:

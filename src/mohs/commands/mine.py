@@ -49,7 +49,7 @@ def mine_command(request: MineRequest, *, quiet: bool, as_json: bool) -> None:
         name="--anchors",
     )
     candidates = candidates_of(request, table)
-    excluded_P2 = excluded_pairs_of(request, table, quiet=silent)
+    excluded_P2 = excluded_pairs_of(request, table)
     if not silent:
         say(f"length: {describe_length(num_anchors, table.num_classes)}")
     if warning := length_warning(num_anchors, table.num_classes):

@@ -20,7 +20,7 @@ from mohs.errors import InputError
 from mohs.mining.stored import stored_bank
 from mohs.model.embedder import Embedder
 from mohs.training.devices import choose_device
-from mohs.training.false_negatives import pairs_of_files, read_review_rows
+from mohs.training.false_negatives import pairs_of_files, passed_over, read_review_rows
 
 __all__ = ["MineInputs", "candidates_of", "excluded_pairs_of", "read_inputs"]
 
@@ -85,16 +85,14 @@ def candidates_of(request: MineRequest, table: Table) -> NDArray[np.int64] | Non
     return chosen
 
 
-def excluded_pairs_of(request: MineRequest, table: Table, *, quiet: bool) -> NDArray[np.int64] | None:
+def excluded_pairs_of(request: MineRequest, table: Table) -> NDArray[np.int64] | None:
     """Return the pairs of the review list, both ways, int64[P, 2]; None without a list. Says what it passes over."""
     if request.review_list is None:
         return None
     rows = read_review_rows(request.review_list, name="--review-list")
-    pair_P2 = pairs_of_files(rows, table.files)
-    unknown = len(rows) - len(pair_P2) // 2
-    if unknown and not quiet:
-        say(f"{request.review_list}: {unknown:,} of {len(rows):,} pairs passed over: not files of {table.source}")
-    return pair_P2
+    if line := passed_over(rows, table.files):
+        say(f"warning: {request.review_list}: {line}")
+    return pairs_of_files(rows, table.files)
 
 
 def _embedder(request: MineRequest) -> Embedder:

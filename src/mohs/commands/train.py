@@ -13,6 +13,7 @@ from mohs.commands.places import require_file_place, require_folder_place
 from mohs.commands.searches import queries_counted, search_sentences
 from mohs.commands.show import METRIC_HEADER, metric_row, write_run_report
 from mohs.config import DataConfig, RunConfig
+from mohs.model.finetune import random_weights_warning
 from mohs.runs import (
     Evaluation,
     Run,
@@ -49,6 +50,8 @@ def train_command(config: RunConfig, *, notes: Sequence[str] = (), resume: bool,
             lengths = [] if quiet or as_json else _told_before(config, data)
             warnings = [f"warning: {line}" for line in forewarnings(config, data.num_training_classes)]
             anchors = anchors_note(data, config)
+            if line := _random_backbone(config):
+                warnings.append(f"warning: {line}")
             for note in (*notes, *lengths, *warnings, *([anchors] if anchors else [])):
                 say(note)
         with training_progress("train", quiet=quiet) as listeners:
@@ -163,11 +166,14 @@ def _told_before(config: RunConfig, data: SplitData) -> list[str]:
             f"test: {num_queries:,} queries, of which {num_counted:,} count; the others have no other picture of their "
             "class to find"
         )
-    if config.model.backbone != "small" and config.model.weights is None:
-        lines.append(
-            f"backbone: {config.model.backbone!r} starts from random weights; give pretrained ones by --weights"
-        )
     return lines
+
+
+def _random_backbone(config: RunConfig) -> str | None:
+    """Return a line on a network that was asked for by name, as pretrained ones are, and comes without weights."""
+    if config.model.backbone == "small" or config.model.weights is not None or random_weights_warning(config):
+        return None
+    return f"backbone: {config.model.backbone!r} starts from random weights; give pretrained ones by --weights"
 
 
 def _title(evaluation: Evaluation) -> str:

@@ -81,7 +81,7 @@ def anchor_items(
     """Return the items that take turns as anchors, int64, ascending.
 
     Raises `InputError` for "catalog" if there are no catalog pictures, or samples of one class alone, which leaves no
-    negatives; and for "sample" if there are no samples.
+    negatives, or none of the catalog's classes; and for "sample" if there are no samples.
     """
     if anchors == "catalog":
         if not catalog_N.any():
@@ -94,6 +94,11 @@ def anchor_items(
             raise InputError(
                 f"{name}: 'catalog' takes samples for negatives, and {len(sampled)} of {len(np.unique(labels_N))} "
                 "classes has samples; it needs 2 or more: add samples, or use 'any'"
+            )
+        if not np.isin(sampled, labels_N[catalog_N]).any():
+            raise InputError(
+                f"{name}: 'catalog' takes samples for positives, and no class of the catalog has one; write the "
+                "classes alike in catalog and table, or use 'any'"
             )
         return np.flatnonzero(catalog_N | ~np.isin(labels_N, labels_N[catalog_N]))
     if anchors == "sample":

@@ -21,10 +21,13 @@ __all__ = [
     "distrusted_pairs",
     "duplicate_pairs",
     "pairs_of_files",
+    "passed_over",
     "read_review_list",
     "read_review_rows",
     "replace_false_negatives",
 ]
+
+_NUM_NAMED = 3
 
 
 @final
@@ -148,6 +151,25 @@ def pairs_of_files(rows: Sequence[tuple[str, str]], files: Sequence[str]) -> NDA
     found = [(one, other) for one, other in pairs if one is not None and other is not None]
     pair_P2 = np.array(found, dtype=np.int64).reshape(-1, 2)
     return np.concatenate([pair_P2, pair_P2[:, ::-1]])
+
+
+def passed_over(rows: Sequence[tuple[str, str]], files: Sequence[str]) -> str:
+    """Return a line about the pairs that name a file which is not among `files`, with the first three; "" if none.
+
+    >>> passed_over([("a.png", "b.png"), ("a.png", "c.png")], ["a.png", "b.png"])
+    "1 of 2 pairs passed over, since the table does not have their files ('c.png')"
+    """
+    known = {normpath(file) for file in files}
+    unknown = [[file for file in pair if normpath(file) not in known] for pair in rows]
+    num = sum(map(bool, unknown))
+    if not num:
+        return ""
+    names = list(dict.fromkeys(file for pair in unknown for file in pair))
+    more = f" and {len(names) - _NUM_NAMED:,} more" if len(names) > _NUM_NAMED else ""
+    return (
+        f"{num:,} of {len(rows):,} pairs passed over, since the table does not have their files "
+        f"({', '.join(map(repr, names[:_NUM_NAMED]))}{more})"
+    )
 
 
 def append_review(path: Path, dropped: Dropped, dataset: Dataset, segment: int) -> None:

@@ -94,7 +94,7 @@ def restore_run(run: RunState, checkpoint: Checkpoint, folder: Folder) -> None:
     run.hardness_factor = values["hardness_factor"]
     run.num_plans, run.num_actions = values["num_plans"], values["num_actions"]
     run.triplets, run.pictures, run.seconds = values["triplets"], values["pictures"], dict(values["seconds"])
-    run.num_kept_apart = values["num_kept_apart"]
+    run.num_kept_apart = values.get("num_kept_apart", 0)  # checkpoints of this format once had none
     run.guard.restore(values["guard"])
     if run.controller is not None:
         run.control_state = values["controller"]
