@@ -19,7 +19,7 @@ not looked for (no column 'positive_distance'; no embeddings with labels): dead-
 not looked for (no column 'val_loss'): overfitting
 not looked for (no pairs): sigmoid-on-distance, fixed-threshold
 not looked for (no embeddings with labels): failed-pictures, domain-gap, one-dimension-dominates, narrow-cone, \
-label-order, at-chance, perhaps-one-class, single-class, one-class-dominates, too-few-positives
+label-order, mixed-labels, at-chance, perhaps-one-class, single-class, one-class-dominates, too-few-positives
 not looked for (no embeddings with labels; no embeddings of queries): normalisation-missing
 not looked for (no embeddings of training and of test pictures): train-test-leak, mixed-classes
 not looked for (no embeddings of queries): self-match, other-network

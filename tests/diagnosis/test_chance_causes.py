@@ -85,3 +85,30 @@ def test_rows_too_coarse_for_a_search_are_not_at_fault_for_their_labels():
     assert "the labels are those of the rows" in found.fix
     shuffled = find_chance(Embedded.of(x_ND, random.permutation(labels), source="shuffled"))
     assert (shuffled.cause, shuffled.severity) == ("at-chance", "error")
+
+
+@pytest.mark.parametrize("first", [0, 1])
+@pytest.mark.parametrize("side", ["labels", "rows"])
+def test_rows_counted_as_text_on_one_side(clusters, first, side):
+    embedded = clusters(60, 6)
+    text = sorted(range(len(embedded)), key=lambda row: str(row + first))
+    x_ND, labels = embedded.x_ND, embedded.labels
+    wrong = of(x_ND, labels[text]) if side == "labels" else of(x_ND[text], labels)
+    found = find_shifted_labels(wrong)
+    sorted_as = "numbers" if side == "labels" else "text"
+    assert found.what.endswith(f"1.000 with the labels of rows counted from {first} sorted as {sorted_as}")
+    assert told(wrong)["label-order"] == "error"
+    assert find_shifted_labels(embedded) is None
+
+
+@pytest.mark.parametrize("side", ["labels", "rows"])
+def test_classes_sorted_as_text_on_one_side(side):
+    random = np.random.default_rng(0)
+    class_N = np.repeat(np.arange(60), random.integers(2, 9, 60))
+    x_ND = random.normal(size=(60, 16))[class_N] + 0.1 * random.normal(size=(len(class_N), 16))
+    names = np.array([f"class {label}" for label in class_N])
+    text = np.argsort(names, kind="stable")
+    wrong = of(x_ND, names[text]) if side == "labels" else of(x_ND[text], names)
+    found = find_shifted_labels(wrong)
+    assert found.what.endswith(f"with the labels of classes sorted {'by number' if side == 'labels' else 'as text'}")
+    assert find_shifted_labels(of(x_ND, names)) is None

@@ -1,5 +1,7 @@
 """R@1 at chance: labels in another order than the rows, or rows that know nothing of these classes."""
 
+import re
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,13 +19,16 @@ _LATER = 0.1  # so much more of R@1 must be right if labels are moved from some 
 _NEARER = 0.9
 _FEW = 30
 _COARSE = 0.6
+_DIGITS = re.compile(r"([0-9]+)")
 
 
 def find_shifted_labels(embedded: Embedded, *, seed: int = 0) -> Finding | None:
-    """Find labels that are a row or two off, or in reverse: R@1 is higher by 0.2 or more if they are moved.
+    """Find labels that are a row or two off, in reverse or sorted as text: R@1 is higher by 0.2 or more if moved.
 
-    What is moved must not be at chance, and right for more than half of the queries. They may be moved from some row
-    on, where a row is missing in the middle (up to `MAX_ITEMS` rows).
+    Sorted as text: rows were counted 1, 10, 11, …, 2 on one side and 1, 2, 3 on the other, from 0 or from 1; or the
+    names of the classes were (only where the labels are sorted in one of the two ways). What is moved must not be at
+    chance, and right for more than half of the queries. Labels may be moved from some row on, where a row is missing in
+    the middle (up to `MAX_ITEMS` rows).
     """
     before = embedded.take(embedded.sample_items(seed=seed)).recall
     if before is None:
@@ -31,6 +36,11 @@ def find_shifted_labels(embedded: Embedded, *, seed: int = 0) -> Finding | None:
     whole = len(embedded) <= MAX_ITEMS
     orders = {f"moved by {shift:+d} rows": np.roll(embedded.labels, shift) for shift in _SHIFTS}
     orders["in reverse"] = embedded.labels[::-1]
+    for first in (0, 1):
+        text_N = np.argsort(np.arange(first, first + len(embedded)).astype(np.str_), kind="stable")
+        orders[f"of rows counted from {first} sorted as text"] = embedded.labels[text_N]
+        orders[f"of rows counted from {first} sorted as numbers"] = embedded.labels[np.argsort(text_N)]
+    orders |= _orders_of_names(embedded.labels)
     best, name = before.value, ""
     for order, labels in orders.items():
         moved = Embedded(embedded.source, embedded.x_ND, labels)
@@ -55,6 +65,20 @@ def find_shifted_labels(embedded: Embedded, *, seed: int = 0) -> Finding | None:
         numbers={"recall": before.value, "recall_moved": best},
         share=1.0,
     )
+
+
+def _orders_of_names(labels: NDArray[np.str_]) -> dict[str, NDArray[np.str_]]:
+    """Return labels that are sorted as text as they are sorted by their numbers, and the other way round."""
+    parts = {name: _DIGITS.split(name) for name in np.unique(labels).tolist()}  # text and digits in turn
+    key = {name: [int(part) if i % 2 else part for i, part in enumerate(split)] for name, split in parts.items()}
+    by_number = sorted(key, key=lambda name: key[name])
+    place = {name: place for place, name in enumerate(by_number)}
+    text_N, number_N = np.sort(labels), labels[np.argsort([place[name] for name in labels.tolist()], kind="stable")]
+    if (text_N == number_N).all():
+        return {}
+    if (labels == text_N).all():
+        return {"of classes sorted by number": number_N}
+    return {"of classes sorted as text": text_N} if (labels == number_N).all() else {}
 
 
 def find_chance(embedded: Embedded, *, seed: int = 0) -> Finding | None:

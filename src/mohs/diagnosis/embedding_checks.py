@@ -24,6 +24,7 @@ from mohs.diagnosis.embedding_causes import (
 )
 from mohs.diagnosis.findings import Finding
 from mohs.diagnosis.label_causes import find_dominating_class, find_few_positives, find_single_class
+from mohs.diagnosis.mixed_labels import find_mixed_labels
 from mohs.diagnosis.query_causes import find_foreign_queries, find_queries_in_gallery
 from mohs.diagnosis.split_classes import find_split_ids
 from mohs.evaluation.failed_rows import failed_rows
@@ -40,6 +41,7 @@ _ALONE = (
     "one-dimension-dominates",
     "narrow-cone",
     "label-order",
+    "mixed-labels",
     "at-chance",
     "perhaps-one-class",
     "single-class",
@@ -86,6 +88,8 @@ def checks_of_one_set(rows: Embedded, *, seed: int) -> list[Check]:
     # Whatever is equal everywhere has collapsed, and labels of other rows say nothing about these.
     alone = _unless_any([collapsed])
     known = _unless_any([collapsed, order])
+    chance = cache(partial(find_chance, rows, seed=seed))
+    told = _unless_any([collapsed, order, swapped, gap, direction])
     return [
         Check("collapsed", collapsed),
         Check("label-order", alone(order)),
@@ -96,10 +100,8 @@ def checks_of_one_set(rows: Embedded, *, seed: int) -> list[Check]:
         Check("one-dimension-dominates", known(lambda: drowned() if drowned() is direction() else None)),
         Check("narrow-cone", alone(partial(find_narrow_cone, rows, seed=seed))),
         Check("perhaps-one-class", _unless_any([collapsed, order, gap, direction])(partial(find_split_ids, rows))),
-        Check(
-            "at-chance",
-            _unless_any([collapsed, order, swapped, gap, direction])(partial(find_chance, rows, seed=seed)),
-        ),
+        Check("mixed-labels", told(lambda: find_mixed_labels(rows, seed=seed) if chance() is None else None)),
+        Check("at-chance", told(chance)),
     ]
 
 
