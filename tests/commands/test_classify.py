@@ -259,7 +259,10 @@ def test_bad_input_is_one_line_and_leaves_nothing(run_cli, item_run, class_run, 
             "--unseen: 12 of its classes are fitted, for example '000'; leave their pictures out",
         ),
         ([item_run, "--catalog", one], "--catalog: needs SOURCE; the run's own data is known"),
-        ([item_run, "--class-column", "x"], "--file-column, --class-column: need SOURCE, --held-out or --unseen"),
+        (
+            [item_run, "--class-column", "x"],
+            "--file-column, --class-column, --multi-label: need SOURCE, --held-out or --unseen",
+        ),
         ([item_run, one], f"{one}: 1 class ('a'); similarity learning needs at least 2; add pictures of other classes"),
         (
             [item_run, tmp_path / "none.csv"],
@@ -311,7 +314,7 @@ def test_bad_input_to_predict_and_evaluate(run_cli, classifier, item_run, pictur
         ),
         (
             ["evaluate", classifier, "--catalog", other],
-            ["--catalog, --file-column, --class-column: need SOURCE; the run's own data is known"],
+            ["--catalog, --file-column, --class-column, --multi-label: need SOURCE; the run's own data is known"],
         ),
     ]
     for arguments, lines in cases:
@@ -354,3 +357,21 @@ def test_training_that_breaks_is_exit_code_5(run_cli, item_run, tmp_path):
     assert (answer.code, answer.out, len(answer.err)) == (5, "", 1)
     assert answer.err[0].startswith("mohs: classifier: the loss is ")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_pictures_of_several_classes_are_what_multi_label_says(run_cli, item_run, picture_set, tmp_path):
+    table = tmp_path / "t.csv"
+    rows = [f"{picture_set}/{row}" for row in (picture_set / "images.csv").read_text().splitlines()[1:]]
+    twice = f"{rows[0].rpartition(',')[0]},{rows[-1].rpartition(',')[2]}"
+    table.write_text("\n".join(["file,class", *rows, twice]) + "\n")
+    command = ["classify", "fit", item_run, table, *QUICK, "--quiet", "--out"]
+    assert run_cli(*command, tmp_path / "none").code == 2
+    answer = run_cli(*command, tmp_path / "c", "--multi-label", "first")
+    assert answer.code == 0, answer.err
+    measured = run_cli("classify", "evaluate", tmp_path / "c", table, "--multi-label", "drop", "--json")
+    assert measured.code == 0, measured.err
+    assert json.loads(measured.out)["num_pictures"] == len(rows) - 1
+    for refused in (["fit", item_run, table, "--out", tmp_path / "d"], ["evaluate", tmp_path / "c", table]):
+        assert run_cli("classify", *refused, "--multi-label", "all").err == [
+            "mohs: --multi-label: 'all' is not one of 'error', 'first', 'drop', 'merge'; change it"
+        ]

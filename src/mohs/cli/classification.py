@@ -1,11 +1,11 @@
 """The commands `mohs classify fit | predict | evaluate`."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 
-from mohs.cli.options import Catalog, ClassColumn, FileColumn, Json, Quiet, Seed
+from mohs.cli.options import Catalog, ClassColumn, FileColumn, Json, MultiLabelOption, Quiet, Seed
 from mohs.errors import InputError
 
 __all__ = ["classify"]
@@ -42,6 +42,7 @@ def classify_fit(
     catalog: Catalog = None,
     file_column: FileColumn = None,
     class_column: ClassColumn = None,
+    multi_label: MultiLabelOption = None,
     seed: Seed = None,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -63,18 +64,18 @@ def classify_fit(
     }
     request = FitRequest(
         run=run,
-        source=_picture_source(source, catalog, file_column, class_column),
+        source=_picture_source(source, catalog, file_column, class_column, multi_label),
         out=out,
         parameters={name: value for name, value in parameters.items() if value is not None},
-        held_out=_picture_source(held_out, None, file_column, class_column),
-        unseen=_picture_source(unseen, None, file_column, class_column),
+        held_out=_picture_source(held_out, None, file_column, class_column, multi_label),
+        unseen=_picture_source(unseen, None, file_column, class_column, multi_label),
         min_precision=min_precision,
         max_false_acceptance=max_false_acceptance,
     )
     if source is None and catalog is not None:
         raise InputError("--catalog: needs SOURCE; the run's own data is known")
-    if not (source or held_out or unseen) and (file_column or class_column):
-        raise InputError("--file-column, --class-column: need SOURCE, --held-out or --unseen")
+    if not (source or held_out or unseen) and (file_column or class_column or multi_label):
+        raise InputError("--file-column, --class-column, --multi-label: need SOURCE, --held-out or --unseen")
     classify_fit_command(request, quiet=quiet, as_json=as_json)
 
 
@@ -99,20 +100,35 @@ def classify_evaluate(
     catalog: Catalog = None,
     file_column: FileColumn = None,
     class_column: ClassColumn = None,
+    multi_label: MultiLabelOption = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Measure accuracy and calibration on pictures that the classifier was not fitted on."""
-    if source is None and (catalog or file_column or class_column):
-        raise InputError("--catalog, --file-column, --class-column: need SOURCE; the run's own data is known")
+    if source is None and (catalog or file_column or class_column or multi_label):
+        raise InputError(
+            "--catalog, --file-column, --class-column, --multi-label: need SOURCE; the run's own data is known"
+        )
     from mohs.commands.classify import classify_evaluate_command
 
-    pictures = _picture_source(source, catalog, file_column, class_column)
+    pictures = _picture_source(source, catalog, file_column, class_column, multi_label)
     classify_evaluate_command(folder, pictures, quiet=quiet, as_json=as_json)
 
 
-def _picture_source(source: str | None, catalog: str | None, file_column: str | None, class_column: str | None) -> Any:
+def _picture_source(
+    source: str | None,
+    catalog: str | None,
+    file_column: str | None,
+    class_column: str | None,
+    multi_label: str | None,
+) -> Any:
     """Return where pictures are to be read from; None if no source is given."""
     from mohs.commands.classify import PictureSource
+    from mohs.data.multi_label import MULTI_LABEL
 
-    return None if source is None else PictureSource(source, catalog, file_column or "file", class_column or "class")
+    chosen = multi_label or "error"
+    if chosen not in MULTI_LABEL:
+        raise InputError(f"--multi-label: {chosen!r} is not one of {', '.join(map(repr, MULTI_LABEL))}; change it")
+    if source is None:
+        return None
+    return PictureSource(source, catalog, file_column or "file", class_column or "class", cast(Any, chosen))

@@ -19,6 +19,7 @@ from mohs.commands.console import decoding_progress, print_json, print_table, sa
 from mohs.commands.places import require_folder_place
 from mohs.data.dataset import Dataset, open_dataset
 from mohs.data.images import ImagePolicy, decode_images
+from mohs.data.multi_label import MultiLabel
 from mohs.data.table import require_classes
 from mohs.errors import InputError, at_most_20
 from mohs.model.embedder import Embedder
@@ -64,6 +65,7 @@ class PictureSource:
     catalog: str | None = None
     file_column: str = "file"
     class_column: str = "class"
+    multi_label: MultiLabel = "error"
 
     def open(self, policy: ImagePolicy, progress: Progress) -> Dataset:
         """Return its items, decoded by `policy`."""
@@ -73,6 +75,7 @@ class PictureSource:
             policy=policy,
             file_column=self.file_column,
             class_column=self.class_column,
+            multi_label=self.multi_label,
             progress=progress,
         )
 
