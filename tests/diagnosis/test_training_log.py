@@ -7,6 +7,7 @@ import pytest
 
 import mohs
 from mohs.diagnosis.checks import Check, combined, examine
+from mohs.diagnosis.log_evidence import rose
 from mohs.diagnosis.training_log import log_of_events, read_training_log
 from mohs.errors import InputError
 
@@ -45,6 +46,8 @@ def test_columns_by_their_usual_names(tmp_path):
             "learning_rate": "lr/pg0 lr-AdamW/pg1 train/learning_rate LR",
             "positive_distance": "train/d_ap pos_dist mean_d_ap",
             "negative_distance": "d_neg dist_an",
+            "equal_error_rate": "EER val_eer equal_error_rate eval/EER",
+            "clustering": "NMI val/AMI AMI_level0 val_normalized_mutual_info ARI",
         }.items()
         for name in names.split()
     ]
@@ -285,3 +288,45 @@ def test_every_reason_is_kept_and_none_where_a_cause_was_looked_for():
     assert examine(checks).not_checked == {"swapped": "no log; no pairs"}
     both = combined([examine(checks), examine([Check("swapped", lambda: None, "no embeddings")])])
     assert both.not_checked == {"swapped": "no log; no pairs; no embeddings"}
+
+
+@pytest.mark.parametrize(
+    "names", [("s_ap", "s_an"), ("pos_sim", "neg_sim"), ("train/positive_similarity", "train/negative_similarity")]
+)
+def test_similarities_are_read_as_cosine_distances(tmp_path, names):
+    log = read(tmp_path, f"loss,{','.join(names)}\n1,0.75,-0.25\n0.5,1,\n")
+    assert log.positive_distance.tolist() == [0.25, 0.0]
+    assert log.negative_distance[0] == 1.25
+    assert np.isnan(log.negative_distance[1])
+    products = read(tmp_path, f"loss,{','.join(names)}\n1,14,3\n0.5,20,2\n")
+    assert (products.positive_distance, products.negative_distance) == (None, None)
+
+
+def test_similarities_that_part_are_progress(tmp_path):
+    rows = "".join(f"0.2,{0.3 + t / 50},{0.3 - t / 90}\n" for t in range(30))
+    assert rose(read(tmp_path, "loss,s_ap,s_an\n" + rows)).says == "negatives moved away from positives"
+    # The wrong way round, with a loss that falls.
+    rows = "".join(f"{1 / (t + 1)},{0.6 - t / 50},{0.1 + t / 50}\n" for t in range(30))
+    found = mohs.diagnose(log=read(tmp_path, "loss,s_ap,s_an\n" + rows))
+    assert "swapped" in {each.cause for each in found.findings}
+
+
+@pytest.mark.parametrize(
+    ("name", "first", "last", "says"),
+    [("EER", 0.4, 0.1, "1 − EER rose"), ("NMI", 0.3, 0.7, "agreement of clusters rose"), ("AMI", -0.01, 0.4, "agree")],
+)
+def test_other_measures_of_progress(tmp_path, name, first, last, says):
+    def log(one, other):
+        values = np.linspace(one, other, 20)
+        return read(tmp_path, f"loss,{name}\n" + "".join(f"0.2,{value}\n" for value in values))
+
+    assert rose(log(first, last)).says.startswith(says)
+    assert rose(log(last, max(0.0, first))).holds is None
+
+
+def test_clusters_that_stay_are_no_chance(tmp_path):
+    rows = "".join(f"{1 / (t + 1)},0.7\n" for t in range(20))
+    log = read(tmp_path, "loss,NMI\n" + rows)
+    assert "at-chance" not in {each.cause for each in mohs.diagnose(log=log).findings}
+    poor = read(tmp_path, "loss,EER\n" + rows.replace(",0.7", ",0.5"))
+    assert "at-chance" in {each.cause for each in mohs.diagnose(log=poor).findings}

@@ -45,6 +45,24 @@ _NAMED: Final[Mapping[str, tuple[str, ...]]] = {
     ),
     "spread": ("spread", "embedding_spread"),
     "auc": ("auc", "auroc", "roc_auc", "pair_auc", "verification_auc"),
+    "equal_error_rate": ("eer", "equal_error_rate", "equal_error", "pair_eer", "verification_eer"),
+    "clustering": (
+        "ami",
+        "nmi",
+        "ari",
+        "adjusted_mutual_info",
+        "adjusted_mutual_information",
+        "normalized_mutual_info",
+        "normalized_mutual_information",
+        "adjusted_rand",
+        "adjusted_rand_index",
+        "adjusted_rand_score",
+    ),
+}
+_SIMILARITIES: Final = {"s", "sim", "sims", "similarity", "similarities", "cos", "cossim"}
+_SIMILARITY_SIGNS: Final[Mapping[str, frozenset[str]]] = {
+    "positive_similarity": frozenset({"sap", "ap", "pos", "positive", "positives"}),
+    "negative_similarity": frozenset({"san", "an", "neg", "negative", "negatives"}),
 }
 _DISTANCES: Final = {"d", "dist", "dists", "distance", "distances"}
 _SIGNS: Final[Mapping[str, frozenset[str]]] = {
@@ -104,11 +122,11 @@ def meaning(name: str) -> Meaning | None:
         bare = bare[:at]
     place = _retrieval_rank(bare, spelled_out="@" in name or "at" in words)
     rest = [word for word in bare if word not in _REDUCTIONS and word not in _MEANS]
-    joined = "_".join(rest)
+    joined = re.sub(r"_level_\d+$", "", "_".join(rest))
     for field, names in _NAMED.items():
         if joined in names:
             return Meaning(field, rank + bool(held_out), reduction, split_named)
-    if (distance := _distance_field(rest)) is not None:
+    if (distance := _distance_field(rest) or _similarity_field(rest)) is not None:
         return Meaning(distance, rank + bool(held_out), reduction, split_named)
     if place is not None:
         return Meaning("retrieval", place + 5.0 * bool(train) + rank, reduction, split_named)
@@ -159,14 +177,33 @@ def _words(name: str) -> list[str]:
 
 def _distance_field(rest: Sequence[str]) -> str | None:
     """Return which distance of a triplet words name, in any order: "pos_dist", "d(a,p)", "mean d_ap"."""
-    words = set(rest)
-    if {"a", "p"} <= words or {"a", "n"} <= words:
-        words = words - {"a", "p", "n"} | ({"ap"} if "p" in words else {"an"})
+    words = _of_triplet(rest)
     for field, signs in _SIGNS.items():
         found = words & signs
         if found and words <= signs | _DISTANCES | _OF_DISTANCES and (words & _DISTANCES or found & {"dap", "dan"}):
             return field
     return None
+
+
+def _similarity_field(rest: Sequence[str]) -> str | None:
+    """Return which similarity of a triplet words name, in any order: "s_ap", "pos_sim", "mean cos_neg"."""
+    words = _of_triplet(rest)
+    for field, signs in _SIMILARITY_SIGNS.items():
+        found = words & signs
+        if (
+            found
+            and words <= signs | _SIMILARITIES | _OF_DISTANCES
+            and (words & _SIMILARITIES or found & {"sap", "san"})
+        ):
+            return field
+    return None
+
+
+def _of_triplet(rest: Sequence[str]) -> set[str]:
+    words = set(rest)
+    if {"a", "p"} <= words or {"a", "n"} <= words:
+        words = words - {"a", "p", "n"} | ({"ap"} if "p" in words else {"an"})
+    return words
 
 
 def _retrieval_rank(words: Sequence[str], *, spelled_out: bool) -> float | None:

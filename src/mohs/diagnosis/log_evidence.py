@@ -17,7 +17,10 @@ from mohs.diagnosis.pair_causes import PairScores
 from mohs.diagnosis.stuck import finite_tail, number_noise
 from mohs.diagnosis.training_log import Column, TrainingLog
 
-__all__ = ["NOTHING_BESIDE", "Beside", "Sign", "ends_high", "metrics", "one_point", "rose"]
+__all__ = ["CLUSTERING", "NOTHING_BESIDE", "Beside", "Sign", "ends_high", "metrics", "one_point", "rose"]
+
+CLUSTERING: Final = "agreement of clusters"
+"""What `metrics` calls AMI, NMI or ARI. Its level by chance is not known: NMI of many clusters is high by itself."""
 
 _DEAD_SHARE, _NO_SPREAD, _SPREAD_OUT = 0.2, 0.02, 0.1
 _SHRUNK = 0.1
@@ -75,8 +78,13 @@ NOTHING_BESIDE: Final = Beside()
 
 
 def metrics(log: TrainingLog) -> dict[str, Column]:
-    """Return the columns that say how well it does, by their names: of search, then of validation, then of training."""
+    """Return the columns that say how well it does, by their names: of search, then of validation, then of training.
+
+    Higher is better in all of them: the equal error rate is given as 1 − EER.
+    """
     columns = {log.retrieval_name: log.retrieval, "AUC": log.auc}
+    columns |= {"1 − EER": None if log.equal_error_rate is None else 1.0 - log.equal_error_rate}
+    columns |= {CLUSTERING: log.clustering}
     columns |= {"val_accuracy": log.val_accuracy, "accuracy": log.accuracy}
     return {name: values for name, values in columns.items() if values is not None and np.isfinite(values).any()}
 
@@ -105,7 +113,7 @@ def ends_high(log: TrainingLog, beside: Beside) -> Sign:
     """Return whether the end is far better than chance, by a measure in the log or by what was given beside it.
 
     Accuracy (on pairs or triplets) above 0.65; search above 0.3 and half of its best; R@1 of the embeddings above 0.3
-    and 5 times chance; an AUC above 0.8, of pairs or in the log.
+    and 5 times chance; an AUC above 0.8, of pairs or in the log; an equal error rate below 0.2.
     """
     if beside.recall is not None:
         recall = beside.recall.value
@@ -119,6 +127,8 @@ def ends_high(log: TrainingLog, beside: Beside) -> Sign:
             return Sign(True, f"{log.retrieval_name} is {last:.3f}", {"retrieval": last})
     if log.auc is not None and len(tail := finite_tail(log.auc, 0.1)) and tail.mean() > 0.8:
         return Sign(True, f"AUC is {tail.mean():.3f}", {"auc": float(tail.mean())})
+    if log.equal_error_rate is not None and len(tail := finite_tail(log.equal_error_rate, 0.1)) and tail.mean() < 0.2:
+        return Sign(True, f"EER is {tail.mean():.3f}", {"equal_error_rate": float(tail.mean())})
     accuracy = log.last_accuracy()
     if accuracy is not None and accuracy > 0.65:
         return Sign(True, f"accuracy is {accuracy:.3f}", {"accuracy": accuracy})

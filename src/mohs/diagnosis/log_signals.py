@@ -6,7 +6,7 @@ import numpy as np
 
 from mohs.diagnosis.findings import Finding, Severity
 from mohs.diagnosis.known_losses import LossFacts
-from mohs.diagnosis.log_evidence import NOTHING_BESIDE, Beside, ends_high, metrics, rose
+from mohs.diagnosis.log_evidence import CLUSTERING, NOTHING_BESIDE, Beside, ends_high, metrics, rose
 from mohs.diagnosis.stuck import finite_tail, number_noise
 from mohs.diagnosis.training_log import Column, TrainingLog
 
@@ -180,7 +180,7 @@ def find_never_better(log: TrainingLog, beside: Beside = NOTHING_BESIDE) -> Find
 
     None where a measure rose or is far better than chance (`rose`, `ends_high`), or where `find_overfitting` tells why.
     """
-    held_out = {name: values for name, values in metrics(log).items() if name != "accuracy"}
+    held_out = {name: values for name, values in metrics(log).items() if name not in ("accuracy", CLUSTERING)}
     fell = log.loss is not None and _halved(log.loss)
     if not held_out or not fell or rose(log).holds or ends_high(log, beside).holds or find_overfitting(log) is not None:
         return None

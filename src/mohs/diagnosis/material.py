@@ -101,7 +101,7 @@ def _of_log(material: Material, seed: int) -> list[Check]:
     no_activity = log.lacks("active_fraction")
     if no_activity and not log.lacks("loss"):
         no_activity = "" if loss.margin is not None else f"{no_activity} and no margin"
-    held_out = (log.val_loss, log.val_accuracy, log.retrieval)
+    held_out = (log.val_loss, log.val_accuracy, log.retrieval, log.auc, log.equal_error_rate, log.clustering)
     no_validation = log.lacks("val_loss") if all(values is None for values in held_out) else log.lacks("loss")
     if no_validation and not log.lacks("val_accuracy", "accuracy"):
         no_validation = ""

@@ -38,10 +38,13 @@ class TrainingLog:
         loss, val_loss: as the training reports them.
         accuracy, val_accuracy: in [0, 1].
         learning_rate: per step.
-        positive_distance, negative_distance: means of d_ap and d_an over what was trained on.
+        positive_distance, negative_distance: means of d_ap and d_an over what was trained on; of a log of cosine
+            similarities s_ap and s_an 1 − s.
         active_fraction: share of triplets with a loss above 0.
         spread: of the embeddings, see `mohs.evaluation.spread`.
         auc: probability that pairs are in order, in [0, 1]; 0.5 by chance.
+        equal_error_rate: of pairs, in [0, 1]; lower is better, 0.5 by chance.
+        clustering: a measure of clusters (AMI, NMI, ARI), up to 1; higher is better.
         retrieval: a measure of search (recall@k, precision@k, mAP, …), in [0, 1]; by chance it is small.
         retrieval_name: what that column is called.
     """
@@ -59,6 +62,8 @@ class TrainingLog:
     active_fraction: Column | None = None
     spread: Column | None = None
     auc: Column | None = None
+    equal_error_rate: Column | None = None
+    clustering: Column | None = None
     retrieval: Column | None = None
     retrieval_name: str = "retrieval"
 
@@ -95,7 +100,8 @@ def read_training_log(path: str | Path) -> TrainingLog:
     """Return the log in a CSV with a header and a row for each step or epoch.
 
     Columns are known by their usual names (`loss`, `train_loss_epoch`, `run - val/loss`, `acc`, `val_accuracy`, `lr`,
-    `recall@1`, `val_mAP`, `d_ap`, `d_an`, `active_fraction`, …: `mohs.diagnosis.log_columns`), others are passed over.
+    `recall@1`, `val_mAP`, `EER`, `NMI`, `d_ap`, `d_an`, `s_ap`, `active_fraction`, …: `mohs.diagnosis.log_columns`),
+    others are passed over.
     Of several columns with one meaning the plainest name is read (`loss` before `triplet_loss`, recall@1 before mAP,
     means over epochs before single steps), and of learning rates the largest. A scalar of TensorBoard (`Wall time`,
     `Step`, `Value`) is what its file's name says after "tag-", else the loss. Rows of one step that fill different
@@ -149,11 +155,13 @@ def read_training_log(path: str | Path) -> TrainingLog:
         )
     if len(rows) < 2:
         problems.append(f"{path}: {len(rows)} rows; a log needs 2 or more")
-    for field in ("accuracy", "val_accuracy", "auc", "retrieval"):
+    for field in ("accuracy", "val_accuracy", "auc", "retrieval", "equal_error_rate", "clustering"):
         if field not in columns:
             continue
         largest = np.nanmax(columns[field], initial=0.0)
-        if largest > 100.0 or np.nanmin(columns[field], initial=0.0) < 0.0:
+        # Adjusted measures of clusters are 0 by chance, and a little below it by bad luck.
+        least = -100.0 if field == "clustering" else 0.0
+        if largest > 100.0 or np.nanmin(columns[field], initial=0.0) < least:
             said = repr(chosen[field]) if field == "retrieval" else field
             problems.append(f"{path}: {said} is neither in [0, 1] nor in percent; correct it or leave it out")
         elif largest > 1.0:
@@ -170,9 +178,18 @@ def read_training_log(path: str | Path) -> TrainingLog:
             position, columns = merged
             unit = "epoch" if position_rank(name) in (0, 1) else "step"
             break
+    _similarities_as_distances(columns)
     given_columns: dict[str, Any] = {**columns}
     name = chosen.get("retrieval", "retrieval")
     return TrainingLog(str(path), position, unit, **given_columns, retrieval_name=name)
+
+
+def _similarities_as_distances(columns: dict[str, Column]) -> None:
+    """Replace cosine similarities of triplets by 1 − s; leave out products of any size, which are no distances."""
+    for side in ("positive", "negative"):
+        similarity = columns.pop(f"{side}_similarity", None)
+        if similarity is not None and np.nanmax(np.abs(similarity), initial=0.0) <= 1.0 + 1e-6:
+            columns.setdefault(f"{side}_distance", np.maximum(0.0, 1.0 - similarity))
 
 
 def log_of_events(events: Sequence[Mapping[str, Any]], *, source: str) -> TrainingLog | None:
