@@ -68,3 +68,18 @@ def test_the_doctor_says_perhaps_one_class():
     assert int(second[3:6]) - 150 == int(first[3:6])
     causes = [each.cause for each in mohs.diagnose(embeddings=x_ND, labels=class_N).findings]
     assert causes == ["perhaps-one-class"]
+
+
+def test_it_is_a_warning_only_if_the_other_classes_are_told_apart():
+    x_ND, class_N = products(10)
+    clear = find_split_ids(Embedded.of(x_ND, class_N, source="x"))
+    assert clear.severity == "warning"
+    assert clear.numbers["recall_of_others"] > 0.95
+    # A quarter of the pictures of the other classes lie anywhere: this embedder sees little.
+    x_ND, class_N = products(10, per_class=4)
+    astray = (class_N >= 10) & (class_N < 150) & (np.arange(len(class_N)) % 4 == 0)
+    x_ND[astray] = np.random.default_rng(9).normal(size=(astray.sum(), 64)) / 8
+    confused = find_split_ids(Embedded.of(x_ND, class_N, source="x"))
+    assert confused.numbers["share"] >= 0.01 >= confused.numbers["false_share"]
+    assert confused.numbers["recall_of_others"] < 0.9
+    assert confused.severity == "note"

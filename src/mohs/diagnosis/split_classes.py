@@ -16,6 +16,8 @@ _MIN_CLASSES = 20
 _NUM_NEAREST = 8
 # Of two halves of one class 95% have a smaller ratio than this many standard deviations above 1.
 _SURE = 1.645
+# R@1 of the other classes from which on classes that lie close are an exception.
+_TOLD_APART = 0.9
 
 
 @final
@@ -110,16 +112,20 @@ def find_split_classes(x_ND: NDArray[np.floating], class_N: NDArray[np.int64]) -
 def find_split_ids(embedded: Embedded) -> Finding | None:
     """Find classes that are perhaps one under two names (`find_split_classes`).
 
-    A warning if they are a hundredth of all classes or more, and at most one in a hundred of the pairs is expected to
-    be two classes after all; else a note.
+    A warning if they are a hundredth of all classes or more, at most one in a hundred of the pairs is expected to be
+    two classes after all, and the embedder tells the other classes apart (R@1 of their pictures is 0.9 or more); else
+    a note: an embedder that confuses many classes says little of a few.
     """
     found = find_split_classes(embedded.x_ND, embedded.codes)
-    recall = embedded.take(embedded.sample_items(seed=0)).recall
+    sample = embedded.take(embedded.sample_items(seed=0))
+    recall = sample.recall
     # Who cannot tell any classes apart cannot say that two are one.
     if not len(found) or recall is None or recall.at_chance:
         return None
     names = np.unique(embedded.labels)
     share = 2 * len(found) / len(names)
+    of_others_Q = ~np.isin(sample.labels, names[np.union1d(found.first_P, found.second_P)]) & recall.counted
+    others = float(recall.hits[of_others_Q].mean()) if of_others_Q.any() else 0.0
     pairs = ", ".join(
         f"{str(names[a])!r} and {str(names[b])!r}"
         for a, b in zip(found.first_P[:3].tolist(), found.second_P[:3].tolist(), strict=True)
@@ -127,7 +133,7 @@ def find_split_ids(embedded: Embedded) -> Finding | None:
     more = ", …" if len(found) > 3 else ""
     return Finding(
         cause="perhaps-one-class",
-        severity="warning" if share >= 0.01 and found.false_share <= 0.01 else "note",
+        severity="warning" if share >= 0.01 and found.false_share <= 0.01 and others >= _TOLD_APART else "note",
         what=f"{len(found):,} {'pairs' if len(found) > 1 else 'pair'} of classes lie as near to each other as pictures "
         f"of one class do: {pairs}{more} (squared distance of the means {found.ratio_P[-1]:.1f} times that of two "
         f"samples of one class or less; {found.usual:.1f} times for usual classes)",
@@ -139,6 +145,7 @@ def find_split_ids(embedded: Embedded) -> Finding | None:
             "share": share,
             "largest_ratio": float(found.ratio_P[-1]),
             "usual_ratio": found.usual,
+            "recall_of_others": others,
             "false_share": found.false_share,
         },
         share=min(1.0, share),
