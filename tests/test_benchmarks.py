@@ -1,8 +1,9 @@
-"""The benchmark of mining runs, small, and its report puts the figures where they belong."""
+"""The benchmark of mining runs, small, and its report puts its figures where they belong; golden runs see a change."""
 
 import importlib
 import json
 import re
+import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,6 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import save_file
 
 import mohs
 from mohs.mining.threads import num_threads
@@ -189,3 +191,64 @@ def test_the_page_holds_the_figures_that_are_kept(report):
     text = PAGE.read_text(encoding="utf-8")
     for name, table in report.tables(json.loads(FIGURES.read_text(encoding="utf-8"))).items():
         assert f"<!-- figures: {name} -->\n{table}\n<!-- end of figures -->" in text, "run benchmarks/mining_report.py"
+
+
+@pytest.fixture(scope="module")
+def golden():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(ROOT / "benchmarks"))
+        yield importlib.import_module("golden")
+    for name in ("golden", "golden_grid", "golden_text"):
+        sys.modules.pop(name, None)
+
+
+def test_golden_texts_keep_what_a_person_is_told_and_leave_out_how_long_it_took(golden):
+    def text(seconds, place, recall):
+        return golden.golden_text.normalised(
+            f"embed {seconds} s, {seconds} pictures/s, {seconds} GB are free; {place}/run\n"
+            f'{{"mine_s": {seconds}, "checkpoint_s": 60.0, "recall": {recall}}}\n'
+            f"<dt>seconds</dt><dd>embed {seconds}</dd><svg id=pictures-per-s>{seconds}</svg><svg>{recall}</svg>\n"
+            f"train: step 1/9  loss 2.5  {seconds}\ntrain: step 9/9  loss {recall}\n"
+            f"| strategy | R@1 | CPU s |\n| --- | ---: | ---: |\n| default | {recall} | {seconds} |\n",
+            {place: "<work>"},
+        )
+
+    assert text(1.25, "/tmp/one", 0.5) == text("1,030", "/home/other", 0.5)
+    kept = text(1.25, "/tmp/one", 0.75)
+    assert kept.count("0.75") == 4
+    assert all(part in kept for part in ('"checkpoint_s": 60.0', "<work>/run", "step 9/9", "|strategy|R@1|"))
+    assert not any(part in kept for part in ("1.25", "/tmp/one", "step 1/9"))
+
+
+def test_golden_files_are_told_apart_by_one_value_and_named(golden, tmp_path):
+    folders = tmp_path / "before", tmp_path / "after"
+    for folder, bias in zip(folders, (0.0, np.nextafter(np.float32(0), np.float32(1))), strict=True):
+        weights = {"bias": np.full(3, bias, np.float32), "weight": np.ones((2, 3), np.float32)}
+        folder.mkdir()
+        save_file(weights, folder / "w.safetensors")
+        texts = {"files/w": golden.golden_text.file_text(folder / "w.safetensors", {}), "stdout": "R@1 0.5\n"}
+        entry = {"command": ["mohs"], "exit": 0, "sha256": golden.keep(texts, folder / "step")}
+        recorded = {"about": {"absent": [], "weights": False}, "entries": {"step": entry}}
+        (folder / "golden.json").write_text(json.dumps(recorded), encoding="utf-8")
+    assert list(golden.differences(folders[0], folders[0])) == []
+    what, *diff = golden.differences(*folders)
+    assert what == "step: files/w"
+    assert [line.strip()[:6] for line in diff if line.strip()[:2] in ("-b", "+b", "-w", "+w")] == ["-bias:", "+bias:"]
+
+
+def test_a_golden_run_agrees_with_itself_and_not_with_another(tmp_path):
+    def golden_run(*arguments):
+        command = (sys.executable, ROOT / "benchmarks" / "golden.py", *arguments)
+        return subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+
+    for name, what in (("one", "preset"), ("two", "preset"), ("other", "curve")):
+        recorded = golden_run("record", name, "--only", "config/photos", f"errors/{what}")
+        assert recorded.returncode == 0, recorded.stderr
+        assert "SKIPPED: omniglot; give --omniglot FOLDER" in recorded.stderr
+    entry = json.loads((tmp_path / "one" / "golden.json").read_text())["entries"]["errors/preset"]
+    assert entry["exit"] == 2
+    assert "'best'" in (tmp_path / "one" / "errors" / "preset" / "stderr.txt").read_text()
+    same, different = golden_run("compare", "one", "two"), golden_run("compare", "one", "other")
+    assert (same.returncode, same.stdout) == (0, "no difference\n")
+    assert different.returncode == 1
+    assert different.stdout.splitlines() == ["errors/curve: only in other", "errors/preset: only in one"]
