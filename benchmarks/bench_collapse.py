@@ -33,13 +33,21 @@ from typing import Any, final
 
 import numpy as np
 
-from mohs.config import DataConfig, GuardConfig, HardnessConfig, LossConfig, ModelConfig, RunConfig, TrainingConfig
 from mohs.data.images import ImagePolicy
 from mohs.errors import TrainingError
 from mohs.evaluation.retrieval import evaluate_all_against_all
 from mohs.evaluation.spread import spread
 from mohs.model.embedder import Embedder
 from mohs.runs import SplitData, open_split_data
+from mohs.settings.config import (
+    DataConfig,
+    GuardConfig,
+    HardnessConfig,
+    LossConfig,
+    ModelConfig,
+    RunConfig,
+    TrainingConfig,
+)
 from mohs.training.events import Event, GuardEvent, SegmentEvent, StepEvent
 from mohs.training.loop import fit
 

@@ -24,12 +24,12 @@ from mining_ways import MARGIN, Bank
 from rich.console import Console
 from rich.table import Table
 
+from mohs.hardness.scales import SCALES, Scale
 from mohs.mining.device_blocks import float32_products, rows_per_block
 from mohs.mining.exact import mine_exact
 from mohs.mining.on_device import mine_on_device, mining_device
 from mohs.mining.positives import choose_positives
 from mohs.mining.problem import Problem, make_problem, pair_distance
-from mohs.mining.scales import SCALES, Scale
 from mohs.mining.threads import num_threads
 
 

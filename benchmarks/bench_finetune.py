@@ -28,15 +28,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mohs.config import RunConfig, override_config
 from mohs.data.dataset import Dataset
 from mohs.data.images import ImagePolicy
 from mohs.errors import TrainingError
 from mohs.evaluation.intervals import class_difference_interval
 from mohs.evaluation.retrieval import RetrievalResult, evaluate_all_against_all
 from mohs.model.embedder import Embedder
-from mohs.presets import preset_settings
 from mohs.runs import SplitData, open_split_data, train_on
+from mohs.settings.config import RunConfig, override_config
+from mohs.settings.presets import preset_settings
 from mohs.training.events import Event, GuardEvent
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"

@@ -13,11 +13,11 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from mohs.config import DataConfig, MemoryConfig, RunConfig, TrainingConfig
 from mohs.data.images import ImagePolicy
 from mohs.evaluation.retrieval import evaluate_all_against_all
 from mohs.model.embedder import Embedder
 from mohs.runs import open_split_data
+from mohs.settings.config import DataConfig, MemoryConfig, RunConfig, TrainingConfig
 from mohs.training.loop import fit
 
 NUM_CLASSES, ALL = 1200, 10**9

@@ -35,8 +35,8 @@ from own_memory import memory_bytes
 from rich.console import Console
 
 from mohs import TripletPlan
+from mohs.hardness.scales import SCALES, rank_of
 from mohs.mining import estimate_peak_bytes
-from mohs.mining.scales import SCALES, rank_of
 from mohs.mining.threads import num_threads
 
 SAMPLED, SAMPLED_LOG = "`rank`, sampled", "`log-rank`, sampled"

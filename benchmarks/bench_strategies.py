@@ -20,18 +20,18 @@ from pathlib import Path
 from typing import Any, final
 
 from mohs.artefacts import atomic_path, write_json
-from mohs.compare.budgets import Budget, common_segments, trial_budget, whole_budget
+from mohs.compare.against_itself import against_itself, itself_markdown
+from mohs.compare.budget import Budget, common_segments, trial_budget, whole_budget
 from mohs.compare.cells import Comparison, Results, run_cells
 from mohs.compare.equal_cpu import cpu_budgets
-from mohs.compare.itself import against_itself, itself_markdown
 from mohs.compare.protocols import ComparisonData, PerClass, fewest_classes, open_comparison
 from mohs.compare.strategies import all_strategies, find_strategies
 from mohs.compare.summary import summarise
 from mohs.compare.table import comparison_markdown
 from mohs.compare.training import check_strategies
 from mohs.compare.tuning import best_trial, is_at_edge, tune
-from mohs.config import DataConfig
-from mohs.presets import preset_settings
+from mohs.settings.config import DataConfig
+from mohs.settings.presets import preset_settings
 
 
 @final

@@ -20,12 +20,12 @@ from scipy.special import ndtri
 from scipy.stats import chi2
 
 from mohs.errors import InputError
-from mohs.evaluation.best_threshold import best_threshold
 from mohs.evaluation.pair_noise import PairNoise
 from mohs.evaluation.pair_scores import PairScores, pair_scores
 from mohs.evaluation.ranked_pairs import Rates, class_bootstrap, percentile_interval, rank_pairs
-from mohs.evaluation.threshold_choice import (
+from mohs.evaluation.thresholds import (
     Level,
+    best_threshold,
     chosen_farness,
     cross_fitted,
     joined_ends,

@@ -23,10 +23,10 @@ from pytorch_metric_learning import distances, losses, miners
 from torch import nn
 
 import mohs
-from mohs.config import override_config
 from mohs.data.dataset import Dataset
 from mohs.evaluation.retrieval import evaluate_all_against_all
 from mohs.runs import open_split_data
+from mohs.settings.config import override_config
 
 _GAIN = 1.3
 

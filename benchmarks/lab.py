@@ -29,11 +29,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import mohs
-from mohs.config import ModelConfig
 from mohs.data.augment import AugmentPolicy, augment_batch
 from mohs.data.images import ImagePolicy
 from mohs.model.embedder import Embedder
-from mohs.training.muon import Muon
+from mohs.settings.config import ModelConfig
+from mohs.training.optimizers import Muon
 
 Pictures = NDArray[np.uint8]
 Classes = NDArray[np.int64]

@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 
 from mohs.compare.protocols import ComparisonData
 from mohs.compare.training import new_embedder
-from mohs.config import override_config
 from mohs.data.dataset import Dataset
 from mohs.distances import unit_rows
 from mohs.evaluation.retrieval import evaluate_all_against_all
 from mohs.model.embedder import Embedder
-from mohs.training.pretrained import within_class_whitening
+from mohs.settings.config import override_config
+from mohs.training.head_start import within_class_whitening
 
 Rows = NDArray[np.float64]
 _BATCH = 50

@@ -20,16 +20,16 @@ from typing import Any
 import bench_strategies
 import numpy as np
 
-from mohs.compare.budgets import Budget
+from mohs.compare.budget import Budget
 from mohs.compare.metrics import measure
 from mohs.compare.protocols import ComparisonData
 from mohs.compare.strategies import find_strategies
 from mohs.compare.training import Choice, strategy_config, train_strategy
-from mohs.config import parse_settings
 from mohs.data.dataset import Dataset
 from mohs.data.split import split_by_class, take_per_class
 from mohs.errors import TrainingError
 from mohs.runs import open_split_data
+from mohs.settings.config import parse_settings
 
 NUM_SPLITS, NUM_QUERIES = 2, 10
 SWITCHES = ("strategy", "rate", "parameter", "pictures", "batch")

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Literal, final
 
 import mohs
-from mohs.config import GuardConfig
 from mohs.runs import SplitData, open_split_data, train_on
+from mohs.settings.config import GuardConfig
 
 MARGIN = 0.2
 NUM_CLASSES = 400

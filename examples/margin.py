@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import final
 
 import mohs
-from mohs.diagnosis.top_curve import top_curve
-from mohs.diagnosis.top_pairs import find_top_pairs
+from mohs.doctor.precision.top_curve import top_curve
+from mohs.doctor.precision.top_pairs import find_top_pairs
 from mohs.runs import SplitData, open_split_data, train_on
 
 RECALL = 0.1

@@ -33,7 +33,7 @@ from scipy.sparse.csgraph import connected_components
 
 import mohs
 from mohs.artefacts import read_json
-from mohs.commands.precision import PrecisionRequest, fix_command, precision_command
+from mohs.cli.precision import PrecisionRequest, fix_command, precision_command
 from mohs.data.fixes import read_fixes, write_fixes
 from mohs.data.glyphs import draw_glyphs
 

@@ -13,7 +13,7 @@ import pytest
 
 import mohs
 from mohs import cli
-from mohs.commands import check as check_module
+from mohs.cli import check as check_module
 
 FLAG_PROBLEMS = [
     (["foo"], "mohs: No such command 'foo'; see 'mohs --help'"),

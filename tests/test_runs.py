@@ -12,7 +12,12 @@ import torch
 from PIL import Image
 
 import mohs.runs
-from mohs.config import (
+from mohs.data.reading import read_table
+from mohs.errors import InputError, TrainingError
+from mohs.evaluation.summary import measure
+from mohs.plan import TripletPlan
+from mohs.runs import Run, evaluate, open_split_data, train, train_on
+from mohs.settings.config import (
     DataConfig,
     FinetuneConfig,
     LossConfig,
@@ -23,11 +28,6 @@ from mohs.config import (
     TrainingConfig,
     load_config,
 )
-from mohs.data.reading import read_table
-from mohs.errors import InputError, TrainingError
-from mohs.evaluation.summary import measure
-from mohs.plan import TripletPlan
-from mohs.runs import Run, evaluate, open_split_data, train, train_on
 from mohs.training.events import Event
 
 NUM_CLASSES, NUM_EACH = 8, 5
@@ -251,7 +251,7 @@ def test_fewer_triplets_than_classes_are_warned_of(tmp_path: Path) -> None:
 
 
 def test_a_run_without_a_length_records_the_one_it_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mohs.config, "usual_length", lambda num_classes: 9 * num_classes)
+    monkeypatch.setattr(mohs.settings.config, "usual_length", lambda num_classes: 9 * num_classes)
     config = settings(tmp_path)
     run = train(config.model_copy(update={"training": config.training.model_copy(update={"num_triplets": None})}))
     assert run.facts()["num_triplets"] == load_config(run.folder / "config.json").training.num_triplets == 45

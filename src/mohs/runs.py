@@ -15,7 +15,6 @@ from typing import Any, final
 import numpy as np
 
 from mohs.artefacts import EventLog, fingerprint, read_events, read_json, write_json
-from mohs.config import DataConfig, RunConfig, load_config
 from mohs.data.dataset import Dataset
 from mohs.data.rows import read_rows
 from mohs.data.split import assign_splits, limit_per_class
@@ -24,21 +23,21 @@ from mohs.errors import DataWarning, InputError
 from mohs.evaluation.pixels import pixel_embeddings
 from mohs.evaluation.summary import Measured, Protocol, measure
 from mohs.model.embedder import Embedder
-from mohs.toml import flat_settings
-from mohs.training.checkpoint import load_checkpoint
-from mohs.training.devices import choose_device
-from mohs.training.events import Listener
+from mohs.settings.config import DataConfig, RunConfig, load_config
+from mohs.settings.toml import flat_settings
+from mohs.training.events import Listener, TensorBoard, require_tensorboard
 from mohs.training.false_negatives import passed_over, read_review_rows
 from mohs.training.forewarnings import counted_queries, forewarnings, no_query_counts
+from mohs.training.head_start import check_finetuning
 from mohs.training.held_out import choose_held_out
 from mohs.training.loop import FitResult, Folder, fit
-from mohs.training.losses import check_kept_apart, check_loss
-from mohs.training.memory import check_memory
-from mohs.training.pretrained import check_finetuning
+from mohs.training.losses.registry import check_kept_apart, check_loss
+from mohs.training.negative_bank import check_memory
+from mohs.training.plan_segment import check_anchors
 from mohs.training.processes import Processes, processes
 from mohs.training.run_inputs import RunInputs, changed_files, changed_pictures
-from mohs.training.segments import check_anchors
-from mohs.training.tensorboard import TensorBoard, require_tensorboard
+from mohs.training.state import load_checkpoint
+from mohs.training.step import choose_device
 
 __all__ = [
     "Evaluation",

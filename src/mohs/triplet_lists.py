@@ -8,8 +8,6 @@ from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 
-from mohs.config import ModelConfig
-from mohs.curves import cyclic, schedule, sigmoid
 from mohs.data.cache import load_pictures
 from mohs.data.images import ImagePolicy
 from mohs.data.multi_label import MultiLabel
@@ -17,12 +15,14 @@ from mohs.data.reading import read_table
 from mohs.data.split import assign_splits, split_by_class, split_by_item
 from mohs.data.table import Table, require_classes
 from mohs.errors import InputError
+from mohs.hardness.curves import cyclic, schedule, sigmoid
 from mohs.mining import choose_positives, mine
 from mohs.mining.roles import anchor_items, num_without_catalog, without_catalog
 from mohs.model.embedder import Embedder
 from mohs.plan import TripletPlan
 from mohs.randomness import check_seed, derived_seed
 from mohs.sequence import anchor_sequence, length_warning
+from mohs.settings.config import ModelConfig
 
 __all__ = ["create_data"]
 

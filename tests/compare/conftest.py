@@ -7,11 +7,11 @@ import pytest
 import torch
 from PIL import Image
 
-from mohs.compare.budgets import Budget
+from mohs.compare.budget import Budget
 from mohs.compare.cells import Comparison
 from mohs.compare.protocols import ComparisonData, open_comparison
 from mohs.compare.strategies import find_strategies
-from mohs.config import DataConfig
+from mohs.settings.config import DataConfig
 
 SETTINGS: dict[str, Any] = {
     "data.size": 16,

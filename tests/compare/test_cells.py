@@ -9,9 +9,9 @@ import pytest
 from mohs.compare import cells as cells_module
 from mohs.compare import summary as summary_module
 from mohs.compare import training as training_module
-from mohs.compare.budgets import Budget
+from mohs.compare.budget import Budget
 from mohs.compare.cells import Cell, Results, read_arrays, read_cells, run_cells
-from mohs.compare.rows import append_row, read_rows
+from mohs.compare.metrics import append_row, read_rows
 from mohs.compare.strategies import find_strategies
 from mohs.compare.summary import optimisers, schedules, summarise
 from mohs.compare.table import (
@@ -25,8 +25,8 @@ from mohs.compare.table import (
     table_rows,
 )
 from mohs.compare.training import Choice, made_by, new_embedder, started_embedder
-from mohs.config import override_config
 from mohs.errors import InputError
+from mohs.settings.config import override_config
 
 
 def same(one, two):

@@ -6,8 +6,8 @@ import pytest
 from mohs.compare import protocols as protocols_module
 from mohs.compare.protocols import ComparisonData, PerClass, fewest_classes, open_comparison, validation_parts
 from mohs.compare.summary import labels_of
-from mohs.config import DataConfig
 from mohs.errors import InputError
+from mohs.settings.config import DataConfig
 
 
 def config_of(table):

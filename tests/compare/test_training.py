@@ -8,7 +8,7 @@ import torch
 from pytorch_metric_learning.utils import common_functions
 
 from mohs.compare import online as online_module
-from mohs.compare.budgets import Budget, common_segments, whole_budget
+from mohs.compare.budget import Budget, common_segments, whole_budget
 from mohs.compare.cells import Comparison
 from mohs.compare.metrics import measure
 from mohs.compare.strategies import STRATEGIES, all_strategies, find_strategies
@@ -22,8 +22,8 @@ from mohs.compare.training import (
     train_strategy,
 )
 from mohs.errors import InputError
-from mohs.presets import preset_settings
-from mohs.training.steps import rate_factor
+from mohs.settings.presets import preset_settings
+from mohs.training.step import rate_factor
 
 ONLINE = [name for name in STRATEGIES if name.startswith("online ")]
 

@@ -3,7 +3,7 @@
 import pytest
 
 from mohs.compare import tuning as tuning_module
-from mohs.compare.budgets import Budget
+from mohs.compare.budget import Budget
 from mohs.compare.training import Choice
 from mohs.compare.tuning import MOST_TRIALS, Trial, best_trial, is_at_edge, next_choice, read_trials, tune
 from mohs.errors import InputError

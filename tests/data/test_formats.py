@@ -10,7 +10,7 @@ import pytest
 from PIL import EpsImagePlugin, Image, features
 
 from mohs.data.dataset import open_dataset
-from mohs.data.formats import picture_formats, why_not_read
+from mohs.data.folder import picture_formats, why_not_read
 from mohs.data.images import ImagePolicy, decode_images
 from mohs.data.reading import read_table
 from mohs.errors import DataWarning, InputError

@@ -1,5 +1,6 @@
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -7,7 +8,9 @@ import torch
 from PIL import Image
 
 import mohs
-from mohs.config import DataConfig, HardnessConfig, LossConfig, ModelConfig, RunConfig, TrainingConfig
+from mohs.doctor.embeddings.embedded import Embedded
+from mohs.doctor.log.training_log import TrainingLog
+from mohs.settings.config import DataConfig, HardnessConfig, LossConfig, ModelConfig, RunConfig, TrainingConfig
 
 NUM_CLASSES, NUM_EACH = 40, 4
 
@@ -55,3 +58,33 @@ def runs(patterns: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[d
     place = tmp_path_factory.mktemp("runs")
     yield {name: mohs.train(settings(patterns, place / name, **how)).folder for name, how in HEALTHY.items()}
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def log_of() -> Callable[..., TrainingLog]:
+    """A log of epochs 1, 2, … with these columns."""
+
+    def make(*, unit: str = "epoch", **columns: Any) -> TrainingLog:
+        arrays = {name: np.array(values, dtype=np.float64) for name, values in columns.items()}
+        length = len(next(iter(arrays.values())))
+        return TrainingLog("log.csv", np.arange(1.0, length + 1), unit, **arrays)
+
+    return make
+
+
+@pytest.fixture
+def clusters() -> Callable[..., Embedded]:
+    """Classes around unit centres: a row is its class's centre with noise of this length, brought to unit length."""
+
+    def make(
+        num_classes: int = 30, per_class: int = 4, *, dim: int = 16, noise: float = 0.3, seed: int = 0, first: int = 0
+    ) -> Embedded:
+        random = np.random.default_rng(seed)
+        class_N = np.repeat(np.arange(num_classes), per_class)
+        centre_CD = random.normal(size=(num_classes, dim))
+        centre_CD /= np.linalg.norm(centre_CD, axis=1, keepdims=True)
+        x_ND = centre_CD[class_N] + noise / np.sqrt(dim) * random.normal(size=(len(class_N), dim))
+        x_ND /= np.linalg.norm(x_ND, axis=1, keepdims=True)
+        return Embedded.of(x_ND, class_N + first, source="clusters")
+
+    return make

@@ -5,13 +5,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from mohs.config import HardnessConfig, LossConfig, ModelConfig, RunConfig
 from mohs.data.dataset import Dataset
 from mohs.data.table import Table
-from mohs.diagnosis.embedded import Embedded
-from mohs.diagnosis.geometry import reachable_distance
-from mohs.diagnosis.training_log import TrainingLog
-from mohs.doctor.run_causes import (
+from mohs.doctor.embeddings.embedded import Embedded
+from mohs.doctor.log.training_log import TrainingLog
+from mohs.doctor.of_triplets import reachable_distance
+from mohs.doctor.run.causes import (
     find_dead_run_positives,
     find_dominating_negatives,
     find_equal_pictures,
@@ -20,6 +19,7 @@ from mohs.doctor.run_causes import (
     find_run_margin,
 )
 from mohs.plan import POSITIVE_ORIGINS, TripletPlan
+from mohs.settings.config import HardnessConfig, LossConfig, ModelConfig, RunConfig
 
 AUGMENTATION = POSITIVE_ORIGINS.index("augmentation")
 

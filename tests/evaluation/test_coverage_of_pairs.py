@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mohs.evaluation.best_threshold import best_threshold
 from mohs.evaluation.operating_points import pair_intervals
+from mohs.evaluation.thresholds import best_threshold
 
 PROGRAM = Path(__file__).parents[2] / "benchmarks" / "coverage_pairs.py"
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 
 from mohs.errors import InputError
-from mohs.evaluation.reliability import expected_calibration_error, reliability_table
+from mohs.evaluation.pair_calibration import expected_calibration_error, reliability_table
 
 
 @settings(max_examples=50, deadline=None)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from mohs.evaluation import evaluate_embeddings
-from mohs.evaluation.failed_rows import failed_rows
 from mohs.evaluation.retrieval import evaluate_all_against_all
+from mohs.evaluation.same_picture import failed_rows
 
 
 def clusters(num_classes=50, per_class=4, noise=0.6, dim=16, seed=0):

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from mohs.errors import InputError
-from mohs.evaluation.pair_scores import pair_scores
-from mohs.evaluation.score_histogram import score_histogram
+from mohs.evaluation.pair_scores import pair_scores, score_histogram
 
 
 def test_shares_of_each_kind_by_weight():

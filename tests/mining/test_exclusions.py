@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from mohs.errors import InputError
+from mohs.hardness.scales import SCALES
 from mohs.mining import exclusions, mine
 from mohs.mining.exclusions import TilePairs, make_exclusions
-from mohs.mining.scales import SCALES
 
 BANK = np.float32([[0.0], [0.1], [1.0], [3.0]])
 LABELS = ["a", "a", "b", "c"]

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from mohs.errors import InputError
+from mohs.hardness.scales import SCALES
 from mohs.mining import estimate_peak_bytes
 from mohs.mining.problem import make_problem, pair_distance
-from mohs.mining.scales import SCALES
 
 MEASURE = """
 import json, sys

@@ -8,8 +8,8 @@ import torch
 
 from mohs.distances import unit_rows
 from mohs.errors import InputError
+from mohs.hardness.scales import SCALES
 from mohs.mining import mine
-from mohs.mining.scales import SCALES
 from mohs.plan import POSITIVE_ORIGINS
 
 

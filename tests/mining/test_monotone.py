@@ -6,12 +6,12 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from mohs.hardness.scales import SCALES
 from mohs.mining import mine
 from mohs.mining.on_device import mine_on_device
 from mohs.mining.oracle import oracle_negatives
 from mohs.mining.positives import choose_positives
 from mohs.mining.problem import make_problem, pair_distance
-from mohs.mining.scales import SCALES
 
 
 def bank_of(rng, num_items, dim, kind):

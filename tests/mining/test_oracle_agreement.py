@@ -6,9 +6,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mohs.distances import unit_rows
-from mohs.mining import blocks, choose_positives, kernels, mine, positives_by_distance, sweep_kernels
+from mohs.hardness.scales import SCALES
+from mohs.mining import blocks, choose_positives, kernels, mine, positives, sweep_kernels
 from mohs.mining.oracle import oracle_negatives, oracle_positives
-from mohs.mining.scales import SCALES
 
 
 def random_bank(rng, num_items, dim, kind):
@@ -172,8 +172,8 @@ def test_it_does_so_where_keys_saturate(case):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(blocks, "_NEAR_SPREADS", 0.3)
         patch.setattr(blocks, "_FAR_SPREADS", 0.3)
-        patch.setattr(positives_by_distance, "_LARGE_CLASS", 40)
-        patch.setattr(positives_by_distance, "_MANY_ANCHORS", 1)
+        patch.setattr(positives, "_LARGE_CLASS", 40)
+        patch.setattr(positives, "_MANY_ANCHORS", 1)
         assert_agrees(*arguments, **more)
 
 
@@ -195,8 +195,8 @@ def test_it_does_so_whatever_rounds_the_product(case, seed):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(kernels, "bin_tile", noisy(kernels.bin_tile))
         patch.setattr(sweep_kernels, "search_tile", noisy(sweep_kernels.search_tile))
-        patch.setattr(positives_by_distance, "_LARGE_CLASS", 40)
-        patch.setattr(positives_by_distance, "_MANY_ANCHORS", 1)
+        patch.setattr(positives, "_LARGE_CLASS", 40)
+        patch.setattr(positives, "_MANY_ANCHORS", 1)
         assert_agrees(*arguments, **more)
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mohs.errors import InputError
-from mohs.mining import mine, positives_by_distance
+from mohs.mining import mine, positives
 from mohs.mining.oracle import oracle_positives
 from mohs.plan import POSITIVE_ORIGINS
 
@@ -52,8 +52,8 @@ def test_a_large_class_is_searched_by_products_with_the_same_result(rule, spread
     labels = rng.choice([0, 0, 0, 1, 2], 1500)
     anchors = np.concatenate([np.arange(200), np.arange(20)])
     calls = []
-    by_mining = positives_by_distance._by_mining
-    monkeypatch.setattr(positives_by_distance, "_by_mining", lambda *a: calls.append(len(a[1])) or by_mining(*a))
+    by_mining = positives._by_mining
+    monkeypatch.setattr(positives, "_by_mining", lambda *a: calls.append(len(a[1])) or by_mining(*a))
     plan = mined(bank, labels, anchors, rule)
     assert calls == [(labels == 0).sum()]  # the others are small
     np.testing.assert_array_equal(plan.positive, oracle_positives(bank, labels, anchors_T=anchors, rule=rule))

@@ -5,9 +5,9 @@ import threading
 import numpy as np
 import pytest
 
+from mohs.hardness.scales import SCALES
 from mohs.mining import exact, mine
-from mohs.mining.progress import Meter
-from mohs.mining.scales import SCALES
+from mohs.mining.threads import Meter
 
 NUM_ITEMS = 3000
 BANK = np.random.default_rng(0).normal(size=(NUM_ITEMS, 8)).astype(np.float32)

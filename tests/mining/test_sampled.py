@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from mohs.errors import InputError
+from mohs.hardness.scales import achieved_by_rank, rank_of
 from mohs.mining import mine, sampled
-from mohs.mining.scales import achieved_by_rank, rank_of
 
 NUM_ITEMS = 5000
 PAIRS = np.arange(NUM_ITEMS) // 2

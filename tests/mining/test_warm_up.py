@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from mohs.mining.scales import SCALES
+from mohs.hardness.scales import SCALES
 
 CODE = """
 import sys, json, numpy as np

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from mohs.errors import InputError
+from mohs.hardness.scales import SCALES
 from mohs.mining import kernels, mine
-from mohs.mining.scales import SCALES
 from mohs.mining.window import select_window
 
 BANK = np.float32([[0.0], [1.0], [1.0000002], [2.0], [2.0000005], [1.5]])

@@ -9,13 +9,12 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from mohs.config import ModelConfig
 from mohs.data.images import ImagePolicy, decode_image
 from mohs.errors import InputError
 from mohs.evaluation.retrieval import evaluate_all_against_all
-from mohs.model.backbones import build_backbone, load_weights
+from mohs.model.backbones import SmallNetwork, build_backbone, load_weights
 from mohs.model.embedder import Embedder
-from mohs.model.small import SmallNetwork
+from mohs.settings.config import ModelConfig
 
 SHARED = Path(__file__).parents[3] / "shared"
 IMAGENET = SHARED / "weights" / "mobilenetv2_100_imagenet.safetensors"

@@ -10,10 +10,10 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from mohs.config import ModelConfig
 from mohs.data.images import ImagePolicy, decode_image
 from mohs.errors import InputError
 from mohs.model.embedder import Embedder
+from mohs.settings.config import ModelConfig
 
 GREY = ImagePolicy(size=16, channels=1)
 TINY = ModelConfig(widths=(4, 8), hidden_dim=12, embedding_dim=6)

@@ -14,11 +14,11 @@ from timm.layers import EvoNorm2dB0
 from timm.optim import param_groups_layer_decay
 from torch import Tensor, nn
 
-from mohs.config import FinetuneConfig, ModelConfig
 from mohs.data.images import ImagePolicy
 from mohs.errors import InputError
 from mohs.model.embedder import Embedder
 from mohs.model.finetune import Finetuning
+from mohs.settings.config import FinetuneConfig, ModelConfig
 
 IMAGENET = Path(__file__).parents[3] / "shared" / "weights" / "mobilenetv2_100_imagenet.safetensors"
 SIZES = {"small": 16, "test_resnet": 32, "test_vit": 160, "mobilenetv2_100": 32}

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from mohs.diagnosis.findings import Diagnosis, Finding
+from mohs.doctor.findings import Diagnosis, Finding
 from mohs.report.parts import (
     Band,
     Confusion,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mohs.report.report import write_report
+from mohs.report.page import write_report
 
 from .browser import address_of, needs_chromium, opened, violations
 

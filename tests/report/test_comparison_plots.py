@@ -2,9 +2,9 @@ import re
 
 import pytest
 
-from mohs.report.comparison_plots import interval_plot
+from mohs.report.page import write_report
 from mohs.report.parts import Plot, Report
-from mohs.report.report import write_report
+from mohs.report.plots import interval_plot
 
 
 def plot(names, values, intervals, **more):

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mohs.errors import InputError
-from mohs.training.batches import batch_slices, neighbourhood_order, segment_bounds
+from mohs.training.plan_segment import batch_slices, neighbourhood_order, segment_bounds
 
 CLASSES = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), max_size=60)
 

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from pytorch_metric_learning.losses import ArcFaceLoss
 from torch import Tensor
 
-from mohs.config import ClassificationConfig
 from mohs.errors import InputError
-from mohs.training.classification import ClassificationLoss
+from mohs.settings.config import ClassificationConfig
+from mohs.training.class_warm_up import ClassificationLoss
 
 
 def unit(seed: int, num: int, dim: int = 5) -> Tensor:

@@ -8,11 +8,19 @@ from typing import Any
 import pytest
 import torch
 
-from mohs.config import DataConfig, GuardConfig, HardnessConfig, LossConfig, ModelConfig, RunConfig, TrainingConfig
 from mohs.data.dataset import Dataset
 from mohs.data.images import ImagePolicy
 from mohs.errors import TrainingError
 from mohs.model.embedder import Embedder
+from mohs.settings.config import (
+    DataConfig,
+    GuardConfig,
+    HardnessConfig,
+    LossConfig,
+    ModelConfig,
+    RunConfig,
+    TrainingConfig,
+)
 from mohs.training.events import Event, GuardEvent, SegmentEvent, StepEvent
 from mohs.training.guard import BankHealth, CollapseGuard, Verdict
 from mohs.training.loop import fit

@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mohs.config import NegativesConfig
 from mohs.data.dataset import Dataset
 from mohs.errors import InputError
 from mohs.mining import mine
 from mohs.plan import TripletPlan
+from mohs.settings.config import NegativesConfig
 from mohs.training.false_negatives import (
     Dropped,
     append_review,

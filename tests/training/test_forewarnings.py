@@ -2,8 +2,8 @@
 
 import pytest
 
-from mohs.config import override_config
-from mohs.presets import preset_settings
+from mohs.settings.config import override_config
+from mohs.settings.presets import preset_settings
 from mohs.training.forewarnings import forewarnings
 
 

@@ -80,7 +80,7 @@ def test_one_that_leaves_while_the_others_join_is_named(tmp_path: Path) -> None:
 BEGINS_ALONE = """
 import sys
 from mohs.errors import TrainingError
-from mohs.training.heartbeat import Heartbeat
+from mohs.training.processes import Heartbeat
 
 try:
     with Heartbeat(1, 2, silent_s=float(sys.argv[1]), join_s=float(sys.argv[2])):
@@ -118,7 +118,7 @@ def test_a_thread_that_is_with_the_store_is_waited_for(monkeypatch: pytest.Monke
     """Python aborts, with code -6, if a thread comes back from the store while the process ends."""
     import torch.distributed as dist
 
-    from mohs.training.heartbeat import Heartbeat
+    from mohs.training.processes import Heartbeat
 
     calls = []
 

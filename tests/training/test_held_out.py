@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from mohs.config import DataConfig, ModelConfig, RunConfig, TrainingConfig
 from mohs.model.embedder import Embedder
 from mohs.runs import open_split_data, train
+from mohs.settings.config import DataConfig, ModelConfig, RunConfig, TrainingConfig
 from mohs.training.held_out import choose_held_out
 
 

@@ -12,7 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from mohs.config import (
+from mohs.data.dataset import Dataset
+from mohs.data.images import ImagePolicy
+from mohs.errors import InputError
+from mohs.model.embedder import Embedder
+from mohs.settings.config import (
     ClassificationConfig,
     DataConfig,
     HardnessConfig,
@@ -23,22 +27,18 @@ from mohs.config import (
     RunConfig,
     TrainingConfig,
 )
-from mohs.data.dataset import Dataset
-from mohs.data.images import ImagePolicy
-from mohs.errors import InputError
-from mohs.model.embedder import Embedder
-from mohs.training import steps
-from mohs.training.batches import neighbourhood_order
-from mohs.training.controller import measure_gaps
+from mohs.training import step as steps
+from mohs.training.closed_loop import measure_gaps
 from mohs.training.events import Event, StepEvent
 from mohs.training.false_negatives import distrusted_pairs
 from mohs.training.guard import bank_recall
-from mohs.training.in_batch_losses import InBatchLoss, active_fraction
 from mohs.training.kept_apart import Apart, by_first_item, pairs_between, pairs_in_batch
-from mohs.training.library_losses import REFUSED_LOSSES, LibraryClass, library_losses
 from mohs.training.loop import FitResult, fit
-from mohs.training.losses import build_loss, check_kept_apart
-from mohs.training.plan_losses import TripletLoss
+from mohs.training.losses.in_batch import InBatchLoss, active_fraction
+from mohs.training.losses.library import REFUSED_LOSSES, LibraryClass, library_losses
+from mohs.training.losses.plan_losses import TripletLoss
+from mohs.training.losses.registry import build_loss, check_kept_apart
+from mohs.training.plan_segment import neighbourhood_order
 
 MODEL = ModelConfig(widths=(4, 8), hidden_dim=16, embedding_dim=8)
 NO_PAIRS = np.empty((0, 2), dtype=np.int64)
@@ -363,7 +363,7 @@ def test_forbidden_pairs_do_not_stand_together_in_a_neighbourhood(twice: Dataset
 
 
 def test_the_bank_of_negatives_keeps_to_the_same_rules(twice: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    from mohs.training import memory
+    from mohs.training import negative_bank as memory
 
     seen: list[tuple[Tensor, Tensor, Tensor, Tensor | None]] = []
     plain = memory.extra_negatives
@@ -389,7 +389,7 @@ def test_the_bank_of_negatives_keeps_to_the_same_rules(twice: Dataset, monkeypat
 
 
 def test_a_memory_term_with_pairs_apart_is_the_sum_without_them() -> None:
-    from mohs.training.memory import extra_negatives
+    from mohs.training.negative_bank import extra_negatives
 
     x, bank = unit(1, 8).double(), unit(2, 5).double()
     class_M = torch.arange(4).repeat(2)

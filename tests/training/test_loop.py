@@ -10,18 +10,25 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mohs.config import DataConfig, GuardConfig, HardnessConfig, LossConfig, ModelConfig, RunConfig, TrainingConfig
-from mohs.curves import schedule
 from mohs.data.dataset import Dataset
 from mohs.data.images import ImagePolicy
 from mohs.errors import InputError, TrainingError
 from mohs.evaluation.retrieval import evaluate_all_against_all
+from mohs.hardness.curves import schedule
 from mohs.model.embedder import Embedder
 from mohs.plan import POSITIVE_ORIGINS, TripletPlan
-from mohs.training.batches import batch_slices, neighbourhood_order
+from mohs.settings.config import (
+    DataConfig,
+    GuardConfig,
+    HardnessConfig,
+    LossConfig,
+    ModelConfig,
+    RunConfig,
+    TrainingConfig,
+)
 from mohs.training.events import Event, SegmentEvent, StepEvent
 from mohs.training.loop import FitResult, Folder, fit
-from mohs.training.segments import check_anchors
+from mohs.training.plan_segment import batch_slices, check_anchors, neighbourhood_order
 
 SETTINGS: dict[str, Any] = {
     "num_triplets": 96,

@@ -5,9 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from mohs.config import LossConfig, ModelConfig, RunConfig, TrainingConfig
-from mohs.training.muon import Muon, orthogonalised
-from mohs.training.optimizers import MuonWithAdamW, build_optimizer
+from mohs.settings.config import LossConfig, ModelConfig, RunConfig, TrainingConfig
+from mohs.training.optimizers import Muon, MuonWithAdamW, build_optimizer, orthogonalised
 
 
 def random(*shape: int, seed: int = 0) -> torch.Tensor:

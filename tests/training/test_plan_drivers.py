@@ -10,9 +10,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from mohs.errors import InputError
 from mohs.plan import TripletPlan
-from mohs.training.batches import batch_slices
-from mohs.training.losses import TripletLoss
+from mohs.training.losses.registry import TripletLoss
 from mohs.training.plan_drivers import PlanMiner, PlanSampler
+from mohs.training.plan_segment import batch_slices
 
 CLASS_N = np.arange(60) // 2
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 from mohs.model.embedder import Embedder
-from mohs.config import ModelConfig
+from mohs.settings.config import ModelConfig
 from mohs.data.images import ImagePolicy
 from mohs.training.processes import processes
 from mohs.training.shared_batch_norm import share_batch_norms
@@ -67,7 +67,7 @@ import sys
 from pathlib import Path
 import numpy as np
 import torch
-from mohs.config import DataConfig, MemoryConfig, ModelConfig, RunConfig, TrainingConfig
+from mohs.settings.config import DataConfig, MemoryConfig, ModelConfig, RunConfig, TrainingConfig
 from mohs.data.dataset import Dataset
 from mohs.data.images import ImagePolicy
 from mohs.data.table import Table

@@ -10,7 +10,12 @@ import pytest
 import torch
 
 from mohs.artefacts import EventLog, read_events, read_json, write_json
-from mohs.config import (
+from mohs.data.dataset import Dataset
+from mohs.data.images import ImagePolicy
+from mohs.errors import InputError, TrainingError
+from mohs.model.embedder import Embedder
+from mohs.plan import TripletPlan
+from mohs.settings.config import (
     DataConfig,
     FinetuneConfig,
     GuardConfig,
@@ -22,16 +27,11 @@ from mohs.config import (
     RunConfig,
     TrainingConfig,
 )
-from mohs.data.dataset import Dataset
-from mohs.data.images import ImagePolicy
-from mohs.errors import InputError, TrainingError
-from mohs.model.embedder import Embedder
-from mohs.plan import TripletPlan
-from mohs.training.checkpoint import load_checkpoint
 from mohs.training.events import Event, StepEvent
 from mohs.training.guard import BankHealth, CollapseGuard, StepHealth, Verdict
 from mohs.training.loop import FitResult, Folder, fit
-from mohs.training.steps import Stepped, Stepper
+from mohs.training.state import load_checkpoint
+from mohs.training.step import Stepped, Stepper
 
 Changes = dict[str, Any]
 

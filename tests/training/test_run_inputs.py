@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mohs.config import ModelConfig, NegativesConfig, RunConfig
 from mohs.data.dataset import Dataset, open_dataset
 from mohs.data.images import ImagePolicy
+from mohs.settings.config import ModelConfig, NegativesConfig, RunConfig
 from mohs.training.run_inputs import RunInputs, changed_files, changed_pictures
 
 NUM = 9

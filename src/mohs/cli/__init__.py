@@ -1,4 +1,4 @@
-"""The command line. What a command does is in `mohs.commands`; heavy packages are imported inside the commands."""
+"""The command line. Heavy packages are imported inside the commands."""
 
 import contextlib
 import errno

@@ -48,7 +48,7 @@ def classify_fit(
     as_json: Json = False,
 ) -> None:
     """Fit a classifier and its calibration; write a folder that can be used on its own."""
-    from mohs.commands.classify import FitRequest, classify_fit_command
+    from mohs.cli.classify import FitRequest, classify_fit_command
 
     parameters = {
         "method": method,
@@ -88,7 +88,7 @@ def classify_predict(
     as_csv: Annotated[bool, typer.Option("--csv", help="Results as CSV on stdout.")] = False,
 ) -> None:
     """Say which class each picture is of."""
-    from mohs.commands.classify import classify_predict_command
+    from mohs.cli.classify import classify_predict_command
 
     classify_predict_command(folder, pictures, top=top, as_json=as_json, as_csv=as_csv)
 
@@ -109,7 +109,7 @@ def classify_evaluate(
         raise InputError(
             "--catalog, --file-column, --class-column, --multi-label: need SOURCE; the run's own data is known"
         )
-    from mohs.commands.classify import classify_evaluate_command
+    from mohs.cli.classify import classify_evaluate_command
 
     pictures = _picture_source(source, catalog, file_column, class_column, multi_label)
     classify_evaluate_command(folder, pictures, quiet=quiet, as_json=as_json)
@@ -123,7 +123,7 @@ def _picture_source(
     multi_label: str | None,
 ) -> Any:
     """Return where pictures are to be read from; None if no source is given."""
-    from mohs.commands.classify import PictureSource
+    from mohs.cli.classify import PictureSource
     from mohs.data.multi_label import MULTI_LABEL
 
     chosen = multi_label or "error"

@@ -82,7 +82,7 @@ def compare(
         "--weights": weights,
     }
     settings = read_settings(config, flags, setting or (), preset, budget)
-    from mohs.commands.compare import Request, compare_command
+    from mohs.cli.compare import Request, compare_command
 
     request = Request(
         strategies=None if strategies is None else [name.strip() for name in strategies.split(",")],

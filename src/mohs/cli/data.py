@@ -53,7 +53,7 @@ def check(
         "--multi-label": multi_label,
         "--white-level": white_level,
     }
-    from mohs.commands.check import check_command
+    from mohs.cli.check import check_command
 
     check_command(read_settings(None, flags).config.data, fixes, quiet=quiet, as_json=as_json)
 
@@ -68,7 +68,7 @@ def glyphs(
     as_json: Json = False,
 ) -> None:
     """Write the built-in set of characters as files, to try the other commands on."""
-    from mohs.commands.check import glyphs_command
+    from mohs.cli.check import glyphs_command
 
     glyphs_command(folder, size, classes, merge_homoglyphs=not keep_homoglyphs, as_json=as_json)
 
@@ -86,7 +86,7 @@ def fix(
     as_json: Json = False,
 ) -> None:
     """Write the table with corrections made: classes joined, pictures relabelled or left out; files stay."""
-    from mohs.commands.precision import fix_command
+    from mohs.cli.precision import fix_command
 
     flags = {
         "SOURCE": source,
@@ -176,8 +176,8 @@ def mine(
             "--prefer": prefer,
         },
     ).config
-    from mohs.commands.mine import mine_command
-    from mohs.commands.mine_request import MineRequest
+    from mohs.cli.mine import mine_command
+    from mohs.cli.mine_request import MineRequest
 
     request = MineRequest(
         data=config.data,

@@ -81,7 +81,7 @@ def doctor(
         }
         if unused := [name for name, value in others.items() if value is not None]:
             raise InputError(f"{', '.join(unused)}: not used with --precision; leave out")
-        from mohs.commands.precision import PrecisionRequest, precision_command
+        from mohs.cli.precision import PrecisionRequest, precision_command
 
         asked = PrecisionRequest(
             run=run,
@@ -96,7 +96,7 @@ def doctor(
         return
     if unused := [name for name, value in of_precision.items() if value is not None]:
         raise InputError(f"{', '.join(unused)}: need --precision")
-    from mohs.commands.doctor import DoctorRequest, doctor_command
+    from mohs.cli.doctor import DoctorRequest, doctor_command
 
     request = DoctorRequest(
         run=run,

@@ -123,10 +123,10 @@ def read_settings(
     given and has no effect under the others (in a file, which may well be a whole `--print-config`, only if it is not
     at its default).
     """
-    from mohs.commands.effects import without_effect
-    from mohs.config import RunConfig, override_config, parse_settings
-    from mohs.presets import budget_settings, preset_settings
-    from mohs.toml import flat_settings, read_settings_file
+    from mohs.settings.config import RunConfig, override_config, parse_settings
+    from mohs.settings.effects import without_effect
+    from mohs.settings.presets import budget_settings, preset_settings
+    from mohs.settings.toml import flat_settings, read_settings_file
 
     given = {_SETTINGS[flag]: (flag, value) for flag, value in flags.items() if value is not None}
     values = {name: value for name, (_, value) in given.items()}

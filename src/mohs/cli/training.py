@@ -44,7 +44,7 @@ def demo(
     as_json: Json = False,
 ) -> None:
     """Train and measure four strategies on the built-in set, two pictures per class, in under three minutes."""
-    from mohs.commands.demo import DEFAULT_PICTURES, demo_command
+    from mohs.cli.demo import DEFAULT_PICTURES, demo_command
 
     demo_command(
         out,
@@ -153,7 +153,7 @@ def train(
             print(note, file=sys.stderr)
         print(settings.config.to_toml(), end="")
         return
-    from mohs.commands.train import train_command
+    from mohs.cli.train import train_command
 
     train_command(settings.config, notes=settings.notes, resume=resume is not None, quiet=quiet, as_json=as_json)
 
@@ -199,7 +199,7 @@ def evaluate(
             raise InputError("--labels: missing; give the classes of the rows of --embeddings")
         if (query_embeddings is None) != (query_labels is None):
             raise InputError("--query-embeddings, --query-labels: one without the other; give both or neither")
-        from mohs.commands.evaluate import evaluate_embeddings_command
+        from mohs.cli.evaluate import evaluate_embeddings_command
 
         evaluate_embeddings_command(
             embeddings,
@@ -235,7 +235,7 @@ def evaluate(
             "--catalog, --file-column, --class-column, --group-column, --multi-label: need --data; the run's own "
             "data is known"
         )
-    from mohs.commands.train import evaluate_command
+    from mohs.cli.train import evaluate_command
     from mohs.runs import Run
 
     other = None
@@ -264,7 +264,7 @@ def report(
     as_json: Json = False,
 ) -> None:
     """Compare runs on one page: results with paired intervals, curves, and the first one in detail."""
-    from mohs.commands.report import report_command
+    from mohs.cli.report import report_command
 
     report_command(runs, out, quiet=quiet, as_json=as_json)
 

@@ -12,10 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mohs.artefacts import atomic_path
-from mohs.compare.budgets import Budget
-from mohs.compare.metrics import METRIC_NAMES, Measured, Metrics, measure, measure_embeddings
+from mohs.compare.budget import Budget
+from mohs.compare.metrics import METRIC_NAMES, Measured, Metrics, append_row, measure, measure_embeddings, read_rows
 from mohs.compare.protocols import ComparisonData
-from mohs.compare.rows import append_row, read_rows
 from mohs.compare.strategies import Strategy
 from mohs.compare.training import (
     Choice,
@@ -26,13 +25,13 @@ from mohs.compare.training import (
     strategy_config,
     train_strategy,
 )
-from mohs.config import RunConfig, override_config
 from mohs.data.dataset import Dataset
 from mohs.errors import InputError
 from mohs.evaluation.pixels import pixel_embeddings
 from mohs.evaluation.retrieval import evaluate_all_against_all
 from mohs.evaluation.triplets import triplet_accuracy
 from mohs.model.embedder import Embedder
+from mohs.settings.config import RunConfig, override_config
 
 __all__ = ["BASELINES", "Cell", "Comparison", "Results", "as_json", "read_arrays", "read_cells", "run_cells"]
 

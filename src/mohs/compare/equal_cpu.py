@@ -6,9 +6,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import final
 
-from mohs.compare.budgets import Budget
+from mohs.compare.budget import Budget
 from mohs.compare.cells import Comparison
-from mohs.compare.rows import append_row, read_rows
+from mohs.compare.metrics import append_row, read_rows
 from mohs.compare.strategies import Strategy
 from mohs.compare.training import Choice, made_by, strategy_config, train_strategy
 

@@ -29,18 +29,16 @@ from pytorch_metric_learning.utils import common_functions
 from torch import Tensor, nn
 
 from mohs.compare.strategies import OnlineLoss, OnlineOptimizer
-from mohs.config import RunConfig
 from mohs.data.augment import AugmentPolicy, augment_batch
 from mohs.data.dataset import Dataset
 from mohs.errors import InputError, TrainingError
 from mohs.model.embedder import Embedder
 from mohs.model.finetune import Finetuning
 from mohs.randomness import generator, torch_seeded
-from mohs.training.augmentation import training_policy
-from mohs.training.devices import choose_device, use_bfloat16
-from mohs.training.in_batch_losses import active_fraction
+from mohs.settings.config import RunConfig
+from mohs.training.losses.in_batch import active_fraction
 from mohs.training.optimizers import MuonWithAdamW, Optimizer, shorten_gradient
-from mohs.training.steps import rate_factor
+from mohs.training.step import choose_device, rate_factor, training_policy, use_bfloat16
 
 __all__ = ["OnlineStep", "train_online"]
 

@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias, final
 
-from mohs.config import override_config
 from mohs.errors import InputError
+from mohs.settings.config import override_config
 
 __all__ = [
     "PAPER",

@@ -17,9 +17,9 @@ from mohs.compare.metrics import METRIC_NAMES
 from mohs.compare.protocols import ComparisonData
 from mohs.compare.seeds import seeds_and_classes_interval
 from mohs.compare.strategies import STRATEGIES
-from mohs.config import override_config
 from mohs.evaluation.gallery_size import expected_ranks, gallery_sizes
 from mohs.evaluation.intervals import Interval
+from mohs.settings.config import override_config
 
 __all__ = [
     "PROTOCOLS",

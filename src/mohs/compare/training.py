@@ -12,10 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mohs.artefacts import sha256_file
-from mohs.compare.budgets import Budget
+from mohs.compare.budget import Budget
 from mohs.compare.online import OnlineStep, train_online
 from mohs.compare.strategies import Strategy
-from mohs.config import RunConfig, override_config
 from mohs.data.dataset import Dataset
 from mohs.errors import InputError, TrainingError
 from mohs.mining import choose_positives, compile_kernels
@@ -24,16 +23,16 @@ from mohs.plan import TripletPlan
 from mohs.randomness import generator
 from mohs.runs import versions
 from mohs.sequence import anchor_sequence
-from mohs.training.batches import batch_slices
-from mohs.training.devices import choose_device
+from mohs.settings.config import RunConfig, override_config
 from mohs.training.events import Event, Listener, SegmentEvent, StepEvent
 from mohs.training.false_negatives import read_review_rows
+from mohs.training.head_start import blend_weights, check_finetuning, start_head
 from mohs.training.loop import fit
-from mohs.training.losses import build_loss, check_loss
-from mohs.training.memory import check_memory
-from mohs.training.pretrained import blend_weights, check_finetuning, start_head
+from mohs.training.losses.registry import build_loss, check_loss
+from mohs.training.negative_bank import check_memory
+from mohs.training.plan_segment import batch_slices
 from mohs.training.processes import Processes
-from mohs.training.steps import Stepper
+from mohs.training.step import Stepper, choose_device
 
 __all__ = [
     "Choice",

@@ -11,9 +11,9 @@ import numpy as np
 
 from mohs.artefacts import sha256_file
 from mohs.data.cache import bad_picture_message
+from mohs.data.equal_pictures import find_near_duplicates
 from mohs.data.images import Decoded, ImagePolicy, decode_all, picture_warnings
 from mohs.data.names import file_name_warning
-from mohs.data.near_duplicates import find_near_duplicates
 from mohs.data.table import Table
 from mohs.errors import InputError, at_most_20
 from mohs.randomness import generator
@@ -68,7 +68,7 @@ def check_table(
     """Return what is in `table` after reading every file: counts, missing and broken pictures, duplicates.
 
     Every picture is decoded in full, because a truncated JPEG shows in no other way, by one thread per core. Files
-    are duplicates if their bytes are equal (SHA-256). Near-duplicates (`mohs.data.near_duplicates`) are told where they
+    are duplicates if their bytes are equal (SHA-256). Near-duplicates (`mohs.data.equal_pictures`) are told where they
     are common: across the splits where the table has them, and never within a group. So are files whose names look the
     same. `progress(done, total)` is called from time to time.
     """

@@ -36,7 +36,7 @@ def read_table(
       (train, validation, test or empty) and `group` (see `Table.groups`). Other columns are ignored. If `file` and
       `class` are absent, `path` and `label` are taken (the table of OpenMetricLearning).
     - A folder that holds `images.csv`: that table; a `catalog.csv` beside it is the catalog unless `catalog` is given.
-    - Any other folder: a class per sub-folder, holding pictures of the kinds in `mohs.data.formats` in order of name.
+    - Any other folder: a class per sub-folder, holding pictures of the kinds in `mohs.data.folder` in order of name.
       Hidden files are ignored.
 
     `catalog` is one more table or folder whose items get the role catalog. An item listed in both is one item, with

@@ -1,5 +1,5 @@
 """`mohs.diagnose`: what is wrong with a run, or with what another library left."""
 
-from mohs.doctor.entry import diagnose
+from mohs.doctor.diagnose import diagnose
 
 __all__ = ["diagnose"]

@@ -12,7 +12,7 @@ from mohs.evaluation.pair_curves import checked_prevalence
 from mohs.evaluation.pair_noise import PairNoise
 from mohs.evaluation.pair_scores import PairScores
 from mohs.evaluation.ranked_pairs import Rates, class_bootstrap, percentile_interval, rank_pairs
-from mohs.evaluation.threshold_choice import (
+from mohs.evaluation.thresholds import (
     Level,
     Wanted,
     chosen_farness,

@@ -12,8 +12,8 @@ import numpy.typing as npt
 
 from mohs.distances import exact_distance
 from mohs.errors import InputError
-from mohs.evaluation.inputs import checked_embeddings, checked_labels, class_codes
-from mohs.evaluation.nearest_pairs import nearest_pairs
+from mohs.evaluation.embedded import checked_embeddings, checked_labels, class_codes
+from mohs.evaluation.nearest import nearest_pairs
 from mohs.randomness import generator
 
 __all__ = ["Pairs", "pair_distances", "sample_pairs"]

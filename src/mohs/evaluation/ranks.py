@@ -1,7 +1,9 @@
-"""The ranks of all relevant items of every query, and what they come to: one pass over products, nothing sorted.
+"""When two distances count as equal, and who then comes first: one rule for every metric.
 
-Distances are float64 arithmetic on the float32 rows. A matrix product only saves their computation where it is sure of
-the answer (`rank_kernels.py`), so the result depends neither on blocks nor on the number of threads.
+Two rows that are the same vector can come out of a matrix product, or of a network run in another batch, a rounding
+error apart. A metric that trusted such differences would give a collapsed embedding (all rows equal) a score by
+luck or by the order of the file. So distances that differ by no more than float32 can tell are *tied*, and ties are
+*pessimistic*: the wrong item comes first.
 """
 
 import threading
@@ -10,18 +12,36 @@ from dataclasses import dataclass
 from typing import final
 
 import numpy as np
+import numpy.typing as npt
 from numpy.typing import NDArray
 
 from mohs.errors import InputError
-from mohs.evaluation import grid_kernels, rank_kernels
-from mohs.evaluation.ties import tie_limit
+from mohs.evaluation import rank_kernels
 from mohs.mining import kernels as mining_kernels
 from mohs.mining.bank import TILE, CentredBank, centred_items
-from mohs.mining.progress import Progress
 from mohs.mining.stored import StoredBank
-from mohs.mining.threads import for_each, num_threads, one_blas_thread
+from mohs.mining.threads import Progress, for_each, num_threads, one_blas_thread
 
-__all__ = ["Ranks", "rank_relevant"]
+__all__ = ["TIE_TOLERANCE", "Ranks", "rank_relevant", "tie_limit"]
+
+
+TIE_TOLERANCE = 1e-6
+"""Relative size of what counts as rounding: about 8 units in the last place of float32."""
+
+
+def tie_limit(distance: npt.NDArray[np.floating], query_norm: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """Return the largest distance that is still tied with `distance`: d + 1e-6 · (d + ‖query‖).
+
+    An item is farther than another only if its distance exceeds the other's limit. d + ‖query‖ bounds the norm of the
+    item at distance d, so the rule does not change when all embeddings are multiplied by a number, and the limit grows
+    with d, so limits never cross.
+
+    >>> float(tie_limit(np.array(0.5), 1.0))
+    0.5000015
+    """
+    distance = np.asarray(distance, dtype=np.float64)
+    return distance + TIE_TOLERANCE * (distance + np.asarray(query_norm, dtype=np.float64))
+
 
 _BLOCK_ROWS, _GRID_ROWS = 512, 128
 _BLOCK_LIMITS = 2**19
@@ -265,7 +285,7 @@ def _rank_block(g: _Gallery, query_R: Index, product_RC: Float32, ranks: Ranks) 
     first_GK = np.empty((num_grids, num_cells + 1), dtype=np.int32)
     unsure_GK = np.empty((num_grids, num_cells), dtype=np.uint8)
     count_GK = np.zeros((num_grids, num_cells), dtype=np.uint32)
-    grid_kernels.make_grids(start_R1, low_T, high_T, grid_R, line_G2, first_GK, unsure_GK)
+    rank_kernels.make_grids(start_R1, low_T, high_T, grid_R, line_G2, first_GK, unsure_GK)
 
     error32_R = error_R.astype(np.float32)
     count_T = np.zeros(len(square_T), dtype=np.int64)

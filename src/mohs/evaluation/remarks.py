@@ -4,13 +4,19 @@ import numpy as np
 import numpy.typing as npt
 
 from mohs.errors import InputError
-from mohs.evaluation.copies import equal_groups, equal_partner, of_one_length
-from mohs.evaluation.failed_rows import failed_rows, shared_rows, some_rows
-from mohs.evaluation.inputs import class_codes
-from mohs.evaluation.near_copies import near_copies
+from mohs.evaluation.embedded import class_codes
+from mohs.evaluation.ranks import TIE_TOLERANCE
 from mohs.evaluation.retrieval import RetrievalResult, evaluate_retrieval
+from mohs.evaluation.same_picture import (
+    equal_groups,
+    equal_partner,
+    failed_rows,
+    near_copies,
+    of_one_length,
+    shared_rows,
+    some_rows,
+)
 from mohs.evaluation.spread import spread
-from mohs.evaluation.ties import TIE_TOLERANCE
 
 __all__ = ["one_class_remark", "remarks"]
 
@@ -53,11 +59,11 @@ def remarks(
 
     - Rows that are zero or share one vector with two other classes or more (`failed_rows`).
     - Rows of which so many share a vector that it is the embeddings that have collapsed (`shared_rows`).
-    - Copies (`mohs.evaluation.copies`), from 0.5% of the queries on, but not of single numbers: queries that are rows
-      of the gallery, or nearly so (`near_copies`), at any length; or, all against all (`same_items`), rows that are
-      equal to another one of their class. The other number leaves out the query's own copy, or all rows of a class
+    - Copies (`mohs.evaluation.same_picture`), from 0.5% of the queries on, but not of single numbers: queries that are
+      rows of the gallery, or nearly so (`near_copies`), at any length; or, all against all (`same_items`), rows that
+      are equal to another one of their class. The other number leaves out the query's own copy, or all rows of a class
       that are equal but one.
-    - Ties: the rows lie so far from zero that distances which differ count as tied (`mohs.evaluation.ties`), and some
+    - Ties: the rows lie so far from zero that distances which differ count as tied (`mohs.evaluation.ranks`), and some
       recall changes by 0.0005 or more once the mean of the gallery is taken away.
     """
     query_codes, gallery_codes = class_codes(query_labels_Q, gallery_labels_G)

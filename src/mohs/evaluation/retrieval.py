@@ -1,8 +1,8 @@
 """Retrieval metrics: whether a query finds items of its own class first.
 
 Distances are Euclidean, smaller is closer, of rows rounded to float32. The ranking rule for all metrics, chosen so that
-a collapsed embedding cannot look good: ties are pessimistic (`mohs.evaluation.ties`). The i-th closest relevant item of
-a query has
+a collapsed embedding cannot look good: ties are pessimistic (`mohs.evaluation.ranks`). The i-th closest relevant item
+of a query has
 
     rank_i = i + number of irrelevant gallery items that are not farther than it
 
@@ -18,11 +18,10 @@ import numpy.typing as npt
 
 from mohs.errors import InputError
 from mohs.evaluation.chance import chance_levels
-from mohs.evaluation.inputs import checked_embeddings, checked_float32, checked_labels, class_codes
+from mohs.evaluation.embedded import checked_embeddings, checked_float32, checked_labels, class_codes
 from mohs.evaluation.intervals import Interval, Over, class_intervals, class_means
-from mohs.evaluation.ranks import Ranks, rank_relevant
-from mohs.evaluation.ties import tie_limit
-from mohs.mining.progress import Progress
+from mohs.evaluation.ranks import Ranks, rank_relevant, tie_limit
+from mohs.mining.threads import Progress
 
 __all__ = ["MacroMetrics", "RetrievalResult", "evaluate_all_against_all", "evaluate_retrieval", "nearest"]
 

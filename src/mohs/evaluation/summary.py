@@ -8,14 +8,14 @@ import numpy.typing as npt
 
 from mohs.errors import InputError
 from mohs.evaluation.classes import ClassResult, ConfusablePair, class_results, confusable_pairs
+from mohs.evaluation.embedded import checked_float32, checked_labels, class_codes
 from mohs.evaluation.gallery_size import GallerySizes, recall_by_gallery_size
-from mohs.evaluation.inputs import checked_float32, checked_labels, class_codes
 from mohs.evaluation.remarks import one_class_remark, remarks
 from mohs.evaluation.retrieval import RetrievalResult, evaluate_all_against_all, evaluate_retrieval
 from mohs.evaluation.spread import Spread, spread
 from mohs.evaluation.triplets import Negatives, TripletAccuracy, triplet_accuracy
 from mohs.evaluation.verification import VerificationResult, evaluate_pairs
-from mohs.mining.progress import Progress
+from mohs.mining.threads import Progress
 
 __all__ = ["EmbeddingReport", "Measured", "Protocol", "evaluate_embeddings", "measure", "verified"]
 

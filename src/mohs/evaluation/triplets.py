@@ -13,11 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from mohs.errors import InputError
-from mohs.evaluation.inputs import checked_embeddings, checked_labels, class_codes
+from mohs.evaluation.embedded import checked_embeddings, checked_labels, class_codes
 from mohs.evaluation.intervals import class_interval, wilson_interval
-from mohs.evaluation.ties import tie_limit
+from mohs.evaluation.ranks import tie_limit
+from mohs.hardness.scales import rank_of
 from mohs.mining import Scale, mine
-from mohs.mining.scales import rank_of
 from mohs.randomness import generator
 
 __all__ = ["Negatives", "TripletAccuracy", "sample_triplets", "triplet_accuracy", "triplet_accuracy_of"]
@@ -77,8 +77,8 @@ def triplet_accuracy(
     rank √M (scale log-rank, hardness 0.5). If the positive's place among the M negatives were random, the accuracy on
     the negative of 0-based rank r would be (r + 1)/(M + 1), and 0.5 on random ones: that is `chance`.
 
-    Distances that differ by no more than rounding are ties, and ties are wrong (`mohs.evaluation.ties`), so a collapsed
-    embedding has accuracy 0.
+    Distances that differ by no more than rounding are ties, and ties are wrong (`mohs.evaluation.ranks`), so a
+    collapsed embedding has accuracy 0.
 
     Raises `InputError` for inputs that `sample_triplets` refuses, and for other negatives.
 

@@ -10,15 +10,14 @@ import numpy.typing as npt
 
 from mohs.distances import similarity_at_distance
 from mohs.errors import InputError
-from mohs.evaluation.best_threshold import BestThreshold, best_threshold
 from mohs.evaluation.cross_pairs import cross_pairs
-from mohs.evaluation.inputs import checked_embeddings
+from mohs.evaluation.embedded import checked_embeddings
 from mohs.evaluation.operating_points import PairIntervals, pair_intervals
 from mohs.evaluation.pair_calibration import CalibrationMethod, PairCalibration, calibrate_pairs
 from mohs.evaluation.pair_curves import FPRS, PairCurves, pair_curves_of
-from mohs.evaluation.pair_scores import PairScores, pair_scores
+from mohs.evaluation.pair_scores import PairScores, ScoreHistogram, pair_scores, score_histogram
 from mohs.evaluation.pairs import Pairs, pair_distances, sample_pairs
-from mohs.evaluation.score_histogram import ScoreHistogram, score_histogram
+from mohs.evaluation.thresholds import BestThreshold, best_threshold
 from mohs.evaluation.top_precision import TopPrecision, top_precision
 
 __all__ = ["NUM_NEAREST", "VerificationResult", "evaluate_pairs"]

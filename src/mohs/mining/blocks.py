@@ -12,8 +12,7 @@ from mohs.mining import kernels
 from mohs.mining.bank import TILE, CentredBank, Float32, Float64
 from mohs.mining.exclusions import mark_in_bins
 from mohs.mining.problem import Problem
-from mohs.mining.progress import Progress
-from mohs.mining.threads import for_each
+from mohs.mining.threads import Progress, for_each
 
 __all__ = ["Block", "buffer_shapes", "for_each_block", "rows_per_block"]
 

@@ -15,12 +15,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from mohs.mining import kernels
-from mohs.mining.bank import CentredBank, Float32, Float64, centred_bank
-from mohs.mining.blocks import Block, for_each_block
-from mohs.mining.problem import Problem, distances_of
-from mohs.mining.progress import Meter, Progress
-from mohs.mining.scales import (
+from mohs.hardness.scales import (
     achieved_by_distance,
     achieved_by_margin,
     achieved_by_rank,
@@ -28,8 +23,12 @@ from mohs.mining.scales import (
     range_threshold,
     rank_of,
 )
+from mohs.mining import kernels
+from mohs.mining.bank import CentredBank, Float32, Float64, centred_bank
+from mohs.mining.blocks import Block, for_each_block
+from mohs.mining.problem import Problem, distances_of
 from mohs.mining.sweep import farthest, nearest_from, place_of_items, sweep
-from mohs.mining.threads import num_threads, one_blas_thread
+from mohs.mining.threads import Meter, Progress, num_threads, one_blas_thread
 from mohs.mining.window import window_of
 
 __all__ = ["SWEEP_SHARE", "SWEEP_SHARE_RANGE", "mine_exact", "threads_for"]

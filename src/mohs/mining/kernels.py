@@ -21,7 +21,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from mohs.mining.stored_kernels import row_of, value_of
+from mohs.mining.stored import row_of, value_of
 
 __all__ = [
     "EXCLUDED",

@@ -8,12 +8,12 @@ import numpy as np
 
 from mohs.distances import VALUES_PER_CHECK
 from mohs.errors import InputError
+from mohs.hardness.scales import SCALES, Scale
 from mohs.mining.bank import bank_bytes, tile_buffer_shape
 from mohs.mining.blocks import buffer_shapes, rows_per_block
 from mohs.mining.exact import SWEEP_SHARE, SWEEP_SHARE_RANGE, threads_for
 from mohs.mining.problem import Metric
 from mohs.mining.sampled import check_sampled_scale, sample_bytes
-from mohs.mining.scales import SCALES, Scale
 from mohs.mining.sweep import sweep_bytes
 from mohs.mining.threads import num_threads
 

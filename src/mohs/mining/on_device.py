@@ -1,22 +1,7 @@
-"""Exact mining on an accelerator: the device filters, and exact distances on the CPU decide.
+"""The last word on what a device has filtered: exact distances of the few items left to each anchor.
 
-The device multiplies blocks of anchors with all candidates in float32 (no TF32, no autocast) into keys, as `bank.py`
-defines them: d² = ‖a‖² + 2·key in the bank's units. A key is off by a bounded rounding error. So counts, minima and
-maxima over the keys leave to each anchor a *window* of columns that must hold what is wanted, most often a few dozen.
-Only the windows come back; `device_kernels.py` decides within them by the definition. The plan is therefore that of the
-CPU, index for index, and depends neither on the shape of a block nor on how the device rounds.
-
-Where a window holds more than `WINDOW` columns (a bank of many equal or nearly equal items), the anchor is mined on
-the CPU instead.
-
-Memory: the candidates stay on the device, 4·(D + 2) bytes each, and a block takes 16 bytes a pair. Together they take
-at most `FREE_SHARE` of what is free there, and a block at most 2²⁷ pairs; this chooses how many anchors are processed
-at once and nothing else. Candidates that do not fit are refused.
-
-Passes over the keys of a block, besides the product and the mask of the own class: for `range` the two extremes, the
-least key beyond the threshold, and three windows; for `margin` the least key and a window, and the farthest where a
-threshold is out of reach; for `rank` and `log-rank` a handful of counts, which close in on the rank from a guess, and a
-window. No row is sorted.
+Windows are given row by row: the columns of row r are `column_n[start_R1[r] : start_R1[r + 1]]`; a row without columns
+is left as it is. Each kernel serves the rows `first` … `last` − 1, so that threads can share a block.
 """
 
 import re
@@ -30,7 +15,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mohs.errors import InputError
-from mohs.mining import device_kernels
+from mohs.hardness.scales import (
+    achieved_by_distance,
+    achieved_by_margin,
+    achieved_by_rank,
+    margin_threshold,
+    range_threshold,
+    rank_of,
+)
 from mohs.mining.bank import Float32, Float64, centred_bank
 from mohs.mining.device_blocks import (
     WINDOW,
@@ -44,19 +36,84 @@ from mohs.mining.device_blocks import (
     what_it_takes,
 )
 from mohs.mining.exact import mine_exact
+from mohs.mining.kernels import Array, Scalar, compiled, exact_distance_of
 from mohs.mining.problem import Problem, pair_distance
-from mohs.mining.progress import Meter
-from mohs.mining.scales import (
-    achieved_by_distance,
-    achieved_by_margin,
-    achieved_by_rank,
-    margin_threshold,
-    range_threshold,
-    rank_of,
-)
-from mohs.mining.threads import for_each, num_threads, one_blas_thread
+from mohs.mining.threads import Meter, for_each, num_threads, one_blas_thread
 
-__all__ = ["mine_on_device", "mining_device"]
+__all__ = ["decide_extreme", "decide_nearest", "decide_rank", "mine_on_device", "mining_device"]
+
+
+@compiled()
+def decide_extreme(
+    bank_ND: Array,
+    anchor_R: Array,
+    item_M: Array,
+    start_R1: Array,
+    column_n: Array,
+    sign: Scalar,
+    distance_R: Array,
+    first: Scalar,
+    last: Scalar,
+) -> None:
+    """Write the largest sign·distance of each window, unsigned."""
+    for r in range(first, last):
+        best = -np.inf
+        for i in range(start_R1[r], start_R1[r + 1]):
+            best = max(best, sign * np.float64(exact_distance_of(bank_ND, anchor_R[r], item_M[column_n[i]])))
+        if best > -np.inf:
+            distance_R[r] = np.float32(sign * best)
+
+
+@compiled()
+def decide_nearest(
+    bank_ND: Array,
+    anchor_R: Array,
+    item_M: Array,
+    start_R1: Array,
+    column_n: Array,
+    tau_R: Array,
+    found_R: Array,
+    first: Scalar,
+    last: Scalar,
+) -> None:
+    """Write the nearest item of each window with d ≥ tau, ties by item index."""
+    for r in range(first, last):
+        best, best_distance = -1, np.float32(np.inf)
+        for i in range(start_R1[r], start_R1[r + 1]):
+            item = item_M[column_n[i]]
+            distance = exact_distance_of(bank_ND, anchor_R[r], item)
+            if np.float64(distance) >= tau_R[r] and (
+                best < 0 or distance < best_distance or (distance == best_distance and item < best)
+            ):
+                best, best_distance = item, distance
+        if best >= 0:
+            found_R[r] = best
+
+
+@compiled()
+def decide_rank(
+    bank_ND: Array,
+    anchor_R: Array,
+    item_M: Array,
+    start_R1: Array,
+    column_n: Array,
+    rank_R: Array,
+    found_R: Array,
+    first: Scalar,
+    last: Scalar,
+) -> None:
+    """Write the item of a 0-based rank, by (distance, item index), within each window."""
+    for r in range(first, last):
+        columns = column_n[start_R1[r] : start_R1[r + 1]]
+        if not 0 <= rank_R[r] < columns.size:
+            continue
+        item_n = np.sort(item_M[columns])
+        distance_n = np.empty(item_n.size, np.float32)
+        for i in range(item_n.size):
+            distance_n[i] = exact_distance_of(bank_ND, anchor_R[r], item_n[i])
+        # A stable sort keeps items of one distance in the order of their indices.
+        found_R[r] = item_n[np.argsort(distance_n, kind="mergesort")[rank_R[r]]]
+
 
 _DECIDED_AT_ONCE = 64
 _FEW = 32
@@ -69,7 +126,7 @@ Index: TypeAlias = NDArray[np.int64]
 @final
 @dataclass(frozen=True, eq=False)
 class _Window:
-    """Columns left to each row, in the form of `device_kernels.py`; none to rows that have more than `WINDOW`."""
+    """Columns left to each row, as `decide_extreme` wants them; none to rows that have more than `WINDOW`."""
 
     start_R1: Index
     column_n: NDArray[np.int32]
@@ -170,8 +227,8 @@ def _select_range(run: Run, block: Block, extreme_2R: Float32) -> Index:
     least_R = key_RM.amin(dim=1)
     nearest = _between(key_RM, least_R, least_R + reach_R)
     farthest = _farthest(run, block)
-    _decide(run, block, nearest, device_kernels.decide_extreme, -1.0, extreme_2R[0])
-    _decide(run, block, farthest, device_kernels.decide_extreme, 1.0, extreme_2R[1])
+    _decide(run, block, nearest, decide_extreme, -1.0, extreme_2R[0])
+    _decide(run, block, farthest, decide_extreme, 1.0, extreme_2R[1])
     tau_R = range_threshold(extreme_2R[0], extreme_2R[1], run.problem.hardness_T[block.position])
     window = _at_least(run, block, tau_R, ~(nearest.full_R | farthest.full_R))
     return _decide_nearest(run, block, window, tau_R)
@@ -188,7 +245,7 @@ def _select_margin(run: Run, block: Block, positive_distance_R: Float32) -> Inde
     asked_R = (found_R < 0) & ~window.full_R
     if asked_R.any():
         farthest, farthest_R = _farthest(run, block), np.zeros(len(enough_R), dtype=np.float32)
-        _decide(run, block, farthest, device_kernels.decide_extreme, 1.0, farthest_R)
+        _decide(run, block, farthest, decide_extreme, 1.0, farthest_R)
         asked_R &= ~farthest.full_R
         tau_R = farthest_R.astype(np.float64)
         found_R = np.where(asked_R, _decide_nearest(run, block, _at_least(run, block, tau_R, asked_R), tau_R), found_R)
@@ -206,7 +263,7 @@ def _select_rank(run: Run, block: Block) -> Index:
     window = _between(block.key_RM, low_R, high_R)
     before_R = (block.key_RM < low_R[:, None]).sum(dim=1, dtype=torch.int32).cpu().numpy()
     found_R = np.full(len(rank_R), -1)
-    _decide(run, block, window, device_kernels.decide_rank, rank_R - before_R, found_R)
+    _decide(run, block, window, decide_rank, rank_R - before_R, found_R)
     return found_R
 
 
@@ -280,7 +337,7 @@ def _between(key_RM: Tensor, low_R: Tensor, high_R: Tensor) -> _Window:
 
 def _decide_nearest(run: Run, block: Block, window: _Window, tau_R: Float64) -> Index:
     found_R = np.full(len(tau_R), -1)
-    _decide(run, block, window, device_kernels.decide_nearest, tau_R, found_R)
+    _decide(run, block, window, decide_nearest, tau_R, found_R)
     return found_R
 
 

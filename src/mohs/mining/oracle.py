@@ -5,7 +5,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from mohs.mining.scales import Scale
+from mohs.hardness.scales import Scale
 
 __all__ = ["oracle_negatives", "oracle_positives"]
 

@@ -8,8 +8,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from mohs.distances import exact_distance, unit_rows
 from mohs.errors import InputError
+from mohs.hardness.scales import SCALES, Scale
 from mohs.mining.exclusions import Exclusions, make_exclusions
-from mohs.mining.scales import SCALES, Scale
 from mohs.mining.stored import StoredBank, stored_bank
 
 __all__ = ["Metric", "Problem", "distances_of", "item_indices", "make_problem", "pair_distance"]

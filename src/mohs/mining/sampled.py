@@ -1,23 +1,4 @@
-"""Sampled mining: ranks estimated from a random share of the candidates, for banks that exact mining takes minutes on.
-
-Anchors are shuffled into blocks of 1,024. Each block draws its own m candidates without replacement, so that the
-distances of the block are one matrix product [1024, D] × [D, m], and takes for each anchor the sampled item that stands
-for the wanted rank r among all M negatives. The share of sampled negatives nearer than an item estimates its rank
-fraction q = r / M with a standard deviation of √(q(1 − q)/n), n of the m being negatives. It is made smaller by what is
-known of all candidates: mean μ = a·x̄ and variance σ² = aᵀΣa of the anchor's similarities, from the mean x̄ and the
-covariance Σ of the bank (on rows that are not of unit length, of ‖b‖²/2 − a·b). `sampled_kernels.py` says how.
-
-A rank near the top is lost in a sample: where fewer than `TAIL` sampled negatives are expected to be nearer, q·n < 32,
-the anchor is mined exactly. On the scale `rank` that is (1 − h)·m < 32. On `log-rank` it is a large part of the scale:
-all of h > 0.43 for M = 70,000 and m = 4,096.
-
-Where an anchor gets K > 1 negatives, they are the item so chosen and the next K − 1 of the sample, at estimated ranks
-about M/n apart; a sample that ends before them gives those just nearer instead. Exact distances put the K in order.
-Anchors with excluded pairs, or with fewer than K negatives in the sample, are mined exactly.
-
-x̄ and Σ are exact up to 262,144 candidates; of more, as many are drawn at random, which adds less than 1% to the error
-at m = 4,096. So the cost does not depend on N, but for what every method does: checks, sorting of labels, fingerprints.
-"""
+"""Several negatives out of a sample: the sampled item that stands for the wanted rank, and its neighbours."""
 
 import threading
 from dataclasses import dataclass, replace
@@ -27,13 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mohs.errors import InputError
+from mohs.hardness.scales import achieved_by_rank, rank_of
 from mohs.mining.exact import mine_exact
+from mohs.mining.kernels import Array, Scalar, compiled
 from mohs.mining.problem import Problem, distances_of
-from mohs.mining.progress import Meter, Progress
 from mohs.mining.sampled_kernels import select_sampled
-from mohs.mining.sampled_window import select_sampled_window
-from mohs.mining.scales import achieved_by_rank, rank_of
-from mohs.mining.threads import for_each, num_threads, one_blas_thread
+from mohs.mining.threads import Meter, Progress, for_each, num_threads, one_blas_thread
 from mohs.randomness import generator
 
 __all__ = [
@@ -45,7 +25,86 @@ __all__ = [
     "check_sampled_scale",
     "mine_sampled",
     "sample_bytes",
+    "select_sampled_window",
 ]
+
+
+_CHUNK = 16
+_LARGEST = np.float32(np.finfo(np.float32).max)
+
+
+@compiled()
+def select_sampled_window(
+    key_Rm: Array,
+    own_R2: Array,
+    num_negatives_R: Array,
+    found_R: Array,
+    estimate_R: Array,
+    column_RK: Array,
+    estimate_RK: Array,
+) -> None:
+    """Write K columns of each row by (key, column), from `found_R` on, and the ranks at which they are thought to lie.
+
+    Where fewer than K − 1 negatives follow, those just before `found_R` make up for them; a row with fewer than K in
+    all gets −1. Keys of the own class must be inf, as `select_sampled` leaves them.
+    """
+    num_columns, num_wanted = key_Rm.shape[1], column_RK.shape[1]
+    column_K, side_K = np.empty(num_wanted, np.int64), np.empty(num_wanted, np.int64)
+    for r in range(key_Rm.shape[0]):
+        num_sampled = num_columns - (own_R2[r, 1] - own_R2[r, 0])
+        if num_sampled < num_wanted:
+            column_RK[r, :], estimate_RK[r, :] = -1, -1.0
+            continue
+        num_after = _neighbours(key_Rm[r], found_R[r], 1, num_wanted - 1, side_K)
+        num_before = num_wanted - 1 - num_after
+        column_K[num_before] = found_R[r]
+        for k in range(num_after):
+            column_K[num_before + 1 + k] = side_K[k]
+        if num_before:
+            _neighbours(key_Rm[r], found_R[r], -1, num_before, side_K)
+            for k in range(num_before):
+                column_K[num_before - 1 - k] = side_K[k]
+        stretch = (num_negatives_R[r] + 1.0) / (num_sampled + 1.0)
+        for k in range(num_wanted):
+            column_RK[r, k] = column_K[k]
+            estimate_RK[r, k] = estimate_R[r] + (k - num_before) * stretch
+
+
+@compiled()
+def _neighbours(keys: Array, found: Scalar, sign: Scalar, wanted: Scalar, column_K: Array) -> Scalar:
+    """Write the next columns after `found` by (sign·key, sign·column), nearest first; return how many there are."""
+    from_key, n = keys[found], 0
+    # Keys from low to high may be among them; what is beyond every number is of the own class.
+    low, high = (from_key, _LARGEST) if sign > 0 else (-_LARGEST, from_key)
+    num_chunks = -(-keys.size // _CHUNK)
+    for i in range(num_chunks):
+        # Ties come in the order in which they are to stand.
+        first = (i if sign > 0 else num_chunks - 1 - i) * _CHUNK
+        chunk = keys[first : first + _CHUNK]
+        count = np.int32(0)
+        for j in range(chunk.size):
+            count = np.int32(count + (np.int32(chunk[j] >= low) & np.int32(chunk[j] <= high)))
+        if count == 0:
+            continue
+        for j in range(chunk.size):
+            column = first + (j if sign > 0 else chunk.size - 1 - j)
+            key = keys[column]
+            if not low <= key <= high or (key == from_key and sign * column <= sign * found):
+                continue
+            if n == wanted and sign * key >= sign * keys[column_K[n - 1]]:
+                continue
+            k = n if n < wanted else wanted - 1
+            while k > 0 and sign * keys[column_K[k - 1]] > sign * key:
+                column_K[k] = column_K[k - 1]
+                k -= 1
+            column_K[k] = column
+            n = min(n + 1, wanted)
+            if n == wanted and sign > 0:
+                high = keys[column_K[n - 1]]
+            elif n == wanted:
+                low = keys[column_K[n - 1]]
+    return n
+
 
 TAIL = 32
 """Sampled negatives that must be expected nearer than the wanted one; with fewer, the anchor is mined exactly."""

@@ -1,29 +1,57 @@
-"""Embeddings where and as the caller keeps them: read piece by piece as float32, never copied whole.
+"""How compiled code reads a stored bank: float32 as it is, 16-bit numbers through a table of what each of them means.
 
-A bank of 10 million rows of 512 numbers takes 20 GB as float32. Kept as half precision or in a file that is mapped into
-memory, it is mined from there: rows become float32 as they are needed. Every float16 and every bfloat16 is a float32,
-so nothing is rounded, and the plan is the one of the same numbers as float32.
+numba has no half precision on the CPU. One table of 65,536 float32 (256 KB) serves float16 and bfloat16 alike, so that
+kernels are compiled for two kinds of bank, not three; it costs about what moving the bits would.
 
-What is read in place: numpy arrays and memory maps of float32 or float16 in C order, torch tensors of float32, float16
-or bfloat16 on the CPU. A memory map of anything else is refused, for it could only be read by a copy. Other inputs
-(lists, float64, tensors on other devices) are converted as `mohs.distances.check_embeddings` does.
-
-Reading a memory map that is larger than memory costs what the disk costs: each block of anchors reads every candidate
-once, class by class. Keep the rows of a class together in the file; then reading is sequential.
+`row_of` and `value_of` are for other kernels; numba chooses by the type of the bank (`StoredBank.readable`). They
+become part of those kernels, whose machine code on disk does not notice a change here: delete `*.nbi` after one.
 """
 
 import mmap
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, final
+from typing import Any, TypeAlias, final
 
 import numpy as np
+from numba import types
+from numba.extending import overload
 from numpy.typing import ArrayLike, NDArray
 
 from mohs.distances import check_embeddings, check_rows
 from mohs.errors import InputError
 
-__all__ = ["StoredBank", "stored_bank"]
+__all__ = ["StoredBank", "row_of", "stored_bank", "value_of"]
+
+
+Bank: TypeAlias = Any
+Scalar: TypeAlias = Any
+
+
+def row_of(bank_ND: Bank, item: Scalar) -> Any:
+    """Return a row as it is stored."""
+    raise NotImplementedError("for compiled code only")
+
+
+def value_of(bank_ND: Bank, stored: Scalar) -> Scalar:
+    """Return what an element of a row is, as float32."""
+    raise NotImplementedError("for compiled code only")
+
+
+def _row_of(bank_ND: Bank, item: Scalar) -> Any:  # noqa: ARG001
+    if isinstance(bank_ND, types.BaseTuple):
+        return lambda bank_ND, item: bank_ND[0][item]
+    return lambda bank_ND, item: bank_ND[item]
+
+
+def _value_of(bank_ND: Bank, stored: Scalar) -> Any:  # noqa: ARG001
+    if isinstance(bank_ND, types.BaseTuple):
+        return lambda bank_ND, stored: bank_ND[1][stored]
+    return lambda bank_ND, stored: stored  # noqa: ARG005
+
+
+# Not strict: numba would compare annotations, which a lambda cannot have.
+overload(row_of, strict=False)(_row_of)
+overload(value_of, strict=False)(_value_of)
 
 
 @final

@@ -18,8 +18,7 @@ from mohs.mining import sweep_kernels
 from mohs.mining.bank import TILE, CentredBank, Float32, Float64
 from mohs.mining.exclusions import TilePairs
 from mohs.mining.problem import Problem
-from mohs.mining.progress import Progress
-from mohs.mining.threads import for_each
+from mohs.mining.threads import Progress, for_each
 
 __all__ = ["Search", "farthest", "nearest_from", "place_of_items", "sweep", "sweep_bytes"]
 

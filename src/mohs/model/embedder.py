@@ -13,11 +13,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from mohs.artefacts import atomic_path, read_json, write_json
-from mohs.config import ModelConfig, setting_problems
 from mohs.data.images import ImagePolicy, decode_image
 from mohs.errors import InputError
 from mohs.model.backbones import build_backbone, load_weights
 from mohs.randomness import torch_seeded
+from mohs.settings.config import ModelConfig, setting_problems
 
 __all__ = ["Embedder"]
 

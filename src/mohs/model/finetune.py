@@ -25,10 +25,10 @@ from typing import Any, final
 
 from torch import nn
 
-from mohs.config import FinetuneConfig, RunConfig
 from mohs.errors import InputError
+from mohs.model.backbones import SmallNetwork
 from mohs.model.embedder import Embedder
-from mohs.model.small import SmallNetwork
+from mohs.settings.config import FinetuneConfig, RunConfig
 
 __all__ = ["Finetuning", "random_weights_warning", "rate_warning"]
 
@@ -73,7 +73,7 @@ class Finetuning:
     `trainable_stages`, for more stages or more shares than there are, for shares that fall or are 1, and for settings
     without effect: `unfreeze_at` with nothing frozen, `layer_decay` with a single layer group.
 
-    >>> from mohs.config import ModelConfig
+    >>> from mohs.settings.config import ModelConfig
     >>> from mohs.data.images import ImagePolicy
     >>> embedder = Embedder.create(ModelConfig(widths=(4, 8)), ImagePolicy(size=16))
     >>> finetuning = Finetuning(embedder, FinetuneConfig(trainable_stages=0, unfreeze_at=(0.5,)), pretrained=True)
@@ -208,10 +208,10 @@ def _read_layers(embedder: Embedder) -> _Layers:
 def rate_warning(config: RunConfig) -> str | None:
     """Return a line if a pretrained backbone would learn under AdamW at more than 2e-3, which ruins it; None otherwise.
 
-    At 1e-3 mobilenetv2_100 still came out better than frozen (recall@1 0.26 against 0.23, see `mohs.presets`), at 4e-3,
-    the default for new networks, it was destroyed (0.009).
+    At 1e-3 mobilenetv2_100 still came out better than frozen (recall@1 0.26 against 0.23, see `mohs.settings.presets`),
+    at 4e-3, the default for new networks, it was destroyed (0.009).
 
-    >>> from mohs.config import ModelConfig
+    >>> from mohs.settings.config import ModelConfig
     >>> rate_warning(RunConfig(model=ModelConfig(weights="w.safetensors"))).partition(",")[0]
     'model.weights: the backbone learns at a rate of 0.004'
     """
@@ -231,7 +231,7 @@ def random_weights_warning(config: RunConfig) -> str | None:
 
     Such settings are all of `finetune` that differ from their defaults. The presets for fine-tuning each have one.
 
-    >>> from mohs.config import ModelConfig
+    >>> from mohs.settings.config import ModelConfig
     >>> print(random_weights_warning(RunConfig(finetune=FinetuneConfig(backbone_rate=0.1))))
     model.weights: none are given, so 'small' starts from random weights, and finetune.backbone_rate 0.1 is for \
 pretrained ones; give --weights FILE, or leave it out

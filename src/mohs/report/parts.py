@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from markupsafe import Markup
 
-from mohs.diagnosis.findings import Diagnosis
+from mohs.doctor.findings import Diagnosis
 
 __all__ = [
     "Band",
@@ -185,7 +185,7 @@ class EmbeddingMap:
 @final
 @dataclass(frozen=True)
 class Plot:
-    """A plot that is drawn already (`mohs.report.plots`, `mohs.report.comparison_plots`), with what to see in it."""
+    """A plot that is drawn already (`mohs.report.plots`, `mohs.report.plots`), with what to see in it."""
 
     heading: str
     svg: Markup

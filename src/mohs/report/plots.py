@@ -1,23 +1,150 @@
-"""Training against time: curves as inline SVG."""
+"""SVG that follows the page: its text colour, its font, light or dark.
 
-from collections.abc import Mapping, Sequence
+No user text goes into a plot (names stand in the HTML around it), so nothing here needs escaping, a font with all
+scripts, or mathtext.
+"""
+
+import contextlib
+import io
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
+import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from matplotlib.backend_bases import FigureCanvasBase
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from mohs.artefacts import atomic_path
 from mohs.errors import InputError
 from mohs.plan import TripletPlan
-from mohs.report.svg import DASHES, INK, NUM_COLOURS, SERIES, new_axes, svg_of, svg_style
 
-__all__ = ["Line", "check_picture_place", "hardness_plot", "line_plot", "save_hardness_plot"]
+__all__ = [
+    "DASHES",
+    "INK",
+    "NUM_COLOURS",
+    "SERIES",
+    "Line",
+    "check_picture_place",
+    "hardness_plot",
+    "interval_plot",
+    "line_plot",
+    "new_axes",
+    "save_hardness_plot",
+    "short_number",
+    "svg_of",
+    "svg_style",
+]
+
+
+NUM_COLOURS = 6
+"""Series colours that the template's style sheet defines, `--series-0` to `--series-5`."""
+
+DASHES: tuple[tuple[float, ...], ...] = ((), (6, 2), (2, 2), (8, 2, 2, 2))
+"""Dash patterns in points, by series; with the colours, so that no curve is told by its colour alone."""
+
+# Matplotlib wants real colours. These stand for the page's own and are replaced in the SVG.
+INK, _FAINT = "#fe0100", "#fe0200"
+SERIES = [f"#fe03{i:02d}" for i in range(NUM_COLOURS)]
+
+_STYLE = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "mohs",
+    "font.family": "sans-serif",
+    "font.size": 9,
+    "text.color": INK,
+    "text.parse_math": False,
+    "axes.edgecolor": _FAINT,
+    "axes.facecolor": "none",
+    "axes.grid": True,
+    "axes.labelcolor": INK,
+    "axes.linewidth": 0.8,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "figure.facecolor": "none",
+    "grid.color": _FAINT,
+    "grid.linewidth": 0.6,
+    "xtick.color": _FAINT,
+    "xtick.labelcolor": INK,
+    "ytick.color": _FAINT,
+    "ytick.labelcolor": INK,
+    "lines.linewidth": 1.6,
+    "lines.solid_capstyle": "round",
+    "path.simplify": False,
+}
+
+
+@contextlib.contextmanager
+def svg_style() -> Iterator[None]:
+    """Draw in the page's style inside this block; matplotlib's own settings are given back after it."""
+    with mpl.rc_context(_STYLE):
+        yield
+
+
+def new_axes(x_label: str, y_label: str) -> tuple[Figure, Any]:
+    """Return an empty figure of the page's plots and its axes."""
+    figure = Figure(figsize=(5.2, 2.7), layout="constrained")
+    FigureCanvasSVG(figure)
+    axes = figure.add_subplot()
+    axes.set_axisbelow(True)
+    axes.set_xlabel(x_label)
+    axes.set_ylabel(y_label)
+    axes.margins(x=0.01)
+    axes.xaxis.set_major_locator(MaxNLocator(6))
+    axes.yaxis.set_major_locator(MaxNLocator(5))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short_number(value)))
+    return figure, axes
+
+
+def short_number(value: float) -> str:
+    """Return a number as an axis shows it.
+
+    >>> short_number(12_500), short_number(0.5)
+    ('12.5k', '0.5')
+    """
+    for size, letter in ((1e6, "M"), (1e3, "k")):
+        if abs(value) >= size:
+            return f"{value / size:.4g}{letter}"
+    return f"{value:g}"
+
+
+def _with_short_coordinates(attribute: re.Match[str]) -> str:
+    return re.sub(r"-?\d+\.\d{3,}", lambda number: f"{float(number[0]):.2f}", attribute[0])
+
+
+def svg_of(figure: Figure, figure_id: str, title: str, facts: str) -> Markup:
+    """Return a figure as an SVG element whose ids start with `figure_id`, with an accessible title and description."""
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None})
+    text = buffer.getvalue()
+    # What only a stand-alone file needs: the XML head, and metadata with addresses.
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    # Ids are unique in one SVG; a page holds many.
+    text = re.sub(r'\bid="([^"]+)"', rf'id="{figure_id}-\1"', text)
+    text = re.sub(r'href="#([^"]+)"', rf'href="#{figure_id}-\1"', text)
+    text = re.sub(r"url\(#([^)]+)\)", rf"url(#{figure_id}-\1)", text)
+    # A hundredth of a point is enough for any screen.
+    text = re.sub(r' (?:d|x|y)="[^"]+"', _with_short_coordinates, text)
+    text = text.replace(INK, "currentColor").replace(_FAINT, "var(--faint)")
+    for i, colour in enumerate(SERIES):
+        text = text.replace(colour, f"var(--series-{i})")
+    view_box = re.search(r'viewBox="[^"]+"', text)
+    if view_box is None:
+        raise AssertionError("matplotlib wrote an SVG without a viewBox")
+    head = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" class="plot" role="img" '
+        f'{view_box[0]} aria-labelledby="{figure_id}-title {figure_id}-facts">\n'
+        f'<title id="{figure_id}-title">{escape(title)}</title>\n<desc id="{figure_id}-facts">{escape(facts)}</desc>'
+    )
+    return Markup(re.sub(r"<svg[^>]*>", lambda _: head, text, count=1))  # noqa: S704  built above, parts escaped
+
 
 _MAX_LINE_POINTS = 150
 
@@ -154,3 +281,47 @@ def _stretch_means(
     starts = np.arange(_MAX_LINE_POINTS) * len(x) // _MAX_LINE_POINTS
     sizes = np.diff(np.append(starts, len(x)))
     return np.add.reduceat(x, starts) / sizes, np.add.reduceat(y, starts) / sizes
+
+
+_ROW_INCHES, _FRAME_INCHES = 0.24, 0.6
+
+
+def interval_plot(
+    names: Sequence[str],
+    values: Sequence[float],
+    intervals: Sequence[tuple[float, float]],
+    *,
+    figure_id: str,
+    title: str,
+    x_label: str,
+    zero: bool = False,
+) -> Markup:
+    """Return an SVG with a row for each name, from top to bottom: its value as a dot, its interval as a line.
+
+    Args:
+        names: names of strategies; they are Mohs's own, so that they may stand in a plot.
+        values: one for each.
+        intervals: (low, high) for each.
+        figure_id: starts every id in the SVG, unique in the page.
+        title: accessible name of the SVG.
+        x_label: what the values are.
+        zero: whether x = 0 is drawn, as for differences.
+    """
+    with svg_style():
+        figure = Figure(figsize=(5.2, _FRAME_INCHES + _ROW_INCHES * len(names)), layout="constrained")
+        FigureCanvasSVG(figure)
+        axes = figure.add_subplot()
+        axes.set_axisbelow(True)
+        for row, (value, (low, high)) in enumerate(zip(values, intervals, strict=True)):
+            axes.plot([low, high], [row, row], color=SERIES[0], linewidth=2.4, alpha=0.45)
+            axes.plot([value], [row], "o", color=SERIES[0], markersize=4.5)
+        if zero:
+            axes.axvline(0.0, color=INK, linewidth=0.8)
+        axes.set_yticks(range(len(names)), names)
+        axes.set_ylim(len(names) - 0.4, -0.6)
+        axes.set_xlabel(x_label)
+        facts = "; ".join(
+            f"{name}: {value:.3f} ({low:.3f} to {high:.3f})"
+            for name, value, (low, high) in zip(names, values, intervals, strict=True)
+        )
+        return svg_of(figure, figure_id, title, facts)

@@ -7,7 +7,7 @@ import numpy.typing as npt
 from markupsafe import Markup
 
 from mohs.report.parts import Band, Reliability
-from mohs.report.svg import DASHES, INK, NUM_COLOURS, SERIES, new_axes, svg_of, svg_style
+from mohs.report.plots import DASHES, INK, NUM_COLOURS, SERIES, new_axes, svg_of, svg_style
 
 __all__ = ["band_plot", "distance_plot", "reliability_plot"]
 

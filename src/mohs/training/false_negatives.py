@@ -11,10 +11,10 @@ from typing import Protocol, final
 import numpy as np
 from numpy.typing import NDArray
 
-from mohs.config import NegativesConfig
 from mohs.data.dataset import Dataset
 from mohs.errors import InputError, at_most_20
 from mohs.plan import TripletPlan
+from mohs.settings.config import NegativesConfig
 
 __all__ = [
     "Dropped",

@@ -3,9 +3,9 @@
 import numpy as np
 import numpy.typing as npt
 
-from mohs.config import RunConfig
 from mohs.model.finetune import random_weights_warning, rate_warning
 from mohs.sequence import length_warning
+from mohs.settings.config import RunConfig
 
 __all__ = ["counted_queries", "forewarnings", "no_query_counts"]
 
@@ -16,7 +16,7 @@ def forewarnings(config: RunConfig, num_classes: int) -> list[str]:
     They are pretrained weights that learn too fast, settings for pretrained weights without weights, and fewer triplets
     than classes. What cannot be trained at all is an error elsewhere.
 
-    >>> from mohs.config import TrainingConfig
+    >>> from mohs.settings.config import TrainingConfig
     >>> forewarnings(RunConfig(training=TrainingConfig(num_triplets=3)), 4)
     ['training.num_triplets: 3 triplets: 0.75 passes over 4 classes; 1 of them is never an anchor: give 4 or more']
     """

@@ -9,10 +9,10 @@ from typing import final
 import numpy as np
 from numpy.typing import NDArray
 
-from mohs.config import RunConfig
 from mohs.data.dataset import Dataset
 from mohs.model.embedder import Embedder
 from mohs.randomness import generator
+from mohs.settings.config import RunConfig
 
 __all__ = ["HeldOut", "choose_held_out"]
 

@@ -20,8 +20,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mohs.config import RunConfig
 from mohs.data.dataset import Dataset
+from mohs.settings.config import RunConfig
 
 __all__ = [
     "Apart",

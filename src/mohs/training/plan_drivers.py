@@ -20,7 +20,7 @@ from torch.utils.data import Sampler
 
 from mohs.errors import InputError
 from mohs.plan import TripletPlan
-from mohs.training.batches import batch_slices
+from mohs.training.plan_segment import batch_slices
 
 __all__ = ["PlanMiner", "PlanSampler"]
 
@@ -32,7 +32,7 @@ class PlanSampler(Sampler[list[int]]):
     A batch of B triplets is 3B indices: the B anchors, then their B positives, then their B negatives, each in plan
     order. An item may be in a batch more than once; a positive that is to be an augmentation of its anchor has the
     anchor's index, so the dataset should augment at random. Batches are consecutive, of near-equal size and at most
-    `batch_triplets` triplets (`mohs.training.batches.batch_slices`).
+    `batch_triplets` triplets (`mohs.training.plan_segment.batch_slices`).
 
     With several processes, each takes its own slice of every batch: process r of R gets triplets ⌊rB/R⌋ to
     ⌊(r+1)B/R⌋ − 1 of it. All processes have the same number of batches. A trainer must not put a distributed sampler of

@@ -13,8 +13,8 @@ from typing import final
 import numpy as np
 
 from mohs.artefacts import read_json, sha256_file, write_json
-from mohs.config import RunConfig
 from mohs.data.dataset import Dataset
+from mohs.settings.config import RunConfig
 
 __all__ = ["RunInputs", "changed_files", "changed_pictures"]
 

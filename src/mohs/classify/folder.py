@@ -1,0 +1,135 @@
+"""Proof that a network was not changed: the hash of its weights."""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import BaseModel, ValidationError
+from safetensors.numpy import load_file, save_file
+from torch import nn
+
+from mohs.artefacts import atomic_path, read_json, write_json
+from mohs.classify.calibration import Calibration
+from mohs.errors import InputError
+from mohs.model.embedder import Embedder
+from mohs.settings.config import setting_problems
+
+__all__ = ["SavedClassifier", "load_classifier", "require_new_folder", "save_classifier", "weights_sha256"]
+
+
+def weights_sha256(network: nn.Module) -> str:
+    """Return the SHA-256 of a network's `state_dict()`, 64 hex digits: parameters and buffers, batch norm's too.
+
+    Hashed are, in the order of the names, the name, dtype and shape of each tensor and its bytes in row-major order. So
+    the hash does not depend on the device or on the memory format, and a single changed bit changes it.
+
+    >>> network = nn.Linear(2, 1)
+    >>> before = weights_sha256(network)
+    >>> with torch.no_grad():
+    ...     _ = network.bias.add_(1.0)
+    >>> len(before), weights_sha256(network) == before
+    (64, False)
+    """
+    digest = hashlib.sha256()
+    for name, value in sorted(network.state_dict().items()):
+        digest.update(json.dumps([name, str(value.dtype), list(value.shape)]).encode())
+        # As bytes: numpy has no bfloat16.
+        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+_FORMAT = 1
+_SETTINGS, _TENSORS, _EMBEDDER = "classifier.json", "classifier.safetensors", "embedder"
+
+
+@final
+class SavedClassifier(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
+    """What classifier.json holds; `facts` are the caller's, the rest is the classifier's."""
+
+    format: int = _FORMAT
+    parameters: dict[str, str | bool | int | float | None]
+    classes: list[str] | list[int]
+    calibration: Calibration
+    num_features: int
+    embedder_sha256: str | None
+    facts: dict[str, Any]
+
+
+def require_new_folder(folder: str | Path) -> None:
+    """Raise `InputError` if there is something at `folder`: no classifier replaces another."""
+    if Path(folder).exists():
+        raise InputError(f"{folder}: exists already; name another folder, or remove it")
+
+
+def save_classifier(
+    folder: str | Path, saved: SavedClassifier, tensors: Mapping[str, NDArray[Any]], embedder: Embedder | None
+) -> None:
+    """Write a new folder with settings, tensors and a copy of the embedder; raise `InputError` if there is one."""
+    require_new_folder(folder)
+    with _atomic_folder(Path(folder)) as temporary:
+        with atomic_path(temporary / _TENSORS) as file:
+            save_file({name: np.ascontiguousarray(array) for name, array in tensors.items()}, file)
+        if embedder is not None:
+            embedder.save_pretrained(temporary / _EMBEDDER)
+        write_json(temporary / _SETTINGS, saved.model_dump(mode="json"))
+
+
+def load_classifier(folder: str | Path) -> tuple[SavedClassifier, dict[str, NDArray[Any]], Embedder | None]:
+    """Return settings, tensors and embedder of a folder.
+
+    Raises `InputError` if a file is missing or damaged, or if the SHA-256 of the embedder's weights is not the one
+    that was recorded when the classifier was fitted.
+    """
+    folder = Path(folder)
+    file = folder / _SETTINGS
+    if not file.is_file():
+        raise InputError(f"{folder}: not a classifier (no {_SETTINGS}); give a folder made by 'mohs classify fit'")
+    settings = read_json(file)
+    if isinstance(settings, dict) and settings.get("format") != _FORMAT:
+        found = settings.get("format")
+        raise InputError(f"{file}: format {found!r} is not {_FORMAT}; use the version of mohs that saved it")
+    try:
+        saved = SavedClassifier.model_validate(settings)
+    except ValidationError as error:
+        raise InputError(*setting_problems(error, source=str(file))) from None
+    try:
+        tensors = load_file(folder / _TENSORS)
+    except Exception as error:  # safetensors raises several kinds, none of them public
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{folder / _TENSORS}: cannot be read ({reason}); fit the classifier again") from None
+    embedder = None
+    if saved.embedder_sha256 is not None:
+        embedder = Embedder.from_pretrained(folder / _EMBEDDER)
+        found = weights_sha256(embedder)
+        if found != saved.embedder_sha256:
+            raise InputError(
+                f"{folder / _EMBEDDER}: not the embedder that the classifier was fitted on (SHA-256 of the weights "
+                f"{found[:12]}…, not {saved.embedder_sha256[:12]}…); fit the classifier again on this one"
+            )
+    return saved, tensors, embedder
+
+
+@contextlib.contextmanager
+def _atomic_folder(folder: Path) -> Iterator[Path]:
+    """Yield a temporary folder beside `folder` that takes its place in one step, or is removed if the block raises."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        yield temporary
+        # mkdtemp makes private folders; a result is as readable as any other new folder.
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o777 & ~umask)
+        temporary.rename(folder)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise

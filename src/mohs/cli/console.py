@@ -1,0 +1,225 @@
+"""Where results go: found out before any work is done, not after minutes of it."""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from mohs.errors import InputError, ResourceError
+from mohs.training.events import Event, Listener, StepEvent
+
+__all__ = [
+    "counting_progress",
+    "decoding_progress",
+    "free_bytes",
+    "in_bytes",
+    "print_json",
+    "print_lines",
+    "print_table",
+    "require_file_place",
+    "require_folder_place",
+    "require_memory",
+    "say",
+    "training_progress",
+]
+
+
+def require_file_place(path: Path, flag: str) -> None:
+    """Raise `InputError` if a result file cannot be written at `path`; an older file there may be replaced."""
+    if path.is_dir():
+        raise InputError(f"{flag}: {path} is a folder; name a file in it")
+    _require_writable_parent(path, flag)
+
+
+def require_folder_place(path: Path, flag: str) -> None:
+    """Raise `InputError` if no folder can be made at `path`; whether one may be there already is not asked."""
+    _require_writable_parent(path, flag)
+
+
+def _require_writable_parent(path: Path, flag: str) -> None:
+    place = path.parent
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    if not place.is_dir():
+        raise InputError(f"{flag}: {path} cannot be written, because {place} is a file; name another place")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise InputError(f"{flag}: {path} cannot be written (no permission in {place}); name another place")
+
+
+# Version 2 of control groups, then version 1: limit, use, and pages of files, which count as used but are given back.
+_GROUPS = (
+    ("", "memory.max", "memory.current", ("inactive_file", "active_file")),
+    ("memory", "memory.limit_in_bytes", "memory.usage_in_bytes", ("total_inactive_file", "total_active_file")),
+)
+
+
+def free_bytes(root: Path = Path("/")) -> int | None:
+    """Return what this process may still take: of the machine, and of the containers it runs in, the least.
+
+    Linux only, from /proc and /sys below `root`; None where nothing can be found out.
+    """
+    found = [*_of_machine(root), *_of_containers(root)]
+    return max(0, min(found)) if found else None
+
+
+def require_memory(num_bytes: int, what: str, fix: str) -> None:
+    """Raise `ResourceError` if so much memory is not free; where nothing is known, nothing is refused."""
+    free = free_bytes()
+    if free is not None and num_bytes > free:
+        raise ResourceError(f"memory: {what} takes about {in_bytes(num_bytes)}, and {in_bytes(free)} are free; {fix}")
+
+
+def in_bytes(num_bytes: int) -> str:
+    """Return a number of bytes for a person.
+
+    >>> in_bytes(1_234_567), in_bytes(45_600_000_000)
+    ('1 MB', '45.6 GB')
+    """
+    return f"{num_bytes / 1e9:,.1f} GB" if num_bytes >= 10**9 else f"{num_bytes / 1e6:,.0f} MB"
+
+
+def _of_machine(root: Path) -> Iterator[int]:
+    for line in _file_lines(root / "proc/meminfo"):
+        if line.startswith("MemAvailable:"):
+            yield int(line.split()[1]) * 1024
+
+
+def _of_containers(root: Path) -> Iterator[int]:
+    # A line is number:controllers:path; inside a container the path may be the host's, and its own is the root.
+    paths = {line.split(":", 2)[1]: line.split(":", 2)[2].strip("/") for line in _file_lines(root / "proc/self/cgroup")}
+    for controller, limit_file, used_file, given_back in _GROUPS:
+        for path in {paths.get(controller, ""), ""}:
+            folder = root / "sys/fs/cgroup" / controller / path
+            limit, used = _number(folder / limit_file), _number(folder / used_file)
+            if limit is not None and used is not None:
+                pages = dict(line.split() for line in _file_lines(folder / "memory.stat"))
+                yield limit - used + sum(int(pages.get(name, 0)) for name in given_back)
+
+
+def _number(path: Path) -> int | None:
+    lines = _file_lines(path)
+    return int(lines[0]) if lines and lines[0].isdigit() else None  # "max" is no limit
+
+
+def _file_lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return []
+
+
+_stderr = Console(stderr=True, highlight=False)
+_stdout = Console(highlight=False)
+
+
+def say(text: str) -> None:
+    """Print a line for a person, on stderr."""
+    _stderr.print(text, markup=False, soft_wrap=True)
+
+
+def print_json(value: Any) -> None:
+    """Print a JSON value for a machine, on stdout; in ASCII, so that it passes through every terminal and pipe."""
+    print(json.dumps(value, indent=2, allow_nan=False))
+
+
+def print_lines(lines: Sequence[str]) -> None:
+    """Print lines on stdout; what a terminal or pipe of another encoding cannot show becomes "?"."""
+    encoding = sys.stdout.encoding or "utf-8"
+    for line in lines:
+        print(line.encode(encoding, "replace").decode(encoding))
+
+
+def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], *, strong: int | None = None) -> None:
+    """Print a table on stdout; the first column names the row, row `strong` is bold."""
+    table = Table(title=title, title_justify="left", title_style="bold")
+    for column, name in enumerate(header):
+        table.add_column(name, justify="left" if column == 0 else "right", no_wrap=True)
+    for index, row in enumerate(rows):
+        table.add_row(*row, style="bold" if index == strong else None)
+    # A file or a pipe has no width of its own: do not cut the table there.
+    console = _stdout if _stdout.is_terminal else Console(highlight=False, width=200)
+    console.print(table)
+
+
+@contextmanager
+def decoding_progress(*, quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
+    """Yield a `progress(done, total)` for decoding pictures; none if quiet or if stderr is not a terminal."""
+    with counting_progress("reading pictures", quiet=quiet) as progress:
+        yield progress
+
+
+@contextmanager
+def counting_progress(name: str, *, quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
+    """Yield a `progress(done, total)` that draws a bar; none if quiet or if stderr is not a terminal."""
+    if quiet or not _stderr.is_terminal:
+        yield None
+        return
+    columns = (TextColumn(name), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=_stderr, transient=True) as progress:
+        task = progress.add_task("", total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+@contextmanager
+def training_progress(name: str, *, quiet: bool) -> Iterator[Sequence[Listener]]:
+    """Yield the listeners that show a run: a live line on a terminal, one line every ten seconds elsewhere."""
+    if quiet:
+        yield ()
+    elif not _stderr.is_terminal:
+        yield (_lines(name),)
+    else:
+        text = (
+            "{task.description}  loss {task.fields[loss]}  active {task.fields[active]}  spread {task.fields[spread]}"
+        )
+        columns = (
+            TextColumn(text),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]} pictures/s"),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=_stderr, transient=True) as progress:
+            task = progress.add_task(name, total=None, loss="-", active="-", spread="-", rate="-")
+            yield (_live(progress, task),)
+
+
+def _live(progress: Progress, task: TaskID) -> Listener:
+    def listener(event: Event) -> None:
+        if isinstance(event, StepEvent):
+            progress.update(
+                task,
+                total=event.num_steps,
+                completed=event.step,
+                loss=f"{event.loss:.3f}",
+                active=f"{event.active_fraction:.0%}",
+                spread=f"{event.spread:.2f}",
+                rate=f"{event.pictures_per_s:,.0f}",
+            )
+
+    return listener
+
+
+def _lines(name: str) -> Listener:
+    last = began = time.monotonic()
+
+    def listener(event: Event) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if isinstance(event, StepEvent) and (now - last >= 10.0 or event.step == event.num_steps):
+            last = now
+            left_s = (now - began) / event.step * (event.num_steps - event.step)
+            say(
+                f"{name}: step {event.step}/{event.num_steps}  loss {event.loss:.3f}  "
+                f"active {event.active_fraction:.0%}  spread {event.spread:.2f}  "
+                f"{event.pictures_per_s:,.0f} pictures/s  {left_s:.0f} s left"
+            )
+
+    return listener

@@ -1,0 +1,167 @@
+"""`mohs demo`: the whole of Mohs on real pictures, with nothing to download."""
+
+import shlex
+import shutil
+import time
+from pathlib import Path
+
+import numpy as np
+
+from mohs.artefacts import read_json, write_json
+from mohs.cli.console import print_json, print_table, require_folder_place, say, training_progress
+from mohs.errors import InputError
+from mohs.evaluation.summary import Measured
+from mohs.report.of_run import METRIC_HEADER, metric_row, queries_counted, write_run_report
+from mohs.runs import Evaluation, Run, evaluate, open_split_data, train_on
+from mohs.settings.config import DataConfig, HardnessConfig, LossConfig, RunConfig, TrainingConfig
+
+__all__ = ["DEFAULT_PICTURES", "demo_command", "demo_strategies"]
+
+DEFAULT_PICTURES = 60_000
+"""Pictures that each strategy shows to the network: a pass over the training set is about 8,300."""
+
+_MARK = "demo.json"
+
+
+def demo_strategies(data: DataConfig, *, seed: int, num_pictures: int) -> dict[str, RunConfig]:
+    """Return the settings of the strategies by name: the same network, rate and number of pictures shown.
+
+    "hardest": triplets with the nearest negative; "sigmoid": triplets on the sigmoid curve and the `range` scale, as
+    published; "cyclic sigmoid": ten cycles of it; "default": what `mohs train` does.
+    """
+    hardest = HardnessConfig(curve="constant", cap=1.0, scale="rank")
+    sigmoid = HardnessConfig(curve="sigmoid", scale="range")
+    chosen = {
+        "hardest": (hardest, LossConfig(name="triplet")),
+        "sigmoid": (sigmoid, LossConfig(name="triplet")),
+        "cyclic sigmoid": (sigmoid.model_copy(update={"cycles": 10}), LossConfig(name="triplet")),
+        "default": (HardnessConfig(), LossConfig()),
+    }
+    return {
+        name: RunConfig(
+            seed=seed,
+            data=data,
+            hardness=hardness,
+            loss=loss,
+            training=TrainingConfig(num_triplets=max(2, num_pictures // loss.pictures_per_triplet)),
+        )
+        for name, (hardness, loss) in chosen.items()
+    }
+
+
+def demo_command(
+    out: Path, *, seed: int, num_pictures: int, num_classes: int | None, quiet: bool, as_json: bool
+) -> None:
+    """Run the demo and print its table; `out` is replaced if it holds an older demo."""
+    if num_pictures < 12:
+        raise InputError(f"--pictures: {num_pictures} is below 12; use for example {DEFAULT_PICTURES}")
+    if seed < 0:
+        raise InputError(f"--seed: {seed} is below 0; use for example --seed 0")
+    if num_classes is not None and num_classes < 20:
+        raise InputError(f"--classes: {num_classes} is below 20; leave it out for all of them")
+    require_folder_place(out, "--out")
+    _make_room(out)
+    began = time.perf_counter()
+    config = DataConfig(source="glyphs", size=32, channels=1, per_class=2, max_classes=num_classes)
+    data = open_split_data(config, seed=seed)
+    labels = data.dataset.labels
+    facts = {
+        "classes": len(np.unique(labels)),
+        "pictures": len(labels),
+        "training_classes": len(np.unique(labels[data.train_N])),
+        "test_classes": len(np.unique(labels[data.test_N])),
+        "draw_s": time.perf_counter() - began,
+    }
+    if not quiet:
+        say(
+            f"glyphs: {facts['classes']:,} classes, {facts['pictures']:,} pictures, two per class; "
+            f"train on {facts['training_classes']:,} classes, test on {facts['test_classes']:,} unseen ones"
+        )
+    # From now on the folder is a demo, so that the next one may replace it even if this one is interrupted.
+    write_json(out / _MARK, {"finished": False})
+    runs: dict[str, Run] = {}
+    evaluations: dict[str, Evaluation] = {}
+    for name, settings in demo_strategies(config, seed=seed, num_pictures=num_pictures).items():
+        folder = out / name.replace(" ", "-")
+        with training_progress(name, quiet=quiet) as listeners:
+            run = train_on(data, settings.model_copy(update={"out": str(folder)}), listeners=listeners)
+        runs[name] = run
+        evaluations[name] = evaluate(run, data=data, baselines=name == "default", write=True)
+    total_s = time.perf_counter() - began
+
+    measured: dict[str, Measured] = {name: evaluations["default"].measured[name] for name in ("pixels", "untrained")}
+    measured |= {name: evaluation.measured["trained"] for name, evaluation in evaluations.items()}
+    seconds = {name: _seconds(run, evaluations[name]) for name, run in runs.items()}
+    report = out / "report.html"
+    command = shlex.join(["mohs", "demo", "--seed", str(seed), "--pictures", str(num_pictures), "--out", str(out)])
+    write_run_report(
+        report,
+        title="Mohs demo: characters, two pictures each",
+        command=command if num_classes is None else f"{command} --classes {num_classes}",
+        run=runs["default"],
+        evaluation=evaluations["default"],
+        data=data,
+        runs=runs,
+        evaluations=evaluations,
+        rows=list(measured.items()),
+        summary=[
+            ("data", "glyphs (built in)"),
+            ("classes", f"{facts['classes']:,}"),
+            ("pictures", f"{facts['pictures']:,}, two per class"),
+            ("test", f"{facts['test_classes']:,} unseen classes"),
+            ("pictures shown by each strategy", f"{num_pictures:,}"),
+            ("seed", str(seed)),
+            ("seconds", f"{total_s:.0f}"),
+        ],
+        highlight=list(measured).index("default"),
+    )
+    result = {
+        "finished": True,
+        **facts,
+        "seed": seed,
+        "num_pictures": num_pictures,
+        "total_s": total_s,
+        "seconds": seconds,
+        "metrics": {name: found.as_record() for name, found in measured.items()},
+        "report": str(report),
+    }
+    write_json(out / _MARK, result)
+    if as_json:
+        print_json(result)
+        return
+    title = f"{queries_counted(measured['default'].retrieval)}, unseen, seed {seed}"
+    rows = [[name, *metric_row(found)] for name, found in measured.items()]
+    print_table(title, ["strategy", *METRIC_HEADER], rows, strong=len(rows) - 1)
+    header = ["seconds", *next(iter(seconds.values()))]
+    print_table("", header, [[name, *(f"{s:.1f}" for s in each.values())] for name, each in seconds.items()])
+    print(f"{facts['classes']:,} classes, {facts['pictures']:,} pictures, {total_s:.0f} s in all")
+    print(f"report: {report}")
+
+
+def _seconds(run: Run, evaluation: Evaluation) -> dict[str, float]:
+    facts = run.facts()
+    return {
+        "embed": facts["embed_s"] + evaluation.embed_s,
+        "mine": facts["mine_s"],
+        "train": facts["train_s"],
+        "evaluate": evaluation.evaluate_s,
+    }
+
+
+def _make_room(out: Path) -> None:
+    """Remove an older demo, finished or not; refuse a folder that is anything else."""
+    if not out.exists():
+        return
+    if _is_demo(out):
+        shutil.rmtree(out)
+    elif not out.is_dir() or any(out.iterdir()):
+        raise InputError(f"--out: {out} exists and is not a demo; give another folder, or remove it")
+
+
+def _is_demo(folder: Path) -> bool:
+    if not (folder / _MARK).is_file():
+        return False
+    try:
+        return "finished" in read_json(folder / _MARK)
+    except InputError:
+        return False

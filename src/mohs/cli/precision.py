@@ -1,0 +1,322 @@
+"""`mohs doctor --precision` and `mohs fix`: wrong confident matches, and the corrections of a table."""
+
+import csv
+import difflib
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import final
+
+import numpy as np
+from PIL import Image
+
+from mohs.artefacts import atomic_path, write_json
+from mohs.cli.console import decoding_progress, print_json, print_table, require_file_place, require_folder_place, say
+from mohs.data.dataset import Dataset, open_dataset
+from mohs.data.fixes import LabelFix, apply_fixes, read_fixes, write_fixes
+from mohs.data.folder import picture_formats
+from mohs.data.images import ImagePolicy
+from mohs.data.reading import read_table
+from mohs.data.table import BUILT_IN, Table, require_classes, write_table
+from mohs.distances import check_embeddings
+from mohs.doctor.precision.attribution import CAUSES
+from mohs.doctor.precision.precision import AS_IT_IS, WITHOUT_ALL, PrecisionDiagnosis, diagnose_precision
+from mohs.doctor.precision.sheet import SheetPair, contact_sheet, spread_pairs
+from mohs.doctor.precision.suggestions import ItemFix
+from mohs.doctor.precision.top_curve import plot_curves
+from mohs.errors import InputError
+from mohs.evaluation.embedded import read_item_labels, read_npy
+from mohs.runs import Run, open_split_data
+from mohs.settings.config import DataConfig
+from mohs.training.step import choose_device
+
+__all__ = ["PrecisionRequest", "fix_command", "precision_command"]
+
+_SHEET_PAIRS = 48
+# Pictures that come with embeddings are prepared like this; a run has its own policy.
+_POLICY = ImagePolicy(size=64, channels=3)
+
+
+@final
+@dataclass(frozen=True)
+class PrecisionRequest:
+    """What is to be looked at: a run (its test items, or all items of `data`), or `embeddings` with `labels`."""
+
+    run: Path | None
+    data: str | None
+    embeddings: Path | None
+    labels: Path | None
+    out: Path | None
+    recall: float
+    threshold: float | None
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class _Material:
+    """Items with their embeddings; pictures, queries and the margin of the loss where they are known."""
+
+    table: Table
+    embeddings_ND: np.ndarray
+    pictures_NHWC: np.ndarray | None
+    query_N: np.ndarray | None
+    margin: float | None
+    squared: bool
+
+
+def precision_command(request: PrecisionRequest, *, quiet: bool, as_json: bool) -> None:
+    """Find out why the most similar pairs of different classes are there; write the evidence and the corrections."""
+    if (request.run is None) == (request.embeddings is None):
+        raise InputError("RUN, --embeddings: give one of them")
+    if request.embeddings is not None and request.labels is None:
+        raise InputError("--labels: missing; give the table of the rows of --embeddings")
+    if request.data is not None and request.run is None:
+        raise InputError("--data: needs RUN; with --embeddings the pictures are those of --labels")
+    out = request.out or (Path("precision") if request.run is None else request.run / "precision")
+    require_folder_place(out, "--out")
+    if out.is_file():
+        raise InputError(f"--out: {out} is a file; name a folder")
+    material = _of_embeddings(request) if request.run is None else _of_run(request, quiet=quiet)
+    table = material.table
+    result = diagnose_precision(
+        material.embeddings_ND,
+        table.labels,
+        pictures_NHWC=material.pictures_NHWC,
+        longer_side=None if table.source == BUILT_IN or material.pictures_NHWC is None else _side_of(table),
+        query_N=material.query_N,
+        recall=request.recall,
+        threshold=request.threshold,
+        margin=material.margin,
+        squared=material.squared,
+    )
+    out.mkdir(parents=True, exist_ok=True)
+    record = {**result.as_record(), "files": _write(result, material, out)}
+    write_json(out / "precision.json", record)
+    if as_json:
+        print_json(record)
+    else:
+        _tell(result, out)
+
+
+def fix_command(data: DataConfig, fixes: Path, out: Path, *, as_json: bool) -> None:
+    """Write the table that a table becomes with corrections made."""
+    if data.source == BUILT_IN:
+        raise InputError("SOURCE: 'glyphs' has no table to correct; write one with 'mohs glyphs FOLDER'")
+    if out.suffix.lower() != ".csv":
+        raise InputError(f"--out: {out}: the new table is a CSV; name it so")
+    require_file_place(out, "--out")
+    listing = data.read_listing()
+    applied = apply_fixes(listing, read_fixes(fixes), source=str(fixes))
+    write_table(applied.table, out)
+    facts = {
+        "table": str(out),
+        "num_items": len(applied.table),
+        "num_classes": applied.table.num_classes,
+        "num_merged": applied.num_merged,
+        "num_relabelled": applied.num_relabelled,
+        "num_dropped": applied.num_dropped,
+        "num_looked": applied.num_looked,
+        "num_repeated": applied.num_repeated,
+        "num_unchanged": applied.num_unchanged,
+        "vanished": list(applied.vanished),
+        "new_classes": list(applied.new_classes),
+    }
+    if as_json:
+        print_json(facts)
+        return
+    say(
+        f"joined {applied.num_merged:,} classes to others, relabelled {applied.num_relabelled:,} pictures, "
+        f"left out {applied.num_dropped:,}"
+    )
+    if applied.num_looked:
+        say(f"left alone: {applied.num_looked:,} rows that say 'look'; write 'relabel' or 'drop' where you agree")
+    if applied.num_repeated:
+        say(f"passed over: {_rows(applied.num_repeated)} of {fixes}, there before")
+    if applied.num_unchanged:
+        say(f"left alone: {_rows(applied.num_unchanged)} of {fixes}, for a class that is the same")
+    if applied.new_classes:
+        known = sorted(set(listing.labels.tolist()))
+        named = ", ".join(_like_known(name, known) for name in applied.new_classes[:5])
+        more = " …" if len(applied.new_classes) > 5 else ""
+        say(
+            f"warning: classes that {listing.source} did not have: {len(applied.new_classes):,} ({named}{more}); "
+            f"correct 'to' in {fixes} if a name is mistyped"
+        )
+    if applied.vanished:
+        named = ", ".join(map(repr, applied.vanished[:5])) + (" …" if len(applied.vanished) > 5 else "")
+        say(f"warning: classes without a picture now: {len(applied.vanished):,} ({named})")
+    say(f"table: {out} ({len(applied.table):,} pictures of {applied.table.num_classes:,} classes)")
+
+
+def _rows(num: int) -> str:
+    return f"{num:,} row{'' if num == 1 else 's'}"
+
+
+def _like_known(name: str, known: Sequence[str]) -> str:
+    """Return a class's name, and the known ones that it may stand for."""
+    close = difflib.get_close_matches(name, known, n=2)
+    return f"{name!r}, like {' and '.join(map(repr, close))}" if close else repr(name)
+
+
+def _of_run(request: PrecisionRequest, *, quiet: bool) -> _Material:
+    run = Run.open(str(request.run))
+    config = run.config.data
+    if request.data is not None:
+        update = {"source": request.data, "catalog": None, "per_class": None, "max_classes": None}
+        config = DataConfig.model_validate(config.model_dump() | update)
+    with decoding_progress(quiet=quiet) as progress:
+        data = open_split_data(config, seed=run.config.seed, all_test=request.data is not None, progress=progress)
+    items = np.flatnonzero(data.test_N if data.unseen_classes else data.test_N | data.train_N)
+    dataset = data.dataset.take(items)
+    embedder = run.embedder().to(choose_device(run.config.training.device))
+    loss = run.config.loss
+    return _Material(
+        table=dataset.table,
+        embeddings_ND=embedder.embed(dataset.pictures),
+        pictures_NHWC=np.asarray(dataset.pictures),
+        query_N=None if data.unseen_classes else data.test_N[items],
+        margin=loss.margin if loss.name in ("triplet", "semi-hard") else None,
+        squared=loss.squared,
+    )
+
+
+def _of_embeddings(request: PrecisionRequest) -> _Material:
+    path, labels = Path(str(request.embeddings)), Path(str(request.labels))
+    try:
+        x_ND = check_embeddings(read_npy(path, "numbers"), name=str(path))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; check --embeddings") from None
+    table = _bare_table(labels) if labels.suffix.lower() in (".npy", ".txt") else read_table(str(labels))
+    require_classes(table)
+    if len(table) != len(x_ND):
+        raise InputError(f"{path}: {len(x_ND)} rows for {len(table)} items in {labels}; give one row per item")
+    pictures = None
+    if all(table.path(i).is_file() for i in range(len(table))):
+        dataset: Dataset = open_dataset(str(labels), policy=_POLICY)
+        pictures = np.asarray(dataset.pictures)
+    return _Material(table, x_ND, pictures, None, None, True)
+
+
+def _bare_table(path: Path) -> Table:
+    """Return a table of classes alone; its files are the numbers of the rows, from 0."""
+    labels_N = read_item_labels(path).labels_N
+    samples, no_split = np.full(len(labels_N), "sample"), np.full(len(labels_N), "")
+    return Table(tuple(f"row {row}" for row in range(len(labels_N))), labels_N, samples, no_split, source=str(path))
+
+
+def _side_of(table: Table) -> Callable[[int], int]:
+    def side(item: int) -> int:
+        try:
+            with Image.open(table.path(item), formats=picture_formats()[0]) as image:
+                return max(image.size)
+        except OSError:
+            return 0
+
+    return side
+
+
+def _write(result: PrecisionDiagnosis, material: _Material, out: Path) -> dict[str, str]:
+    """Write pairs, corrections, curves and contact sheets; return the files by name."""
+    table, pairs = material.table, result.pairs
+    files = {"pairs": "pairs.csv", "fixes": "fixes.csv", "curves": "curves.png"}
+    _write_pairs(result, table, out / "pairs.csv")
+    write_fixes([_label_fix(fix, result, table) for fix in result.fixes], out / "fixes.csv")
+    with atomic_path(out / "curves.png") as temporary:
+        plot_curves(result.curves, temporary, recall=result.recall)
+    if material.pictures_NHWC is None:
+        return files
+    class_2P = np.unique(table.labels, return_inverse=True)[1][np.stack([pairs.first_P, pairs.second_P])]
+    for cause in CAUSES:
+        rows = result.false_pairs(cause)
+        if not len(rows):
+            continue
+        chosen = spread_pairs(class_2P, rows, _SHEET_PAIRS)
+        shown = [
+            SheetPair(
+                material.pictures_NHWC[pairs.first_P[row]],
+                material.pictures_NHWC[pairs.second_P[row]],
+                str(table.labels[pairs.first_P[row]]),
+                str(table.labels[pairs.second_P[row]]),
+                f"similarity {pairs.similarity_P[row]:.4f}",
+            )
+            for row in chosen.tolist()
+        ]
+        title = f"{cause}: {len(rows):,} false matches before recall {result.recall:.3g}"
+        with atomic_path(out / f"{cause}.png") as temporary:
+            contact_sheet(title, shown).save(temporary)
+        files[cause] = f"{cause}.png"
+    return files
+
+
+def _write_pairs(result: PrecisionDiagnosis, table: Table, path: Path) -> None:
+    pairs = result.pairs
+    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["file", "class", "other", "other_class", "similarity", "cause"])
+        for row in np.flatnonzero(~pairs.same_P[: result.num_top]).tolist():
+            one, other = int(pairs.first_P[row]), int(pairs.second_P[row])
+            cells = [table.files[one], table.labels[one], table.files[other], table.labels[other]]
+            writer.writerow([*cells, f"{pairs.similarity_P[row]:.6f}", CAUSES[result.attribution.cause_P[row]]])
+
+
+def _label_fix(fix: ItemFix, result: PrecisionDiagnosis, table: Table) -> LabelFix:
+    def number(value: float) -> str:
+        return "" if math.isnan(value) else f"{value:.4f}"
+
+    return LabelFix(
+        file=table.files[fix.item],
+        label=str(table.labels[fix.item]),
+        suggestion=fix.suggestion,
+        to="" if fix.to is None else str(result.classes_C[fix.to]),
+        cause=fix.cause,
+        other="" if fix.other is None else table.files[fix.other],
+        other_label="" if fix.other is None else str(table.labels[fix.other]),
+        pairs=str(fix.num_pairs),
+        similarity=number(fix.similarity),
+        difference=number(fix.difference),
+        own_fit=number(fix.own_fit),
+        other_fit=number(fix.other_fit),
+    )
+
+
+def _tell(result: PrecisionDiagnosis, out: Path) -> None:
+    curve, without = result.curves[AS_IT_IS], result.curves[WITHOUT_ALL]
+    rows = []
+    for point in curve.points():
+        after = without.at(point.recall)
+        low, high = point.interval
+        rows.append(
+            [
+                f"{point.recall:.3f}",
+                f"{point.num_pairs:,}",
+                f"{point.precision:.3f}",
+                f"{low:.3f} to {high:.3f}",
+                "-" if after is None else f"{after.precision:.3f}",
+            ]
+        )
+    print_table(
+        f"precision of the most similar of {result.pairs.num_pairs:,} pairs",
+        ["recall", "pairs", "precision", "95% interval", WITHOUT_ALL],
+        rows,
+    )
+    if curve.dips:
+        dip = curve.dip
+        say(
+            f"precision dips: {dip.precision:.3f} among the {dip.rank:,} most similar pairs, {dip.later_precision:.3f} "
+            f"among {dip.later_rank:,}"
+        )
+    for finding in result.diagnosis.findings:
+        say(f"{finding.severity}: {finding.cause}: {finding.what}")
+        say(f"  why: {finding.why}")
+        say(f"  do:  {finding.fix}")
+    for cause, why in result.diagnosis.not_checked.items():
+        say(f"not checked: {cause}: {why}")
+    num_fixes = sum(fix.suggestion != "look" for fix in result.fixes)
+    num_looks = len(result.fixes) - num_fixes
+    say(
+        f"written to {out}: pairs.csv, fixes.csv ({num_fixes:,} corrections, {num_looks:,} to look at), curves.png, "
+        "contact sheets"
+    )
+    if result.fixes:
+        say(f"next: look at {out / 'fixes.csv'}, then mohs fix TABLE {out / 'fixes.csv'} --out NEW.csv")

@@ -1,0 +1,116 @@
+"""`mohs report`: several runs on one page."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mohs.cli.console import decoding_progress, print_json, print_table, require_file_place, say
+from mohs.errors import InputError
+from mohs.evaluation.intervals import class_difference_interval
+from mohs.evaluation.summary import Measured
+from mohs.report.of_run import METRIC_HEADER, metric_row, queries_counted, write_run_report
+from mohs.report.parts import Verdict
+from mohs.runs import Evaluation, Run, evaluate, open_split_data
+
+__all__ = ["report_command"]
+
+
+def report_command(folders: list[Path], out: Path, *, quiet: bool, as_json: bool) -> None:
+    """Measure each run on its own test, compare the others with the first, and write the page."""
+    require_file_place(out, "--out")
+    runs = _named([Run.open(folder) for folder in folders])
+    first_name, first = next(iter(runs.items()))
+    evaluations: dict[str, Evaluation] = {}
+    for name, run in runs.items():
+        with decoding_progress(quiet=quiet) as progress:
+            data = open_split_data(run.config.data, seed=run.config.seed, progress=progress)
+        if run is first:
+            first_data = data
+        evaluations[name] = evaluate(run, data=data, baselines=run is first, write=True)
+    rows: dict[str, Measured] = {name: evaluations[first_name].measured[name] for name in ("pixels", "untrained")}
+    rows |= {name: evaluation.measured["trained"] for name, evaluation in evaluations.items()}
+    differences = [
+        _difference(first_name, evaluations[first_name], name, evaluation)
+        for name, evaluation in evaluations.items()
+        if name != first_name
+    ]
+    write_run_report(
+        out,
+        title=f"Runs {', '.join(runs)}" if len(runs) > 1 else f"Run {first_name}",
+        command=" ".join(["mohs", "report", *map(str, folders), "--out", str(out)]),
+        run=first,
+        evaluation=evaluations[first_name],
+        data=first_data,
+        runs=runs,
+        evaluations=evaluations,
+        rows=list(rows.items()),
+        summary=[
+            ("data", first.config.data.source),
+            ("tested on", queries_counted(evaluations[first_name].measured["trained"].retrieval)),
+            ("shown in detail", first_name),
+            *((f"seed of {name}", str(run.config.seed)) for name, run in runs.items()),
+        ],
+        highlight=list(rows).index(first_name),
+        verdicts=[verdict for verdict, _ in differences],
+    )
+    if as_json:
+        print_json(
+            {
+                "metrics": {name: found.as_record() for name, found in rows.items()},
+                "differences": [record for _, record in differences],
+                "report": str(out),
+            }
+        )
+        return
+    print_table("", ["", *METRIC_HEADER], [[n, *metric_row(m)] for n, m in rows.items()], strong=len(rows) - 1)
+    for verdict, _ in differences:
+        print(verdict.text)
+    say(f"report: {out}")
+
+
+def _named(runs: list[Run]) -> Mapping[str, Run]:
+    """Return the runs by the shortest ends of their paths that differ."""
+    paths = [run.folder.resolve().parts for run in runs]
+    if len(set(paths)) < len(paths):
+        twice = next(run.folder for run, path in zip(runs, paths, strict=True) if paths.count(path) > 1)
+        raise InputError(f"RUNS: {twice} is given twice; give each run once")
+    length = 1
+    while len({path[-length:] for path in paths}) < len(paths):
+        length += 1
+    return {"/".join(path[-length:]): run for path, run in zip(paths, runs, strict=True)}
+
+
+def _difference(first_name: str, first: Evaluation, name: str, other: Evaluation) -> tuple[Verdict, dict[str, Any]]:
+    """Compare R@1 with that of the first run: paired by query, 95% interval over classes. Seeds are in no interval."""
+    if not _same_queries(first, other):
+        text = f"{name} was tested on other pictures than {first_name}: their rows cannot be compared."
+        return Verdict("note", text), {"run": name, "against": first_name, "recall@1": None, "interval": None}
+    ours, theirs = first.measured["trained"].retrieval, other.measured["trained"].retrieval
+    counted = ours.counted
+    change_Q = theirs.hit_at_1[counted].astype(np.float64) - ours.hit_at_1[counted]
+    labels_Q = first.dataset.labels[first.test_N][counted]
+    mean = float(change_Q.mean())
+    record = {"run": name, "against": first_name, "recall@1": mean, "interval": None}
+    if len(np.unique(labels_Q)) < 2:
+        return Verdict("note", f"R@1 of {name} is {mean:+.3f} against {first_name}; one class has no interval."), record
+    low, high = class_difference_interval(change_Q, labels_Q)
+    record["interval"] = [low, high]
+    sure = "" if low > 0 or high < 0 else ", which may be chance"
+    text = (
+        f"R@1 of {name} is {mean:+.3f} against {first_name} (95% interval {low:+.3f} to {high:+.3f} over "
+        f"classes{sure}). What another seed would give is not in it: mohs compare has several."
+    )
+    return Verdict("note", text), record
+
+
+def _same_queries(a: Evaluation, b: Evaluation) -> bool:
+    """Return whether both were tested on the same pictures of the same classes, against as many."""
+    files_a, files_b = np.array(a.dataset.table.files), np.array(b.dataset.table.files)
+    return (
+        len(files_a) == len(files_b)
+        and bool((a.test_N == b.test_N).all())
+        and bool((files_a == files_b).all())
+        and bool((a.dataset.labels == b.dataset.labels).all())
+    )

@@ -1,1 +1,0 @@
-"""What is wrong with a result, why, and what to change."""

@@ -1,0 +1,1 @@
+"""What embeddings show: collapsed, copied, mixed up, or of another network."""

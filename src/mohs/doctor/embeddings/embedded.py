@@ -1,0 +1,267 @@
+"""Embeddings with their classes, and the few measures of them that causes are told by."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mohs.errors import InputError
+from mohs.evaluation import same_picture
+from mohs.evaluation.embedded import checked_embeddings, read_item_labels, read_npy
+from mohs.evaluation.intervals import class_difference_interval, class_interval
+from mohs.evaluation.ranks import tie_limit
+from mohs.evaluation.same_picture import EQUAL
+from mohs.evaluation.spread import Spread, spread
+from mohs.randomness import generator
+
+__all__ = [
+    "EQUAL",
+    "MAX_ITEMS",
+    "Embedded",
+    "Recall",
+    "difference_and_interval",
+    "hits_at_1",
+    "of_one_length",
+    "read_embedded",
+    "recall_at_1",
+    "share_and_interval",
+]
+
+MAX_ITEMS = 4096
+"""Items of a sample: whole classes are drawn until there are so many."""
+
+_BLOCK = 512
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Recall:
+    """R@1 beside what a guess would have.
+
+    Attributes:
+        value: of the queries that count.
+        chance: mean over them of the share of gallery items that are of their class.
+        num: queries that count.
+        hits, counted: of each query, as `hits_at_1` returns them.
+    """
+
+    value: float
+    chance: float
+    num: int
+    hits: NDArray[np.bool_]
+    counted: NDArray[np.bool_]
+
+    @property
+    def skill(self) -> float:
+        """How much of the way from chance to 1 there is: 0 a guess, 1 all right, below 0 worse than a guess."""
+        return (self.value - self.chance) / (1 - self.chance) if self.chance < 1 else 0.0
+
+    @property
+    def at_chance(self) -> bool:
+        """Whether R@1 is what a guess has, or hardly more.
+
+        As many hits by chance have a probability above 5% (binomial), or above 1% and the skill is below 0.1; or the
+        skill is below 0.02 and R@1 is below three times chance. Never where all items are of one class.
+        """
+        from scipy.stats import binom
+
+        if self.chance >= 1:
+            return False
+        by_chance = float(binom.sf(round(self.value * self.num) - 1, self.num, self.chance))
+        return (
+            by_chance > 0.05
+            or (by_chance > 0.01 and self.skill < 0.1)
+            or (self.skill < 0.02 and self.value < 3 * self.chance)
+        )
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Embedded:
+    """N embeddings, float64[N, D], with the class of each as text, str[N].
+
+    Raises `InputError`, as `checked_embeddings` does, and if the numbers of rows differ.
+    """
+
+    source: str
+    x_ND: NDArray[np.float64]
+    labels: NDArray[np.str_]
+
+    @classmethod
+    def of(cls, embeddings_ND: ArrayLike, labels_N: ArrayLike | Sequence[Any], *, source: str) -> "Embedded":
+        """Return checked embeddings; labels of any kind are taken as text."""
+        x_ND = checked_embeddings(embeddings_ND, source)
+        labels = np.asarray(labels_N)
+        if labels.ndim != 1 or len(labels) != len(x_ND):
+            raise InputError(f"{source}: labels of shape {labels.shape} for {len(x_ND)} rows; give one for each row")
+        return cls(source, x_ND, labels.astype(np.str_))
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, items: NDArray[np.int64]) -> "Embedded":
+        """Return these items, in this order."""
+        return Embedded(self.source, self.x_ND[items], self.labels[items])
+
+    @cached_property
+    def codes(self) -> NDArray[np.int64]:
+        """The number of each item's class, int64[N]."""
+        return np.unique(self.labels, return_inverse=True)[1].astype(np.int64)
+
+    @cached_property
+    def norms(self) -> NDArray[np.float64]:
+        """Euclidean norms, float64[N]."""
+        norm_N: NDArray[np.float64] = np.linalg.norm(self.x_ND, axis=1)
+        return norm_N
+
+    @cached_property
+    def spread(self) -> Spread:
+        """The spread of all items."""
+        return spread(self.x_ND)
+
+    @property
+    def relative_spread(self) -> float:
+        """√(Σ variance) over the mean norm: 0 for one point, whatever the scale."""
+        return self.spread.std_sqrt_dim / self.spread.mean_norm if self.spread.mean_norm > 0 else 0.0
+
+    @property
+    def has_pairs(self) -> bool:
+        """Whether there are two classes, and one with two items."""
+        count_C = np.bincount(self.codes)
+        return len(count_C) > 1 and int(count_C.max()) > 1
+
+    @cached_property
+    def recall(self) -> Recall | None:
+        """R@1 of each item among all others; None if no class has two. For up to some thousand items."""
+        return recall_at_1(self, self, same_items=True)
+
+    def unit(self) -> "Embedded":
+        """Return the same with every row divided by its norm (rows of norm 0 stay)."""
+        norms = np.where(self.norms > 0, self.norms, 1.0)
+        return Embedded(self.source, self.x_ND / norms[:, None], self.labels)
+
+    def sample_items(self, *, seed: int, max_items: int = MAX_ITEMS) -> NDArray[np.int64]:
+        """Return the items of whole classes, drawn until there are `max_items` or more of them, ascending."""
+        if len(self) <= max_items:
+            return np.arange(len(self), dtype=np.int64)
+        order_C = generator(seed, "classes to diagnose").permutation(int(self.codes.max()) + 1)
+        count_C = np.bincount(self.codes)[order_C]
+        num = int(np.searchsorted(np.cumsum(count_C), max_items)) + 1
+        return np.flatnonzero(np.isin(self.codes, order_C[:num]))[: 2 * max_items]
+
+
+def read_embedded(embeddings: str | Path, labels: str | Path, *, flag: str = "labels") -> Embedded:
+    """Return the rows of an .npy file with their classes, from a file that `read_item_labels` takes, in the same order.
+
+    Raises `InputError` for files that cannot be read, a column that is not there, or numbers of rows that differ;
+    `flag` is what gave the classes.
+    """
+    embeddings, labels = Path(embeddings), Path(labels)
+    try:
+        x_ND = read_npy(embeddings, "numbers")
+        found = read_item_labels(labels)
+    except FileNotFoundError as error:
+        raise InputError(f"{error.filename}: no such file; check the path") from None
+    except IsADirectoryError as error:
+        raise InputError(f"{error.filename}: a folder; give a file") from None
+    if not x_ND.ndim:
+        raise InputError(f"{embeddings}: one number; give a table of numbers, [items, dimensions]")
+    found.check_rows(len(x_ND), embeddings, labels, flag=flag)
+    return Embedded.of(x_ND, found.labels_N, source=str(embeddings))
+
+
+def of_one_length(one: Embedded, other: Embedded) -> tuple[Embedded, Embedded]:
+    """Return both at one length, as `mohs.evaluation.same_picture.of_one_length` does."""
+    rows = same_picture.of_one_length(one.x_ND, other.x_ND)
+    if rows[0] is one.x_ND:
+        return one, other
+    return Embedded(one.source, rows[0].astype(np.float64), one.labels), Embedded(
+        other.source, rows[1].astype(np.float64), other.labels
+    )
+
+
+def hits_at_1(
+    queries: Embedded,
+    gallery: Embedded,
+    *,
+    same_items: bool,
+    farthest: bool = False,
+    beyond_Q: NDArray[np.float64] | None = None,
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return for each query whether its nearest gallery item is of its class, and whether there is one of its class.
+
+    Euclidean; ties count against it (`mohs.evaluation.ranks`). With `same_items` the queries are the gallery and each
+    is left out of its own. With `farthest`, the farthest item is asked for. With `beyond_Q`, items no farther than that
+    from their query are left out.
+    """
+    names, codes = np.unique(np.concatenate([queries.labels, gallery.labels]), return_inverse=True)
+    query_codes, gallery_codes = codes[: len(queries)], codes[len(queries) :]
+    del names
+    half_G = np.square(gallery.x_ND).sum(axis=1) / 2
+    half_Q = np.square(queries.x_ND).sum(axis=1) / 2
+    hits, counted = np.zeros(len(queries), dtype=np.bool_), np.zeros(len(queries), dtype=np.bool_)
+    for start in range(0, len(queries), _BLOCK):
+        rows = slice(start, start + _BLOCK)
+        square_BG = 2 * (half_Q[rows, None] + half_G - queries.x_ND[rows] @ gallery.x_ND.T)
+        distance_BG = np.sqrt(np.maximum(square_BG, 0.0))
+        own_BG = query_codes[rows, None] == gallery_codes
+        here = np.arange(len(distance_BG))
+        aside_BG = np.zeros_like(own_BG)
+        if same_items:
+            aside_BG[here, start + here] = True
+        if beyond_Q is not None:
+            aside_BG |= distance_BG <= beyond_Q[rows, None]
+        worst = -np.inf if farthest else np.inf
+        own_B = np.where(own_BG & ~aside_BG, distance_BG, worst)
+        other_B = np.where(~own_BG & ~aside_BG, distance_BG, worst)
+        counted[rows] = (own_BG & ~aside_BG).any(axis=1)
+        if farthest:
+            hits[rows] = own_B.max(axis=1) > tie_limit(np.maximum(other_B.max(axis=1), 0.0), queries.norms[rows])
+        else:
+            nearest_B = own_B.min(axis=1)
+            limit_B = tie_limit(np.where(np.isfinite(nearest_B), nearest_B, 0.0), queries.norms[rows])
+            hits[rows] = counted[rows] & (limit_B < other_B.min(axis=1))
+    return hits & counted, counted
+
+
+def recall_at_1(
+    queries: Embedded, gallery: Embedded, *, same_items: bool, beyond_Q: NDArray[np.float64] | None = None
+) -> Recall | None:
+    """Return R@1 with its chance level; None if no query has an item of its class to find.
+
+    `same_items` and `beyond_Q` are those of `hits_at_1`; the chance level does not count what `beyond_Q` leaves out.
+
+    >>> two = Embedded.of([[0.0], [0.1], [5.0], [5.1]], ["a", "a", "b", "b"], source="x")
+    >>> found = recall_at_1(two, two, same_items=True)
+    >>> found.value, round(found.chance, 3), found.at_chance
+    (1.0, 0.333, False)
+    """
+    hits, counted = hits_at_1(queries, gallery, same_items=same_items, beyond_Q=beyond_Q)
+    if not counted.any():
+        return None
+    names, count_C = np.unique(gallery.labels, return_counts=True)
+    place = np.searchsorted(names, queries.labels[counted])
+    chance = float(((count_C[place] - same_items) / (len(gallery) - same_items)).mean())
+    return Recall(float(hits[counted].mean()), chance, int(counted.sum()), hits, counted)
+
+
+def share_and_interval(hits_Q: ArrayLike, labels_Q: ArrayLike) -> tuple[float, float, float]:
+    """Return a share with its 95% interval over classes; of one class alone, 0 to 1: it says nothing of others."""
+    hits = np.asarray(hits_Q, dtype=np.float64)
+    low, high = (0.0, 1.0) if _one_class(labels_Q) else class_interval(hits, labels_Q)
+    return float(hits.mean()), low, high
+
+
+def difference_and_interval(difference_Q: ArrayLike, labels_Q: ArrayLike) -> tuple[float, float, float]:
+    """Return the mean of paired differences in [−1, 1] with its 95% interval over classes; of one class alone, ±1."""
+    difference = np.asarray(difference_Q, dtype=np.float64)
+    low, high = (-1.0, 1.0) if _one_class(labels_Q) else class_difference_interval(difference, labels_Q)
+    return float(difference.mean()), low, high
+
+
+def _one_class(labels_Q: ArrayLike) -> bool:
+    return len(np.unique(np.asarray(labels_Q))) < 2

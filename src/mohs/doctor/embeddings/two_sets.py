@@ -1,0 +1,212 @@
+"""Causes that two sets of embeddings show together: queries and gallery, training and test, two states of a network."""
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mohs.doctor.embeddings.directions import kinds_of_pictures
+from mohs.doctor.embeddings.embedded import (
+    MAX_ITEMS,
+    Embedded,
+    difference_and_interval,
+    hits_at_1,
+    of_one_length,
+    recall_at_1,
+)
+from mohs.doctor.findings import Finding
+from mohs.evaluation.same_picture import equal_partner, near_copies, some_rows
+
+__all__ = [
+    "find_batch_norm",
+    "find_equal_test_items",
+    "find_harm",
+    "find_other_lengths",
+    "find_shared_classes",
+]
+
+_UNIT = 1e-2
+_BATCH_NORM = 0.1
+
+
+def find_other_lengths(gallery: Embedded, queries: Embedded, *, seed: int = 0) -> Finding | None:
+    """Find queries that were not brought to the gallery's length.
+
+    One of the two is at unit length (19 of 20 norms within 1% of 1) and the other is not, or their median norms differ
+    by 10% or more. What it costs is measured: R@1 of the queries as they are and with both at unit length. It is an
+    error if that is lower by 0.02 or more, and by the 95% class interval of the difference; else a warning,
+    since thresholds on the distance are off all the same.
+    """
+    medians = float(np.median(gallery.norms)), float(np.median(queries.norms))
+    unit = [bool((np.abs(part.norms - 1.0) <= _UNIT).mean() >= 0.95) for part in (gallery, queries)]
+    ratio = max(medians) / max(min(medians), 1e-300)
+    if unit[0] == unit[1] and ratio < 1.1:
+        return None
+    numbers = {"gallery_norm": medians[0], "query_norm": medians[1]}
+    said, severe = "", False
+    part = queries.take(queries.sample_items(seed=seed))
+    raw, counted = hits_at_1(part, gallery, same_items=False)
+    if counted.any():
+        same, _ = hits_at_1(part.unit(), gallery.unit(), same_items=False)
+        loss, low, high = difference_and_interval(same[counted].astype(float) - raw[counted], part.labels[counted])
+        severe = low > 0 and loss >= 0.02
+        numbers |= {"recall": float(raw[counted].mean()), "recall_at_unit_length": float(same[counted].mean())}
+        numbers |= {"lost": loss, "low": low, "high": high}
+        said = f"; R@1 is {raw[counted].mean():.3f} so and {same[counted].mean():.3f} with both at unit length"
+    return Finding(
+        cause="normalisation-missing",
+        severity="error" if severe else "warning",
+        what=f"The median length of the queries is {medians[1]:.3g}, of the gallery {medians[0]:.3g}{said}",
+        why="Distances between vectors of different lengths measure the lengths; a threshold found on one does not fit "
+        "the other.",
+        fix="Divide queries and gallery by their norms, in one function that both go through.",
+        numbers=numbers,
+        share=min(1.0, max(0.1, numbers.get("lost", 0.1))),
+    )
+
+
+def find_equal_test_items(train: Embedded, test: Embedded, *, seed: int = 0) -> Finding | None:
+    """Find test embeddings that are training embeddings, or nearly so.
+
+    0.5% or more of them are equal to one, as far as the precision of the numbers tells
+    (`mohs.evaluation.same_picture`): an error from 5% on. Else 1% or more have a near copy (`near_copies`): a warning,
+    since frames of one recording may be meant to be apart. Two kinds of pictures have their means taken away before:
+    what is of one kind is no copy. Both are compared at unit length if their lengths differ (`of_one_length`).
+    """
+    items = test.sample_items(seed=seed)
+    part = test.take(items)
+    train, part = of_one_length(train, part)
+    if min(train.relative_spread, part.relative_spread) < 0.02:
+        return None  # all are equal: that is a collapse
+    equal = (equal_partner(part.x_ND, train.x_ND) >= 0) & (part.norms > 0)
+    share = float(equal.mean())
+    if share < 0.005:
+        return _near_copies(train, part, items, seed)
+    return Finding(
+        cause="train-test-leak",
+        severity="error" if share >= 0.05 else "warning",
+        what=f"{int(equal.sum()):,} of {len(part):,} test embeddings ({share:.1%}) are equal to one of a training "
+        "picture, but for rounding",
+        why="The same pictures are on both sides: what is measured there is memory, and R@1 may be off by as much.",
+        fix="Take the copies out of the test, or split again by class; then measure again.",
+        settings={"data.split_by": "class"},
+        numbers={"share": share, "num_equal": float(equal.sum()), "num_test": float(len(part))},
+        share=min(1.0, max(share, 0.1)),
+    )
+
+
+def _near_copies(train: Embedded, test: Embedded, items: NDArray[np.int64], seed: int) -> Finding | None:
+    shown = train.take(train.sample_items(seed=seed, max_items=4 * MAX_ITEMS))
+    both = Embedded("", np.concatenate([shown.x_ND, test.x_ND]), np.concatenate([shown.labels, test.labels]))
+    kinds = kinds_of_pictures(both, seed=seed)
+    if kinds is not None:
+        both = Embedded("", kinds.centred(both.x_ND), both.labels)
+    known, rows = both.take(np.arange(len(shown))), both.take(np.arange(len(shown), len(both)))
+    copied, reach, _ = near_copies(rows.x_ND, rows.labels, known.x_ND, known.labels)
+    share = float(copied.mean())
+    if not copied.any():
+        return None
+    numbers = {"share": share, "num_near": float(copied.sum()), "num_test": float(len(rows))}
+    told = ""
+    before = recall_at_1(rows, known, same_items=False)
+    after = recall_at_1(rows, known, same_items=False, beyond_Q=np.where(copied, 2 * reach, -1.0))
+    if before is not None and after is not None:
+        numbers |= {"recall": before.value, "recall_without": after.value}
+        told = f"; searched among the training pictures R@1 is {before.value:.3f}, and {after.value:.3f} without them"
+    return Finding(
+        cause="train-test-leak",
+        severity="warning",
+        what=f"{int(copied.sum()):,} of {len(rows):,} test embeddings ({share:.1%}; {some_rows(items[copied])}) are "
+        f"far nearer to one of a training picture than pictures of a class are else{told}",
+        why="Nearly the same pictures are on both sides: frames of one recording, a burst, or shifted and compressed "
+        "copies. What is measured there is half memory.",
+        fix="Look at some with their nearest training picture; keep what was made together on one side of the split.",
+        numbers=numbers,
+        share=min(1.0, max(share, 0.1)),
+    )
+
+
+def find_shared_classes(train_labels: ArrayLike, test_labels: ArrayLike) -> Finding | None:
+    """Find a test that is neither of seen nor of unseen classes: some of its classes were trained on, and some not."""
+    classes = np.unique(np.asarray(test_labels))
+    seen_C = np.isin(classes, np.unique(np.asarray(train_labels)))
+    share = float(seen_C.mean())
+    if share in (0.0, 1.0):
+        return None
+    return Finding(
+        cause="mixed-classes",
+        severity="warning",
+        what=f"{int(seen_C.sum()):,} of {len(classes):,} test classes ({share:.0%}) were trained on, the others "
+        "were not",
+        why="Seen classes are far easier than unseen ones; a number over both answers neither question.",
+        fix="Measure seen and unseen classes apart, or split by class.",
+        settings={"data.split_by": "class"},
+        numbers={"share": share, "num_classes": float(len(classes))},
+        share=min(share, 1.0 - share),
+    )
+
+
+def find_batch_norm(evaluation: Embedded, training: Embedded, *, seed: int = 0) -> Finding | None:
+    """Find statistics of batch norm that do not fit: the same pictures rank worse in evaluation mode, by 0.1 or more.
+
+    Both sets hold the same items in the same order. The difference of R@1 is paired, with its 95% class
+    interval, whose lower end must be 0.1 or above.
+    """
+    items = evaluation.sample_items(seed=seed)
+    in_eval, in_train = evaluation.take(items), training.take(items)
+    if not in_eval.has_pairs:
+        return None
+    eval_hits, counted = hits_at_1(in_eval, in_eval, same_items=True)
+    train_hits, _ = hits_at_1(in_train, in_train, same_items=True)
+    labels = in_eval.labels[counted]
+    lost, low, high = difference_and_interval(train_hits[counted].astype(float) - eval_hits[counted], labels)
+    if low < _BATCH_NORM:
+        return None
+    unit_eval, unit_train = in_eval.unit(), in_train.unit()
+    cosine = float((unit_eval.x_ND * unit_train.x_ND).sum(axis=1).mean())
+    return Finding(
+        cause="batch-norm-statistics",
+        severity="error",
+        what=f"R@1 of {int(counted.sum()):,} training pictures is {train_hits[counted].mean():.3f} with batch norm by "
+        f"the batch and {eval_hits[counted].mean():.3f} by its stored statistics (lost {lost:.3f}, {low:.3f} to "
+        f"{high:.3f}); spread {in_train.relative_spread:.2f} and {in_eval.relative_spread:.2f}",
+        why="The stored means and variances are not those of the pictures: too few steps, a momentum that is too slow, "
+        "or pictures prepared differently.",
+        fix="Show more steps or larger batches, keep the statistics of pretrained weights, and prepare queries as in "
+        "training.",
+        settings={"finetune.batch_norm": "eval"},
+        numbers={"lost": lost, "low": low, "high": high, "cosine": cosine},
+        share=min(1.0, lost),
+    )
+
+
+def find_harm(trained: Embedded, untrained: Embedded, *, start: str, seed: int = 0) -> Finding | None:
+    """Find training that did harm: R@1 below that of the same pictures by the network it began with.
+
+    The difference is paired; the upper end of its 95% class interval must be below 0. `start` names that
+    network, as in "the untrained network".
+    """
+    items = trained.sample_items(seed=seed)
+    after, before = trained.take(items), untrained.take(items)
+    if not after.has_pairs:
+        return None
+    after_hits, counted = hits_at_1(after, after, same_items=True)
+    before_hits, _ = hits_at_1(before, before, same_items=True)
+    labels = after.labels[counted]
+    change, low, high = difference_and_interval(after_hits[counted].astype(float) - before_hits[counted], labels)
+    if high >= 0:
+        return None
+    return Finding(
+        cause="worse-than-untrained",
+        severity="error",
+        what=f"R@1 of {int(counted.sum()):,} test pictures is {after_hits[counted].mean():.3f}; {start} gives "
+        f"{before_hits[counted].mean():.3f} (change {change:.3f}, {low:.3f} to {high:.3f})",
+        why="Training has taken away more than it gave.",
+        fix="Look at the other findings; with none, lower the learning rate to a tenth and take easier negatives.",
+        numbers={
+            "recall": float(after_hits[counted].mean()),
+            "recall_before": float(before_hits[counted].mean()),
+            "change": change,
+            "low": low,
+            "high": high,
+        },
+        share=0.3,
+    )

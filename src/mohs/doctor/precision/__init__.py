@@ -1,0 +1,1 @@
+"""Why the most confident matches are wrong, what each cause costs, and what to correct."""

@@ -1,0 +1,315 @@
+"""Why the most similar pairs of different classes are there: one cause for each, by evidence."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, TypeAlias, final
+
+import numpy as np
+import numpy.typing as npt
+
+from mohs.data.equal_pictures import picture_difference, picture_numbers
+from mohs.doctor.embeddings.neighbours import Occurrence, nearest_items, occurrence
+from mohs.doctor.embeddings.split_classes import find_split_classes
+from mohs.doctor.precision.class_merges import join_classes, twins_by_number
+from mohs.doctor.precision.labels import LabelDoubt, label_doubt
+from mohs.doctor.precision.low_information import PictureInformation, picture_information
+from mohs.doctor.precision.scores import RandomPairs, random_pairs
+from mohs.doctor.precision.top_pairs import TopPairs
+
+__all__ = ["CAUSES", "Attribution", "Cause", "attribute"]
+
+Cause: TypeAlias = Literal[
+    "same-picture",
+    "low-information",
+    "duplicate-pictures",
+    "near-duplicates",
+    "label-errors",
+    "perhaps-one-class",
+    "hubs",
+    "saturated",
+    "look-alikes",
+]
+
+CAUSES: tuple[Cause, ...] = (
+    "same-picture",
+    "low-information",
+    "duplicate-pictures",
+    "near-duplicates",
+    "label-errors",
+    "perhaps-one-class",
+    "hubs",
+    "saturated",
+    "look-alikes",
+)
+"""In the order in which they are looked for: a pair has the first one that its evidence shows."""
+
+NUM_NEIGHBOURS = 20
+HUB_NEIGHBOURS = 10
+# Two classes are called one only if their pictures differ less than any fine stroke would make them.
+SAME_DIFFERENCE = 0.03
+# A picture whose label is wrong anyway is a changed copy of a neighbour up to here.
+COPY_DIFFERENCE = 0.12
+SATURATED_SIMILARITY = 0.95
+SATURATED_SHARE = 0.01
+
+_NUM_COMPARED = 5
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Attribution:
+    """The evidence about N items, and the cause of each of P pairs.
+
+    Attributes:
+        cause_P: position in `CAUSES`, int64 [P]; -1 for a true match that is not "same-picture".
+        picture_N: number of each item's picture, equal for equal pixels; none without pictures. Pictures that show too
+            little are all different.
+        joined_C: the class that each class is one with, by equal pictures.
+        same_C: the same, by nearly equal pictures, too.
+        doubt: of each label, with classes joined by `joined_C`.
+        wrong_N: labels called wrong, those of spare_N too, bool [N].
+        right_N: the class that such an item is of, in `same_C`'s classes, int64 [N]; -1 elsewhere.
+        twin_N: the item that it is a copy of, changed or not; -1 for none.
+        twin_difference_N: `picture_difference` to it, 0 for equal pixels; NaN for none.
+        spare_N: items to leave out, because the same picture is under a class that it fits better, bool [N].
+        occurrence: how often items are neighbours; its `hubs` are hub_N.
+        split_2S: classes that are perhaps one (`find_split_classes`), in `same_C`'s classes, int64 [2, S].
+        hub_N: bool [N].
+        information: what the pictures show; none without pictures.
+        random: random pairs, for comparison.
+    """
+
+    cause_P: npt.NDArray[np.int64]
+    picture_N: npt.NDArray[np.int64] | None
+    joined_C: npt.NDArray[np.int64]
+    same_C: npt.NDArray[np.int64]
+    doubt: LabelDoubt
+    wrong_N: npt.NDArray[np.bool_]
+    right_N: npt.NDArray[np.int64]
+    twin_N: npt.NDArray[np.int64]
+    twin_difference_N: npt.NDArray[np.float64]
+    spare_N: npt.NDArray[np.bool_]
+    occurrence: Occurrence
+    split_2S: npt.NDArray[np.int64]
+    hub_N: npt.NDArray[np.bool_]
+    information: PictureInformation | None
+    random: RandomPairs
+
+    def of(self, cause: Cause) -> npt.NDArray[np.bool_]:
+        """Return which pairs have this cause, bool [P]."""
+        chosen: npt.NDArray[np.bool_] = self.cause_P == CAUSES.index(cause)
+        return chosen
+
+
+def attribute(
+    pairs: TopPairs,
+    num_top: int,
+    x_ND: npt.NDArray[np.float32],
+    class_N: npt.NDArray[np.int64],
+    *,
+    pictures_NHWC: npt.NDArray[np.uint8] | None = None,
+    longer_side: Callable[[int], int] | None = None,
+    query_N: npt.NDArray[np.bool_] | None = None,
+    seed: int = 0,
+) -> Attribution:
+    """Return the cause of each pair: of a false match the first of these that holds.
+
+    1. "same-picture": query and gallery item are the same picture (equal pixels), whatever their labels. True matches
+       have this cause, too; without a gallery only they do.
+    2. "low-information": one of the two is blank, tiny or blurred.
+    3. "duplicate-pictures": equal pixels; or classes that are one by such pictures (`join_classes`); or one is a wrong
+       label (see 5) with an equal picture in the class that it is of.
+    4. "near-duplicates": the same with pictures that differ by at most 0.03 (classes; looked for among the
+       first `num_top`) or 0.12 (a wrong label and its nearest neighbours).
+    5. "label-errors": the label of one of them is called wrong, and the other is of the class that it fits instead.
+    6. "perhaps-one-class": their classes lie as near to each other as pictures of one class do (`find_split_classes`).
+    7. "hubs": one of them is a wrong neighbour of more than 50 items of 10 classes or more.
+    8. "saturated": the similarity is at least 0.95, and 1% of random pairs of different classes are as similar.
+    9. "look-alikes": none of these.
+
+    Args:
+        pairs: from `find_top_pairs`.
+        num_top: so many of the first pairs are looked at in detail.
+        x_ND: unit rows.
+        class_N: class codes in the order of the labels.
+        pictures_NHWC: uint8; without them 1 to 4 are not looked for.
+        longer_side: gives the longer side of an item's file in pixels, 0 if unknown; None: "tiny" is not looked for.
+        query_N: as for `find_top_pairs`.
+        seed: of random pairs and simulated label errors.
+    """
+    num_items = len(class_N)
+    picture_N = None if pictures_NHWC is None else picture_numbers(pictures_NHWC)
+    number_N = np.arange(num_items) if picture_N is None else picture_N
+    information = None
+    if pictures_NHWC is not None:
+        side_N = np.zeros(num_items, dtype=np.int64)
+        if longer_side is not None:
+            in_top = np.unique(np.concatenate([pairs.first_P[:num_top], pairs.second_P[:num_top]]))
+            side_N[in_top] = [longer_side(item) for item in in_top.tolist()]
+        information = picture_information(pictures_NHWC, longer_side_N=side_N)
+    poor_N = np.zeros(num_items, dtype=bool) if information is None else information.why_N != ""
+    # That two blank pictures are equal says nothing about their classes.
+    number_N = np.where(poor_N, num_items + np.arange(num_items), number_N)
+    joined_C = join_classes(class_N, number_N, *twins_by_number(class_N, number_N))
+    joined_N = joined_C[class_N]
+    neighbours_NK = nearest_items(x_ND, NUM_NEIGHBOURS)
+    doubt = label_doubt(x_ND, joined_N, neighbours_NK, picture_N=number_N, seed=seed)
+    same_C = joined_C
+    if pictures_NHWC is not None:
+        same_C = _join_by_likeness(pairs.take(np.arange(num_top)), class_N, number_N, joined_C, pictures_NHWC, poor_N)
+    same_N = same_C[class_N]
+    rival_N = np.where(doubt.rival_N >= 0, same_C[doubt.rival_N], -1)
+    wrong_N = doubt.wrong_N & (rival_N != same_N)
+    right_N = _nearest_class(wrong_N, same_N, neighbours_NK)
+    twin_N = np.full(num_items, -1, dtype=np.int64)
+    difference_N = np.full(num_items, np.nan)
+    if pictures_NHWC is not None:
+        _find_twins(wrong_N, right_N, twin_N, difference_N, same_N, number_N, neighbours_NK, pictures_NHWC)
+    spare_N, leader_N = _spare(same_N, number_N, wrong_N, right_N, doubt)
+    twin_N[spare_N], difference_N[spare_N] = leader_N[spare_N], 0.0
+    wrong_N |= spare_N
+    right_N[spare_N] = same_N[leader_N[spare_N]]
+    hub_neighbours_NK = neighbours_NK[:, :HUB_NEIGHBOURS]
+    if query_N is not None:
+        hub_neighbours_NK = nearest_items(x_ND, HUB_NEIGHBOURS, query_N=query_N)
+    seen = occurrence(hub_neighbours_NK, np.where(wrong_N, right_N, same_N))
+    random = random_pairs(x_ND, class_N, seed=seed)
+
+    first, second = pairs.first_P, pairs.second_P
+    equal_P = number_N[first] == number_N[second]
+    of_one_P = np.zeros(len(pairs), dtype=bool)
+    by_copy_P, by_change_P = of_one_P.copy(), of_one_P.copy()
+    for item, other in ((first, second), (second, first)):
+        other_class = np.where(wrong_N[other], right_N[other], same_N[other])
+        found = wrong_N[item] & ((right_N[item] == same_N[other]) | (right_N[item] == other_class))
+        of_one_P |= found
+        by_copy_P |= found & (difference_N[item] == 0)
+        by_change_P |= found & (difference_N[item] > 0)
+    similar_enough = pairs.similarity_P >= SATURATED_SIMILARITY
+    common = np.searchsorted(random.similarity_R, pairs.similarity_P, side="left")
+    saturated_P = similar_enough & (1 - common / max(1, len(random.similarity_R)) >= SATURATED_SHARE)
+    hub_N = seen.hubs()
+    names, code_N = np.unique(same_N, return_inverse=True)
+    split = find_split_classes(x_ND, code_N.astype(np.int64))
+    split_2S = names[np.stack([split.first_P, split.second_P])]
+    # One number for each two classes, in either order.
+    low_P, high_P = np.minimum(same_N[first], same_N[second]), np.maximum(same_N[first], same_N[second])
+    split_P = np.isin(low_P * len(same_C) + high_P, split_2S[0] * len(same_C) + split_2S[1])
+    tests: dict[Cause, npt.NDArray[np.bool_]] = {
+        "same-picture": equal_P & (pairs.same_P | (query_N is not None)),
+        "low-information": poor_N[first] | poor_N[second],
+        "duplicate-pictures": equal_P | (joined_N[first] == joined_N[second]) | by_copy_P,
+        "near-duplicates": (same_N[first] == same_N[second]) | by_change_P,
+        "label-errors": of_one_P,
+        "perhaps-one-class": split_P,
+        "hubs": hub_N[first] | hub_N[second],
+        "saturated": saturated_P,
+        "look-alikes": np.ones(len(pairs), dtype=bool),
+    }
+    cause_P = np.full(len(pairs), -1, dtype=np.int64)
+    for number, cause in enumerate(CAUSES):
+        chosen = (cause_P < 0) & tests[cause]
+        cause_P[chosen if cause == "same-picture" else chosen & ~pairs.same_P] = number
+    return Attribution(
+        cause_P=cause_P,
+        picture_N=None if picture_N is None else number_N,
+        joined_C=joined_C,
+        same_C=same_C,
+        doubt=doubt,
+        wrong_N=wrong_N,
+        right_N=right_N,
+        twin_N=twin_N,
+        twin_difference_N=difference_N,
+        spare_N=spare_N,
+        occurrence=seen,
+        split_2S=split_2S,
+        hub_N=hub_N,
+        information=information,
+        random=random,
+    )
+
+
+def _join_by_likeness(
+    pairs: TopPairs,
+    class_N: npt.NDArray[np.int64],
+    picture_N: npt.NDArray[np.int64],
+    joined_C: npt.NDArray[np.int64],
+    pictures_NHWC: npt.NDArray[np.uint8],
+    poor_N: npt.NDArray[np.bool_],
+) -> npt.NDArray[np.int64]:
+    """Return `joined_C` with classes joined, too, whose pictures among these pairs are equal but for a trifle."""
+    joined_N = joined_C[class_N]
+    first, second = pairs.first_P, pairs.second_P
+    differ_P = (joined_N[first] != joined_N[second]) & (picture_N[first] != picture_N[second])
+    rows = np.flatnonzero(differ_P & ~poor_N[first] & ~poor_N[second])
+    difference = picture_difference(pictures_NHWC, first[rows], second[rows])
+    near = rows[difference <= SAME_DIFFERENCE]
+    exact = twins_by_number(joined_N, picture_N)
+    again_C = join_classes(
+        joined_N, picture_N, np.concatenate([exact[0], first[near]]), np.concatenate([exact[1], second[near]])
+    )
+    same_C: npt.NDArray[np.int64] = again_C[joined_C]
+    return same_C
+
+
+def _find_twins(
+    wrong_N: npt.NDArray[np.bool_],
+    right_N: npt.NDArray[np.int64],
+    twin_N: npt.NDArray[np.int64],
+    difference_N: npt.NDArray[np.float64],
+    same_N: npt.NDArray[np.int64],
+    picture_N: npt.NDArray[np.int64],
+    neighbours_NK: npt.NDArray[np.int64],
+    pictures_NHWC: npt.NDArray[np.uint8],
+) -> None:
+    """Find the picture that each wrongly labelled one is a copy of, and take its class for the right one."""
+    items = np.flatnonzero(wrong_N)
+    first: list[int] = []
+    second: list[int] = []
+    for item in items.tolist():
+        near = neighbours_NK[item]
+        near = near[(near >= 0) & (same_N[near] != same_N[item]) & ~wrong_N[near]]
+        equal = near[picture_N[near] == picture_N[item]]
+        if len(equal):
+            twin_N[item], difference_N[item] = equal[0], 0.0
+            right_N[item] = same_N[equal[0]]
+            continue
+        first += [item] * len(near[:_NUM_COMPARED])
+        second += near[:_NUM_COMPARED].tolist()
+    one, other = np.array(first, dtype=np.int64), np.array(second, dtype=np.int64)
+    difference = picture_difference(pictures_NHWC, one, other)
+    for place in np.argsort(-difference, kind="stable").tolist():  # the most alike comes last and stays
+        if difference[place] <= COPY_DIFFERENCE:
+            item = one[place]
+            twin_N[item], difference_N[item] = other[place], max(float(difference[place]), 1e-9)
+            right_N[item] = same_N[other[place]]
+
+
+def _nearest_class(
+    wrong_N: npt.NDArray[np.bool_], same_N: npt.NDArray[np.int64], neighbours_NK: npt.NDArray[np.int64]
+) -> npt.NDArray[np.int64]:
+    """Return the class of the nearest neighbour of another class whose own label is not wrong, -1 for right labels."""
+    trusted_NK = (neighbours_NK >= 0) & ~wrong_N[neighbours_NK] & (same_N[neighbours_NK] != same_N[:, None])
+    nearest_N = neighbours_NK[np.arange(len(same_N)), trusted_NK.argmax(axis=1)]
+    wrong_N &= trusted_NK.any(axis=1)
+    return np.where(wrong_N, same_N[nearest_N], -1)
+
+
+def _spare(
+    same_N: npt.NDArray[np.int64],
+    picture_N: npt.NDArray[np.int64],
+    wrong_N: npt.NDArray[np.bool_],
+    right_N: npt.NDArray[np.int64],
+    doubt: LabelDoubt,
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64]]:
+    """Return which items' pictures are under another class, too, that they fit better, and the item that stays."""
+    class_N = np.where(wrong_N, right_N, same_N)
+    fit_N = np.where(wrong_N, doubt.rival_fit_N, doubt.own_fit_N)
+    fit_N = np.where(np.isnan(fit_N), -np.inf, fit_N)
+    order = np.lexsort((-fit_N, wrong_N, picture_N))  # of one picture the item whose label is right comes first
+    leader = np.append(True, picture_N[order][1:] != picture_N[order][:-1])
+    best = order[np.maximum.accumulate(np.where(leader, np.arange(len(order)), 0))]
+    leader_N = np.empty_like(order)
+    leader_N[order] = best
+    spare_N = (class_N != class_N[leader_N]) | (wrong_N & (leader_N != np.arange(len(order))))
+    return spare_N & (same_N != class_N[leader_N]), leader_N

@@ -1,0 +1,1 @@
+"""What only a run of Mohs shows: its plans, banks, pictures and held-out curve."""

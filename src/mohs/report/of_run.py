@@ -1,0 +1,379 @@
+"""Retrieval in words: what a search finds, how sure that is, and which queries were counted."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mohs.doctor.run.checks import diagnose_run
+from mohs.doctor.run.evidence import RunEvidence
+from mohs.evaluation.gallery_size import recall_by_gallery_size
+from mohs.evaluation.intervals import Interval, class_difference_interval
+from mohs.evaluation.operating_points import Interval as PairInterval
+from mohs.evaluation.operating_points import OperatingPoint
+from mohs.evaluation.retrieval import RetrievalResult
+from mohs.evaluation.summary import Measured, verified
+from mohs.evaluation.verification import VerificationResult
+from mohs.report.of_run_pictures import confusions, embedding_map, examples, find, mined_triplets
+from mohs.report.page import write_report
+from mohs.report.parts import Band, Pairs, Reliability, Report, Strategy, Table, Verdict
+from mohs.runs import Evaluation, Run, SplitData, versions
+from mohs.settings.toml import flat_settings
+
+__all__ = [
+    "METRIC_HEADER",
+    "metric_row",
+    "of_100",
+    "pairs_part",
+    "queries_counted",
+    "search_sentences",
+    "write_run_report",
+]
+
+
+# Means over queries and over classes that differ by more are told apart in words.
+_UNEVEN = 0.05
+
+
+def search_sentences(measured: Measured) -> list[str]:
+    """Return what a shop would ask: of 100 searches, how many find the right class; each a short sentence.
+
+    >>> from mohs.evaluation.summary import evaluate_embeddings
+    >>> report = evaluate_embeddings([[0.0], [0.1], [5.0], [5.1], [9.0]], ["a", "a", "b", "b", "c"], verification=False)
+    >>> for sentence in search_sentences(report):
+    ...     print(sentence)
+    Of 4 searches, 4 find a picture of the right class first, and 4 among the first five.
+    For other classes like these 2, expect 1 to 100 of 100 first (95% interval).
+    """
+    found, catalog = measured.retrieval, measured.catalog
+    num = min(found.num_counted, 100)
+    among = f", and {_count(found.recall[5], num)} among the first five" if 5 in found.recall else ""
+    sentences = [
+        f"Of {num} searches, {_count(found.recall[1], num)} find a picture of the right class first{among}.",
+        _expected(found),
+    ]
+    over_classes = found.macro.metrics["recall@1"]
+    if abs(over_classes - found.recall[1]) > _UNEVEN:
+        more = "many" if over_classes < found.recall[1] else "few"
+        sentences.append(
+            f"Counted by class it is {of_100(over_classes)} first: classes with {more} pictures are found more often."
+        )
+    if catalog is not None:
+        num = min(catalog.num_counted, 100)
+        sentences.append(
+            f"Of {num} searches in the catalog, {_count(catalog.recall[1], num)} find the right class first."
+        )
+    return sentences
+
+
+def of_100(share: float) -> str:
+    """Return a share as a number of 100; what is not all, or not none, is not said to be.
+
+    >>> of_100(0.371), of_100(0.998), of_100(1.0), of_100(0.001)
+    ('37 of 100', 'more than 99 of 100', '100 of 100', 'fewer than 1 of 100')
+    """
+    return f"{_count(share, 100)} of 100"
+
+
+def queries_counted(result: RetrievalResult) -> str:
+    """Return how many queries count, and of how many classes; then how many do not, if there are some.
+
+    >>> from mohs.evaluation.retrieval import evaluate_all_against_all
+    >>> queries_counted(evaluate_all_against_all([[0.0], [0.1], [5.0], [5.1], [9.0]], ["a", "a", "b", "b", "c"]))
+    '4 queries of 2 classes (1 more has nothing to find)'
+    """
+    num, classes, left = result.num_counted, result.macro.num_classes, result.num_queries_without_match
+    text = f"{num:,} {'query' if num == 1 else 'queries'} of {classes:,} {'class' if classes == 1 else 'classes'}"
+    if left:
+        text += f" ({left:,} more {'has' if left == 1 else 'have'} nothing to find)"
+    return text
+
+
+def _expected(found: RetrievalResult) -> str:
+    if "recall@1" not in found.intervals:
+        return "All searches were for one class: nothing follows for others."
+    low, high = (round(100 * end) for end in found.intervals["recall@1"])
+    classes = f"{found.macro.num_classes:,}"
+    return f"For other classes like these {classes}, expect {low} to {high} of 100 first (95% interval)."
+
+
+def _count(share: float, num: int) -> str:
+    count = round(share * num)
+    if count == num and share < 1:
+        return f"more than {num - 1}"
+    return "fewer than 1" if count == 0 and share > 0 else str(count)
+
+
+def pairs_part(name: str, found: VerificationResult) -> Pairs:
+    """Return the part of a report on pairs; `name` is that of the run, for its curves."""
+    curves, intervals = found.curves, found.intervals
+    precision_recall = Band(name, curves.recall, curves.precision)
+    roc = Band(name, curves.fpr, curves.tpr)
+    if intervals is not None:
+        bands = intervals.bands
+        precision_recall = Band(
+            name,
+            bands.recall,
+            # As the band: the precision at the strictest threshold of at least that recall.
+            curves.precision[np.minimum(np.searchsorted(curves.recall, bands.recall - 1e-12), len(curves.recall) - 1)],
+            bands.precision_low,
+            bands.precision_high,
+        )
+        last = np.searchsorted(curves.fpr, bands.fpr + 1e-12, side="right") - 1
+        roc = Band(name, bands.fpr, curves.tpr[np.maximum(last, 0)], bands.tpr_low, bands.tpr_high)
+    return Pairs(
+        note=(
+            "Two pictures are said to be of one class if their distance is at most a threshold. Measured on "
+            f"{found.law}. Of the pairs that these stand for, {curves.prevalence:.2%} are of one class; precision is "
+            "for that share."
+        ),
+        facts=_facts(found),
+        thresholds=_thresholds(found),
+        precision_recall=[precision_recall],
+        roc=[roc],
+        edges=found.histogram.edges,
+        same_E=found.histogram.positive,
+        different_E=found.histogram.negative,
+        reliability=_reliability(found),
+    )
+
+
+def _facts(found: VerificationResult) -> Table:
+    curves, intervals = found.curves, found.intervals
+    chance = f"{curves.prevalence:.4f}"
+    rows = [
+        [
+            "average precision",
+            f"{curves.average_precision:.3f}",
+            _pair_interval(intervals and intervals.average_precision),
+            chance,
+        ],
+        ["area under the ROC curve", f"{curves.auc:.4f}", _pair_interval(intervals and intervals.auc, 4), "0.5"],
+        [
+            "equal error rate",
+            f"{curves.equal_error_rate:.4f}",
+            _pair_interval(intervals and intervals.equal_error_rate, 4),
+            "0.5",
+        ],
+    ]
+    by_level = {point.level: point for point in _points(found, "false positive rate")}
+    for at in curves.tpr_at_fpr:
+        name = f"true positive rate at a false positive rate of {at.fpr:g}"
+        if at.tpr is None:
+            rows.append([name, "–", "– (too few pairs to tell)", f"{at.fpr:g}"])
+            continue
+        point = by_level.get(at.fpr)
+        rows.append([name, f"{at.tpr:.3f}", _pair_interval(point and point.tpr_interval), f"{at.fpr:g}"])
+    if found.best is not None:
+        best = found.best
+        spread = _pair_interval(best.interval, 4)
+        rows.append(["best accuracy, by 10 folds of classes", f"{best.accuracy:.4f}", spread, f"{best.prevalence:g}"])
+    for name, calibration in found.calibration.items():
+        rows.append([f"calibration error, {name}", f"{calibration.expected_calibration_error:.4f}", "–", "–"])
+    rows += [[name.replace("_", " "), "–", f"– ({reason})", "–"] for name, reason in found.not_measured.items()]
+    return Table(["measure", "value", "95% interval", "chance"], rows, "Measures on pairs")
+
+
+def _thresholds(found: VerificationResult) -> Table:
+    header = ["wanted", "fitted: distance at most", "95% interval", "true positive rate", "false positive rate",
+              "precision", "on other classes", "safe: distance at most", "true positive rate"]  # fmt: skip
+    rows = []
+    for point in (*_points(found, "precision"), *_points(found, "false positive rate")):
+        sign = "≥" if point.wanted == "precision" else "≤"
+        name = f"{point.wanted} {sign} {point.level:g}"
+        if point.threshold is None:
+            rows.append([name, "–", f"– ({point.reason})", *["–"] * 6])
+            continue
+        rows.append(
+            [
+                name,
+                f"{point.threshold:.4f}",
+                _pair_interval(point.threshold_interval, 4),
+                f"{point.tpr:.3f}",
+                f"{point.fpr:.2g}",
+                f"{point.precision:.3f}",
+                _pair_interval(point.reached_interval, 3 if point.wanted == "precision" else 6),
+                "– (too few pairs)" if point.safe_threshold is None else f"{point.safe_threshold:.4f}",
+                "–" if point.safe_tpr is None else f"{point.safe_tpr:.3f}",
+            ]
+        )
+    curves = found.curves
+    rate = f"{curves.equal_error_rate:.4f}"
+    rows.append(["both errors equal", f"{curves.equal_error_threshold:.4f}", "–", "–", rate, *["–"] * 4])
+    if found.best is not None:
+        rows.append(["best accuracy", f"{found.best.threshold:.4f}", *["–"] * 7])
+    caption = (
+        "Fitted: the loosest threshold that keeps what is wanted on these pairs, and, 'on other classes', what it "
+        "reaches on classes it was not chosen on (95%). Safe: the loosest one that keeps it there, too; use this one"
+    )
+    return Table(header, rows, caption)
+
+
+def _points(found: VerificationResult, wanted: str) -> list[OperatingPoint]:
+    if found.intervals is None:
+        return []
+    return [point for point in found.intervals.operating_points if point.wanted == wanted]
+
+
+def _reliability(found: VerificationResult) -> Reliability | None:
+    calibration = found.calibration.get("isotonic") or found.calibration.get("Platt")
+    if calibration is None:
+        return None
+    bins = [each for each in calibration.reliability if each.interval is not None]
+    return Reliability(
+        predicted=np.array([each.mean_probability for each in bins], dtype=np.float64),
+        observed=np.array([each.frequency for each in bins], dtype=np.float64),
+        low=np.array([each.interval[0] for each in bins if each.interval], dtype=np.float64),
+        high=np.array([each.interval[1] for each in bins if each.interval], dtype=np.float64),
+        num_pairs=np.array([each.num_cases for each in bins], dtype=np.int64),
+    )
+
+
+def _pair_interval(interval: PairInterval, digits: int = 3) -> str:
+    return "–" if not interval else f"{interval[0]:.{digits}f} to {interval[1]:.{digits}f}"
+
+
+METRIC_HEADER = (
+    "R@1", "95% interval", "by class", "95% interval", "R@5", "R@10", "Top-50", "mAP", "catalog", "triplets", "spread",
+)  # fmt: skip
+
+
+def metric_row(measured: Measured) -> list[str]:
+    """Return the numbers under `METRIC_HEADER`.
+
+    "by class" is R@1 with each class counting the same, Top-50 is recall@50, catalog and triplets are accuracies.
+    """
+    recall, macro = measured.retrieval.recall, measured.retrieval.macro
+    return [
+        f"{recall[1]:.3f}",
+        _interval(measured.retrieval.intervals.get("recall@1")),
+        f"{macro.metrics['recall@1']:.3f}",
+        _interval(macro.intervals.get("recall@1")),
+        f"{recall[5]:.3f}",
+        f"{recall[10]:.3f}",
+        f"{recall[50]:.3f}",
+        f"{measured.retrieval.mean_average_precision:.3f}",
+        "-" if measured.catalog is None else f"{measured.catalog.recall[1]:.3f}",
+        "-" if measured.triplets is None else f"{measured.triplets.accuracy:.3f}",
+        f"{measured.spread.std_sqrt_dim:.2f}",
+    ]
+
+
+def _interval(interval: Interval | None) -> str:
+    return "-" if interval is None else f"{interval[0]:.3f} to {interval[1]:.3f}"
+
+
+def write_run_report(
+    path: Path,
+    *,
+    title: str,
+    command: str,
+    run: Run,
+    evaluation: Evaluation,
+    data: SplitData,
+    runs: Mapping[str, Run],
+    evaluations: Mapping[str, Evaluation],
+    rows: Sequence[tuple[str, Measured]],
+    summary: Sequence[tuple[str, str]],
+    highlight: int,
+    verdicts: Sequence[Verdict] = (),
+) -> None:
+    """Write the page: `run` is the one that is shown in detail, `runs` are those whose curves are drawn, by name.
+
+    `evaluation` is that of `run`, with its baselines, and `data` are its pictures; the doctor looks at it, too.
+    `evaluations` are those of the `runs`; `verdicts` come before those on `run`.
+    """
+    protocol = evaluation.measured["trained"].told_protocol
+    found = find(evaluation)
+    test_N = evaluation.test_N
+    pairs = evaluation.measured["trained"].verification
+    if pairs is None:
+        pairs = verified(evaluation.embeddings_ND, evaluation.dataset.labels, test_N, seed=run.config.seed)
+    best, worst = examples(evaluation, found)
+    training_set = data.dataset.take(np.flatnonzero(data.train_N))
+    report = Report(
+        title=title,
+        summary=summary,
+        verdicts=[*verdicts, *_verdicts(evaluation, run.events())],
+        table_header=["", *METRIC_HEADER],
+        table_rows=[[name, *metric_row(measured)] for name, measured in rows],
+        table_caption=(
+            f"Results on {protocol}: share of queries with a picture of their class among the 1, 5, 10, 50 nearest. "
+            "R@1 stands there twice, each time with its 95% interval: over queries, and by class, where a class counts "
+            "the same however many pictures it has. Then mean average precision; accuracy of the nearest catalog "
+            "picture and of random triplets; spread of the embeddings (0 collapsed, 1 even)."
+        ),
+        highlight=highlight,
+        highlight_mark="shown below",
+        strategies=[Strategy(name, each.events()) for name, each in runs.items()],
+        examples_best=best,
+        examples_worst=worst,
+        diagnosis=diagnose_run(RunEvidence.open(run.folder, data=data)),
+        diagnosed=next((name for name, each in runs.items() if each.folder == run.folder), run.folder.name),
+        settings=flat_settings(run.config.model_dump(mode="json")),
+        gallery=[_gallery_band(name, each) for name, each in evaluations.items()],
+        pairs=None if pairs is None else pairs_part(run.folder.name, pairs),
+        confusions=confusions(evaluation, found),
+        embedding_map=embedding_map(evaluation, seed=run.config.seed),
+        mined=[triplet for name, each in runs.items() for triplet in mined_triplets(name, each, training_set)],
+        command=command,
+        versions=versions(),
+    )
+    write_report(path, report)
+
+
+def _gallery_band(name: str, evaluation: Evaluation) -> Band:
+    """Return recall@1 of galleries of fewer classes, with its intervals."""
+    labels = evaluation.dataset.labels
+    queries, gallery = evaluation.query_and_gallery()
+    sizes = recall_by_gallery_size(evaluation.measured["trained"].retrieval, labels[queries], labels[gallery])
+    low, high = np.array(sizes.intervals).T if sizes.intervals else (None, None)
+    return Band(name, np.array(sizes.num_classes, dtype=np.float64), np.array(sizes.recall_at_1), low, high)
+
+
+def _verdicts(evaluation: Evaluation, events: Sequence[Mapping[str, Any]]) -> list[Verdict]:
+    """Return what the numbers say at first sight; the reasons are for the reader of the curves."""
+    trained = evaluation.measured["trained"]
+    verdicts = [Verdict("result", " ".join(search_sentences(trained))), *_beside_baselines(evaluation)]
+    if trained.spread.std_sqrt_dim < 0.1:
+        verdicts.append(
+            Verdict("bad", f"The embeddings have collapsed: spread {trained.spread.std_sqrt_dim:.3f}, near 0.")
+        )
+    steps = [event for event in events if event["event"] == "step"]
+    if steps and (active := float(np.mean([event["active_fraction"] for event in steps[-20:]]))) < 0.02:
+        verdicts.append(
+            Verdict("note", f"At the end {active:.1%} of the anchors still taught anything: raise the hardness.")
+        )
+    verdicts += [Verdict("note", note) for note in trained.notes]
+    return verdicts
+
+
+def _beside_baselines(evaluation: Evaluation) -> list[Verdict]:
+    """Return how the same searches do without training, and by pixels: paired differences over classes."""
+    ours = evaluation.measured["trained"].retrieval
+    queries, _ = evaluation.query_and_gallery()
+    labels_Q = evaluation.dataset.labels[queries][ours.counted]
+    verdicts, beaten = [], []
+    for name, label in (("untrained", "the untrained network"), ("pixels", "comparing pixels")):
+        theirs = evaluation.measured[name].retrieval
+        gain_Q = ours.hit_at_1[ours.counted].astype(np.float64) - theirs.hit_at_1[ours.counted]
+        low, high = (-1.0, 1.0)
+        if ours.macro.num_classes > 1:
+            low, high = class_difference_interval(gain_Q, labels_Q)
+        count, interval = of_100(theirs.recall[1]), f"95% interval of the difference {low:+.3f} to {high:+.3f}"
+        if low > 0:
+            beaten.append(f"{label} finds {count}")
+        elif gain_Q.mean() > 0:
+            text = f"{label} finds {count} first, fewer by less than chance would explain ({interval})."
+            verdicts.append(Verdict("note", _sentence(text)))
+        else:
+            degree = "more" if high < 0 else "as many"
+            verdicts.append(Verdict("bad", _sentence(f"{label} finds {degree}: {count} first ({interval}).")))
+    if beaten:
+        verdicts.insert(0, Verdict("result", _sentence(f"{', '.join(beaten)} first.")))
+    return verdicts
+
+
+def _sentence(text: str) -> str:
+    return text[0].upper() + text[1:]

@@ -1,0 +1,1 @@
+"""What a run is: its settings, their presets, and settings without effect."""

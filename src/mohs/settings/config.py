@@ -1,0 +1,496 @@
+"""What a run is: frozen settings, checked as they are read, from TOML, flags or Python.
+
+Every field says its unit and range; an unknown name is an error. `mohs train --print-config` shows the result.
+"""
+
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeAlias, final
+
+from pydantic import BaseModel, Field, ValidationError, field_validator
+
+from mohs.data.dataset import Dataset, open_dataset
+from mohs.data.images import ImagePolicy
+from mohs.data.multi_label import MultiLabel
+from mohs.data.reading import read_listing
+from mohs.data.table import Table
+from mohs.errors import InputError
+from mohs.hardness import curves
+from mohs.hardness.curves import Curve
+from mohs.sequence import usual_length
+from mohs.settings.toml import read_settings_file, write_toml
+
+__all__ = [
+    "ClassificationConfig",
+    "DataConfig",
+    "FinetuneConfig",
+    "GuardConfig",
+    "HardnessConfig",
+    "LossConfig",
+    "MemoryConfig",
+    "ModelConfig",
+    "NegativesConfig",
+    "RunConfig",
+    "TrainingConfig",
+    "load_config",
+    "override_config",
+    "parse_config",
+    "parse_settings",
+    "setting_problems",
+]
+
+Scale: TypeAlias = Literal["range", "rank", "log-rank", "margin"]
+_Unit: TypeAlias = Annotated[float, Field(ge=0.0, le=1.0)]
+_Count: TypeAlias = Annotated[int, Field(ge=1)]
+_PLAN_LOSSES = ("triplet", "soft-triplet", "selective-triplet", "contrastive")
+_IN_BATCH_LOSSES = ("infonce", "supcon", "semi-hard", "multi-similarity", "proxy-anchor", "arcface")
+
+
+@final
+class DataConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
+    """What there is to learn from."""
+
+    source: str = Field("glyphs", description="CSV, Parquet, folder of class folders, or 'glyphs' (built in)")
+    catalog: str | None = Field(None, description="table with one reference picture per class")
+    file_column: str = "file"
+    class_column: str = "class"
+    group_column: str = Field(
+        "group", description="sessions, cameras or product families: a group is on one side of the split; '': none"
+    )
+    multi_label: MultiLabel = Field(
+        "error",
+        description="a picture listed under several classes: error; first: its first row counts; drop: it is left out; "
+        "merge: its classes are one",
+    )
+    size: Annotated[int, Field(ge=8, le=1024)] = Field(64, description="side of the square network input, pixels")
+    channels: Literal[1, 3] = Field(3, description="1 grey, 3 RGB")
+    fit: Literal["pad", "stretch", "crop"] = Field("pad", description="how a picture becomes square")
+    white_level: Annotated[float, Field(gt=0.0)] | None = Field(
+        None, description="value of white in grey pictures of more than 8 bits, such as 4095 for 12; none: 65535"
+    )
+    split_by: Literal["class", "item"] = Field("class", description="class: test classes are never trained on")
+    test_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.2
+    per_class: _Count | None = Field(None, description="keep at most this many pictures of a class; none keeps all")
+    max_classes: _Count | None = Field(None, description="keep only this many classes, the first by name; none: all")
+    max_bad_images: Annotated[int, Field(ge=0)] = Field(0, description="unreadable pictures to leave out and report")
+    cache: str | None = Field(None, description="folder for decoded pictures; none is the user's cache folder")
+
+    @property
+    def policy(self) -> ImagePolicy:
+        """How pictures become arrays under these settings."""
+        return ImagePolicy(self.size, self.channels, self.fit, self.white_level)
+
+    def read_listing(self) -> Table:
+        """Return every row of the table or folder: see `mohs.data.reading.read_listing`."""
+        return read_listing(
+            self.source,
+            catalog=self.catalog,
+            file_column=self.file_column,
+            class_column=self.class_column,
+            group_column=self.group_column,
+        )
+
+    def open(self, policy: ImagePolicy | None = None, *, progress: Callable[[int, int], None] | None = None) -> Dataset:
+        """Return all pictures, prepared by `policy` or by these settings: see `mohs.data.dataset.open_dataset`."""
+        return open_dataset(
+            self.source,
+            catalog=self.catalog,
+            policy=policy or self.policy,
+            cache_dir=None if self.cache is None else Path(self.cache),
+            file_column=self.file_column,
+            class_column=self.class_column,
+            group_column=self.group_column,
+            multi_label=self.multi_label,
+            max_bad_images=self.max_bad_images,
+            progress=progress,
+        )
+
+
+@final
+class ModelConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
+    """Backbone and embedding head."""
+
+    backbone: str = Field("small", description="'small' (built in) or the name of a timm model")
+    weights: str | None = Field(None, description="safetensors file with the backbone's weights")
+    backbone_options: Mapping[str, str | int | float | bool] = Field(
+        default_factory=dict, description="passed to timm.create_model, for example {pad_type = 'same'}"
+    )
+    mean: tuple[float, ...] | None = Field(None, description="per channel, of pictures in [0, 1]; none: the backbone's")
+    std: tuple[float, ...] | None = Field(None, description="per channel; none: the backbone's")
+    widths: tuple[_Count, ...] = Field((32, 64, 128), description="channels of the stages of the small network")
+    embedding_dim: _Count = 128
+    hidden_dim: Annotated[int, Field(ge=0)] = Field(256, description="units of the first dense layer; 0: no such layer")
+    dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(0.0, description="before the first dense layer")
+    batch_norm: bool = Field(True, description="in the head and in the small network")
+
+
+@final
+class HardnessConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
+    """Which negative, when."""
+
+    curve: Literal["constant", "linear", "sine", "tanh", "logarithmic", "sigmoid", "closed-loop"] = Field(
+        "sigmoid", description="closed-loop: not a curve but a controller that reads training, see target_active"
+    )
+    cap: _Unit = Field(0.85, description="largest hardness of the curve, or of the closed loop")
+    growth: Annotated[float, Field(gt=0.0)] = Field(3.0, description="of tanh, logarithmic and sigmoid")
+    cycles: _Count = Field(1, description="repetitions of the curve within the run")
+    scale: Scale = "log-rank"
+    target_active: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(
+        0.5,
+        description="closed loop: share of active triplets to aim for; more are active where negatives would have to "
+        "be easier than the median one, or than where half of this share is violated",
+    )
+    gain: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
+        1.0, description="closed loop: share of what a segment showed that counts at once, see training/closed_loop.py"
+    )
+
+    def build(self) -> Curve:
+        """Return the curve as a function from progress to hardness; for the closed loop, the constant it starts at."""
+        match self.curve:
+            case "closed-loop":
+                return curves.constant(0.0)
+            case "constant":
+                curve = curves.constant(self.cap)
+            case "linear":
+                curve = curves.linear(self.cap)
+            case "sine":
+                curve = curves.sine(self.cap)
+            case "tanh":
+                curve = curves.tanh(self.cap, self.growth)
+            case "logarithmic":
+                curve = curves.logarithmic(self.cap, self.growth)
+            case "sigmoid":
+                curve = curves.sigmoid(self.cap, self.growth)
+        return curve if self.cycles == 1 else curves.cyclic(curve, self.cycles)
+
+
+@final
+class LossConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
+    """What training lowers."""
+
+    name: str = Field(
+        "infonce",
+        description="triplet, soft-triplet, selective-triplet, contrastive (on the plan's negatives); infonce, supcon, "
+        "semi-hard, multi-similarity, proxy-anchor, arcface, or a loss class of pytorch-metric-learning (in-batch)",
+    )
+    margin: Annotated[float, Field(gt=0.0)] = Field(
+        0.2, description="of triplet, contrastive and semi-hard, in the loss's distance"
+    )
+    squared: bool = Field(True, description="triplet losses on squared Euclidean distance, else plain")
+    swap: bool = Field(False, description="triplet: the nearer of anchor and positive pushes the negative away")
+    temperature: Annotated[float, Field(gt=0.0)] = Field(0.1, description="of infonce, supcon and selective-triplet")
+    options: Mapping[str, str | int | float | bool] = Field(
+        default_factory=dict, description="parameters of a loss of pytorch-metric-learning, for example {gamma = 80}"
+    )
+    miner: str | None = Field(
+        None,
+        description="in-batch losses: semi-hard, batch-hard, multi-similarity, distance-weighted, or a miner class of "
+        "pytorch-metric-learning",
+    )
+    miner_options: Mapping[str, str | int | float | bool] = Field(
+        default_factory=dict, description="parameters of the miner, for example {epsilon = 0.1}"
+    )
+    learning_rate: Annotated[float, Field(gt=0.0)] | None = Field(
+        None, description="of a loss's own parameters (proxies, class weights); none: that of the head"
+    )
+
+    @field_validator("name")
+    @classmethod
+    def _check_name(cls, name: str) -> str:
+        # Which classes the library has is checked where it is imported: it is slow to import.
+        if name not in (*_PLAN_LOSSES, *_IN_BATCH_LOSSES) and not name[:1].isupper():
+            raise ValueError(
+                f"it should be one of {', '.join((*_PLAN_LOSSES, *_IN_BATCH_LOSSES))}, or a class name (in capitals) "
+                "of pytorch_metric_learning.losses"
+            )
+        return name
+
+    @property
+    def in_batch(self) -> bool:
+        """Whether the loss takes its negatives from the batch, so that only anchors and positives are shown."""
+        return self.name not in _PLAN_LOSSES
+
+    @property
+    def pictures_per_triplet(self) -> int:
+        """Pictures that one triplet of the plan shows to the network: 2 for in-batch losses, else 3."""
+        return 2 if self.in_batch else 3
+
+
+@final
+class TrainingConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
+    """How long, how fast, on what."""
+
+    num_triplets: _Count | None = Field(
+        None, description="length of the plan; none: 4 passes over the classes, and at least 20,000"
+    )
+    batch_triplets: Annotated[int, Field(ge=2)] = Field(96, description="triplets per step")
+    num_segments: _Count = Field(10, description="times that negatives are mined again, by today's network")
+    neighbourhood: _Count = Field(
+        4, description="in-batch losses: classes that enter a batch together, each the mined negative of the one before"
+    )
+    neighbourhood_from: _Unit = Field(
+        0.3, description="in-batch losses: share of the run before which mined negatives are not used"
+    )
+    anchors: Literal["any", "sample", "catalog"] = Field(
+        "any",
+        description="catalog: catalog pictures are anchors, samples their positives and negatives; sample: samples are "
+        "anchors, their catalog pictures come first as positives; any: samples, and prefer_positive decides",
+    )
+    prefer_positive: Literal["class", "catalog"] = Field(
+        "class", description="which positive comes first, with anchors 'any'"
+    )
+    optimizer: Literal["auto", "adamw", "sgd", "muon"] = Field(
+        "auto",
+        description="sgd is with Nesterov momentum; muon is for matrices, with adamw for the rest; auto: muon for new "
+        "networks under in-batch losses, else adamw",
+    )
+    learning_rate: Annotated[float, Field(gt=0.0)] = Field(4e-3, description="peak, of the head and of new backbones")
+    momentum: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(0.9, description="of sgd")
+    weight_decay: Annotated[float, Field(ge=0.0)] = 1e-2
+    max_gradient_norm: Annotated[float, Field(ge=0.0)] = Field(
+        0.0, description="longer gradients are shortened to this norm; 0: never"
+    )
+    warmup: _Unit = Field(0.05, description="share of the steps with a rising rate; then cosine to 0")
+    augment: _Unit = Field(
+        0.7, description="strength of the random affine changes of training pictures; 1: 10 degrees, 15% in size"
+    )
+    mirror: _Unit = Field(
+        0.0,
+        description="share of training pictures that are mirrored; leave it 0 where left and right matter (letters)",
+    )
+    colour: _Unit = Field(
+        0.0, description="strength of the random brightness and contrast of training pictures; 1: up to 40% each"
+    )
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="auto: bfloat16 on CUDA")
+    overlap: bool = Field(
+        False, description="mine the next segment while this one trains, by the network as it was before it"
+    )
+    checkpoint_s: Annotated[float, Field(gt=0.0)] = Field(
+        60.0, description="seconds between checkpoints within a segment; one is written before each segment, too"
+    )
+    held_out_curve: bool = Field(
+        True, description="after each segment, R@1 of a few test pictures for the doctor; it decides nothing"
+    )
+    tensorboard: bool = Field(False, description="also write the events for TensorBoard (needs mohs[track])")
+
+    @property
+    def length(self) -> int:
+        """The triplets of the run, where they are given or `RunConfig.for_classes` has filled them in."""
+        assert self.num_triplets is not None, "RunConfig.for_classes says how long a run on the data is"
+        return self.num_triplets
+
+
+@final
+class FinetuneConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
+    """What of a pretrained backbone learns, how fast, and from when."""
+
+    train_from: str | None = Field(
+        None, description="first block of the backbone that learns, by name, for example 'blocks.5'; none: see below"
+    )
+    trainable_stages: Annotated[int, Field(ge=0)] | None = Field(
+        None, description="stages of the backbone that learn, counted from its output; 0: the head alone; none: all"
+    )
+    unfreeze_at: tuple[_Unit, ...] = Field(
+        (), description="shares of the run at which one more stage, nearest to the output first, begins to learn"
+    )
+    batch_norm: Literal["auto", "train", "eval"] = Field(
+        "auto", description="of the backbone; eval: statistics stay as loaded; auto: eval for pretrained weights"
+    )
+    layer_decay: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
+        1.0, description="rate of each layer group as a share of the rate of the next one towards the output"
+    )
+    backbone_rate: Annotated[float, Field(gt=0.0)] = Field(
+        1.0, description="rate of the backbone's last layer group as a share of training.learning_rate, the head's"
+    )
+    head: Literal["random", "pca", "rca"] = Field(
+        "random",
+        description="a head without hidden layer starts as principal components of the features (pca), or of features "
+        "divided by what they vary by within classes (rca)",
+    )
+    trained_share: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
+        1.0, description="the weights at the end are this share of the trained ones, the rest of those at the start"
+    )
+
+
+@final
+class ClassificationConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
+    """A warm-up before metric learning: tell the training classes apart."""
+
+    num_pictures: Annotated[int, Field(ge=0)] = Field(0, description="pictures shown in the warm-up; 0: no warm-up")
+    loss: Literal["cross-entropy", "arcface"] = "cross-entropy"
+    temperature: Annotated[float, Field(gt=0.0)] = Field(0.05, description="divides the cosine similarities")
+    margin: Annotated[float, Field(ge=0.0, lt=1.6)] = Field(0.3, description="of arcface, radians")
+    from_catalog: bool = Field(True, description="class weights start at the embeddings of catalog pictures, if any")
+    learning_rate: Annotated[float, Field(gt=0.0)] | None = Field(None, description="peak; none: training's")
+
+
+@final
+class NegativesConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
+    """Which negatives are not to be trusted."""
+
+    min_distance_ratio: Annotated[float, Field(ge=0.0, le=1.0)] = Field(
+        0.0, description="a negative nearer than this share of the positive's distance is dropped and reviewed; 0: none"
+    )
+    skip_nearest: Annotated[int, Field(ge=0)] = Field(0, description="so many nearest negatives are never chosen")
+    drop_duplicates: bool = Field(True, description="equal pictures under two classes are not negatives of each other")
+    review_list: str | None = Field(
+        None, description="CSV of pairs (file, other) that are not negatives, once reviewed"
+    )
+
+
+@final
+class MemoryConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
+    """A bank of the whole training set, whose items are extra negatives of infonce and supcon."""
+
+    num_negatives: Annotated[int, Field(ge=0)] = Field(
+        0, description="items of the bank, drawn anew for each step, that every anchor has for negatives; 0: no bank"
+    )
+    from_progress: _Unit = Field(
+        0.6, description="share of the run before which the bank is not used: the network moves too much then"
+    )
+    momentum: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(
+        0.9, description="share of its weights that the encoder which writes the bank keeps at a step"
+    )
+
+
+@final
+class GuardConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
+    """What happens when training collapses."""
+
+    enabled: bool = Field(True, description="false: collapse goes unnoticed; NaN and Inf still stop the run")
+    action: Literal["warn", "lower-hardness", "cut-rate", "roll-back", "stop"] = Field(
+        "roll-back",
+        description="what a collapse brings: nothing; half the hardness; 0.3 of the rate; the last healthy state at "
+        "both; or the end of the run",
+    )
+    max_actions: _Count = Field(5, description="so many actions are taken before the run stops")
+
+
+@final
+class RunConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
+    """Everything that decides a run."""
+
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    out: str | None = Field(None, description="run folder, must not exist yet; none: runs/NAME-001 and so on")
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+    hardness: HardnessConfig = HardnessConfig()
+    loss: LossConfig = LossConfig()
+    training: TrainingConfig = TrainingConfig()
+    finetune: FinetuneConfig = FinetuneConfig()
+    classification: ClassificationConfig = ClassificationConfig()
+    negatives: NegativesConfig = NegativesConfig()
+    memory: MemoryConfig = MemoryConfig()
+    guard: GuardConfig = GuardConfig()
+
+    @property
+    def optimizer(self) -> Literal["adamw", "sgd", "muon"]:
+        """The optimiser that `training.optimizer` means.
+
+        "auto" is muon where it was measured to be better (docs/lab-book.md), adamw elsewhere: muon learns new networks
+        faster, and would turn what pretrained weights know.
+        """
+        if self.training.optimizer != "auto":
+            return self.training.optimizer
+        return "muon" if self.loss.in_batch and self.model.weights is None else "adamw"
+
+    def for_classes(self, num_classes: int) -> "RunConfig":
+        """Return the settings of a run on so many training classes: with its length, if none is given.
+
+        >>> RunConfig().for_classes(25_102).training.num_triplets
+        100408
+        """
+        if self.training.num_triplets is not None:
+            return self
+        training = self.training.model_copy(update={"num_triplets": usual_length(num_classes)})
+        return self.model_copy(update={"training": training})
+
+    @property
+    def margin_is_mined(self) -> bool:
+        """Whether mining reads the loss's margin and power, whatever the loss."""
+        hardness = self.hardness
+        return hardness.scale == "margin" or hardness.curve == "closed-loop" or self.negatives.min_distance_ratio > 0
+
+    def to_toml(self) -> str:
+        """Return the settings as TOML that `load_config` reads back; what is not set is left out (TOML has no null)."""
+        return write_toml(self.model_dump(mode="json", exclude_none=True))
+
+
+def parse_config(values: Mapping[str, Any], *, source: str) -> RunConfig:
+    """Return the settings in a nested mapping; raise `InputError` with one line for each that is wrong.
+
+    >>> parse_config({"loss": {"margin": -1}}, source="run.toml")
+    Traceback (most recent call last):
+    mohs.errors.InputError: run.toml: loss.margin: -1 is wrong: input should be greater than 0
+    """
+    try:
+        return RunConfig.model_validate(values)
+    except ValidationError as error:
+        raise InputError(*setting_problems(error, source=source)) from None
+
+
+def setting_problems(error: ValidationError, *, source: str) -> list[str]:
+    """Return one line for each setting that pydantic refused."""
+    problems = []
+    for item in error.errors():
+        place = ".".join(map(str, item["loc"]))
+        if item["type"] == "extra_forbidden":
+            problems.append(f"{source}: {place}: unknown setting; see 'mohs train --print-config' for the names")
+        else:
+            message = item["msg"].removeprefix("Value error, ")
+            rule = message[:1].lower() + message[1:]
+            problems.append(f"{source}: {place}: {item['input']!r} is wrong: {rule}")
+    return problems
+
+
+def load_config(path: str | Path) -> RunConfig:
+    """Return the settings in a TOML file (or in the config.json of a run folder)."""
+    return parse_config(read_settings_file(Path(path)), source=str(path))
+
+
+def override_config(
+    file: Path | None, settings: Sequence[str], flags: Mapping[str, Any], *, preset: Mapping[str, Any] | None = None
+) -> RunConfig:
+    """Return the defaults, changed by `preset`, by `file`, by `settings` and then by `flags`.
+
+    `settings` are texts "section.name=value", the value in TOML or plain text; `preset` and `flags` map "section.name"
+    to values.
+
+    >>> override_config(None, ["loss.margin=0.5", "hardness.scale=rank"], {"seed": 3}).loss.margin
+    0.5
+    """
+    values = {} if file is None else read_settings_file(file)
+    for name, value in (preset or {}).items():
+        section, _, last = name.rpartition(".")
+        place = values.setdefault(section, {}) if section else values
+        if isinstance(place, dict):
+            place.setdefault(last, value)
+    for name, value in {**parse_settings(settings), **flags}.items():
+        *sections, last = name.split(".")
+        place = values
+        for section in sections:
+            place = place.setdefault(section, {})
+            if not isinstance(place, dict):
+                raise InputError(f"--set: {name}: {section!r} is a value, not a section; see --print-config")
+        place[last] = value
+    return parse_config(values, source="settings" if file is None else str(file))
+
+
+def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
+    """Return the values of texts "section.name=value" by name; raise `InputError` for one without a name or a value.
+
+    >>> parse_settings(["hardness.scale=rank", "loss.margin = 0.5"])
+    {'hardness.scale': 'rank', 'loss.margin': 0.5}
+    """
+    values: dict[str, Any] = {}
+    for text in settings:
+        name, equals, value = text.partition("=")
+        if not equals or not name.strip():
+            raise InputError(f"--set: {text!r} is not section.name=value; write for example --set loss.margin=0.5")
+        try:
+            values[name.strip()] = tomllib.loads(f"value = {value}")["value"]
+        except tomllib.TOMLDecodeError:
+            values[name.strip()] = value  # plain text needs no quotes on a command line
+    return values

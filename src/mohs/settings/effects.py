@@ -1,0 +1,110 @@
+"""Settings that change nothing under the others, said before a run and not found out after it."""
+
+from collections.abc import Collection
+
+from mohs.settings.config import RunConfig
+
+__all__ = ["without_effect"]
+
+
+def without_effect(config: RunConfig, given: Collection[str]) -> list[str]:
+    """Return one line for each setting, "section.name" in `given`, that has no effect under the other settings.
+
+    Settings that a loss does not read are not among them but for its margin: such a loss is an error
+    (`mohs.training.losses.registry.check_loss`), unless they are at their default.
+
+    >>> without_effect(RunConfig(), ["training.momentum", "training.warmup"])
+    ["training.momentum: 0.9 has no effect with training.optimizer 'auto'; it is of sgd"]
+    """
+    problems = []
+    for names, has_effect, reason in _rules(config):
+        if has_effect:
+            continue
+        for name in names.split():
+            if name in given:
+                section, _, last = name.partition(".")
+                problems.append(f"{name}: {getattr(getattr(config, section), last)!r} has no effect {reason}")
+    return problems
+
+
+def _rules(config: RunConfig) -> list[tuple[str, bool, str]]:
+    """Return the settings that go together, whether they have an effect, and why they might have none."""
+    data, model, hardness, loss, training = config.data, config.model, config.hardness, config.loss, config.training
+    finetune, guard, memory = config.finetune, config.guard, config.memory
+    # Mined negatives of an in-batch loss say which classes meet in a batch, and nothing else.
+    mined = not loss.in_batch or (training.neighbourhood > 1 and training.neighbourhood_from < 1)
+    unmined = "where batches are not composed from mined negatives (training.neighbourhood 1 or neighbourhood_from 1)"
+    frozen = finetune.trainable_stages == 0 and not finetune.unfreeze_at
+    return [
+        (
+            "data.file_column data.class_column data.group_column data.multi_label data.fit data.white_level "
+            "data.cache data.max_bad_images",
+            data.source != "glyphs",
+            "on 'glyphs', which is drawn and not read",
+        ),
+        ("model.widths", model.backbone == "small", f"on the backbone {model.backbone!r}; it is of the small network"),
+        (
+            "loss.margin",
+            loss.name in ("triplet", "contrastive", "semi-hard") or config.margin_is_mined,
+            f"on the loss {loss.name!r}; it is of triplet, contrastive and semi-hard",
+        ),
+        (
+            "training.neighbourhood training.neighbourhood_from",
+            loss.in_batch,
+            f"on the loss {loss.name!r}, which trains on the plan's own negatives; it is of in-batch losses",
+        ),
+        ("training.neighbourhood_from", training.neighbourhood > 1, "with training.neighbourhood 1"),
+        (
+            "training.prefer_positive",
+            training.anchors == "any",
+            f"with training.anchors {training.anchors!r}, which decides who is the positive",
+        ),
+        (
+            "hardness.curve hardness.cap hardness.growth hardness.scale hardness.target_active hardness.gain "
+            "negatives.skip_nearest",
+            mined,
+            unmined,
+        ),
+        (
+            "memory.from_progress memory.momentum",
+            memory.num_negatives > 0,
+            "with memory.num_negatives 0: there is no bank",
+        ),
+        (
+            "hardness.growth",
+            not mined or hardness.curve in ("tanh", "logarithmic", "sigmoid"),
+            f"on the curve {hardness.curve!r}; it is of tanh, logarithmic and sigmoid",
+        ),
+        (
+            "hardness.target_active hardness.gain",
+            not mined or hardness.curve == "closed-loop",
+            f"on the curve {hardness.curve!r}; it is of the closed loop",
+        ),
+        (
+            "training.momentum",
+            config.optimizer == "sgd",
+            f"with training.optimizer {training.optimizer!r}; it is of sgd",
+        ),
+        (
+            "finetune.backbone_rate finetune.layer_decay",
+            not frozen,
+            "with finetune.trainable_stages 0, which freezes the backbone",
+        ),
+        (
+            "classification.loss classification.temperature classification.margin classification.from_catalog "
+            "classification.learning_rate",
+            config.classification.num_pictures > 0,
+            "with classification.num_pictures 0: there is no warm-up",
+        ),
+        (
+            "classification.margin",
+            config.classification.num_pictures == 0 or config.classification.loss == "arcface",
+            f"with classification.loss {config.classification.loss!r}; it is of arcface",
+        ),
+        ("guard.action guard.max_actions", guard.enabled, "with guard.enabled false"),
+        (
+            "guard.max_actions",
+            not guard.enabled or guard.action not in ("warn", "stop"),
+            f"with guard.action {guard.action!r}, which corrects nothing",
+        ),
+    ]

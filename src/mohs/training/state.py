@@ -1,0 +1,367 @@
+"""Checkpoints: everything that decides what comes next, in files that are whole or not there.
+
+`checkpoints/step-00000120.pt` holds the tensors, `step-00000120.json` the rest and the SHA-256 of the other file; it is
+written last, so a checkpoint without it does not count. The newest two are kept: if the newest does not match its hash,
+the one before it is used.
+"""
+
+import time
+import warnings
+from collections import deque
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from copy import deepcopy
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mohs.artefacts import EventLog, atomic_path, fingerprint, read_json, sha256_file, write_json
+from mohs.data.dataset import Dataset
+from mohs.errors import InputError, TrainingError
+from mohs.model.embedder import Embedder
+from mohs.plan import TripletPlan
+from mohs.settings.config import RunConfig
+from mohs.training.closed_loop import Control, HardnessController
+from mohs.training.events import Event, Listener, as_record
+from mohs.training.false_negatives import Dropped, cut_review, review_bytes
+from mohs.training.guard import BankHealth, CollapseGuard
+from mohs.training.losses.registry import Loss
+from mohs.training.negative_bank import Memory
+from mohs.training.plan_segment import Planned, Planner, Segment, all_segments, batch_slices
+from mohs.training.processes import Processes
+from mohs.training.step import Stepper
+
+__all__ = ["Checkpoint", "Folder", "RunState", "load_checkpoint", "restore_run", "save_checkpoint", "save_run"]
+
+
+_FORMAT = 3
+_KEPT = 2
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """A moment of a run.
+
+    Attributes:
+        step: optimiser steps taken.
+        tensors: state_dicts by name ("embedder", "optimizer", "loss" …).
+        values: JSON: positions, counters, states of controller and guard.
+        skipped: why newer checkpoints were passed over, a line each; empty for the newest.
+    """
+
+    step: int
+    tensors: Mapping[str, Any]
+    values: Mapping[str, Any]
+    skipped: tuple[str, ...] = ()
+
+
+def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint, then remove all but the newest two."""
+    stem = f"step-{checkpoint.step:08d}"
+    # Run at one step twice (a segment's end and the next one's beginning), the later one replaces the earlier.
+    (folder / f"{stem}.json").unlink(missing_ok=True)
+    with atomic_path(folder / f"{stem}.pt") as temporary:
+        torch.save(dict(checkpoint.tensors), temporary)
+    record = {
+        "format": _FORMAT,
+        "step": checkpoint.step,
+        "sha256": sha256_file(folder / f"{stem}.pt"),
+        "values": dict(checkpoint.values),
+    }
+    write_json(folder / f"{stem}.json", record)
+    for old in _by_step(folder)[:-_KEPT]:
+        old.unlink()
+    # Tensors go after their JSON: what a kill leaves in between is tensors without JSON, which do not count.
+    kept = {path.stem for path in folder.glob("step-*.json")}
+    for file in folder.glob("step-*.pt"):
+        if file.stem not in kept:
+            file.unlink()
+
+
+def load_checkpoint(folder: Path) -> Checkpoint | None:
+    """Return the newest whole checkpoint, or None if there is none at all.
+
+    Raises `InputError` if there are checkpoints and every one is damaged or of another format.
+    """
+    problems: list[str] = []
+    for file in reversed(_by_step(folder)):
+        tensors_file = file.with_suffix(".pt")
+        try:
+            record = read_json(file)
+        except InputError as error:
+            problems.extend(error.problems)
+            continue
+        if not isinstance(record, dict) or record.get("format") != _FORMAT:
+            problems.append(f"{file}: not a checkpoint of format {_FORMAT}; use the version of mohs that wrote it")
+        elif not tensors_file.is_file():
+            problems.append(f"{tensors_file}: no such file; it belongs to {file.name}")
+        elif sha256_file(tensors_file) != record["sha256"]:
+            problems.append(f"{tensors_file}: SHA-256 is not the one in {file.name}; the file is damaged")
+        else:
+            tensors: Mapping[str, Tensor | Any] = torch.load(tensors_file, map_location="cpu", weights_only=True)
+            return Checkpoint(record["step"], tensors, record["values"], tuple(problems))
+    if problems:
+        raise InputError(*problems)
+    return None
+
+
+def _by_step(folder: Path) -> list[Path]:
+    return sorted(folder.glob("step-*.json"), key=lambda file: (len(file.name), file.name))
+
+
+@final
+@dataclass(frozen=True)
+class Folder:
+    """Where a run leaves its files: `plans/`, `checkpoints/`, `review.csv`, and events in a log that is open.
+
+    Processes other than the first one read there, and have no log.
+    """
+
+    path: Path
+    log: EventLog | None
+
+
+@final
+class RunState:
+    """The state of one run: where it is in the sequence of triplets, and what the guard has changed."""
+
+    def __init__(
+        self,
+        embedder: Embedder,
+        dataset: Dataset,
+        config: RunConfig,
+        loss: Loss,
+        device: torch.device,
+        peers: Processes,
+        listeners: Sequence[Listener],
+        folder: Folder | None,
+    ) -> None:
+        self.embedder = embedder
+        self.dataset = dataset
+        self.config = config
+        self.device = device
+        self.peers = peers
+        self.listeners = listeners
+        self.folder = folder if peers.is_first else None
+        self.planner = Planner(dataset, config, peers)
+        self.stepper = Stepper(embedder, dataset, config, loss, device, peers, self.planner.distrusted_P2)
+        self.guard = CollapseGuard()
+        by_margin = config.loss.name in ("triplet", "semi-hard", "contrastive")
+        self.controller = (
+            HardnessController(config.hardness, margin=config.loss.margin if by_margin else 0.0)
+            if config.hardness.curve == "closed-loop"
+            else None
+        )
+        self.waiting = deque(all_segments(dataset, config))
+        self.stepper.num_steps = self.steps_left()
+        self.segment: Segment | None = None
+        self.planned: Planned | None = None
+        self.row = 0  # triplets of the segment that have been trained on
+        self.active: list[float] = []  # of the segment's steps
+        self.ahead: Future[Planned] | None = None
+        self.ahead_state: dict[str, Any] | None = None  # what is planned ahead is planned from, and may be gone back to
+        self.ahead_memory: dict[str, Any] = {}  # what guard and controller knew then
+        self.ahead_step = 0  # steps taken by then
+        self.before: dict[str, Any] | None = None  # the last state in which the bank was healthy
+        self.start: dict[str, Any] | None = None  # the weights to be blended with those at the end
+        self.before_memory: dict[str, Any] = {}  # what guard and controller knew then
+        self.rolled_back = False  # in this segment
+        self.num_plans = 0
+        self.num_dropped = 0
+        self.control_state: dict[str, Any] | None = None
+        self.num_actions = 0
+        self.hardness_factor = 1.0
+        self.triplets = 0
+        self.pictures = 0
+        self.num_kept_apart = 0
+        self.seconds = {"embed": 0.0, "mine": 0.0, "train": 0.0}
+        self.segment_train_s = 0.0
+        self.saved_at = time.monotonic()
+        self.plans: list[TripletPlan] = []
+
+    def emit(self, event: Event) -> None:
+        """Write an event to the log and tell the listeners."""
+        if self.folder is not None and self.folder.log is not None:
+            self.folder.log.write(*as_record(event))
+        for listener in self.listeners:
+            listener(event)
+
+    def keep_start(self) -> None:
+        """Keep the weights as they are now, if a share of them is wanted at the end."""
+        if self.config.finetune.trained_share < 1.0:
+            state = self.embedder.state_dict()
+            self.start = {name: value.detach().to("cpu", copy=True) for name, value in state.items()}
+
+    def begin_memory(self) -> None:
+        """Give the stepper a memory, if there is to be one, whose encoder begins as the network is now."""
+        if self.config.memory.num_negatives:
+            planner = self.planner
+            self.stepper.memory = Memory(
+                self.embedder,
+                self.dataset.labels_id,
+                planner.distrusted_P2,
+                self.config,
+                self.device,
+                planner.negative_N,
+            )
+
+    def make_plan(self, segment: Segment, embedder: Embedder) -> Planned:
+        """Return the plan of a segment by this network."""
+        try:
+            with self.stepper.autocast():
+                return self.planner.plan(segment, embedder, self.controller)
+        except TrainingError as error:
+            raise self.stepper.broken(error.problems[0]) from None
+
+    def look(self, plan: TripletPlan) -> BankHealth:
+        """Return the health of the network on the items of a plan."""
+        try:
+            with self.stepper.autocast():
+                return self.planner.look(plan, self.embedder)
+        except TrainingError as error:
+            raise self.stepper.broken(error.problems[0]) from None
+
+    def look_ahead(self, *, resumed: bool = False) -> None:
+        """Begin to plan the next segment by a copy of the network as it is now (or was, where a run is taken up)."""
+        if not self.config.training.overlap or not self.waiting:
+            return
+        network = deepcopy(self.embedder)
+        if resumed:
+            assert self.ahead_state is not None
+            network.load_state_dict(self.ahead_state["embedder"])
+        else:
+            self.ahead_step, self.ahead_state = self.stepper.step, self.stepper.state()
+            self.ahead_memory = self.memory_of_now()
+        following = replace(self.waiting[0], number=self.num_plans, hardness_factor=self.hardness_factor)
+        pool = ThreadPoolExecutor(1)
+        self.ahead = pool.submit(self.make_plan, following, network)
+        pool.shutdown(wait=False)  # the future is what is waited for
+
+    def memory_of_now(self) -> dict[str, Any]:
+        """Return what guard and controller know, as JSON."""
+        controller = None if self.controller is None else self.controller.state()
+        return {"guard": self.guard.state(), "controller": controller}
+
+    def steps_left(self) -> int:
+        """Return the steps of the segments that wait."""
+        size = self.config.training.batch_triplets
+        return sum(len(batch_slices(len(segment.anchor_K), size)) for segment in self.waiting)
+
+    def plan_file(self) -> Path:
+        """Return where the plan of the segment lies."""
+        assert self.folder is not None
+        assert self.segment is not None
+        return self.folder.path / "plans" / f"segment-{self.segment.number:03d}.parquet"
+
+
+def save_run(run: RunState) -> None:
+    """Write a checkpoint, if there is a folder: after each segment's plan, and from time to time."""
+    run.saved_at = time.monotonic()
+    if run.folder is None or run.segment is None or run.planned is None:
+        return
+    tensors = run.stepper.state()
+    if run.before is not None:
+        tensors["before"] = run.before
+    if run.start is not None:
+        tensors["start"] = run.start
+    if run.ahead is not None:
+        tensors["ahead"] = run.ahead_state
+    control = run.planned.control
+    values = {
+        "segment": {
+            "number": run.segment.number,
+            "first": run.segment.first,
+            "hardness_factor": run.segment.hardness_factor,
+            "row": run.row,
+            "plan_sha256": sha256_file(run.plan_file()),
+            "health": asdict(run.planned.health),
+            "control": None if control is None else asdict(control),
+            "num_dropped": run.num_dropped,
+            "active": run.active,
+            "embed_s": run.planned.embed_s,
+            "mine_s": run.planned.mine_s,
+            "train_s": run.segment_train_s,
+        },
+        "num_waiting": len(run.waiting),
+        "num_steps": run.stepper.num_steps,
+        "num_plans": run.num_plans,
+        "num_actions": run.num_actions,
+        "ahead_step": run.ahead_step,
+        "ahead_memory": run.ahead_memory,
+        "hardness_factor": run.hardness_factor,
+        "rate_scale": run.stepper.rate_scale,
+        "ramp_from": run.stepper.ramp_from,
+        "before": run.before_memory,
+        "triplets": run.triplets,
+        "pictures": run.pictures,
+        "num_kept_apart": run.num_kept_apart,
+        "seconds": run.seconds,
+        "guard": run.guard.state(),
+        # What is planned ahead decides again after a resume, from the state before it did.
+        "controller": run.control_state,
+        "log_bytes": 0 if run.folder.log is None else run.folder.log.num_bytes(),
+        "review_bytes": review_bytes(run.folder.path / "review.csv"),
+        "num_threads": torch.get_num_threads(),
+        "distrusted": fingerprint(run.planner.distrusted_P2),
+    }
+    save_checkpoint(run.folder.path / "checkpoints", Checkpoint(run.stepper.step, tensors, values))
+
+
+def restore_run(run: RunState, checkpoint: Checkpoint, folder: Folder) -> None:
+    """Take the run up where a checkpoint left it; every process reads, the first one cuts what came after."""
+    values, place = checkpoint.values, checkpoint.values["segment"]
+    if fingerprint(run.planner.distrusted_P2) != values["distrusted"]:
+        raise InputError(
+            "negatives: the pairs that may not be anchor and negative are not those that the run began with: equal "
+            f"pictures or the review list ({run.config.negatives.review_list}) have changed; restore them, or train "
+            "into another folder"
+        )
+    if torch.get_num_threads() != values["num_threads"]:
+        warnings.warn(
+            f"training: the run was begun with {values['num_threads']} threads and goes on with "
+            f"{torch.get_num_threads()}; its weights will not be those of a run that was never stopped, bit for bit",
+            stacklevel=2,
+        )
+    run.stepper.restore(checkpoint.tensors)
+    run.stepper.step, run.stepper.num_steps = checkpoint.step, values["num_steps"]
+    run.stepper.rate_scale, run.stepper.ramp_from = values["rate_scale"], values["ramp_from"]
+    run.hardness_factor = values["hardness_factor"]
+    run.num_plans, run.num_actions = values["num_plans"], values["num_actions"]
+    run.triplets, run.pictures, run.seconds = values["triplets"], values["pictures"], dict(values["seconds"])
+    run.num_kept_apart = values.get("num_kept_apart", 0)  # checkpoints of this format once had none
+    run.guard.restore(values["guard"])
+    if run.controller is not None:
+        run.control_state = values["controller"]
+        run.controller.restore(values["controller"])
+    run.start = checkpoint.tensors.get("start")
+    run.before, run.before_memory = checkpoint.tensors.get("before"), values["before"]
+    while len(run.waiting) > values["num_waiting"]:
+        run.waiting.popleft()
+    none = np.empty(0, dtype=np.int64)
+    run.segment = Segment(
+        place["number"], place["first"], none, none, none.astype(np.uint8), none.astype(float),
+        place["hardness_factor"],
+    )  # fmt: skip
+    plans = folder.path / "plans"
+    file = plans / f"segment-{place['number']:03d}.parquet"
+    if not file.is_file() or sha256_file(file) != place["plan_sha256"]:
+        raise InputError(f"{file}: not the plan that the checkpoint belongs to; train again into another folder")
+    run.plans = [TripletPlan.load(plans / f"segment-{number:03d}.parquet") for number in range(run.num_plans)]
+    nothing = Dropped(none, none, none.astype(np.float32), none.astype(np.float32))
+    control = None if place["control"] is None else Control(**place["control"])
+    run.planned = Planned(
+        run.plans[-1], BankHealth(**place["health"]), control, nothing, place["embed_s"], place["mine_s"]
+    )
+    run.row, run.active, run.num_dropped = place["row"], list(place["active"]), place["num_dropped"]
+    run.segment_train_s = place["train_s"]
+    if run.folder is not None and run.folder.log is not None:
+        run.folder.log.cut(values["log_bytes"])
+        cut_review(run.folder.path / "review.csv", values["review_bytes"])
+    run.ahead_step, run.ahead_memory = values["ahead_step"], values["ahead_memory"]
+    run.ahead_state = checkpoint.tensors.get("ahead")
+    run.look_ahead(resumed=True)

@@ -1,0 +1,330 @@
+"""Causes that only a run shows: healthy runs, and the same with one thing wrong."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import mohs
+from mohs.doctor.embeddings.embedded import Embedded
+from mohs.doctor.run.causes import collapse_began
+from mohs.doctor.run.checks import diagnose_run
+from mohs.doctor.run.evidence import RunEvidence
+from mohs.errors import InputError
+from mohs.model.embedder import Embedder
+from mohs.plan import TripletPlan
+
+
+@pytest.fixture
+def own(runs, tmp_path):
+    """Copy a healthy run, to be spoiled."""
+
+    def copy(name: str) -> Path:
+        return Path(shutil.copytree(runs[name], tmp_path / name))
+
+    return copy
+
+
+def causes(folder):
+    return {finding.cause: finding for finding in mohs.diagnose(folder).findings}
+
+
+def spoil_steps(folder, change):
+    """Change the events of steps: `change` is given the event and its place among them."""
+    file = folder / "events.jsonl"
+    events = [json.loads(line) for line in file.read_text().splitlines()]
+    steps = [event for event in events if event["event"] == "step"]
+    for place, event in enumerate(steps):
+        change(event, place)
+    file.write_text("".join(json.dumps(event) + "\n" for event in events))
+
+
+def keep_events(folder, num, *more):
+    file = folder / "events.jsonl"
+    lines = file.read_text().splitlines()[:num] + [json.dumps(event) for event in more]
+    file.write_text("".join(f"{line}\n" for line in lines))
+
+
+def spoil_plans(folder, **columns):
+    for file in (folder / "plans").glob("*.parquet"):
+        plan = TripletPlan.load(file)
+        replace(plan, **{name: np.full(len(plan), value) for name, value in columns.items()}).save(file)
+
+
+@pytest.mark.parametrize("name", ["infonce", "triplet", "contrastive"])
+def test_a_healthy_run_has_no_error(runs, name):
+    found = mohs.diagnose(runs[name])
+    assert [f"{each.cause}: {each.what}" for each in found.findings if each.severity == "error"] == []
+    assert "unfinished" not in {each.cause for each in found.findings}
+    wanted = {"not-finite", "collapsed", "stalled", "nothing-active", "hardest-negatives", "learning-rate-too-high"}
+    wanted |= {"dead-positives", "train-test-leak", "one-class-dominates", "swapped", "false-negatives", "forgetting"}
+    assert wanted <= set(found.checked)
+    seen = "the test is on classes that were trained on"
+    expected = {"batch-norm-statistics": "no batch norm", "worse-than-untrained": seen}
+    assert found.not_checked == (expected if name == "contrastive" else {})
+
+
+def test_the_same_run_gives_the_same_diagnosis(runs):
+    assert mohs.diagnose(runs["triplet"]) == mohs.diagnose(mohs.Run.open(runs["triplet"]))
+
+
+# unfinished
+
+
+def test_a_run_that_was_killed(own):
+    folder = own("infonce")
+    (folder / "run.json").unlink()
+    shutil.rmtree(folder / "embedder")
+    keep_events(folder, 12)
+    steps = RunEvidence.open(folder).steps
+    found = mohs.diagnose(folder)
+    [finding] = [each for each in found.findings if each.cause == "unfinished"]
+    last = steps[-1]["step"]
+    assert finding.severity == "warning"
+    assert finding.what == f"The run has not finished: its log ends at step {last} of 50"
+    assert finding.fix.startswith(f"Go on with 'mohs train --resume {folder}'; ")
+    assert finding.numbers == {"step": last, "num_steps": 50.0}
+    assert found.not_checked["swapped"] == found.not_checked["forgetting"] == "the run left no embedder"
+
+
+@pytest.mark.parametrize("num_events", [None, 0])
+def test_a_run_that_died_before_its_first_step(own, num_events):
+    folder = own("infonce")
+    (folder / "run.json").unlink()
+    shutil.rmtree(folder / "embedder")
+    shutil.rmtree(folder / "plans")
+    if num_events is None:
+        (folder / "events.jsonl").unlink()
+    else:
+        keep_events(folder, num_events)
+    found = mohs.diagnose(folder)
+    assert [each.what for each in found.findings] == ["The run has not finished: its log ends before its first step"]
+    assert found.not_checked["stalled"] == "fewer than 2 steps"
+    assert found.not_checked["dead-positives"] == "no plans"
+
+
+def test_a_run_that_its_guard_stopped(own):
+    folder = own("infonce")
+    (folder / "run.json").unlink()
+    guard = {"event": "guard", "action": "stop", "cause": "the spread fell"}
+    keep_events(folder, 12, {**guard, "action": "none", "cause": "a warning"}, guard)
+    found = causes(folder)["unfinished"]
+    assert found.what.startswith("The guard stopped the run at step ")
+    assert found.what.endswith(": the spread fell")
+    keep_events(folder, 12, guard, {**guard, "action": "none", "cause": "a warning"})
+    assert causes(folder)["unfinished"].what.startswith("The run has not finished")
+
+
+# collapse, and why
+
+
+def fall(at, last, num=50):
+    """A spread of 0.9 that is `last` from step `at` on (both counted from 0)."""
+    return np.where(np.arange(num) < at, 0.9, last)
+
+
+@pytest.mark.parametrize(
+    ("spread", "row"),
+    [
+        (fall(30, 0.05), 25),  # the mean over the 10 steps from the 26th on still is half of the largest
+        (fall(30, 0.2), None),
+        (fall(0, 0.015), 40),
+        (fall(0, 0.05), None),  # it began near a point
+        (fall(42, 0.0), None),  # too late for a mean over 10 steps to tell
+        (np.r_[fall(10, 0.05, 25), np.full(25, 0.9)], None),  # it recovered
+    ],
+)
+def test_when_a_collapse_began(own, spread, row):
+    folder = own("triplet")
+    spoil_steps(folder, lambda event, place: event.update(spread=float(spread[place])))
+    assert collapse_began(RunEvidence.open(folder)) == row
+
+
+def test_few_steps_do_not_tell_a_collapse(own):
+    folder = own("triplet")
+    spoil_steps(folder, lambda event, place: event.update(spread=float(fall(2, 0.0)[place])))
+    keep_events(folder, 10)
+    assert collapse_began(RunEvidence.open(folder)) is None
+
+
+def test_a_collapse_under_negatives_that_are_too_hard(own):
+    folder = own("triplet")
+    spoil_steps(folder, lambda event, place: event.update(spread=float(fall(4, 0.05)[place])))
+    spoil_plans(folder, anchor_positive_distance=0.5, anchor_negative_distance=0.4, achieved_hardness=0.9)
+    found = causes(folder)
+    assert found["hardest-negatives"].severity == found["collapsed"].severity == "error"
+    assert found["hardest-negatives"].numbers["wrong_share"] == 1.0
+    assert found["hardest-negatives"].what.startswith("When the run collapsed (step 3 of 50), 100% of the triplets")
+    assert "learning-rate-too-high" not in found
+
+
+@pytest.mark.parametrize(("at", "is_cause"), [(4, True), (30, False)])
+def test_an_early_collapse_without_hard_negatives_is_the_rates(own, at, is_cause):
+    folder = own("triplet")
+    spoil_steps(folder, lambda event, place: event.update(spread=float(fall(at, 0.05)[place])))
+    spoil_plans(folder, anchor_positive_distance=0.4, anchor_negative_distance=0.5)
+    found = causes(folder)
+    assert "hardest-negatives" not in found
+    assert ("learning-rate-too-high" in found) == is_cause
+    if is_cause:
+        finding = found["learning-rate-too-high"]
+        assert finding.severity == "error"
+        assert finding.numbers["last_spread"] == pytest.approx(0.05)
+        assert finding.numbers["learning_rate"] == 0.004
+        assert finding.settings == {"training.learning_rate": 0.0004}
+
+
+def test_negatives_are_not_to_blame_for_an_in_batch_loss(own):
+    folder = own("infonce")
+    spoil_steps(folder, lambda event, place: event.update(spread=float(fall(4, 0.05)[place])))
+    spoil_plans(folder, anchor_positive_distance=0.5, anchor_negative_distance=0.4)
+    assert {"collapsed", "learning-rate-too-high"} <= set(causes(folder))
+    assert "hardest-negatives" not in causes(folder)
+
+
+def spoil_embedder(folder, change):
+    embedder = Embedder.from_pretrained(folder / "embedder")
+    change(embedder)
+    shutil.rmtree(folder / "embedder")
+    embedder.save_pretrained(folder / "embedder")
+
+
+def test_an_embedder_at_one_point(own):
+    folder = own("infonce")
+
+    def to_a_point(embedder):
+        last = [module for module in embedder.modules() if hasattr(module, "weight")][-1]
+        last.weight.data.zero_()
+        last.bias.data.fill_(1.0)
+
+    spoil_embedder(folder, to_a_point)
+    found = mohs.diagnose(folder)
+    # Sixteen test classes do not prove that 0 is worse than the untrained 0.19; one point proves the collapse.
+    assert (found.first.cause, found.first.severity) == ("collapsed", "error")
+    assert found.not_checked["swapped"] == found.not_checked["forgetting"] == "the embeddings have collapsed"
+
+
+def test_batch_norm_that_does_not_fit(own):
+    folder = own("infonce")
+
+    def out_of_tune(embedder):
+        random = np.random.default_rng(0)
+        for name, buffer in embedder.named_buffers():
+            if name.endswith("running_mean"):
+                buffer += 4 * buffer.new_tensor(random.normal(size=len(buffer)))
+
+    spoil_embedder(folder, out_of_tune)
+    finding = causes(folder)["batch-norm-statistics"]
+    assert finding.severity == "error"
+    assert finding.numbers["low"] >= 0.1
+    # Looking changes nothing.
+    run = RunEvidence.open(folder)
+    before = run.train.x_ND
+    assert run.train_by_batch.labels.tolist() == run.train.labels.tolist()
+    again = run.embedder.embed(run.data.dataset.pictures[run.train_items])
+    assert np.array_equal(again, before.astype(np.float32))
+
+
+# pretrained weights
+
+
+def segments(folder, *recalls, num_queries=1000):
+    lines = [{"event": "segment", "recall": recall, "num_queries": num_queries} for recall in recalls]
+    keep_events(folder, 0, *lines)
+
+
+def with_weights(folder, backbone_rate=1.0):
+    config = json.loads((folder / "config.json").read_text())
+    config["model"]["weights"] = "weights.safetensors"
+    config["finetune"]["backbone_rate"] = backbone_rate
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+@pytest.mark.parametrize(
+    ("recalls", "num_queries", "severity"),
+    [
+        ((0.6, 0.2, 0.3), 1000, "error"),
+        ((0.6, 0.2, 0.7), 1000, "warning"),
+        ((0.6, 0.45, 0.7), 1000, None),  # 0.8 of 0.6, less 3 standard errors
+        ((0.6, 0.42, 0.7), 1000, "warning"),
+        ((0.6, 0.42, 0.7), 50, None),
+        ((0.6, None, 0.55), 1000, None),
+        ((0.6,), 1000, None),
+        ((0.4, 0.7, 0.1), 1000, None),  # lost later: not at once
+    ],
+)
+def test_what_a_backbone_knew_and_lost_at_once(own, recalls, num_queries, severity):
+    folder = own("infonce")
+    segments(folder, *recalls, num_queries=num_queries)
+    assert "learning-rate-too-high" not in causes(folder)  # there are no pretrained weights
+    with_weights(folder)
+    found = causes(folder).get("learning-rate-too-high")
+    assert (None if found is None else found.severity) == severity
+    if found is not None:
+        numbers = {"start": recalls[0], "second": recalls[1], "last": recalls[-1], "num_queries": num_queries}
+        assert found.numbers == pytest.approx({**numbers, "learning_rate": 0.004})
+        assert found.settings == {"training.learning_rate": 0.001, "finetune.backbone_rate": 0.1}
+        assert found.share == pytest.approx(1 - recalls[1] / recalls[0])
+
+
+def test_a_backbone_that_learns_slowly_has_another_rate_to_lower(own):
+    folder = own("infonce")
+    segments(folder, 0.6, 0.2, 0.3)
+    with_weights(folder, backbone_rate=0.2)
+    assert causes(folder)["learning-rate-too-high"].settings == {"training.learning_rate": 0.0004}
+
+
+# the folder
+
+
+def test_pictures_that_are_gone_or_others(own, patterns, tmp_path):
+    folder = own("infonce")
+    moved = Path(shutil.copytree(patterns, tmp_path / "moved"))
+    config = json.loads((folder / "config.json").read_text())
+    config["data"]["source"] = str(moved)
+    (folder / "config.json").write_text(json.dumps(config))
+    assert mohs.diagnose(folder).not_checked == {}
+    (moved / "class00" / "0.png").unlink()
+    why = mohs.diagnose(folder).not_checked
+    assert why["train-test-leak"] == why["swapped"] == f"the pictures are not those of {folder}/items.csv any more"
+    (folder / "items.csv").unlink()
+    assert mohs.diagnose(folder).not_checked["swapped"] == "the run has no items.csv"
+    shutil.rmtree(moved)
+    why = mohs.diagnose(folder).not_checked["mixed-classes"]
+    assert why.startswith(f"the pictures of the run cannot be read ({moved}: ")
+
+
+def test_what_is_no_run(tmp_path):
+    with pytest.raises(InputError, match=r": not a run folder \(no config.json\); give one made by 'mohs train'$"):
+        mohs.diagnose(tmp_path)
+    with pytest.raises(InputError, match=r"^run: nothing to look at; give a run, log, embeddings or pairs$"):
+        mohs.diagnose()
+
+
+def test_a_run_and_files_are_looked_at_together(runs):
+    point = Embedded.of(np.ones((20, 4)), np.arange(20) % 4, source="x")
+    found = mohs.diagnose(runs["infonce"], embeddings=point.x_ND, labels=point.labels)
+    assert found.first.cause == "collapsed"
+    assert "forgetting" in found.checked
+    assert "train-test-leak" not in found.not_checked
+
+
+@pytest.mark.parametrize("cause", ["at-chance", "failed-pictures", "domain-gap"])
+def test_test_pictures_are_judged_as_embeddings_are(runs, cause):
+    run = RunEvidence.open(runs["triplet"])
+    random = np.random.default_rng(0)
+    class_N = np.repeat(np.arange(200), 2)
+    x_ND = random.normal(size=(400, 16)) + 3 * (cause != "at-chance") * random.normal(size=(200, 16))[class_N]
+    if cause == "failed-pictures":
+        x_ND[random.permutation(400)[:240]] = 0.0
+    if cause == "domain-gap":
+        x_ND[::2] += 20 * random.normal(size=16)
+    run.__dict__["test"] = run.__dict__["test_at_start"] = Embedded.of(x_ND, class_N, source="test items")
+    found = diagnose_run(run)
+    assert cause in found.checked
+    others = {"at-chance", "failed-pictures", "domain-gap"} - {cause}
+    assert cause in {each.cause for each in found.findings}
+    assert not others & {each.cause for each in found.findings}

@@ -1,0 +1,95 @@
+import numpy as np
+import pytest
+
+from mohs.errors import InputError
+from mohs.evaluation import nearest as module
+from mohs.evaluation.nearest import nearest_pairs
+
+
+def every_pair(x, labels, among):
+    """(distance, i, j) of all pairs of a kind, closest first."""
+    rows = []
+    for i in range(len(x)):
+        for j in range(i + 1, len(x)):
+            if among == "all" or (labels[i] == labels[j]) == (among == "positive"):
+                difference = x[i].astype(np.float64) - x[j].astype(np.float64)
+                rows.append((float(np.float32(np.sqrt((difference**2).sum()))), i, j))
+    return sorted(rows)
+
+
+@pytest.mark.parametrize("among", ["all", "positive", "negative"])
+@pytest.mark.parametrize("tile", [7, 64])
+def test_they_are_the_closest_of_all(monkeypatch, among, tile):
+    monkeypatch.setattr(module, "_TILE", tile)
+    for seed in range(6):
+        random = np.random.default_rng(seed)
+        x = random.normal(size=(60, 3)).astype(np.float32) + 100 * (seed % 2)
+        labels = random.integers(0, 6, 60)
+        expected = every_pair(x, labels, among)[:40]
+        found = nearest_pairs(x, 40, labels_N=labels, among=among)
+        assert list(zip(found.distance_P, found.first_P, found.second_P, strict=True)) == expected
+        assert found.same_P.tolist() == [labels[i] == labels[j] for _, i, j in expected]
+        assert found.distance_P.dtype == np.float32
+
+
+def test_ties_break_on_the_indices_and_there_are_never_more_pairs_than_there_are():
+    x = np.repeat(np.float32([[0.0], [1.0], [3.0]]), 4, axis=0)
+    found = nearest_pairs(x, 1000)
+    assert len(found.distance_P) == 66
+    rows = list(zip(found.distance_P.tolist(), found.first_P.tolist(), found.second_P.tolist(), strict=True))
+    assert rows == every_pair(x, None, "all")
+    assert not found.same_P.any()
+
+
+def test_small_distances_far_from_zero_are_told_apart():
+    # Products of rows of length 10^4 lose distances of 10^-3; centred rows do not.
+    random = np.random.default_rng(0)
+    x = 1e4 + 1e-3 * random.normal(size=(300, 4))
+    expected = sorted((np.linalg.norm(x[i] - x[j]), i, j) for i in range(300) for j in range(i + 1, 300))[:20]
+    found = nearest_pairs(x, 20)
+    assert list(zip(found.first_P, found.second_P, strict=True)) == [(i, j) for _, i, j in expected]
+
+
+def test_a_collapsed_bank_costs_no_more(monkeypatch):
+    sizes = []
+    exact = module.exact_distance
+    monkeypatch.setattr(module, "exact_distance", lambda a, b: (sizes.append(len(a)), exact(a, b))[1])
+    found = nearest_pairs(np.ones((3000, 8)), 500)
+    assert (found.distance_P == 0).all()
+    assert len(found.distance_P) == 500
+    assert sum(sizes) <= 500 + 500 // 8 + 64
+
+
+@pytest.mark.parametrize(
+    ("x", "arguments", "message"),
+    [
+        ([[0.0]], {}, "embeddings_ND: no pair among 1 items"),
+        (
+            [[0.0], [1.0]],
+            {"labels_N": [0, 1], "among": "positive"},
+            "embeddings_ND: no positive pair among 2 items",
+        ),
+        (
+            [[0.0], [1.0]],
+            {"among": "negative"},
+            "labels_N: none, but among='negative' needs them; give one label for each row",
+        ),
+        (
+            [[0.0], [1.0]],
+            {"among": "near"},
+            "among: 'near' is not one of 'all', 'positive', 'negative'; use for example 'all'",
+        ),
+        (
+            [[0.0], [np.nan]],
+            {},
+            "embeddings_ND: row 1 holds NaN, Inf or is longer than 1e+18 (1 of 2 rows do); "
+            "every embedding must be finite",
+        ),
+    ],
+)
+def test_messages(x, arguments, message):
+    with pytest.raises(InputError) as caught:
+        nearest_pairs(x, 5, **arguments)
+    assert str(caught.value) == message
+    with pytest.raises(InputError, match="num_pairs: 0 is not an integer >= 1; use for example 1000"):
+        nearest_pairs([[0.0], [1.0]], 0)

@@ -1,0 +1,366 @@
+import base64
+import dataclasses
+import io
+import itertools
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mohs.doctor.findings import Diagnosis, Finding
+from mohs.errors import InputError
+from mohs.report.page import write_report
+from mohs.report.parts import (
+    Band,
+    Confusion,
+    EmbeddingMap,
+    Example,
+    Hit,
+    MinedTriplet,
+    Pairs,
+    Report,
+    Strategy,
+    Table,
+    Verdict,
+)
+
+VOID = {"meta", "img", "br", "hr", "link", "input"}
+
+
+class Page(HTMLParser):
+    """The page as a list of (tag, attributes), its text, and a check that every element is closed in order."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.elements, self.open, self.text = [], [], []
+        self.feed(html)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        assert len(dict(attrs)) == len(attrs)
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+    def all(self, tag):
+        return [attributes for name, attributes in self.elements if name == tag]
+
+    @property
+    def words(self):
+        return " ".join(" ".join(self.text).split())
+
+
+@pytest.fixture
+def write(tmp_path):
+    def written(report):
+        write_report(tmp_path / "report.html", report)
+        return (tmp_path / "report.html").read_text(encoding="utf-8")
+
+    return written
+
+
+def small(**parts):
+    return Report(title="A run", **parts)
+
+
+def one_event(**values):
+    return [Strategy("run", [{"event": "step", "triplets": 10, **values}])]
+
+
+def test_everything_that_was_given_is_on_the_page(write, report):
+    page = Page(write(report))
+    for text in (
+        report.title,
+        "5,200",
+        "61% of the triplets were inactive",
+        "✗ Problem",
+        "0.333 – 0.370",
+        "as published",
+        "default",
+        "Hardness against time",
+        "Active triplets",
+        "Spread of the embeddings",
+        "30.0",
+        "120.0",
+        "at triplet 2,400",
+        "class 2",
+        "0.300",
+        "mohs demo --seed 0 --output runs/demo",
+        "2.9.0",
+    ):
+        assert text in page.words, text
+    assert page.words.count("✓ right") == 9
+    assert page.words.count("✗ wrong") == 9
+
+
+def test_a_finding_is_told_with_its_numbers_and_its_settings_as_a_diff(write, report):
+    settings = {"training.learning_rate": 0.01, "loss.name": "infonce"}
+    html = write(dataclasses.replace(report, diagnosed="run-7", settings=settings))
+    page = Page(html)
+    for text in (
+        "In the run run-7 .",
+        "✗ Error collapsed",
+        "The loss is 0.2, the margin, at a spread of 0.003.",
+        "Why: Every embedding is the same.",
+        "What to do: Lower the rate.",
+        "[training] -learning_rate = 0.01 +learning_rate = 0.001",
+        "spread 0.0031",
+        "● Note hubs",
+        "collapsed, hubs, leak.",
+        "not checked: no pairs were given",
+    ):
+        assert text in page.words, text
+    assert page.words.index("✗ Error collapsed") < page.words.index("● Note hubs")
+    assert "<del>-learning_rate = 0.01</del><ins>+learning_rate = 0.001</ins>" in html
+    # Where the settings in force are not known, only the new one is shown.
+    assert "<del>" not in write(report)
+
+
+def test_recall_against_gallery_size_is_a_plot_and_a_table(write):
+    curves = [
+        Band("one", np.array([2.0, 1000]), np.array([0.9, 0.5]), np.array([0.8, 0.4]), np.array([0.95, 0.6])),
+        Band("two", np.array([2.0, 50]), np.array([0.97, 0.7])),
+    ]
+    page = Page(write(small(gallery=curves, strategies=[Strategy("one", []), Strategy("two", [])])))
+    assert "classes in the gallery 2 50 1,000 one 0.900 – 0.500 two 0.970 0.700 –" in page.words
+    assert "one: from 0.9 at 2 to 0.5 at 1e+03; two: from 0.97 at 2 to 0.7 at 50" in page.words
+    assert [each for each in page.all("ul") if each.get("class") == "legend"] != []
+    page = Page(write(small(gallery=curves[:1], strategies=[Strategy("one", [])])))
+    assert [each for each in page.all("ul") if each.get("class") == "legend"] == []
+
+
+def test_nothing_is_fetched_from_anywhere(write, report):
+    html = write(report)
+    page = Page(html)
+    assert (
+        re.findall(r"""https?://[^"'\s]+""", html)
+        == ["http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"] * 12
+    )
+    assert page.all("script") == [{}]
+    assert not {"link", "iframe", "object"} & {tag for tag, _ in page.elements}
+    for _, attributes in page.elements:
+        for name, value in attributes.items():
+            if name in ("src", "href", "xlink:href", "action", "srcset"):
+                assert value.startswith(("data:image/png;base64,", "#"))
+            assert not name.startswith("on")
+    assert "@import" not in html
+    assert set(re.findall(r"url\((.)", html)) == {"#"}
+
+
+def test_pictures_have_texts_and_are_the_pictures(write, report):
+    page = Page(write(report))
+    images = page.all("img")
+    assert len(images) == 3 * 7 + 3 * 8 + 2
+    assert all(image["alt"].strip() for image in images)
+    alts = [image["alt"] for image in images]
+    assert alts[:3] == ["Anchor of class ɐ", "Positive of class ɐ", "Negative of class ɑ"]
+    assert alts[24:26] == ["Query of class class 1", "Right result, class class 1"]
+    assert alts[-3] == "Wrong result, class class 8"
+    assert alts[-2:] == ["Query of class ɐ", "Nearest picture, class a"]
+    found = {image["alt"]: image["src"] for image in images}
+    data = base64.b64decode(found["Query of class class 1"].split(",")[1])
+    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(data))), report.examples_best[0].query)
+
+
+def test_frame_mark_and_alternative_text_say_the_same(write):
+    picture = np.zeros((4, 4), dtype=np.uint8)
+    matches = [True, False, False]
+    hits = [Hit(picture, "x", 0.1, is_match) for is_match in matches]
+    html = write(small(examples_best=[Example(picture, "q", hits)]))
+    found = re.findall(
+        r'<figure class="(match|miss)">\s*<img [^>]*alt="(Right|Wrong) [^>]*>\s*<figcaption><strong>(.)', html
+    )
+    assert found == [("match", "Right", "✓"), ("miss", "Wrong", "✗"), ("miss", "Wrong", "✗")]
+
+
+def test_structure_is_accessible(write, report):
+    html = write(report)
+    page = Page(html)
+    assert html.startswith('<!doctype html>\n<html lang="en">')
+    levels = [int(tag[1]) for tag, _ in page.elements if re.fullmatch(r"h[1-6]", tag)]
+    assert levels.count(1) == 1
+    assert levels[0] == 1
+    assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
+    assert len(page.all("caption")) == len(page.all("table")) == 5
+    assert all(attributes.get("scope") in ("row", "col") for attributes in page.all("th"))
+    ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    pointed = [attributes["href"] for attributes in page.all("a")]
+    pointed += [attributes["xlink:href"] for attributes in page.all("use")]
+    pointed += [f"#{part}" for _, a in page.elements for part in a.get("aria-labelledby", "").split()]
+    pointed += re.findall(r"url\((#[^)]+)\)", html)
+    assert len(pointed) > 20
+    assert {name.removeprefix("#") for name in pointed} <= set(ids)
+    plots = [attributes for attributes in page.all("svg") if "aria-hidden" not in attributes]
+    assert len(plots) == 13
+    assert all(attributes["role"] == "img" and attributes["aria-labelledby"] for attributes in plots)
+    assert len(page.all("title")) == 1 + 13 + 30
+
+
+def test_plots_take_their_colours_from_the_page(write, report):
+    html = write(report)
+    body = html[html.index("<body>") :]
+    assert "currentColor" in body
+    assert "var(--series-2)" in body
+    assert not re.search(r"#fe0\d", body)
+    assert not re.search(r"#[0-9a-f]{6}\b", re.sub(r'src="[^"]*"|(?:href|id)="[^"]*"|url\([^)]*\)', "", body))
+    for name in set(re.findall(r"var\((--[a-z0-9-]+)\)", html)):
+        assert f"{name}:" in html
+
+
+def test_every_label_is_escaped(write):
+    evil = "<script>alert(1)</script>\"'&$x^"
+    picture = np.zeros((4, 4), dtype=np.uint8)
+    segment = {
+        "event": "segment",
+        "triplet_index": [0, 1],
+        "hardness_asked": [0.0, 1.0],
+        "hardness_achieved": [0.1, 0.9],
+        "embed_s": 1.0,
+        "mine_s": 1.0,
+    }
+    report = Report(
+        title=evil,
+        summary=[(evil, evil)],
+        verdicts=[Verdict("bad", evil)],
+        table_header=[evil, evil],
+        table_rows=[[evil, evil]],
+        table_caption=evil,
+        highlight=0,
+        highlight_mark=evil,
+        strategies=[Strategy(evil, [segment, {"event": "step", "triplets": 1, "loss": 0.5}])],
+        examples_best=[Example(picture, evil, [Hit(picture, evil, 0.1, True)])],
+        examples_worst=[Example(picture, evil, [Hit(picture, evil, 0.1, False)])],
+        mined=[MinedTriplet(picture, picture, picture, evil, evil, 0.5, 3, evil)],
+        diagnosis=Diagnosis(
+            (Finding(evil, "error", evil, evil, evil, {evil: evil}, {evil: 1.0}),), (evil,), {evil: evil}
+        ),
+        pairs=Pairs(
+            note=evil,
+            facts=Table([evil], [[evil]], evil),
+            thresholds=Table([evil], [[evil]], evil),
+            precision_recall=[Band(evil, np.ones(2), np.ones(2))],
+            roc=[Band(evil, np.ones(2), np.ones(2))],
+            edges=np.arange(3.0),
+            same_E=np.ones(2) / 2,
+            different_E=np.ones(2) / 2,
+        ),
+        gallery=[Band(evil, np.ones(2), np.ones(2))],
+        confusions=[Confusion(evil, evil, 1, 2, picture, picture)],
+        embedding_map=EmbeddingMap(evil, np.zeros((1, 2)), [evil], [picture], [True]),
+        command=evil,
+        versions={evil: evil},
+    )
+    html = write(report)
+    page = Page(html)
+    assert html.count("<script") == 1  # the page's own
+    assert page.words.count("<script>alert(1)</script>\"'&$x^") >= 38
+    assert f"Query of class {evil}" in [image["alt"] for image in page.all("img")]
+
+
+def test_the_same_report_gives_the_same_bytes(tmp_path, report):
+    write_report(tmp_path / "a.html", report)
+    write_report(tmp_path / "b.html", report)
+    assert (tmp_path / "a.html").read_bytes() == (tmp_path / "b.html").read_bytes()
+    write_report(tmp_path / "b.html", dataclasses.replace(report, title="Another"))
+    assert (tmp_path / "a.html").read_bytes() != (tmp_path / "b.html").read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.html", "b.html"]
+
+
+def test_large_reports_stay_small(tmp_path, report):
+    # Noise hardly compresses: the worst pictures there are.
+    random = np.random.default_rng(0)
+
+    def noise():
+        return random.integers(0, 256, size=(120, 120, 3), dtype=np.uint8)
+
+    examples = [Example(noise(), "q", [Hit(noise(), "r", 0.1, False) for _ in range(10)]) for _ in range(20)]
+    strategies = [Strategy(f"{i}", report.strategies[i % 3].events) for i in range(10)]
+    large = dataclasses.replace(report, examples_worst=examples, strategies=strategies)
+    write_report(tmp_path / "report.html", large)
+    assert 1_000_000 < (tmp_path / "report.html").stat().st_size < 3_000_000
+    with pytest.raises(InputError, match="pictures take over 1,700,000 bytes even at 32 x 32; show fewer examples"):
+        write_report(tmp_path / "report.html", dataclasses.replace(large, examples_best=examples * 3))
+
+
+def test_empty_parts_are_left_out(write):
+    page = Page(write(small()))
+    assert [tag for tag, _ in page.elements if tag in ("h2", "section", "svg", "table", "img")] == []
+    page = Page(write(small(strategies=[Strategy("nothing yet", [])])))
+    assert page.all("svg") == []
+
+
+@pytest.mark.parametrize("values", [{"loss": 0.5}, {"loss": 0.5, "active_fraction": None}])
+def test_missing_values_are_not_drawn(write, values):
+    page = Page(write(small(strategies=one_event(**values))))
+    assert page.words.count("Loss") >= 1
+    assert "Active triplets" not in page.words
+    assert "run: from 0.5 to 0.5" in page.words
+
+
+def test_unmeasured_time_is_a_dash(write):
+    segment = {"event": "segment", "embed_s": 1.0, "mine_s": 3.0}
+    page = Page(write(small(strategies=[Strategy("run", [segment, segment])])))
+    assert "2.0 6.0 – 8.0" in page.words
+    assert "embed 25.0 %, mine 75.0 %, train 0.0 %" in [a.get("aria-label") for _, a in page.elements]
+
+
+def test_only_columns_of_numbers_stand_right(write):
+    rows = [["a", "0.5 ± 0.1", "12 (of 20)", "x"], ["b", "–", "-3", "1"]]
+    page = Page(write(small(table_header=["run", "m", "n", "text"], table_rows=rows)))
+    assert [attributes.get("class") for attributes in page.all("td")] == ["right", "right", None] * 2
+
+
+def test_all_problems_are_told_together(write):
+    broken = {
+        "event": "segment",
+        "segment": 4,
+        "triplet_index": [1, 2],
+        "hardness_asked": [0.5],
+        "hardness_achieved": [0.5, 0.5],
+    }
+    with pytest.raises(InputError) as caught:
+        write(
+            small(
+                table_header=["a", "b"],
+                table_rows=[["x"]],
+                highlight=1,
+                verdicts=[Verdict("great", "all")],
+                strategies=[Strategy("run", [broken])],
+            )
+        )
+    assert caught.value.problems == (
+        "table_rows: row 0 has 1 cells and the header 2; give one for each column",
+        "highlight: 1 is not in [0, 1), the rows of the table",
+        "verdicts: level 'great' of 'all' is not one of 'result', 'good', 'note', 'bad'",
+        "strategy 'run': segment 4: triplet_index, hardness_asked and hardness_achieved have lengths [2, 1, 2]; "
+        "they must be equal",
+    )
+
+
+def test_pictures_of_another_type_are_refused(write):
+    picture = np.zeros((4, 4), dtype=np.float32)
+    with pytest.raises(InputError) as caught:
+        write(small(examples_best=[Example(picture, "a", [])]))
+    assert str(caught.value) == (
+        "report: picture 0: shape (4, 4) and type float32; give uint8 [H, W], [H, W, 1] or [H, W, 3]"
+    )
+
+
+def test_pyplot_stays_out():
+    code = "import sys, mohs.report.page; sys.exit('matplotlib.pyplot' in sys.modules or 'torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
