@@ -11,14 +11,69 @@ place (parameter, or file, row and column), the value found, the rule it breaks 
 """
 
 from collections.abc import Sequence
-from typing import ClassVar, final
+from typing import Any, ClassVar, final
 
-__all__ = ["BadImagesError", "DataWarning", "InputError", "MohsError", "ResourceError", "TrainingError", "at_most_20"]
+__all__ = [
+    "BadImagesError",
+    "DataWarning",
+    "InputError",
+    "MohsError",
+    "Problem",
+    "ResourceError",
+    "TrainingError",
+    "at_most_20",
+]
 
 
 @final
 class DataWarning(UserWarning):
     """Something about tables or pictures that is to be looked at; one line, and the command line says it as such."""
+
+
+@final
+class Problem(str):
+    """One line of a message that knows its parts: the place, what is wrong there, and the fix.
+
+    It is the line "file: place: problem; fix" (without what is not given), so that it may stand wherever a line may.
+
+    Attributes:
+        place: the parameter, setting, flag or column.
+        problem: the value found and the rule that it breaks.
+        fix: what to do about it; "" where the rule says it.
+        file: the file and row, where there is one.
+
+    >>> problem = Problem("data.size", "4 is less than 8", "use for example 64")
+    >>> problem
+    'data.size: 4 is less than 8; use for example 64'
+    >>> problem.at("--size")
+    '--size: 4 is less than 8; use for example 64'
+    """
+
+    __slots__ = ("file", "fix", "place", "problem")
+
+    place: str
+    problem: str
+    fix: str
+    file: str
+
+    def __new__(cls, place: str, problem: str, fix: str = "", *, file: str = "") -> "Problem":
+        """Return the line and keep its parts."""
+        head = f"{file}: " if file else ""
+        line = super().__new__(cls, f"{head}{place}: {problem}" + (f"; {fix}" if fix else ""))
+        line.place, line.problem, line.fix, line.file = place, problem, fix, file
+        return line
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Return what copies and pickles are made of: the parts."""
+        return _problem, (self.place, self.problem, self.fix, self.file)
+
+    def at(self, place: str, *, file: str = "") -> "Problem":
+        """Return the same problem at another place, as a caller knows it: a flag for a setting."""
+        return Problem(place, self.problem, self.fix, file=file)
+
+
+def _problem(place: str, problem: str, fix: str, file: str) -> Problem:
+    return Problem(place, problem, fix, file=file)
 
 
 class MohsError(Exception):
@@ -34,6 +89,8 @@ class MohsError(Exception):
 @final
 class InputError(MohsError, ValueError):
     """Bad input: `problems` holds one line for each thing that is wrong, all of a file together.
+
+    A line may be a `Problem`, so that a caller can say the place as its user knows it.
 
     >>> raise InputError("hardness: 1.5 is not in [0, 1]; use a value between 0 (easiest) and 1 (hardest)")
     Traceback (most recent call last):
