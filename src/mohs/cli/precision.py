@@ -176,7 +176,7 @@ def _of_run(request: PrecisionRequest, *, quiet: bool) -> _Material:
         embeddings_ND=embedder.embed(dataset.pictures),
         pictures_NHWC=np.asarray(dataset.pictures),
         query_N=None if data.unseen_classes else data.test_N[items],
-        margin=loss.margin if loss.name in ("triplet", "semi-hard") else None,
+        margin=loss.margin if loss.record.margin == "gap" else None,
         squared=loss.squared,
     )
 

@@ -184,7 +184,8 @@ def _missing_for_selection(material: Material) -> str:
         return material.log.lacks("loss")
     if material.train is None:
         return "no embeddings of training pictures"
-    if material.loss.name not in (None, "triplet") or material.loss.margin is None:
+    record = material.loss.record
+    if material.loss.margin is None or not (record is None or record.is_hinge_of_triplets):
         return "not a triplet loss whose margin is known"
     return ""
 

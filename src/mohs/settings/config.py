@@ -19,6 +19,7 @@ from mohs.errors import InputError
 from mohs.hardness import curves
 from mohs.hardness.curves import Curve
 from mohs.sequence import usual_length
+from mohs.settings.losses import LOSSES, LossRecord, find_record, listed
 from mohs.settings.toml import read_settings_file, write_toml
 
 __all__ = [
@@ -43,8 +44,7 @@ __all__ = [
 Scale: TypeAlias = Literal["range", "rank", "log-rank", "margin"]
 _Unit: TypeAlias = Annotated[float, Field(ge=0.0, le=1.0)]
 _Count: TypeAlias = Annotated[int, Field(ge=1)]
-_PLAN_LOSSES = ("triplet", "soft-triplet", "selective-triplet", "contrastive")
-_IN_BATCH_LOSSES = ("infonce", "supcon", "semi-hard", "multi-similarity", "proxy-anchor", "arcface")
+_LOSS_NAMES = ", ".join(record.name for record in LOSSES)
 
 
 @final
@@ -171,11 +171,10 @@ class LossConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
 
     name: str = Field(
         "infonce",
-        description="triplet, soft-triplet, selective-triplet, contrastive (on the plan's negatives); infonce, supcon, "
-        "semi-hard, multi-similarity, proxy-anchor, arcface, or a loss class of pytorch-metric-learning (in-batch)",
+        description=f"{_LOSS_NAMES}, or a loss class of pytorch-metric-learning; see mohs.settings.losses",
     )
     margin: Annotated[float, Field(gt=0.0)] = Field(
-        0.2, description="of triplet, contrastive and semi-hard, in the loss's distance"
+        0.2, description=f"of {listed(loss for loss in LOSSES if loss.margin)}, in the loss's distance"
     )
     squared: bool = Field(True, description="triplet losses on squared Euclidean distance, else plain")
     swap: bool = Field(False, description="triplet: the nearer of anchor and positive pushes the negative away")
@@ -199,22 +198,26 @@ class LossConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     @classmethod
     def _check_name(cls, name: str) -> str:
         # Which classes the library has is checked where it is imported: it is slow to import.
-        if name not in (*_PLAN_LOSSES, *_IN_BATCH_LOSSES) and not name[:1].isupper():
+        if find_record(name) not in LOSSES and not name[:1].isupper():
             raise ValueError(
-                f"it should be one of {', '.join((*_PLAN_LOSSES, *_IN_BATCH_LOSSES))}, or a class name (in capitals) "
-                "of pytorch_metric_learning.losses"
+                f"it should be one of {_LOSS_NAMES}, or a class name (in capitals) of pytorch_metric_learning.losses"
             )
         return name
 
     @property
+    def record(self) -> LossRecord:
+        """What is known of the loss of this name."""
+        return find_record(self.name)
+
+    @property
     def in_batch(self) -> bool:
         """Whether the loss takes its negatives from the batch, so that only anchors and positives are shown."""
-        return self.name not in _PLAN_LOSSES
+        return self.record.in_batch
 
     @property
     def pictures_per_triplet(self) -> int:
         """Pictures that one triplet of the plan shows to the network: 2 for in-batch losses, else 3."""
-        return 2 if self.in_batch else 3
+        return self.record.pictures_per_triplet
 
 
 @final
@@ -394,7 +397,7 @@ class RunConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
         """
         if self.training.optimizer != "auto":
             return self.training.optimizer
-        return "muon" if self.loss.in_batch and self.model.weights is None else "adamw"
+        return "muon" if self.loss.record.prefers_muon and self.model.weights is None else "adamw"
 
     def for_classes(self, num_classes: int) -> "RunConfig":
         """Return the settings of a run on so many training classes: with its length, if none is given.

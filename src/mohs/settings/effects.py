@@ -3,6 +3,7 @@
 from collections.abc import Collection
 
 from mohs.settings.config import RunConfig
+from mohs.settings.losses import LOSSES, listed
 
 __all__ = ["without_effect"]
 
@@ -45,8 +46,8 @@ def _rules(config: RunConfig) -> list[tuple[str, bool, str]]:
         ("model.widths", model.backbone == "small", f"on the backbone {model.backbone!r}; it is of the small network"),
         (
             "loss.margin",
-            loss.name in ("triplet", "contrastive", "semi-hard") or config.margin_is_mined,
-            f"on the loss {loss.name!r}; it is of triplet, contrastive and semi-hard",
+            loss.record.margin is not None or config.margin_is_mined,
+            f"on the loss {loss.name!r}; it is of {listed(record for record in LOSSES if record.margin)}",
         ),
         (
             "training.neighbourhood training.neighbourhood_from",

@@ -40,6 +40,7 @@ from mohs.errors import InputError
 from mohs.model.embedder import Embedder
 from mohs.randomness import generator
 from mohs.settings.config import RunConfig
+from mohs.settings.losses import LOSSES, listed
 from mohs.training.kept_apart import Apart, by_first_item, near_pairs, own_positive_distance, pairs_between
 
 __all__ = ["Memory", "MemoryTerm", "check_memory", "extra_negatives"]
@@ -59,11 +60,12 @@ def check_memory(config: RunConfig) -> None:
     supcon without a miner: set it to 0, or take such a loss
     """
     loss, num_negatives = config.loss, config.memory.num_negatives
-    if num_negatives and (loss.name not in ("infonce", "supcon") or loss.miner is not None):
+    if num_negatives and (not loss.record.extends_to_bank or loss.miner is not None):
         what = repr(loss.name) if loss.miner is None else f"{loss.name!r} and the miner {loss.miner!r}"
         raise InputError(
-            f"memory.num_negatives: {num_negatives} with the loss {what}; the bank's negatives are for infonce and "
-            "supcon without a miner: set it to 0, or take such a loss"
+            f"memory.num_negatives: {num_negatives} with the loss {what}; the bank's negatives are for "
+            f"{listed(record for record in LOSSES if record.extends_to_bank)} without a miner: set it to 0, or take "
+            "such a loss"
         )
 
 

@@ -151,9 +151,9 @@ class RunState:
         self.planner = Planner(dataset, config, peers)
         self.stepper = Stepper(embedder, dataset, config, loss, device, peers, self.planner.distrusted_P2)
         self.guard = CollapseGuard()
-        by_margin = config.loss.name in ("triplet", "semi-hard", "contrastive")
+        has_margin = config.loss.record.margin is not None
         self.controller = (
-            HardnessController(config.hardness, margin=config.loss.margin if by_margin else 0.0)
+            HardnessController(config.hardness, margin=config.loss.margin if has_margin else 0.0)
             if config.hardness.curve == "closed-loop"
             else None
         )

@@ -299,7 +299,7 @@ def test_a_loss_with_classes_needs_their_number() -> None:
 
 
 def test_options_reach_the_class() -> None:
-    built = find_loss("multi-similarity", built_in=[]).build({"alpha": 3.5}, num_classes=0, embedding_dim=0)
+    built = find_loss("multi-similarity").build({"alpha": 3.5}, num_classes=0, embedding_dim=0)
     assert built.alpha == 3.5
     miner = find_miner("semi-hard").build({"margin": 0.7}, num_classes=0, embedding_dim=0)
     assert (miner.margin, miner.type_of_triplets) == (0.7, "semihard")

@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias, final
 
+from mohs.settings.losses import LOSSES, OF_PAIRS
+
 __all__ = ["Meaning", "Reduction", "is_bound", "meaning", "position_rank"]
 
 Reduction: TypeAlias = Literal["", "epoch", "step"]
@@ -17,12 +19,11 @@ _MEANS: Final = ("mean", "avg", "average", "running", "smooth", "smoothed", "at"
 _NOT_THE_NUMBER: Final = re.compile(
     r"best|min|max|std|var|scale|scaler|weight|weights|num|count|time|delta|ratio|grad|norm|coef|lambda"
 )
-_LOSSES: Final = re.compile(
-    r"triplet|contrastive|infonce|info|nce|ntxent|nt|xent|supcon|arcface|arc|cosface|cos|face|sphereface|"
-    r"softmax|ce|bce|cross|entropy|proxy|proxyanchor|proxynca|nca|anchor|circle|npair|ms|multi|similarity|"
-    r"margin|metric|embedding|embeddings|emb|soft|hard|batch|siamese|pair|pairs|siglip|clip|ranking|"
-    r"classification|cls"
-)
+_OTHER_LOSSES: Final = (
+    "cosface", "cos", "sphereface", "proxynca", "nca", "circle", "siglip", "metric", "embedding", "embeddings", "emb",
+    "classification", "cls",
+)  # fmt: skip
+_LOSSES: Final = {word for loss in (*LOSSES, *OF_PAIRS) for word in loss.words} | set(_OTHER_LOSSES)
 _ACCURACIES: Final = re.compile(
     r"binary|categorical|sparse|triplet|triplets|pair|pairs|verification|classification|cls|top|k|cosine|"
     r"dot|euclidean|manhattan"
@@ -236,4 +237,4 @@ def _loss_rank(others: Sequence[str]) -> float:
     if set(others) <= {"total", "overall", "sum"}:
         return 0.5
     # A word that is no name of a loss: perhaps a part of it only.
-    return 1.0 if all(map(_LOSSES.fullmatch, others)) else 2.0
+    return 1.0 if _LOSSES.issuperset(others) else 2.0

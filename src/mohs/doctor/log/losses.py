@@ -8,8 +8,9 @@ import numpy as np
 from mohs.doctor.findings import Finding, Severity
 from mohs.doctor.log.evidence import NOTHING_BESIDE, Beside, ends_high, one_point, rose
 from mohs.doctor.log.rest import Rest, at_stuck_values, finite_tail, resting_tail
-from mohs.doctor.log.stuck_values import LossFacts, StuckValue
+from mohs.doctor.log.stuck_values import LossFacts
 from mohs.doctor.log.training_log import Column, TrainingLog
+from mohs.settings.losses import INFONCE, StuckValue
 
 __all__ = ["find_collapsed", "find_not_finite", "find_stalled", "loss_at_rest"]
 
@@ -97,7 +98,7 @@ def find_collapsed(log: TrainingLog, loss: LossFacts, beside: Beside = NOTHING_B
             "that were too large; at it, gradients vanish.",
             fix="Take easier negatives at first, lower the learning rate to a tenth, or use batch norm; InfoNCE "
             "withstands hard negatives.",
-            settings=log.lower_rate() if loss.name == "infonce" else {"loss.name": "infonce"},
+            settings=log.lower_rate() if loss.record is INFONCE else {"loss.name": INFONCE.name},
             numbers=numbers,
             share=0.5,
         )
@@ -105,7 +106,7 @@ def find_collapsed(log: TrainingLog, loss: LossFacts, beside: Beside = NOTHING_B
         return None
     fell = _fell_search(log)
     others = ["weights that do not move"] if _stood(log, rest) else []
-    if loss.name in (None, "triplet"):
+    if loss.record is None or loss.record.is_hinge_of_triplets:
         others.append("a mean over active triplets alone, which may be in order")
     if any(known.saturated for known in stuck):
         others.append("a sigmoid of a distance, where it has no slope left")

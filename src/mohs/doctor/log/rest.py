@@ -7,7 +7,8 @@ from typing import final
 import numpy as np
 from numpy.typing import NDArray
 
-from mohs.doctor.log.stuck_values import LossFacts, StuckValue, stuck_values
+from mohs.doctor.log.stuck_values import LossFacts, stuck_values
+from mohs.settings.losses import StuckValue
 
 __all__ = ["Rest", "at_stuck_value", "at_stuck_values", "finite_tail", "number_noise", "resting_tail"]
 

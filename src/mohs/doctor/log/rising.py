@@ -78,7 +78,7 @@ def _leapt(finite: Column, loss: LossFacts) -> _Rise | None:
         return None
     before = finite[: len(finite) - rest.num_rows]
     # Negatives that became harder raise the loss of triplets, too.
-    factor = _MINED if loss.name in (None, "triplet", "soft-triplet") else _WORSE_THAN_STUCK
+    factor = _MINED if loss.record is None or loss.record.of_triplets else _WORSE_THAN_STUCK
     if not len(before) or rest.largest_before <= factor * max(rest.value, float(finite[0])):
         return None
     numbers = {"first_loss": float(finite[0]), "largest_loss": rest.largest_before, "rests_at": rest.value}
@@ -98,7 +98,7 @@ def _ends_above(
     known = at_most_stuck(loss)
     if known is not None:
         # Mined triplets may cost more than a collapsed network pays, and no step is to blame for it.
-        factor = _MINED if loss.name in ("triplet", "soft-triplet") else _WORSE_THAN_STUCK
+        factor = _MINED if loss.record is not None and loss.record.of_triplets else _WORSE_THAN_STUCK
         above = last >= factor * max(known, start)
     else:
         scale = max(abs(start), _SMALLEST_START)
@@ -144,17 +144,7 @@ def _jumps(finite: Column, start: float) -> _Rise | None:
 
 def at_most_stuck(loss: LossFacts) -> float | None:
     """Return what one answer for everything costs at most, if the loss and its margin or batch are known."""
-    match loss.name:
-        case "triplet" if loss.margin is not None:
-            return loss.margin
-        case "contrastive":
-            return 0.5 * (1.0 if loss.margin is None else loss.margin) ** 2
-        case "soft-triplet" | "cross-entropy":
-            return math.log(2)
-        case "infonce" if loss.batch is not None:
-            return math.log(2 * loss.batch - 1)
-        case _:
-            return None
+    return None if loss.record is None else loss.record.most_stuck(loss.margin, loss.batch)
 
 
 def _start(finite: Column) -> float:

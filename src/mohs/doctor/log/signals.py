@@ -110,7 +110,7 @@ def find_swapped(log: TrainingLog, loss: LossFacts) -> Finding | None:
         or log.loss is None
         or log.positive_distance is None
         or log.negative_distance is None
-        or loss.name == "infonce"
+        or (loss.record is not None and loss.record.in_batch)
     ):
         return None
     gap_T = log.negative_distance - log.positive_distance

@@ -5,13 +5,16 @@ from dataclasses import dataclass
 from typing import Final, final
 
 from mohs.errors import InputError
+from mohs.settings.losses import INFONCE, OF_PAIRS, SOFT_TRIPLET, TRIPLET, LossRecord, StuckValue
 
-__all__ = ["LOSS_NAMES", "LossFacts", "StuckValue", "stuck_values"]
+__all__ = ["LOSS_NAMES", "LossFacts", "stuck_values"]
 
-LOSS_NAMES: Final = ("triplet", "soft-triplet", "contrastive", "infonce", "cross-entropy")
+_CONTRASTIVE, _CROSS_ENTROPY = OF_PAIRS
+_RECORDS = (TRIPLET, SOFT_TRIPLET, _CONTRASTIVE, INFONCE, _CROSS_ENTROPY)
+_LIKELIEST_FIRST = (_CONTRASTIVE, TRIPLET, SOFT_TRIPLET, _CROSS_ENTROPY, INFONCE)
+
+LOSS_NAMES: Final = tuple(record.name for record in _RECORDS)
 """Losses whose stuck values are known; "cross-entropy" is the binary one, on pairs."""
-
-_HALF_SAME = 0.5
 
 
 @final
@@ -37,18 +40,10 @@ class LossFacts:
         if problems:
             raise InputError(*problems)
 
-
-@final
-@dataclass(frozen=True)
-class StuckValue:
-    """A value of a loss that teaches nothing, and what the network then says, as in "every distance is 0"."""
-
-    value: float
-    says: str
-    saturated: bool = False
-    """Whether it takes a sigmoid on the distance."""
-    one_point: bool = False
-    """Whether embeddings at one point are why, if something is wrong: of a triplet loss and of InfoNCE."""
+    @property
+    def record(self) -> LossRecord | None:
+        """What is known of the loss of this name; None without a name."""
+        return next((record for record in _RECORDS if record.log_name == self.name), None)
 
 
 def stuck_values(loss: LossFacts) -> tuple[StuckValue, ...]:
@@ -69,37 +64,5 @@ def stuck_values(loss: LossFacts) -> tuple[StuckValue, ...]:
     >>> [value.value for value in stuck_values(LossFacts("contrastive"))]
     [0.5, 0.25, 0.25, 0.5]
     """
-    names = LOSS_NAMES if loss.name is None else (loss.name,)
-    found: list[StuckValue] = []
-    if "contrastive" in names:
-        m = 1.0 if loss.margin is None else loss.margin
-        found += [
-            StuckValue(m**2 / 2, "every distance is 0"),
-            StuckValue(m**2 / 4, "every distance is 0 (a loss with a factor of 1/2)"),
-            StuckValue(
-                _HALF_SAME * 0.25 + (1 - _HALF_SAME) * max(0.0, m - 0.5) ** 2,
-                "every output is 0.5, the sigmoid of the distance 0",
-                saturated=True,
-            ),
-            StuckValue(
-                _HALF_SAME + (1 - _HALF_SAME) * max(0.0, m - 1.0) ** 2,
-                "every output is 1, the sigmoid of a large distance, where it has no slope",
-                saturated=True,
-            ),
-        ]
-    if "triplet" in names:
-        margins = (0.2, 0.3, 0.5, 1.0) if loss.margin is None else (loss.margin,)
-        found += [
-            StuckValue(m, f"positive and negative are equally far (triplet loss, margin {m:g})", one_point=True)
-            for m in margins
-        ]
-    if "soft-triplet" in names:
-        found.append(StuckValue(math.log(2), "positive and negative are equally far (soft margin)", one_point=True))
-    if "cross-entropy" in names:
-        found.append(StuckValue(math.log(2), "every pair has probability 0.5"))
-    if "infonce" in names and loss.batch is not None:
-        found += [
-            StuckValue(math.log(num), f"each of {num} {kind} equally near", one_point=True)
-            for num, kind in ((loss.batch, "candidates is"), (2 * loss.batch - 1, "other pictures is"))
-        ]
-    return tuple(found)
+    records = _LIKELIEST_FIRST if loss.record is None else (loss.record,)
+    return tuple(value for record in records for value in record.stuck_values(loss.margin, loss.batch))

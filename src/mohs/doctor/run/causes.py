@@ -167,7 +167,7 @@ def find_damage(run: RunEvidence) -> Finding | None:
 
 def find_run_margin(run: RunEvidence) -> Finding | None:
     """Find a margin that the hardness asked for leaves no room for: see `find_large_margin`."""
-    if run.config.loss.name != "triplet" or run.log is None or not run.plans:
+    if not run.config.loss.record.is_hinge_of_triplets or run.log is None or not run.plans:
         return None
     active, loss = run.log.active_fraction, run.log.loss
     assert active is not None

@@ -83,15 +83,8 @@ class RunEvidence:
     def loss(self) -> LossFacts:
         """What the run's loss pays when it is stuck, as far as it is one of the known ones."""
         loss, batch = self.config.loss, self.config.training.batch_triplets
-        match loss.name:
-            case "triplet":
-                return LossFacts("triplet", margin=loss.margin, batch=batch)
-            case "soft-triplet":
-                return LossFacts("soft-triplet", batch=batch)
-            case "infonce" | "supcon" if loss.miner is None:
-                return LossFacts("infonce", batch=batch)
-            case _:
-                return LossFacts(batch=batch)
+        name = loss.record.log_name if loss.miner is None else None
+        return LossFacts(name, loss.margin if name is not None and loss.record.margin else None, batch)
 
     @cached_property
     def plans(self) -> list[TripletPlan]:

@@ -3,19 +3,25 @@
 import contextlib
 import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
-from typing import Any, TypeAlias, final
+from typing import Any, Final, TypeAlias, final
 
 import torch
+from pytorch_metric_learning.distances import LpDistance
+from pytorch_metric_learning.losses import SupConLoss, TripletMarginLoss
+from pytorch_metric_learning.miners import TripletMarginMiner
 from pytorch_metric_learning.utils import loss_and_miner_utils as library
 from torch import Tensor, nn
 
 from mohs.errors import TrainingError
 from mohs.randomness import check_seed, torch_seeded
+from mohs.settings.config import LossConfig
+from mohs.settings.losses import INFONCE, SEMI_HARD, SUPCON, LossRecord
+from mohs.training.losses.library import find_miner
 from mohs.training.losses.loss import LossValue
 
-__all__ = ["CLASS_VECTORS", "InBatchLoss", "active_fraction"]
+__all__ = ["CLASS_VECTORS", "IN_BATCH_LOSSES", "InBatchLoss", "active_fraction", "build_miner"]
 
 CLASS_VECTORS = "a vector of each class"
 
@@ -256,3 +262,34 @@ def active_fraction(
     power = 2 if squared else 1
     active_B: Tensor = nearest_B**power <= positive_B**power + margin
     return active_B.float().mean()
+
+
+def build_miner(config: LossConfig) -> nn.Module | None:
+    """Return the miner that `loss.miner` names; None without one."""
+    if config.miner is None:
+        return None
+    return find_miner(config.miner).build(config.miner_options, num_classes=0, embedding_dim=0)
+
+
+def _semi_hard(config: LossConfig, seed: int) -> InBatchLoss:  # noqa: ARG001
+    distance = LpDistance(power=2 if config.squared else 1)
+    return InBatchLoss(
+        TripletMarginLoss(margin=config.margin, distance=distance),
+        TripletMarginMiner(margin=config.margin, type_of_triplets="semihard", distance=distance),
+        active_margin=config.margin,
+        squared=config.squared,
+    )
+
+
+def _infonce(config: LossConfig, seed: int) -> InBatchLoss:
+    # With one positive per anchor SupCon is InfoNCE (NT-Xent), term by term, in a B x B matrix; the library's
+    # NTXentLoss builds one of pairs x negatives, which costs more than the network here.
+    return InBatchLoss(SupConLoss(temperature=config.temperature), build_miner(config), seed=seed)
+
+
+IN_BATCH_LOSSES: Final[Mapping[LossRecord, Callable[[LossConfig, int], InBatchLoss]]] = {
+    INFONCE: _infonce,
+    SUPCON: _infonce,
+    SEMI_HARD: _semi_hard,
+}
+"""How settings and seed build those that are not the library's under its own name."""

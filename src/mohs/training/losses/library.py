@@ -16,9 +16,9 @@ import pytorch_metric_learning.miners
 from torch import nn
 
 from mohs.errors import InputError
+from mohs.settings.losses import LOSSES, find_record
 
 __all__ = [
-    "NAMED_LOSSES",
     "NAMED_MINERS",
     "REFUSED_LOSSES",
     "REFUSED_MINERS",
@@ -66,11 +66,6 @@ REFUSED_MINERS: Mapping[str, str] = MappingProxyType(
     }
 )
 """Miner classes that the settings cannot name, and why."""
-
-NAMED_LOSSES: Mapping[str, str] = MappingProxyType(
-    {"multi-similarity": "MultiSimilarityLoss", "proxy-anchor": "ProxyAnchorLoss", "arcface": "ArcFaceLoss"}
-)
-"""Mohs's names for losses of the library."""
 
 NAMED_MINERS: Mapping[str, tuple[str, Mapping[str, Option]]] = MappingProxyType(
     {
@@ -161,18 +156,16 @@ def library_miners() -> dict[str, type[nn.Module]]:
     return _modules(pytorch_metric_learning.miners)
 
 
-def find_loss(name: str, *, built_in: Iterable[str]) -> LibraryClass:
+def find_loss(name: str) -> LibraryClass:
     """Return the loss class that `loss.name` names; raise `InputError` with one line if there is none or it is refused.
 
-    `built_in` are the losses that are not the library's, for the message.
-
-    >>> find_loss("arcface", built_in=["triplet"]).cls.__name__
+    >>> find_loss("arcface").cls.__name__
     'ArcFaceLoss'
     """
     classes = library_losses()
-    if name in NAMED_LOSSES:
-        return LibraryClass(name, classes[NAMED_LOSSES[name]])
-    own = (*built_in, *NAMED_LOSSES)
+    if (known := find_record(name).library_class) is not None:
+        return LibraryClass(name, classes[known])
+    own = tuple(record.name for record in LOSSES)
     return LibraryClass(name, _find("loss.name", name, own, classes, REFUSED_LOSSES, "losses"))
 
 

@@ -1,15 +1,18 @@
 """Losses on the plan's own triplets: every negative is the one that was mined."""
 
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import final
+from typing import Final, final
 
 import torch
 from torch import Tensor, nn
 
-from mohs.training.losses.loss import LossValue
+from mohs.settings.config import LossConfig
+from mohs.settings.losses import CONTRASTIVE, SELECTIVE_TRIPLET, SOFT_TRIPLET, TRIPLET, LossRecord
+from mohs.training.losses.loss import Loss, LossValue
 
-__all__ = ["ContrastiveLoss", "SelectiveTripletLoss", "TripletLoss"]
+__all__ = ["PLAN_LOSSES", "ContrastiveLoss", "SelectiveTripletLoss", "TripletLoss"]
 
 
 @final
@@ -181,3 +184,12 @@ class ContrastiveLoss:
     ) -> float:
         """Return margin²: positives cost nothing, negatives lack the whole margin."""
         return self.margin**2
+
+
+PLAN_LOSSES: Final[Mapping[LossRecord, Callable[[LossConfig], Loss]]] = {
+    TRIPLET: lambda config: TripletLoss(margin=config.margin, squared=config.squared, swap=config.swap),
+    SOFT_TRIPLET: lambda config: TripletLoss(margin=config.margin, squared=config.squared, soft=True, swap=config.swap),
+    SELECTIVE_TRIPLET: lambda config: SelectiveTripletLoss(temperature=config.temperature),
+    CONTRASTIVE: lambda config: ContrastiveLoss(margin=config.margin),
+}
+"""How the settings build each of them."""

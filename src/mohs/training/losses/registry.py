@@ -1,22 +1,7 @@
-"""What training lowers: the loss that the settings name.
+"""What training lowers: the loss that the settings name, built, and checked before a run.
 
-======================  =====================================================  ===========================
-loss.name               settings it reads                                      negatives
-======================  =====================================================  ===========================
-triplet                 margin, squared, swap                                  the plan's
-soft-triplet            squared, swap                                          the plan's
-selective-triplet       temperature                                            the plan's
-contrastive             margin                                                 the plan's
-infonce, supcon         temperature, miner, miner_options                      the batch's
-semi-hard               margin, squared                                        the batch's
-multi-similarity        options, miner, miner_options                          the batch's
-proxy-anchor, arcface   options, miner, miner_options, learning_rate           one parameter vector a class
-a class of the library  options, miner, miner_options (and learning_rate       the batch's, or parameters
-                        if it has parameters)
-======================  =====================================================  ===========================
-
-The library is pytorch-metric-learning. "infonce" and "supcon" are the same loss: with one positive per anchor SupCon is
-InfoNCE, and where a class is in a batch twice, SupCon is what does not take its pictures for negatives of each other.
+What is known of each loss is its record (`mohs.settings.losses`); how it is built stands with its mathematics
+(`plan_losses`, `in_batch`). Every other name is a class of pytorch-metric-learning (`library`).
 """
 
 import inspect
@@ -24,9 +9,6 @@ import warnings
 from pathlib import Path
 
 import torch
-from pytorch_metric_learning.distances import LpDistance
-from pytorch_metric_learning.losses import SupConLoss, TripletMarginLoss
-from pytorch_metric_learning.miners import TripletMarginMiner
 from torch import nn
 
 from mohs.data.dataset import Dataset
@@ -34,10 +16,10 @@ from mohs.errors import InputError, TrainingError
 from mohs.randomness import torch_seeded
 from mohs.settings.config import LossConfig, RunConfig
 from mohs.training.false_negatives import duplicate_pairs, read_review_list
-from mohs.training.losses.in_batch import CLASS_VECTORS, InBatchLoss
+from mohs.training.losses.in_batch import CLASS_VECTORS, IN_BATCH_LOSSES, InBatchLoss, build_miner
 from mohs.training.losses.library import LibraryClass, find_loss, find_miner
 from mohs.training.losses.loss import Loss, LossValue
-from mohs.training.losses.plan_losses import ContrastiveLoss, SelectiveTripletLoss, TripletLoss
+from mohs.training.losses.plan_losses import PLAN_LOSSES, ContrastiveLoss, SelectiveTripletLoss, TripletLoss
 
 __all__ = [
     "ContrastiveLoss",
@@ -51,17 +33,6 @@ __all__ = [
     "check_loss",
 ]
 
-# What each built-in loss reads, of all settings but its name.
-_BUILT_IN = {
-    "triplet": frozenset({"margin", "squared", "swap"}),
-    "soft-triplet": frozenset({"squared", "swap"}),
-    "selective-triplet": frozenset({"temperature"}),
-    "contrastive": frozenset({"margin"}),
-    "infonce": frozenset({"temperature", "miner", "miner_options"}),
-    "supcon": frozenset({"temperature", "miner", "miner_options"}),
-    "semi-hard": frozenset({"margin", "squared"}),
-}
-_LIBRARY = frozenset({"options", "miner", "miner_options", "learning_rate"})
 _TRIAL_CLASSES, _TRIAL_DIM = 4, 8
 
 
@@ -113,16 +84,16 @@ def check_loss(config: LossConfig, *, margin_is_mined: bool = True) -> None:
     """
     problems: list[str] = []
     loss: LibraryClass | None = None
-    if config.name not in _BUILT_IN:
+    record = config.record
+    if record not in PLAN_LOSSES and record not in IN_BATCH_LOSSES:
         try:
-            loss = find_loss(config.name, built_in=_BUILT_IN)
+            loss = find_loss(config.name)
             problems += loss.problems("loss.options", config.options)
         except InputError as error:
             # What an unknown loss reads is unknown.
             raise InputError(*error.problems, *_miner_problems(config)) from None
-    reads = _BUILT_IN.get(config.name, _LIBRARY)
-    problems += _without_effect(config, reads | ({"margin", "squared"} if margin_is_mined else frozenset()))
-    if "miner" in reads:
+    problems += _without_effect(config, record.reads | ({"margin", "squared"} if margin_is_mined else frozenset()))
+    if "miner" in record.reads:
         problems += _miner_problems(config)
     if problems:
         raise InputError(*problems)
@@ -224,42 +195,18 @@ def _try(config: LossConfig) -> None:
 
 
 def _build(config: LossConfig, num_classes: int | None, embedding_dim: int | None, seed: int) -> Loss:
-    match config.name:
-        case "triplet":
-            return TripletLoss(margin=config.margin, squared=config.squared, swap=config.swap)
-        case "soft-triplet":
-            return TripletLoss(margin=config.margin, squared=config.squared, soft=True, swap=config.swap)
-        case "selective-triplet":
-            return SelectiveTripletLoss(temperature=config.temperature)
-        case "contrastive":
-            return ContrastiveLoss(margin=config.margin)
-        case "semi-hard":
-            distance = LpDistance(power=2 if config.squared else 1)
-            return InBatchLoss(
-                TripletMarginLoss(margin=config.margin, distance=distance),
-                TripletMarginMiner(margin=config.margin, type_of_triplets="semihard", distance=distance),
-                active_margin=config.margin,
-                squared=config.squared,
-            )
-        case "infonce" | "supcon":
-            # With one positive per anchor SupCon is InfoNCE (NT-Xent), term by term, in a B x B matrix; the library's
-            # NTXentLoss builds one of pairs x negatives, which costs more than the network here.
-            return InBatchLoss(SupConLoss(temperature=config.temperature), _build_miner(config), seed=seed)
-        case _:
-            return InBatchLoss(_library_loss(config, num_classes, embedding_dim, seed), _build_miner(config), seed=seed)
+    if (of_plan := PLAN_LOSSES.get(config.record)) is not None:
+        return of_plan(config)
+    if (in_batch := IN_BATCH_LOSSES.get(config.record)) is not None:
+        return in_batch(config, seed)
+    return InBatchLoss(_library_loss(config, num_classes, embedding_dim, seed), build_miner(config), seed=seed)
 
 
 def _library_loss(config: LossConfig, num_classes: int | None, embedding_dim: int | None, seed: int) -> nn.Module:
-    loss = find_loss(config.name, built_in=_BUILT_IN)
+    loss = find_loss(config.name)
     if loss.needs_data and (num_classes is None or embedding_dim is None):
         raise InputError(
             f"num_classes, embedding_dim: the loss {config.name!r} has parameters for each class; give build_loss both"
         )
     with torch_seeded(seed, "loss parameters"):
         return loss.build(config.options, num_classes=num_classes or 0, embedding_dim=embedding_dim or 0)
-
-
-def _build_miner(config: LossConfig) -> nn.Module | None:
-    if config.miner is None:
-        return None
-    return find_miner(config.miner).build(config.miner_options, num_classes=0, embedding_dim=0)

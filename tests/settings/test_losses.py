@@ -1,0 +1,38 @@
+"""What is known of losses fits how they are built and what they cost."""
+
+import pytest
+
+from mohs.settings.config import LossConfig
+from mohs.settings.losses import LOSSES, OF_PAIRS, LossRecord, find_record
+from mohs.training.losses.in_batch import IN_BATCH_LOSSES
+from mohs.training.losses.library import library_losses
+from mohs.training.losses.plan_losses import PLAN_LOSSES
+from mohs.training.losses.registry import build_loss
+
+
+def name_of(record: LossRecord) -> str:
+    return record.name
+
+
+@pytest.mark.parametrize("record", LOSSES, ids=name_of)
+def test_each_loss_is_built_in_one_place_and_reads_settings_that_there_are(record: LossRecord) -> None:
+    ways = [record in PLAN_LOSSES, record in IN_BATCH_LOSSES, record.library_class in library_losses()]
+    assert ways.count(True) == 1
+    assert record.reads <= set(LossConfig.model_fields)
+    assert (record.margin is not None) == ("margin" in record.reads)
+    assert record in PLAN_LOSSES or record.in_batch
+    assert find_record(record.name) is record
+
+
+@pytest.mark.parametrize("record", [record for record in LOSSES if record.log_name], ids=name_of)
+def test_a_loss_costs_what_its_record_says_where_all_embeddings_are_the_same(record: LossRecord) -> None:
+    cost = build_loss(LossConfig(name=record.name, **({"margin": 0.4} if record.margin else {}))).collapsed_loss(8)
+    assert cost == pytest.approx(record.most_stuck(0.4, 8))
+    assert any(value.one_point for value in record.stuck_values(0.4, 8))
+
+
+def test_what_nobody_gave_is_not_guessed() -> None:
+    assert [record.most_stuck(None, None) for record in OF_PAIRS] == [0.5, pytest.approx(0.6931, abs=1e-4)]
+    assert find_record("infonce").most_stuck(None, None) is None
+    assert find_record("triplet").most_stuck(None, 32) is None
+    assert find_record("CircleLoss").stuck_values(0.2, 32) == ()
