@@ -200,11 +200,11 @@ PROBLEMS = [
     ("runs/a --no-pairs", ["--no-pairs: needs --embeddings; the report of a run shows its pairs"]),
     (
         "--embeddings none.npy --labels labels.csv",
-        ["none.npy: No such file or directory; check the path and its permissions"],
+        ["none.npy: no such file; check the path"],
     ),
     (
         "--embeddings x.npy --labels none.csv",
-        ["none.csv: No such file or directory; check the path and its permissions"],
+        ["none.csv: no such file; check the path"],
     ),
     (
         "--embeddings two.npz --labels labels.csv",

@@ -140,22 +140,18 @@ def test_wrong_vectors(run_cli, picture_set, tmp_path):
     save(tmp_path / "short.npy", 10)
     save(tmp_path / "nan.npy", NUM_ITEMS, spoil=[3])
     lines = {
-        "none.npy": "no such file; check --embeddings",
+        "none.npy": "no such file; check the path",
         "flat.npy": "shape (48,) is not [N, D] with N >= 1 and D >= 1; give one row per item",
         "short.npy": "10 rows for 48 items in the table; give one row per item",
         "nan.npy": "row 3 has NaN or Inf (1 row in all); leave it out or embed it again",
-        "text.npy": None,
-        "folder": None,
+        "text.npy": "not a .npy file; write the embeddings with numpy.save",
+        "folder": "a folder; give a file",
     }
     out = tmp_path / "out" / "plan.parquet"
     for name, line in lines.items():
         answer = run_cli("mine", picture_set, "--embeddings", tmp_path / name, "--out", out)
         assert (answer.code, answer.out, len(answer.err)) == (2, "", 1)
-        if line is None:  # the reason is numpy's or the system's
-            assert answer.err[0].startswith(f"mohs: {tmp_path / name}: not a .npy array (")
-            assert answer.err[0].endswith("; write it with numpy.save")
-        else:
-            assert answer.err == [f"mohs: {tmp_path / name}: {line}"]
+        assert answer.err == [f"mohs: {tmp_path / name}: {line}"]
     assert not out.parent.exists()
 
 

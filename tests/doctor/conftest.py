@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 
 import mohs
-from mohs.doctor.embeddings.embedded import Embedded
 from mohs.doctor.log.training_log import TrainingLog
+from mohs.evaluation.embedded import Embedded
 from mohs.settings.config import DataConfig, HardnessConfig, LossConfig, ModelConfig, RunConfig, TrainingConfig
 
 NUM_CLASSES, NUM_EACH = 40, 4

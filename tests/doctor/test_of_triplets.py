@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from mohs.doctor.embeddings.embedded import Embedded
 from mohs.doctor.log.stuck_values import LossFacts
 from mohs.doctor.of_triplets import (
     find_dead_triplets,
@@ -15,6 +14,7 @@ from mohs.doctor.of_triplets import (
     reachable_distance,
 )
 from mohs.errors import InputError
+from mohs.evaluation.embedded import Embedded
 
 TRIPLET = LossFacts("triplet", margin=0.5)
 

@@ -7,7 +7,6 @@ import pytest
 
 from mohs.data.dataset import Dataset
 from mohs.data.table import Table
-from mohs.doctor.embeddings.embedded import Embedded
 from mohs.doctor.log.training_log import TrainingLog
 from mohs.doctor.of_triplets import reachable_distance
 from mohs.doctor.run.causes import (
@@ -18,6 +17,7 @@ from mohs.doctor.run.causes import (
     find_run_forgetting,
     find_run_margin,
 )
+from mohs.evaluation.embedded import Embedded
 from mohs.plan import POSITIVE_ORIGINS, TripletPlan
 from mohs.settings.config import HardnessConfig, LossConfig, ModelConfig, RunConfig
 

@@ -13,6 +13,8 @@ from mohs.evaluation.intervals import (
     class_interval,
     class_intervals,
     class_means,
+    difference_and_interval,
+    share_and_interval,
     wilson_interval,
 )
 
@@ -194,3 +196,11 @@ def test_parameter_messages():
         class_interval([1.0, 0.0], [0, 1], over="items")
     with pytest.raises(InputError, match=r"values_Q: -1.5 is not in \[-1, 1\]"):
         class_difference_interval([-1.5, 0.0], [0, 1])
+
+
+def test_one_class_tells_nothing_of_others():
+    assert share_and_interval([True, False], ["a", "a"]) == (0.5, 0.0, 1.0)
+    assert difference_and_interval([1.0, 0.0], ["a", "a"]) == (0.5, -1.0, 1.0)
+    mean, low, high = share_and_interval([True, True, False, False], ["a", "a", "b", "c"])
+    assert 0 < low < mean == 0.5 < high < 1
+    assert difference_and_interval([0.0, 0.0, 0.0], ["a", "b", "c"])[1] < 0

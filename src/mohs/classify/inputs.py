@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.multiclass import check_classification_targets
 
 from mohs.errors import InputError
-from mohs.evaluation.embedded import checked_labels
+from mohs.evaluation.checked import checked_labels
 from mohs.randomness import check_seed
 
 __all__ = [

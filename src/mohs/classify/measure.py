@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from mohs.classify.classifier import Classifier
 from mohs.errors import InputError
-from mohs.evaluation.embedded import checked_labels
+from mohs.evaluation.checked import checked_labels
 from mohs.evaluation.intervals import class_interval, class_means
 from mohs.evaluation.pair_calibration import ReliabilityBin, expected_calibration_error, reliability_table
 

@@ -4,9 +4,10 @@ import csv
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mohs.artefacts import atomic_path, write_json
 from mohs.cli.console import counting_progress, print_json, print_table, require_file_place, say
@@ -14,7 +15,7 @@ from mohs.cli.groups import check_groups, groups_by_flag
 from mohs.data.names import name_warning
 from mohs.errors import DataWarning, InputError
 from mohs.evaluation.classes import ClassResult
-from mohs.evaluation.embedded import read_embedded_items
+from mohs.evaluation.embedding_files import read_embedded
 from mohs.evaluation.retrieval import RetrievalResult
 from mohs.evaluation.summary import EmbeddingReport, evaluate_embeddings
 from mohs.evaluation.verification import VerificationResult
@@ -27,10 +28,14 @@ __all__ = [
     "write_class_table",
 ]
 
+# The file of each item; None if not known.
+_Files: TypeAlias = Sequence[str] | NDArray[np.str_] | None
+
 TABLE_HEADER = ("", "value", "95% interval", "chance")
 _METRIC_HEADER = ("", "over queries", "95% interval", "by class", "95% interval", "chance")
 
 _NUM_PAIRS = 5
+_CLASS_FLAG = "--class-column"
 _FPR, _PRECISION = 1e-3, 0.95
 _SAFE = {False: "-", True: "too few pairs"}
 
@@ -59,39 +64,41 @@ def evaluate_embeddings_command(
         if place is not None:
             require_file_place(place, flag)
     columns = {"class_column": class_column, "file_column": file_column, "group_column": group_column}
-    items = read_embedded_items(embeddings, labels, flag="--labels", **columns)
+    items = read_embedded(embeddings, labels, flag="--labels", class_flag=_CLASS_FLAG, **columns)
     queries = items
     if query_embeddings is not None and query_labels is not None:
-        queries = read_embedded_items(query_embeddings, query_labels, flag="--query-labels", **columns)
-        if queries.embeddings_ND.shape[1] != items.embeddings_ND.shape[1]:
+        queries = read_embedded(
+            query_embeddings, query_labels, flag="--query-labels", class_flag=_CLASS_FLAG, **columns
+        )
+        if queries.x_ND.shape[1] != items.x_ND.shape[1]:
             raise InputError(
-                f"{query_embeddings}: {queries.embeddings_ND.shape[1]} dimensions, and {embeddings} has "
-                f"{items.embeddings_ND.shape[1]}; use embeddings of one model for both"
+                f"{query_embeddings}: {queries.x_ND.shape[1]} dimensions, and {embeddings} has "
+                f"{items.x_ND.shape[1]}; use embeddings of one model for both"
             )
     tables = ((items, labels), (queries, query_labels or labels))
     if exclude_same_group:
         for given, table in tables:
-            check_groups(given.groups_N, table, group_column)
-        names = {name for given, _ in tables for name in (() if given.groups_N is None else given.groups_N.tolist())}
+            check_groups(given.groups, table, group_column)
+        names = {name for given, _ in tables for name in (() if given.groups is None else given.groups.tolist())}
         if line := name_warning(names - {""}, "groups"):
             warnings.warn(f"{labels}: {line}", DataWarning, stacklevel=2)
-    if line := name_warning({*items.labels_N.tolist(), *queries.labels_N.tolist()}, "classes"):
+    if line := name_warning({*items.labels.tolist(), *queries.labels.tolist()}, "classes"):
         warnings.warn(f"{labels}: {line}", DataWarning, stacklevel=2)
-    num_found_C = np.unique(items.labels_N, return_counts=True)[1]
-    if (num_found_C.max() < 2) if queries is items else not np.isin(queries.labels_N, items.labels_N).any():
+    num_found_C = np.unique(items.labels, return_counts=True)[1]
+    if (num_found_C.max() < 2) if queries is items else not np.isin(queries.labels, items.labels).any():
         raise InputError(
-            f"{labels}: none of the {len(queries.labels_N):,} queries has another item of its class to find; check "
+            f"{labels}: none of the {len(queries.labels):,} queries has another item of its class to find; check "
             "that these are the classes, or add items"
         )
     with counting_progress("ranking", quiet=quiet) as progress, groups_by_flag():
         report = evaluate_embeddings(
-            items.embeddings_ND,
-            items.labels_N,
-            roles_N=items.roles_N,
-            query_embeddings_QD=None if queries is items else queries.embeddings_ND,
-            query_labels_Q=None if queries is items else queries.labels_N,
-            groups_N=items.groups_N if exclude_same_group else None,
-            query_groups_Q=queries.groups_N if exclude_same_group and queries is not items else None,
+            items.x_ND,
+            items.labels,
+            roles_N=items.roles,
+            query_embeddings_QD=None if queries is items else queries.x_ND,
+            query_labels_Q=None if queries is items else queries.labels,
+            groups_N=items.groups if exclude_same_group else None,
+            query_groups_Q=queries.groups if exclude_same_group and queries is not items else None,
             verification=verification,
             seed=seed,
             progress=progress,
@@ -99,8 +106,8 @@ def evaluate_embeddings_command(
     record = {
         "embeddings": str(embeddings),
         "queries": None if queries is items else str(query_embeddings),
-        "num_dimensions": items.embeddings_ND.shape[1],
-        "num_classes": len(np.unique(items.labels_N)),
+        "num_dimensions": items.x_ND.shape[1],
+        "num_classes": len(np.unique(items.labels)),
         **report.as_record(),
     }
     if out is not None:
@@ -110,15 +117,13 @@ def evaluate_embeddings_command(
     if as_json:
         print_json(record)
         return
-    _print_report(report, len(np.unique(items.labels_N)), verification=verification)
+    _print_report(report, len(np.unique(items.labels)), verification=verification)
     for place in (out, per_class):
         if place is not None:
             say(f"written: {place}")
 
 
-def write_class_table(
-    path: Path, classes: Sequence[ClassResult], query_files: Sequence[str] | None, gallery_files: Sequence[str] | None
-) -> None:
+def write_class_table(path: Path, classes: Sequence[ClassResult], query_files: _Files, gallery_files: _Files) -> None:
     """Write a CSV with a row for each class; examples are files where they are known, else 0-based row numbers."""
     header = ["class", "queries", "recall@1", "average_precision", "confused_with", "times", "query", "found"]
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:

@@ -16,6 +16,7 @@ from mohs.data.multi_label import file_keys, one_class_each
 from mohs.data.table import BUILT_IN, Table, require_classes
 from mohs.distances import check_embeddings
 from mohs.errors import InputError
+from mohs.evaluation.embedding_files import read_npy
 from mohs.mining.stored import stored_bank
 from mohs.model.embedder import Embedder
 from mohs.settings.config import ModelConfig
@@ -133,12 +134,7 @@ def _read_with_vectors(request: MineRequest, path: Path) -> MineInputs:
 
 def _load_vectors(path: Path, num_items: tuple[int, ...]) -> NDArray[Any]:
     """Return the vectors; float32 and float16 in C order stay in the file and are read as they are needed."""
-    try:
-        vectors: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; check --embeddings") from None
-    except (ValueError, OSError, EOFError) as error:
-        raise InputError(f"{path}: not a .npy array ({error}); write it with numpy.save") from None
+    vectors = read_npy(path, "embeddings", mapped=True)
     if vectors.dtype in (np.float32, np.float16) and vectors.flags.c_contiguous:
         stored_bank(vectors, name=str(path))  # what is wrong with it names the file
     else:

@@ -19,14 +19,14 @@ from mohs.data.folder import picture_formats
 from mohs.data.images import ImagePolicy
 from mohs.data.reading import read_table
 from mohs.data.table import BUILT_IN, Table, require_classes, write_table
-from mohs.distances import check_embeddings
 from mohs.doctor.precision.attribution import CAUSES
 from mohs.doctor.precision.precision import AS_IT_IS, WITHOUT_ALL, PrecisionDiagnosis, diagnose_precision
 from mohs.doctor.precision.sheet import SheetPair, contact_sheet, spread_pairs
 from mohs.doctor.precision.suggestions import ItemFix
 from mohs.doctor.precision.top_curve import plot_curves
 from mohs.errors import InputError
-from mohs.evaluation.embedded import read_item_labels, read_npy
+from mohs.evaluation.embedded import Embedded
+from mohs.evaluation.embedding_files import read_embedded
 from mohs.runs import Run, open_split_data
 from mohs.settings.config import DataConfig
 from mohs.training.step import choose_device
@@ -183,26 +183,20 @@ def _of_run(request: PrecisionRequest, *, quiet: bool) -> _Material:
 
 def _of_embeddings(request: PrecisionRequest) -> _Material:
     path, labels = Path(str(request.embeddings)), Path(str(request.labels))
-    try:
-        x_ND = check_embeddings(read_npy(path, "numbers"), name=str(path))
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; check --embeddings") from None
-    table = _bare_table(labels) if labels.suffix.lower() in (".npy", ".txt") else read_table(str(labels))
+    items = read_embedded(path, labels, flag="--labels")
+    table = _bare_table(items, labels) if items.files is None else read_table(str(labels))
     require_classes(table)
-    if len(table) != len(x_ND):
-        raise InputError(f"{path}: {len(x_ND)} rows for {len(table)} items in {labels}; give one row per item")
     pictures = None
     if all(table.path(i).is_file() for i in range(len(table))):
         dataset: Dataset = open_dataset(str(labels), policy=_POLICY)
         pictures = np.asarray(dataset.pictures)
-    return _Material(table, x_ND, pictures, None, None, True)
+    return _Material(table, items.x_ND, pictures, None, None, True)
 
 
-def _bare_table(path: Path) -> Table:
+def _bare_table(items: Embedded, path: Path) -> Table:
     """Return a table of classes alone; its files are the numbers of the rows, from 0."""
-    labels_N = read_item_labels(path).labels_N
-    samples, no_split = np.full(len(labels_N), "sample"), np.full(len(labels_N), "")
-    return Table(tuple(f"row {row}" for row in range(len(labels_N))), labels_N, samples, no_split, source=str(path))
+    samples, no_split = np.full(len(items), "sample"), np.full(len(items), "")
+    return Table(tuple(f"row {row}" for row in range(len(items))), items.labels, samples, no_split, source=str(path))
 
 
 def _side_of(table: Table) -> Callable[[int], int]:

@@ -11,7 +11,6 @@ from numpy.typing import ArrayLike
 
 from mohs.doctor.embeddings.causes import NO_SPREAD
 from mohs.doctor.embeddings.checks import checks_of_embeddings
-from mohs.doctor.embeddings.embedded import Embedded, read_embedded
 from mohs.doctor.findings import Check, Diagnosis, Finding, combined, examine
 from mohs.doctor.log.evidence import Beside, rose
 from mohs.doctor.log.losses import find_collapsed, find_not_finite, find_stalled
@@ -39,6 +38,8 @@ from mohs.doctor.of_triplets import find_easy_selection
 from mohs.doctor.run.checks import diagnose_run
 from mohs.doctor.run.evidence import RunEvidence
 from mohs.errors import InputError
+from mohs.evaluation.embedded import Embedded
+from mohs.evaluation.embedding_files import read_embedded
 from mohs.evaluation.same_column import OneMeans, check_one_means
 from mohs.runs import Run
 
@@ -301,7 +302,8 @@ def _embedded(
     if isinstance(embeddings, str | Path):
         if not isinstance(labels, str | Path):
             raise InputError(f"{labels_name}: not a file, but {name} is one; give two files or two arrays")
-        return read_embedded(embeddings, labels, flag=labels_name)
+        found = read_embedded(embeddings, labels, flag=labels_name)
+        return Embedded.of(found.x_ND, found.labels, source=found.source)
     if isinstance(labels, str | Path):
         raise InputError(f"{labels_name}: a file, but {name} is an array; give two files or two arrays")
     return Embedded.of(embeddings, labels, source=name)

@@ -5,12 +5,12 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from mohs.doctor.embeddings.embedded import Embedded
 from mohs.doctor.findings import Finding, Severity
 from mohs.doctor.log.rest import finite_tail
 from mohs.doctor.log.stuck_values import LossFacts
 from mohs.doctor.log.training_log import TrainingLog
 from mohs.errors import InputError
+from mohs.evaluation.embedded import Embedded
 from mohs.evaluation.intervals import wilson_interval
 from mohs.evaluation.triplets import sample_triplets
 

@@ -7,7 +7,7 @@ from typing import Any, TypeAlias, final
 import numpy as np
 import numpy.typing as npt
 
-from mohs.evaluation.embedded import checked_labels
+from mohs.evaluation.checked import checked_labels
 from mohs.evaluation.retrieval import RetrievalResult
 
 __all__ = ["ClassResult", "ConfusablePair", "Label", "class_results", "confusable_pairs"]

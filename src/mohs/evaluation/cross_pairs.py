@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mohs.errors import InputError
-from mohs.evaluation.embedded import as_numpy, checked_embeddings, checked_labels, class_codes
+from mohs.evaluation.checked import as_numpy, checked_embeddings, checked_labels, class_codes
 from mohs.evaluation.nearest import nearest_pairs
 from mohs.evaluation.pairs import Pairs
 from mohs.randomness import generator

@@ -1,319 +1,232 @@
-"""Checks of what metrics take: embeddings and labels, as numpy arrays or torch tensors."""
+"""Embeddings with their classes, and whether the nearest of each is of its class (R@1) beside what a guess has."""
 
-import warnings
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, final
 
 import numpy as np
-import numpy.typing as npt
+from numpy.typing import ArrayLike, NDArray
 
-from mohs.data.rows import read_rows
-from mohs.errors import DataWarning, InputError, at_most_20
+from mohs.errors import InputError, Problem
+from mohs.evaluation import same_picture
+from mohs.evaluation.checked import checked_embeddings
+from mohs.evaluation.ranks import tie_limit
+from mohs.evaluation.spread import Spread, spread
+from mohs.randomness import generator
 
-__all__ = [
-    "EmbeddedItems",
-    "ItemLabels",
-    "as_numpy",
-    "checked_embeddings",
-    "checked_float32",
-    "checked_labels",
-    "class_codes",
-    "read_embedded_items",
-    "read_item_labels",
-    "read_npy",
-]
+__all__ = ["MAX_ITEMS", "Embedded", "Recall", "hits_at_1", "of_one_length", "recall_at_1"]
 
+MAX_ITEMS = 4096
+"""Items of a sample: whole classes are drawn until there are so many."""
 
-# Squares of longer rows would come near the end of float32's range.
-_LARGEST_NORM = 1e18
-
-
-def checked_embeddings(values: npt.ArrayLike, name: str) -> npt.NDArray[np.float64]:
-    """Return embeddings [N, D] as float64, rows checked; CPU and GPU torch tensors are taken too.
-
-    Raises `InputError` naming `name` if they are not a non-empty table of numbers, or if a row holds NaN, Inf or is
-    longer than 1e18 (all such rows are counted, the first one is named).
-
-    >>> checked_embeddings([[1, 0], [0, 1]], "embeddings_ND").dtype
-    dtype('float64')
-    """
-    x_ND = np.ascontiguousarray(_table(values, name), dtype=np.float64)
-    _check_rows(x_ND, name)
-    return x_ND
-
-
-def checked_float32(values: npt.ArrayLike, name: str) -> npt.NDArray[np.float32]:
-    """Return embeddings [N, D] rounded to float32, rows checked as in `checked_embeddings`; no copy if they are that.
-
-    >>> checked_float32([[1, 0], [0, 1]], "embeddings_ND").dtype
-    dtype('float32')
-    """
-    array = _table(values, name)
-    _check_rows(array, name)  # before rounding, which makes some of them infinite
-    return np.ascontiguousarray(array, dtype=np.float32)
-
-
-def checked_labels(values: npt.ArrayLike, name: str, num_items: int) -> npt.NDArray[Any]:
-    """Return labels [N] as an array of integers or strings; raise `InputError` for another type, shape or length.
-
-    >>> checked_labels(["a", "b"], "labels_N", 2).tolist()
-    ['a', 'b']
-    """
-    array = as_numpy(values)
-    if array.ndim != 1:
-        raise InputError(f"{name}: shape {array.shape} is not one label for each item; give a flat array")
-    if len(array) != num_items:
-        raise InputError(f"{name}: {len(array)} labels for {num_items} embeddings; give one label for each row")
-    if array.dtype.kind in "OT" and all(isinstance(label, str) for label in array):
-        array = array.astype(np.str_)
-    if array.dtype.kind not in "iuU":
-        raise InputError(f"{name}: labels of type {array.dtype}; use integers or strings, all of one kind")
-    return array
-
-
-def class_codes(*labels: Sequence[Any] | npt.NDArray[Any]) -> list[npt.NDArray[np.int64]]:
-    """Return each array of labels as int64 codes 0..C-1 in sorted label order; equal labels share a code.
-
-    Raises `InputError` if some arrays hold strings and others integers, since "7" and 7 would never or always match.
-
-    >>> [codes.tolist() for codes in class_codes(np.array(["b", "a"]), np.array(["b"]))]
-    [[1, 0], [1]]
-    """
-    arrays = [np.asarray(part) for part in labels]
-    kinds = {"string" if part.dtype.kind == "U" else "integer" for part in arrays}
-    if len(kinds) > 1:
-        raise InputError("labels: strings in one array and integers in another never match; use one kind for both")
-    _, codes = np.unique(np.concatenate(arrays), return_inverse=True)
-    return np.split(codes.astype(np.int64), np.cumsum([len(part) for part in arrays])[:-1])
-
-
-def _table(values: npt.ArrayLike, name: str) -> npt.NDArray[Any]:
-    array = as_numpy(values)
-    if array.ndim != 2 or array.dtype.kind not in "fiu" or 0 in array.shape:
-        raise InputError(
-            f"{name}: shape {array.shape} and type {array.dtype} are not a table of numbers; "
-            "give at least one row and one column, [items, dimensions]"
-        )
-    return array
-
-
-def _check_rows(x_ND: npt.NDArray[Any], name: str) -> None:
-    with np.errstate(over="ignore", invalid="ignore"):
-        bad_N = ~(np.einsum("nd,nd->n", x_ND, x_ND, dtype=np.float64) <= _LARGEST_NORM**2)
-    if bad_N.any():
-        first = int(np.flatnonzero(bad_N)[0])
-        raise InputError(
-            f"{name}: row {first} holds NaN, Inf or is longer than {_LARGEST_NORM:g} "
-            f"({int(bad_N.sum())} of {len(x_ND)} rows do); every embedding must be finite"
-        )
-
-
-def as_numpy(values: Any) -> npt.NDArray[Any]:
-    """Return an array of what may be a torch tensor, with gradients, on a GPU or in bfloat16 (then as float64)."""
-    # Tensors that carry gradients, lie on a GPU or are bfloat16 have no direct numpy form (torch is not imported here).
-    if hasattr(values, "detach"):
-        values = values.detach().cpu()
-        if str(values.dtype) in ("torch.float16", "torch.bfloat16"):
-            values = values.float()  # exact
-        values = values.numpy()
-    return np.asarray(values)
-
-
-_ROLES = ("sample", "catalog")
-_CLASS_COLUMNS = ("class", "label", "labels", "y", "target")
+_BLOCK = 512
 
 
 @final
 @dataclass(frozen=True, eq=False)
-class EmbeddedItems:
-    """Embeddings and what is known of them, as the files hold them.
+class Recall:
+    """R@1 beside what a guess would have.
 
     Attributes:
-        embeddings_ND: float32 [N, D].
-        labels_N: str [N].
-        roles_N: str [N], "sample" or "catalog".
-        files: the picture of each item; none if the table has no such column.
-        groups_N: str [N], the group of each item, "" for none; none if the table has no such column.
+        value: of the queries that count.
+        chance: mean over them of the share of gallery items that are of their class.
+        num: queries that count.
+        hits, counted: of each query, as `hits_at_1` returns them.
     """
 
-    embeddings_ND: np.ndarray
-    labels_N: np.ndarray
-    roles_N: np.ndarray
-    files: tuple[str, ...] | None
-    groups_N: np.ndarray | None = None
+    value: float
+    chance: float
+    num: int
+    hits: NDArray[np.bool_]
+    counted: NDArray[np.bool_]
+
+    @property
+    def skill(self) -> float:
+        """How much of the way from chance to 1 there is: 0 a guess, 1 all right, below 0 worse than a guess."""
+        return (self.value - self.chance) / (1 - self.chance) if self.chance < 1 else 0.0
+
+    @property
+    def at_chance(self) -> bool:
+        """Whether R@1 is what a guess has, or hardly more.
+
+        As many hits by chance have a probability above 5% (binomial), or above 1% and the skill is below 0.1; or the
+        skill is below 0.02 and R@1 is below three times chance. Never where all items are of one class.
+        """
+        from scipy.stats import binom
+
+        if self.chance >= 1:
+            return False
+        by_chance = float(binom.sf(round(self.value * self.num) - 1, self.num, self.chance))
+        return (
+            by_chance > 0.05
+            or (by_chance > 0.01 and self.skill < 0.1)
+            or (self.skill < 0.02 and self.value < 3 * self.chance)
+        )
 
 
 @final
 @dataclass(frozen=True, eq=False)
-class ItemLabels:
-    """What a file of classes holds: str [N]; roles, files and groups are None where it has no such column."""
+class Embedded:
+    """N embeddings with the class of each as text, and what else is known of them.
 
-    labels_N: np.ndarray
-    roles_N: np.ndarray | None
-    files: tuple[str, ...] | None
-    groups_N: np.ndarray | None = None
-
-    def check_rows(self, num_rows: int, embeddings: Path, labels: Path, *, flag: str) -> None:
-        """Raise `InputError` unless there is a class for each row; `flag` is the option that gave the classes."""
-        if len(self.labels_N) != num_rows:
-            raise InputError(
-                f"{flag}: {labels} has {len(self.labels_N):,} classes for the {num_rows:,} rows of {embeddings}; "
-                "give one for each row, in the same order"
-            )
-
-
-def read_embedded_items(
-    embeddings: Path,
-    labels: Path,
-    *,
-    flag: str,
-    class_column: str | None = None,
-    file_column: str | None = None,
-    group_column: str | None = None,
-) -> EmbeddedItems:
-    """Return the rows of a .npy file and their classes, from a file that `read_item_labels` takes.
-
-    Raises `InputError` naming the file, the row and the fix; `flag` is the option that gave the classes.
+    Attributes:
+        source: where they come from, for messages.
+        x_ND: the numbers, [N, D].
+        labels: the classes, str [N].
+        roles: "sample" or "catalog", str [N]; None if not known.
+        files: the picture of each item, str [N]; None if not known.
+        groups: the group of each item, "" for none, str [N]; None if not known.
     """
-    embeddings_ND = checked_float32(read_npy(embeddings, "numbers"), str(embeddings))
-    found = read_item_labels(
-        labels,
-        class_column=class_column,
-        file_column=file_column,
-        group_column=group_column,
-        class_flag="--class-column",
-    )
-    found.check_rows(len(embeddings_ND), embeddings, labels, flag=flag)
-    roles_N = np.full(len(found.labels_N), "sample") if found.roles_N is None else found.roles_N
-    return EmbeddedItems(embeddings_ND, found.labels_N, roles_N, found.files, found.groups_N)
 
+    source: str
+    x_ND: NDArray[Any]
+    labels: NDArray[np.str_]
+    roles: NDArray[np.str_] | None = None
+    files: NDArray[np.str_] | None = None
+    groups: NDArray[np.str_] | None = None
 
-def read_npy(path: Path, what: str) -> np.ndarray:
-    """Return the array in a .npy file; raise `InputError` for another file (`what` it should hold, for the message)."""
-    with path.open("rb") as file:
-        start = file.read(6)
-    if start[:4] == b"PK\x03\x04":
-        raise InputError(f"{path}: an archive, perhaps of several arrays; write the one of {what} with numpy.save")
-    if start != b"\x93NUMPY":
-        raise InputError(f"{path}: not a .npy file; write the {what} with numpy.save")
-    try:
-        return np.asarray(np.load(path, allow_pickle=False))
-    except (ValueError, EOFError) as error:
-        reason = str(error).splitlines()[0].rstrip(".")
-        raise InputError(f"{path}: cannot be read ({reason}); write the {what} with numpy.save again") from None
+    @classmethod
+    def of(cls, embeddings_ND: ArrayLike, labels_N: ArrayLike | Sequence[Any], *, source: str) -> "Embedded":
+        """Return checked embeddings as float64; labels of any kind are taken as text.
 
-
-def read_item_labels(
-    path: Path,
-    *,
-    class_column: str | None = None,
-    file_column: str | None = None,
-    group_column: str | None = None,
-    class_flag: str = "",
-) -> ItemLabels:
-    """Return the classes in a file, as text.
-
-    A table (CSV or Parquet) with a column `class` or, without one, `label`, `labels`, `y` or `target` (in capitals
-    too), and perhaps `file`, `role` and `group`; a .npy file of text or whole numbers; or a .txt file with a class on
-    each line. Warns (`DataWarning`) of a file that stands under several classes.
-
-    Raises `InputError` naming the file, the row and the fix; `class_flag` is the option that names the column.
-    """
-    kind = path.suffix.lower()
-    if kind in (".npy", ".txt") and (class_column or file_column or group_column):
-        flags = "--class-column and --file-column" if class_column or file_column else "--group-column"
-        raise InputError(f"{path}: has no columns; leave out {flags}, or give a table")
-    if kind == ".npy":
-        array = read_npy(path, "classes")
-        if array.dtype.kind == "f" and np.isfinite(array).all() and (array == np.rint(array)).all():
-            array = array.astype(np.int64)  # 3.0 is class 3
-        if array.ndim != 1 or array.dtype.kind not in "iuU":
+        Raises `InputError` as `checked_embeddings` does, and if the numbers of rows differ.
+        """
+        x_ND = checked_embeddings(embeddings_ND, source)
+        labels = np.asarray(labels_N)
+        if labels.ndim != 1 or len(labels) != len(x_ND):
             raise InputError(
-                f"{path}: {array.dtype} of shape {array.shape} are no classes; give integers or text, one for each row"
+                Problem(source, f"labels of shape {labels.shape} for {len(x_ND)} rows", "give one for each row")
             )
-        return ItemLabels(array.astype(np.str_), None, None)
-    if kind == ".txt":
-        try:
-            names = path.read_text(encoding="utf-8-sig").splitlines()
-        except UnicodeDecodeError as error:
-            raise InputError(f"{path}: not UTF-8 text ({error.reason}); save it as UTF-8") from None
-        problems = _empty_names(path, "line", range(1, len(names) + 1), names, "")
-        if problems:
-            raise InputError(*at_most_20(problems))
-        return ItemLabels(np.array(names, dtype=np.str_), None, None)
-    columns, rows = read_rows(path)
-    name = class_column or _class_column(path, columns, class_flag)
-    by_name = f"name the right one with {class_flag}" if class_flag else "name the right one 'class'"
-    problems = [
-        f"{path}: no column {wanted!r}; the columns are {', '.join(map(repr, columns))}; {fix}"
-        for wanted, fix in (
-            (name, by_name),
-            (file_column, "name the right one with --file-column"),
-            (group_column, "name the right one with --group-column"),
-        )
-        if wanted is not None and wanted not in columns
-    ]
-    problems += [
-        f"{path}: column {each!r} holds neither text nor integers; store it as text"
-        for each in (name, "role")
-        if each in columns and len(columns[each]) != len(rows)
-    ]
-    if problems:
-        raise InputError(*problems)
-    roles = [role or "sample" for role in columns["role"]] if "role" in columns else None
-    problems = _empty_names(path, "row", rows, columns[name], f"column {name!r} ")
-    problems += [
-        f"{path}: row {row}: role {role!r} is not 'sample' or 'catalog'; change it"
-        for row, role in zip(rows, roles or (), strict=roles is not None)
-        if role not in _ROLES
-    ]
-    if problems:
-        raise InputError(*at_most_20(problems))
-    files, groups = columns.get(file_column or "file"), columns.get(group_column or "group")
-    if files is not None and len(files) == len(rows) and (line := _of_several_classes(files, columns[name], rows)):
-        warnings.warn(f"{path}: {line}", DataWarning, stacklevel=2)
-    return ItemLabels(
-        np.array(columns[name], dtype=np.str_),
-        None if roles is None else np.array(roles),
-        tuple(files) if files is not None and len(files) == len(rows) else None,
-        np.array(groups, dtype=np.str_) if groups is not None and len(groups) == len(rows) else None,
-    )
+        return cls(source, x_ND, labels.astype(np.str_))
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, items: NDArray[np.int64]) -> "Embedded":
+        """Return these items, in this order."""
+        more = (None if column is None else column[items] for column in (self.roles, self.files, self.groups))
+        return Embedded(self.source, self.x_ND[items], self.labels[items], *more)
+
+    def with_rows(self, x_ND: NDArray[np.floating]) -> "Embedded":
+        """Return the same items with other embeddings."""
+        return replace(self, x_ND=x_ND)
+
+    @cached_property
+    def codes(self) -> NDArray[np.int64]:
+        """The number of each item's class, int64[N]."""
+        return np.unique(self.labels, return_inverse=True)[1].astype(np.int64)
+
+    @cached_property
+    def norms(self) -> NDArray[np.float64]:
+        """Euclidean norms, float64[N]."""
+        norm_N: NDArray[np.float64] = np.linalg.norm(self.x_ND, axis=1)
+        return norm_N
+
+    @cached_property
+    def spread(self) -> Spread:
+        """The spread of all items."""
+        return spread(self.x_ND)
+
+    @property
+    def relative_spread(self) -> float:
+        """√(Σ variance) over the mean norm: 0 for one point, whatever the scale."""
+        return self.spread.std_sqrt_dim / self.spread.mean_norm if self.spread.mean_norm > 0 else 0.0
+
+    @property
+    def has_pairs(self) -> bool:
+        """Whether there are two classes, and one with two items."""
+        count_C = np.bincount(self.codes)
+        return len(count_C) > 1 and int(count_C.max()) > 1
+
+    @cached_property
+    def recall(self) -> Recall | None:
+        """R@1 of each item among all others; None if no class has two. For up to some thousand items."""
+        return recall_at_1(self, self, same_items=True)
+
+    def unit(self) -> "Embedded":
+        """Return the same with every row divided by its norm (rows of norm 0 stay)."""
+        norms = np.where(self.norms > 0, self.norms, 1.0)
+        return self.with_rows(self.x_ND / norms[:, None])
+
+    def sample_items(self, *, seed: int, max_items: int = MAX_ITEMS) -> NDArray[np.int64]:
+        """Return the items of whole classes, drawn until there are `max_items` or more of them, ascending."""
+        if len(self) <= max_items:
+            return np.arange(len(self), dtype=np.int64)
+        order_C = generator(seed, "classes to diagnose").permutation(int(self.codes.max()) + 1)
+        count_C = np.bincount(self.codes)[order_C]
+        num = int(np.searchsorted(np.cumsum(count_C), max_items)) + 1
+        return np.flatnonzero(np.isin(self.codes, order_C[:num]))[: 2 * max_items]
 
 
-def _class_column(path: Path, columns: Iterable[str], class_flag: str) -> str:
-    """Return the column that holds the classes; "class" if there is none."""
-    named = {name: name.strip().lower() for name in columns if name.strip().lower() in _CLASS_COLUMNS}
-    plain = [name for name, lower in named.items() if lower == "class"]
-    found = plain or list(named)
-    if len(found) > 1:
-        fix = f"name the right one with {class_flag}" if class_flag else "name the right one 'class'"
-        raise InputError(f"{path}: columns {', '.join(map(repr, found))} may hold the classes; {fix}")
-    return found[0] if found else "class"
+def of_one_length(one: Embedded, other: Embedded) -> tuple[Embedded, Embedded]:
+    """Return both at one length, as `mohs.evaluation.same_picture.of_one_length` does."""
+    rows = same_picture.of_one_length(one.x_ND, other.x_ND)
+    if rows[0] is one.x_ND:
+        return one, other
+    return one.with_rows(rows[0]), other.with_rows(rows[1])
 
 
-def _of_several_classes(files: Sequence[str], classes: Sequence[str], rows: Sequence[int]) -> str:
-    """Return a line on files that stand under several classes, with the first of them; "" if there are none."""
-    seen: dict[str, dict[str, int]] = defaultdict(dict)
-    for file, label, row in zip(files, classes, rows, strict=True):
-        seen[file].setdefault(label, row)
-    double = {file: found for file, found in seen.items() if len(found) > 1 and file}
-    if not double:
-        return ""
-    file, found = next(iter(double.items()))
-    (one, row), (other, other_row) = list(found.items())[:2]
-    return (
-        f"{len(double):,} file{'s stand' if len(double) > 1 else ' stands'} under several classes, such as {file!r} "
-        f"under {one!r} (row {row}) and {other!r} (row {other_row}); a search counts each as wrong for the other: keep "
-        "one class for each file"
-    )
+def hits_at_1(
+    queries: Embedded,
+    gallery: Embedded,
+    *,
+    same_items: bool,
+    farthest: bool = False,
+    beyond_Q: NDArray[np.float64] | None = None,
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return for each query whether its nearest gallery item is of its class, and whether there is one of its class.
+
+    Euclidean; ties count against it (`mohs.evaluation.ranks`). With `same_items` the queries are the gallery and each
+    is left out of its own. With `farthest`, the farthest item is asked for. With `beyond_Q`, items no farther than that
+    from their query are left out.
+    """
+    names, codes = np.unique(np.concatenate([queries.labels, gallery.labels]), return_inverse=True)
+    query_codes, gallery_codes = codes[: len(queries)], codes[len(queries) :]
+    del names
+    half_G = np.square(gallery.x_ND).sum(axis=1) / 2
+    half_Q = np.square(queries.x_ND).sum(axis=1) / 2
+    hits, counted = np.zeros(len(queries), dtype=np.bool_), np.zeros(len(queries), dtype=np.bool_)
+    for start in range(0, len(queries), _BLOCK):
+        rows = slice(start, start + _BLOCK)
+        square_BG = 2 * (half_Q[rows, None] + half_G - queries.x_ND[rows] @ gallery.x_ND.T)
+        distance_BG = np.sqrt(np.maximum(square_BG, 0.0))
+        own_BG = query_codes[rows, None] == gallery_codes
+        here = np.arange(len(distance_BG))
+        aside_BG = np.zeros_like(own_BG)
+        if same_items:
+            aside_BG[here, start + here] = True
+        if beyond_Q is not None:
+            aside_BG |= distance_BG <= beyond_Q[rows, None]
+        worst = -np.inf if farthest else np.inf
+        own_B = np.where(own_BG & ~aside_BG, distance_BG, worst)
+        other_B = np.where(~own_BG & ~aside_BG, distance_BG, worst)
+        counted[rows] = (own_BG & ~aside_BG).any(axis=1)
+        if farthest:
+            hits[rows] = own_B.max(axis=1) > tie_limit(np.maximum(other_B.max(axis=1), 0.0), queries.norms[rows])
+        else:
+            nearest_B = own_B.min(axis=1)
+            limit_B = tie_limit(np.where(np.isfinite(nearest_B), nearest_B, 0.0), queries.norms[rows])
+            hits[rows] = counted[rows] & (limit_B < other_B.min(axis=1))
+    return hits & counted, counted
 
 
-def _empty_names(path: Path, what: str, rows: Sequence[int], names: Sequence[str], column: str) -> list[str]:
-    return [
-        f"{path}: {what} {row}: {column}is empty; name the class, or remove the {what} and its embedding"
-        for row, name in zip(rows, names, strict=True)
-        if not name.strip()
-    ]
+def recall_at_1(
+    queries: Embedded, gallery: Embedded, *, same_items: bool, beyond_Q: NDArray[np.float64] | None = None
+) -> Recall | None:
+    """Return R@1 with its chance level; None if no query has an item of its class to find.
+
+    `same_items` and `beyond_Q` are those of `hits_at_1`; the chance level does not count what `beyond_Q` leaves out.
+
+    >>> two = Embedded.of([[0.0], [0.1], [5.0], [5.1]], ["a", "a", "b", "b"], source="x")
+    >>> found = recall_at_1(two, two, same_items=True)
+    >>> found.value, round(found.chance, 3), found.at_chance
+    (1.0, 0.333, False)
+    """
+    hits, counted = hits_at_1(queries, gallery, same_items=same_items, beyond_Q=beyond_Q)
+    if not counted.any():
+        return None
+    names, count_C = np.unique(gallery.labels, return_counts=True)
+    place = np.searchsorted(names, queries.labels[counted])
+    chance = float(((count_C[place] - same_items) / (len(gallery) - same_items)).mean())
+    return Recall(float(hits[counted].mean()), chance, int(counted.sum()), hits, counted)

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mohs.errors import InputError
-from mohs.evaluation.embedded import checked_labels
+from mohs.evaluation.checked import checked_labels
 from mohs.evaluation.intervals import class_intervals
 from mohs.evaluation.retrieval import RetrievalResult
 

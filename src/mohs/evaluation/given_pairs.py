@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from mohs.data.rows import read_rows
 from mohs.errors import InputError, at_most_20
-from mohs.evaluation.embedded import as_numpy, checked_embeddings, checked_labels, class_codes
+from mohs.evaluation.checked import as_numpy, checked_embeddings, checked_labels, class_codes
 from mohs.evaluation.pairs import Pairs
 from mohs.evaluation.same_column import OneMeans, SameColumn, read_same_column, told_by_distances
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from scipy.special import stdtrit
 
 from mohs.errors import InputError
-from mohs.evaluation.embedded import checked_labels, class_codes
+from mohs.evaluation.checked import checked_labels, class_codes
 from mohs.randomness import generator
 
 __all__ = [
@@ -21,8 +21,10 @@ __all__ = [
     "class_interval",
     "class_intervals",
     "class_means",
+    "difference_and_interval",
     "fold_of_class",
     "pairs_of_fold",
+    "share_and_interval",
     "share_interval",
     "wilson_interval",
 ]
@@ -198,6 +200,30 @@ def class_means(values_MQ: Sequence[npt.ArrayLike], labels_Q: npt.ArrayLike) -> 
     columns_MQ = _checked_values(values_MQ, -np.inf)
     means_M: list[float] = _class_sums(columns_MQ, labels_Q, "classes", least=1).mean_M.tolist()
     return means_M
+
+
+def share_and_interval(hits_Q: npt.ArrayLike, labels_Q: npt.ArrayLike) -> tuple[float, float, float]:
+    """Return a share with its 95% interval over classes; of one class alone, 0 to 1: it says nothing of others.
+
+    >>> share_and_interval([True, False], ["a", "a"])
+    (0.5, 0.0, 1.0)
+    """
+    low, high = (0.0, 1.0) if _one_class(labels_Q) else class_interval(hits_Q, labels_Q)
+    return float(np.asarray(hits_Q, dtype=np.float64).mean()), low, high
+
+
+def difference_and_interval(difference_Q: npt.ArrayLike, labels_Q: npt.ArrayLike) -> tuple[float, float, float]:
+    """Return the mean of paired differences in [−1, 1] with its 95% interval over classes; of one class alone, ±1.
+
+    >>> difference_and_interval([1.0, 0.0], ["a", "a"])
+    (0.5, -1.0, 1.0)
+    """
+    low, high = (-1.0, 1.0) if _one_class(labels_Q) else class_difference_interval(difference_Q, labels_Q)
+    return float(np.asarray(difference_Q, dtype=np.float64).mean()), low, high
+
+
+def _one_class(labels_Q: npt.ArrayLike) -> bool:
+    return len(np.unique(np.asarray(labels_Q))) < 2
 
 
 def share_interval(

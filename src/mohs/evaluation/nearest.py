@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from mohs.distances import exact_distance
 from mohs.errors import InputError
-from mohs.evaluation.embedded import checked_embeddings, checked_labels, class_codes
+from mohs.evaluation.checked import checked_embeddings, checked_labels, class_codes
 
 __all__ = ["Among", "NearestPairs", "nearest_pairs"]
 

@@ -9,7 +9,7 @@ from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 
 from mohs.errors import InputError
-from mohs.evaluation.embedded import as_numpy
+from mohs.evaluation.checked import as_numpy
 from mohs.evaluation.intervals import fold_of_class, pairs_of_fold, wilson_interval
 from mohs.evaluation.pair_scores import PairScores, ScoreKind
 

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mohs.errors import InputError
-from mohs.evaluation.embedded import as_numpy
+from mohs.evaluation.checked import as_numpy
 
 __all__ = ["PairScores", "ScoreHistogram", "ScoreKind", "pair_scores", "score_histogram"]
 

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mohs.errors import InputError
-from mohs.evaluation.embedded import as_numpy, class_codes
+from mohs.evaluation.checked import as_numpy, class_codes
 from mohs.evaluation.pair_scores import PairScores
 from mohs.randomness import generator
 

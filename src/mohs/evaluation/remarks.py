@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mohs.errors import InputError
-from mohs.evaluation.embedded import class_codes
+from mohs.evaluation.checked import class_codes
 from mohs.evaluation.ranks import TIE_TOLERANCE
 from mohs.evaluation.retrieval import RetrievalResult, evaluate_retrieval
 from mohs.evaluation.same_picture import (

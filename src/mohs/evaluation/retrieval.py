@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from mohs.errors import InputError
 from mohs.evaluation.chance import chance_levels
-from mohs.evaluation.embedded import checked_embeddings, checked_float32, checked_labels, class_codes
+from mohs.evaluation.checked import checked_embeddings, checked_float32, checked_labels, class_codes
 from mohs.evaluation.intervals import Interval, Over, class_intervals, class_means
 from mohs.evaluation.ranks import Ranks, rank_relevant, tie_limit
 from mohs.mining.threads import Progress

@@ -6,7 +6,7 @@ from typing import final
 import numpy as np
 import numpy.typing as npt
 
-from mohs.evaluation.embedded import checked_embeddings
+from mohs.evaluation.checked import checked_embeddings
 
 __all__ = ["Spread", "spread"]
 

@@ -7,8 +7,8 @@ import numpy as np
 import numpy.typing as npt
 
 from mohs.errors import InputError
+from mohs.evaluation.checked import checked_float32, checked_labels, class_codes
 from mohs.evaluation.classes import ClassResult, ConfusablePair, class_results, confusable_pairs
-from mohs.evaluation.embedded import checked_float32, checked_labels, class_codes
 from mohs.evaluation.gallery_size import GallerySizes, recall_by_gallery_size
 from mohs.evaluation.remarks import one_class_remark, remarks
 from mohs.evaluation.retrieval import RetrievalResult, evaluate_all_against_all, evaluate_retrieval

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mohs.errors import InputError
-from mohs.evaluation.embedded import checked_embeddings, checked_labels, class_codes
+from mohs.evaluation.checked import checked_embeddings, checked_labels, class_codes
 from mohs.evaluation.intervals import class_interval, wilson_interval
 from mohs.evaluation.ranks import tie_limit
 from mohs.hardness.scales import rank_of

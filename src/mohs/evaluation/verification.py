@@ -10,8 +10,8 @@ import numpy.typing as npt
 
 from mohs.distances import similarity_at_distance
 from mohs.errors import InputError
+from mohs.evaluation.checked import checked_embeddings
 from mohs.evaluation.cross_pairs import cross_pairs
-from mohs.evaluation.embedded import checked_embeddings
 from mohs.evaluation.operating_points import PairIntervals, pair_intervals
 from mohs.evaluation.pair_calibration import CalibrationMethod, PairCalibration, calibrate_pairs
 from mohs.evaluation.pair_curves import FPRS, PairCurves, pair_curves_of

@@ -1,8 +1,6 @@
 """Causes in one set of embeddings, each both ways."""
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 import mohs
@@ -14,14 +12,7 @@ from mohs.doctor.embeddings.causes import (
     find_swapped_embeddings,
     find_unnormalised,
 )
-from mohs.doctor.embeddings.embedded import (
-    Embedded,
-    difference_and_interval,
-    hits_at_1,
-    read_embedded,
-    share_and_interval,
-)
-from mohs.errors import InputError
+from mohs.evaluation.embedded import Embedded
 
 
 def of(x_ND, labels):
@@ -254,138 +245,6 @@ def test_copies_across_classes_are_no_dead_positives():
 
 def test_pictures_that_are_nearly_equal_are_two(clusters):
     assert find_equal_positives(clusters(noise=1e-4)) is None
-
-
-# what these stand on
-
-
-@pytest.mark.parametrize("farthest", [False, True])
-@pytest.mark.parametrize("same_items", [False, True])
-def test_hits_equal_brute_force(farthest, same_items):
-    random = np.random.default_rng(3)
-    # Few values, so that distances tie.
-    gallery = of(random.integers(0, 4, (60, 2)).astype(float), random.integers(0, 8, 60))
-    queries = gallery if same_items else of(random.integers(0, 4, (700, 2)).astype(float), random.integers(0, 10, 700))
-    hit_Q, counted_Q = hits_at_1(queries, gallery, same_items=same_items, farthest=farthest)
-    for q in range(len(queries)):
-        square_G = ((queries.x_ND[q] - gallery.x_ND) ** 2).sum(axis=1)
-        own_G = gallery.labels == queries.labels[q]
-        others = square_G[~own_G]
-        if same_items:
-            own_G = own_G & (np.arange(60) != q)
-        assert counted_Q[q] == own_G.any()
-        expected = False
-        if own_G.any():
-            own = square_G[own_G]
-            expected = own.max() > others.max() if farthest else own.min() < others.min()
-        assert hit_Q[q] == expected, q
-
-
-def test_a_sample_takes_whole_classes(clusters):
-    embedded = clusters(50, 4)
-    items = embedded.sample_items(seed=0, max_items=30)
-    assert len(items) == 32
-    assert (np.bincount(embedded.codes[items])[np.unique(embedded.codes[items])] == 4).all()
-    assert embedded.sample_items(seed=1, max_items=30).tolist() != items.tolist()
-    assert embedded.sample_items(seed=0, max_items=200).tolist() == list(range(200))
-
-
-def test_one_class_tells_nothing_of_others():
-    assert share_and_interval([True, False], ["a", "a"]) == (0.5, 0.0, 1.0)
-    assert difference_and_interval([1.0, 0.0], ["a", "a"]) == (0.5, -1.0, 1.0)
-    mean, low, high = share_and_interval([True, True, False, False], ["a", "a", "b", "c"])
-    assert 0 < low < mean == 0.5 < high < 1
-    assert difference_and_interval([0.0, 0.0, 0.0], ["a", "b", "c"])[1] < 0
-
-
-def test_embeddings_that_cannot_be_taken():
-    with pytest.raises(InputError, match=r"^x.npy: labels of shape \(3,\) for 2 rows; give one for each row$"):
-        of(np.ones((2, 2)), [1, 2, 3])
-    with pytest.raises(InputError, match=r"^x.npy: row 1 holds NaN, Inf or "):
-        of([[1.0], [np.nan]], [1, 2])
-
-
-def test_files_of_embeddings(tmp_path):
-    x, labels = tmp_path / "x.npy", tmp_path / "y.csv"
-    np.save(x, np.arange(6, dtype=np.float32).reshape(3, 2))
-    labels.write_text("file,Label\na,u\nb,v\nc,u\n")
-    found = read_embedded(x, labels)
-    assert (found.x_ND.tolist(), found.labels.tolist()) == ([[0, 1], [2, 3], [4, 5]], ["u", "v", "u"])
-
-
-def test_classes_of_every_form_are_read_as_in_evaluate(tmp_path):
-    x = tmp_path / "x.npy"
-    np.save(x, np.arange(6, dtype=np.float32).reshape(3, 2))
-    np.save(tmp_path / "integers.npy", np.array([7, 8, 7]))
-    np.save(tmp_path / "whole.npy", np.array([7.0, 8.0, 7.0]))
-    np.save(tmp_path / "names.npy", np.array(["u", "v", "u"]))
-    (tmp_path / "y.txt").write_text("u\nv\nu\n")
-    (tmp_path / "both.csv").write_text("label,class\n1,u\n1,v\n1,u\n")
-    pq.write_table(pa.table({"Y": ["u", "v", "u"]}), tmp_path / "y.parquet")
-    for name, expected in {
-        "integers.npy": ["7", "8", "7"],
-        "whole.npy": ["7", "8", "7"],
-        "names.npy": ["u", "v", "u"],
-        "y.txt": ["u", "v", "u"],
-        "both.csv": ["u", "v", "u"],
-        "y.parquet": ["u", "v", "u"],
-    }.items():
-        assert read_embedded(x, tmp_path / name).labels.tolist() == expected, name
-
-
-def test_files_of_embeddings_that_cannot_be_read(tmp_path):
-    x, labels, text = tmp_path / "x.npy", tmp_path / "y.csv", tmp_path / "z.csv"
-    np.save(x, np.ones((3, 2)))
-    np.save(tmp_path / "scalar.npy", np.float64(3))
-    np.savez(tmp_path / "x.npz", a=np.ones((3, 2)))
-    labels.write_text("class\na\nb\na\n")
-    (tmp_path / "none.csv").write_text("name\na\nb\na\n")
-    (tmp_path / "two.csv").write_text("label,y\na,1\nb,1\na,1\n")
-    np.save(tmp_path / "float.npy", [0.5, 1.0, 0.5])
-    (tmp_path / "short.csv").write_text("class\na\nb\n")
-    text.write_text("1,2\n")
-    cases = [
-        (tmp_path / "no.npy", labels, f"{tmp_path}/no.npy: no such file; check the path"),
-        (x, tmp_path / "no.csv", f"{tmp_path}/no.csv: no such file; check the path"),
-        (x, tmp_path, f"{tmp_path}: a folder; give a file"),
-        (tmp_path, labels, f"{tmp_path}: a folder; give a file"),
-        (
-            x,
-            tmp_path / "none.csv",
-            f"{tmp_path}/none.csv: no column 'class'; the columns are 'name'; name the right one 'class'",
-        ),
-        (
-            x,
-            tmp_path / "two.csv",
-            f"{tmp_path}/two.csv: columns 'label', 'y' may hold the classes; name the right one 'class'",
-        ),
-        (
-            x,
-            tmp_path / "float.npy",
-            f"{tmp_path}/float.npy: float64 of shape (3,) are no classes; give integers or text, one for each row",
-        ),
-        (
-            x,
-            tmp_path / "short.csv",
-            f"labels: {tmp_path}/short.csv has 2 classes for the 3 rows of {x}; give one for each row, in the same "
-            "order",
-        ),
-        (text, labels, f"{text}: not a .npy file; write the numbers with numpy.save"),
-        (
-            tmp_path / "scalar.npy",
-            labels,
-            f"{tmp_path}/scalar.npy: one number; give a table of numbers, [items, dimensions]",
-        ),
-        (
-            tmp_path / "x.npz",
-            labels,
-            f"{tmp_path}/x.npz: an archive, perhaps of several arrays; write the one of numbers with numpy.save",
-        ),
-    ]
-    for embeddings, classes, line in cases:
-        with pytest.raises(InputError) as error:
-            read_embedded(embeddings, classes)
-        assert error.value.problems == (line,)
 
 
 @pytest.mark.parametrize("value", [0.0, 0.5])

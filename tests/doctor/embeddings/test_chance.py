@@ -5,7 +5,7 @@ import pytest
 
 import mohs
 from mohs.doctor.embeddings.chance import find_chance, find_shifted_labels
-from mohs.doctor.embeddings.embedded import Embedded
+from mohs.evaluation.embedded import Embedded
 
 
 def of(x_ND, labels):

@@ -5,7 +5,7 @@ import pytest
 
 import mohs
 from mohs.doctor.embeddings.directions import find_domain_gap, find_dominating_direction
-from mohs.doctor.embeddings.embedded import Embedded
+from mohs.evaluation.embedded import Embedded
 
 
 def unit(x_ND):

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 import mohs
-from mohs.doctor.embeddings.embedded import Embedded
 from mohs.doctor.embeddings.mixed_labels import find_mixed_labels
+from mohs.evaluation.embedded import Embedded
 
 
 def exchanged(embedded, share, seed=0):

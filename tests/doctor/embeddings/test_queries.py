@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 import mohs
-from mohs.doctor.embeddings.embedded import Embedded
 from mohs.doctor.embeddings.queries import find_foreign_queries, find_queries_in_gallery
+from mohs.evaluation.embedded import Embedded
 
 
 def of(x_ND, labels):

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 import mohs
-from mohs.doctor.embeddings.embedded import Embedded
 from mohs.doctor.embeddings.split_classes import find_split_classes, find_split_ids
+from mohs.evaluation.embedded import Embedded
 
 
 def products(num_split, *, num=150, per_class=2, dim=64, noise=0.5, apart=0.0, seed=0):

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 import mohs
-from mohs.doctor.embeddings.embedded import Embedded
 from mohs.doctor.embeddings.two_sets import (
     find_batch_norm,
     find_equal_test_items,
@@ -13,6 +12,7 @@ from mohs.doctor.embeddings.two_sets import (
     find_shared_classes,
 )
 from mohs.errors import InputError
+from mohs.evaluation.embedded import Embedded
 
 
 def of(x_ND, labels):

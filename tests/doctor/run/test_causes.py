@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 import mohs
-from mohs.doctor.embeddings.embedded import Embedded
 from mohs.doctor.run.causes import collapse_began
 from mohs.doctor.run.checks import diagnose_run
 from mohs.doctor.run.evidence import RunEvidence
 from mohs.errors import InputError
+from mohs.evaluation.embedded import Embedded
 from mohs.model.embedder import Embedder
 from mohs.plan import TripletPlan
 

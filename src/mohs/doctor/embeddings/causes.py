@@ -4,10 +4,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mohs.doctor.embeddings.directions import find_domain_gap, find_dominating_direction
-from mohs.doctor.embeddings.embedded import EQUAL, MAX_ITEMS, Embedded, difference_and_interval, hits_at_1
 from mohs.doctor.findings import Finding
 from mohs.errors import InputError
-from mohs.evaluation.same_picture import failed_rows, some_rows
+from mohs.evaluation.embedded import MAX_ITEMS, Embedded, hits_at_1
+from mohs.evaluation.intervals import difference_and_interval
+from mohs.evaluation.same_picture import EQUAL, failed_rows, some_rows
 from mohs.evaluation.triplets import sample_triplets
 
 __all__ = [

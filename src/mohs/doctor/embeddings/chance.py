@@ -5,8 +5,8 @@ import re
 import numpy as np
 from numpy.typing import NDArray
 
-from mohs.doctor.embeddings.embedded import MAX_ITEMS, Embedded
 from mohs.doctor.findings import Finding
+from mohs.evaluation.embedded import MAX_ITEMS, Embedded
 from mohs.evaluation.same_picture import some_rows
 from mohs.evaluation.triplets import triplet_accuracy
 from mohs.randomness import generator

@@ -15,7 +15,6 @@ from mohs.doctor.embeddings.causes import (
 )
 from mohs.doctor.embeddings.chance import find_chance, find_shifted_labels
 from mohs.doctor.embeddings.directions import find_domain_gap, find_dominating_direction
-from mohs.doctor.embeddings.embedded import Embedded
 from mohs.doctor.embeddings.mixed_labels import find_mixed_labels
 from mohs.doctor.embeddings.queries import find_foreign_queries, find_queries_in_gallery
 from mohs.doctor.embeddings.split_classes import find_split_ids
@@ -26,6 +25,7 @@ from mohs.doctor.embeddings.two_sets import (
 )
 from mohs.doctor.findings import Check, Finding
 from mohs.doctor.of_labels import find_dominating_class, find_few_positives, find_single_class
+from mohs.evaluation.embedded import Embedded
 from mohs.evaluation.same_picture import failed_rows
 
 __all__ = ["checks_of_embeddings", "checks_of_one_set", "sound_rows"]

@@ -10,8 +10,9 @@ from typing import final
 import numpy as np
 from numpy.typing import NDArray
 
-from mohs.doctor.embeddings.embedded import Embedded, Recall, difference_and_interval
 from mohs.doctor.findings import Finding
+from mohs.evaluation.embedded import Embedded, Recall
+from mohs.evaluation.intervals import difference_and_interval
 from mohs.evaluation.same_picture import some_rows
 from mohs.randomness import derived_seed
 

@@ -6,8 +6,8 @@ from typing import final
 import numpy as np
 from numpy.typing import NDArray
 
-from mohs.doctor.embeddings.embedded import Embedded
 from mohs.doctor.findings import Finding
+from mohs.evaluation.embedded import Embedded
 from mohs.evaluation.same_picture import some_rows
 
 __all__ = ["find_mixed_labels"]

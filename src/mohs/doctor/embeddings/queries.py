@@ -6,8 +6,9 @@ from typing import final
 import numpy as np
 from numpy.typing import NDArray
 
-from mohs.doctor.embeddings.embedded import Embedded, Recall, of_one_length, recall_at_1, share_and_interval
 from mohs.doctor.findings import Finding, Severity
+from mohs.evaluation.embedded import Embedded, Recall, of_one_length, recall_at_1
+from mohs.evaluation.intervals import share_and_interval
 from mohs.evaluation.same_picture import equal_partner, near_copies
 from mohs.randomness import generator
 

@@ -6,8 +6,8 @@ from typing import final
 import numpy as np
 from numpy.typing import NDArray
 
-from mohs.doctor.embeddings.embedded import Embedded
 from mohs.doctor.findings import Finding
+from mohs.evaluation.embedded import Embedded
 
 __all__ = ["SplitClasses", "find_split_classes", "find_split_ids"]
 

@@ -4,15 +4,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mohs.doctor.embeddings.directions import kinds_of_pictures
-from mohs.doctor.embeddings.embedded import (
-    MAX_ITEMS,
-    Embedded,
-    difference_and_interval,
-    hits_at_1,
-    of_one_length,
-    recall_at_1,
-)
 from mohs.doctor.findings import Finding
+from mohs.evaluation.embedded import MAX_ITEMS, Embedded, hits_at_1, of_one_length, recall_at_1
+from mohs.evaluation.intervals import difference_and_interval
 from mohs.evaluation.same_picture import equal_partner, near_copies, some_rows
 
 __all__ = [

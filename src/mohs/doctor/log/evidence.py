@@ -11,11 +11,11 @@ from typing import Final, final
 
 import numpy as np
 
-from mohs.doctor.embeddings.embedded import Embedded, Recall, recall_at_1
 from mohs.doctor.log.rest import finite_tail, number_noise
 from mohs.doctor.log.stuck_values import LossFacts
 from mohs.doctor.log.training_log import Column, TrainingLog
 from mohs.doctor.of_pairs import PairScores
+from mohs.evaluation.embedded import Embedded, Recall, recall_at_1
 
 __all__ = ["CLUSTERING", "NOTHING_BESIDE", "Beside", "Sign", "ends_high", "metrics", "one_point", "rose"]
 

@@ -16,7 +16,7 @@ from mohs.doctor.precision.suggestions import ItemFix, suggest_fixes
 from mohs.doctor.precision.top_curve import TopCurve, top_curve
 from mohs.doctor.precision.top_pairs import TopPairs, find_top_pairs
 from mohs.errors import InputError
-from mohs.evaluation.embedded import checked_labels
+from mohs.evaluation.checked import checked_labels
 
 __all__ = ["AS_IT_IS", "WITHOUT_ALL", "PrecisionDiagnosis", "diagnose_precision"]
 

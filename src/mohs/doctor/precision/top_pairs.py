@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from mohs.distances import check_embeddings, unit_rows
 from mohs.errors import InputError
-from mohs.evaluation.embedded import checked_labels, class_codes
+from mohs.evaluation.checked import checked_labels, class_codes
 
 __all__ = ["TopPairs", "find_top_pairs"]
 

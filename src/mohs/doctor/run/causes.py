@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from mohs.data.dataset import Dataset
 from mohs.data.equal_pictures import find_near_duplicates
-from mohs.doctor.embeddings.embedded import hits_at_1
 from mohs.doctor.findings import Finding
 from mohs.doctor.of_labels import find_dominating_class
 from mohs.doctor.of_triplets import (
@@ -21,6 +20,7 @@ from mohs.doctor.of_triplets import (
     find_large_margin,
 )
 from mohs.doctor.run.evidence import RunEvidence
+from mohs.evaluation.embedded import hits_at_1
 from mohs.plan import POSITIVE_ORIGINS, TripletPlan
 from mohs.runs import SplitData
 from mohs.settings.config import HardnessConfig

@@ -13,10 +13,10 @@ from torch import nn
 
 from mohs.artefacts import read_events
 from mohs.data.rows import read_rows
-from mohs.doctor.embeddings.embedded import Embedded
 from mohs.doctor.log.stuck_values import LossFacts
 from mohs.doctor.log.training_log import TrainingLog, log_of_events
 from mohs.errors import InputError, MohsError
+from mohs.evaluation.embedded import Embedded
 from mohs.model.embedder import Embedder
 from mohs.plan import TripletPlan
 from mohs.runs import SplitData, open_split_data

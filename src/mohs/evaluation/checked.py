@@ -1,0 +1,106 @@
+"""Checks of what metrics take: embeddings and labels, as numpy arrays or torch tensors."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mohs.errors import InputError
+
+__all__ = ["as_numpy", "checked_embeddings", "checked_float32", "checked_labels", "class_codes"]
+
+
+# Squares of longer rows would come near the end of float32's range.
+_LARGEST_NORM = 1e18
+
+
+def checked_embeddings(values: npt.ArrayLike, name: str) -> npt.NDArray[np.float64]:
+    """Return embeddings [N, D] as float64, rows checked; CPU and GPU torch tensors are taken too.
+
+    Raises `InputError` naming `name` if they are not a non-empty table of numbers, or if a row holds NaN, Inf or is
+    longer than 1e18 (all such rows are counted, the first one is named).
+
+    >>> checked_embeddings([[1, 0], [0, 1]], "embeddings_ND").dtype
+    dtype('float64')
+    """
+    x_ND = np.ascontiguousarray(_table(values, name), dtype=np.float64)
+    _check_rows(x_ND, name)
+    return x_ND
+
+
+def checked_float32(values: npt.ArrayLike, name: str) -> npt.NDArray[np.float32]:
+    """Return embeddings [N, D] rounded to float32, rows checked as in `checked_embeddings`; no copy if they are that.
+
+    >>> checked_float32([[1, 0], [0, 1]], "embeddings_ND").dtype
+    dtype('float32')
+    """
+    array = _table(values, name)
+    _check_rows(array, name)  # before rounding, which makes some of them infinite
+    return np.ascontiguousarray(array, dtype=np.float32)
+
+
+def checked_labels(values: npt.ArrayLike, name: str, num_items: int) -> npt.NDArray[Any]:
+    """Return labels [N] as an array of integers or strings; raise `InputError` for another type, shape or length.
+
+    >>> checked_labels(["a", "b"], "labels_N", 2).tolist()
+    ['a', 'b']
+    """
+    array = as_numpy(values)
+    if array.ndim != 1:
+        raise InputError(f"{name}: shape {array.shape} is not one label for each item; give a flat array")
+    if len(array) != num_items:
+        raise InputError(f"{name}: {len(array)} labels for {num_items} embeddings; give one label for each row")
+    if array.dtype.kind in "OT" and all(isinstance(label, str) for label in array):
+        array = array.astype(np.str_)
+    if array.dtype.kind not in "iuU":
+        raise InputError(f"{name}: labels of type {array.dtype}; use integers or strings, all of one kind")
+    return array
+
+
+def class_codes(*labels: Sequence[Any] | npt.NDArray[Any]) -> list[npt.NDArray[np.int64]]:
+    """Return each array of labels as int64 codes 0..C-1 in sorted label order; equal labels share a code.
+
+    Raises `InputError` if some arrays hold strings and others integers, since "7" and 7 would never or always match.
+
+    >>> [codes.tolist() for codes in class_codes(np.array(["b", "a"]), np.array(["b"]))]
+    [[1, 0], [1]]
+    """
+    arrays = [np.asarray(part) for part in labels]
+    kinds = {"string" if part.dtype.kind == "U" else "integer" for part in arrays}
+    if len(kinds) > 1:
+        raise InputError("labels: strings in one array and integers in another never match; use one kind for both")
+    _, codes = np.unique(np.concatenate(arrays), return_inverse=True)
+    return np.split(codes.astype(np.int64), np.cumsum([len(part) for part in arrays])[:-1])
+
+
+def _table(values: npt.ArrayLike, name: str) -> npt.NDArray[Any]:
+    array = as_numpy(values)
+    if array.ndim != 2 or array.dtype.kind not in "fiu" or 0 in array.shape:
+        raise InputError(
+            f"{name}: shape {array.shape} and type {array.dtype} are not a table of numbers; "
+            "give at least one row and one column, [items, dimensions]"
+        )
+    return array
+
+
+def _check_rows(x_ND: npt.NDArray[Any], name: str) -> None:
+    with np.errstate(over="ignore", invalid="ignore"):
+        bad_N = ~(np.einsum("nd,nd->n", x_ND, x_ND, dtype=np.float64) <= _LARGEST_NORM**2)
+    if bad_N.any():
+        first = int(np.flatnonzero(bad_N)[0])
+        raise InputError(
+            f"{name}: row {first} holds NaN, Inf or is longer than {_LARGEST_NORM:g} "
+            f"({int(bad_N.sum())} of {len(x_ND)} rows do); every embedding must be finite"
+        )
+
+
+def as_numpy(values: Any) -> npt.NDArray[Any]:
+    """Return an array of what may be a torch tensor, with gradients, on a GPU or in bfloat16 (then as float64)."""
+    # Tensors that carry gradients, lie on a GPU or are bfloat16 have no direct numpy form (torch is not imported here).
+    if hasattr(values, "detach"):
+        values = values.detach().cpu()
+        if str(values.dtype) in ("torch.float16", "torch.bfloat16"):
+            values = values.float()  # exact
+        values = values.numpy()
+    return np.asarray(values)
