@@ -277,6 +277,17 @@ def test_a_far_cluster_and_a_few_neighbours(scale):
 
 
 @pytest.mark.parametrize("scale", SCALES)
+def test_distances_that_are_a_few_of_the_smallest_steps(scale):
+    """Near 1e-44 a float32 distance is off by up to half a step, which is no small share of it."""
+    for seed in range(40):
+        rng, num_items = np.random.default_rng(seed), (12, 40)[seed % 2]
+        bank = (rng.integers(0, 3, (num_items, 1 + seed % 8)) * 1e-44).astype(np.float32)
+        labels, anchors = random_labels(rng, num_items, "few"), rng.integers(0, num_items, 8)
+        assert_agrees(bank, labels, anchors, np.linspace(0, 1, 8), scale, None, 1e-44, False)
+        assert_agrees(bank, labels, np.arange(num_items), rng.random(num_items), scale, None, 1e-44, False)
+
+
+@pytest.mark.parametrize("scale", SCALES)
 def test_a_shell_seen_from_its_centre(scale):
     """Distances within a few units in the last place: products cannot tell them apart, exact distances must."""
     for seed in range(30):

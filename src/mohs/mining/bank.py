@@ -25,6 +25,7 @@ TILE = 512
 
 _PIECES = 1024  # sums of so many parts of the bank are kept, in an order that no thread changes
 _UNIT_ROUNDOFF = 2.0**-24
+_SMALLEST = 2.0**-149
 
 Float32: TypeAlias = NDArray[np.float32]
 Float64: TypeAlias = NDArray[np.float64]
@@ -90,11 +91,13 @@ class CentredBank:
         """Return a bound on |key as computed − key that the float32 distance implies| for anchors of these norms.
 
         A dot product of D float32 terms is off by at most D·u·‖a‖·‖b‖. The second term is for rows that were rounded
-        when they were centred, and for distances that tie once they are rounded to float32.
+        when they were centred, and for distances that tie once they are rounded to float32. The last is for distances
+        near 1e-44, which float32 rounds to whole steps of its smallest number, not to a share of themselves.
         """
         num_terms = self.shift_D.size + 8
         reach_R = norm_R + self.max_norm
-        return _UNIT_ROUNDOFF * (num_terms * self.key_bound(norm_R) + 4 * reach_R**2)
+        step = float(self.unit) * _SMALLEST
+        return _UNIT_ROUNDOFF * (num_terms * self.key_bound(norm_R) + 4 * reach_R**2) + step * (reach_R + step)
 
     def key_bound(self, norm_R: Float64) -> Float64:
         """Return a bound on |key| for anchors of these norms."""
