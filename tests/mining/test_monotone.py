@@ -5,11 +5,11 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from oracle import oracle_negatives
 
 from mohs.hardness.scales import SCALES
 from mohs.mining import mine
 from mohs.mining.on_device import mine_on_device
-from mohs.mining.oracle import oracle_negatives
 from mohs.mining.positives import choose_positives
 from mohs.mining.problem import make_problem, pair_distance
 

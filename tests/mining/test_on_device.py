@@ -10,13 +10,13 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from oracle import oracle_negatives
 
 from mohs.errors import InputError
 from mohs.hardness.scales import SCALES
 from mohs.mining import device_blocks, mine, on_device
 from mohs.mining.exact import mine_exact
 from mohs.mining.on_device import mine_on_device, mining_device
-from mohs.mining.oracle import oracle_negatives
 from mohs.mining.positives import choose_positives
 from mohs.mining.problem import make_problem, pair_distance
 from mohs.mining.threads import Meter

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from oracle import oracle_negatives, oracle_positives
 
 from mohs.distances import unit_rows
 from mohs.hardness.scales import SCALES
 from mohs.mining import blocks, choose_positives, kernels, mine, positives, sweep_kernels
-from mohs.mining.oracle import oracle_negatives, oracle_positives
 
 
 def random_bank(rng, num_items, dim, kind):

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
+from oracle import oracle_positives
 
 from mohs.errors import InputError
 from mohs.mining import mine, positives
-from mohs.mining.oracle import oracle_positives
 from mohs.plan import POSITIVE_ORIGINS
 
 

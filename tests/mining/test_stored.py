@@ -5,13 +5,13 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from oracle import oracle_negatives
 
 from mohs.artefacts import fingerprint
 from mohs.distances import exact_distance
 from mohs.errors import InputError
 from mohs.hardness.scales import SCALES
 from mohs.mining import kernels, mine
-from mohs.mining.oracle import oracle_negatives
 from mohs.mining.stored import stored_bank
 
 FORMATS = ("numpy float16", "torch float16", "torch bfloat16")

@@ -46,7 +46,7 @@ def mine_exact(
     """Return the K negatives of each anchor, their distances, and the achieved hardness in [0, 1].
 
     The shapes are int64[T, K], float32[T, K] and float64[T, K], K = `problem.num_wanted`. The result is that of the
-    definition (`oracle.py`), index for index: it depends neither on the number of threads nor on how the matrix product
+    definition (`tests/mining/oracle.py`), index for index: it depends neither on the number of threads nor on how the matrix product
     rounds.
     """
     threads = threads_for(len(problem.anchors_T), len(problem.candidates_M), num_threads())
