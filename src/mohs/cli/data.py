@@ -25,6 +25,7 @@ from mohs.cli.options import (
     read_settings,
 )
 from mohs.errors import InputError
+from mohs.hardness.scales import SCALES
 
 __all__ = ["check", "fix", "glyphs", "mine"]
 
@@ -114,7 +115,7 @@ def mine(
     cap: Cap = None,
     growth: Growth = None,
     cycles: Cycles = None,
-    scale: Annotated[str, typer.Option(help="range, rank, log-rank or margin.")] = "range",
+    scale: Annotated[str, typer.Option(help=f"{', '.join(SCALES[:-1])} or {SCALES[-1]}.")] = "range",
     margin: Annotated[float | None, typer.Option(help="Of the scale 'margin', Euclidean distance.")] = None,
     metric: Annotated[str, typer.Option(help="euclidean, or cosine: rows are divided by their norms.")] = "euclidean",
     positive_rule: Annotated[str, typer.Option(help="random; easy: the nearest of the class; hard: the farthest.")] = (

@@ -10,6 +10,7 @@ from typing import Literal, final, get_args
 
 from mohs.cli.console import require_file_place
 from mohs.errors import InputError
+from mohs.hardness.scales import rule_of
 from mohs.mining.problem import Metric
 from mohs.mining.roles import Anchors
 from mohs.sequence import usual_length
@@ -126,10 +127,11 @@ def _check_hardness(request: MineRequest) -> Iterator[str]:
     if request.hardness.curve == "closed-loop":
         yield "--curve: 'closed-loop' reads training; use it with 'mohs train', or give a curve"
     margin, scale = request.margin, request.hardness.scale
+    by_margin = rule_of(scale).needs == "margin"
     if margin is None:
-        if scale == "margin":
-            yield "--margin: missing; the scale 'margin' needs the loss's margin, for example --margin 0.2"
-    elif scale != "margin":
+        if by_margin:
+            yield f"--margin: missing; the scale {scale!r} needs the loss's margin, for example --margin 0.2"
+    elif not by_margin:
         yield f"--margin: {margin:g} given for the scale {scale!r}; use --scale margin, or leave it out"
     elif not 0.0 < margin < math.inf:
         yield f"--margin: {margin:g} is not above 0; use for example --margin 0.2"
@@ -165,7 +167,7 @@ def _check_anchors(request: MineRequest) -> Iterator[str]:
 
 def _check_method(request: MineRequest) -> Iterator[str]:
     scale, num_sampled = request.hardness.scale, request.num_sampled
-    if request.method == "sampled" and scale in ("range", "margin"):
+    if request.method == "sampled" and rule_of(scale).exact_only:
         yield f"--method: 'sampled' is for the scales rank and log-rank, not {scale!r}; use --scale rank, or exact"
     if num_sampled is not None:
         if request.method == "exact":

@@ -19,26 +19,99 @@ Every scale is monotone: a lower hardness never chooses a nearer negative. Where
 chooses the same negative, and on all scales but `margin` the hardness asked for counts as achieved.
 """
 
-from typing import Literal, TypeAlias, get_args
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, TypeAlias, final, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mohs.checks import require, wrong_choice
+
 __all__ = [
     "SCALES",
     "Scale",
+    "ScaleRule",
     "achieved_by_distance",
+    "achieved_by_margin",
     "achieved_by_rank",
     "margin_threshold",
     "range_threshold",
     "rank_of",
+    "rule_of",
 ]
 
 Scale: TypeAlias = Literal["range", "rank", "log-rank", "margin"]
-SCALES: tuple[str, ...] = get_args(Scale)
+SCALES: tuple[Scale, ...] = get_args(Scale)
+
+_Float: TypeAlias = NDArray[np.float64]
+_Index: TypeAlias = NDArray[np.int64]
 
 
-def rank_of(scale: Scale, hardness_T: NDArray[np.float64], num_negatives_T: NDArray[np.int64]) -> NDArray[np.int64]:
+def _goes_by_distance(*_: object) -> NDArray[np.float64]:
+    raise TypeError("this scale has no ranks")
+
+
+@final
+@dataclass(frozen=True)
+class ScaleRule:
+    """What a scale is, for all who must tell scales apart.
+
+    Attributes:
+        needs: what says which negative is meant: its rank ("ranks"); the nearest and the farthest negative
+            ("extremes": the one nearest beyond `range_threshold`); or the positive and the loss's margin ("margin": the
+            one nearest beyond `margin_threshold`).
+        exact_only: why no sample can stand for all negatives; "" where it can.
+        least_hardness: of M negatives, the hardness that a closed loop does not go below (`mohs.training.closed_loop`).
+        share_nearer: of a hardness and M, the share of negatives nearer than the one chosen; a half where the scale
+            does not say.
+        rank: of hardnesses and M, the 0-based ranks before they are whole numbers; for scales that need ranks.
+        at_rank: of 0-based ranks and M ≥ 2, the hardnesses at which they lie; for scales that need ranks.
+    """
+
+    needs: Literal["ranks", "extremes", "margin"]
+    exact_only: str = ""
+    least_hardness: Callable[[int], float] = lambda _: 0.5
+    share_nearer: Callable[[float, int], float] = lambda _, __: 0.5
+    rank: Callable[[_Float, _Index], _Float] = _goes_by_distance
+    at_rank: Callable[[_Index, _Index], _Float] = _goes_by_distance
+
+
+_RULES: dict[Scale, ScaleRule] = {
+    "range": ScaleRule("extremes", exact_only="range is exact only: sampling its extremes fails"),
+    "rank": ScaleRule(
+        "ranks",
+        share_nearer=lambda h, _: 1.0 - h,
+        rank=lambda h_T, m_T: np.rint((1.0 - h_T) * (m_T - 1)),
+        at_rank=lambda r_T, m_T: 1.0 - r_T / (m_T - 1),
+    ),
+    "log-rank": ScaleRule(
+        "ranks",
+        # That of the median negative, as 1/2 is on the scale `rank`.
+        least_hardness=lambda m: float(np.log(2) / np.log(max(m, 2))),
+        share_nearer=lambda h, m: float(m ** (1.0 - h) / m),
+        rank=lambda h_T, m_T: np.rint(m_T.astype(np.float64) ** (1.0 - h_T)) - 1,
+        at_rank=lambda r_T, m_T: 1.0 - np.log(r_T + 1.0) / np.log(m_T),
+    ),
+    "margin": ScaleRule(
+        "margin",
+        exact_only="margin is exact only: the nearest negative beyond the positive is rarely in a sample",
+        least_hardness=lambda _: 0.0,
+    ),
+}
+
+
+def rule_of(scale: Scale) -> ScaleRule:
+    """Return what a scale is; raise `InputError` for a name that is none.
+
+    >>> [scale for scale in SCALES if rule_of(scale).needs == "ranks"]
+    ['rank', 'log-rank']
+    """
+    require(wrong_choice("scale", scale, SCALES))
+    return _RULES[scale]
+
+
+def rank_of(scale: Scale, hardness_T: _Float, num_negatives_T: _Index) -> _Index:
     """Return the 0-based rank that `rank` or `log-rank` asks for among M negatives, int64[T] in [0, M − 1].
 
     >>> rank_of("rank", np.array([0.0, 0.5, 1.0]), np.array([5, 5, 5]))
@@ -46,9 +119,7 @@ def rank_of(scale: Scale, hardness_T: NDArray[np.float64], num_negatives_T: NDAr
     >>> rank_of("log-rank", np.array([0.0, 0.5, 1.0]), np.array([100, 100, 100]))
     array([99,  9,  0])
     """
-    if scale == "rank":
-        return np.rint((1.0 - hardness_T) * (num_negatives_T - 1)).astype(np.int64)
-    return np.rint(num_negatives_T.astype(np.float64) ** (1.0 - hardness_T)).astype(np.int64) - 1
+    return _RULES[scale].rank(hardness_T, num_negatives_T).astype(np.int64)
 
 
 def range_threshold(
@@ -87,16 +158,13 @@ def margin_threshold(
     return threshold_T
 
 
-def achieved_by_rank(
-    scale: Scale, rank_T: NDArray[np.int64], num_negatives_T: NDArray[np.int64], hardness_T: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Return the hardness at which `rank_T` lies on the scale `rank` or `log-rank`, float64[T] in [0, 1]."""
+def achieved_by_rank(scale: Scale, rank_T: _Index, num_negatives_T: _Index, hardness_T: _Float) -> _Float:
+    """Return the hardness at which `rank_T` lies on the scale `rank` or `log-rank`, float64[T] in [0, 1].
+
+    Where there is one negative, the hardness asked for counts as achieved.
+    """
     only_T = num_negatives_T == 1
-    if scale == "rank":
-        achieved_T = 1.0 - rank_T / np.where(only_T, 1, num_negatives_T - 1)
-    else:
-        achieved_T = 1.0 - np.log(rank_T + 1.0) / np.log(np.where(only_T, 2, num_negatives_T))
-    return np.where(only_T, hardness_T, achieved_T)
+    return np.where(only_T, hardness_T, _RULES[scale].at_rank(rank_T, np.where(only_T, 2, num_negatives_T)))
 
 
 def achieved_by_distance(

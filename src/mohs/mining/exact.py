@@ -46,18 +46,20 @@ def mine_exact(
     """Return the K negatives of each anchor, their distances, and the achieved hardness in [0, 1].
 
     The shapes are int64[T, K], float32[T, K] and float64[T, K], K = `problem.num_wanted`. The result is that of the
-    definition (`tests/mining/oracle.py`), index for index: it depends neither on the number of threads nor on how the matrix product
-    rounds.
+    definition (`tests/mining/oracle.py`), index for index: it depends neither on the number of threads nor on how the
+    matrix product rounds.
     """
     threads = threads_for(len(problem.anchors_T), len(problem.candidates_M), num_threads())
     meter = meter or Meter(None, len(problem.anchors_T))
     with one_blas_thread():
         bank = centred_bank(problem, threads)
-        if problem.scale == "range":
-            return _mine_range(problem, bank, threads, meter)
-        if problem.scale == "margin":
-            return _mine_margin(problem, bank, threads, meter, positive_distance_T)
-        return _mine_rank(problem, bank, threads, meter)
+        match problem.rule.needs:
+            case "extremes":
+                return _mine_range(problem, bank, threads, meter)
+            case "margin":
+                return _mine_margin(problem, bank, threads, meter, positive_distance_T)
+            case "ranks":
+                return _mine_rank(problem, bank, threads, meter)
 
 
 def threads_for(num_anchors: int, num_candidates: int, threads: int) -> int:
@@ -125,7 +127,6 @@ def _mine_margin(
 
 
 def _mine_rank(p: Problem, bank: CentredBank, threads: int, meter: Meter) -> tuple[Index, Float32, Float64]:
-    assert p.scale in ("rank", "log-rank")
     found_TK = np.empty((len(p.anchors_T), p.num_wanted), dtype=np.int64)
     rank_T = np.minimum(rank_of(p.scale, p.hardness_T, p.num_negatives_T), p.num_negatives_T - p.num_wanted)
     # If keys were normally distributed, the rank would lie at z standard deviations and `peak_T` items around each.

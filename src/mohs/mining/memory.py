@@ -8,7 +8,7 @@ import numpy as np
 
 from mohs.distances import VALUES_PER_CHECK
 from mohs.errors import InputError
-from mohs.hardness.scales import SCALES, Scale
+from mohs.hardness.scales import SCALES, Scale, rule_of
 from mohs.mining.bank import bank_bytes, tile_buffer_shape
 from mohs.mining.blocks import buffer_shapes, rows_per_block
 from mohs.mining.exact import SWEEP_SHARE, SWEEP_SHARE_RANGE, threads_for
@@ -95,15 +95,14 @@ def estimate_peak_bytes(
     keeps_tiles = metric == "cosine" or (bank_dtype == "float32" and in_memory)
     tile = 4 * prod(tile_buffer_shape(dim, keeps_tiles))
     used = threads_for(num_anchors, num_candidates, wanted)
-    share = SWEEP_SHARE_RANGE if scale == "range" else SWEEP_SHARE
-
     in_blocks = num_anchors
     sweeps = 0
-    can_sweep = scale in ("range", "margin") and num_candidates == num_items and num_negatives == 1
+    needs = rule_of(scale).needs
+    can_sweep = needs != "ranks" and num_candidates == num_items and num_negatives == 1
+    share, searches = (SWEEP_SHARE_RANGE, 2) if needs == "extremes" else (SWEEP_SHARE, 1)
     if can_sweep and num_anchors >= share * num_items:
-        searches = 2 if scale == "range" else 1
         sweeps = sweep_bytes(num_items, searches, used) + (2 * used + 1) * tile
-        if scale == "range":
+        if needs == "extremes":
             rest = num_anchors % num_items
             in_blocks = rest if num_anchors > num_items and rest < share * num_items else 0
     blocks = used * (_block_bytes(num_candidates, dim, in_blocks, used) + tile) + 32 * dim**2 if in_blocks else 0

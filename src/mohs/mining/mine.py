@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from mohs import __version__
 from mohs.artefacts import fingerprint
 from mohs.errors import InputError
-from mohs.hardness.scales import Scale
+from mohs.hardness.scales import Scale, rule_of
 from mohs.mining.exact import mine_exact
 from mohs.mining.positives import choose_positives, positives_by_distance
 from mohs.mining.problem import Metric, Problem, item_indices, make_problem, pair_distance
@@ -270,7 +270,7 @@ def compile_kernels(scale: Scale, *, half: bool = False) -> float:
     float32_ND = np.random.Generator(np.random.PCG64(0)).standard_normal((_NUM_ITEMS, 4), dtype=np.float32)
     bank_ND = float32_ND.astype(np.float16) if half else float32_ND
     labels_N = np.arange(_NUM_ITEMS) // 2
-    margin = 1.0 if scale == "margin" else None
+    margin = 1.0 if rule_of(scale).needs == "margin" else None
     # Nearly all items as anchors go one way through the code, few anchors another.
     for num_anchors in (_NUM_ITEMS, 4):
         anchors_T = np.arange(num_anchors)

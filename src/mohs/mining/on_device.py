@@ -188,9 +188,9 @@ def mine_on_device(
         found_r1, _, achieved_r1 = mine_exact(part, positive_distance_T[rest], meter)
         found_T[rest], achieved_rest = found_r1[:, 0], achieved_r1[:, 0]
     distance_T = pair_distance(p, found_T)
-    if p.scale == "range":
+    if p.rule.needs == "extremes":
         achieved_T = achieved_by_distance(distance_T, extreme_2T[1], extreme_2T[0], p.hardness_T)
-    elif p.scale == "margin":
+    elif p.rule.needs == "margin":
         assert p.margin is not None
         achieved_T = achieved_by_margin(distance_T, positive_distance_T, p.margin, p.squared)
     else:
@@ -209,9 +209,9 @@ def _mine(run: Run, positive_distance_T: Float32, meter: Meter) -> tuple[Index, 
         block = make_block(run, columns, slice(start, start + run.rows))
         if start == 0:
             check_products(run, block)
-        if p.scale == "range":
+        if p.rule.needs == "extremes":
             found_R = _select_range(run, block, extreme_2T[:, block.position])
-        elif p.scale == "margin":
+        elif p.rule.needs == "margin":
             found_R = _select_margin(run, block, positive_distance_T[block.position])
         else:
             found_R = _select_rank(run, block)
@@ -254,7 +254,6 @@ def _select_margin(run: Run, block: Block, positive_distance_R: Float32) -> Inde
 
 def _select_rank(run: Run, block: Block) -> Index:
     p = run.problem
-    assert p.scale in ("rank", "log-rank")
     num_negatives_R = p.num_negatives_T[block.position]
     rank_R = rank_of(p.scale, p.hardness_T[block.position], num_negatives_R)
     low_R, high_R = _bracket(run, block, rank_R, num_negatives_R)

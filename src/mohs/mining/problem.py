@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from mohs.distances import exact_distance, unit_rows
 from mohs.errors import InputError
-from mohs.hardness.scales import SCALES, Scale
+from mohs.hardness.scales import SCALES, Scale, ScaleRule, rule_of
 from mohs.mining.exclusions import Exclusions, make_exclusions
 from mohs.mining.stored import StoredBank, stored_bank
 
@@ -54,6 +54,11 @@ class Problem:
     margin: float | None
     squared: bool
     metric: Metric
+
+    @property
+    def rule(self) -> ScaleRule:
+        """What the scale is."""
+        return rule_of(self.scale)
 
 
 def make_problem(
@@ -231,11 +236,11 @@ def _check_enough(
 
 
 def _check_margin(scale: Scale, margin: float | None, squared: bool) -> None:
-    if scale != "margin":
+    if rule_of(scale).needs != "margin":
         if margin is not None or squared:
             raise InputError(f"margin, squared: have no meaning on the scale {scale!r}; leave them out")
     elif margin is None:
-        raise InputError("margin: the scale 'margin' needs the loss's margin; use for example margin=0.2")
+        raise InputError(f"margin: the scale {scale!r} needs the loss's margin; use for example margin=0.2")
     elif not (np.isfinite(margin) and margin > 0):
         raise InputError(f"margin: {margin!r} is not a positive number; use for example 0.2")
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mohs.errors import InputError
-from mohs.hardness.scales import achieved_by_rank, rank_of
+from mohs.hardness.scales import SCALES, Scale, achieved_by_rank, rank_of, rule_of
 from mohs.mining.exact import mine_exact
 from mohs.mining.kernels import Array, Scalar, compiled
 from mohs.mining.problem import Problem, distances_of
@@ -177,7 +177,7 @@ def auto_method(problem: Problem, num_sampled: int) -> str:
     """
     pairs = len(problem.anchors_T) * len(problem.candidates_M)
     pays = pairs > AUTO_PAIRS and len(problem.candidates_M) >= _AUTO_SHARE * num_sampled
-    return "sampled" if problem.scale in ("rank", "log-rank") and pays else "exact"
+    return "sampled" if pays and not problem.rule.exact_only else "exact"
 
 
 def check_num_sampled(num_sampled: int) -> int:
@@ -191,14 +191,11 @@ def check_num_sampled(num_sampled: int) -> int:
     return int(num_sampled)
 
 
-def check_sampled_scale(scale: str) -> None:
+def check_sampled_scale(scale: Scale) -> None:
     """Raise `InputError` for a scale that cannot be sampled."""
-    reasons = {
-        "range": "range is exact only: sampling its extremes fails",
-        "margin": "margin is exact only: the nearest negative beyond the positive is rarely in a sample",
-    }
-    if scale in reasons:
-        raise InputError(f"method: 'sampled': {reasons[scale]}; use method='exact', or scale='rank' or 'log-rank'")
+    if why := rule_of(scale).exact_only:
+        others = " or ".join(repr(other) for other in SCALES if not rule_of(other).exact_only)
+        raise InputError(f"method: 'sampled': {why}; use method='exact', or scale={others}")
 
 
 def mine_sampled(

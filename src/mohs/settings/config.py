@@ -18,6 +18,7 @@ from mohs.data.table import Table
 from mohs.errors import InputError
 from mohs.hardness import curves
 from mohs.hardness.curves import Curve
+from mohs.hardness.scales import Scale, rule_of
 from mohs.sequence import usual_length
 from mohs.settings.losses import LOSSES, LossRecord, find_record, listed
 from mohs.settings.toml import read_settings_file, write_toml
@@ -41,7 +42,6 @@ __all__ = [
     "setting_problems",
 ]
 
-Scale: TypeAlias = Literal["range", "rank", "log-rank", "margin"]
 _Unit: TypeAlias = Annotated[float, Field(ge=0.0, le=1.0)]
 _Count: TypeAlias = Annotated[int, Field(ge=1)]
 _LOSS_NAMES = ", ".join(record.name for record in LOSSES)
@@ -413,8 +413,8 @@ class RunConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     @property
     def margin_is_mined(self) -> bool:
         """Whether mining reads the loss's margin and power, whatever the loss."""
-        hardness = self.hardness
-        return hardness.scale == "margin" or hardness.curve == "closed-loop" or self.negatives.min_distance_ratio > 0
+        by_margin = rule_of(self.hardness.scale).needs == "margin"
+        return by_margin or self.hardness.curve == "closed-loop" or self.negatives.min_distance_ratio > 0
 
     def to_toml(self) -> str:
         """Return the settings as TOML that `load_config` reads back; what is not set is left out (TOML has no null)."""

@@ -45,6 +45,7 @@ from typing import Any, Protocol, final
 import numpy as np
 from numpy.typing import NDArray
 
+from mohs.hardness.scales import rule_of
 from mohs.mining import mine
 from mohs.randomness import generator
 from mohs.settings.config import HardnessConfig, LossConfig
@@ -113,7 +114,7 @@ class HardnessController:
         `spread` is that of its bank, `num_negatives` about how many negatives an anchor has, and `factor` the share
         of h − h0 that the guard has left.
         """
-        least = min(_least_hardness(self._config.scale, num_negatives), self._config.cap)
+        least = min(rule_of(self._config.scale).least_hardness(num_negatives), self._config.cap)
         hardness_G = np.linspace(least, self._config.cap, _GRID)
         gap_GS = measure(hardness_G)
         # Harder negatives are nearer, so the share can only rise; what falls is noise of the sample.
@@ -176,7 +177,7 @@ def measure_gaps(
     `min_distance_ratio` times the positive counts as one as far as the positive, beyond which its replacement lies.
     """
     chosen = generator(seed, "hardness response", step).permutation(len(anchors_T))[:_SAMPLE]
-    by_margin = hardness.scale == "margin"
+    by_margin = rule_of(hardness.scale).needs == "margin"
     power = 2 if loss.squared else 1
 
     def measure(hardness_G: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -201,17 +202,6 @@ def measure_gaps(
         return ((positive_T - negative_T) / max(spread, 1e-12) ** power).reshape(count, -1)
 
     return measure
-
-
-def _least_hardness(scale: str, num_negatives: int) -> float:
-    """Return h0, see the top."""
-    match scale:
-        case "log-rank":
-            return float(np.log(2) / np.log(max(num_negatives, 2)))
-        case "margin":
-            return 0.0
-        case _:
-            return 0.5
 
 
 def _largest_below(x_G: NDArray[np.float64], y_G: NDArray[np.float64], wanted: float) -> float:

@@ -15,6 +15,7 @@ from mohs.data.dataset import Dataset
 from mohs.errors import InputError, TrainingError
 from mohs.evaluation.spread import spread as spread_of
 from mohs.hardness.curves import schedule
+from mohs.hardness.scales import rule_of
 from mohs.mining import mine
 from mohs.mining.roles import anchor_items, choose_roles, num_without_catalog, without_catalog
 from mohs.model.embedder import Embedder
@@ -228,12 +229,13 @@ class Planner:
                 measure, spread=health.spread, num_negatives=num_negatives, factor=segment.hardness_factor
             )
             hardness_K = np.full(len(anchor_K), control.hardness)
-        by_margin = config.hardness.scale == "margin"
+        squared = config.loss.squared and rule_of(config.hardness.scale).needs == "margin"
 
         def mined(rows: NDArray[np.int64], *, beyond_positive: bool = False) -> TripletPlan:
             scale, hardness_R = config.hardness.scale, hardness_K[rows]
             if beyond_positive:
                 scale, hardness_R = "margin", np.ones(len(rows))
+            by_margin = rule_of(scale).needs == "margin"
             return mine(
                 bank_MD,
                 self._class_N[items_M],
@@ -243,8 +245,8 @@ class Planner:
                 positives_T=local_positive_K[rows],
                 positive_origin_T=segment.origin_K[rows],
                 candidates=candidates,
-                margin=config.loss.margin if scale == "margin" else None,
-                squared=config.loss.squared and by_margin and scale == "margin",
+                margin=config.loss.margin if by_margin else None,
+                squared=squared and by_margin,
                 seed=config.seed,
                 excluded_pairs=excluded_P2,
             )

@@ -21,9 +21,9 @@ from mohs.doctor.of_triplets import (
 )
 from mohs.doctor.run.evidence import RunEvidence
 from mohs.evaluation.embedded import hits_at_1
+from mohs.hardness.scales import rule_of
 from mohs.plan import POSITIVE_ORIGINS, TripletPlan
 from mohs.runs import SplitData
-from mohs.settings.config import HardnessConfig
 
 __all__ = [
     "collapse_began",
@@ -180,22 +180,11 @@ def find_run_margin(run: RunEvidence) -> Finding | None:
         squared=run.config.loss.squared,
         dim=run.config.model.embedding_dim,
         num_classes=int(header["num_classes"]),
-        quantile=_quantile(run.config.hardness, hardness, int(header["num_items"])),
+        quantile=rule_of(run.config.hardness.scale).share_nearer(hardness, int(header["num_items"])),
         active_T=active,
         loss_T=loss,
         collapsed=collapse_began(run) is not None,
     )
-
-
-def _quantile(config: HardnessConfig, hardness: float, num_items: int) -> float:
-    """Return the share of negatives nearer than those at a hardness; 0.5 where the scale does not say."""
-    match config.scale:
-        case "rank":
-            return 1.0 - hardness
-        case "log-rank":
-            return float(min(1.0, num_items ** (1.0 - hardness) / num_items))
-        case _:
-            return 0.5
 
 
 def find_dead_run_positives(run: RunEvidence) -> Finding | None:
