@@ -34,10 +34,9 @@ from mohs.training.loop import FitResult, Folder, fit
 from mohs.training.losses.registry import check_kept_apart, check_loss
 from mohs.training.negative_bank import check_memory
 from mohs.training.plan_segment import check_anchors
-from mohs.training.processes import Processes, processes
+from mohs.training.processes import Processes, choose_device, processes
 from mohs.training.run_inputs import RunInputs, changed_files, changed_pictures
 from mohs.training.state import load_checkpoint
-from mohs.training.step import choose_device
 
 __all__ = [
     "Evaluation",

@@ -53,6 +53,6 @@ def test_a_rate_that_breaks_it_is_told(glyphs: Dataset) -> None:
 
 
 def test_a_gradient_that_is_not_finite_is_told(glyphs: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mohs.training.class_warm_up.shorten_gradient", lambda *_: math.inf)
+    monkeypatch.setattr("mohs.training.step.shorten_gradient", lambda *_: math.inf)
     with pytest.raises(TrainingError, match="gradient is inf at step 0 of 10 of the classification warm-up"):
         warmed(glyphs)

@@ -23,7 +23,7 @@ from mohs.data.table import require_classes
 from mohs.errors import InputError, at_most_20
 from mohs.model.embedder import Embedder
 from mohs.runs import Run, SplitData, open_split_data, versions
-from mohs.training.step import choose_device
+from mohs.training.processes import choose_device
 
 __all__ = [
     "FitRequest",

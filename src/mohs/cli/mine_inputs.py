@@ -21,7 +21,7 @@ from mohs.mining.stored import stored_bank
 from mohs.model.embedder import Embedder
 from mohs.settings.config import ModelConfig
 from mohs.training.false_negatives import pairs_of_files, passed_over, read_review_rows
-from mohs.training.step import choose_device
+from mohs.training.processes import choose_device
 
 __all__ = ["MineInputs", "candidates_of", "excluded_pairs_of", "read_inputs"]
 

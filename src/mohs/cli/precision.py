@@ -29,7 +29,7 @@ from mohs.evaluation.embedded import Embedded
 from mohs.evaluation.embedding_files import read_embedded
 from mohs.runs import Run, open_split_data
 from mohs.settings.config import DataConfig
-from mohs.training.step import choose_device
+from mohs.training.processes import choose_device
 
 __all__ = ["PrecisionRequest", "fix_command", "precision_command"]
 

@@ -33,8 +33,7 @@ from mohs.sequence import describe_length
 from mohs.settings.config import DataConfig, RunConfig
 from mohs.training.events import require_tensorboard
 from mohs.training.forewarnings import forewarnings
-from mohs.training.processes import processes
-from mohs.training.step import choose_device
+from mohs.training.processes import choose_device, processes
 
 __all__ = ["evaluate_command", "train_command"]
 

@@ -15,9 +15,9 @@ same parameters: matrices are its own, biases, norms and what a loss learns are 
 
 import contextlib
 import itertools
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, final
 
 import numpy as np
@@ -33,12 +33,12 @@ from mohs.data.augment import AugmentPolicy, augment_batch
 from mohs.data.dataset import Dataset
 from mohs.errors import InputError, TrainingError
 from mohs.model.embedder import Embedder
-from mohs.model.finetune import Finetuning
 from mohs.randomness import generator, torch_seeded
 from mohs.settings.config import RunConfig
 from mohs.training.losses.in_batch import active_fraction
-from mohs.training.optimizers import MuonWithAdamW, Optimizer, shorten_gradient
-from mohs.training.step import choose_device, rate_factor, training_policy, use_bfloat16
+from mohs.training.optimizers import MuonWithAdamW, Optimizer
+from mohs.training.processes import choose_device
+from mohs.training.step import Descent, rate_factor, training_policy
 
 __all__ = ["OnlineStep", "train_online"]
 
@@ -91,43 +91,32 @@ def train_online(
         memory_size = max(_MEMORY, _MEMORY_BATCHES * batch_pictures)
         loss_function, miner = _build(loss, parameter, num_classes, embedder.embedding_dim, memory_size)
     loss_function.to(device)
-    finetuning = Finetuning(embedder, config.finetune, pretrained=config.model.weights is not None)
-    groups = finetuning.parameter_groups(0.0)
-    if own := list(loss_function.parameters()):
-        groups.append({"params": own, "name": "loss", "rate_factor": _OWN_RATE, "matrices": False})
-    optimizer = _optimizer(optimizer_name, groups, config.training.learning_rate)
-    autocast = torch.autocast(device.type, torch.bfloat16, enabled=use_bfloat16(config.training.precision, device))
+    build = partial(_optimizer, optimizer_name, learning_rate=config.training.learning_rate)
+    descent = Descent(embedder, config, device, loss=loss_function, loss_rate=_OWN_RATE, weight_decay=0.0, build=build)
     for step, items in enumerate(_batches(dataset, batch_pictures, num_steps, seed=config.seed)):
-        finetuning.at(step / num_steps)
-        finetuning.train_mode()
+        descent.begin(step / num_steps)
         pictures = _augmented(embedder.to_input(dataset.pictures[items]), items, config, step)
         labels = torch.from_numpy(dataset.labels_id[items]).to(device)
         with torch_seeded(config.seed, "online step", step):
-            with autocast:
-                embeddings = embedder(pictures).float()
+            embeddings = descent.embed(pictures)
             found = None if miner is None else miner(embeddings, labels)
             value: Tensor = loss_function(embeddings, labels, found)
-        lost = float(value.detach())
-        if not math.isfinite(lost):
-            raise TrainingError(f"training: loss is {lost} at step {step} of {num_steps}")
-        optimizer.zero_grad()
-        value.backward()  # type: ignore[no-untyped-call]
-        if config.training.max_gradient_norm > 0:
-            shorten_gradient(optimizer, config.training.max_gradient_norm)
-        now = rate_factor(step, num_steps, config.training)
-        for group in optimizer.param_groups:
-            group["lr"] = config.training.learning_rate * group["rate_factor"] * now
-        optimizer.step()
+        rate = config.training.learning_rate * rate_factor(step, num_steps, config.training)
+        descent.step(value, rate=rate, num_rows=len(items), broken=partial(_broken, at=f"step {step} of {num_steps}"))
         x_BD = embeddings.detach()
         spread = float(x_BD.var(0, correction=0).sum().sqrt())
         active = active_fraction(x_BD[::2], x_BD[1::2], labels[::2])
-        listen(OnlineStep((step + 1) * batch_pictures, lost, spread, float(active)))
+        listen(OnlineStep((step + 1) * batch_pictures, float(value.detach()), spread, float(active)))
     embedder.eval()
-    if not all(bool(value.isfinite().all()) for value in embedder.state_dict().values()):
+    if not descent.weights_are_finite():
         raise TrainingError("training: weights are NaN or Inf")
 
 
-def _optimizer(name: OnlineOptimizer, groups: list[dict[str, Any]], learning_rate: float) -> Optimizer:
+def _broken(what: str, *, at: str) -> TrainingError:
+    return TrainingError(f"training: {what} at {at}")
+
+
+def _optimizer(name: OnlineOptimizer, groups: list[dict[str, Any]], *, learning_rate: float) -> Optimizer:
     match name:
         case "adam":
             return torch.optim.Adam(groups, lr=learning_rate)

@@ -31,8 +31,8 @@ from mohs.training.loop import fit
 from mohs.training.losses.registry import build_loss, check_loss
 from mohs.training.negative_bank import check_memory
 from mohs.training.plan_segment import batch_slices
-from mohs.training.processes import Processes
-from mohs.training.step import Stepper, choose_device
+from mohs.training.processes import Processes, choose_device
+from mohs.training.step import Stepper
 
 __all__ = [
     "Choice",
@@ -276,25 +276,7 @@ def _train_on_plan(
         stepper.begin(piece.start / len(plan))
         stepped = stepper.train(plan.take(piece))
         pictures += stepped.num_pictures
-        health = stepped.health
-        listen(
-            StepEvent(
-                step=stepper.step,
-                num_steps=stepper.num_steps,
-                triplets=piece.stop,
-                pictures=pictures,
-                loss=health.loss,
-                active_fraction=health.active_fraction,
-                hardness=0.0,
-                spread=health.spread,
-                learning_rate=stepped.learning_rate,
-                pictures_per_s=stepped.num_pictures / stepped.took_s,
-                gradient_norm=health.gradient_norm,
-                positive_distance=health.positive_distance,
-                negative_distance=health.negative_distance,
-                collapsed_loss=health.collapsed_loss,
-            )
-        )
+        listen(stepper.event(stepped, triplets=piece.stop, pictures=pictures, hardness=0.0))
     stepper.check_weights()
 
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import final
 
 import numpy as np
@@ -13,17 +14,15 @@ from mohs.data.augment import augment_batch
 from mohs.data.dataset import Dataset
 from mohs.errors import InputError, TrainingError
 from mohs.model.embedder import Embedder
-from mohs.model.finetune import Finetuning
 from mohs.randomness import torch_seeded
 from mohs.sequence import anchor_sequence
 from mohs.settings.config import ClassificationConfig, RunConfig
 from mohs.training.events import ClassificationEvent
 from mohs.training.false_negatives import distrusted_pairs
 from mohs.training.kept_apart import by_first_item, pairs_between
-from mohs.training.optimizers import build_optimizer, shorten_gradient
 from mohs.training.plan_segment import batch_slices
 from mohs.training.processes import Processes
-from mohs.training.step import rate_factor, training_policy, use_bfloat16
+from mohs.training.step import Descent, rate_factor, training_policy
 
 __all__ = ["ClassificationLoss", "warm_up"]
 
@@ -162,51 +161,27 @@ def warm_up(
     item_class_P2 = by_first_item(np.stack([distrusted_P2[:, 0], class_N[distrusted_P2[:, 1]]], axis=1))
     item_class_P2 = item_class_P2[class_N[item_class_P2[:, 0]] != item_class_P2[:, 1]]
     classes_C, apart = np.arange(int(class_N.max()) + 1), len(item_class_P2) > 0
-    finetuning = Finetuning(embedder, config.finetune, pretrained=config.model.weights is not None)
     peak = settings.learning_rate or training.learning_rate
-    groups = finetuning.parameter_groups(training.weight_decay)
-    groups.append({"params": list(loss.parameters()), "rate_factor": 1.0, "name": "class weights", "matrices": False})
-    optimizer = build_optimizer(groups, config)
-    finetuning.at(0.0)
+    descent = Descent(embedder, config, device, loss=loss, peers=peers)
     augment = training_policy(training)
-    bfloat16 = use_bfloat16(training.precision, device)
     pieces = batch_slices(len(items_P), 2 * training.batch_triplets)
-
-    def broken(what: str, value: float, step: int) -> TrainingError:
-        return TrainingError(
-            f"training: {what} is {value} at step {step} of {len(pieces)} of the classification warm-up (rate "
-            f"{peak:.2g}); lower classification.learning_rate (try {peak / 10:.1g})"
-        )
-
     for step, piece in enumerate(pieces):
-        finetuning.train_mode()
+        descent.begin(0.0)
         items = items_P[piece]
         rows = peers.share(len(items))
         rate = peak * rate_factor(step, len(pieces), training)
-        for group in optimizer.param_groups:
-            group["lr"] = rate * group["rate_factor"]
         x = embedder.to_input(dataset.pictures[items[rows]])
         if not augment.is_identity:
             # Steps below 0 are no triplets' steps: the draws are the warm-up's own.
             x = augment_batch(x, augment, seed=seed, step=-1 - step, first=rows.start, of=len(items))
-        with (
-            torch_seeded(seed, "warm-up dropout", step),
-            torch.autocast(device.type, torch.bfloat16, enabled=bfloat16),
-        ):
-            own_BD = embedder(x).float()
+        with torch_seeded(seed, "warm-up dropout", step):
+            own_BD = descent.embed(x)
         embedding_BD = peers.gather_rows(own_BD, len(items))
         # A picture that may not be a negative of another is no negative of its class, either.
         apart_BC = torch.from_numpy(pairs_between(item_class_P2, items, classes_C)).to(device) if apart else None
         value, accuracy = loss(embedding_BD, torch.from_numpy(class_N[items]).to(device), apart_BC)
-        if not bool(torch.isfinite(value)):
-            raise broken("loss", float(value.detach()), step)
-        optimizer.zero_grad(set_to_none=True)
-        value.backward()
-        peers.sum_gradients(embedder, len(items))
-        norm = shorten_gradient(optimizer, training.max_gradient_norm)
-        if not math.isfinite(norm):
-            raise broken("gradient", norm, step)
-        optimizer.step()
+        at = f"step {step} of {len(pieces)}"
+        descent.step(value, rate=rate, num_rows=len(items), broken=partial(_broken, at=at, peak=peak))
         emit(
             ClassificationEvent(
                 step=step + 1,
@@ -217,3 +192,10 @@ def warm_up(
                 learning_rate=rate,
             )
         )
+
+
+def _broken(what: str, *, at: str, peak: float) -> TrainingError:
+    return TrainingError(
+        f"training: {what} at {at} of the classification warm-up (rate {peak:.2g}); lower "
+        f"classification.learning_rate (try {peak / 10:.1g})"
+    )

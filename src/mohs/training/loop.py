@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any, final
 
 import numpy as np
@@ -15,7 +15,7 @@ from mohs.model.embedder import Embedder
 from mohs.plan import TripletPlan
 from mohs.settings.config import RunConfig
 from mohs.training.class_warm_up import warm_up
-from mohs.training.events import GuardEvent, HeldOutEvent, Listener, SegmentEvent, StepEvent
+from mohs.training.events import GuardEvent, HeldOutEvent, Listener, SegmentEvent
 from mohs.training.false_negatives import append_review
 from mohs.training.guard import Verdict
 from mohs.training.head_start import blend_weights, start_head
@@ -23,10 +23,9 @@ from mohs.training.held_out import HeldOut
 from mohs.training.losses.registry import Loss, build_loss, check_kept_apart
 from mohs.training.negative_bank import check_memory
 from mohs.training.plan_segment import Segment, batch_slices
-from mohs.training.processes import Processes
+from mohs.training.processes import Processes, choose_device
 from mohs.training.shared_batch_norm import share_batch_norms
 from mohs.training.state import Checkpoint, Folder, RunState, restore_run, save_run
-from mohs.training.step import choose_device
 
 __all__ = ["FitResult", "Folder", "act_on", "fit", "remember"]
 
@@ -288,16 +287,8 @@ def _train_segment(run: RunState) -> None:
         run.segment_train_s += stepped.took_s
         run.active.append(stepped.health.active_fraction)
         run.emit(
-            StepEvent(
-                step=run.stepper.step,
-                num_steps=run.stepper.num_steps,
-                triplets=run.triplets,
-                pictures=run.pictures,
-                hardness=float(batch.hardness.mean()),
-                learning_rate=stepped.learning_rate,
-                pictures_per_s=stepped.num_pictures / stepped.took_s,
-                num_kept_apart=stepped.num_kept_apart,
-                **asdict(stepped.health),
+            run.stepper.event(
+                stepped, triplets=run.triplets, pictures=run.pictures, hardness=float(batch.hardness.mean())
             )
         )
         verdict = run.guard.after_step(stepped.health) if run.config.guard.enabled else None
@@ -337,7 +328,7 @@ def _end_segment(run: RunState) -> None:
             active_fraction=active,
             control=None if control is None else control.as_record(),
             num_dropped=run.num_dropped,
-            trainable=run.stepper.trainable(),
+            trainable=run.stepper.descent.trainable(),
             embed_s=run.planned.embed_s,
             mine_s=run.planned.mine_s,
             train_s=run.segment_train_s,
@@ -349,7 +340,7 @@ def _look_at_held_out(run: RunState, held_out: HeldOut | None) -> None:
     """Tell how well held-out pictures are found by the network as it is."""
     if held_out is None or not run.peers.is_first:
         return
-    with run.stepper.autocast():
+    with run.stepper.descent.autocast():
         hits_C = held_out.hits(run.embedder)
     run.emit(
         HeldOutEvent(

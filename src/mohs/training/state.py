@@ -213,7 +213,7 @@ class RunState:
     def make_plan(self, segment: Segment, embedder: Embedder) -> Planned:
         """Return the plan of a segment by this network."""
         try:
-            with self.stepper.autocast():
+            with self.stepper.descent.autocast():
                 return self.planner.plan(segment, embedder, self.controller)
         except TrainingError as error:
             raise self.stepper.broken(error.problems[0]) from None
@@ -221,7 +221,7 @@ class RunState:
     def look(self, plan: TripletPlan) -> BankHealth:
         """Return the health of the network on the items of a plan."""
         try:
-            with self.stepper.autocast():
+            with self.stepper.descent.autocast():
                 return self.planner.look(plan, self.embedder)
         except TrainingError as error:
             raise self.stepper.broken(error.problems[0]) from None

@@ -1,10 +1,10 @@
-"""Where to compute, and in which precision."""
+"""One training step: what every training does with a network and a loss, and what a batch of triplets adds to it."""
 
 import math
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Literal, final
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, final
 
 import numpy as np
 import torch
@@ -13,42 +13,21 @@ from torch import Tensor, nn
 
 from mohs.data.augment import AugmentPolicy, augment_batch
 from mohs.data.dataset import Dataset
-from mohs.errors import InputError, TrainingError
+from mohs.errors import TrainingError
 from mohs.model.embedder import Embedder
 from mohs.model.finetune import Finetuning
 from mohs.plan import POSITIVE_ORIGINS, TripletPlan
 from mohs.randomness import torch_seeded
 from mohs.settings.config import RunConfig, TrainingConfig
+from mohs.training.events import StepEvent
 from mohs.training.guard import StepHealth
 from mohs.training.kept_apart import Apart, by_first_item, may_be_negatives, pairs_in_batch
-from mohs.training.losses.loss import LossValue
-from mohs.training.losses.registry import Loss
+from mohs.training.losses.loss import Loss, LossValue
 from mohs.training.negative_bank import Memory
-from mohs.training.optimizers import build_optimizer, shorten_gradient
-from mohs.training.processes import Processes
+from mohs.training.optimizers import Optimizer, build_optimizer, shorten_gradient
+from mohs.training.processes import Processes, use_bfloat16
 
-__all__ = ["Stepped", "Stepper", "choose_device", "rate_factor", "training_policy", "use_bfloat16"]
-
-
-def choose_device(name: Literal["auto", "cpu", "cuda", "mps"]) -> torch.device:
-    """Return the device: for "auto" CUDA, else MPS, else the CPU; raise `InputError` for one this machine lacks."""
-    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if name == "auto":
-        return torch.device(next(device for device in ("cuda", "mps", "cpu") if available[device]))
-    if not available[name]:
-        raise InputError(f"training.device: {name!r} is not available here; use 'auto' or 'cpu'")
-    return torch.device(name)
-
-
-def use_bfloat16(precision: Literal["auto", "float32", "bfloat16"], device: torch.device) -> bool:
-    """Return whether forward passes run in bfloat16: as told, or for "auto" on CUDA cards that compute in it.
-
-    On a CPU "auto" stays with float32: the small network gains a fifth there, and its results are no longer the same
-    on processors with and without bfloat16 instructions.
-    """
-    if precision == "auto":
-        return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-    return precision == "bfloat16"
+__all__ = ["Descent", "Stepped", "Stepper", "rate_factor", "training_policy"]
 
 
 _FULL_COLOUR = 0.4
@@ -73,6 +52,91 @@ def training_policy(training: TrainingConfig, *, num_draws: int = AugmentPolicy.
     )
 
 
+@final
+class Descent:
+    """A network, its loss and their optimiser: what one training step does, whatever is shown and lost.
+
+    In turn: `begin` says what learns, `embed` shows pictures, and `step` lowers the loss of what was shown.
+
+    Args:
+        embedder: on its device; `finetune` of the settings says what of it learns.
+        config: precision, decay, optimiser, bound on the gradient.
+        device: the embedder's.
+        loss: of its own parameters, if it is a module, `loss_rate` is the rate as a share of the network's.
+        loss_rate: see there.
+        weight_decay: of the network; None: that of the settings.
+        build: the optimiser of parameter groups; None: that of the settings.
+        peers: the processes that each have a part of a batch.
+    """
+
+    def __init__(
+        self,
+        embedder: Embedder,
+        config: RunConfig,
+        device: torch.device,
+        *,
+        loss: object = None,
+        loss_rate: float = 1.0,
+        weight_decay: float | None = None,
+        build: Callable[[list[dict[str, Any]]], Optimizer] | None = None,
+        peers: Processes | None = None,
+    ) -> None:
+        training = config.training
+        self._embedder = embedder
+        self._device = device
+        self._peers = Processes() if peers is None else peers
+        self._max_norm = training.max_gradient_norm
+        self._bfloat16 = use_bfloat16(training.precision, device)
+        self._finetuning = Finetuning(embedder, config.finetune, pretrained=config.model.weights is not None)
+        groups = self._finetuning.parameter_groups(training.weight_decay if weight_decay is None else weight_decay)
+        if isinstance(loss, nn.Module) and (own := list(loss.parameters())):
+            groups.append({"params": own, "rate_factor": loss_rate, "name": "loss", "matrices": False})
+        self.optimizer = build_optimizer(groups, config) if build is None else build(groups)
+
+    def begin(self, progress: float) -> None:
+        """Make the network ready to train at this share of the run: what learns, what is in evaluation mode."""
+        self._finetuning.at(progress)
+        self._finetuning.train_mode()
+
+    def trainable(self) -> tuple[str, ...]:
+        """Return the names of the stages that learn now."""
+        return self._finetuning.trainable()
+
+    def autocast(self) -> torch.autocast:
+        """Return the context in which the network computes."""
+        return torch.autocast(self._device.type, torch.bfloat16, enabled=self._bfloat16)
+
+    def embed(self, x_BCHW: Tensor) -> Tensor:
+        """Return the embeddings float32[B, D] of pictures, with what a gradient takes."""
+        with self.autocast():
+            embedding_BD: Tensor = self._embedder(x_BCHW).float()
+        return embedding_BD
+
+    def step(self, loss: Tensor, *, rate: float, num_rows: int, broken: Callable[[str], TrainingError]) -> float:
+        """Lower the loss of a batch of so many rows at this rate; return the norm of its gradient before it was cut.
+
+        Raises what `broken` says, of "loss is nan", where the loss or its gradient is NaN or Inf; weights are then as
+        they were.
+        """
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise broken(f"loss is {value}")
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate * group["rate_factor"]
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self._peers.sum_gradients(self._embedder, num_rows)
+        norm = shorten_gradient(self.optimizer, self._max_norm)
+        if not math.isfinite(norm):
+            raise broken(f"gradient is {norm}")
+        self.optimizer.step()
+        return norm
+
+    def weights_are_finite(self) -> bool:
+        """Return whether all weights and statistics of the network are numbers."""
+        return all(bool(value.isfinite().all()) for value in self._embedder.state_dict().values())
+
+
 _AUGMENTATION = POSITIVE_ORIGINS.index("augmentation")
 
 
@@ -95,7 +159,8 @@ class Stepped:
 class Stepper:
     """The network, its loss and its optimiser. Steps are counted here; every random draw comes from (seed, step).
 
-    `memory` adds negatives to the loss, if there is one; it is set once the network is as metric learning finds it.
+    `descent` is what each step does with them. `memory` adds negatives to the loss, if there is one; it is set once the
+    network is as metric learning finds it.
     """
 
     def __init__(
@@ -123,92 +188,79 @@ class Stepper:
         self._class_N = dataset.labels_id
         self._distrusted_P2 = by_first_item(np.empty((0, 2), np.int64) if distrusted_P2 is None else distrusted_P2)
         self._catalog_N = None if may_be_negatives(dataset, config).all() else dataset.roles == "catalog"
-        self._bfloat16 = use_bfloat16(config.training.precision, device)
         # Draws are for each part of a batch: anchors, positives, negatives.
         self._augment = training_policy(config.training, num_draws=8)
         self._second_view = AugmentPolicy(num_draws=8)
         if isinstance(loss, nn.Module):
             loss.to(device)
-        self._finetuning = Finetuning(embedder, config.finetune, pretrained=config.model.weights is not None)
-        groups = self._finetuning.parameter_groups(config.training.weight_decay)
-        if isinstance(loss, nn.Module) and any(True for _ in loss.parameters()):
-            wanted = config.loss.learning_rate or config.training.learning_rate
-            factor = wanted / config.training.learning_rate
-            groups.append({"params": list(loss.parameters()), "rate_factor": factor, "name": "loss", "matrices": False})
-        self._optimizer = build_optimizer(groups, config)
+        wanted = config.loss.learning_rate or config.training.learning_rate
+        self.descent = Descent(
+            embedder, config, device, loss=loss, loss_rate=wanted / config.training.learning_rate, peers=peers
+        )
 
     def begin(self, progress: float) -> None:
-        """Make the network ready to train at this share of the run: what learns, what is in evaluation mode."""
+        """Make the network ready to train at this share of the run: see `Descent.begin`."""
         self._progress = progress
-        self._finetuning.at(progress)
-        self._finetuning.train_mode()
+        self.descent.begin(progress)
 
     def ramp_again(self) -> None:
         """Let the rate rise once more, as long as at the start: an optimiser begun anew needs it as much."""
         self.ramp_from = self.step
 
-    def trainable(self) -> tuple[str, ...]:
-        """Return the names of the stages that learn now."""
-        return self._finetuning.trainable()
-
     def train(self, batch: TripletPlan) -> Stepped:
         """Take one step on a batch; raise `TrainingError` if its loss or its gradient is NaN or Inf."""
         began = time.perf_counter()
-        training = self._config.training
-        rate = training.learning_rate * self.rate_scale * self._rate_factor()
-        for group in self._optimizer.param_groups:
-            group["lr"] = rate * group["rate_factor"]
+        rate = self._config.training.learning_rate * self.rate_scale * self._rate_factor()
         rows = self._peers.share(len(batch))
         x, num_parts = self._pictures(batch, rows)
         # Dropout is the network's only use of torch's generator; the run's seed and step decide it.
-        with torch_seeded(self._config.seed, "dropout", self.step), self.autocast():
-            embeddings = self._embedder(x).float()
+        with torch_seeded(self._config.seed, "dropout", self.step):
+            embeddings = self.descent.embed(x)
         parts = [self._peers.gather_rows(part, len(batch)) for part in embeddings.chunk(num_parts)]
-        classes = torch.from_numpy(self._class_N[batch.anchor]).to(self._device)
-        negative_BD = parts[2] if num_parts == 3 else None
         items = np.concatenate([batch.anchor, batch.positive, *([batch.negative] if num_parts == 3 else [])])
-        apart = self._apart(items, parts)
-        if apart is None:
-            value = self._loss(parts[0], parts[1], negative_BD, classes)
-            collapsed_loss = self._loss.collapsed_loss(len(batch))
-        else:
-            value = self._loss(parts[0], parts[1], negative_BD, classes, apart.all_MM)
-            collapsed_loss = self._loss.collapsed_loss(len(batch), classes, apart.fixed_MM)
-        num_kept_apart = 0 if apart is None else apart.num_pairs
         memory = self.memory if self._progress >= self._config.memory.from_progress else None
-        if memory is not None:
-            term = memory.term(torch.cat(parts), items, self.step, apart)
-            value = LossValue(value.loss + term.loss, value.active_fraction)
-            collapsed_loss = None if collapsed_loss is None else collapsed_loss + term.collapsed_loss
-            num_kept_apart += term.num_kept_apart
-        loss = float(value.loss.detach())
-        if not math.isfinite(loss):
-            raise self.broken(f"loss is {loss}")
-        self._optimizer.zero_grad(set_to_none=True)
-        value.loss.backward()  # type: ignore[no-untyped-call]
-        self._peers.sum_gradients(self._embedder, len(batch))
-        norm = shorten_gradient(self._optimizer, training.max_gradient_norm)
-        if not math.isfinite(norm):
-            raise self.broken(f"gradient is {norm}")
-        self._optimizer.step()
+        value, collapsed_loss, num_kept_apart = self._lost(parts, items, memory)
+        norm = self.descent.step(value.loss, rate=rate, num_rows=len(batch), broken=self.broken)
         self.step += 1
         if self.memory is not None:
             self.memory.follow(self._embedder)
         if memory is not None:
-            with self.autocast():
+            with self.descent.autocast():
                 written = memory.encode(x).chunk(num_parts)
             memory.write(items, torch.cat([self._peers.gather_rows(part, len(batch)) for part in written]), self.step)
         anchor_BD, positive_BD = parts[0].detach(), parts[1].detach()
         health = StepHealth(
-            loss=loss,
+            loss=float(value.loss.detach()),
             collapsed_loss=collapsed_loss,
             spread=float(anchor_BD.var(0, correction=0).sum().sqrt()),
             active_fraction=float(value.active_fraction),
             gradient_norm=norm,
             positive_distance=_mean_distance(anchor_BD, positive_BD),
-            negative_distance=None if negative_BD is None else _mean_distance(anchor_BD, negative_BD.detach()),
+            negative_distance=None if num_parts == 2 else _mean_distance(anchor_BD, parts[2].detach()),
         )
         return Stepped(health, num_parts * len(batch), num_kept_apart, rate, time.perf_counter() - began)
+
+    def _lost(
+        self, parts: Sequence[Tensor], item_M: NDArray[np.int64], memory: Memory | None
+    ) -> tuple[LossValue, float | None, int]:
+        """Return the loss of a batch, what it is if all embeddings are the same, and how many pairs are kept apart."""
+        num_triplets = len(parts[0])
+        negative_BD = parts[2] if len(parts) == 3 else None
+        class_B = torch.from_numpy(self._class_N[item_M[:num_triplets]]).to(self._device)
+        apart = self._apart(item_M, parts)
+        if apart is None:
+            value = self._loss(parts[0], parts[1], negative_BD, class_B)
+            collapsed_loss = self._loss.collapsed_loss(num_triplets)
+        else:
+            value = self._loss(parts[0], parts[1], negative_BD, class_B, apart.all_MM)
+            collapsed_loss = self._loss.collapsed_loss(num_triplets, class_B, apart.fixed_MM)
+        num_kept_apart = 0 if apart is None else apart.num_pairs
+        if memory is not None:
+            term = memory.term(torch.cat(list(parts)), item_M, self.step, apart)
+            value = LossValue(value.loss + term.loss, value.active_fraction)
+            collapsed_loss = None if collapsed_loss is None else collapsed_loss + term.collapsed_loss
+            num_kept_apart += term.num_kept_apart
+        return value, collapsed_loss, num_kept_apart
 
     def _apart(self, item_M: NDArray[np.int64], parts: Sequence[Tensor]) -> Apart | None:
         """Return the pairs of a batch that its loss must not take for negatives; None if there are none.
@@ -228,14 +280,24 @@ class Stepper:
             catalog_M=None if self._catalog_N is None else self._catalog_N[item_M],
         )
 
-    def autocast(self) -> torch.autocast:
-        """Return the context in which the network computes."""
-        return torch.autocast(self._device.type, torch.bfloat16, enabled=self._bfloat16)
-
     def check_weights(self) -> None:
         """Raise `TrainingError` if the last step broke the weights; before that, the loss or the next bank tells."""
-        if not all(bool(value.isfinite().all()) for value in self._embedder.state_dict().values()):
+        if not self.descent.weights_are_finite():
             raise self.broken("weights are NaN or Inf")
+
+    def event(self, stepped: Stepped, *, triplets: int, pictures: int, hardness: float) -> StepEvent:
+        """Return what is told of the last step; the counts are those of the run after it."""
+        return StepEvent(
+            step=self.step,
+            num_steps=self.num_steps,
+            triplets=triplets,
+            pictures=pictures,
+            hardness=hardness,
+            learning_rate=stepped.learning_rate,
+            pictures_per_s=stepped.num_pictures / stepped.took_s,
+            num_kept_apart=stepped.num_kept_apart,
+            **asdict(stepped.health),
+        )
 
     def broken(self, what: str) -> TrainingError:
         """Return the error for numbers that are no numbers."""
@@ -248,7 +310,11 @@ class Stepper:
     def state(self) -> dict[str, Any]:
         """Return the tensors that a checkpoint keeps, on the CPU and not shared with the network."""
         loss = self._loss.state_dict() if isinstance(self._loss, nn.Module) else {}
-        state = {"embedder": self._embedder.state_dict(), "loss": loss, "optimizer": self._optimizer.state_dict()}
+        state = {
+            "embedder": self._embedder.state_dict(),
+            "loss": loss,
+            "optimizer": self.descent.optimizer.state_dict(),
+        }
         if self.memory is not None:
             state["memory"] = self.memory.state()
         copied: dict[str, Any] = _copied(state)
@@ -262,7 +328,7 @@ class Stepper:
         if self.memory is not None:
             self.memory.restore(state["memory"])
         # The optimiser keeps the tensors it is given.
-        self._optimizer.load_state_dict(_copied(state["optimizer"]))
+        self.descent.optimizer.load_state_dict(_copied(state["optimizer"]))
 
     def _rate_factor(self) -> float:
         num_warmup = max(1, int(self._config.training.warmup * self.num_steps))
