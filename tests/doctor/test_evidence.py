@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from mohs.data.equal_pictures import picture_difference, picture_numbers, small_pictures
-from mohs.doctor.embeddings.neighbours import nearest_items, occurrence
+from mohs.doctor.embeddings.neighbours import occurrence
 from mohs.doctor.precision.class_merges import join_classes, twins_by_number
 from mohs.doctor.precision.labels import class_fit, label_doubt
 from mohs.doctor.precision.low_information import picture_information
@@ -14,6 +14,7 @@ from mohs.doctor.precision.sheet import SheetPair, contact_sheet, spread_pairs
 from mohs.doctor.precision.top_curve import top_curve
 from mohs.doctor.precision.top_pairs import TopPairs, find_top_pairs
 from mohs.errors import InputError
+from mohs.evaluation.nearest import nearest_items
 
 
 @pytest.fixture(scope="module")
@@ -116,26 +117,6 @@ def test_nearly_all_wrong_labels_are_called_wrong(noise):
 def test_a_share_out_of_range():
     with pytest.raises(InputError, match=r"^max_false_share: 1.0 is not in \(0, 1\)"):
         label_doubt(np.eye(3), np.arange(3), np.zeros((3, 1), np.int64), max_false_share=1.0)
-
-
-def test_nearest_items_equal_brute_force():
-    random = np.random.default_rng(0)
-    x_ND = random.normal(size=(50, 7))
-    x_ND[10] = x_ND[3]
-    unit_ND = x_ND / np.linalg.norm(x_ND, axis=1, keepdims=True)
-    similarity_NN = unit_ND @ unit_ND.T
-    np.fill_diagonal(similarity_NN, -np.inf)
-    found_NK = nearest_items(x_ND, 5)
-    assert not (found_NK == np.arange(50)[:, None]).any()  # not even the item with a copy is its own neighbour
-    assert (found_NK[10, 0], found_NK[3, 0]) == (3, 10)
-    # Copies tie, so similarities are compared and not items.
-    of_found_NK = np.take_along_axis(similarity_NN, found_NK, axis=1)
-    np.testing.assert_allclose(of_found_NK, -np.sort(-similarity_NN, axis=1)[:, :5], atol=1e-6)
-    query_N = random.random(50) < 0.2
-    similarity_NN[query_N[:, None] == query_N] = -np.inf
-    of_found_NK = np.take_along_axis(similarity_NN, nearest_items(x_ND, 5, query_N=query_N), axis=1)
-    np.testing.assert_allclose(of_found_NK, -np.sort(-similarity_NN, axis=1)[:, :5], atol=1e-6)
-    assert nearest_items(x_ND[:3], 4).tolist()[0][2:] == [-1, -1]
 
 
 def test_occurrence_equals_the_definition():

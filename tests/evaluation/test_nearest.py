@@ -3,7 +3,7 @@ import pytest
 
 from mohs.errors import InputError
 from mohs.evaluation import nearest as module
-from mohs.evaluation.nearest import nearest_pairs
+from mohs.evaluation.nearest import nearest_items, nearest_pairs
 
 
 def every_pair(x, labels, among):
@@ -77,7 +77,7 @@ def test_a_collapsed_bank_costs_no_more(monkeypatch):
         (
             [[0.0], [1.0]],
             {"among": "near"},
-            "among: 'near' is not one of 'all', 'positive', 'negative'; use for example 'all'",
+            "among: 'near' is not one of 'all', 'positive', 'negative'",
         ),
         (
             [[0.0], [np.nan]],
@@ -91,5 +91,25 @@ def test_messages(x, arguments, message):
     with pytest.raises(InputError) as caught:
         nearest_pairs(x, 5, **arguments)
     assert str(caught.value) == message
-    with pytest.raises(InputError, match="num_pairs: 0 is not an integer >= 1; use for example 1000"):
+    with pytest.raises(InputError, match="num_pairs: 0 is not a whole number of at least 1; use for example 1000"):
         nearest_pairs([[0.0], [1.0]], 0)
+
+
+def test_nearest_items_equal_brute_force():
+    random = np.random.default_rng(0)
+    x_ND = random.normal(size=(50, 7))
+    x_ND[10] = x_ND[3]
+    unit_ND = x_ND / np.linalg.norm(x_ND, axis=1, keepdims=True)
+    similarity_NN = unit_ND @ unit_ND.T
+    np.fill_diagonal(similarity_NN, -np.inf)
+    found_NK = nearest_items(x_ND, 5)
+    assert not (found_NK == np.arange(50)[:, None]).any()  # not even the item with a copy is its own neighbour
+    assert (found_NK[10, 0], found_NK[3, 0]) == (3, 10)
+    # Copies tie, so similarities are compared and not items.
+    of_found_NK = np.take_along_axis(similarity_NN, found_NK, axis=1)
+    np.testing.assert_allclose(of_found_NK, -np.sort(-similarity_NN, axis=1)[:, :5], atol=1e-6)
+    query_N = random.random(50) < 0.2
+    similarity_NN[query_N[:, None] == query_N] = -np.inf
+    of_found_NK = np.take_along_axis(similarity_NN, nearest_items(x_ND, 5, query_N=query_N), axis=1)
+    np.testing.assert_allclose(of_found_NK, -np.sort(-similarity_NN, axis=1)[:, :5], atol=1e-6)
+    assert nearest_items(x_ND[:3], 4).tolist()[0][2:] == [-1, -1]

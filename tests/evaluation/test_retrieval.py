@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
 
 from mohs.errors import InputError
-from mohs.evaluation.retrieval import RetrievalResult, evaluate_all_against_all, evaluate_retrieval, nearest
+from mohs.evaluation.nearest import nearest
+from mohs.evaluation.retrieval import RetrievalResult, evaluate_all_against_all, evaluate_retrieval
 
 
 def unit_clusters(num_classes, per_class, *, noise, dimensions=16, seed=0):

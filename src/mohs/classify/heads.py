@@ -14,7 +14,7 @@ from torch import nn
 
 from mohs.distances import unit_rows
 from mohs.errors import TrainingError
-from mohs.evaluation.retrieval import nearest
+from mohs.evaluation.nearest import nearest
 from mohs.randomness import generator, torch_seeded
 
 __all__ = ["Head", "LinearHead", "LinearTraining", "ReferenceHead", "Scores", "fit_linear"]

@@ -9,12 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from mohs.errors import InputError
+from mohs.nearest import nearest_rows
 from mohs.randomness import generator
 
 __all__ = [
     "NearDuplicates",
     "find_near_duplicates",
-    "nearest_rows",
     "picture_difference",
     "picture_numbers",
     "small_pictures",
@@ -262,9 +262,7 @@ def find_near_duplicates(
     if _share_of_line_drawings(np.asarray(pictures_NHWC[query_Q])) >= 0.5:
         return NearDuplicates(len(query_Q), empty, empty, np.empty(0), "line drawings, which are alike by nature")
     candidates_QK = gallery_G[
-        nearest_rows(
-            _rows(pictures_NHWC, query_Q), _rows(pictures_NHWC, gallery_G), min(_NUM_CANDIDATES, len(gallery_G))
-        )
+        nearest_rows(_rows(pictures_NHWC, query_Q), _rows(pictures_NHWC, gallery_G), _NUM_CANDIDATES, by="similarity")
     ]
     allowed_QK = candidates_QK != query_Q[:, None]
     if groups_N is not None:
@@ -280,16 +278,6 @@ def find_near_duplicates(
         limit = min(limit, float(np.quantile(apart, 0.05)) / 2)
     near_P = difference_P <= limit
     return NearDuplicates(len(query_Q), query_Q[found_Q][near_P], nearest_Q[found_Q][near_P], difference_P[near_P])
-
-
-def nearest_rows(query_QD: npt.NDArray[np.float32], gallery_GD: npt.NDArray[np.float32], k: int) -> Index:
-    """Return the k rows of the gallery with the largest dot product, int64 [Q, k], by faiss's flat search."""
-    import faiss
-
-    index = faiss.IndexFlatIP(gallery_GD.shape[1])
-    index.add(gallery_GD)
-    found_QK: Index = index.search(query_QD, k)[1].astype(np.int64)
-    return found_QK
 
 
 def _rows(pictures_NHWC: npt.NDArray[np.uint8], items: Index) -> npt.NDArray[np.float32]:

@@ -8,7 +8,15 @@ import numpy.typing as npt
 
 from mohs.errors import InputError
 
-__all__ = ["as_numpy", "checked_embeddings", "checked_float32", "checked_labels", "class_codes"]
+__all__ = [
+    "as_numpy",
+    "check_dimensions",
+    "checked_embeddings",
+    "checked_float32",
+    "checked_labels",
+    "checked_self_indices",
+    "class_codes",
+]
 
 
 # Squares of longer rows would come near the end of float32's range.
@@ -72,6 +80,34 @@ def class_codes(*labels: Sequence[Any] | npt.NDArray[Any]) -> list[npt.NDArray[n
         raise InputError("labels: strings in one array and integers in another never match; use one kind for both")
     _, codes = np.unique(np.concatenate(arrays), return_inverse=True)
     return np.split(codes.astype(np.int64), np.cumsum([len(part) for part in arrays])[:-1])
+
+
+def check_dimensions(queries_QD: npt.NDArray[Any], gallery_GD: npt.NDArray[Any]) -> None:
+    """Raise `InputError` unless queries [Q, D] and gallery [G, D] have the same D."""
+    if queries_QD.shape[1] != gallery_GD.shape[1]:
+        raise InputError(
+            f"query_embeddings_QD, gallery_embeddings_GD: {queries_QD.shape[1]} and {gallery_GD.shape[1]} dimensions; "
+            "use embeddings of one model for both"
+        )
+
+
+def checked_self_indices(values: npt.ArrayLike | None, num_queries: int, num_gallery: int) -> npt.NDArray[np.int64]:
+    """Return the gallery index of each query, int64 [Q], −1 for none; raise `InputError` for another shape or range."""
+    if values is None:
+        return np.full(num_queries, -1, dtype=np.int64)
+    indices = np.asarray(values)
+    if indices.shape != (num_queries,) or indices.dtype.kind not in "iu":
+        raise InputError(
+            f"self_indices_Q: shape {indices.shape} and type {indices.dtype}; "
+            f"give one integer for each of the {num_queries} queries"
+        )
+    wrong = np.flatnonzero((indices < -1) | (indices >= num_gallery))
+    if len(wrong):
+        raise InputError(
+            f"self_indices_Q: {indices[wrong[0]]} of query {wrong[0]} is not in [-1, {num_gallery}); "
+            "give an index of the gallery, or -1 for a query that is not in it"
+        )
+    return indices.astype(np.int64)
 
 
 def _table(values: npt.ArrayLike, name: str) -> npt.NDArray[Any]:

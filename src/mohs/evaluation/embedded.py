@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from mohs.errors import InputError, Problem
 from mohs.evaluation import same_picture
 from mohs.evaluation.checked import checked_embeddings
+from mohs.evaluation.nearest import nearest_by_class
 from mohs.evaluation.ranks import tie_limit
 from mohs.evaluation.spread import Spread, spread
 from mohs.randomness import generator
@@ -19,8 +20,6 @@ __all__ = ["MAX_ITEMS", "Embedded", "Recall", "hits_at_1", "of_one_length", "rec
 
 MAX_ITEMS = 4096
 """Items of a sample: whole classes are drawn until there are so many."""
-
-_BLOCK = 512
 
 
 @final
@@ -181,34 +180,17 @@ def hits_at_1(
     is left out of its own. With `farthest`, the farthest item is asked for. With `beyond_Q`, items no farther than that
     from their query are left out.
     """
-    names, codes = np.unique(np.concatenate([queries.labels, gallery.labels]), return_inverse=True)
-    query_codes, gallery_codes = codes[: len(queries)], codes[len(queries) :]
-    del names
-    half_G = np.square(gallery.x_ND).sum(axis=1) / 2
-    half_Q = np.square(queries.x_ND).sum(axis=1) / 2
-    hits, counted = np.zeros(len(queries), dtype=np.bool_), np.zeros(len(queries), dtype=np.bool_)
-    for start in range(0, len(queries), _BLOCK):
-        rows = slice(start, start + _BLOCK)
-        square_BG = 2 * (half_Q[rows, None] + half_G - queries.x_ND[rows] @ gallery.x_ND.T)
-        distance_BG = np.sqrt(np.maximum(square_BG, 0.0))
-        own_BG = query_codes[rows, None] == gallery_codes
-        here = np.arange(len(distance_BG))
-        aside_BG = np.zeros_like(own_BG)
-        if same_items:
-            aside_BG[here, start + here] = True
-        if beyond_Q is not None:
-            aside_BG |= distance_BG <= beyond_Q[rows, None]
-        worst = -np.inf if farthest else np.inf
-        own_B = np.where(own_BG & ~aside_BG, distance_BG, worst)
-        other_B = np.where(~own_BG & ~aside_BG, distance_BG, worst)
-        counted[rows] = (own_BG & ~aside_BG).any(axis=1)
-        if farthest:
-            hits[rows] = own_B.max(axis=1) > tie_limit(np.maximum(other_B.max(axis=1), 0.0), queries.norms[rows])
-        else:
-            nearest_B = own_B.min(axis=1)
-            limit_B = tie_limit(np.where(np.isfinite(nearest_B), nearest_B, 0.0), queries.norms[rows])
-            hits[rows] = counted[rows] & (limit_B < other_B.min(axis=1))
-    return hits & counted, counted
+    _, codes = np.unique(np.concatenate([queries.labels, gallery.labels]), return_inverse=True)
+    own_Q, other_Q = nearest_by_class(
+        queries.x_ND, codes[: len(queries)], gallery.x_ND, codes[len(queries) :],
+        same_items=same_items, farthest=farthest, beyond_Q=beyond_Q,
+    )  # fmt: skip
+    counted_Q = np.isfinite(own_Q)
+    if farthest:
+        hits_Q = own_Q > tie_limit(np.maximum(other_Q, 0.0), queries.norms)
+    else:
+        hits_Q = tie_limit(np.where(counted_Q, own_Q, 0.0), queries.norms) < other_Q
+    return hits_Q & counted_Q, counted_Q
 
 
 def recall_at_1(

@@ -1,22 +1,174 @@
-"""The closest pairs of all: where a verification threshold lies, and where precision at the top is decided."""
+"""What is nearest: to each query, of its class and of another one, and the closest pairs of all."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, final
 
 import numpy as np
 import numpy.typing as npt
 
-from mohs.distances import exact_distance
+from mohs.checks import require, wrong_choice, wrong_whole
+from mohs.distances import exact_distance, unit_rows
 from mohs.errors import InputError
-from mohs.evaluation.checked import checked_embeddings, checked_labels, class_codes
+from mohs.evaluation.checked import (
+    check_dimensions,
+    checked_embeddings,
+    checked_labels,
+    checked_self_indices,
+    class_codes,
+)
+from mohs.evaluation.ranks import tie_limit
+from mohs.nearest import nearest_rows
 
-__all__ = ["Among", "NearestPairs", "nearest_pairs"]
+__all__ = ["Among", "NearestPairs", "nearest", "nearest_by_class", "nearest_items", "nearest_pairs"]
 
 Among: TypeAlias = Literal["all", "positive", "negative"]
 
 # A tile of 1,024 x 1,024 float32 is 4 MB. Fixed, so that results never depend on the machine.
 _TILE = 1024
 _PAIRS_PER_BLOCK = 8192
+# A block of distances to a gallery: at most so many rows and, with what is made of it, 400 MB.
+_BLOCK_ROWS, _BLOCK_PAIRS = 512, 2**24
+
+
+def nearest(
+    query_embeddings_QD: npt.ArrayLike,
+    gallery_embeddings_GD: npt.ArrayLike,
+    k: int,
+    *,
+    self_indices_Q: npt.ArrayLike | None = None,
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+    """Return (gallery indices int64 [Q, k], Euclidean distances float32 [Q, k]) of the k nearest, nearest first.
+
+    Exact. Ties break on (distance, gallery index): equal rows are at exactly equal distances, because the distances of
+    the candidates are computed again from the differences. For pictures of results, not for metrics, whose ties are
+    pessimistic.
+
+    Args:
+        query_embeddings_QD: numbers [Q, D].
+        gallery_embeddings_GD: numbers [G, D].
+        k: 1 to G, or to G − 1 if a query is itself in the gallery.
+        self_indices_Q: int [Q], the gallery index of the query itself, which is left out; -1 for none.
+
+    Raises:
+        InputError: shapes that do not fit, rows with NaN or Inf, or k out of range.
+
+    >>> indices, distances = nearest([[0.0]], [[3.0], [-1.0], [1.0]], 2)
+    >>> indices.tolist(), distances.tolist()
+    ([[1, 2]], [[1.0, 1.0]])
+    """
+    queries_QD = checked_embeddings(query_embeddings_QD, "query_embeddings_QD")
+    gallery_GD = checked_embeddings(gallery_embeddings_GD, "gallery_embeddings_GD")
+    check_dimensions(queries_QD, gallery_GD)
+    self_Q = checked_self_indices(self_indices_Q, len(queries_QD), len(gallery_GD))
+    largest = len(gallery_GD) - int((self_Q >= 0).any())
+    if not 1 <= k <= largest:
+        raise InputError(f"k: {k!r} is not in [1, {largest}], the number of gallery items a query can have")
+    indices_QK = np.empty((len(queries_QD), k), dtype=np.int64)
+    distances_QK = np.empty((len(queries_QD), k), dtype=np.float32)
+    norm_Q = np.linalg.norm(queries_QD, axis=1)
+    for rows, square_BG in _square_blocks(queries_QD, gallery_GD):
+        inside = np.flatnonzero(self_Q[rows] >= 0)
+        square_BG[inside, self_Q[rows][inside]] = np.inf
+        limit_B = tie_limit(np.sqrt(np.partition(square_BG, k - 1, axis=1)[:, k - 1]), norm_Q[rows])
+        for row, query in enumerate(range(rows.start, rows.start + len(square_BG))):
+            candidates = np.flatnonzero(square_BG[row] <= limit_B[row] ** 2)
+            exact = np.sqrt(np.square(gallery_GD[candidates] - queries_QD[query]).sum(axis=1)).astype(np.float32)
+            # Candidates ascend by index, so a stable sort breaks ties on it.
+            chosen = np.argsort(exact, kind="stable")[:k]
+            indices_QK[query], distances_QK[query] = candidates[chosen], exact[chosen]
+    return indices_QK, distances_QK
+
+
+def nearest_by_class(
+    query_QD: npt.NDArray[np.float64],
+    query_class_Q: npt.NDArray[np.int64],
+    gallery_GD: npt.NDArray[np.float64],
+    gallery_class_G: npt.NDArray[np.int64],
+    *,
+    same_items: bool,
+    farthest: bool = False,
+    beyond_Q: npt.NDArray[np.float64] | None = None,
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return the distance of each query to the nearest item of its class, and of another one, float64 [Q]; inf if none.
+
+    Args:
+        query_QD: checked numbers [Q, D].
+        query_class_Q: class numbers [Q].
+        gallery_GD: checked numbers [G, D].
+        gallery_class_G: class numbers [G].
+        same_items: the queries are the gallery, in the same order, and each is left out of its own.
+        farthest: the distances to the farthest items instead; −inf if there is none.
+        beyond_Q: items no farther than this from their query are left out.
+
+    >>> x_ND, class_N = np.array([[0.0], [1.0], [3.0]]), np.array([0, 0, 1])
+    >>> own_N, other_N = nearest_by_class(x_ND, class_N, x_ND, class_N, same_items=True)
+    >>> own_N.tolist(), other_N.tolist()
+    ([1.0, 1.0, inf], [3.0, 2.0, 2.0])
+    """
+    own_Q, other_Q = np.empty(len(query_QD)), np.empty(len(query_QD))
+    none, best = (-np.inf, np.max) if farthest else (np.inf, np.min)
+    for rows, square_BG in _square_blocks(query_QD, gallery_GD):
+        distance_BG = np.sqrt(square_BG)
+        same_BG = query_class_Q[rows, None] == gallery_class_G
+        if beyond_Q is not None:
+            distance_BG[distance_BG <= beyond_Q[rows, None]] = none
+        if same_items:
+            here = np.arange(len(distance_BG))
+            distance_BG[here, rows.start + here] = none
+        own_Q[rows] = best(np.where(same_BG, distance_BG, none), axis=1)
+        other_Q[rows] = best(np.where(same_BG, none, distance_BG), axis=1)
+    return own_Q, other_Q
+
+
+def nearest_items(
+    embeddings_ND: npt.ArrayLike, k: int, *, query_N: npt.NDArray[np.bool_] | None = None
+) -> npt.NDArray[np.int64]:
+    """Return the k most similar other items of each item, int64 [N, k], most similar first (`nearest_rows`).
+
+    With `query_N` (bool [N]) an item has the items of the other side only as its neighbours. Where there are fewer
+    than k, the rest of a row is -1. Similarity is the dot product of unit rows, in float32.
+
+    >>> nearest_items([[1.0, 0.0], [1.0, 0.1], [0.0, 1.0]], 1).ravel().tolist()
+    [1, 0, 1]
+    """
+    x_ND = unit_rows(embeddings_ND)
+    require(wrong_whole("k", k, example=10))
+    found_NK = np.full((len(x_ND), k), -1, dtype=np.int64)
+    if query_N is None:
+        of_all = nearest_rows(x_ND, x_ND, k, by="similarity", same_items=True)
+        found_NK[:, : of_all.shape[1]] = of_all
+        return found_NK
+    for side_N in (query_N, ~query_N):
+        others = np.flatnonzero(~side_N)
+        if len(others) and side_N.any():
+            of_side = others[nearest_rows(x_ND[side_N], x_ND[others], k, by="similarity")]
+            found_NK[side_N, : of_side.shape[1]] = of_side
+    return found_NK
+
+
+def _square_blocks(
+    queries_QD: npt.NDArray[np.float64], gallery_GD: npt.NDArray[np.float64]
+) -> Iterator[tuple[slice, npt.NDArray[np.float64]]]:
+    """Yield squared distances [B, G] of blocks of queries; the next block overwrites the one before.
+
+    By products of float64: in float32, d² = ‖q‖² + ‖g‖² − 2q·g would lose all digits of the small distances of a nearly
+    collapsed embedding.
+    """
+    half_square_G = np.square(gallery_GD).sum(axis=1) / 2
+    half_square_Q = np.square(queries_QD).sum(axis=1) / 2
+    # The two buffers are used for all blocks: touching fresh memory costs as much as the product.
+    block_rows = min(_BLOCK_ROWS, max(_BLOCK_PAIRS // len(gallery_GD), 1), len(queries_QD))
+    squares_BG, products_BG = np.empty((2, block_rows, len(gallery_GD)))
+    for first in range(0, len(queries_QD), block_rows):
+        block = slice(first, min(first + block_rows, len(queries_QD)))
+        square_BG, product_BG = squares_BG[: block.stop - first], products_BG[: block.stop - first]
+        np.matmul(queries_QD[block], gallery_GD.T, out=product_BG)
+        np.add(half_square_Q[block, None], half_square_G, out=square_BG)
+        square_BG -= product_BG
+        square_BG *= 2
+        np.maximum(square_BG, 0, out=square_BG)
+        yield block, square_BG
 
 
 @final
@@ -67,10 +219,9 @@ def nearest_pairs(
     ([0, 1], [2, 2], [1.0, 4.0])
     """
     x_ND = checked_embeddings(embeddings_ND, "embeddings_ND")
-    if isinstance(num_pairs, bool) or not isinstance(num_pairs, int | np.integer) or num_pairs < 1:
-        raise InputError(f"num_pairs: {num_pairs!r} is not an integer >= 1; use for example 1000")
-    if among not in ("all", "positive", "negative"):
-        raise InputError(f"among: {among!r} is not one of 'all', 'positive', 'negative'; use for example 'all'")
+    require(
+        wrong_whole("num_pairs", num_pairs, example=1000), wrong_choice("among", among, ("all", "positive", "negative"))
+    )
     if labels_N is None:
         if among != "all":
             raise InputError(f"labels_N: none, but among={among!r} needs them; give one label for each row")

@@ -9,7 +9,7 @@ of a query has
 so with all embeddings equal every relevant item comes after every irrelevant one: the worst score there is.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -18,15 +18,18 @@ import numpy.typing as npt
 
 from mohs.errors import InputError
 from mohs.evaluation.chance import chance_levels
-from mohs.evaluation.checked import checked_embeddings, checked_float32, checked_labels, class_codes
+from mohs.evaluation.checked import (
+    check_dimensions,
+    checked_float32,
+    checked_labels,
+    checked_self_indices,
+    class_codes,
+)
 from mohs.evaluation.intervals import Interval, Over, class_intervals, class_means
-from mohs.evaluation.ranks import Ranks, rank_relevant, tie_limit
+from mohs.evaluation.ranks import Ranks, rank_relevant
 from mohs.mining.threads import Progress
 
-__all__ = ["MacroMetrics", "RetrievalResult", "evaluate_all_against_all", "evaluate_retrieval", "nearest"]
-
-# A block of distances of `nearest`: at most 1,024 rows and 200 MB. Results do not depend on it.
-_BLOCK_ROWS, _BLOCK_PAIRS = 1024, 2**24
+__all__ = ["MacroMetrics", "RetrievalResult", "evaluate_all_against_all", "evaluate_retrieval"]
 
 
 @final
@@ -182,7 +185,7 @@ def evaluate_retrieval(
     gallery_GD = queries_QD
     if gallery_embeddings_GD is not query_embeddings_QD:
         gallery_GD = checked_float32(gallery_embeddings_GD, "gallery_embeddings_GD")
-    _check_dimensions(queries_QD, gallery_GD)
+    check_dimensions(queries_QD, gallery_GD)
     num_queries, num_gallery = len(queries_QD), len(gallery_GD)
     query_codes_Q, gallery_codes_G = class_codes(
         checked_labels(query_labels_Q, "query_labels_Q", num_queries),
@@ -190,7 +193,7 @@ def evaluate_retrieval(
     )
     if not ks or any(isinstance(k, bool) or not isinstance(k, (int, np.integer)) or k < 1 for k in ks):
         raise InputError(f"ks: {list(ks)!r} is not a list of integers >= 1; use for example (1, 5, 10)")
-    self_Q = _checked_self_indices(self_indices_Q, num_queries, num_gallery)
+    self_Q = checked_self_indices(self_indices_Q, num_queries, num_gallery)
     groups = _checked_groups(query_groups_Q, gallery_groups_G, num_queries, num_gallery)
     self_is_relevant_Q = (self_Q >= 0) & (gallery_codes_G[self_Q] == query_codes_Q)
     if not (np.bincount(gallery_codes_G, minlength=query_codes_Q.max() + 1)[query_codes_Q] > self_is_relevant_Q).any():
@@ -303,89 +306,6 @@ def evaluate_all_against_all(
     )
 
 
-def nearest(
-    query_embeddings_QD: npt.ArrayLike,
-    gallery_embeddings_GD: npt.ArrayLike,
-    k: int,
-    *,
-    self_indices_Q: npt.ArrayLike | None = None,
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
-    """Return (gallery indices int64 [Q, k], Euclidean distances float32 [Q, k]) of the k nearest, nearest first.
-
-    Exact. Ties break on (distance, gallery index): equal rows are at exactly equal distances, because the distances of
-    the candidates are computed again from the differences. For pictures of results, not for metrics, whose ties are
-    pessimistic.
-
-    Args:
-        query_embeddings_QD: numbers [Q, D].
-        gallery_embeddings_GD: numbers [G, D].
-        k: 1 to G, or to G − 1 if a query is itself in the gallery.
-        self_indices_Q: int [Q], the gallery index of the query itself, which is left out; -1 for none.
-
-    Raises:
-        InputError: shapes that do not fit, rows with NaN or Inf, or k out of range.
-
-    >>> indices, distances = nearest([[0.0]], [[3.0], [-1.0], [1.0]], 2)
-    >>> indices.tolist(), distances.tolist()
-    ([[1, 2]], [[1.0, 1.0]])
-    """
-    queries_QD = checked_embeddings(query_embeddings_QD, "query_embeddings_QD")
-    gallery_GD = checked_embeddings(gallery_embeddings_GD, "gallery_embeddings_GD")
-    _check_dimensions(queries_QD, gallery_GD)
-    self_Q = _checked_self_indices(self_indices_Q, len(queries_QD), len(gallery_GD))
-    largest = len(gallery_GD) - int((self_Q >= 0).any())
-    if not 1 <= k <= largest:
-        raise InputError(f"k: {k!r} is not in [1, {largest}], the number of gallery items a query can have")
-    indices_QK = np.empty((len(queries_QD), k), dtype=np.int64)
-    distances_QK = np.empty((len(queries_QD), k), dtype=np.float32)
-    norm_Q = np.linalg.norm(queries_QD, axis=1)
-    for first, distances_BG in _distance_blocks(queries_QD, gallery_GD, self_Q):
-        kth_B = np.partition(distances_BG, k - 1, axis=1)[:, k - 1]
-        for row, query in enumerate(range(first, first + len(distances_BG))):
-            candidates = np.flatnonzero(distances_BG[row] <= tie_limit(kth_B[row], norm_Q[query]))
-            exact = np.sqrt(np.square(gallery_GD[candidates] - queries_QD[query]).sum(axis=1)).astype(np.float32)
-            # Candidates ascend by index, so a stable sort breaks ties on it.
-            chosen = np.argsort(exact, kind="stable")[:k]
-            indices_QK[query], distances_QK[query] = candidates[chosen], exact[chosen]
-    return indices_QK, distances_QK
-
-
-def _distance_blocks(
-    queries_QD: npt.NDArray[np.float64], gallery_GD: npt.NDArray[np.float64], self_Q: npt.NDArray[np.int64]
-) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
-    # float64 products: in float32, d² = ‖q‖² + ‖g‖² − 2q·g would lose all digits of the small distances of a nearly
-    # collapsed embedding. Rounded to float32 at the end, which the tie tolerance covers.
-    # The next block overwrites the one before.
-    half_square_G = np.square(gallery_GD).sum(axis=1) / 2
-    half_square_Q = np.square(queries_QD).sum(axis=1) / 2
-    # The two buffers are used for all blocks: touching fresh memory costs as much as the product.
-    block_rows = min(_BLOCK_ROWS, max(_BLOCK_PAIRS // len(gallery_GD), 1), len(queries_QD))
-    squares_BG = np.empty((block_rows, len(gallery_GD)))
-    distances_BG = np.empty((block_rows, len(gallery_GD)), dtype=np.float32)
-    for first in range(0, len(queries_QD), block_rows):
-        block = slice(first, first + block_rows)
-        num_rows = len(queries_QD[block])
-        squares, distances = squares_BG[:num_rows], distances_BG[:num_rows]
-        np.matmul(queries_QD[block], gallery_GD.T, out=squares)
-        np.subtract(half_square_G, squares, out=squares)
-        squares += half_square_Q[block, None]
-        np.maximum(squares, 0, out=squares)
-        distances[:] = squares
-        distances *= 2
-        np.sqrt(distances, out=distances)
-        rows = np.flatnonzero(self_Q[block] >= 0)
-        distances[rows, self_Q[block][rows]] = np.inf
-        yield first, distances
-
-
-def _check_dimensions(queries_QD: npt.NDArray[Any], gallery_GD: npt.NDArray[Any]) -> None:
-    if queries_QD.shape[1] != gallery_GD.shape[1]:
-        raise InputError(
-            f"query_embeddings_QD, gallery_embeddings_GD: {queries_QD.shape[1]} and {gallery_GD.shape[1]} dimensions; "
-            "use embeddings of one model for both"
-        )
-
-
 def _checked_groups(
     query_groups_Q: npt.ArrayLike | None, gallery_groups_G: npt.ArrayLike | None, num_queries: int, num_gallery: int
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]] | None:
@@ -399,21 +319,3 @@ def _checked_groups(
     codes_Q, codes_G = class_codes(names_Q, names_G)
     none_Q, none_G = (names == "" if names.dtype.kind == "U" else names == -1 for names in (names_Q, names_G))
     return np.where(none_Q, -1, codes_Q), np.where(none_G, -1, codes_G)
-
-
-def _checked_self_indices(values: npt.ArrayLike | None, num_queries: int, num_gallery: int) -> npt.NDArray[np.int64]:
-    if values is None:
-        return np.full(num_queries, -1, dtype=np.int64)
-    indices = np.asarray(values)
-    if indices.shape != (num_queries,) or indices.dtype.kind not in "iu":
-        raise InputError(
-            f"self_indices_Q: shape {indices.shape} and type {indices.dtype}; "
-            f"give one integer for each of the {num_queries} queries"
-        )
-    wrong = np.flatnonzero((indices < -1) | (indices >= num_gallery))
-    if len(wrong):
-        raise InputError(
-            f"self_indices_Q: {indices[wrong[0]]} of query {wrong[0]} is not in [-1, {num_gallery}); "
-            "give an index of the gallery, or -1 for a query that is not in it"
-        )
-    return indices.astype(np.int64)

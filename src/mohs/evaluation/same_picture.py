@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from numpy.typing import NDArray
 
+from mohs.nearest import nearest_rows
 from mohs.randomness import generator
 
 __all__ = [
@@ -114,12 +115,8 @@ def near_copies(
 
     None are copies if these are fewer than 5, or 1% of the rows.
     """
-    import faiss
-
     rows, others = np.asarray(rows_ND, dtype=np.float64), np.asarray(others_MD, dtype=np.float64)
-    index = faiss.IndexFlatL2(others.shape[1])
-    index.add(np.ascontiguousarray(others, dtype=np.float32))
-    _, found_Nk = index.search(np.ascontiguousarray(rows, dtype=np.float32), min(_NUM_NEAREST, len(others)))
+    found_Nk = nearest_rows(rows, others, _NUM_NEAREST)
     # The first ones are ranked anew: float32 products blur the distances of copies.
     few = [np.linalg.norm(rows - others[found_N], axis=1) for found_N in found_Nk[:, :4].T]
     few_Nk = np.stack(few, axis=1)

@@ -6,7 +6,7 @@ from typing import final
 import numpy as np
 
 from mohs.data.dataset import Dataset
-from mohs.evaluation.retrieval import nearest
+from mohs.evaluation.nearest import nearest
 from mohs.plan import TripletPlan
 from mohs.randomness import generator
 from mohs.report.parts import Confusion, EmbeddingMap, Example, Hit, MinedTriplet

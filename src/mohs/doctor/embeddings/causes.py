@@ -8,6 +8,7 @@ from mohs.doctor.findings import Finding
 from mohs.errors import InputError
 from mohs.evaluation.embedded import MAX_ITEMS, Embedded, hits_at_1
 from mohs.evaluation.intervals import difference_and_interval
+from mohs.evaluation.nearest import nearest_by_class
 from mohs.evaluation.same_picture import EQUAL, failed_rows, some_rows
 from mohs.evaluation.triplets import sample_triplets
 
@@ -138,14 +139,9 @@ def _shared(
 
 def _near_another_class(part: Embedded, radius: float) -> np.ndarray:
     """Return which rows have a row of another class within a radius, bool [N]."""
-    half_N = np.square(part.x_ND).sum(axis=1) / 2
-    near_N = np.zeros(len(part), dtype=bool)
-    for start in range(0, len(part), 512):
-        rows = slice(start, start + 512)
-        square_BN = 2 * (half_N[rows, None] + half_N - part.x_ND[rows] @ part.x_ND.T)
-        # Rounding of the product may hide rows of one point: their squares are a difference of equal numbers.
-        near_BN = square_BN <= radius**2 + 1e-12 * float(half_N.max())
-        near_N[rows] = (near_BN & (part.codes[rows, None] != part.codes)).any(axis=1)
+    _, other_N = nearest_by_class(part.x_ND, part.codes, part.x_ND, part.codes, same_items=True)
+    # Rounding of the product may hide rows of one point: their squares are a difference of equal numbers.
+    near_N: np.ndarray = np.square(other_N) <= radius**2 + 5e-13 * float(np.square(part.norms).max())
     return near_N
 
 

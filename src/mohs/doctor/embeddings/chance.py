@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from mohs.doctor.findings import Finding
 from mohs.evaluation.embedded import MAX_ITEMS, Embedded
+from mohs.evaluation.nearest import nearest
 from mohs.evaluation.same_picture import some_rows
 from mohs.evaluation.triplets import triplet_accuracy
 from mohs.randomness import generator
@@ -151,26 +152,14 @@ def holds_groups(part: Embedded, *, seed: int = 0) -> float:
     along_NK = centred_ND @ axis_KD.T
     random = generator(seed, "rows without groups")
     mixed_NK = np.stack([random.permutation(column) for column in along_NK.T], axis=1)
-    without = float(np.median(_nearest_distance(mixed_NK)))
-    return float(np.median(_nearest_distance(along_NK))) / without if without > 0 else 1.0
+    without = float(np.median(_nearest(mixed_NK)[0]))
+    return float(np.median(_nearest(along_NK)[0])) / without if without > 0 else 1.0
 
 
-def _nearest_distance(x_ND: NDArray[np.float64]) -> NDArray[np.float64]:
-    return _nearest(x_ND)[0]
-
-
-def _nearest(x_ND: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+def _nearest(x_ND: NDArray[np.float64]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Return for each row the distance to the nearest other one, and which it is."""
-    half_N = np.square(x_ND).sum(axis=1) / 2
-    distance_N, item_N = np.empty(len(x_ND)), np.empty(len(x_ND), dtype=np.int64)
-    for start in range(0, len(x_ND), 512):
-        rows = slice(start, start + 512)
-        square_BN = 2 * (half_N[rows, None] + half_N - x_ND[rows] @ x_ND.T)
-        here = np.arange(len(square_BN))
-        square_BN[here, start + here] = np.inf
-        item_N[rows] = square_BN.argmin(axis=1)
-        distance_N[rows] = np.sqrt(np.maximum(square_BN[here, item_N[rows]], 0.0))
-    return distance_N, item_N
+    item_N1, distance_N1 = nearest(x_ND, x_ND, 1, self_indices_Q=np.arange(len(x_ND)))
+    return distance_N1[:, 0], item_N1[:, 0]
 
 
 def _nearest_pair(part: Embedded) -> tuple[int, int]:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from mohs.doctor.findings import Finding
 from mohs.evaluation.embedded import Embedded
+from mohs.evaluation.nearest import nearest
 from mohs.evaluation.same_picture import some_rows
 
 __all__ = ["find_mixed_labels"]
@@ -69,7 +70,9 @@ class _Amid:
 def _amid(part: Embedded) -> _Amid:
     """Return the rows amid another class with their places, and how many rows count."""
     codes, count_C = part.codes, np.bincount(part.codes)
-    second_N, first_code_N, second_code_N = _two_nearest(part)
+    near_N2, distance_N2 = nearest(part.x_ND, part.x_ND, 2, self_indices_Q=np.arange(len(part)))
+    first_code_N, second_code_N = codes[near_N2].T
+    second_N = distance_N2[:, 1]
     counted_N = count_C[codes] >= _MIN_OF_CLASS
     hit_N = counted_N & (first_code_N == codes)
     if not hit_N.any():
@@ -87,19 +90,3 @@ def _amid(part: Embedded) -> _Amid:
         distance_C[[codes[row], first_code_N[row]]] = np.inf
         places[place] = (distance_C < own_R[place]).sum() / (len(count_C) - 2)
     return _Amid(rows, places, int(counted_N.sum()))
-
-
-def _two_nearest(part: Embedded) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]:
-    """Return for each row the distance to its second nearest row, and the classes of the nearest and the second."""
-    half_N = np.square(part.x_ND).sum(axis=1) / 2
-    second_N, near_N2 = np.zeros(len(part)), np.zeros((len(part), 2), dtype=np.int64)
-    for start in range(0, len(part), 512):
-        rows = slice(start, start + 512)
-        square_BN = 2 * (half_N[rows, None] + half_N - part.x_ND[rows] @ part.x_ND.T)
-        here = np.arange(len(square_BN))
-        square_BN[here, start + here] = np.inf
-        two_B2 = np.argpartition(square_BN, 1, axis=1)[:, :2]
-        near_N2[rows] = two_B2
-        second_N[rows] = np.sqrt(np.maximum(square_BN[here, two_B2[:, 1]], 0.0))
-    codes_N2 = part.codes[near_N2]
-    return second_N, codes_N2[:, 0], codes_N2[:, 1]

@@ -1,4 +1,4 @@
-"""The nearest other items of each item, and which items are everyone's neighbour."""
+"""Which items are everyone's neighbour."""
 
 from dataclasses import dataclass
 from typing import final
@@ -6,43 +6,7 @@ from typing import final
 import numpy as np
 import numpy.typing as npt
 
-from mohs.data.equal_pictures import nearest_rows
-from mohs.distances import unit_rows
-from mohs.errors import InputError
-
-__all__ = ["Occurrence", "nearest_items", "occurrence"]
-
-
-def nearest_items(
-    embeddings_ND: npt.ArrayLike, k: int, *, query_N: npt.NDArray[np.bool_] | None = None
-) -> npt.NDArray[np.int64]:
-    """Return the k most similar other items of each item, int64 [N, k], most similar first, by faiss's flat search.
-
-    With `query_N` (bool [N]) an item has the items of the other side only as its neighbours. Where there are fewer
-    than k, the rest of a row is -1. Similarity is the dot product of unit rows, in float32.
-
-    >>> nearest_items([[1.0, 0.0], [1.0, 0.1], [0.0, 1.0]], 1).ravel().tolist()
-    [1, 0, 1]
-    """
-    x_ND = unit_rows(embeddings_ND)
-    if k < 1:
-        raise InputError(f"k: {k!r} is below 1; use for example 10")
-    if query_N is None:
-        # An item is its own neighbour, though not always the first one: copies of it are as near.
-        found_NK = nearest_rows(x_ND, x_ND, min(k + 1, len(x_ND)))
-        is_self_NK = found_NK == np.arange(len(x_ND))[:, None]
-        missing_N = ~is_self_NK.any(axis=1)
-        is_self_NK[missing_N, -1] = True
-        found_NK = found_NK[~is_self_NK].reshape(len(x_ND), -1)
-    else:
-        found_NK = np.full((len(x_ND), k), -1, dtype=np.int64)
-        for side_N in (query_N, ~query_N):
-            others = np.flatnonzero(~side_N)
-            if len(others) and side_N.any():
-                few = min(k, len(others))
-                found_NK[side_N, :few] = others[nearest_rows(x_ND[side_N], x_ND[others], few)]
-    short = k - found_NK.shape[1]
-    return np.pad(found_NK, ((0, 0), (0, short)), constant_values=-1) if short else found_NK
+__all__ = ["Occurrence", "occurrence"]
 
 
 @final
@@ -75,7 +39,9 @@ class Occurrence:
 
 
 def occurrence(neighbours_NK: npt.NDArray[np.int64], class_N: npt.NDArray[np.int64]) -> Occurrence:
-    """Return how often each item is a neighbour; `neighbours_NK` from `nearest_items`, -1 for none.
+    """Return how often each item is a neighbour.
+
+    `neighbours_NK` is from `mohs.evaluation.nearest.nearest_items`, -1 for none.
 
     >>> occurrence(np.array([[1], [0], [1]]), np.array([0, 0, 1])).bad_count_N.tolist()
     [0, 1, 0]

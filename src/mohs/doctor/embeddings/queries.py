@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from mohs.doctor.findings import Finding, Severity
 from mohs.evaluation.embedded import Embedded, Recall, of_one_length, recall_at_1
 from mohs.evaluation.intervals import share_and_interval
+from mohs.evaluation.nearest import nearest_by_class
 from mohs.evaluation.same_picture import equal_partner, near_copies
 from mohs.randomness import generator
 
@@ -236,17 +237,9 @@ def _nearness(gallery: Embedded, part: Embedded, known: Embedded) -> tuple[float
 
 def _nearest_distance(rows: Embedded, others: Embedded, *, same_class: bool | None) -> float:
     """Return the median distance to the nearest other item: of the same class, of another one, or any (None)."""
-    half_M = np.square(others.x_ND).sum(axis=1) / 2
-    found: list[NDArray[np.float64]] = []
-    for start in range(0, len(rows), 512):
-        part = slice(start, start + 512)
-        square_BM = 2 * (np.square(rows.x_ND[part]).sum(axis=1)[:, None] / 2 + half_M - rows.x_ND[part] @ others.x_ND.T)
-        if same_class is not None:
-            same_BM = rows.labels[part][:, None] == others.labels
-            square_BM[same_BM != same_class] = np.inf
-        if rows is others:
-            here = np.arange(len(square_BM))
-            square_BM[here, start + here] = np.inf
-        found.append(square_BM.min(axis=1))
-    square_N = np.concatenate(found)
-    return float(np.sqrt(np.maximum(np.median(square_N[np.isfinite(square_N)]), 0.0)))
+    _, codes = np.unique(np.concatenate([rows.labels, others.labels]), return_inverse=True)
+    own_N, other_N = nearest_by_class(
+        rows.x_ND, codes[: len(rows)], others.x_ND, codes[len(rows) :], same_items=rows is others
+    )
+    distance_N = np.minimum(own_N, other_N) if same_class is None else own_N if same_class else other_N
+    return float(np.median(distance_N[np.isfinite(distance_N)]))

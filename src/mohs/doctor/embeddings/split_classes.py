@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from mohs.doctor.findings import Finding
 from mohs.evaluation.embedded import Embedded
+from mohs.nearest import nearest_rows
 
 __all__ = ["SplitClasses", "find_split_classes", "find_split_ids"]
 
@@ -82,7 +83,8 @@ def find_split_classes(x_ND: NDArray[np.floating], class_N: NDArray[np.int64]) -
     value_D = np.maximum(np.linalg.eigvalsh(rest_ND.T @ rest_ND), 0.0)
     dims = float(value_D.sum() ** 2 / np.square(value_D).sum())
 
-    near_Ck = _nearest_means(mean_CD)
+    centred_CD = mean_CD - mean_CD.mean(axis=0)
+    near_Ck = nearest_rows(centred_CD, centred_CD, _NUM_NEAREST, same_items=True)
     a, b = np.repeat(np.arange(num_classes), near_Ck.shape[1]), near_Ck.ravel()
     within = (variance_C[a] + variance_C[b]) / 2 * (1 / count_C[a] + 1 / count_C[b])
     ratio = np.square(mean_CD[a] - mean_CD[b]).sum(axis=1) / np.maximum(within, 1e-3 * pooled)
@@ -157,17 +159,3 @@ def _normal_below(z: NDArray[np.float64]) -> NDArray[np.float64]:
 
     below: NDArray[np.float64] = ndtr(z)
     return below
-
-
-def _nearest_means(mean_CD: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Return the few nearest other means of each, int64 [C, k]."""
-    import faiss
-
-    rows = np.ascontiguousarray(mean_CD - mean_CD.mean(axis=0), dtype=np.float32)
-    index = faiss.IndexFlatL2(rows.shape[1])
-    index.add(rows)
-    found_Ck = index.search(rows, min(_NUM_NEAREST + 1, len(rows)))[1].astype(np.int64)
-    is_self = found_Ck == np.arange(len(rows))[:, None]
-    is_self[~is_self.any(axis=1), -1] = True
-    others_Ck: NDArray[np.int64] = found_Ck[~is_self].reshape(len(rows), -1)
-    return others_Ck

@@ -8,13 +8,14 @@ import numpy as np
 import numpy.typing as npt
 
 from mohs.data.equal_pictures import picture_difference, picture_numbers
-from mohs.doctor.embeddings.neighbours import Occurrence, nearest_items, occurrence
+from mohs.doctor.embeddings.neighbours import Occurrence, occurrence
 from mohs.doctor.embeddings.split_classes import find_split_classes
 from mohs.doctor.precision.class_merges import join_classes, twins_by_number
 from mohs.doctor.precision.labels import LabelDoubt, label_doubt
 from mohs.doctor.precision.low_information import PictureInformation, picture_information
 from mohs.doctor.precision.scores import RandomPairs, random_pairs
 from mohs.doctor.precision.top_pairs import TopPairs
+from mohs.evaluation.nearest import nearest_items
 
 __all__ = ["CAUSES", "Attribution", "Cause", "attribute"]
 
