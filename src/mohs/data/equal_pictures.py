@@ -16,6 +16,7 @@ __all__ = [
     "NearDuplicates",
     "find_near_duplicates",
     "picture_difference",
+    "picture_digest",
     "picture_numbers",
     "small_pictures",
 ]
@@ -31,18 +32,24 @@ _PAIRS_AT_ONCE = 1024
 _Pictures: TypeAlias = npt.NDArray[np.float32]
 
 
+def picture_digest(picture_HWC: npt.NDArray[np.uint8], num_bytes: int = 16) -> bytes:
+    """Return the BLAKE2b digest of a picture's pixels: the same for equal pixels, whatever their place in memory.
+
+    >>> picture_digest(np.zeros((2, 2, 1), np.uint8), 4).hex()
+    'bdc5da67'
+    """
+    return blake2b(np.ascontiguousarray(picture_HWC).data, digest_size=num_bytes).digest()
+
+
 def picture_numbers(pictures_NHWC: npt.NDArray[np.uint8] | Sequence[npt.NDArray[np.uint8]]) -> npt.NDArray[np.int64]:
-    """Return a number for each picture, int64 [N]: the same for equal pixels (BLAKE2b-128), in order of appearance.
+    """Return a number for each picture, int64 [N]: the same for equal pixels, in order of appearance.
 
     >>> picture_numbers(np.uint8([[[[1]]], [[[2]]], [[[1]]]])).tolist()
     [0, 1, 0]
     """
     seen: dict[bytes, int] = {}
-    numbers = np.empty(len(pictures_NHWC), dtype=np.int64)
-    for i, picture in enumerate(pictures_NHWC):
-        digest = blake2b(np.ascontiguousarray(picture).data, digest_size=16).digest()
-        numbers[i] = seen.setdefault(digest, len(seen))
-    return numbers
+    numbers = (seen.setdefault(picture_digest(picture), len(seen)) for picture in pictures_NHWC)
+    return np.fromiter(numbers, dtype=np.int64, count=len(pictures_NHWC))
 
 
 def small_pictures(pictures_NHWC: npt.NDArray[np.uint8]) -> _Pictures:

@@ -1,9 +1,9 @@
 """Negatives that are not: pictures that look alike because they show the same thing under two names."""
 
 import csv
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from hashlib import blake2b
 from os.path import normpath
 from pathlib import Path
 from typing import Protocol, final
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mohs.data.dataset import Dataset
+from mohs.data.equal_pictures import picture_numbers
 from mohs.errors import InputError, at_most_20
 from mohs.plan import TripletPlan
 from mohs.settings.config import NegativesConfig
@@ -94,14 +95,11 @@ def distrusted_pairs(dataset: Dataset, config: NegativesConfig) -> NDArray[np.in
 
 def duplicate_pairs(dataset: Dataset) -> NDArray[np.int64]:
     """Return the pairs of items of different classes whose prepared pictures are equal, both ways, int64[P, 2]."""
-    groups: dict[bytes, list[int]] = {}
-    for item in range(len(dataset)):
-        picture = np.ascontiguousarray(dataset.pictures[item])
-        groups.setdefault(blake2b(picture.data, digest_size=16).digest(), []).append(item)
+    groups: dict[int, list[int]] = defaultdict(list)
+    for item, number in enumerate(picture_numbers(dataset.pictures).tolist()):
+        groups[number].append(item)
     class_N = dataset.labels_id
-    pairs = [
-        (a, b) for group in groups.values() if len(group) > 1 for a in group for b in group if class_N[a] != class_N[b]
-    ]
+    pairs = [(a, b) for group in groups.values() for a in group for b in group if class_N[a] != class_N[b]]
     return np.array(pairs, dtype=np.int64).reshape(-1, 2)
 
 

@@ -6,14 +6,12 @@ are decoded, since these are what the network sees. A file that was only copied 
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from hashlib import blake2b
 from pathlib import Path
 from typing import final
 
-import numpy as np
-
 from mohs.artefacts import read_json, sha256_file, write_json
 from mohs.data.dataset import Dataset
+from mohs.data.equal_pictures import picture_digest
 from mohs.settings.config import RunConfig
 
 __all__ = ["RunInputs", "changed_files", "changed_pictures"]
@@ -84,10 +82,7 @@ def changed_files(folder: Path, config: RunConfig) -> list[str]:
 
 
 def _picture_digests(dataset: Dataset) -> tuple[str, ...]:
-    return tuple(
-        blake2b(np.ascontiguousarray(picture).data, digest_size=_DIGEST_BYTES).hexdigest()
-        for picture in dataset.pictures
-    )
+    return tuple(picture_digest(picture, _DIGEST_BYTES).hex() for picture in dataset.pictures)
 
 
 def _paths(config: RunConfig) -> dict[str, str]:
