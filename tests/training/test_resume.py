@@ -193,6 +193,36 @@ def test_a_checkpoint_from_before_pairs_were_counted_is_taken_up(glyphs: Dataset
     assert (result.num_steps, result.num_kept_apart) == (9, 0)
 
 
+def test_a_checkpoint_has_the_names_that_runs_of_format_3_are_taken_up_by(glyphs: Dataset, tmp_path: Path) -> None:
+    go(glyphs, settings(VARIANTS["roll-back, overlap, closed loop"]), tmp_path / "run", stop_at=5)
+    checkpoint = load_checkpoint(tmp_path / "run" / "checkpoints")
+    assert checkpoint is not None
+    assert set(checkpoint.tensors) == {"embedder", "loss", "optimizer", "before", "ahead"}
+    values = checkpoint.values
+    assert set(values) == {
+        "segment", "num_waiting", "num_steps", "num_plans", "num_actions", "ahead_step", "ahead_memory",
+        "hardness_factor", "rate_scale", "ramp_from", "before", "triplets", "pictures", "num_kept_apart", "seconds",
+        "guard", "controller", "log_bytes", "review_bytes", "num_threads", "distrusted",
+    }  # fmt: skip
+    assert set(values["segment"]) == {
+        "number", "first", "hardness_factor", "row", "plan_sha256", "health", "control", "num_dropped", "active",
+        "embed_s", "mine_s", "train_s",
+    }  # fmt: skip
+    assert set(values["seconds"]) == {"embed", "mine", "train"}
+    guard = {
+        "num_steps", "mean_spread", "mean_loss", "largest_step_spread", "largest_bank_spread", "largest_rank",
+        "best_recall", "most_queries", "bank_is_healthy", "num_low", "num_near", "grace", "told",
+    }  # fmt: skip
+    controller = {"relative_margin", "largest_spread", "has_observed"}
+    assert set(values["controller"]) == controller
+    assert set(values["guard"]) == guard
+    for moment in ("before", "ahead_memory"):
+        assert {name: set(known) for name, known in values[moment].items()} == {
+            "guard": guard,
+            "controller": controller,
+        }
+
+
 def test_a_changed_review_list_is_refused(glyphs: Dataset, tmp_path: Path) -> None:
     review = tmp_path / "review.csv"
     classes = glyphs.labels_id

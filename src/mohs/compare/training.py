@@ -271,7 +271,7 @@ def _train_on_plan(
     )
     stepper = Stepper(embedder, dataset, config, loss, device, Processes())
     pieces = batch_slices(len(plan), config.training.batch_triplets)
-    stepper.num_steps, pictures = len(pieces), 0
+    stepper.pace.num_steps, pictures = len(pieces), 0
     for piece in pieces:
         stepper.begin(piece.start / len(plan))
         stepped = stepper.train(plan.take(piece))

@@ -30,7 +30,7 @@ an exponential mean over 10 steps, begun after as many. NaN and Inf end a run wi
 """
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, final
 
 import numpy as np
@@ -89,8 +89,9 @@ class Verdict:
 
 
 @final
+@dataclass(eq=False)
 class CollapseGuard:
-    """The memory of the guard. It judges; what is then done is the loop's business. The rules: see `guard.py`.
+    """What the guard remembers. It judges; what is then done is the loop's business. The rules: see `guard.py`.
 
     A signal warns once, and is called a collapse once; again only after it has recovered or something was done.
 
@@ -99,48 +100,49 @@ class CollapseGuard:
             its recall was within a standard error of the best, and it was the best where the effective rank was < 3.
             Without a recall: no sign, and a spread of 4/5 of the largest.
 
+    The others are what a checkpoint keeps: means over the last steps, the best so far, and what has been told.
+
     >>> guard = CollapseGuard()
     >>> healthy = BankHealth(spread=0.9, effective_rank=40.0, recall=0.5, num_queries=1000)
     >>> guard.after_bank(healthy), guard.after_bank(BankHealth(0.05, 2.0, 0.45, 1000)).level
     (None, 'collapse')
     """
 
-    def __init__(self) -> None:
-        self.bank_is_healthy = True
-        self._num_steps = 0
-        self._mean_spread = 0.0
-        self._mean_loss = 0.0
-        self._largest_step_spread = 0.0
-        self._largest_bank_spread = 0.0
-        self._largest_rank = 0.0
-        self._best_recall = 0.0
-        self._most_queries = 0
-        self._num_low = 0
-        self._num_near = 0
-        self._grace = 0
-        self._told: set[str] = set()
+    bank_is_healthy: bool = True
+    num_steps: int = 0
+    mean_spread: float = 0.0
+    mean_loss: float = 0.0
+    largest_step_spread: float = 0.0
+    largest_bank_spread: float = 0.0
+    largest_rank: float = 0.0
+    best_recall: float = 0.0
+    most_queries: int = 0
+    num_low: int = 0
+    num_near: int = 0
+    grace: int = 0
+    told: set[str] = field(default_factory=set)
 
     def after_step(self, step: StepHealth) -> Verdict | None:
         """Return a verdict on a step, if there is one."""
-        self._num_steps += 1
-        weight = 1.0 / min(self._num_steps, _STEPS)
-        self._mean_spread += weight * (step.spread - self._mean_spread)
-        self._mean_loss += weight * (step.loss - self._mean_loss)
-        self._grace = max(0, self._grace - 1)
-        if self._num_steps < _STEPS or self._grace:
+        self.num_steps += 1
+        weight = 1.0 / min(self.num_steps, _STEPS)
+        self.mean_spread += weight * (step.spread - self.mean_spread)
+        self.mean_loss += weight * (step.loss - self.mean_loss)
+        self.grace = max(0, self.grace - 1)
+        if self.num_steps < _STEPS or self.grace:
             return None
-        self._largest_step_spread = max(self._largest_step_spread, self._mean_spread)
-        found = [self._spread("batch spread", self._mean_spread, self._largest_step_spread, asdict(step))]
+        self.largest_step_spread = max(self.largest_step_spread, self.mean_spread)
+        found = [self._spread("batch spread", self.mean_spread, self.largest_step_spread, asdict(step))]
         near = (
             step.collapsed_loss is not None
-            and abs(self._mean_loss - step.collapsed_loss) <= _NEAR_LOSS * step.collapsed_loss
-            and self._mean_spread < _WARN_SPREAD
+            and abs(self.mean_loss - step.collapsed_loss) <= _NEAR_LOSS * step.collapsed_loss
+            and self.mean_spread < _WARN_SPREAD
         )
-        self._num_near = self._num_near + 1 if near else 0
-        if near and self._num_near >= _STEPS:
+        self.num_near = self.num_near + 1 if near else 0
+        if near and self.num_near >= _STEPS:
             cause = (
-                f"the loss has stayed at {self._mean_loss:.4g}, what it is when every embedding is the same "
-                f"({step.collapsed_loss:.4g}), with a spread of {self._mean_spread:.3g} (1 is full, 0 a point)"
+                f"the loss has stayed at {self.mean_loss:.4g}, what it is when every embedding is the same "
+                f"({step.collapsed_loss:.4g}), with a spread of {self.mean_spread:.3g} (1 is full, 0 a point)"
             )
             found.append(Verdict("warning", "loss", cause, _numbers(asdict(step))))
         elif not near:
@@ -149,54 +151,34 @@ class CollapseGuard:
 
     def after_bank(self, bank: BankHealth) -> Verdict | None:
         """Return a verdict on a bank, if there is one."""
-        self._largest_bank_spread = max(self._largest_bank_spread, bank.spread)
-        found = [self._spread("bank spread", bank.spread, self._largest_bank_spread, asdict(bank))]
-        self._most_queries = max(self._most_queries, bank.num_queries)
-        kept = bank.spread >= _KEPT_SPREAD * self._largest_bank_spread
-        if bank.recall is not None and bank.num_queries >= _SAME_QUERIES * self._most_queries:
-            self._best_recall = max(self._best_recall, bank.recall)
-            self._largest_rank = max(self._largest_rank, bank.effective_rank)
+        self.largest_bank_spread = max(self.largest_bank_spread, bank.spread)
+        found = [self._spread("bank spread", bank.spread, self.largest_bank_spread, asdict(bank))]
+        self.most_queries = max(self.most_queries, bank.num_queries)
+        kept = bank.spread >= _KEPT_SPREAD * self.largest_bank_spread
+        if bank.recall is not None and bank.num_queries >= _SAME_QUERIES * self.most_queries:
+            self.best_recall = max(self.best_recall, bank.recall)
+            self.largest_rank = max(self.largest_rank, bank.effective_rank)
             found += [self._rank(bank, bank.recall), self._recall(bank, bank.recall)]
             slack = self._error(bank.num_queries) if bank.effective_rank >= _WARN_RANK else 0.0
-            kept = bank.recall >= self._best_recall - slack
+            kept = bank.recall >= self.best_recall - slack
         self.bank_is_healthy = kept and not any(found)
-        return None if self._grace else self._worst(found)
+        return None if self.grace else self._worst(found)
 
     def acted(self) -> None:
         """Look away for 30 steps, so that what was done can show, and begin the means anew."""
-        self._grace = _GRACE_STEPS
-        self._num_steps = self._num_near = self._num_low = 0
-        self._mean_spread = self._mean_loss = 0.0
-        self._told.clear()
+        self.grace = _GRACE_STEPS
+        self.num_steps = self.num_near = self.num_low = 0
+        self.mean_spread = self.mean_loss = 0.0
+        self.told.clear()
 
     def state(self) -> dict[str, Any]:
         """Return what a checkpoint keeps, as JSON."""
-        return {
-            "num_steps": self._num_steps,
-            "mean_spread": self._mean_spread,
-            "mean_loss": self._mean_loss,
-            "largest_step_spread": self._largest_step_spread,
-            "largest_bank_spread": self._largest_bank_spread,
-            "largest_rank": self._largest_rank,
-            "best_recall": self._best_recall,
-            "most_queries": self._most_queries,
-            "bank_is_healthy": self.bank_is_healthy,
-            "num_low": self._num_low,
-            "num_near": self._num_near,
-            "grace": self._grace,
-            "told": sorted(self._told),
-        }
+        return {**asdict(self), "told": sorted(self.told)}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take over what `state` returned."""
-        self._num_steps, self._num_near, self._grace = state["num_steps"], state["num_near"], state["grace"]
-        self._num_low = state["num_low"]
-        self._mean_spread, self._mean_loss = state["mean_spread"], state["mean_loss"]
-        self._largest_step_spread = state["largest_step_spread"]
-        self._largest_bank_spread, self._largest_rank = state["largest_bank_spread"], state["largest_rank"]
-        self._best_recall, self._most_queries = state["best_recall"], state["most_queries"]
-        self.bank_is_healthy = state["bank_is_healthy"]
-        self._told = set(state["told"])
+        for name, value in {**state, "told": set(state["told"])}.items():
+            setattr(self, name, value)
 
     def _spread(
         self, signal: Literal["batch spread", "bank spread"], value: float, largest: float, numbers: dict[str, Any]
@@ -211,33 +193,33 @@ class CollapseGuard:
         return Verdict(level, signal, cause, _numbers({**numbers, "mean_spread": value, "largest_spread": largest}))
 
     def _rank(self, bank: BankHealth, recall: float) -> Verdict | None:
-        least, error = _WARN_RECALL * self._best_recall, self._error(bank.num_queries)
+        least, error = _WARN_RECALL * self.best_recall, self._error(bank.num_queries)
         few = bank.effective_rank < _WARN_RANK and recall < least
-        fallen = bank.effective_rank < _KEPT_RANK * self._largest_rank and recall < self._best_recall - error
-        line = bank.effective_rank < _DEAD_RANK and recall < self._best_recall
+        fallen = bank.effective_rank < _KEPT_RANK * self.largest_rank and recall < self.best_recall - error
+        line = bank.effective_rank < _DEAD_RANK and recall < self.best_recall
         if not (few or fallen or line):
             self._recovered("effective rank")
             return None
         cause = (
             f"the effective rank of the bank is {bank.effective_rank:.1f} (1 is a line), and R@1 of training pictures "
-            f"fell from {self._best_recall:.3f} to {recall:.3f} ({bank.num_queries:,} queries)"
+            f"fell from {self.best_recall:.3f} to {recall:.3f} ({bank.num_queries:,} queries)"
         )
         dead = bank.effective_rank < _DEAD_RANK and recall < least - error
         level: Literal["warning", "collapse"] = "collapse" if dead else "warning"
-        return Verdict(level, "effective rank", cause, _numbers({**asdict(bank), "best_recall": self._best_recall}))
+        return Verdict(level, "effective rank", cause, _numbers({**asdict(bank), "best_recall": self.best_recall}))
 
     def _error(self, num: int) -> float:
         """Return the standard error of the best recall over so many queries."""
-        return math.sqrt(max(self._best_recall * (1.0 - self._best_recall), 1.0 / num) / num)
+        return math.sqrt(max(self.best_recall * (1.0 - self.best_recall), 1.0 / num) / num)
 
     def _recall(self, bank: BankHealth, recall: float) -> Verdict | None:
-        best, num, error = self._best_recall, bank.num_queries, self._error(bank.num_queries)
+        best, num, error = self.best_recall, bank.num_queries, self._error(bank.num_queries)
         if recall >= _WARN_RECALL * best - error:
-            self._num_low = 0
+            self.num_low = 0
             self._recovered("recall")
             return None
-        self._num_low += 1
-        dead = recall < _DEAD_RECALL * best - 3.0 * error or self._num_low > 1
+        self.num_low += 1
+        dead = recall < _DEAD_RECALL * best - 3.0 * error or self.num_low > 1
         level: Literal["warning", "collapse"] = "collapse" if dead else "warning"
         cause = f"R@1 of training pictures in the bank fell from {best:.3f} to {recall:.3f} ({num:,} queries)"
         return Verdict(level, "recall", cause, _numbers({**asdict(bank), "best_recall": best}))
@@ -245,13 +227,13 @@ class CollapseGuard:
     def _worst(self, found: list[Verdict | None]) -> Verdict | None:
         """Return the first collapse, else the first warning, that has not been told yet."""
         verdicts = sorted((verdict for verdict in found if verdict is not None), key=lambda v: v.level != "collapse")
-        new = [verdict for verdict in verdicts if f"{verdict.level}: {verdict.signal}" not in self._told]
+        new = [verdict for verdict in verdicts if f"{verdict.level}: {verdict.signal}" not in self.told]
         for verdict in verdicts:
-            self._told |= {f"{level}: {verdict.signal}" for level in {"warning", verdict.level}}
+            self.told |= {f"{level}: {verdict.signal}" for level in {"warning", verdict.level}}
         return new[0] if new else None
 
     def _recovered(self, signal: str) -> None:
-        self._told -= {f"{level}: {signal}" for level in ("warning", "collapse")}
+        self.told -= {f"{level}: {signal}" for level in ("warning", "collapse")}
 
 
 def bank_recall(

@@ -25,7 +25,7 @@ from mohs.training.negative_bank import check_memory
 from mohs.training.plan_segment import Segment, batch_slices
 from mohs.training.processes import Processes, choose_device
 from mohs.training.shared_batch_norm import share_batch_norms
-from mohs.training.state import Checkpoint, Folder, RunState, restore_run, save_run
+from mohs.training.state import Checkpoint, Folder, InSegment, RunState, restore_run, save_run
 
 __all__ = ["FitResult", "Folder", "act_on", "fit", "remember"]
 
@@ -37,13 +37,13 @@ def act_on(run: RunState, verdict: Verdict) -> bool:
     """Do what the settings say; return whether the rest of the segment must be planned again."""
     action = run.config.guard.action if verdict.level == "collapse" else "warn"
     if action != "warn":
-        run.num_actions += 1
-        if run.num_actions > run.config.guard.max_actions:
+        run.tally.num_actions += 1
+        if run.tally.num_actions > run.config.guard.max_actions:
             action = "stop"
     run.emit(
         GuardEvent(
             step=run.stepper.step,
-            triplets=run.triplets,
+            triplets=run.tally.triplets,
             level=verdict.level,
             signal=verdict.signal,
             cause=verdict.cause,
@@ -56,14 +56,14 @@ def act_on(run: RunState, verdict: Verdict) -> bool:
     if action == "stop":
         raise TrainingError(_diagnosis(run, verdict))
     if action != "lower-hardness":
-        run.stepper.rate_scale *= _CUT_RATE
+        run.stepper.pace.rate_scale *= _CUT_RATE
     if action == "cut-rate":
         run.guard.acted()
         return False
-    run.hardness_factor *= _LOWER_HARDNESS
+    run.tally.hardness_factor *= _LOWER_HARDNESS
     _put_back(run)
-    if action == "roll-back" and run.before is not None:
-        _go_back(run, run.before)
+    if action == "roll-back" and run.before.tensors is not None:
+        _go_back(run, run.before.tensors)
     else:
         run.guard.acted()
     return True
@@ -78,27 +78,26 @@ def remember(run: RunState, *, ahead: bool) -> None:
     if not run.config.guard.enabled or not run.guard.bank_is_healthy:
         return
     if run.controller is not None:
-        run.hardness_factor = min(1.0, run.hardness_factor / _LOWER_HARDNESS)
+        run.tally.hardness_factor = min(1.0, run.tally.hardness_factor / _LOWER_HARDNESS)
     if run.config.guard.action == "roll-back":
-        run.before = run.ahead_state if ahead else run.stepper.state()
-        run.before_memory = run.ahead_memory if ahead else run.memory_of_now()
+        run.before = run.ahead_from if ahead else run.now()
 
 
 def _go_back(run: RunState, before: dict[str, Any]) -> None:
     """Take up the last healthy state. What guard and loop have seen since is of another network: it is forgotten."""
     run.stepper.restore(before)
     run.stepper.ramp_again()
-    run.guard.restore(run.before_memory["guard"])
+    run.guard.restore(run.before.known["guard"])
     if run.controller is not None:
-        run.controller.restore(run.before_memory["controller"])
+        run.controller.restore(run.before.known["controller"])
     run.rolled_back = True
 
 
 def _diagnosis(run: RunState, verdict: Verdict) -> str:
     training, hardness = run.config.training, run.config.hardness
-    after = f" after {run.num_actions - 1} corrections" if run.num_actions > 1 else ""
+    after = f" after {run.tally.num_actions - 1} corrections" if run.tally.num_actions > 1 else ""
     return (
-        f"training: collapsed at step {run.stepper.step} of {run.stepper.num_steps}{after}: {verdict.cause}; "
+        f"training: collapsed at step {run.stepper.step} of {run.stepper.pace.num_steps}{after}: {verdict.cause}; "
         f"lower training.learning_rate ({training.learning_rate:.2g}) or hardness.cap ({hardness.cap:.2g}), use "
         "hardness.curve closed-loop or loss.name infonce, or let the guard correct it (guard.action "
         "lower-hardness, cut-rate or roll-back); guard.enabled false trains on regardless"
@@ -113,24 +112,24 @@ def _put_back(run: RunState) -> None:
     if run.ahead is not None:  # planned by a network that is no longer trusted
         run.ahead.result()
         run.ahead = None
-    run.plans[-1] = plan.take(slice(0, run.row))
+    run.plans[-1] = plan.take(slice(0, run.here.row))
     if run.folder is not None:
         run.plans[-1].save(run.plan_file())
-    if run.row < len(plan):
-        rest = plan.take(slice(run.row, None))
+    if run.here.row < len(plan):
+        rest = plan.take(slice(run.here.row, None))
         # The plan may be in another order than the segment; the hardness asked for is in it before the factor.
         asked = rest.hardness.astype(np.float64) / segment.hardness_factor
         run.waiting.appendleft(
             Segment(
                 number=0,
-                first=segment.first + run.row,
+                first=segment.first + run.here.row,
                 anchor_K=rest.anchor,
                 positive_K=rest.positive,
                 origin_K=rest.positive_origin,
                 hardness_K=np.clip(asked, 0.0, 1.0),
             )
         )
-    run.stepper.num_steps = run.stepper.step + run.steps_left()
+    run.stepper.pace.num_steps = run.stepper.step + run.steps_left()
 
 
 _POINTS_PER_SEGMENT = 200
@@ -227,11 +226,11 @@ def fit(
     return FitResult(
         tuple(run.plans),
         run.stepper.step,
-        run.pictures,
-        run.num_kept_apart,
-        run.seconds["embed"],
-        run.seconds["mine"],
-        run.seconds["train"],
+        run.tally.pictures,
+        run.tally.num_kept_apart,
+        run.tally.seconds["embed"],
+        run.tally.seconds["mine"],
+        run.tally.seconds["train"],
     )
 
 
@@ -242,20 +241,19 @@ def _begin_segment(run: RunState) -> None:
         run.segment = None
         return
     run.rolled_back = False
-    run.segment = replace(run.waiting.popleft(), number=run.num_plans, hardness_factor=run.hardness_factor)
-    run.num_plans += 1
+    run.segment = run.numbered(run.waiting.popleft())
+    run.tally.num_plans += 1
     ahead, run.ahead = run.ahead, None
-    planned_at = run.stepper.step if ahead is None else run.ahead_step
+    planned_at = run.stepper.step if ahead is None else run.ahead_from.step
     run.planned = run.make_plan(run.segment, run.embedder) if ahead is None else ahead.result()
     if run.stepper.memory is not None and run.planned.embedded is not None:
         items, embeddings = run.planned.embedded
         run.stepper.memory.write(items, torch.from_numpy(embeddings), planned_at)
         run.planned = replace(run.planned, embedded=None)
-    run.num_dropped = len(run.planned.dropped.anchor_R)
-    run.row, run.active, run.segment_train_s = 0, [], 0.0
+    run.here = InSegment(num_dropped=len(run.planned.dropped.anchor_R))
     run.plans.append(run.planned.plan)
-    run.seconds["embed"] += run.planned.embed_s
-    run.seconds["mine"] += run.planned.mine_s
+    run.tally.seconds["embed"] += run.planned.embed_s
+    run.tally.seconds["mine"] += run.planned.mine_s
     if run.folder is not None:
         run.planned.plan.save(run.plan_file())
         append_review(run.folder.path / "review.csv", run.planned.dropped, run.dataset, run.segment.number)
@@ -275,26 +273,26 @@ def _train_segment(run: RunState) -> None:
     assert run.planned is not None
     plan = run.planned.plan
     for piece in batch_slices(len(plan), run.config.training.batch_triplets):
-        if piece.start < run.row:
+        if piece.start < run.here.row:
             continue  # before the checkpoint
-        run.stepper.begin(run.triplets / run.config.training.length)
+        run.stepper.begin(run.tally.triplets / run.config.training.length)
         batch = plan.take(piece)
         stepped = run.stepper.train(batch)
-        run.row = piece.stop
-        run.triplets += len(batch)
-        run.pictures += stepped.num_pictures
-        run.num_kept_apart += stepped.num_kept_apart
-        run.segment_train_s += stepped.took_s
-        run.active.append(stepped.health.active_fraction)
+        run.here.row = piece.stop
+        run.tally.triplets += len(batch)
+        run.tally.pictures += stepped.num_pictures
+        run.tally.num_kept_apart += stepped.num_kept_apart
+        run.here.train_s += stepped.took_s
+        run.here.active.append(stepped.health.active_fraction)
         run.emit(
             run.stepper.event(
-                stepped, triplets=run.triplets, pictures=run.pictures, hardness=float(batch.hardness.mean())
+                stepped, triplets=run.tally.triplets, pictures=run.tally.pictures, hardness=float(batch.hardness.mean())
             )
         )
         verdict = run.guard.after_step(stepped.health) if run.config.guard.enabled else None
         if verdict is not None and act_on(run, verdict):
             break
-        if time.monotonic() - run.saved_at >= run.config.training.checkpoint_s and run.row < len(plan):
+        if time.monotonic() - run.saved_at >= run.config.training.checkpoint_s and run.here.row < len(plan):
             save_run(run)
     _end_segment(run)
 
@@ -303,12 +301,12 @@ def _end_segment(run: RunState) -> None:
     assert run.segment is not None
     assert run.planned is not None
     health, control = run.planned.health, run.planned.control
-    plan = run.planned.plan.take(slice(0, run.row))  # what the guard broke off waits again, for another plan
-    run.seconds["train"] += run.segment_train_s
-    active = float(np.mean(run.active)) if run.active else 0.0
+    plan = run.planned.plan.take(slice(0, run.here.row))  # what the guard broke off waits again, for another plan
+    run.tally.seconds["train"] += run.here.train_s
+    active = float(np.mean(run.here.active)) if run.here.active else 0.0
     if run.ahead is not None:
         run.ahead.result()  # what was planned ahead must not see what is observed now
-    if run.controller is not None and run.active and not run.rolled_back:
+    if run.controller is not None and run.here.active and not run.rolled_back:
         assert control is not None
         run.controller.observe(active, control)
     shown = np.unique(np.linspace(0, len(plan) - 1, min(_POINTS_PER_SEGMENT, len(plan))).astype(np.int64))
@@ -327,11 +325,11 @@ def _end_segment(run: RunState) -> None:
             num_queries=health.num_queries,
             active_fraction=active,
             control=None if control is None else control.as_record(),
-            num_dropped=run.num_dropped,
+            num_dropped=run.here.num_dropped,
             trainable=run.stepper.descent.trainable(),
             embed_s=run.planned.embed_s,
             mine_s=run.planned.mine_s,
-            train_s=run.segment_train_s,
+            train_s=run.here.train_s,
         )
     )
 
@@ -344,7 +342,7 @@ def _look_at_held_out(run: RunState, held_out: HeldOut | None) -> None:
         hits_C = held_out.hits(run.embedder)
     run.emit(
         HeldOutEvent(
-            triplets=run.triplets,
+            triplets=run.tally.triplets,
             recall=float(hits_C.mean()),
             num_queries=len(hits_C),
             hits="".join("1" if hit else "0" for hit in hits_C.tolist()),
@@ -361,6 +359,6 @@ def _look_at_the_end(run: RunState) -> None:
     run.stepper.check_weights()
     began = time.perf_counter()
     verdict = run.guard.after_bank(run.look(run.planned.plan))
-    run.seconds["embed"] += time.perf_counter() - began
+    run.tally.seconds["embed"] += time.perf_counter() - began
     if verdict is not None:
         act_on(run, verdict)

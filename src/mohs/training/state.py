@@ -11,9 +11,9 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from copy import deepcopy
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, final
+from typing import Any, TypeVar, final
 
 import numpy as np
 import torch
@@ -33,13 +33,23 @@ from mohs.training.losses.registry import Loss
 from mohs.training.negative_bank import Memory
 from mohs.training.plan_segment import Planned, Planner, Segment, all_segments, batch_slices
 from mohs.training.processes import Processes
-from mohs.training.step import Stepper
+from mohs.training.step import Pace, Stepper
 
-__all__ = ["Checkpoint", "Folder", "RunState", "load_checkpoint", "restore_run", "save_checkpoint", "save_run"]
+__all__ = [
+    "Checkpoint",
+    "Folder",
+    "Moment",
+    "RunState",
+    "load_checkpoint",
+    "restore_run",
+    "save_checkpoint",
+    "save_run",
+]
 
 
 _FORMAT = 3
 _KEPT = 2
+_Kept = TypeVar("_Kept", "Tally", "InSegment", Pace)
 
 
 @final
@@ -127,8 +137,55 @@ class Folder:
 
 
 @final
+@dataclass
+class Tally:
+    """What a run has done so far, and what the guard has left of its hardness; saved under these names."""
+
+    triplets: int = 0
+    pictures: int = 0
+    num_kept_apart: int = 0
+    num_plans: int = 0
+    num_actions: int = 0
+    hardness_factor: float = 1.0
+    seconds: dict[str, float] = field(default_factory=lambda: {"embed": 0.0, "mine": 0.0, "train": 0.0})
+
+
+@final
+@dataclass
+class InSegment:
+    """What a run has done of its segment: triplets trained on, active shares of its steps; saved under these names."""
+
+    row: int = 0
+    active: list[float] = field(default_factory=list)
+    num_dropped: int = 0
+    train_s: float = 0.0
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Moment:
+    """A state to plan from or to go back to: the stepper's tensors, what guard and controller knew, steps taken."""
+
+    tensors: dict[str, Any] | None = None
+    known: dict[str, Any] = field(default_factory=dict)
+    step: int = 0
+
+
+@final
 class RunState:
-    """The state of one run: where it is in the sequence of triplets, and what the guard has changed."""
+    """The state of one run: where it is in the sequence of triplets, and what the guard has changed.
+
+    Attributes:
+        tally, here: what has been done, of the run and of its segment.
+        waiting: the segments that are still to be planned.
+        segment, planned: the one that is trained on, and its plan.
+        plans: those of all segments so far.
+        control_state: what the controller knew before it planned ahead.
+        ahead, ahead_from: the plan of the next segment, while it is made, and what it is made from.
+        before: the last state in which the bank was healthy.
+        start: the weights to be blended with those at the end.
+        rolled_back: whether the guard went back in this segment.
+    """
 
     def __init__(
         self,
@@ -158,31 +215,18 @@ class RunState:
             else None
         )
         self.waiting = deque(all_segments(dataset, config))
-        self.stepper.num_steps = self.steps_left()
+        self.stepper.pace.num_steps = self.steps_left()
+        self.tally, self.here = Tally(), InSegment()
         self.segment: Segment | None = None
         self.planned: Planned | None = None
-        self.row = 0  # triplets of the segment that have been trained on
-        self.active: list[float] = []  # of the segment's steps
-        self.ahead: Future[Planned] | None = None
-        self.ahead_state: dict[str, Any] | None = None  # what is planned ahead is planned from, and may be gone back to
-        self.ahead_memory: dict[str, Any] = {}  # what guard and controller knew then
-        self.ahead_step = 0  # steps taken by then
-        self.before: dict[str, Any] | None = None  # the last state in which the bank was healthy
-        self.start: dict[str, Any] | None = None  # the weights to be blended with those at the end
-        self.before_memory: dict[str, Any] = {}  # what guard and controller knew then
-        self.rolled_back = False  # in this segment
-        self.num_plans = 0
-        self.num_dropped = 0
-        self.control_state: dict[str, Any] | None = None
-        self.num_actions = 0
-        self.hardness_factor = 1.0
-        self.triplets = 0
-        self.pictures = 0
-        self.num_kept_apart = 0
-        self.seconds = {"embed": 0.0, "mine": 0.0, "train": 0.0}
-        self.segment_train_s = 0.0
-        self.saved_at = time.monotonic()
         self.plans: list[TripletPlan] = []
+        self.control_state: dict[str, Any] | None = None
+        self.ahead: Future[Planned] | None = None
+        self.ahead_from = Moment()
+        self.before = Moment()
+        self.start: dict[str, Any] | None = None
+        self.rolled_back = False
+        self.saved_at = time.monotonic()
 
     def emit(self, event: Event) -> None:
         """Write an event to the log and tell the listeners."""
@@ -232,20 +276,23 @@ class RunState:
             return
         network = deepcopy(self.embedder)
         if resumed:
-            assert self.ahead_state is not None
-            network.load_state_dict(self.ahead_state["embedder"])
+            assert self.ahead_from.tensors is not None
+            network.load_state_dict(self.ahead_from.tensors["embedder"])
         else:
-            self.ahead_step, self.ahead_state = self.stepper.step, self.stepper.state()
-            self.ahead_memory = self.memory_of_now()
-        following = replace(self.waiting[0], number=self.num_plans, hardness_factor=self.hardness_factor)
+            self.ahead_from = self.now()
+        following = self.numbered(self.waiting[0])
         pool = ThreadPoolExecutor(1)
         self.ahead = pool.submit(self.make_plan, following, network)
         pool.shutdown(wait=False)  # the future is what is waited for
 
-    def memory_of_now(self) -> dict[str, Any]:
-        """Return what guard and controller know, as JSON."""
+    def now(self) -> Moment:
+        """Return the state as it is, to be gone back to."""
         controller = None if self.controller is None else self.controller.state()
-        return {"guard": self.guard.state(), "controller": controller}
+        return Moment(self.stepper.state(), {"guard": self.guard.state(), "controller": controller}, self.stepper.step)
+
+    def numbered(self, segment: Segment) -> Segment:
+        """Return a segment that waited as the next one to be planned."""
+        return replace(segment, number=self.tally.num_plans, hardness_factor=self.tally.hardness_factor)
 
     def steps_left(self) -> int:
         """Return the steps of the segments that wait."""
@@ -265,42 +312,27 @@ def save_run(run: RunState) -> None:
     if run.folder is None or run.segment is None or run.planned is None:
         return
     tensors = run.stepper.state()
-    if run.before is not None:
-        tensors["before"] = run.before
-    if run.start is not None:
-        tensors["start"] = run.start
-    if run.ahead is not None:
-        tensors["ahead"] = run.ahead_state
+    others = {"before": run.before.tensors, "start": run.start, "ahead": run.ahead and run.ahead_from.tensors}
+    tensors |= {name: other for name, other in others.items() if other is not None}
     control = run.planned.control
     values = {
         "segment": {
+            **asdict(run.here),
             "number": run.segment.number,
             "first": run.segment.first,
             "hardness_factor": run.segment.hardness_factor,
-            "row": run.row,
             "plan_sha256": sha256_file(run.plan_file()),
             "health": asdict(run.planned.health),
             "control": None if control is None else asdict(control),
-            "num_dropped": run.num_dropped,
-            "active": run.active,
             "embed_s": run.planned.embed_s,
             "mine_s": run.planned.mine_s,
-            "train_s": run.segment_train_s,
         },
+        **asdict(run.tally),
+        **asdict(run.stepper.pace),
         "num_waiting": len(run.waiting),
-        "num_steps": run.stepper.num_steps,
-        "num_plans": run.num_plans,
-        "num_actions": run.num_actions,
-        "ahead_step": run.ahead_step,
-        "ahead_memory": run.ahead_memory,
-        "hardness_factor": run.hardness_factor,
-        "rate_scale": run.stepper.rate_scale,
-        "ramp_from": run.stepper.ramp_from,
-        "before": run.before_memory,
-        "triplets": run.triplets,
-        "pictures": run.pictures,
-        "num_kept_apart": run.num_kept_apart,
-        "seconds": run.seconds,
+        "ahead_step": run.ahead_from.step,
+        "ahead_memory": run.ahead_from.known,
+        "before": run.before.known,
         "guard": run.guard.state(),
         # What is planned ahead decides again after a resume, from the state before it did.
         "controller": run.control_state,
@@ -327,19 +359,17 @@ def restore_run(run: RunState, checkpoint: Checkpoint, folder: Folder) -> None:
             f"{torch.get_num_threads()}; its weights will not be those of a run that was never stopped, bit for bit",
             stacklevel=2,
         )
-    run.stepper.restore(checkpoint.tensors)
-    run.stepper.step, run.stepper.num_steps = checkpoint.step, values["num_steps"]
-    run.stepper.rate_scale, run.stepper.ramp_from = values["rate_scale"], values["ramp_from"]
-    run.hardness_factor = values["hardness_factor"]
-    run.num_plans, run.num_actions = values["num_plans"], values["num_actions"]
-    run.triplets, run.pictures, run.seconds = values["triplets"], values["pictures"], dict(values["seconds"])
-    run.num_kept_apart = values.get("num_kept_apart", 0)  # checkpoints of this format once had none
+    tensors = checkpoint.tensors
+    run.stepper.restore(tensors)
+    run.stepper.step, run.stepper.pace = checkpoint.step, _read(Pace, values)
+    run.tally, run.here = _read(Tally, values), _read(InSegment, place)
     run.guard.restore(values["guard"])
     if run.controller is not None:
         run.control_state = values["controller"]
         run.controller.restore(values["controller"])
-    run.start = checkpoint.tensors.get("start")
-    run.before, run.before_memory = checkpoint.tensors.get("before"), values["before"]
+    run.start = tensors.get("start")
+    run.before = Moment(tensors.get("before"), values["before"])
+    run.ahead_from = Moment(tensors.get("ahead"), values["ahead_memory"], values["ahead_step"])
     while len(run.waiting) > values["num_waiting"]:
         run.waiting.popleft()
     none = np.empty(0, dtype=np.int64)
@@ -351,17 +381,18 @@ def restore_run(run: RunState, checkpoint: Checkpoint, folder: Folder) -> None:
     file = plans / f"segment-{place['number']:03d}.parquet"
     if not file.is_file() or sha256_file(file) != place["plan_sha256"]:
         raise InputError(f"{file}: not the plan that the checkpoint belongs to; train again into another folder")
-    run.plans = [TripletPlan.load(plans / f"segment-{number:03d}.parquet") for number in range(run.num_plans)]
+    run.plans = [TripletPlan.load(plans / f"segment-{number:03d}.parquet") for number in range(run.tally.num_plans)]
     nothing = Dropped(none, none, none.astype(np.float32), none.astype(np.float32))
     control = None if place["control"] is None else Control(**place["control"])
     run.planned = Planned(
         run.plans[-1], BankHealth(**place["health"]), control, nothing, place["embed_s"], place["mine_s"]
     )
-    run.row, run.active, run.num_dropped = place["row"], list(place["active"]), place["num_dropped"]
-    run.segment_train_s = place["train_s"]
     if run.folder is not None and run.folder.log is not None:
         run.folder.log.cut(values["log_bytes"])
         cut_review(run.folder.path / "review.csv", values["review_bytes"])
-    run.ahead_step, run.ahead_memory = values["ahead_step"], values["ahead_memory"]
-    run.ahead_state = checkpoint.tensors.get("ahead")
     run.look_ahead(resumed=True)
+
+
+def _read(kind: type[_Kept], values: Mapping[str, Any]) -> _Kept:
+    """Return a record from the values of its names; what older checkpoints have none of is as at the start."""
+    return kind(**{one.name: values[one.name] for one in fields(kind) if one.name in values})

@@ -27,7 +27,7 @@ from mohs.training.negative_bank import Memory
 from mohs.training.optimizers import Optimizer, build_optimizer, shorten_gradient
 from mohs.training.processes import Processes, use_bfloat16
 
-__all__ = ["Descent", "Stepped", "Stepper", "rate_factor", "training_policy"]
+__all__ = ["Descent", "Pace", "Stepped", "Stepper", "rate_factor", "training_policy"]
 
 
 _FULL_COLOUR = 0.4
@@ -156,6 +156,16 @@ class Stepped:
 
 
 @final
+@dataclass
+class Pace:
+    """Steps of the run in all, what the guard has left of the rate, and the step at which it last began to rise."""
+
+    num_steps: int = 0
+    rate_scale: float = 1.0
+    ramp_from: int = 0
+
+
+@final
 class Stepper:
     """The network, its loss and its optimiser. Steps are counted here; every random draw comes from (seed, step).
 
@@ -174,9 +184,7 @@ class Stepper:
         distrusted_P2: NDArray[np.int64] | None = None,
     ) -> None:
         self.step = 0
-        self.num_steps = 0
-        self.rate_scale = 1.0
-        self.ramp_from = 0  # the step at which the rate last began to rise
+        self.pace = Pace()
         self.memory: Memory | None = None
         self._progress = 0.0
         self._embedder = embedder
@@ -205,12 +213,12 @@ class Stepper:
 
     def ramp_again(self) -> None:
         """Let the rate rise once more, as long as at the start: an optimiser begun anew needs it as much."""
-        self.ramp_from = self.step
+        self.pace.ramp_from = self.step
 
     def train(self, batch: TripletPlan) -> Stepped:
         """Take one step on a batch; raise `TrainingError` if its loss or its gradient is NaN or Inf."""
         began = time.perf_counter()
-        rate = self._config.training.learning_rate * self.rate_scale * self._rate_factor()
+        rate = self._config.training.learning_rate * self.pace.rate_scale * self._rate_factor()
         rows = self._peers.share(len(batch))
         x, num_parts = self._pictures(batch, rows)
         # Dropout is the network's only use of torch's generator; the run's seed and step decide it.
@@ -289,7 +297,7 @@ class Stepper:
         """Return what is told of the last step; the counts are those of the run after it."""
         return StepEvent(
             step=self.step,
-            num_steps=self.num_steps,
+            num_steps=self.pace.num_steps,
             triplets=triplets,
             pictures=pictures,
             hardness=hardness,
@@ -303,7 +311,7 @@ class Stepper:
         """Return the error for numbers that are no numbers."""
         rate = self._config.training.learning_rate
         return TrainingError(
-            f"training: {what} at step {self.step} of {self.num_steps} (training.learning_rate {rate:.2g}); "
+            f"training: {what} at step {self.step} of {self.pace.num_steps} (training.learning_rate {rate:.2g}); "
             f"lower it (try {rate / 10:.1g}), or check model.weights and, with 'mohs check', the pictures"
         )
 
@@ -331,9 +339,9 @@ class Stepper:
         self.descent.optimizer.load_state_dict(_copied(state["optimizer"]))
 
     def _rate_factor(self) -> float:
-        num_warmup = max(1, int(self._config.training.warmup * self.num_steps))
-        rise = min(1.0, (self.step - self.ramp_from + 1) / num_warmup) if self.ramp_from else 1.0
-        return rise * rate_factor(self.step, self.num_steps, self._config.training)
+        num_warmup = max(1, int(self._config.training.warmup * self.pace.num_steps))
+        rise = min(1.0, (self.step - self.pace.ramp_from + 1) / num_warmup) if self.pace.ramp_from else 1.0
+        return rise * rate_factor(self.step, self.pace.num_steps, self._config.training)
 
     def _pictures(self, batch: TripletPlan, rows: slice) -> tuple[Tensor, int]:
         """Return these rows' pictures, anchors first, augmented, and how many parts of a batch they are."""
