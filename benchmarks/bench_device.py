@@ -29,11 +29,11 @@ from mohs.mining.device_blocks import float32_products, rows_per_block
 from mohs.mining.exact import mine_exact
 from mohs.mining.on_device import mine_on_device, mining_device
 from mohs.mining.positives import choose_positives
-from mohs.mining.problem import Problem, make_problem, pair_distance
+from mohs.mining.problem import MiningProblem, make_problem, pair_distance
 from mohs.mining.threads import num_threads
 
 
-def problem_of(bank: Bank, scale: Scale) -> tuple[Problem, np.ndarray]:
+def problem_of(bank: Bank, scale: Scale) -> tuple[MiningProblem, np.ndarray]:
     """Return what is to be mined, and the distances of the positives."""
     problem = make_problem(
         bank.rows_ND,
@@ -96,7 +96,7 @@ def measure(bank: Bank, device: torch.device, rounds: int, *, compare: bool) -> 
     return figures
 
 
-def agreement(plan: tuple[Any, ...], problem: Problem, distance_T: np.ndarray) -> dict[str, float]:
+def agreement(plan: tuple[Any, ...], problem: MiningProblem, distance_T: np.ndarray) -> dict[str, float]:
     """Return how a plan compares with the CPU's, and how long that took."""
     began = time.perf_counter()
     negative_T, negative_distance_T = (column_T1[:, 0] for column_T1 in mine_exact(problem, distance_T)[:2])

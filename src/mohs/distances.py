@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mohs.errors import InputError
+from mohs.errors import InputError, Problem
 
 __all__ = [
     "VALUES_PER_CHECK",
@@ -59,7 +59,8 @@ def check_rows(rows_ND: Rows, *, name: str = "embeddings_ND") -> None:
     """
     shape = rows_ND.shape
     if len(shape) != 2 or 0 in shape:
-        raise InputError(f"{name}: shape {shape} is not [N, D] with N >= 1 and D >= 1; give one row per item")
+        what = f"shape {shape} is not [N, D] with N >= 1 and D >= 1"
+        raise InputError(Problem(name, what, "give one row per item"))
     bad: list[int] = []
     rows_per_block = max(1, VALUES_PER_CHECK // shape[1])
     for start in range(0, shape[0], rows_per_block):
@@ -69,10 +70,8 @@ def check_rows(rows_ND: Rows, *, name: str = "embeddings_ND") -> None:
         rows = ", ".join(map(str, bad[:5])) + (", …" if len(bad) > 5 else "")
         plural = "rows" if len(bad) > 1 else "row"
         verb, them = ("have", "them") if len(bad) > 1 else ("has", "it")
-        raise InputError(
-            f"{name}: {plural} {rows} {verb} NaN or Inf ({len(bad)} {plural} in all); leave {them} out or "
-            f"embed {them} again"
-        )
+        what = f"{plural} {rows} {verb} NaN or Inf ({len(bad)} {plural} in all)"
+        raise InputError(Problem(name, what, f"leave {them} out or embed {them} again"))
 
 
 def unit_rows(embeddings_ND: ArrayLike, *, name: str = "embeddings_ND") -> NDArray[np.float32]:
@@ -95,10 +94,8 @@ def unit_rows(embeddings_ND: ArrayLike, *, name: str = "embeddings_ND") -> NDArr
             unit_ND[block] = rows / norm_N[block, None]
     zero = np.flatnonzero(norm_N == 0.0)
     if zero.size:
-        raise InputError(
-            f"{name}: row {zero[0]} has norm 0 ({zero.size} in all) and cannot be normalised; leave it out or "
-            "use plain Euclidean distances"
-        )
+        what = f"row {zero[0]} has norm 0 ({zero.size} in all) and cannot be normalised"
+        raise InputError(Problem(name, what, "leave it out or use plain Euclidean distances"))
     return unit_ND
 
 

@@ -6,15 +6,16 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from mohs.errors import InputError
+from mohs.checks import is_whole
+from mohs.errors import InputError, Problem
 
 __all__ = ["check_seed", "derived_seed", "generator", "torch_seeded"]
 
 
 def check_seed(seed: int) -> int:
     """Return `seed` if it is an integer in [0, 2**63); raise `InputError` otherwise."""
-    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**63:
-        raise InputError(f"seed: {seed!r} is not an integer in [0, 2**63); use for example seed=0")
+    if not is_whole(seed) or not 0 <= seed < 2**63:
+        raise InputError(Problem("seed", f"{seed!r} is not an integer in [0, 2**63)", "use for example seed=0"))
     return int(seed)
 
 

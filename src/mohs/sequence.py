@@ -3,7 +3,8 @@
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mohs.errors import InputError
+from mohs.checks import require, wrong_whole
+from mohs.errors import InputError, Problem
 from mohs.randomness import generator
 
 __all__ = ["anchor_sequence", "describe_length", "length_warning", "usual_length"]
@@ -34,9 +35,8 @@ def anchor_sequence(labels_N: ArrayLike, num_triplets: int, *, seed: int) -> NDA
     """
     labels = np.asarray(labels_N)
     if labels.ndim != 1 or labels.size == 0:
-        raise InputError(f"labels_N: shape {labels.shape} is not [N] with N >= 1; give one label per item")
-    if isinstance(num_triplets, bool) or not isinstance(num_triplets, (int, np.integer)) or num_triplets < 1:
-        raise InputError(f"num_triplets: {num_triplets!r} is not a whole number of at least 1; use for example 10000")
+        raise InputError(Problem("labels_N", f"shape {labels.shape} is not [N] with N >= 1", "give one label per item"))
+    require(wrong_whole("num_triplets", num_triplets, example=10000))
     _, class_N = np.unique(labels, return_inverse=True)
     counts_C = np.bincount(class_N)
     num_classes = len(counts_C)

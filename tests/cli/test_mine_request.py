@@ -6,7 +6,7 @@ from mohs.errors import InputError
 from mohs.mining import mine
 
 FLAG_PROBLEMS = [
-    (["--negatives", "0"], ["--negatives: 0 is not at least 1; use for example --negatives 4"]),
+    (["--negatives", "0"], ["--negatives: 0 is not a whole number of at least 1; use for example 4"]),
     (["--metric", "dot"], ["--metric: 'dot' is not one of 'euclidean', 'cosine'"]),
     (["--positive-rule", "far"], ["--positive-rule: 'far' is not one of 'random', 'easy', 'hard'"]),
     (["--candidates", "none"], ["--candidates: 'none' is not one of 'all', 'sample', 'catalog'"]),
@@ -28,7 +28,10 @@ FLAG_PROBLEMS = [
     ),
     (
         ["--method", "sampled"],
-        ["--method: 'sampled' is for the scales rank and log-rank, not 'range'; use --scale rank, or exact"],
+        [
+            "--method: 'sampled': range is exact only: sampling its extremes fails; use the method exact, or the scale "
+            "rank or log-rank"
+        ],
     ),
     (
         ["--num-sampled", "512"],
@@ -36,14 +39,14 @@ FLAG_PROBLEMS = [
     ),
     (
         ["--method", "auto", "--num-sampled", "255"],
-        ["--num-sampled: 255 is not at least 256; use for example --num-sampled 4096"],
+        ["--num-sampled: 255 is not a whole number of at least 256; use for example 4096"],
     ),
     (
         ["--device", "cuda", "--scale", "rank", "--method", "sampled", "--negatives", "2", "--review-list", "none.csv"],
         [
-            "--device: 'cuda' with --method sampled, which only the CPU does; leave one of the two out",
-            "--device: 'cuda' with --negatives 2, which only the CPU does; leave one of the two out",
-            "--device: 'cuda' with --review-list, which only the CPU does; leave one of the two out",
+            "--method: 'sampled' is for the CPU, not for 'cuda'; use the method exact, or leave the device out",
+            "--negatives: 2 is for the CPU, not for 'cuda'; use 1, or leave the device out",
+            "--review-list: they are for the CPU, not for 'cuda'; leave them out, or leave the device out",
         ],
     ),
     # All that is wrong, together.
@@ -64,10 +67,10 @@ FLAG_PROBLEMS = [
         ],
         [
             "--metric: 'dot' is not one of 'euclidean', 'cosine'",
+            "--negatives: -1 is not a whole number of at least 1; use for example 4",
+            "--margin: has no meaning on the scale 'range'; leave it out",
             "--embedder, --embeddings: both given; use one of them",
             "--curve: 'closed-loop' reads training; use it with 'mohs train', or give a curve",
-            "--margin: 0.5 given for the scale 'range'; use --scale margin, or leave it out",
-            "--negatives: -1 is not at least 1; use for example --negatives 4",
         ],
     ),
 ]
@@ -86,7 +89,9 @@ def test_an_accelerator_that_is_not_here(run_cli, tmp_path, monkeypatch):
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     for name, why in (("cuda:1", " (no CUDA device)"), ("mps", "")):
         answer = run_cli("mine", tmp_path / "none.csv", "--device", name, "--out", tmp_path / "p")
-        assert answer.err == [f"mohs: --device: {name!r} is not available here{why}; use 'cpu', or leave device out"]
+        assert answer.err == [
+            f"mohs: --device: {name!r} is not available here{why}; use 'cpu', or leave the device out"
+        ]
 
 
 def test_what_mining_refuses_names_flags_and_files(run_cli, tmp_path):

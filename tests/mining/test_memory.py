@@ -98,9 +98,9 @@ def test_what_mine_refuses_is_refused_together():
         estimate_peak_bytes(0, 4, 1, scale="rnak", metric="dot", bank_dtype="float64", num_negatives=0)
     assert str(caught.value).split("\n") == [
         "num_items: 0 is not a whole number of at least 1",
-        "num_negatives: 0 is not a whole number of at least 1",
         "scale: 'rnak' is not one of 'range', 'rank', 'log-rank', 'margin'",
         "metric: 'dot' is not one of 'euclidean', 'cosine'",
+        "num_negatives: 0 is not a whole number of at least 1; use for example 4",
         "bank_dtype: 'float64' is not one of 'float32', 'float16', 'bfloat16'",
     ]
     with pytest.raises(InputError, match="range is exact only"):

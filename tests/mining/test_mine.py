@@ -198,14 +198,14 @@ GOOD = {"embeddings_ND": SMALL, "labels_N": ["a", "a", "b", "c"], "anchors_T": [
             "embeddings_ND: row 0 has norm 0 (1 in all) and cannot be normalised; leave it out or use plain Euclidean "
             "distances",
         ),
-        ({"device": "gpu"}, "device: 'gpu' is not one of None, 'cpu', 'cuda', 'cuda:0' and so on, 'mps'"),
+        ({"device": "gpu"}, "device: 'gpu' is not one of 'cpu', 'cuda', 'cuda:0' and so on, 'mps'"),
         (
             {"device": "cuda", "num_negatives": 2},
-            "num_negatives: 2 is for the CPU; use num_negatives=1 on a device, or leave device out",
+            "num_negatives: 2 is for the CPU, not for 'cuda'; use 1, or leave the device out",
         ),
         (
             {"device": "cuda", "excluded_pairs": [[0, 1]]},
-            "excluded_pairs: are for the CPU; leave them out on a device, or leave device out",
+            "excluded_pairs: they are for the CPU, not for 'cuda'; leave them out, or leave the device out",
         ),
         ({"seed": -1}, "seed: -1 is not an integer in [0, 2**63); use for example seed=0"),
         (
@@ -259,11 +259,11 @@ GOOD = {"embeddings_ND": SMALL, "labels_N": ["a", "a", "b", "c"], "anchors_T": [
         ({"candidates": [9]}, "candidates: 9 at position 0 is not an item index in [0, 4) (1 such values)"),
         (
             {"scale": "margin"},
-            "margin: the scale 'margin' needs the loss's margin; use for example margin=0.2",
+            "margin: the scale 'margin' needs the loss's margin; use for example 0.2",
         ),
-        ({"scale": "margin", "margin": 0.0}, "margin: 0.0 is not a positive number; use for example 0.2"),
-        ({"scale": "margin", "margin": np.inf}, "margin: inf is not a positive number; use for example 0.2"),
-        ({"margin": 0.2}, "margin, squared: have no meaning on the scale 'range'; leave them out"),
+        ({"scale": "margin", "margin": 0.0}, "margin: 0.0 is not a number above 0; use for example 0.2"),
+        ({"scale": "margin", "margin": np.inf}, "margin: inf is not a number above 0; use for example 0.2"),
+        ({"margin": 0.2}, "margin: has no meaning on the scale 'range'; leave it out"),
         (
             {"embeddings_ND": [[0, 0], [np.inf, 0], [1, 0], [0, np.nan]]},
             "embeddings_ND: rows 1, 3 have NaN or Inf (2 rows in all); leave them out or embed them again",

@@ -249,7 +249,7 @@ def test_a_device_that_multiplies_less_exactly_is_refused(monkeypatch):
         mine_on_device(problem, distance, torch.device("cpu"))
     assert str(caught.value).startswith("device: products on 'cpu' are off by ")
     assert str(caught.value).endswith(
-        " times what float32 rounding allows; unset NVIDIA_TF32_OVERRIDE if it is set, or use device=None"
+        " times what float32 rounding allows; unset NVIDIA_TF32_OVERRIDE if it is set, or leave the device out"
     )
 
 
@@ -278,7 +278,7 @@ def test_too_little_memory_is_one_line(monkeypatch):
     bank = random_bank(np.random.default_rng(0), 500, 8, "unit")
     problem, _, distance = problem_of(bank, np.arange(500), np.arange(300), np.full(300, 0.5), "rank")
     need = "for 500 candidates of 8 dimensions (0.02 MB) and {} anchors at once ({} MB); free memory there, give fewer "
-    fix = "candidates, or use device=None"
+    fix = "candidates, or leave the device out"
     monkeypatch.setattr(device_blocks, "_free_bytes", lambda _: 100_000)
     with pytest.raises(InputError) as caught:
         mine_on_device(problem, distance, torch.device("cpu"))
@@ -310,12 +310,12 @@ SMALL = {"embeddings_ND": [[0.0], [1.0], [3.0]], "labels_N": [0, 1, 2], "anchors
 def test_names_that_are_no_devices(name):
     with pytest.raises(InputError) as caught:
         mine(**SMALL, device=name)
-    assert str(caught.value) == f"device: {name!r} is not one of None, 'cpu', 'cuda', 'cuda:0' and so on, 'mps'"
+    assert str(caught.value) == f"device: {name!r} is not one of 'cpu', 'cuda', 'cuda:0' and so on, 'mps'"
 
 
 def test_devices_that_are_not_here(monkeypatch):
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-    with pytest.raises(InputError, match=r"^device: 'mps' is not available here; use 'cpu', or leave device out$"):
+    with pytest.raises(InputError, match=r"^device: 'mps' is not available here; use 'cpu', or leave the device out$"):
         mine(**SMALL, device="mps")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     for name in ("cuda", "cuda:1"):
@@ -323,7 +323,7 @@ def test_devices_that_are_not_here(monkeypatch):
             mine(**SMALL, device=name)
         assert (
             str(caught.value)
-            == f"device: '{name}' is not available here (no CUDA device); use 'cpu', or leave device out"
+            == f"device: '{name}' is not available here (no CUDA device); use 'cpu', or leave the device out"
         )
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
@@ -371,7 +371,7 @@ def test_a_device_mines_exactly(monkeypatch):
     with pytest.raises(InputError) as caught:
         mine(**case, method="sampled", device="cuda")
     assert str(caught.value) == (
-        "method: 'sampled' is for the CPU; use method='exact' on a device, or leave device out"
+        "method: 'sampled' is for the CPU, not for 'cuda'; use the method exact, or leave the device out"
     )
 
 

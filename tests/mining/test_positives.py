@@ -66,9 +66,9 @@ def test_the_seed_changes_the_choice():
         ({"prefer": "photo"}, "prefer: 'photo' is not one of 'class', 'catalog'"),
         ({"catalog_N": [True]}, "catalog_N: bool(1,) is not bool[6]; give one per item"),
         ({"catalog_N": [1] * 6}, "catalog_N: int64(6,) is not bool[6]; give one per item"),
-        ({"anchors_T": [6]}, "anchors_T: 6 at position 0 is not an item index in [0, 6)"),
-        ({"anchors_T": [-1]}, "anchors_T: -1 at position 0 is not an item index in [0, 6)"),
-        ({"anchors_T": ["a"]}, "anchors_T: <U1(1,) is not a list of item indices; give integers [T]"),
+        ({"anchors_T": [6]}, "anchors_T: 6 at position 0 is not an item index in [0, 6) (1 such values)"),
+        ({"anchors_T": [-1]}, "anchors_T: -1 at position 0 is not an item index in [0, 6) (1 such values)"),
+        ({"anchors_T": ["a"]}, "anchors_T: <U1[1] is not a list of item indices; give integers [T]"),
         ({"labels_N": []}, "labels_N: shape (0,) is not [N] with N >= 1; give one label per item"),
     ],
 )

@@ -317,21 +317,21 @@ def test_auto_samples_only_what_would_take_long(monkeypatch):
     [
         (
             {"scale": "range"},
-            "method: 'sampled': range is exact only: sampling its extremes fails; use method='exact', or scale='rank' "
-            "or 'log-rank'",
+            "method: 'sampled': range is exact only: sampling its extremes fails; use the method exact, or the scale "
+            "rank or log-rank",
         ),
         (
             {"scale": "margin", "margin": 0.2},
             "method: 'sampled': margin is exact only: the nearest negative beyond the positive is rarely in a sample; "
-            "use method='exact', or scale='rank' or 'log-rank'",
+            "use the method exact, or the scale rank or log-rank",
         ),
         (
             {"num_sampled": 255},
-            "num_sampled: 255 is not an integer of at least 256; use for example num_sampled=4096",
+            "num_sampled: 255 is not a whole number of at least 256; use for example 4096",
         ),
         (
             {"num_sampled": 512.0},
-            "num_sampled: 512.0 is not an integer of at least 256; use for example num_sampled=4096",
+            "num_sampled: 512.0 is not a whole number of at least 256; use for example 4096",
         ),
     ],
 )

@@ -97,11 +97,11 @@ def test_the_first_is_the_only_one_of_k_1_and_the_others_follow(scale):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"num_negatives": 0}, "num_negatives: 0 is not an integer of at least 1; use for example num_negatives=4"),
-        ({"num_negatives": 2.0}, "num_negatives: 2.0 is not an integer of at least 1; use for example num_negatives=4"),
+        ({"num_negatives": 0}, "num_negatives: 0 is not a whole number of at least 1; use for example 4"),
+        ({"num_negatives": 2.0}, "num_negatives: 2.0 is not a whole number of at least 1; use for example 4"),
         (
             {"num_negatives": True},
-            "num_negatives: True is not an integer of at least 1; use for example num_negatives=4",
+            "num_negatives: True is not a whole number of at least 1; use for example 4",
         ),
         (
             {"num_negatives": 3},

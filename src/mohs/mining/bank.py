@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mohs.mining import kernels
-from mohs.mining.problem import Problem
+from mohs.mining.problem import MiningProblem
 from mohs.mining.stored import StoredBank
 from mohs.mining.threads import for_each
 
@@ -42,7 +42,7 @@ class CentredBank:
 
     Attributes:
         tiles: the tiles that are kept, float32[D, C] each (see `tile`); empty if they are made as they are needed.
-        bank_ND, item_M: the bank, and the items in the columns of the tiles: those of `Problem.candidates_M`.
+        bank_ND, item_M: the bank, and the items in the columns of the tiles: those of `MiningProblem.candidates_M`.
         half_norm_M: ‖b‖²/2, float32[M].
         shift_D, unit: row = (embedding − shift_D)·unit.
         max_norm: the largest ‖b‖.
@@ -138,7 +138,7 @@ def tile_buffer_shape(dim: int, keeps_tiles: bool) -> tuple[int, int]:
     return (0 if keeps_tiles else TILE), dim
 
 
-def centred_bank(problem: Problem, threads: int) -> CentredBank:
+def centred_bank(problem: MiningProblem, threads: int) -> CentredBank:
     """Return the candidates of `problem` as tiles."""
     return centred_items(problem.bank_ND, problem.candidates_M, threads)
 

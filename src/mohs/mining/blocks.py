@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from mohs.mining import kernels
 from mohs.mining.bank import TILE, CentredBank, Float32, Float64
 from mohs.mining.exclusions import mark_in_bins
-from mohs.mining.problem import Problem
+from mohs.mining.problem import MiningProblem
 from mohs.mining.threads import Progress, for_each
 
 __all__ = ["Block", "buffer_shapes", "for_each_block", "rows_per_block"]
@@ -46,7 +46,7 @@ class Block:
 
 
 def for_each_block(
-    problem: Problem,
+    problem: MiningProblem,
     bank: CentredBank,
     positions: NDArray[np.int64],
     select: Callable[[Block, NDArray[np.int64]], None],
@@ -88,7 +88,7 @@ def buffer_shapes(block_rows: int, num_candidates: int) -> tuple[tuple[tuple[int
 
 
 def _binned(
-    problem: Problem,
+    problem: MiningProblem,
     bank: CentredBank,
     anchor_R: NDArray[np.int64],
     bins_RM: NDArray[np.uint16],

@@ -13,9 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mohs.errors import InputError
+from mohs.errors import InputError, Problem
 from mohs.mining.bank import CentredBank, Float64
-from mohs.mining.problem import Problem
+from mohs.mining.problem import MiningProblem
 
 __all__ = [
     "FREE_SHARE",
@@ -26,9 +26,9 @@ __all__ = [
     "check_products",
     "float32_products",
     "make_block",
+    "no_room",
     "rows_per_block",
     "send_columns",
-    "what_it_takes",
 ]
 
 FREE_SHARE = 0.5
@@ -54,7 +54,7 @@ Index: TypeAlias = NDArray[np.int64]
 class Run:
     """One run: what is mined, where, how many anchors at once, with how many threads on the host."""
 
-    problem: Problem
+    problem: MiningProblem
     bank: CentredBank
     device: torch.device
     rows: int
@@ -148,10 +148,9 @@ def check_products(run: Run, block: Block) -> None:
     error_rc = np.where(np.isinf(seen_rc), 0.0, np.abs(seen_rc - key_rc))
     if (error_rc > block.error_R[row_r, None]).any():
         times = float((error_rc.max(axis=1) / np.maximum(block.error_R[row_r], 1e-300)).max())
-        raise InputError(
-            f"device: products on '{run.device}' are off by {times:.1f} times what float32 rounding allows; unset "
-            "NVIDIA_TF32_OVERRIDE if it is set, or use device=None"
-        )
+        what = f"products on '{run.device}' are off by {times:.1f} times what float32 rounding allows"
+        fix = "unset NVIDIA_TF32_OVERRIDE if it is set, or leave the device out"
+        raise InputError(Problem("device", what, fix))
 
 
 @contextmanager
@@ -180,35 +179,33 @@ def float32_products(device: torch.device) -> Iterator[None]:
                 torch.set_float32_matmul_precision(precision)
 
 
-def rows_per_block(p: Problem, device: torch.device) -> int:
+def rows_per_block(p: MiningProblem, device: torch.device) -> int:
     """Return how many anchors are processed at once; raise `InputError` if there is no room for one."""
     num_candidates = len(p.candidates_M)
     free = _free_bytes(device)
     room = int(FREE_SHARE * free) - _bank_bytes(p)
     rows = min(room // _row_bytes(p), _MAX_ROWS, max(_MAX_PAIRS // num_candidates, 1), len(p.anchors_T))
     if rows < 1:
-        raise InputError(
-            f"device: '{device}' has {_size(free)} free, of which mining takes {FREE_SHARE:.0%}: too little "
-            f"{what_it_takes(p, 1)}"
-        )
+        raise no_room(p, 1, f"'{device}' has {_size(free)} free, of which mining takes {FREE_SHARE:.0%}: too little")
     return rows
 
 
-def _bank_bytes(p: Problem) -> int:
+def _bank_bytes(p: MiningProblem) -> int:
     return 4 * len(p.candidates_M) * (int(p.bank_ND.shape[1]) + 2)
 
 
-def _row_bytes(p: Problem) -> int:
+def _row_bytes(p: MiningProblem) -> int:
     return _PAIR_BYTES * len(p.candidates_M) + 4 * int(p.bank_ND.shape[1]) + WINDOW * _WINDOW_BYTES
 
 
-def what_it_takes(p: Problem, rows: int) -> str:
-    """Return the part of a message that says what mining needs, and what can be done."""
-    return (
+def no_room(p: MiningProblem, rows: int, what: str) -> InputError:
+    """Return the error that says what is missing, what mining needs, and what can be done."""
+    needs = (
         f"for {len(p.candidates_M):,} candidates of {p.bank_ND.shape[1]} dimensions ({_size(_bank_bytes(p))}) and "
-        f"{rows:,} anchors at once ({_size(rows * _row_bytes(p))}); free memory there, give fewer candidates, or use "
-        "device=None"
+        f"{rows:,} anchors at once ({_size(rows * _row_bytes(p))})"
     )
+    fix = "free memory there, give fewer candidates, or leave the device out"
+    return InputError(Problem("device", f"{what} {needs}", fix))
 
 
 def _size(num_bytes: int) -> str:

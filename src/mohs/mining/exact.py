@@ -26,7 +26,7 @@ from mohs.hardness.scales import (
 from mohs.mining import kernels
 from mohs.mining.bank import CentredBank, Float32, Float64, centred_bank
 from mohs.mining.blocks import Block, for_each_block
-from mohs.mining.problem import Problem, distances_of
+from mohs.mining.problem import MiningProblem, distances_of
 from mohs.mining.sweep import farthest, nearest_from, place_of_items, sweep
 from mohs.mining.threads import Meter, Progress, num_threads, one_blas_thread
 from mohs.mining.window import window_of
@@ -41,7 +41,7 @@ Index: TypeAlias = NDArray[np.int64]
 
 
 def mine_exact(
-    problem: Problem, positive_distance_T: Float32, meter: Meter | None = None
+    problem: MiningProblem, positive_distance_T: Float32, meter: Meter | None = None
 ) -> tuple[Index, Float32, Float64]:
     """Return the K negatives of each anchor, their distances, and the achieved hardness in [0, 1].
 
@@ -67,7 +67,7 @@ def threads_for(num_anchors: int, num_candidates: int, threads: int) -> int:
     return threads if num_anchors * num_candidates > _SMALL else 1
 
 
-def _mine_range(p: Problem, bank: CentredBank, threads: int, meter: Meter) -> tuple[Index, Float32, Float64]:
+def _mine_range(p: MiningProblem, bank: CentredBank, threads: int, meter: Meter) -> tuple[Index, Float32, Float64]:
     found_TK = np.full((len(p.anchors_T), p.num_wanted), -1)
     extreme_T2 = np.empty((len(p.anchors_T), 2), dtype=np.float32)
     waves = list(_waves(p, np.arange(len(p.anchors_T)), SWEEP_SHARE_RANGE))
@@ -96,7 +96,7 @@ def _mine_range(p: Problem, bank: CentredBank, threads: int, meter: Meter) -> tu
 
 
 def _mine_margin(
-    p: Problem, bank: CentredBank, threads: int, meter: Meter, positive_distance_T: Float32
+    p: MiningProblem, bank: CentredBank, threads: int, meter: Meter, positive_distance_T: Float32
 ) -> tuple[Index, Float32, Float64]:
     assert p.margin is not None
     found_TK = np.full((len(p.anchors_T), p.num_wanted), -1)
@@ -126,7 +126,7 @@ def _mine_margin(
     return found_TK, distance_TK, achieved_TK
 
 
-def _mine_rank(p: Problem, bank: CentredBank, threads: int, meter: Meter) -> tuple[Index, Float32, Float64]:
+def _mine_rank(p: MiningProblem, bank: CentredBank, threads: int, meter: Meter) -> tuple[Index, Float32, Float64]:
     found_TK = np.empty((len(p.anchors_T), p.num_wanted), dtype=np.int64)
     rank_T = np.minimum(rank_of(p.scale, p.hardness_T, p.num_negatives_T), p.num_negatives_T - p.num_wanted)
     # If keys were normally distributed, the rank would lie at z standard deviations and `peak_T` items around each.
@@ -148,7 +148,7 @@ def _mine_rank(p: Problem, bank: CentredBank, threads: int, meter: Meter) -> tup
     return found_TK, distances_of(p, found_TK), achieved_TK
 
 
-def _waves(p: Problem, positions: Index, share: float) -> Iterator[Index]:
+def _waves(p: MiningProblem, positions: Index, share: float) -> Iterator[Index]:
     """Yield those positions that a sweep should serve, in waves in which no item is an anchor twice."""
     num_items = len(p.bank_ND)
     # A sweep keeps one find per item.
@@ -165,7 +165,9 @@ def _waves(p: Problem, positions: Index, share: float) -> Iterator[Index]:
         yield chosen
 
 
-def _sweep_nearest(p: Problem, bank: CentredBank, threads: int, tick: Progress, wave: Index, tau_R: Float64) -> Index:
+def _sweep_nearest(
+    p: MiningProblem, bank: CentredBank, threads: int, tick: Progress, wave: Index, tau_R: Float64
+) -> Index:
     """Return for each anchor of a wave its nearest item with distance ≥ tau, or −1."""
     place_R = place_of_items(p)[p.anchors_T[wave]]
     tau_N = np.full(len(p.bank_ND), np.inf)

@@ -10,7 +10,7 @@ from typing import final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mohs.errors import InputError
+from mohs.errors import InputError, Problem
 from mohs.mining.kernels import EXCLUDED, Array, compiled
 
 __all__ = ["Exclusions", "TilePairs", "make_exclusions", "mark_in_bins"]
@@ -27,7 +27,7 @@ class Exclusions:
 
     Attributes:
         anchor_E: item indices, int64[E].
-        column_E: where the other item stands in `Problem.candidates_M`, int64[E].
+        column_E: where the other item stands in `MiningProblem.candidates_M`, int64[E].
     """
 
     anchor_E: Index
@@ -87,17 +87,16 @@ def make_exclusions(pairs: ArrayLike | None, class_N: Index, candidates_M: Index
     if not array.size:
         return Exclusions(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64))
     if array.ndim != 2 or array.shape[1] != 2 or array.dtype.kind not in "iu":
-        raise InputError(
-            f"excluded_pairs: {array.dtype}{list(array.shape)} is not a list of pairs of item indices; give integers "
-            "[P, 2], (anchor item, other item)"
-        )
+        what = f"{array.dtype}{list(array.shape)} is not a list of pairs of item indices"
+        raise InputError(Problem("excluded_pairs", what, "give integers [P, 2], (anchor item, other item)"))
     outside = np.argwhere((array < 0) | (array >= len(class_N)))
     if outside.size:
         row, side = outside[0]
-        raise InputError(
-            f"excluded_pairs: {array[row, side]} in row {row}, column {side}, is not an item index in "
-            f"[0, {len(class_N)}) ({len(outside)} such values)"
+        what = (
+            f"{array[row, side]} in row {row}, column {side}, is not an item index in [0, {len(class_N)}) "
+            f"({len(outside)} such values)"
         )
+        raise InputError(Problem("excluded_pairs", what))
     column_N = np.full(len(class_N), -1)
     column_N[candidates_M] = np.arange(len(candidates_M))
     anchor, other = array.astype(np.int64).T

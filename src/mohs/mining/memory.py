@@ -1,19 +1,18 @@
 """What mining will take, before it starts."""
 
-from collections.abc import Mapping
 from math import prod
 from typing import Literal, get_args
 
 import numpy as np
 
+from mohs.checks import require, wrong_choice, wrong_whole
 from mohs.distances import VALUES_PER_CHECK
-from mohs.errors import InputError
-from mohs.hardness.scales import SCALES, Scale, rule_of
+from mohs.hardness.scales import Scale, rule_of
 from mohs.mining.bank import bank_bytes, tile_buffer_shape
 from mohs.mining.blocks import buffer_shapes, rows_per_block
 from mohs.mining.exact import SWEEP_SHARE, SWEEP_SHARE_RANGE, threads_for
-from mohs.mining.problem import Metric
-from mohs.mining.sampled import check_sampled_scale, sample_bytes
+from mohs.mining.options import Method, Metric, method_problems, option_problems
+from mohs.mining.sampled import sample_bytes
 from mohs.mining.sweep import sweep_bytes
 from mohs.mining.threads import num_threads
 
@@ -37,7 +36,7 @@ def estimate_peak_bytes(
     *,
     num_candidates: int | None = None,
     scale: Scale = "range",
-    method: Literal["exact", "sampled", "auto"] = "exact",
+    method: Method = "exact",
     num_sampled: int = 4096,
     num_negatives: int = 1,
     metric: Metric = "euclidean",
@@ -80,16 +79,15 @@ def estimate_peak_bytes(
     >>> estimate_peak_bytes(1_000_000, 512, 100_000, scale="rank", threads=8, bank_dtype="float16") // 10**6
     2379
     """
-    counts = {
-        "num_items": num_items,
-        "dim": dim,
-        "num_anchors": num_anchors,
-        "num_candidates": num_candidates,
-        "num_sampled": num_sampled,
-        "num_negatives": num_negatives,
-        "threads": threads,
-    }
-    _check(counts, scale, method, metric, bank_dtype)
+    counts = {"num_items": num_items, "dim": dim, "num_anchors": num_anchors}
+    optional = {"num_candidates": num_candidates, "threads": threads}
+    require(
+        *(wrong_whole(name, count) for name, count in counts.items()),
+        *(wrong_whole(name, count) for name, count in optional.items() if count is not None),
+        *option_problems(scale, metric, "random", num_negatives),
+        *method_problems(method, num_sampled, scale),
+        wrong_choice("bank_dtype", bank_dtype, get_args(BankDtype)),
+    )
     num_candidates = num_items if num_candidates is None else num_candidates
     wanted = num_threads() if threads is None else threads
     keeps_tiles = metric == "cosine" or (bank_dtype == "float32" and in_memory)
@@ -125,22 +123,3 @@ def _block_bytes(num_candidates: int, dim: int, num_anchors: int, threads: int) 
     buffers = sum(prod(shape) * np.dtype(dtype).itemsize for shape, dtype in buffer_shapes(rows, num_candidates))
     # Columns and distances of the window of a rank; the anchors' rows, once in float32 and thrice in float64.
     return buffers + 8 * num_candidates + 28 * rows * dim
-
-
-def _check(counts: Mapping[str, int | None], scale: Scale, method: str, metric: str, bank_dtype: str) -> None:
-    problems = [f"{k}: {v!r} is not a whole number of at least 1" for k, v in counts.items() if v is not None and v < 1]
-    names = {
-        "scale": (scale, SCALES),
-        "method": (method, ("exact", "sampled", "auto")),
-        "metric": (metric, get_args(Metric)),
-        "bank_dtype": (bank_dtype, get_args(BankDtype)),
-    }
-    problems += [
-        f"{k}: {value!r} is not one of {', '.join(map(repr, known))}"
-        for k, (value, known) in names.items()
-        if value not in known
-    ]
-    if problems:
-        raise InputError(*problems)
-    if method == "sampled":
-        check_sampled_scale(scale)

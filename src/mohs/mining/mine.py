@@ -2,28 +2,34 @@
 
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mohs import __version__
 from mohs.artefacts import fingerprint
-from mohs.errors import InputError
+from mohs.checks import item_indices, require
+from mohs.errors import InputError, Problem
 from mohs.hardness.scales import Scale, rule_of
 from mohs.mining.exact import mine_exact
+from mohs.mining.options import (
+    Method,
+    Metric,
+    PositiveRule,
+    device_problems,
+    margin_problems,
+    method_problems,
+    option_problems,
+)
 from mohs.mining.positives import choose_positives, positives_by_distance
-from mohs.mining.problem import Metric, Problem, item_indices, make_problem, pair_distance
-from mohs.mining.sampled import Sampled, auto_method, check_num_sampled, check_sampled_scale, mine_sampled
+from mohs.mining.problem import MiningProblem, make_problem, pair_distance
+from mohs.mining.sampled import Sampled, auto_method, mine_sampled
 from mohs.mining.threads import Meter, Progress
 from mohs.plan import POSITIVE_ORIGINS, TripletPlan
 from mohs.randomness import check_seed
 
 __all__ = ["compile_kernels", "mine"]
-
-
-METHODS = ("exact", "sampled", "auto")
-POSITIVE_RULES = ("random", "easy", "hard")
 
 
 def mine(
@@ -35,12 +41,12 @@ def mine(
     scale: Scale = "range",
     num_negatives: int = 1,
     metric: Metric = "euclidean",
-    positive_rule: Literal["random", "easy", "hard"] = "random",
+    positive_rule: PositiveRule = "random",
     positives_T: ArrayLike | None = None,
     positive_origin_T: ArrayLike | None = None,
     candidates: ArrayLike | None = None,
     excluded_pairs: ArrayLike | None = None,
-    method: Literal["exact", "sampled", "auto"] = "exact",
+    method: Method = "exact",
     num_sampled: int = 4096,
     margin: float | None = None,
     squared: bool = False,
@@ -121,30 +127,22 @@ def mine(
     >>> plan.anchor, plan.negative
     (array([0, 0, 1, 1]), array([2, 3, 2, 3]))
     """
-    if method not in METHODS:
-        raise InputError(f"method: {method!r} is not one of {', '.join(map(repr, METHODS))}")
-    if positive_rule not in POSITIVE_RULES:
-        raise InputError(f"positive_rule: {positive_rule!r} is not one of {', '.join(map(repr, POSITIVE_RULES))}")
+    require(
+        *option_problems(scale, metric, positive_rule, num_negatives),
+        *method_problems(method, num_sampled, scale),
+        *margin_problems(scale, margin, squared),
+        *device_problems(device, method, num_negatives, has_exclusions=excluded_pairs is not None),
+    )
     if positives_T is not None and positive_rule != "random":
-        raise InputError(
-            f"positive_rule: {positive_rule!r} chooses positives, but positives_T gives them; leave one of the two out"
-        )
+        what = f"{positive_rule!r} chooses positives, but positives_T gives them"
+        raise InputError(Problem("positive_rule", what, "leave one of the two out"))
     on_host = device is None or device == "cpu"
     if device is not None and device != "cpu":
         # Mining on the host does without torch.
         from mohs.mining.on_device import mine_on_device, mining_device
 
-        if method == "sampled":
-            raise InputError("method: 'sampled' is for the CPU; use method='exact' on a device, or leave device out")
-        if num_negatives != 1:
-            raise InputError(
-                f"num_negatives: {num_negatives} is for the CPU; use num_negatives=1 on a device, or leave device out"
-            )
-        if excluded_pairs is not None:
-            raise InputError("excluded_pairs: are for the CPU; leave them out on a device, or leave device out")
         accelerator = mining_device(device)
     seed = check_seed(seed)
-    num_sampled = check_num_sampled(num_sampled)
     problem = make_problem(
         embeddings_ND,
         labels_N,
@@ -159,8 +157,6 @@ def mine(
         metric=metric,
     )
     chosen = (auto_method(problem, num_sampled) if on_host else "exact") if method == "auto" else method
-    if chosen == "sampled":
-        check_sampled_scale(problem.scale)
     # Hashing a large bank takes as long as sampling it.
     with ThreadPoolExecutor(1) as pool:
         bank_fingerprint = pool.submit(fingerprint, problem.bank_ND.values_ND)
@@ -203,28 +199,27 @@ def mine(
     )
 
 
-def _given_positives(problem: Problem, positives_T: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+def _given_positives(problem: MiningProblem, positives_T: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
     positives = item_indices("positives_T", positives_T, len(problem.bank_ND))
     if positives.shape != problem.anchors_T.shape:
-        raise InputError(
-            f"positives_T: {len(positives)} positives for {len(problem.anchors_T)} anchors; give one per anchor"
-        )
+        what = f"{len(positives)} positives for {len(problem.anchors_T)} anchors"
+        raise InputError(Problem("positives_T", what, "give one per anchor"))
     wrong = np.flatnonzero(problem.class_N[positives] != problem.class_N[problem.anchors_T])
     if wrong.size:
         t = wrong[0]
         anchor, positive = problem.anchors_T[t], positives[t]
-        raise InputError(
-            f"positives_T: item {positive} at position {t} is of class {problem.labels_N[positive].item()!r}, its "
-            f"anchor {anchor} of class {problem.labels_N[anchor].item()!r} ({wrong.size} such positives); give items "
-            "of the anchor's class"
+        what = (
+            f"item {positive} at position {t} is of class {problem.labels_N[positive].item()!r}, its anchor {anchor} "
+            f"of class {problem.labels_N[anchor].item()!r} ({wrong.size} such positives)"
         )
+        raise InputError(Problem("positives_T", what, "give items of the anchor's class"))
     augmented = positives == problem.anchors_T
     names = POSITIVE_ORIGINS
     origin = np.where(augmented, names.index("augmentation"), names.index("given")).astype(np.uint8)
     return positives, origin
 
 
-def _header(problem: Problem, method: str, seed: int, device: str, bank_fingerprint: str) -> dict[str, Any]:
+def _header(problem: MiningProblem, method: str, seed: int, device: str, bank_fingerprint: str) -> dict[str, Any]:
     return {
         "scale": problem.scale,
         "margin": problem.margin,

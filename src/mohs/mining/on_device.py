@@ -4,7 +4,6 @@ Windows are given row by row: the columns of row r are `column_n[start_R1[r] : s
 is left as it is. Each kernel serves the rows `first` … `last` − 1, so that threads can share a block.
 """
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TypeAlias, final
@@ -14,7 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mohs.errors import InputError
+from mohs.checks import require
+from mohs.errors import InputError, Problem
 from mohs.hardness.scales import (
     achieved_by_distance,
     achieved_by_margin,
@@ -31,13 +31,14 @@ from mohs.mining.device_blocks import (
     check_products,
     float32_products,
     make_block,
+    no_room,
     rows_per_block,
     send_columns,
-    what_it_takes,
 )
 from mohs.mining.exact import mine_exact
 from mohs.mining.kernels import Array, Scalar, compiled, exact_distance_of
-from mohs.mining.problem import Problem, pair_distance
+from mohs.mining.options import device_problems
+from mohs.mining.problem import MiningProblem, pair_distance
 from mohs.mining.threads import Meter, for_each, num_threads, one_blas_thread
 
 __all__ = ["decide_extreme", "decide_nearest", "decide_rank", "mine_on_device", "mining_device"]
@@ -118,7 +119,6 @@ def decide_rank(
 _DECIDED_AT_ONCE = 64
 _FEW = 32
 _GUESSES, _TURNS = 6, 32
-_NAMES = re.compile(r"cuda(:\d+)?|mps")
 
 Index: TypeAlias = NDArray[np.int64]
 
@@ -138,26 +138,25 @@ def mining_device(name: str) -> torch.device:
 
     >>> mining_device("tpu")
     Traceback (most recent call last):
-    mohs.errors.InputError: device: 'tpu' is not one of None, 'cpu', 'cuda', 'cuda:0' and so on, 'mps'
+    mohs.errors.InputError: device: 'tpu' is not one of 'cpu', 'cuda', 'cuda:0' and so on, 'mps'
     """
-    if not isinstance(name, str) or not _NAMES.fullmatch(name):
-        raise InputError(f"device: {name!r} is not one of None, 'cpu', 'cuda', 'cuda:0' and so on, 'mps'")
+    require(*device_problems(name, "exact", 1, has_exclusions=False))
+    device, fix = torch.device(name), "use 'cpu', or leave the device out"
+    missing = Problem("device", f"{name!r} is not available here", fix)
     if name == "mps":
-        if not torch.backends.mps.is_available():
-            raise InputError("device: 'mps' is not available here; use 'cpu', or leave device out")
-        return torch.device(name)
+        require(None if torch.backends.mps.is_available() else missing)
+        return device
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    device = torch.device(name)
     if count == 0:
-        raise InputError(f"device: {name!r} is not available here (no CUDA device); use 'cpu', or leave device out")
+        raise InputError(Problem("device", f"{name!r} is not available here (no CUDA device)", fix))
     if device.index is not None and device.index >= count:
         last = f"'cuda:{count - 1}'"
-        raise InputError(f"device: {name!r} is not available here; the last CUDA device is {last}")
+        raise InputError(Problem("device", f"{name!r} is not available here", f"the last CUDA device is {last}"))
     return device
 
 
 def mine_on_device(
-    problem: Problem, positive_distance_T: Float32, device: torch.device, meter: Meter | None = None
+    problem: MiningProblem, positive_distance_T: Float32, device: torch.device, meter: Meter | None = None
 ) -> tuple[Index, Float32, Float64, int]:
     """Return the same values as `mine_exact`, for one negative each, and how many anchors were left to the CPU.
 
@@ -178,7 +177,7 @@ def mine_on_device(
             # CUDA raises OutOfMemoryError, MPS a plain RuntimeError.
             if "out of memory" not in str(error):
                 raise
-            raise InputError(f"device: '{device}' ran out of memory {what_it_takes(p, rows)}") from None
+            raise no_room(p, rows, f"'{device}' ran out of memory") from None
     rest = np.flatnonzero(found_T < 0)
     achieved_rest = np.empty(0)
     if rest.size:

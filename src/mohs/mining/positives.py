@@ -6,11 +6,12 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mohs.errors import InputError
+from mohs.checks import item_indices, require, wrong_choice
+from mohs.errors import InputError, Problem
 from mohs.mining.exact import mine_exact
 from mohs.mining.exclusions import make_exclusions
 from mohs.mining.kernels import Array, Scalar, compiled, exact_distance_of
-from mohs.mining.problem import Problem
+from mohs.mining.problem import MiningProblem
 from mohs.mining.stored import StoredBank
 from mohs.mining.threads import for_each, num_threads
 from mohs.plan import POSITIVE_ORIGINS
@@ -51,25 +52,18 @@ def choose_positives(
     (array([1, 0, 2]), ['class', 'class', 'augmentation'])
     """
     labels = np.asarray(labels_N)
-    anchors = np.asarray(anchors_T)
-    if prefer not in ("class", "catalog"):
-        raise InputError(f"prefer: {prefer!r} is not one of 'class', 'catalog'")
+    require(wrong_choice("prefer", prefer, ("class", "catalog")))
     if labels.ndim != 1 or labels.size == 0:
-        raise InputError(f"labels_N: shape {labels.shape} is not [N] with N >= 1; give one label per item")
-    if anchors.ndim != 1 or anchors.dtype.kind not in "iu":
-        raise InputError(f"anchors_T: {anchors.dtype}{anchors.shape} is not a list of item indices; give integers [T]")
-    outside = np.flatnonzero((anchors < 0) | (anchors >= len(labels)))
-    if outside.size:
-        raise InputError(
-            f"anchors_T: {anchors[outside[0]]} at position {outside[0]} is not an item index in [0, {len(labels)})"
-        )
+        raise InputError(Problem("labels_N", f"shape {labels.shape} is not [N] with N >= 1", "give one label per item"))
+    anchors = item_indices("anchors_T", anchors_T, len(labels))
     catalog = np.zeros(len(labels), dtype=bool) if catalog_N is None else np.asarray(catalog_N)
     if catalog.dtype != bool or catalog.shape != labels.shape:
-        raise InputError(f"catalog_N: {catalog.dtype}{catalog.shape} is not bool[{len(labels)}]; give one per item")
+        what = f"{catalog.dtype}{catalog.shape} is not bool[{len(labels)}]"
+        raise InputError(Problem("catalog_N", what, "give one per item"))
 
     class_N = np.unique(labels, return_inverse=True)[1]
     draw_T = generator(seed, "positives").random(len(anchors))
-    positives_T = anchors.astype(np.int64)
+    positives_T = anchors.copy()
     origin_T = np.full(len(anchors), _AUGMENTATION, dtype=np.uint8)
     pools = [(~catalog, _CLASS), (catalog, _CATALOG)]
     # The pool that is preferred comes last and overwrites.
@@ -111,7 +105,7 @@ _MANY_ANCHORS = 32
 Index = NDArray[np.int64]
 
 
-def positives_by_distance(problem: Problem, rule: Literal["easy", "hard"]) -> tuple[Index, NDArray[np.uint8]]:
+def positives_by_distance(problem: MiningProblem, rule: Literal["easy", "hard"]) -> tuple[Index, NDArray[np.uint8]]:
     """Return the nearest ("easy") or farthest ("hard") other item of each anchor's class, int64[T], and its origin.
 
     All items of the class count, candidates or not. The lower item index wins ties. An anchor that is alone in its
@@ -144,7 +138,7 @@ def positives_by_distance(problem: Problem, rule: Literal["easy", "hard"]) -> tu
     return positive_T, origin_T
 
 
-def _by_mining(p: Problem, item_K: Index, anchor_R: Index, rule: Literal["easy", "hard"]) -> Index:
+def _by_mining(p: MiningProblem, item_K: Index, anchor_R: Index, rule: Literal["easy", "hard"]) -> Index:
     """Mine one class as if every item of it were a class of its own: rank 0, or the nearest at the largest distance."""
     every_K = np.arange(len(item_K))
     part = replace(

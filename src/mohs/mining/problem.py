@@ -1,20 +1,20 @@
 """What is to be mined, checked once: every method starts from the same arrays."""
 
 from dataclasses import dataclass
-from typing import Literal, TypeAlias, final, get_args
+from typing import final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from mohs.checks import item_indices
 from mohs.distances import exact_distance, unit_rows
-from mohs.errors import InputError
-from mohs.hardness.scales import SCALES, Scale, ScaleRule, rule_of
+from mohs.errors import InputError, Problem
+from mohs.hardness.scales import Scale, ScaleRule, rule_of
 from mohs.mining.exclusions import Exclusions, make_exclusions
+from mohs.mining.options import Metric
 from mohs.mining.stored import StoredBank, stored_bank
 
-__all__ = ["Metric", "Problem", "distances_of", "item_indices", "make_problem", "pair_distance"]
-
-Metric: TypeAlias = Literal["euclidean", "cosine"]
+__all__ = ["MiningProblem", "distances_of", "make_problem", "pair_distance"]
 
 _PAIR_VALUES = 2**16
 """Numbers of one side of a piece of pairs: 512 KiB in float64, so that what is computed of them stays in the cache."""
@@ -22,7 +22,7 @@ _PAIR_VALUES = 2**16
 
 @final
 @dataclass(frozen=True, eq=False)
-class Problem:
+class MiningProblem:
     """Checked inputs of one mining run.
 
     Attributes:
@@ -74,42 +74,25 @@ def make_problem(
     num_negatives: int = 1,
     excluded_pairs: ArrayLike | None = None,
     metric: Metric = "euclidean",
-) -> Problem:
-    """Return the checked inputs; raise `InputError` for what `mohs.mine` refuses."""
-    if scale not in SCALES:
-        raise InputError(f"scale: {scale!r} is not one of {', '.join(map(repr, SCALES))}")
-    _check_margin(scale, margin, squared)
-    if metric not in get_args(Metric):
-        raise InputError(f"metric: {metric!r} is not one of {', '.join(map(repr, get_args(Metric)))}")
-    num_wanted = _num_wanted(num_negatives)
+) -> MiningProblem:
+    """Return the checked inputs; raise `InputError` for data that `mohs.mine` refuses (options: `options.py`)."""
     bank = StoredBank(unit_rows(embeddings_ND), is_mapped=False) if metric == "cosine" else stored_bank(embeddings_ND)
     labels = _labels(labels_N, len(bank))
     anchors = item_indices("anchors_T", anchors_T, len(bank))
     if not anchors.size:
-        raise InputError("anchors_T: is empty; give at least one anchor")
+        raise InputError(Problem("anchors_T", "is empty", "give at least one anchor"))
     hardness = _hardness(hardness_T, len(anchors))
     names_C, class_N = np.unique(labels, return_inverse=True)
     if len(names_C) < 2:
-        raise InputError(
-            f"labels_N: all {len(labels)} items are of class {_name(names_C[0])}; give at least two classes"
-        )
+        what = f"all {len(labels)} items are of class {names_C[0].item()!r}"
+        raise InputError(Problem("labels_N", what, "give at least two classes"))
 
     candidates_M = _candidates(candidates, len(bank))
     candidates_M = candidates_M[np.argsort(class_N[candidates_M], kind="stable")]
     count_C = np.bincount(class_N[candidates_M], minlength=len(names_C))
     num_others_T = len(candidates_M) - count_C[class_N[anchors]]
-    without = np.flatnonzero(num_others_T == 0)
-    if without.size:
-        first = anchors[without[0]]
-        raise InputError(
-            f"candidates: anchor {first} (position {without[0]}) of class {_name(labels[first])} has no negative: none "
-            f"of the {len(candidates_M)} candidates is of another class ({without.size} such anchors); add candidates "
-            "of other classes or leave these anchors out"
-        )
     exclusions = make_exclusions(excluded_pairs, class_N, candidates_M)
-    num_negatives_T = num_others_T - exclusions.counts(anchors)
-    _check_enough(anchors, labels, num_others_T, num_negatives_T, num_wanted)
-    return Problem(
+    problem = MiningProblem(
         bank_ND=bank,
         labels_N=labels,
         class_N=class_N,
@@ -117,17 +100,19 @@ def make_problem(
         class_start_C1=np.concatenate([[0], np.cumsum(count_C)]),
         anchors_T=anchors,
         hardness_T=hardness,
-        num_negatives_T=num_negatives_T,
-        num_wanted=num_wanted,
+        num_negatives_T=num_others_T - exclusions.counts(anchors),
+        num_wanted=int(num_negatives),
         exclusions=exclusions,
         scale=scale,
         margin=None if margin is None else float(margin),
         squared=bool(squared),
         metric=metric,
     )
+    _check_enough(problem, num_others_T)
+    return problem
 
 
-def pair_distance(problem: Problem, other_T: NDArray[np.int64]) -> NDArray[np.float32]:
+def pair_distance(problem: MiningProblem, other_T: NDArray[np.int64]) -> NDArray[np.float32]:
     """Return the exact distance of each anchor to the item beside it, float32[T], piece by piece in the cache."""
     bank, anchors_T = problem.bank_ND, problem.anchors_T
     distance_T = np.empty(len(other_T), dtype=np.float32)
@@ -138,51 +123,34 @@ def pair_distance(problem: Problem, other_T: NDArray[np.int64]) -> NDArray[np.fl
     return distance_T
 
 
-def distances_of(problem: Problem, item_TK: NDArray[np.int64]) -> NDArray[np.float32]:
+def distances_of(problem: MiningProblem, item_TK: NDArray[np.int64]) -> NDArray[np.float32]:
     """Return the exact distances of each anchor to the items in its row, float32[T, K]."""
     return np.stack([pair_distance(problem, np.ascontiguousarray(item_T)) for item_T in item_TK.T], axis=1)
-
-
-def item_indices(name: str, values: ArrayLike, num_items: int) -> NDArray[np.int64]:
-    """Return `values` as int64[T], all in [0, N)."""
-    array = np.asarray(values)
-    if array.ndim != 1 or (array.dtype.kind not in "iu" and array.size):
-        raise InputError(f"{name}: {array.dtype}{list(array.shape)} is not a list of item indices; give integers [T]")
-    outside = np.flatnonzero((array < 0) | (array >= num_items))
-    if outside.size:
-        raise InputError(
-            f"{name}: {array[outside[0]]} at position {outside[0]} is not an item index in [0, {num_items}) "
-            f"({outside.size} such values)"
-        )
-    return array.astype(np.int64)
 
 
 def _labels(labels_N: ArrayLike, num_items: int) -> NDArray[np.generic]:
     labels = np.asarray(labels_N)
     if labels.shape != (num_items,):
-        raise InputError(
-            f"labels_N: shape {labels.shape} does not match {num_items} embeddings; give one label per row"
-        )
+        what = f"shape {labels.shape} does not match {num_items} embeddings"
+        raise InputError(Problem("labels_N", what, "give one label per row"))
     if labels.dtype.kind == "O":
         labels = labels.astype(str)
     if labels.dtype.kind not in "iubUST":
-        raise InputError(f"labels_N: {labels.dtype} is neither text nor whole numbers; give class names or numbers")
+        what = f"{labels.dtype} is neither text nor whole numbers"
+        raise InputError(Problem("labels_N", what, "give class names or numbers"))
     return labels
 
 
 def _hardness(hardness_T: ArrayLike, num_anchors: int) -> NDArray[np.float64]:
     hardness = np.asarray(hardness_T, dtype=np.float64)
     if hardness.shape not in ((), (num_anchors,)):
-        raise InputError(
-            f"hardness_T: shape {hardness.shape} does not match {num_anchors} anchors; give one, or one per anchor"
-        )
+        what = f"shape {hardness.shape} does not match {num_anchors} anchors"
+        raise InputError(Problem("hardness_T", what, "give one, or one per anchor"))
     hardness = np.broadcast_to(hardness, num_anchors)
     bad = np.flatnonzero(~((hardness >= 0.0) & (hardness <= 1.0)))
     if bad.size:
-        raise InputError(
-            f"hardness_T: {hardness[bad[0]]} at position {bad[0]} is not in [0, 1] ({bad.size} such values); "
-            "hardness runs from 0 (easiest) to 1 (hardest)"
-        )
+        what = f"{hardness[bad[0]]} at position {bad[0]} is not in [0, 1] ({bad.size} such values)"
+        raise InputError(Problem("hardness_T", what, "hardness runs from 0 (easiest) to 1 (hardest)"))
     return hardness
 
 
@@ -192,58 +160,30 @@ def _candidates(candidates: ArrayLike | None, num_items: int) -> NDArray[np.int6
     array = np.asarray(candidates)
     if array.dtype == bool:
         if array.shape != (num_items,):
-            raise InputError(f"candidates: bool mask of shape {array.shape} is not [{num_items}]; give one per item")
+            what = f"bool mask of shape {array.shape} is not [{num_items}]"
+            raise InputError(Problem("candidates", what, "give one per item"))
         array = np.flatnonzero(array)
     array = np.unique(item_indices("candidates", array, num_items))
     if not array.size:
-        raise InputError("candidates: none is left; allow at least one item to be a negative")
+        raise InputError(Problem("candidates", "none is left", "allow at least one item to be a negative"))
     return array
 
 
-def _num_wanted(num_negatives: int) -> int:
-    whole = isinstance(num_negatives, (int, np.integer)) and not isinstance(num_negatives, bool)
-    if not whole or num_negatives < 1:
-        raise InputError(
-            f"num_negatives: {num_negatives!r} is not an integer of at least 1; use for example num_negatives=4"
-        )
-    return int(num_negatives)
-
-
-def _check_enough(
-    anchors_T: NDArray[np.int64],
-    labels_N: NDArray[np.generic],
-    num_others_T: NDArray[np.int64],
-    num_negatives_T: NDArray[np.int64],
-    num_wanted: int,
-) -> None:
-    """Refuse anchors that exclusions leave without any negative, or with fewer than are wanted."""
-    without = np.flatnonzero(num_negatives_T == 0)
-    if without.size:
-        first = anchors_T[without[0]]
-        raise InputError(
-            f"excluded_pairs: anchor {first} (position {without[0]}) of class {_name(labels_N[first])} has no negative "
-            f"left: the excluded pairs take all {num_others_T[without[0]]} of them ({without.size} such anchors); "
-            "exclude fewer, add candidates of other classes or leave these anchors out"
-        )
-    few = np.flatnonzero(num_negatives_T < num_wanted)
-    if few.size:
-        first = anchors_T[few[0]]
-        raise InputError(
-            f"num_negatives: anchor {first} (position {few[0]}) of class {_name(labels_N[first])} has only "
-            f"{num_negatives_T[few[0]]} negatives of the {num_wanted} asked for ({few.size} such anchors); ask for "
-            "fewer, add candidates of other classes or leave these anchors out"
-        )
-
-
-def _check_margin(scale: Scale, margin: float | None, squared: bool) -> None:
-    if rule_of(scale).needs != "margin":
-        if margin is not None or squared:
-            raise InputError(f"margin, squared: have no meaning on the scale {scale!r}; leave them out")
-    elif margin is None:
-        raise InputError(f"margin: the scale {scale!r} needs the loss's margin; use for example margin=0.2")
-    elif not (np.isfinite(margin) and margin > 0):
-        raise InputError(f"margin: {margin!r} is not a positive number; use for example 0.2")
-
-
-def _name(label: np.generic) -> str:
-    return repr(label.item())
+def _check_enough(p: MiningProblem, num_others_T: NDArray[np.int64]) -> None:
+    """Refuse anchors that have fewer negatives than are wanted, or none: for want of candidates, or by exclusions."""
+    fix = "add candidates of other classes or leave these anchors out"
+    # The first rule that some anchor breaks is told.
+    short_T3 = num_others_T == 0, p.num_negatives_T == 0, p.num_negatives_T < p.num_wanted
+    few = next((np.flatnonzero(short_T) for short_T in short_T3 if short_T.any()), None)
+    if few is None:
+        return
+    t, such = few[0], f"({few.size} such anchors)"
+    anchor = f"anchor {p.anchors_T[t]} (position {t}) of class {p.labels_N[p.anchors_T[t]].item()!r}"
+    if not num_others_T[t]:
+        what = f"{anchor} has no negative: none of the {len(p.candidates_M)} candidates is of another class {such}"
+        raise InputError(Problem("candidates", what, fix))
+    if not p.num_negatives_T[t]:
+        what = f"{anchor} has no negative left: the excluded pairs take all {num_others_T[t]} of them {such}"
+        raise InputError(Problem("excluded_pairs", what, f"exclude fewer, {fix}"))
+    what = f"{anchor} has only {p.num_negatives_T[t]} negatives of the {p.num_wanted} asked for {such}"
+    raise InputError(Problem("num_negatives", what, f"ask for fewer, {fix}"))

@@ -7,11 +7,10 @@ from typing import TypeAlias, final
 import numpy as np
 from numpy.typing import NDArray
 
-from mohs.errors import InputError
-from mohs.hardness.scales import SCALES, Scale, achieved_by_rank, rank_of, rule_of
+from mohs.hardness.scales import achieved_by_rank, rank_of
 from mohs.mining.exact import mine_exact
 from mohs.mining.kernels import Array, Scalar, compiled
-from mohs.mining.problem import Problem, distances_of
+from mohs.mining.problem import MiningProblem, distances_of
 from mohs.mining.sampled_kernels import select_sampled
 from mohs.mining.threads import Meter, Progress, for_each, num_threads, one_blas_thread
 from mohs.randomness import generator
@@ -21,8 +20,6 @@ __all__ = [
     "TAIL",
     "Sampled",
     "auto_method",
-    "check_num_sampled",
-    "check_sampled_scale",
     "mine_sampled",
     "sample_bytes",
     "select_sampled_window",
@@ -120,7 +117,6 @@ _PIECE = 4096
 _GROUP = 64  # products of pieces that wait to be added
 _MOMENTS = 2**18
 _SMALL = 10**6
-_LEAST_SAMPLED = 256
 
 Index: TypeAlias = NDArray[np.int64]
 Float32: TypeAlias = NDArray[np.float32]
@@ -169,7 +165,7 @@ class _Frame:
     covariance_EE: Float64
 
 
-def auto_method(problem: Problem, num_sampled: int) -> str:
+def auto_method(problem: MiningProblem, num_sampled: int) -> str:
     """Return what `method="auto"` means: "sampled" if it is wanted and pays.
 
     It is where the scale is `rank` or `log-rank`, T·M is more than `AUTO_PAIRS` (M candidates), and M is at least 8
@@ -180,26 +176,8 @@ def auto_method(problem: Problem, num_sampled: int) -> str:
     return "sampled" if pays and not problem.rule.exact_only else "exact"
 
 
-def check_num_sampled(num_sampled: int) -> int:
-    """Return `num_sampled` if it is an integer of at least 256; raise `InputError` otherwise."""
-    whole = isinstance(num_sampled, (int, np.integer)) and not isinstance(num_sampled, bool)
-    if not whole or num_sampled < _LEAST_SAMPLED:
-        raise InputError(
-            f"num_sampled: {num_sampled!r} is not an integer of at least {_LEAST_SAMPLED}; use for example "
-            "num_sampled=4096"
-        )
-    return int(num_sampled)
-
-
-def check_sampled_scale(scale: Scale) -> None:
-    """Raise `InputError` for a scale that cannot be sampled."""
-    if why := rule_of(scale).exact_only:
-        others = " or ".join(repr(other) for other in SCALES if not rule_of(other).exact_only)
-        raise InputError(f"method: 'sampled': {why}; use method='exact', or scale={others}")
-
-
 def mine_sampled(
-    problem: Problem, positive_distance_T: Float32, *, num_sampled: int, seed: int, meter: Meter | None = None
+    problem: MiningProblem, positive_distance_T: Float32, *, num_sampled: int, seed: int, meter: Meter | None = None
 ) -> Sampled:
     """Return negatives at about the wanted ranks; the same for one seed, whatever the number of threads."""
     p = problem
@@ -243,7 +221,7 @@ def mine_sampled(
 
 
 def _sample(
-    p: Problem,
+    p: MiningProblem,
     order: Index,
     rank_T: Index,
     size: int,
@@ -305,7 +283,7 @@ def sample_bytes(num_candidates: int, dim: int, num_sampled: int, threads: int) 
     return 24 * width**2 + max(frame, threads * block)
 
 
-def _frame(p: Problem, seed: int, threads: int) -> _Frame:
+def _frame(p: MiningProblem, seed: int, threads: int) -> _Frame:
     bank_ND, item_K = p.bank_ND, p.candidates_M
     if len(item_K) > _MOMENTS:
         draw = generator(seed, "mined sample moments")

@@ -18,7 +18,7 @@ from numba.extending import overload
 from numpy.typing import ArrayLike, NDArray
 
 from mohs.distances import check_embeddings, check_rows
-from mohs.errors import InputError
+from mohs.errors import InputError, Problem
 
 __all__ = ["StoredBank", "row_of", "stored_bank", "value_of"]
 
@@ -127,10 +127,12 @@ def _in_place(embeddings_ND: ArrayLike, name: str) -> StoredBank | None:
     is_mapped = _is_mapped(array)
     if is_mapped and not (array.dtype in (np.float32, np.float16) and array.flags.c_contiguous):
         order = "in C order" if array.flags.c_contiguous else "out of C order"
-        raise InputError(
-            f"{name}: memory map of {array.dtype}{list(array.shape)} {order} cannot be read in place; write it block "
-            "by block to numpy.lib.format.open_memmap(path, 'w+', 'float32', shape), or load it into memory"
+        fix = (
+            "write it block by block to numpy.lib.format.open_memmap(path, 'w+', 'float32', shape), or load it into "
+            "memory"
         )
+        what = f"memory map of {array.dtype}{list(array.shape)} {order} cannot be read in place"
+        raise InputError(Problem(name, what, fix))
     if not is_mapped and array.dtype != np.float16:
         return None
     return StoredBank(np.ascontiguousarray(array) if array.ndim else array, is_mapped)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from mohs.mining import sweep_kernels
 from mohs.mining.bank import TILE, CentredBank, Float32, Float64
 from mohs.mining.exclusions import TilePairs
-from mohs.mining.problem import Problem
+from mohs.mining.problem import MiningProblem
 from mohs.mining.threads import Progress, for_each
 
 __all__ = ["Search", "farthest", "nearest_from", "place_of_items", "sweep", "sweep_bytes"]
@@ -49,7 +49,7 @@ def farthest(bank: CentredBank) -> Search:
 
 
 def sweep(
-    problem: Problem, bank: CentredBank, searches: list[Search], threads: int, tick: Progress | None = None
+    problem: MiningProblem, bank: CentredBank, searches: list[Search], threads: int, tick: Progress | None = None
 ) -> list[tuple[NDArray[np.int64], Float32]]:
     """Return for each search the items found, int64[N] (−1 for none), and their distances, float32[N].
 
@@ -110,7 +110,7 @@ def sweep_bytes(num_items: int, num_searches: int, threads: int) -> int:
     return num_items * per_item + threads * 4 * TILE * TILE
 
 
-def place_of_items(problem: Problem) -> NDArray[np.int64]:
+def place_of_items(problem: MiningProblem) -> NDArray[np.int64]:
     """Return where each item stands among the candidates, which must be all items, int64[N]."""
     place_N = np.empty(len(problem.bank_ND), dtype=np.int64)
     place_N[problem.candidates_M] = np.arange(len(problem.candidates_M))

@@ -8,13 +8,13 @@ from numpy.typing import NDArray
 from mohs.mining import kernels
 from mohs.mining.blocks import Block
 from mohs.mining.kernels import EXCLUDED, TOP, Array, Scalar, compiled, exact_distance_of
-from mohs.mining.problem import Problem
+from mohs.mining.problem import MiningProblem
 
 __all__ = ["select_window", "window_of"]
 
 
 def window_of(
-    problem: Problem, block: Block, position_R: NDArray[np.int64], first_R: NDArray[np.int64]
+    problem: MiningProblem, block: Block, position_R: NDArray[np.int64], first_R: NDArray[np.int64]
 ) -> NDArray[np.int64]:
     """Return the negatives of a block's anchors, int64[R, K], nearest first, given the one at the wanted hardness.
 
