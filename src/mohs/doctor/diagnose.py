@@ -1,39 +1,20 @@
 """Diagnoses of what other libraries leave: logs, embeddings, scores of pairs, in any combination."""
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import final
 
 from numpy.typing import ArrayLike
 
-from mohs.doctor.embeddings.causes import NO_SPREAD
+from mohs.doctor import of_pairs
 from mohs.doctor.embeddings.checks import checks_of_embeddings
-from mohs.doctor.findings import Check, Diagnosis, Finding, combined, examine
+from mohs.doctor.findings import Check, Diagnosis, Finding, combined, examine, unavailable
+from mohs.doctor.log import losses, rising, signals
 from mohs.doctor.log.evidence import Beside, rose
-from mohs.doctor.log.losses import find_collapsed, find_not_finite, find_stalled
-from mohs.doctor.log.rising import find_learning_rate
-from mohs.doctor.log.signals import (
-    find_dead_positives,
-    find_never_better,
-    find_nothing_active,
-    find_overfitting,
-    find_swapped,
-)
 from mohs.doctor.log.stuck_values import LossFacts
 from mohs.doctor.log.training_log import TrainingLog, read_training_log
-from mohs.doctor.of_pairs import (
-    PairScores,
-    find_constant_scores,
-    find_fixed_threshold,
-    find_scores_at_chance,
-    find_sigmoid_on_distance,
-    find_swapped_scores,
-    read_pair_scores,
-    why_no_threshold,
-)
+from mohs.doctor.of_pairs import PairScores, read_pair_scores
 from mohs.doctor.of_triplets import find_easy_selection
 from mohs.doctor.run.checks import diagnose_run
 from mohs.doctor.run.evidence import RunEvidence
@@ -41,6 +22,7 @@ from mohs.errors import InputError
 from mohs.evaluation.embedded import Embedded
 from mohs.evaluation.embedding_files import read_embedded
 from mohs.evaluation.same_column import OneMeans, check_one_means
+from mohs.evaluation.spread import at_one_point
 from mohs.runs import Run
 
 __all__ = ["Material", "diagnose", "diagnose_material"]
@@ -74,11 +56,6 @@ class Material:
         """Whether there is nothing to look at."""
         return all(part is None for part in (self.log, self.test, self.train, self.queries, self.pairs))
 
-    @property
-    def shown(self) -> Embedded | None:
-        """The embeddings to judge alone: those of the test, else those of the training."""
-        return self.test if self.test is not None else self.train
-
 
 def diagnose_material(material: Material, *, seed: int = 0) -> Diagnosis:
     """Look for every cause that the material can show; `seed` decides the samples."""
@@ -104,10 +81,11 @@ def _beside_the_log(finding: Finding, log: TrainingLog | None) -> Finding:
 
 def _of_log(material: Material, seed: int) -> list[Check]:
     log, loss = material.log, material.loss
-    beside = Beside(material.shown, material.queries, material.pairs, seed)
     if log is None:
-        names = ("not-finite", "collapsed", "stalled", "learning-rate-too-high", "nothing-active", "overfitting")
-        return [Check(name, _nothing, "no log") for name in names]
+        causes = ("not-finite", "collapsed", "stalled", "learning-rate-too-high", "nothing-active", "overfitting")
+        return unavailable("no log", *causes)
+    shown = material.test if material.test is not None else material.train
+    beside = Beside(shown, material.queries, material.pairs, seed)
     no_activity = log.lacks("active_fraction")
     if no_activity and not log.lacks("loss"):
         no_activity = "" if loss.margin is not None else f"{no_activity} and no margin"
@@ -116,87 +94,66 @@ def _of_log(material: Material, seed: int) -> list[Check]:
     if no_validation and not log.lacks("val_accuracy", "accuracy"):
         no_validation = ""
     no_loss = "" if log.val_loss is not None else log.lacks("loss")
-    return [
-        Check("not-finite", partial(find_not_finite, log)),
-        Check("collapsed", partial(find_collapsed, log, loss, beside)),
-        Check("stalled", partial(find_stalled, log, loss, beside)),
-        Check("learning-rate-too-high", partial(find_learning_rate, log, loss, beside), no_loss),
-        Check("nothing-active", partial(find_nothing_active, log, loss, beside), no_activity),
-        Check("dead-positives", partial(find_dead_positives, log), log.lacks("positive_distance")),
-        Check(
-            "swapped",
-            partial(find_swapped, log, loss),
-            log.lacks("positive_distance", "negative_distance", "loss"),
-        ),
-        Check("overfitting", partial(find_overfitting, log), no_validation),
-        *([] if no_validation else [Check("at-chance", partial(find_never_better, log, beside))]),
+    no_distances = log.lacks("positive_distance", "negative_distance", "loss")
+    checks = [
+        Check("not-finite", lambda: losses.find_not_finite(log)),
+        Check("collapsed", lambda: losses.find_collapsed(log, loss, beside)),
+        Check("stalled", lambda: losses.find_stalled(log, loss, beside)),
+        Check("learning-rate-too-high", lambda: rising.find_learning_rate(log, loss, beside), no_loss),
+        Check("nothing-active", lambda: signals.find_nothing_active(log, loss, beside), no_activity),
+        Check("dead-positives", lambda: signals.find_dead_positives(log), log.lacks("positive_distance")),
+        Check("swapped", lambda: signals.find_swapped(log, loss), no_distances),
+        Check("overfitting", lambda: signals.find_overfitting(log), no_validation),
     ]
+    return checks if no_validation else [*checks, Check("at-chance", lambda: signals.find_never_better(log, beside))]
 
 
 def _of_pairs(material: Material) -> list[Check]:
-    pairs = material.pairs
+    pairs, log, threshold = material.pairs, material.log, material.threshold
     if pairs is None:
-        return [Check(name, _nothing, "no pairs") for name in ("sigmoid-on-distance", "fixed-threshold")]
-    reported = None if material.log is None else material.log.last_accuracy()
-    lower_rate = None if material.log is None else material.log.lower_rate()
-    threshold = material.threshold
-    sigmoid = find_sigmoid_on_distance(pairs, threshold=threshold, reported=reported, lower_rate=lower_rate)
+        return unavailable("no pairs", "sigmoid-on-distance", "fixed-threshold")
+    reported = None if log is None else log.last_accuracy()
+    lower_rate = None if log is None else log.lower_rate()
     # A sigmoid on a distance is why 0.5 does not fit, and why all scores are 1 at large distances: one cause is told.
-    explained = _unless(sigmoid is not None)
-    saturated = _unless(sigmoid is not None and sigmoid.numbers["flat_share"] >= 0.5)
-    no_direction = (
-        "a score has no direction: name the column 'distance' or 'similarity'" if pairs.kind == "score" else ""
-    )
-    no_threshold = why_no_threshold(pairs) if threshold is None and reported is None and sigmoid is None else ""
+    sigmoid = of_pairs.find_sigmoid_on_distance(pairs, threshold=threshold, reported=reported, lower_rate=lower_rate)
+    saturated = sigmoid is not None and sigmoid.numbers["flat_share"] >= 0.5
+    no_direction = ""
+    if pairs.reading:
+        no_direction = "the scores themselves told which way round the labels are"
+    elif pairs.kind == "score":
+        no_direction = "a score has no direction: name the column 'distance' or 'similarity'"
+    no_threshold = threshold is None and reported is None and sigmoid is None
     return [
         Check("sigmoid-on-distance", lambda: sigmoid),
-        Check("collapsed", saturated(partial(find_constant_scores, pairs))),
-        Check("at-chance", explained(partial(find_scores_at_chance, pairs))),
-        Check(
-            "swapped",
-            partial(find_swapped_scores, pairs),
-            "the scores themselves told which way round the labels are" if pairs.reading else no_direction,
-        ),
+        Check("collapsed", lambda: None if saturated else of_pairs.find_constant_scores(pairs)),
+        Check("at-chance", lambda: None if sigmoid else of_pairs.find_scores_at_chance(pairs)),
+        Check("swapped", lambda: of_pairs.find_swapped_scores(pairs), no_direction),
         Check(
             "fixed-threshold",
-            explained(partial(find_fixed_threshold, pairs, threshold=threshold, reported=reported)),
-            no_threshold,
+            lambda: None if sigmoid else of_pairs.find_fixed_threshold(pairs, threshold=threshold, reported=reported),
+            of_pairs.why_no_threshold(pairs) if no_threshold else "",
         ),
     ]
 
 
 def _of_embeddings(material: Material, seed: int) -> list[Check]:
-    train = material.train
+    log, loss, train = material.log, material.loss, material.train
     checks = checks_of_embeddings(material.test, train, material.queries, seed=seed)
-    missing = _missing_for_selection(material)
-    if missing or material.log is None or train is None:
-        checks.append(Check("only-easy-triplets", _nothing, missing))
-    else:
-        find = partial(find_easy_selection, material.log, material.loss, train, seed=seed)
-        # At one point there is nothing to choose from; on a line there is, and the choice may be why it is a line.
-        checks.append(Check("only-easy-triplets", _unless(train.relative_spread < NO_SPREAD)(find)))
-    return checks
-
-
-def _missing_for_selection(material: Material) -> str:
-    if material.log is None:
-        return "no log"
-    if material.log.loss is None:
-        return material.log.lacks("loss")
-    if material.train is None:
-        return "no embeddings of training pictures"
-    record = material.loss.record
-    if material.loss.margin is None or not (record is None or record.is_hinge_of_triplets):
-        return "not a triplet loss whose margin is known"
-    return ""
-
-
-def _unless(known: bool) -> Callable[[Callable[[], Finding | None]], Callable[[], Finding | None]]:
-    return lambda find: _nothing if known else find
-
-
-def _nothing() -> None:
-    return None
+    missing, record = "", loss.record
+    if log is None:
+        missing = "no log"
+    elif log.loss is None:
+        missing = log.lacks("loss")
+    elif train is None:
+        missing = "no embeddings of training pictures"
+    elif loss.margin is None or not (record is None or record.is_hinge_of_triplets):
+        missing = "not a triplet loss whose margin is known"
+    if missing or log is None or train is None:
+        return [*checks, *unavailable(missing, "only-easy-triplets")]
+    # At one point there is nothing to choose from; on a line there is, and the choice may be why it is a line.
+    at_point = at_one_point(train.relative_spread)
+    easy = Check("only-easy-triplets", lambda: None if at_point else find_easy_selection(log, loss, train, seed=seed))
+    return [*checks, easy]
 
 
 def diagnose(

@@ -6,8 +6,18 @@ from typing import Any, Literal, TypeAlias, final
 
 from mohs.settings.toml import toml_value
 
-__all__ = ["Check", "Diagnosis", "Finding", "Severity", "combined", "examine", "ranked", "settings_diff"]
-
+__all__ = [
+    "Check",
+    "Diagnosis",
+    "Finding",
+    "Severity",
+    "combined",
+    "examine",
+    "ranked",
+    "settings_diff",
+    "unavailable",
+    "unless",
+]
 
 Severity: TypeAlias = Literal["error", "warning", "note"]
 _ORDER: dict[Severity, int] = {"error": 0, "warning": 1, "note": 2}
@@ -81,6 +91,9 @@ def ranked(findings: Iterable[Finding]) -> tuple[Finding, ...]:
     return tuple(sorted(findings, key=lambda f: (_ORDER[f.severity], -f.share, f.cause)))
 
 
+Find: TypeAlias = Callable[[], Finding | None]
+
+
 @final
 @dataclass(frozen=True)
 class Check:
@@ -93,8 +106,23 @@ class Check:
     """
 
     cause: str
-    find: Callable[[], Finding | None]
+    find: Find
     missing: str = ""
+
+
+def unavailable(missing: str, *causes: str) -> list[Check]:
+    """Return checks of causes that cannot be looked for, all for one reason."""
+    return [Check(cause, lambda: None, missing) for cause in causes]
+
+
+def unless(*known: Find) -> Callable[[Find], Find]:
+    """Return what makes a search find nothing where one of the known causes is there, and explains it.
+
+    >>> small = Finding("hubs", "note", "", "", "")
+    >>> unless(lambda: None)(lambda: small)() is small, unless(lambda: small)(lambda: small)()
+    (True, None)
+    """
+    return lambda find: lambda: None if any(each() is not None for each in known) else find()
 
 
 def examine(checks: Iterable[Check]) -> Diagnosis:

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from mohs.evaluation.checked import checked_embeddings
 
-__all__ = ["Spread", "spread"]
+__all__ = ["Spread", "at_one_point", "spread"]
 
 
 @final
@@ -28,6 +28,18 @@ class Spread:
     std_sqrt_dim: float
     effective_rank: float
     mean_norm: float
+
+
+def at_one_point(spread: float, *, largest: float = 0.0) -> bool:
+    """Return whether a spread (of unit vectors, or over the mean norm) is that of one point, where all is the same.
+
+    That is below 0.02, or below a fifth of the `largest` that there was. This is the rule of the collapse guard, and of
+    whoever says afterwards that embeddings have collapsed.
+
+    >>> at_one_point(0.01), at_one_point(0.15), at_one_point(0.15, largest=0.9)
+    (True, False, True)
+    """
+    return spread < max(0.2 * largest, 0.02)
 
 
 def spread(embeddings_ND: npt.ArrayLike) -> Spread:

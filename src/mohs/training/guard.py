@@ -36,13 +36,14 @@ from typing import Any, Literal, final
 import numpy as np
 from numpy.typing import NDArray
 
+from mohs.evaluation.spread import at_one_point
 from mohs.randomness import generator
 from mohs.training.kept_apart import pairs_between
 
 __all__ = ["BankHealth", "CollapseGuard", "StepHealth", "Verdict", "bank_recall"]
 
 _STEPS = 10
-_KEPT_SPREAD, _WARN_SPREAD, _DEAD_SPREAD, _NO_SPREAD = 0.8, 0.5, 0.2, 0.02
+_KEPT_SPREAD, _WARN_SPREAD = 0.8, 0.5
 _WARN_RECALL, _DEAD_RECALL = 0.8, 0.5
 _WARN_RANK, _DEAD_RANK = 3.0, 2.0
 _KEPT_RANK = 0.125
@@ -186,8 +187,7 @@ class CollapseGuard:
         if value >= _WARN_SPREAD * largest:  # a network that begins near a point has not fallen there
             self._recovered(signal)
             return None
-        dead = value < max(_DEAD_SPREAD * largest, _NO_SPREAD)
-        level: Literal["warning", "collapse"] = "collapse" if dead else "warning"
+        level: Literal["warning", "collapse"] = "collapse" if at_one_point(value, largest=largest) else "warning"
         what = "batches" if signal == "batch spread" else "the bank"
         cause = f"the spread of {what} fell from {largest:.3g} to {value:.3g} (1 is full, 0 a point)"
         return Verdict(level, signal, cause, _numbers({**numbers, "mean_spread": value, "largest_spread": largest}))

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from mohs.doctor.log.rest import at_stuck_value, finite_tail, resting_tail
+from mohs.doctor.log.rest import at_stuck_values, finite_tail, resting_tail
 from mohs.doctor.log.stuck_values import LossFacts, stuck_values
 from mohs.errors import InputError
 
@@ -105,7 +105,7 @@ def test_the_stuck_values_of_logarithms():
 def test_an_unknown_loss_has_all_values_and_the_first_is_told():
     known = [stuck.value for stuck in stuck_values(LossFacts())]
     assert known == [0.5, 0.25, 0.25, 0.5, 0.2, 0.3, 0.5, 1.0, math.log(2), math.log(2)]
-    assert at_stuck_value(0.5, LossFacts()).says == "every distance is 0"
+    assert at_stuck_values(0.5, LossFacts())[0].says == "every distance is 0"
 
 
 @pytest.mark.parametrize(
@@ -119,13 +119,13 @@ def test_an_unknown_loss_has_all_values_and_the_first_is_told():
     ],
 )
 def test_what_is_near(loss, noise, near, far):
-    assert at_stuck_value(near, loss, noise=noise).value == 0.2
-    assert at_stuck_value(far, loss, noise=noise) is None
+    assert at_stuck_values(near, loss, noise=noise)[0].value == 0.2
+    assert not at_stuck_values(far, loss, noise=noise)
 
 
 def test_nothing_is_near_a_noise():
-    assert at_stuck_value(0.2, LossFacts("triplet", margin=0.2), noise=0.016) is None
-    assert at_stuck_value(0.2, LossFacts(), noise=0.011) is None
+    assert not at_stuck_values(0.2, LossFacts("triplet", margin=0.2), noise=0.016)
+    assert not at_stuck_values(0.2, LossFacts(), noise=0.011)
 
 
 def test_facts_that_cannot_be():

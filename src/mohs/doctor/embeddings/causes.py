@@ -10,10 +10,10 @@ from mohs.evaluation.embedded import MAX_ITEMS, Embedded, hits_at_1
 from mohs.evaluation.intervals import difference_and_interval
 from mohs.evaluation.nearest import nearest_by_class
 from mohs.evaluation.same_picture import EQUAL, failed_rows, some_rows
+from mohs.evaluation.spread import at_one_point
 from mohs.evaluation.triplets import sample_triplets
 
 __all__ = [
-    "NO_SPREAD",
     "find_collapsed_embeddings",
     "find_equal_positives",
     "find_failed_pictures",
@@ -21,9 +21,6 @@ __all__ = [
     "find_swapped_embeddings",
     "find_unnormalised",
 ]
-
-NO_SPREAD = 0.02
-"""Embeddings with a smaller relative spread have collapsed to a point."""
 
 _LINE = 2.0
 _NUM_TRIPLETS = 10_000
@@ -59,7 +56,7 @@ def find_collapsed_embeddings(embedded: Embedded, *, seed: int = 0) -> Finding |
     numbers = {"relative_spread": relative, "effective_rank": rank}
     few, rows = False, np.zeros(0, dtype=np.int64)
     on_line = rank < _LINE and min(embedded.x_ND.shape[1], num_classes) >= 8 and not knows
-    if relative < NO_SPREAD:
+    if at_one_point(relative):
         if knows:
             return None
         what = f"The embeddings have collapsed to a point: their spread is {relative:.2g} of their length"

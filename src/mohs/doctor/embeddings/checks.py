@@ -1,58 +1,32 @@
 """All that is looked for in embeddings: of the test, of the training, of queries, and in what they show together."""
 
-from collections.abc import Callable, Sequence
 from functools import cache, partial
 
 import numpy as np
 
-from mohs.doctor.embeddings.causes import (
-    find_collapsed_embeddings,
-    find_equal_positives,
-    find_failed_pictures,
-    find_narrow_cone,
-    find_swapped_embeddings,
-    find_unnormalised,
-)
+from mohs.doctor import of_labels
+from mohs.doctor.embeddings import causes, queries, two_sets
 from mohs.doctor.embeddings.chance import find_chance, find_shifted_labels
 from mohs.doctor.embeddings.directions import find_domain_gap, find_dominating_direction
 from mohs.doctor.embeddings.mixed_labels import find_mixed_labels
-from mohs.doctor.embeddings.queries import find_foreign_queries, find_queries_in_gallery
 from mohs.doctor.embeddings.split_classes import find_split_ids
-from mohs.doctor.embeddings.two_sets import (
-    find_equal_test_items,
-    find_other_lengths,
-    find_shared_classes,
-)
-from mohs.doctor.findings import Check, Finding
-from mohs.doctor.of_labels import find_dominating_class, find_few_positives, find_single_class
+from mohs.doctor.findings import Check, Finding, unavailable, unless
 from mohs.evaluation.embedded import Embedded
 from mohs.evaluation.same_picture import failed_rows
 
 __all__ = ["checks_of_embeddings", "checks_of_one_set", "sound_rows"]
 
 _ALONE = (
-    "collapsed",
-    "failed-pictures",
-    "swapped",
-    "normalisation-missing",
-    "dead-positives",
-    "domain-gap",
-    "one-dimension-dominates",
-    "narrow-cone",
-    "label-order",
-    "mixed-labels",
-    "at-chance",
-    "perhaps-one-class",
-    "single-class",
-    "one-class-dominates",
-    "too-few-positives",
+    *("collapsed", "failed-pictures", "swapped", "normalisation-missing", "dead-positives", "domain-gap"),
+    *("one-dimension-dominates", "narrow-cone", "label-order", "mixed-labels", "at-chance", "perhaps-one-class"),
+    *("single-class", "one-class-dominates", "too-few-positives"),
 )
 
 _AHEAD = 0.05
 
 
 def checks_of_embeddings(
-    test: Embedded | None, train: Embedded | None, queries: Embedded | None, *, seed: int
+    test: Embedded | None, train: Embedded | None, asked: Embedded | None, *, seed: int
 ) -> list[Check]:
     """Return the checks of a test (the gallery of the queries), a training set and queries, as far as they are there.
 
@@ -60,46 +34,45 @@ def checks_of_embeddings(
     """
     shown = test if test is not None else train
     if shown is None:
-        checks = [Check(name, _nothing, "no embeddings with labels") for name in _ALONE]
+        checks = unavailable("no embeddings with labels", *_ALONE)
     else:
         of = "training" if test is None else "test"
         # A catalog has one picture of each class, and is searched by others.
-        answered = "" if test is None or queries is None else "queries have their answers in the gallery"
+        answered = "" if test is None or asked is None else "queries have their answers in the gallery"
         checks = [
-            Check("failed-pictures", partial(find_failed_pictures, shown)),
+            Check("failed-pictures", partial(causes.find_failed_pictures, shown)),
             *checks_of_one_set(sound_rows(shown), seed=seed),
-            Check("single-class", partial(find_single_class, shown.labels)),
-            Check("one-class-dominates", partial(find_dominating_class, shown.labels)),
-            Check("too-few-positives", partial(find_few_positives, shown.labels, of=of), answered),
+            Check("single-class", partial(of_labels.find_single_class, shown.labels)),
+            Check("one-class-dominates", partial(of_labels.find_dominating_class, shown.labels)),
+            Check("too-few-positives", partial(of_labels.find_few_positives, shown.labels, of=of), answered),
         ]
-    return [*checks, *_of_train_and_test(train, test, seed), *_of_queries(test, queries, seed)]
+    return [*checks, *_of_train_and_test(train, test, seed), *_of_queries(test, asked, seed)]
 
 
 def checks_of_one_set(rows: Embedded, *, seed: int) -> list[Check]:
     """Return the checks of sound rows by themselves; what one of them explains, the later ones do not tell again."""
-    collapsed = cache(partial(find_collapsed_embeddings, rows, seed=seed))
+    collapsed = cache(partial(causes.find_collapsed_embeddings, rows, seed=seed))
     gap = cache(partial(find_domain_gap, rows, seed=seed))
     direction = cache(partial(find_dominating_direction, rows, seed=seed))
     drowned = cache(lambda: _one_of(gap(), direction()))
     order = cache(partial(find_shifted_labels, rows, seed=seed))
-    unnormalised = cache(partial(find_unnormalised, rows, seed=seed))
-    swapped = cache(partial(find_swapped_embeddings, rows, seed=seed))
+    unnormalised = cache(partial(causes.find_unnormalised, rows, seed=seed))
+    swapped = cache(partial(causes.find_swapped_embeddings, rows, seed=seed))
     # Whatever is equal everywhere has collapsed, and labels of other rows say nothing about these.
-    alone = _unless_any([collapsed])
-    known = _unless_any([collapsed, order])
+    alone, known = unless(collapsed), unless(collapsed, order)
     chance = cache(partial(find_chance, rows, seed=seed))
-    told = _unless_any([collapsed, order, swapped, gap, direction])
+    told = unless(collapsed, order, swapped, gap, direction)
     return [
         Check("collapsed", collapsed),
         Check("label-order", alone(order)),
         Check("swapped", known(swapped)),
         Check("normalisation-missing", known(lambda: _unless_more(unnormalised(), drowned()))),
-        Check("dead-positives", known(partial(find_equal_positives, rows, seed=seed))),
+        Check("dead-positives", known(partial(causes.find_equal_positives, rows, seed=seed))),
         Check("domain-gap", known(lambda: drowned() if drowned() is gap() else None)),
         Check("one-dimension-dominates", known(lambda: drowned() if drowned() is direction() else None)),
-        Check("narrow-cone", alone(partial(find_narrow_cone, rows, seed=seed))),
-        Check("perhaps-one-class", _unless_any([collapsed, order, gap, direction])(partial(find_split_ids, rows))),
-        Check("mixed-labels", told(lambda: find_mixed_labels(rows, seed=seed) if chance() is None else None)),
+        Check("narrow-cone", alone(partial(causes.find_narrow_cone, rows, seed=seed))),
+        Check("perhaps-one-class", unless(collapsed, order, gap, direction)(partial(find_split_ids, rows))),
+        Check("mixed-labels", told(unless(chance)(partial(find_mixed_labels, rows, seed=seed)))),
         Check("at-chance", told(chance)),
     ]
 
@@ -112,26 +85,22 @@ def sound_rows(rows: Embedded) -> Embedded:
 
 def _of_train_and_test(train: Embedded | None, test: Embedded | None, seed: int) -> list[Check]:
     if train is None or test is None:
-        missing = "no embeddings of training and of test pictures"
-        return [Check(name, _nothing, missing) for name in ("train-test-leak", "mixed-classes")]
-    sound_train, sound_test = sound_rows(train), sound_rows(test)
-    return [
-        Check("train-test-leak", partial(find_equal_test_items, sound_train, sound_test, seed=seed)),
-        Check("mixed-classes", partial(find_shared_classes, train.labels, test.labels)),
-    ]
+        return unavailable("no embeddings of training and of test pictures", "train-test-leak", "mixed-classes")
+    leak = partial(two_sets.find_equal_test_items, sound_rows(train), sound_rows(test), seed=seed)
+    mixed = partial(two_sets.find_shared_classes, train.labels, test.labels)
+    return [Check("train-test-leak", leak), Check("mixed-classes", mixed)]
 
 
-def _of_queries(gallery: Embedded | None, queries: Embedded | None, seed: int) -> list[Check]:
-    if gallery is None or queries is None:
-        names = ("normalisation-missing", "self-match", "other-network")
-        return [Check(name, _nothing, "no embeddings of queries") for name in names]
-    sound_gallery, sound_queries = sound_rows(gallery), sound_rows(queries)
-    told = _unless_any([partial(find_collapsed_embeddings, sound_gallery, seed=seed)])
+def _of_queries(gallery: Embedded | None, asked: Embedded | None, seed: int) -> list[Check]:
+    if gallery is None or asked is None:
+        return unavailable("no embeddings of queries", "normalisation-missing", "self-match", "other-network")
+    both = sound_rows(gallery), sound_rows(asked)
+    told = unless(partial(causes.find_collapsed_embeddings, both[0], seed=seed))
     return [
-        Check("failed-pictures", partial(find_failed_pictures, queries)),
-        Check("normalisation-missing", partial(find_other_lengths, sound_gallery, sound_queries, seed=seed)),
-        Check("self-match", partial(find_queries_in_gallery, sound_gallery, sound_queries, seed=seed)),
-        Check("other-network", told(partial(find_foreign_queries, sound_gallery, sound_queries, seed=seed))),
+        Check("failed-pictures", partial(causes.find_failed_pictures, asked)),
+        Check("normalisation-missing", partial(two_sets.find_other_lengths, *both, seed=seed)),
+        Check("self-match", partial(queries.find_queries_in_gallery, *both, seed=seed)),
+        Check("other-network", told(partial(queries.find_foreign_queries, *both, seed=seed))),
     ]
 
 
@@ -154,16 +123,3 @@ def _unless_more(finding: Finding | None, other: Finding | None) -> Finding | No
     if finding is None or other is None:
         return finding
     return None if other.numbers["gain"] >= finding.numbers["gain"] + _AHEAD else finding
-
-
-def _unless_any(
-    finds: Sequence[Callable[[], Finding | None]],
-) -> Callable[[Callable[[], Finding | None]], Callable[[], Finding | None]]:
-    def keep(find: Callable[[], Finding | None]) -> Callable[[], Finding | None]:
-        return lambda: None if any(known() is not None for known in finds) else find()
-
-    return keep
-
-
-def _nothing() -> Finding | None:
-    return None

@@ -8,6 +8,7 @@ from mohs.doctor.findings import Finding
 from mohs.evaluation.embedded import MAX_ITEMS, Embedded, hits_at_1, of_one_length, recall_at_1
 from mohs.evaluation.intervals import difference_and_interval
 from mohs.evaluation.same_picture import equal_partner, near_copies, some_rows
+from mohs.evaluation.spread import at_one_point
 
 __all__ = [
     "find_batch_norm",
@@ -68,7 +69,7 @@ def find_equal_test_items(train: Embedded, test: Embedded, *, seed: int = 0) -> 
     items = test.sample_items(seed=seed)
     part = test.take(items)
     train, part = of_one_length(train, part)
-    if min(train.relative_spread, part.relative_spread) < 0.02:
+    if at_one_point(min(train.relative_spread, part.relative_spread)):
         return None  # all are equal: that is a collapse
     equal = (equal_partner(part.x_ND, train.x_ND) >= 0) & (part.norms > 0)
     share = float(equal.mean())

@@ -7,22 +7,23 @@ columns of spread, distances, accuracy and search.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Final, final
+from typing import Final, Literal, final
 
 import numpy as np
 
-from mohs.doctor.log.rest import finite_tail, number_noise
+from mohs.doctor.log.rest import end_mean, finite, finite_tail, number_noise
 from mohs.doctor.log.stuck_values import LossFacts
 from mohs.doctor.log.training_log import Column, TrainingLog
 from mohs.doctor.of_pairs import PairScores
 from mohs.evaluation.embedded import Embedded, Recall, recall_at_1
+from mohs.evaluation.spread import at_one_point
 
 __all__ = ["CLUSTERING", "NOTHING_BESIDE", "Beside", "Sign", "ends_high", "metrics", "one_point", "rose"]
 
 CLUSTERING: Final = "agreement of clusters"
 """What `metrics` calls AMI, NMI or ARI. Its level by chance is not known: NMI of many clusters is high by itself."""
 
-_DEAD_SHARE, _NO_SPREAD, _SPREAD_OUT = 0.2, 0.02, 0.1
+_SPREAD_OUT = 0.1
 _SHRUNK = 0.1
 _FAR_APART = 0.5
 
@@ -35,6 +36,8 @@ class Sign:
     holds: bool | None
     says: str = ""
     numbers: Mapping[str, float] = field(default_factory=dict)
+    of: Literal["", "accuracy", "distances"] = ""
+    """Of what it is, where that is asked."""
 
 
 @final
@@ -68,7 +71,7 @@ class Beside:
     @property
     def says_chance(self) -> str:
         """What was given that is at chance, as in "R@1 of the embeddings is 0.006, that of a guess"; "" if nothing."""
-        if self.shown is None or self.shown.relative_spread < _NO_SPREAD:
+        if self.shown is None or at_one_point(self.shown.relative_spread):
             return ""  # at one point that is no news
         found = self.recall
         return f"R@1 of the embeddings is {found.value:.3f}, that of a guess" if found and found.at_chance else ""
@@ -115,23 +118,19 @@ def ends_high(log: TrainingLog, beside: Beside) -> Sign:
     Accuracy (on pairs or triplets) above 0.65; search above 0.3 and half of its best; R@1 of the embeddings above 0.3
     and 5 times chance; an AUC above 0.8, of pairs or in the log; an equal error rate below 0.2.
     """
-    if beside.recall is not None:
-        recall = beside.recall.value
-        if recall > max(0.3, 5 * beside.recall.chance):
-            return Sign(True, f"R@1 of the embeddings is {recall:.3f}", {"recall": recall})
+    recall, search, errors = beside.recall, end_mean(log.retrieval), end_mean(log.equal_error_rate)
+    if recall is not None and recall.value > max(0.3, 5 * recall.chance):
+        return Sign(True, f"R@1 of the embeddings is {recall.value:.3f}", {"recall": recall.value})
     if beside.auc is not None and beside.auc > 0.8:
         return Sign(True, f"the AUC of the pairs is {beside.auc:.3f}", {"auc": beside.auc})
-    if log.retrieval is not None and len(tail := finite_tail(log.retrieval, 0.1)):
-        last, best = float(tail.mean()), float(np.nanmax(log.retrieval))
-        if last > max(0.3, best / 2):
-            return Sign(True, f"{log.retrieval_name} is {last:.3f}", {"retrieval": last})
-    if log.auc is not None and len(tail := finite_tail(log.auc, 0.1)) and tail.mean() > 0.8:
-        return Sign(True, f"AUC is {tail.mean():.3f}", {"auc": float(tail.mean())})
-    if log.equal_error_rate is not None and len(tail := finite_tail(log.equal_error_rate, 0.1)) and tail.mean() < 0.2:
-        return Sign(True, f"EER is {tail.mean():.3f}", {"equal_error_rate": float(tail.mean())})
-    accuracy = log.last_accuracy()
-    if accuracy is not None and accuracy > 0.65:
-        return Sign(True, f"accuracy is {accuracy:.3f}", {"accuracy": accuracy})
+    if log.retrieval is not None and search is not None and search > max(0.3, float(np.nanmax(log.retrieval)) / 2):
+        return Sign(True, f"{log.retrieval_name} is {search:.3f}", {"retrieval": search})
+    if (auc := end_mean(log.auc)) is not None and auc > 0.8:
+        return Sign(True, f"AUC is {auc:.3f}", {"auc": auc})
+    if errors is not None and errors < 0.2:
+        return Sign(True, f"EER is {errors:.3f}", {"equal_error_rate": errors})
+    if (accuracy := log.last_accuracy()) is not None and accuracy > 0.65:
+        return Sign(True, f"accuracy is {accuracy:.3f}", {"accuracy": accuracy}, of="accuracy")
     return Sign(None)
 
 
@@ -146,12 +145,12 @@ def one_point(log: TrainingLog, loss: LossFacts, beside: Beside) -> Sign:
     """
     if beside.shown is not None and int(beside.shown.codes.max()) > 0:
         relative = beside.shown.relative_spread
-        if relative < _NO_SPREAD or relative > _SPREAD_OUT:
+        if at_one_point(relative) or relative > _SPREAD_OUT:
             says = f"the spread of the embeddings is {relative:.2g} of their length"
-            return Sign(relative < _NO_SPREAD, says, {"relative_spread": relative})
+            return Sign(at_one_point(relative), says, {"relative_spread": relative})
     if log.spread is not None and len(tail := finite_tail(log.spread, 0.25)):
         last, largest = float(np.median(tail)), float(np.nanmax(log.spread))
-        if last < max(_DEAD_SHARE * largest, _NO_SPREAD):
+        if at_one_point(last, largest=largest):
             says = f"the spread of the embeddings fell from {largest:.3g} to {last:.3g} (1 is full, 0 a point)"
             return Sign(True, says, {"spread": last, "largest_spread": largest})
         if last > _SPREAD_OUT:
@@ -180,14 +179,14 @@ def _by_distances(log: TrainingLog, loss: LossFacts) -> Sign:
             says = f"d_ap is {positive:.2g} and d_an {negative:.2g}, next to nothing beside the margin"
             return Sign(True, says, numbers)
     if negative > scale and negative > 0.3 * largest:
-        return Sign(False, f"d_an is {negative:.3g}", {"negative_distance": negative})
+        return Sign(False, f"d_an is {negative:.3g}", {"negative_distance": negative}, of="distances")
     return Sign(None)
 
 
 def _ends(values_T: Column) -> tuple[float, float, float]:
     """Return the means of the first and the last fifth, and the standard error of their difference."""
-    finite = values_T[np.isfinite(values_T)]
-    k = max(1, len(finite) // 5)
+    known = finite(values_T)
+    k = max(1, len(known) // 5)
     # Two numbers have no noise between them, only a difference.
-    noise = number_noise(finite) if len(finite) > 3 else 0.0
-    return float(finite[:k].mean()), float(finite[-k:].mean()), noise * float(np.sqrt(2 / k))
+    noise = number_noise(known) if len(known) > 3 else 0.0
+    return float(known[:k].mean()), float(known[-k:].mean()), noise * float(np.sqrt(2 / k))

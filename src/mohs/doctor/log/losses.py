@@ -1,13 +1,13 @@
 """Causes that a training log shows in its losses: it broke, it stands where one answer for everything stands.
 
-A loss alone is no proof: what was given beside it is asked first (`log_evidence`), and an error needs direct evidence.
+A loss alone is no proof: what was given beside it is asked first (`evidence.py`), and an error needs direct evidence.
 """
 
 import numpy as np
 
 from mohs.doctor.findings import Finding, Severity
-from mohs.doctor.log.evidence import NOTHING_BESIDE, Beside, ends_high, one_point, rose
-from mohs.doctor.log.rest import Rest, at_stuck_values, finite_tail, resting_tail
+from mohs.doctor.log.evidence import NOTHING_BESIDE, Beside, Sign, ends_high, one_point, rose
+from mohs.doctor.log.rest import Rest, at_stuck_values, end_mean, finite, finite_tail, resting_tail
 from mohs.doctor.log.stuck_values import LossFacts
 from mohs.doctor.log.training_log import Column, TrainingLog
 from mohs.settings.losses import INFONCE, StuckValue
@@ -33,7 +33,7 @@ def find_not_finite(log: TrainingLog) -> Finding | None:
             continue
         broken = np.flatnonzero(np.isinf(values))
         row = int(broken[0])
-        before = values[:row][np.isfinite(values[:row])]
+        before = finite(values[:row])
         where = f"from {log.unit} {log.position[row]:g} on"
         recovered = bool(np.isfinite(values[broken[-1] :]).any())
         if np.isfinite(values[row:]).any():
@@ -72,8 +72,7 @@ def find_collapsed(log: TrainingLog, loss: LossFacts, beside: Beside = NOTHING_B
     point = one_point(log, loss, beside)
     if point.holds is False:
         return None
-    found = loss_at_rest(log)
-    rest = None if found is None else found[1]
+    name, rest = loss_at_rest(log) or ("", None)
     stuck = _stuck(rest, loss)
     # A loss that nobody named has several values there; what they have in common is told.
     at_point = any(known.one_point for known in stuck)
@@ -81,8 +80,7 @@ def find_collapsed(log: TrainingLog, loss: LossFacts, beside: Beside = NOTHING_B
     at_point = at_point and not (_no_rate(log) and rest is not None and _stood(log, rest))
     numbers = dict(point.numbers)
     rests = ""
-    if found is not None and at_point:
-        name, rest = found
+    if rest is not None and at_point:
         numbers |= {name: rest.value, "collapsed_loss": stuck[0].value, "num_rows": float(rest.num_rows)}
         numbers["noise"] = rest.noise
         rests = (
@@ -159,7 +157,7 @@ def find_stalled(log: TrainingLog, loss: LossFacts, beside: Beside = NOTHING_BES
     if high.holds and not _no_rate(log) and rest.half_range > 1e-3:
         return None  # a plateau where it does well
     proof = _does_not_move(log, beside)
-    severity: Severity = "error" if proof or (_no_rate(log) and log.peak_rate() == 0) else "warning"
+    severity: Severity = "error" if proof.holds or (_no_rate(log) and log.peak_rate() == 0) else "warning"
     values = f", the value of one answer for everything: {_says(stuck)}" if stuck else ""
     numbers = {name: rest.value, "from": float(log.position[rest.first_row]), "num_rows": float(rest.num_rows)}
     numbers |= {"noise": rest.noise}
@@ -167,7 +165,7 @@ def find_stalled(log: TrainingLog, loss: LossFacts, beside: Beside = NOTHING_BES
     if accuracy is not None:
         numbers["accuracy"] = accuracy
         values += f"; accuracy is {accuracy:.3f}"
-    values += proof
+    values += proof.says
     rate = log.peak_rate()
     if rate is not None:
         numbers["learning_rate"] = rate
@@ -175,7 +173,7 @@ def find_stalled(log: TrainingLog, loss: LossFacts, beside: Beside = NOTHING_BES
     point = one_point(log, loss, beside)
     if point.holds is False and stuck:
         stuck, stood = (), True
-        told = "d_an" in proof and "d_an" in point.says
+        told = proof.of == point.of == "distances"
         values += ", so it is no collapse" if told else f"; it is no collapse, since {point.says}"
     why, fix = _why_stalled(stuck, stood, no_rate=_no_rate(log), high_rate=rate is None or rate >= _HIGH_RATE)
     settings = log.lower_rate() if rate is not None and rate >= _HIGH_RATE else {}
@@ -194,18 +192,15 @@ def find_stalled(log: TrainingLog, loss: LossFacts, beside: Beside = NOTHING_BES
 
 def loss_at_rest(log: TrainingLog) -> tuple[str, Rest] | None:
     """Return the column that rests above 0, the validation's first: it is always of the same pairs."""
-    for name in ("val_loss", "loss"):
-        values = getattr(log, name)
-        found = None if values is None else resting_tail(values) or _late_rise(values)
+    for name, values_T in (("val_loss", log.val_loss), ("loss", log.loss)):
+        found = None if values_T is None else resting_tail(values_T)
+        if found is None and values_T is not None:
+            # A shorter rest, of a tenth, where the loss rose to it at last: that is no slow end of learning.
+            late = resting_tail(values_T, at_least=0.1)
+            found = None if late is None or late.value < 1.2 * late.median_before else late
         if found is not None and found.value > 1e-4:
             return name, found
     return None
-
-
-def _late_rise(values_T: Column) -> Rest | None:
-    """Return a shorter rest, of a tenth, where the loss rose to it at last: that is no slow end of learning."""
-    found = resting_tail(values_T, at_least=0.1)
-    return None if found is None or found.value < 1.2 * found.median_before else found
 
 
 def _stuck(rest: Rest | None, loss: LossFacts) -> tuple[StuckValue, ...]:
@@ -266,8 +261,7 @@ def _rate_is_gone(log: TrainingLog, beside: Beside) -> Finding | None:
     if num < max(_GONE_ROWS, _GONE_SHARE * len(rates)):
         return None
     values = log.loss if log.loss is not None else log.val_loss
-    there = np.zeros(0) if values is None else values[rows[first] :]
-    there = there[np.isfinite(there)]
+    there = np.zeros(0) if values is None else finite(values[rows[first] :])
     k = max(1, len(there) // 3)
     if len(there) and there[-k:].mean() < 0.98 * there[:k].mean():
         return None  # the column is not what moves the weights
@@ -278,7 +272,7 @@ def _rate_is_gone(log: TrainingLog, beside: Beside) -> Finding | None:
     where = f"from {log.unit} {log.position[rows[first]]:g} on, {num} of {len(rates)} rows"
     return Finding(
         cause="stalled",
-        severity="error" if always and (peak == 0 or _does_not_move(log, beside)) else "warning",
+        severity="error" if always and (peak == 0 or _does_not_move(log, beside).holds) else "warning",
         what=f"The learning rate is {rates[first:].max():.2g} {where}{before}",
         why="Steps of such a length change nothing: all that came after was for nothing.",
         fix="See that the schedule is as long as the training, in the unit in which it is stepped (steps or epochs)."
@@ -301,31 +295,30 @@ def _no_rate(log: TrainingLog) -> bool:
     return peak is not None and peak <= _NO_RATE
 
 
-def _does_not_move(log: TrainingLog, beside: Beside) -> str:
-    """Return what else says that nothing is learned: columns that stand still, R@1 at chance; "" if nothing does."""
+def _does_not_move(log: TrainingLog, beside: Beside) -> Sign:
+    """Return what else says that nothing is learned: columns that stand still, R@1 at chance."""
     both = log.positive_distance, log.negative_distance
     if all(values is not None for values in both):
         rests = [resting_tail(values) for values in both if values is not None]
         if all(rest is not None and rest.share >= _FROM_START for rest in rests):
             positive, negative = (rest.value for rest in rests if rest is not None)
-            return f"; d_ap is {positive:.3g} and d_an is {negative:.3g} all the time"
+            return Sign(True, f"; d_ap is {positive:.3g} and d_an is {negative:.3g} all the time", of="distances")
     accuracy = log.last_accuracy()
     if accuracy is not None and accuracy <= 0.6:
-        return ", no better than it began"
-    return f"; {beside.says_chance}" if beside.says_chance else ""
+        return Sign(True, ", no better than it began")
+    return Sign(True, f"; {beside.says_chance}") if beside.says_chance else Sign(None)
 
 
 def _fell(loss_T: Column | None) -> bool:
-    if loss_T is None or not len(tail := finite_tail(loss_T, 0.1)):
-        return False
-    return float(np.median(tail)) < 0.95 * float(loss_T[np.isfinite(loss_T)][0])
+    known = np.zeros(0) if loss_T is None else finite(loss_T)
+    return bool(len(known)) and float(np.median(finite_tail(known, 0.1))) < 0.95 * float(known[0])
 
 
 def _fell_search(log: TrainingLog) -> str:
     """Return that a measure of search fell to a quarter of its best; "" if not."""
-    if log.retrieval is None or not len(tail := finite_tail(log.retrieval, 0.1)):
+    if log.retrieval is None or (last := end_mean(log.retrieval)) is None:
         return ""
-    best, last = float(np.nanmax(log.retrieval)), float(tail.mean())
+    best = float(np.nanmax(log.retrieval))
     return f"; {log.retrieval_name} fell from {best:.3f} to {last:.3f}" if best > 0.1 and last < best / 4 else ""
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from mohs.doctor.log.stuck_values import LossFacts, stuck_values
 from mohs.settings.losses import StuckValue
 
-__all__ = ["Rest", "at_stuck_value", "at_stuck_values", "finite_tail", "number_noise", "resting_tail"]
+__all__ = ["Rest", "at_stuck_values", "end_mean", "finite", "finite_tail", "number_noise", "resting_tail"]
 
 _MIN_ROWS = 5
 _NUM_LENGTHS = 64
@@ -60,14 +60,25 @@ class Rest:
         return f"±{max(self.noise, 1e-4):.2g}" if self.value == 0 else f"±{100 * max(self.noise, 1e-4):.1g}%"
 
 
+def finite(values_T: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the finite numbers."""
+    return values_T[np.isfinite(values_T)]
+
+
 def finite_tail(values_T: NDArray[np.float64], share: float, *, at_least: int = 3) -> NDArray[np.float64]:
     """Return the last `share` of the finite numbers, `at_least` so many if there are as many.
 
     >>> finite_tail(np.array([1.0, np.nan, 2.0, 3.0, 4.0]), 0.5).tolist()
     [2.0, 3.0, 4.0]
     """
-    finite = values_T[np.isfinite(values_T)]
-    return finite[len(finite) - min(len(finite), max(at_least, round(share * len(finite)))) :]
+    known = finite(values_T)
+    return known[len(known) - min(len(known), max(at_least, round(share * len(known)))) :]
+
+
+def end_mean(values_T: NDArray[np.float64] | None) -> float | None:
+    """Return the mean of the last tenth of the finite numbers (`finite_tail`); None if there is none."""
+    tail = np.zeros(0) if values_T is None else finite_tail(values_T, 0.1)
+    return float(tail.mean()) if len(tail) else None
 
 
 def number_noise(values_T: NDArray[np.float64]) -> float:
@@ -100,16 +111,17 @@ def resting_tail(values_T: NDArray[np.float64], *, at_least: float = 0.25) -> Re
     True
     """
     rows = np.flatnonzero(np.isfinite(values_T))
-    finite = values_T[rows]
-    shortest = max(_MIN_ROWS, math.ceil(at_least * len(finite)))
-    if len(finite) < shortest:
+    known = values_T[rows]
+    shortest = max(_MIN_ROWS, math.ceil(at_least * len(known)))
+    if len(known) < shortest:
         return None
-    quantum = _quantum(finite)
-    lengths = np.unique(np.geomspace(shortest, len(finite), _NUM_LENGTHS).round().astype(int))[::-1]
-    num = next((int(num) for num in lengths if _rests(finite[-num:], quantum)), 0)
+    # What the last decimal is worth: 0.01 for 0.31 and 0.3; 0 for more than 4 decimals.
+    quantum = next((10.0**-k for k in range(5) if np.array_equal(np.round(known, k), known)), 0.0)
+    lengths = np.unique(np.geomspace(shortest, len(known), _NUM_LENGTHS).round().astype(int))[::-1]
+    num = next((int(num) for num in lengths if _rests(known[-num:], quantum)), 0)
     if not num:
         return None
-    tail, before = finite[-num:], finite[: len(finite) - num]
+    tail, before = known[-num:], known[: len(known) - num]
     level = abs(float(tail.mean())) or 1.0
     return Rest(
         value=float(tail.mean()),
@@ -118,8 +130,8 @@ def resting_tail(values_T: NDArray[np.float64], *, at_least: float = 0.25) -> Re
         quantum=quantum / level,
         first_row=int(rows[-num]),
         num_rows=num,
-        share=num / len(finite),
-        first_value=float(finite[0]),
+        share=num / len(known),
+        first_value=float(known[0]),
         largest_before=float(before.max()) if len(before) else math.nan,
         median_before=float(np.median(before)) if len(before) else math.nan,
     )
@@ -142,15 +154,6 @@ def at_stuck_values(value: float, loss: LossFacts, *, noise: float = 0.0) -> tup
     return tuple(stuck for stuck in stuck_values(loss) if abs(value - stuck.value) <= near * stuck.value)
 
 
-def at_stuck_value(value: float, loss: LossFacts, *, noise: float = 0.0) -> StuckValue | None:
-    """Return the likeliest of these values; None if there is none.
-
-    >>> at_stuck_value(0.2001, LossFacts("triplet", margin=0.2)).value
-    0.2
-    """
-    return next(iter(at_stuck_values(value, loss, noise=noise)), None)
-
-
 def _rests(tail: NDArray[np.float64], quantum: float) -> bool:
     middle = float(np.median(tail))
     level = abs(middle)
@@ -168,11 +171,3 @@ def _rests(tail: NDArray[np.float64], quantum: float) -> bool:
         and float(np.median(from_middle)) * 1.4826 <= 2 * noise + _WANDER / 2 * level
         and float(from_middle.max()) <= 6 * noise + _WANDER * level
     )
-
-
-def _quantum(values: NDArray[np.float64]) -> float:
-    """Return what the last decimal of the numbers is worth: 0.01 for 0.31 and 0.3; 0 for more than 4 decimals."""
-    for decimals in range(5):
-        if np.array_equal(np.round(values, decimals), values):
-            return float(10.0**-decimals)
-    return 0.0

@@ -7,11 +7,11 @@ import numpy as np
 
 from mohs.doctor.findings import Finding, Severity
 from mohs.doctor.log.evidence import NOTHING_BESIDE, Beside, ends_high, one_point, rose
-from mohs.doctor.log.rest import at_stuck_value, number_noise, resting_tail
+from mohs.doctor.log.rest import at_stuck_values, finite, number_noise, resting_tail
 from mohs.doctor.log.stuck_values import LossFacts
 from mohs.doctor.log.training_log import Column, TrainingLog
 
-__all__ = ["at_most_stuck", "find_learning_rate"]
+__all__ = ["find_learning_rate"]
 
 _WORSE_THAN_STUCK = 1.2
 # Beyond what harder negatives, a curriculum or a larger scale do to a loss that nobody named, and beyond any of it.
@@ -38,14 +38,16 @@ def find_learning_rate(log: TrainingLog, loss: LossFacts, beside: Beside = NOTHI
     values = log.loss if log.loss is not None else log.val_loss
     if values is None or np.isinf(values).any():
         return None
-    finite = values[np.isfinite(values)]
-    if len(finite) < 3:
+    loss_T = finite(values)
+    if len(loss_T) < 3:
         return None
-    start = _start(finite)
+    # A loss may leave its start at once: then that is where it starts.
+    head = loss_T[: max(3, len(loss_T) // 20)]
+    start = float(head[0]) if len(loss_T) < 60 and head[0] == head.min() else float(np.median(head))
     learned = rose(log).holds is True
-    found = _leapt(finite, loss) if not (learned or ends_high(log, beside).holds) else None
-    found = found or (_jumps(finite, start) if not learned and log.loss is not None else None)
-    found = found or _ends_above(finite, start, loss, validation_alone=log.loss is None, learned=learned)
+    found = _leapt(loss_T, loss) if not (learned or ends_high(log, beside).holds) else None
+    found = found or (_jumps(loss_T, start) if not learned and log.loss is not None else None)
+    found = found or _ends_above(loss_T, start, loss, validation_alone=log.loss is None, learned=learned)
     if found is None:
         return None
     what, numbers, severity, either = found
@@ -72,30 +74,30 @@ def find_learning_rate(log: TrainingLog, loss: LossFacts, beside: Beside = NOTHI
 _Rise: TypeAlias = tuple[str, dict[str, float], Severity, str]
 
 
-def _leapt(finite: Column, loss: LossFacts) -> _Rise | None:
-    rest = resting_tail(finite)
-    if rest is None or at_stuck_value(rest.value, loss, noise=rest.noise) is None:
+def _leapt(loss_T: Column, loss: LossFacts) -> _Rise | None:
+    rest = resting_tail(loss_T)
+    if rest is None or not at_stuck_values(rest.value, loss, noise=rest.noise):
         return None
-    before = finite[: len(finite) - rest.num_rows]
+    before = loss_T[: len(loss_T) - rest.num_rows]
     # Negatives that became harder raise the loss of triplets, too.
     factor = _MINED if loss.record is None or loss.record.of_triplets else _WORSE_THAN_STUCK
-    if not len(before) or rest.largest_before <= factor * max(rest.value, float(finite[0])):
+    if not len(before) or rest.largest_before <= factor * max(rest.value, float(loss_T[0])):
         return None
-    numbers = {"first_loss": float(finite[0]), "largest_loss": rest.largest_before, "rests_at": rest.value}
+    numbers = {"first_loss": float(loss_T[0]), "largest_loss": rest.largest_before, "rests_at": rest.value}
     what = (
-        f"The loss went up from {finite[0]:.4g} to {rest.largest_before:.4g} before it came to rest at "
+        f"The loss went up from {loss_T[0]:.4g} to {rest.largest_before:.4g} before it came to rest at "
         f"{rest.value:.4g}, although one and the same answer for everything costs no more than that"
     )
     return what, numbers, "warning", ""
 
 
 def _ends_above(
-    finite: Column, start: float, loss: LossFacts, *, validation_alone: bool, learned: bool
+    loss_T: Column, start: float, loss: LossFacts, *, validation_alone: bool, learned: bool
 ) -> _Rise | None:
-    last = float(np.median(finite[-max(3, len(finite) // 10) :]))
-    if abs(finite[-1]) > _BEYOND * max(float(np.abs(finite[:-1]).max()), _SMALLEST_START):
-        last = float(finite[-1])
-    known = at_most_stuck(loss)
+    last = float(np.median(loss_T[-max(3, len(loss_T) // 10) :]))
+    if abs(loss_T[-1]) > _BEYOND * max(float(np.abs(loss_T[:-1]).max()), _SMALLEST_START):
+        last = float(loss_T[-1])
+    known = _at_most_stuck(loss)
     if known is not None:
         # Mined triplets may cost more than a collapsed network pays, and no step is to blame for it.
         factor = _MINED if loss.record is not None and loss.record.of_triplets else _WORSE_THAN_STUCK
@@ -116,23 +118,23 @@ def _ends_above(
     return what, numbers, "error" if beyond else "warning", either
 
 
-def _jumps(finite: Column, start: float) -> _Rise | None:
-    if len(finite) < 10:
+def _jumps(loss_T: Column, start: float) -> _Rise | None:
+    if len(loss_T) < 10:
         return None
-    later = finite[len(finite) // 3 :]
+    later = loss_T[len(loss_T) // 3 :]
     level = float(np.median(later))
     if level <= 0:
         return None
-    jump = float(np.median(np.abs(np.diff(finite)))) / level
-    third = len(finite) // 3
-    first, last = float(np.median(finite[:third])), float(np.median(finite[-third:]))
-    chance = 3 * number_noise(finite) * math.sqrt(2 / third)
+    jump = float(np.median(np.abs(np.diff(loss_T)))) / level
+    third = len(loss_T) // 3
+    first, last = float(np.median(loss_T[:third])), float(np.median(loss_T[-third:]))
+    chance = 3 * number_noise(loss_T) * math.sqrt(2 / third)
     falls = last < 0.8 * first and first - last > chance
     high = later > 2 * max(start, level)
     comes_back = int((np.diff(high.astype(int)) == 1).sum()) + int(high[0])
     leaps = comes_back >= 3 and float(high.mean()) >= 0.05 and float(later[high].max()) > 5 * level
-    turns = float((np.diff(np.sign(np.diff(finite))) != 0).mean())
-    if falls or turns < _TURNS or not (jump >= (_JUMP if len(finite) >= 20 else _JUMP_OF_FEW) or leaps):
+    turns = float((np.diff(np.sign(np.diff(loss_T))) != 0).mean())
+    if falls or turns < _TURNS or not (jump >= (_JUMP if len(loss_T) >= 20 else _JUMP_OF_FEW) or leaps):
         return None
     numbers = {"jump": jump, "smallest": float(later.min()), "largest": float(later.max()), "median": level}
     what = (
@@ -142,15 +144,6 @@ def _jumps(finite: Column, start: float) -> _Rise | None:
     return what, numbers, "warning", " Or each row is of so few pictures that chance rules it: take means over more."
 
 
-def at_most_stuck(loss: LossFacts) -> float | None:
+def _at_most_stuck(loss: LossFacts) -> float | None:
     """Return what one answer for everything costs at most, if the loss and its margin or batch are known."""
     return None if loss.record is None else loss.record.most_stuck(loss.margin, loss.batch)
-
-
-def _start(finite: Column) -> float:
-    """Return the level that a loss starts at: the median of its first twentieth, or of its first three numbers.
-
-    The first number alone if it is the smallest of these: a loss may leave its start at once.
-    """
-    head = finite[: max(3, len(finite) // 20)]
-    return float(head[0]) if len(finite) < 60 and head[0] == head.min() else float(np.median(head))

@@ -6,7 +6,7 @@ import numpy as np
 
 from mohs.doctor.findings import Finding, Severity
 from mohs.doctor.log.evidence import CLUSTERING, NOTHING_BESIDE, Beside, ends_high, metrics, rose
-from mohs.doctor.log.rest import finite_tail, number_noise
+from mohs.doctor.log.rest import end_mean, finite, finite_tail, number_noise
 from mohs.doctor.log.stuck_values import LossFacts
 from mohs.doctor.log.training_log import Column, TrainingLog
 
@@ -22,9 +22,9 @@ def find_nothing_active(log: TrainingLog, loss: LossFacts, beside: Beside = NOTH
 
     That is under 2% of the triplets, or a loss below a thousandth of the margin; none where the loss is above a
     twentieth of the margin (of its start, where that is not known), since it has then another gradient (InfoNCE, a mean
-    over others). It is a note where the
-    result is good (accuracy or R@1 of 0.9, or search that is far better than chance), or in the last half only; an
-    error if it was so for nine tenths of the training, and accuracy or R@1 of the embeddings is at chance.
+    over others). It is a note where the result is good (accuracy or R@1 of 0.9, or search that is far better than
+    chance), or in the last half only; an error if it was so for nine tenths of the training, and accuracy or R@1 of the
+    embeddings is at chance.
     """
     if log.active_fraction is not None:
         active_T, limit, name = log.active_fraction, _INACTIVE, "share of active triplets"
@@ -33,28 +33,30 @@ def find_nothing_active(log: TrainingLog, loss: LossFacts, beside: Beside = NOTH
     else:
         return None
     if name != "loss" and log.loss is not None and len(left := finite_tail(log.loss, 0.25)):
-        of = abs(float(log.loss[np.isfinite(log.loss)][0])) if loss.margin is None else loss.margin
+        of = abs(float(finite(log.loss)[0])) if loss.margin is None else loss.margin
         if float(left.mean()) > _LEFT * of:
             return None
-    active_T = active_T[np.isfinite(active_T)]
+    active_T = finite(active_T)
     tail = finite_tail(active_T, 0.25)
     if not len(tail) or float(tail.mean()) >= limit:
         return None
-    share = _idle_share(active_T, limit)
+    # Idle since the last time that the running mean was above the limit.
+    width = max(1, len(active_T) // 20)
+    busy = np.flatnonzero(_running_means(active_T, width)[0] >= limit)
+    share = 1.0 - (int(busy[-1]) + width if busy.size else 0) / len(active_T)
     accuracy = log.last_accuracy()
     good = accuracy is not None and accuracy >= 0.9
     high, up = ends_high(log, beside), rose(log)
-    if (high.holds and "accuracy" not in high.numbers) or (up.holds and log.retrieval is not None):
-        good = True
+    well = bool(high.holds) and high.of != "accuracy"
+    good = good or well or (bool(up.holds) and log.retrieval is not None)
     severity: Severity = "warning"
     if good or share < 0.5:
         severity = "note"
     elif share > 0.9 and (beside.says_chance or (accuracy is not None and accuracy < 0.6)):
         severity = "error"
     numbers = {"last": float(tail.mean()), "idle_share": share}
-    said = f"; {high.says}" if high.holds and "accuracy" not in high.numbers else ""
-    if beside.says_chance:
-        said = f"; {beside.says_chance}"
+    said = beside.says_chance or (high.says if well else "")
+    said = f"; {said}" if said else ""
     if accuracy is not None:
         numbers["accuracy"] = accuracy
         said += f"; accuracy is {accuracy:.3f}"
@@ -77,10 +79,10 @@ def find_dead_positives(log: TrainingLog) -> Finding | None:
     """Find positives that are their anchors: d_ap is 0 in nine rows of ten while d_an is not."""
     if log.positive_distance is None:
         return None
-    positive = log.positive_distance[np.isfinite(log.positive_distance)]
+    positive = finite(log.positive_distance)
     scale = 1.0
     if log.negative_distance is not None:
-        negative = log.negative_distance[np.isfinite(log.negative_distance)]
+        negative = finite(log.negative_distance)
         scale = float(np.median(negative)) if len(negative) else 0.0
     if not len(positive) or scale <= 0:
         return None
@@ -105,16 +107,11 @@ def find_swapped(log: TrainingLog, loss: LossFacts) -> Finding | None:
     Whatever its margin, a triplet loss rises as d_an − d_ap falls; so does the contrastive loss. None where a measure
     rose: the distances are then of the hardest positives and negatives.
     """
-    if (
-        rose(log).holds
-        or log.loss is None
-        or log.positive_distance is None
-        or log.negative_distance is None
-        or (loss.record is not None and loss.record.in_batch)
-    ):
+    loss_T, positive_T, negative_T = log.loss, log.positive_distance, log.negative_distance
+    in_batch = loss.record is not None and loss.record.in_batch
+    if rose(log).holds or loss_T is None or positive_T is None or negative_T is None or in_batch:
         return None
-    gap_T = log.negative_distance - log.positive_distance
-    loss_T = log.loss
+    gap_T = negative_T - positive_T
     both = np.isfinite(gap_T) & np.isfinite(loss_T)
     if both.sum() < _FEW_ROWS:
         return None
@@ -122,7 +119,7 @@ def find_swapped(log: TrainingLog, loss: LossFacts) -> Finding | None:
     head_gap, tail_gap = float(gap_T[both][:k].mean()), float(gap_T[both][-k:].mean())
     head_loss, tail_loss = float(loss_T[both][:k].mean()), float(loss_T[both][-k:].mean())
     # At one point, which of the two distances is the larger is chance.
-    slack = 0.1 * float(log.negative_distance[both][-k:].mean())
+    slack = 0.1 * float(negative_T[both][-k:].mean())
     if not (tail_loss < 0.7 * head_loss and tail_gap < -slack and tail_gap < head_gap):
         return None
     return Finding(
@@ -181,13 +178,16 @@ def find_never_better(log: TrainingLog, beside: Beside = NOTHING_BESIDE) -> Find
     None where a measure rose or is far better than chance (`rose`, `ends_high`), or where `find_overfitting` tells why.
     """
     held_out = {name: values for name, values in metrics(log).items() if name not in ("accuracy", CLUSTERING)}
-    fell = log.loss is not None and _halved(log.loss)
-    if not held_out or not fell or rose(log).holds or ends_high(log, beside).holds or find_overfitting(log) is not None:
+    loss_T = np.zeros(0) if log.loss is None else finite(log.loss)
+    if not held_out or len(loss_T) < _FEW_ROWS:
+        return None
+    halved = float(np.median(loss_T[-max(3, len(loss_T) // 10) :])) < 0.5 * float(np.median(loss_T[:3]))
+    if not halved or rose(log).holds or ends_high(log, beside).holds or find_overfitting(log) is not None:
         return None
     name, values = next(iter(held_out.items()))
-    if np.isfinite(values).sum() < _FEW_ROWS:
+    last = end_mean(values)
+    if last is None or np.isfinite(values).sum() < _FEW_ROWS:
         return None
-    last = float(finite_tail(values, 0.1).mean())
     return Finding(
         cause="at-chance",
         severity="warning",
@@ -199,13 +199,6 @@ def find_never_better(log: TrainingLog, beside: Beside = NOTHING_BESIDE) -> Find
         numbers={"last": last},
         share=0.3,
     )
-
-
-def _halved(loss_T: Column) -> bool:
-    finite = loss_T[np.isfinite(loss_T)]
-    if len(finite) < _FEW_ROWS:
-        return False
-    return float(np.median(finite[-max(3, len(finite) // 10) :])) < 0.5 * float(np.median(finite[:3]))
 
 
 def _turned(log: TrainingLog) -> tuple[str, dict[str, float], float, int] | None:
@@ -244,13 +237,8 @@ def _turned(log: TrainingLog) -> tuple[str, dict[str, float], float, int] | None
 
 def _went_on(log: TrainingLog, row: int) -> float | None:
     """Return where the training loss ends, if it fell since this row; None if not."""
-    if log.loss is None:
-        return None
-    since = log.loss[row:]
-    since = since[np.isfinite(since)]
-    if len(since) < 3 or since[-3:].mean() >= since[:3].mean():
-        return None
-    return float(since[-3:].mean())
+    since = np.zeros(0) if log.loss is None else finite(log.loss[row:])
+    return float(since[-3:].mean()) if len(since) >= 3 and since[-3:].mean() < since[:3].mean() else None
 
 
 def _measure_fell(log: TrainingLog, name: str, values_T: Column) -> tuple[str, dict[str, float], float] | None:
@@ -304,19 +292,9 @@ def _running_means(values: Column, width: int) -> tuple[Column, int]:
 
 def _change_since(values_T: Column, row: int) -> float | None:
     """Return the change of a measure from around a row to the end; 0 if it is below 0.01 or within its noise."""
-    before, after = values_T[max(0, row - 1) : row + 2], finite_tail(values_T, 0.1)
-    before = before[np.isfinite(before)]
-    if not len(before) or not len(after):
+    before, after = finite(values_T[max(0, row - 1) : row + 2]), end_mean(values_T)
+    if not len(before) or after is None:
         return None
-    change = float(after.mean() - before.mean())
-    noise = number_noise(values_T[np.isfinite(values_T)]) / math.sqrt(3)
+    change = after - float(before.mean())
+    noise = number_noise(finite(values_T)) / math.sqrt(3)
     return change if abs(change) > max(0.01, 2 * noise) else 0.0
-
-
-def _idle_share(values_T: Column, limit: float) -> float:
-    """Return the share of a column after the last time that its running mean (over a twentieth) was above the limit."""
-    width = max(1, len(values_T) // 20)
-    means = np.convolve(values_T, np.full(width, 1.0 / width), mode="valid")
-    above = np.flatnonzero(means >= limit)
-    last = int(above[-1]) + width if above.size else 0
-    return 1.0 - last / len(values_T)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mohs.data.rows import decimal_points, read_rows
 from mohs.doctor.log.columns import Meaning, is_bound, meaning, position_rank
-from mohs.doctor.log.rest import finite_tail
+from mohs.doctor.log.rest import end_mean
 from mohs.errors import InputError, at_most_20
 
 __all__ = ["Column", "TrainingLog", "log_of_events", "read_training_log"]
@@ -79,10 +79,8 @@ class TrainingLog:
 
     def last_accuracy(self) -> float | None:
         """Return the mean over the last tenth, of the validation if there is one."""
-        for values in (self.val_accuracy, self.accuracy):
-            if values is not None and len(tail := finite_tail(values, 0.1)):
-                return float(tail.mean())
-        return None
+        validation = end_mean(self.val_accuracy)
+        return end_mean(self.accuracy) if validation is None else validation
 
     def peak_rate(self) -> float | None:
         """Return the largest learning rate."""

@@ -20,6 +20,7 @@ from mohs.doctor.of_triplets import (
 )
 from mohs.doctor.run.evidence import RunEvidence
 from mohs.evaluation.embedded import hits_at_1
+from mohs.evaluation.spread import at_one_point
 from mohs.hardness.scales import rule_of
 from mohs.plan import POSITIVE_ORIGINS, TripletPlan
 from mohs.runs import SplitData
@@ -77,13 +78,13 @@ def find_unfinished(run: RunEvidence) -> Finding | None:
 def collapse_began(run: RunEvidence) -> int | None:
     """Return the row of the step from which on the spread of batches stayed below half of its largest mean over 10.
 
-    None unless it also ends below a fifth of it, or below 0.02: the collapse of `training/guard.py`.
+    None unless it also ends at one point (`at_one_point`), as the collapse guard has it.
     """
     if run.log is None or run.log.spread is None or len(run.log) < 10:
         return None
     means = np.convolve(run.log.spread, np.full(10, 0.1), mode="valid")
     largest = float(means.max())
-    if means[-1] >= max(0.2 * largest, 0.02):
+    if not at_one_point(float(means[-1]), largest=largest):
         return None
     alive = np.flatnonzero(means >= _HALF_SPREAD * largest)
     return int(alive[-1])

@@ -6,24 +6,11 @@ from functools import partial
 from mohs.doctor.embeddings.causes import find_failed_pictures, find_swapped_embeddings
 from mohs.doctor.embeddings.checks import checks_of_one_set, sound_rows
 from mohs.doctor.embeddings.two_sets import find_batch_norm, find_harm, find_shared_classes
-from mohs.doctor.findings import Check, Diagnosis, Finding, combined, examine
+from mohs.doctor.findings import Check, Diagnosis, combined, examine, unavailable
 from mohs.doctor.log.losses import find_collapsed, find_not_finite, find_stalled
 from mohs.doctor.log.signals import find_nothing_active
 from mohs.doctor.of_labels import find_dominating_class, find_few_positives
-from mohs.doctor.run.causes import (
-    collapse_began,
-    find_damage,
-    find_dead_run_positives,
-    find_dominating_negatives,
-    find_early_collapse,
-    find_equal_pictures,
-    find_hard_triplets,
-    find_near_copies,
-    find_run_false_negatives,
-    find_run_forgetting,
-    find_run_margin,
-    find_unfinished,
-)
+from mohs.doctor.run import causes
 from mohs.doctor.run.evidence import RunEvidence
 from mohs.doctor.run.held_out import find_fall, find_rise
 
@@ -36,48 +23,45 @@ def diagnose_run(run: RunEvidence) -> Diagnosis:
 
 
 def _of_log(run: RunEvidence) -> list[Check]:
-    checks = [Check("unfinished", partial(find_unfinished, run))]
-    log = run.log
+    log, curve = run.log, run.held_out_curve
     few = "fewer than 2 steps" if log is None else ""
     no_plans = "" if run.plans else "no plans"
+    no_curve = "" if len(curve) > 3 else "no held-out curve of 10 test classes and 3 segments"
     if log is None:
-        names = ("not-finite", "collapsed", "stalled", "nothing-active", "margin-too-large")
-        checks += [Check(name, _nothing, few) for name in names]
+        of_steps = unavailable(few, "not-finite", "collapsed", "stalled", "nothing-active", "margin-too-large")
     else:
-        checks += [
+        of_steps = [
             Check("not-finite", partial(find_not_finite, log)),
             Check("collapsed", partial(find_collapsed, log, run.loss)),
             Check("stalled", partial(find_stalled, log, run.loss)),
             Check("nothing-active", partial(find_nothing_active, log, run.loss)),
-            Check("margin-too-large", partial(find_run_margin, run), no_plans),
+            Check("margin-too-large", partial(causes.find_run_margin, run), no_plans),
         ]
-    curve = run.held_out_curve
-    no_curve = "" if len(curve) > 3 else "no held-out curve of 10 test classes and 3 segments"
     return [
-        *checks,
+        Check("unfinished", partial(causes.find_unfinished, run)),
+        *of_steps,
         Check("overfitting", partial(find_fall, curve), no_curve),
         Check("train-longer", partial(find_rise, curve), no_curve),
-        Check("hardest-negatives", partial(find_hard_triplets, run), few or no_plans),
-        Check("learning-rate-too-high", partial(find_early_collapse, run), few),
-        Check("learning-rate-too-high", partial(find_damage, run)),
-        Check("dead-positives", partial(find_dead_run_positives, run), no_plans),
+        Check("hardest-negatives", partial(causes.find_hard_triplets, run), few or no_plans),
+        Check("learning-rate-too-high", partial(causes.find_early_collapse, run), few),
+        Check("learning-rate-too-high", partial(causes.find_damage, run)),
+        Check("dead-positives", partial(causes.find_dead_run_positives, run), no_plans),
     ]
 
 
 def _of_pictures(run: RunEvidence) -> list[Check]:
-    missing = run.why_no("data")
-    names = ("train-test-leak", "near-duplicates", "mixed-classes", "one-class-dominates", "too-few-positives")
-    if missing or run.data is None:
-        return [Check(name, _nothing, missing) for name in names]
-    data = run.data
+    missing, data = run.why_no("data"), run.data
+    if missing or data is None:
+        names = ("train-test-leak", "near-duplicates", "mixed-classes", "one-class-dominates", "too-few-positives")
+        return unavailable(missing, *names)
     labels = data.dataset.labels
     train, test = labels[data.train_N], labels[data.test_N]
     checks = [
-        Check("train-test-leak", partial(find_equal_pictures, data.dataset, data.train_N, data.test_N)),
-        Check("near-duplicates", partial(find_near_copies, data, seed=run.seed)),
+        Check("train-test-leak", partial(causes.find_equal_pictures, data.dataset, data.train_N, data.test_N)),
+        Check("near-duplicates", partial(causes.find_near_copies, data, seed=run.seed)),
         Check("mixed-classes", partial(find_shared_classes, train, test)),
         Check("one-class-dominates", partial(find_dominating_class, train)),
-        Check("one-class-dominates", partial(find_dominating_negatives, run), "" if run.plans else "no plans"),
+        Check("one-class-dominates", partial(causes.find_dominating_negatives, run), "" if run.plans else "no plans"),
         Check("too-few-positives", partial(find_few_positives, train)),
     ]
     if data.unseen_classes:
@@ -86,49 +70,34 @@ def _of_pictures(run: RunEvidence) -> list[Check]:
 
 
 def _of_embeddings(run: RunEvidence) -> list[Check]:
-    missing = run.why_no("embedder") or run.why_no("data")
-    names = (
-        "failed-pictures",
-        "collapsed",
-        "domain-gap",
-        "at-chance",
-        "swapped",
-        "worse-than-untrained",
-        "batch-norm-statistics",
-        "false-negatives",
-        "forgetting",
-    )
+    missing, seed = run.why_no("embedder") or run.why_no("data"), run.seed
     if missing or run.data is None:
-        return [Check(name, _nothing, missing) for name in names]
-    seed = run.seed
+        return unavailable(
+            missing,
+            *("failed-pictures", "collapsed", "domain-gap", "at-chance", "swapped", "worse-than-untrained"),
+            *("batch-norm-statistics", "false-negatives", "forgetting"),
+        )
     of_test = {check.cause: check for check in checks_of_one_set(sound_rows(run.test), seed=seed)}
-    if of_test["collapsed"].find() is not None or collapse_began(run) is not None:
-        # One point has no neighbours to compare.
-        alone = "the embeddings have collapsed"
-    else:
-        alone = ""
-    unseen = "" if run.data.unseen_classes else "the test is on classes that were trained on"
+    # One point has no neighbours to compare.
+    collapsed = of_test["collapsed"].find() is not None or causes.collapse_began(run) is not None
+    alone = "the embeddings have collapsed" if collapsed else ""
+    no_plans = alone or ("" if run.plans else "no plans")
+    no_batch_norm = alone or ("" if run.has_batch_norm else "no batch norm")
+    no_start = run.why_no("start") if run.data.unseen_classes else "the test is on classes that were trained on"
     start = "the untrained network" if run.config.model.weights is None else "the pretrained network"
+    harm = Check(
+        "worse-than-untrained", lambda: find_harm(run.test, run.test_at_start, start=start, seed=seed), no_start
+    )
     return [
         Check("failed-pictures", partial(find_failed_pictures, run.test)),
         of_test["collapsed"],
         replace(of_test["domain-gap"], missing=alone),
         replace(of_test["at-chance"], missing=alone),
         Check("swapped", partial(find_swapped_embeddings, run.train, seed=seed), alone),
+        harm,
         Check(
-            "worse-than-untrained",
-            lambda: find_harm(run.test, run.test_at_start, start=start, seed=seed),
-            unseen or run.why_no("start"),
+            "batch-norm-statistics", lambda: find_batch_norm(run.train, run.train_by_batch, seed=seed), no_batch_norm
         ),
-        Check(
-            "batch-norm-statistics",
-            lambda: find_batch_norm(run.train, run.train_by_batch, seed=seed),
-            alone or ("" if run.has_batch_norm else "no batch norm"),
-        ),
-        Check("false-negatives", partial(find_run_false_negatives, run), alone or ("" if run.plans else "no plans")),
-        Check("forgetting", partial(find_run_forgetting, run), alone or ("" if run.plans else "no plans")),
+        Check("false-negatives", partial(causes.find_run_false_negatives, run), no_plans),
+        Check("forgetting", partial(causes.find_run_forgetting, run), no_plans),
     ]
-
-
-def _nothing() -> Finding | None:
-    return None
