@@ -5,10 +5,10 @@ import pytest
 from PIL import Image
 
 from mohs.data.equal_pictures import picture_difference, picture_numbers, small_pictures
-from mohs.doctor.embeddings.neighbours import occurrence
 from mohs.doctor.precision.class_merges import join_classes, twins_by_number
 from mohs.doctor.precision.labels import class_fit, label_doubt
 from mohs.doctor.precision.low_information import picture_information
+from mohs.doctor.precision.neighbours import occurrence
 from mohs.doctor.precision.scores import check_margin
 from mohs.doctor.precision.sheet import SheetPair, contact_sheet, spread_pairs
 from mohs.doctor.precision.top_curve import top_curve
@@ -112,11 +112,6 @@ def test_nearly_all_wrong_labels_are_called_wrong(noise):
     assert num_astray <= 2
     # One standard deviation is added to what was counted: 45 of 900 wrong labels are 34 beyond the quarter, and 6 more.
     assert error_share == pytest.approx((34 + 34**0.5) / 0.75 / 900, abs=0.005)
-
-
-def test_a_share_out_of_range():
-    with pytest.raises(InputError, match=r"^max_false_share: 1.0 is not in \(0, 1\)"):
-        label_doubt(np.eye(3), np.arange(3), np.zeros((3, 1), np.int64), max_false_share=1.0)
 
 
 def test_occurrence_equals_the_definition():

@@ -96,9 +96,9 @@ def test_before_recall_keeps_ties():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"recall": 0.0}, "recall: 0.0 is not in (0, 1]; use for example 0.1"),
-        ({"threshold": 1.5}, "threshold: 1.5 is not a similarity in [-1, 1]; use for example 0.9"),
-        ({"max_pairs": 0}, "max_pairs: 0 is below 1; use for example 1000000"),
+        ({"recall": 0.0}, "recall: 0.0 is not a number in (0, 1]; use for example 0.1"),
+        ({"threshold": 1.5}, "threshold: 1.5 is not a number in [-1, 1]; use for example 0.9"),
+        ({"max_pairs": 0}, "max_pairs: 0 is not a whole number of at least 1; use for example 1000000"),
         ({"query_N": np.ones(4, bool)}, "query_N: 4 of 4 items are queries; leave query_N out, or mark some"),
         ({"query_N": np.ones(4)}, "query_N: float64(4,) is not bool [4]; mark the queries"),
         ({"labels_N": np.arange(4)}, "labels_N: no two items that meet have the same label, so nothing can be found;"),

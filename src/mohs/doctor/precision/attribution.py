@@ -8,13 +8,13 @@ import numpy as np
 import numpy.typing as npt
 
 from mohs.data.equal_pictures import picture_difference, picture_numbers
-from mohs.doctor.embeddings.neighbours import Occurrence, occurrence
 from mohs.doctor.embeddings.split_classes import find_split_classes
 from mohs.doctor.precision.class_merges import join_classes, twins_by_number
 from mohs.doctor.precision.labels import LabelDoubt, label_doubt
 from mohs.doctor.precision.low_information import PictureInformation, picture_information
+from mohs.doctor.precision.neighbours import Occurrence, nearest_items, occurrence
 from mohs.doctor.precision.scores import RandomPairs, random_pairs
-from mohs.doctor.precision.top_pairs import TopPairs
+from mohs.doctor.precision.top_pairs import Bools, Floats, Ints, Rows, TopPairs
 from mohs.evaluation.nearest import nearest_items
 
 __all__ = ["CAUSES", "Attribution", "Cause", "attribute"]
@@ -80,37 +80,37 @@ class Attribution:
         random: random pairs, for comparison.
     """
 
-    cause_P: npt.NDArray[np.int64]
-    picture_N: npt.NDArray[np.int64] | None
-    joined_C: npt.NDArray[np.int64]
-    same_C: npt.NDArray[np.int64]
+    cause_P: Ints
+    picture_N: Ints | None
+    joined_C: Ints
+    same_C: Ints
     doubt: LabelDoubt
-    wrong_N: npt.NDArray[np.bool_]
-    right_N: npt.NDArray[np.int64]
-    twin_N: npt.NDArray[np.int64]
-    twin_difference_N: npt.NDArray[np.float64]
-    spare_N: npt.NDArray[np.bool_]
+    wrong_N: Bools
+    right_N: Ints
+    twin_N: Ints
+    twin_difference_N: Floats
+    spare_N: Bools
     occurrence: Occurrence
-    split_2S: npt.NDArray[np.int64]
-    hub_N: npt.NDArray[np.bool_]
+    split_2S: Ints
+    hub_N: Bools
     information: PictureInformation | None
     random: RandomPairs
 
-    def of(self, cause: Cause) -> npt.NDArray[np.bool_]:
+    def of(self, cause: Cause) -> Bools:
         """Return which pairs have this cause, bool [P]."""
-        chosen: npt.NDArray[np.bool_] = self.cause_P == CAUSES.index(cause)
+        chosen: Bools = self.cause_P == CAUSES.index(cause)
         return chosen
 
 
 def attribute(
     pairs: TopPairs,
     num_top: int,
-    x_ND: npt.NDArray[np.float32],
-    class_N: npt.NDArray[np.int64],
+    x_ND: Rows,
+    class_N: Ints,
     *,
     pictures_NHWC: npt.NDArray[np.uint8] | None = None,
     longer_side: Callable[[int], int] | None = None,
-    query_N: npt.NDArray[np.bool_] | None = None,
+    query_N: Bools | None = None,
     seed: int = 0,
 ) -> Attribution:
     """Return the cause of each pair: of a false match the first of these that holds.
@@ -196,7 +196,7 @@ def attribute(
     # One number for each two classes, in either order.
     low_P, high_P = np.minimum(same_N[first], same_N[second]), np.maximum(same_N[first], same_N[second])
     split_P = np.isin(low_P * len(same_C) + high_P, split_2S[0] * len(same_C) + split_2S[1])
-    tests: dict[Cause, npt.NDArray[np.bool_]] = {
+    tests: dict[Cause, Bools] = {
         "same-picture": equal_P & (pairs.same_P | (query_N is not None)),
         "low-information": poor_N[first] | poor_N[second],
         "duplicate-pictures": equal_P | (joined_N[first] == joined_N[second]) | by_copy_P,
@@ -231,13 +231,8 @@ def attribute(
 
 
 def _join_by_likeness(
-    pairs: TopPairs,
-    class_N: npt.NDArray[np.int64],
-    picture_N: npt.NDArray[np.int64],
-    joined_C: npt.NDArray[np.int64],
-    pictures_NHWC: npt.NDArray[np.uint8],
-    poor_N: npt.NDArray[np.bool_],
-) -> npt.NDArray[np.int64]:
+    pairs: TopPairs, class_N: Ints, picture_N: Ints, joined_C: Ints, pictures_NHWC: npt.NDArray[np.uint8], poor_N: Bools
+) -> Ints:
     """Return `joined_C` with classes joined, too, whose pictures among these pairs are equal but for a trifle."""
     joined_N = joined_C[class_N]
     first, second = pairs.first_P, pairs.second_P
@@ -249,18 +244,18 @@ def _join_by_likeness(
     again_C = join_classes(
         joined_N, picture_N, np.concatenate([exact[0], first[near]]), np.concatenate([exact[1], second[near]])
     )
-    same_C: npt.NDArray[np.int64] = again_C[joined_C]
+    same_C: Ints = again_C[joined_C]
     return same_C
 
 
 def _find_twins(
-    wrong_N: npt.NDArray[np.bool_],
-    right_N: npt.NDArray[np.int64],
-    twin_N: npt.NDArray[np.int64],
-    difference_N: npt.NDArray[np.float64],
-    same_N: npt.NDArray[np.int64],
-    picture_N: npt.NDArray[np.int64],
-    neighbours_NK: npt.NDArray[np.int64],
+    wrong_N: Bools,
+    right_N: Ints,
+    twin_N: Ints,
+    difference_N: Floats,
+    same_N: Ints,
+    picture_N: Ints,
+    neighbours_NK: Ints,
     pictures_NHWC: npt.NDArray[np.uint8],
 ) -> None:
     """Find the picture that each wrongly labelled one is a copy of, and take its class for the right one."""
@@ -286,9 +281,7 @@ def _find_twins(
             right_N[item] = same_N[other[place]]
 
 
-def _nearest_class(
-    wrong_N: npt.NDArray[np.bool_], same_N: npt.NDArray[np.int64], neighbours_NK: npt.NDArray[np.int64]
-) -> npt.NDArray[np.int64]:
+def _nearest_class(wrong_N: Bools, same_N: Ints, neighbours_NK: Ints) -> Ints:
     """Return the class of the nearest neighbour of another class whose own label is not wrong, -1 for right labels."""
     trusted_NK = (neighbours_NK >= 0) & ~wrong_N[neighbours_NK] & (same_N[neighbours_NK] != same_N[:, None])
     nearest_N = neighbours_NK[np.arange(len(same_N)), trusted_NK.argmax(axis=1)]
@@ -296,13 +289,7 @@ def _nearest_class(
     return np.where(wrong_N, same_N[nearest_N], -1)
 
 
-def _spare(
-    same_N: npt.NDArray[np.int64],
-    picture_N: npt.NDArray[np.int64],
-    wrong_N: npt.NDArray[np.bool_],
-    right_N: npt.NDArray[np.int64],
-    doubt: LabelDoubt,
-) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64]]:
+def _spare(same_N: Ints, picture_N: Ints, wrong_N: Bools, right_N: Ints, doubt: LabelDoubt) -> tuple[Bools, Ints]:
     """Return which items' pictures are under another class, too, that they fit better, and the item that stays."""
     class_N = np.where(wrong_N, right_N, same_N)
     fit_N = np.where(wrong_N, doubt.rival_fit_N, doubt.own_fit_N)

@@ -3,14 +3,13 @@
 from collections import defaultdict
 
 import numpy as np
-import numpy.typing as npt
+
+from mohs.doctor.precision.top_pairs import Ints
 
 __all__ = ["join_classes", "twins_by_number"]
 
 
-def twins_by_number(
-    class_N: npt.NDArray[np.int64], picture_N: npt.NDArray[np.int64]
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+def twins_by_number(class_N: Ints, picture_N: Ints) -> tuple[Ints, Ints]:
     """Return pairs of items of different classes with the same picture, one pair for each two classes and picture.
 
     >>> first, second = twins_by_number(np.array([0, 0, 1, 2]), np.array([5, 5, 5, 7]))
@@ -27,12 +26,7 @@ def twins_by_number(
     return first, second
 
 
-def join_classes(
-    class_N: npt.NDArray[np.int64],
-    picture_N: npt.NDArray[np.int64],
-    first_T: npt.NDArray[np.int64],
-    second_T: npt.NDArray[np.int64],
-) -> npt.NDArray[np.int64]:
+def join_classes(class_N: Ints, picture_N: Ints, first_T: Ints, second_T: Ints) -> Ints:
     """Return the class that each class is joined to, int64 [C]: the largest of its group, of equal ones the lowest.
 
     Two classes are one if more than half of the different pictures of one of them have a twin in the other. A class of

@@ -1,14 +1,13 @@
 """Findings about the top: what each cause is, how much it explains, and what to do."""
 
 import numpy as np
-import numpy.typing as npt
 
 from mohs.doctor.findings import Finding, Severity
 from mohs.doctor.precision.attribution import Attribution, Cause
 from mohs.doctor.precision.scores import MarginCheck
 from mohs.doctor.precision.suggestions import ItemFix
 from mohs.doctor.precision.top_curve import RECALLS, TopCurve, top_curve
-from mohs.doctor.precision.top_pairs import TopPairs, find_top_pairs
+from mohs.doctor.precision.top_pairs import Bools, Ints, Rows, TopPairs, find_top_pairs
 
 __all__ = ["cause_finding", "dip_finding", "margin_finding", "norm_finding"]
 
@@ -179,12 +178,7 @@ def dip_finding(curve: TopCurve) -> Finding | None:
 
 
 def norm_finding(
-    raw_ND: npt.NDArray[np.float32],
-    class_N: npt.NDArray[np.int64],
-    by_cosine: TopCurve,
-    *,
-    query_N: npt.NDArray[np.bool_] | None,
-    recall: float,
+    raw_ND: Rows, class_N: Ints, by_cosine: TopCurve, *, query_N: Bools | None, recall: float
 ) -> Finding | None:
     """Return that rows have different lengths, with the precision that ranking by their dot product would give.
 

@@ -4,7 +4,7 @@ The *fit* of a picture to a class is the mean similarity to the two most similar
 the picture itself left out (one, if the class has only one other). The *margin* is its best fit to another class minus
 the fit to its own: it grows with the doubt. How large is too large is not a matter of taste: labels are made wrong at
 random, the margins that this gives are compared with those seen, and the threshold is the smallest at which the
-estimated share of right labels among those called wrong is low enough.
+estimated share of right labels among those called wrong is at most 0.2.
 """
 
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mohs.distances import unit_rows
-from mohs.errors import InputError
+from mohs.doctor.precision.top_pairs import Bools, Floats, Ints, Rows
 from mohs.randomness import generator
 
 __all__ = ["LabelDoubt", "class_fit", "label_doubt"]
@@ -28,6 +28,7 @@ _ROUNDING = 1e-6  # the same fit comes out of products of other shapes
 _NUM_RIVALS = 3
 _NUM_SIMULATED = 10_000
 _MOST_WRONG = 0.25
+_MAX_FALSE_SHARE = 0.2  # of right labels among those called wrong, by estimate
 
 
 @final
@@ -46,23 +47,17 @@ class LabelDoubt:
         wrong_N: which labels are called wrong, bool [N].
     """
 
-    own_fit_N: npt.NDArray[np.float64]
-    rival_N: npt.NDArray[np.int64]
-    rival_fit_N: npt.NDArray[np.float64]
-    margin_N: npt.NDArray[np.float64]
+    own_fit_N: Floats
+    rival_N: Ints
+    rival_fit_N: Floats
+    margin_N: Floats
     threshold: float
     false_share: float
     error_share: float
-    wrong_N: npt.NDArray[np.bool_]
+    wrong_N: Bools
 
 
-def class_fit(
-    x_ND: npt.NDArray[np.float32],
-    class_N: npt.NDArray[np.int64],
-    picture_N: npt.NDArray[np.int64],
-    item_Q: npt.NDArray[np.int64],
-    class_Q: npt.NDArray[np.int64],
-) -> npt.NDArray[np.float64]:
+def class_fit(x_ND: Rows, class_N: Ints, picture_N: Ints, item_Q: Ints, class_Q: Ints) -> Floats:
     """Return the fit of items to classes, float64 [Q]: the mean of the two largest similarities; NaN if nobody speaks.
 
     Args:
@@ -95,13 +90,7 @@ def class_fit(
 
 
 def label_doubt(
-    embeddings_ND: npt.ArrayLike,
-    class_N: npt.NDArray[np.int64],
-    neighbours_NK: npt.NDArray[np.int64],
-    *,
-    picture_N: npt.NDArray[np.int64] | None = None,
-    max_false_share: float = 0.2,
-    seed: int = 0,
+    embeddings_ND: npt.ArrayLike, class_N: Ints, neighbours_NK: Ints, *, picture_N: Ints | None = None, seed: int = 0
 ) -> LabelDoubt:
     """Return how doubtful each label is, and from which margin on it is called wrong.
 
@@ -114,7 +103,7 @@ def label_doubt(
     that was trained on the wrong labels fits them better than it should, so that fewer are found.
 
     π is an estimate, and from few items where few labels are wrong; the added deviation favours finding them. So the
-    share of right labels is not held exactly. With 0.2 asked for and simulated rows (24 numbers, 150 classes of 6) it
+    share of right labels is not held exactly. With simulated rows (24 numbers, 150 classes of 6) it
     was 0.09, 0.16, 0.29 and 0.43 with 10%, 5%, 2% and 1% of the labels wrong where classes are apart (noise of 0.6),
     and 0.29, 0.35, 0.42 and 0.48 where they overlap (0.9); 92% to 100% of the wrong labels were found. Look at the
     pictures.
@@ -132,11 +121,8 @@ def label_doubt(
         class_N: class codes, int64 [N].
         neighbours_NK: from `nearest_items`.
         picture_N: copies of a picture have the same number; None: no copies.
-        max_false_share: largest estimated share of right labels among those called wrong, in (0, 1).
         seed: of the simulation.
     """
-    if not 0.0 < max_false_share < 1.0:
-        raise InputError(f"max_false_share: {max_false_share!r} is not in (0, 1); use for example 0.05")
     x_ND = unit_rows(embeddings_ND)
     items = np.arange(len(x_ND))
     picture_N = items if picture_N is None else picture_N
@@ -151,13 +137,13 @@ def label_doubt(
     fit_S = class_fit(x_ND, class_N, picture_N, sample, wrong_S)
     simulated_S = np.fmax(own_fit_N[sample], rival_fit_N[sample]) - fit_S
     threshold, false_share, error_share = _threshold(
-        margin_N[np.isfinite(margin_N)], simulated_S[np.isfinite(simulated_S)], max_false_share
+        margin_N[np.isfinite(margin_N)], simulated_S[np.isfinite(simulated_S)]
     )
     wrong_N = _confirmed(x_ND, class_N, picture_N, rival_N, margin_N, threshold)
     return LabelDoubt(own_fit_N, rival_N, rival_fit_N, margin_N, threshold, false_share, error_share, wrong_N)
 
 
-def _groups(class_Q: npt.NDArray[np.int64]) -> Iterator[tuple[npt.NDArray[np.int64], int]]:
+def _groups(class_Q: Ints) -> Iterator[tuple[Ints, int]]:
     """Yield the positions of each class in `class_Q`, and the class."""
     order = np.argsort(class_Q, kind="stable")
     for rows in np.split(order, np.flatnonzero(np.diff(class_Q[order])) + 1):
@@ -165,12 +151,7 @@ def _groups(class_Q: npt.NDArray[np.int64]) -> Iterator[tuple[npt.NDArray[np.int
             yield rows, int(class_Q[rows[0]])
 
 
-def _best_rival(
-    x_ND: npt.NDArray[np.float32],
-    class_N: npt.NDArray[np.int64],
-    picture_N: npt.NDArray[np.int64],
-    neighbours_NK: npt.NDArray[np.int64],
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+def _best_rival(x_ND: Rows, class_N: Ints, picture_N: Ints, neighbours_NK: Ints) -> tuple[Ints, Floats]:
     """Return the class that each item fits best among the first three other classes of its neighbours, and the fit."""
     rival_NR = np.full((len(x_ND), _NUM_RIVALS), -1, dtype=np.int64)
     num_N = np.zeros(len(x_ND), dtype=np.int64)
@@ -192,9 +173,7 @@ def _best_rival(
     return np.where(none_N, -1, rival_NR[items, best_N]), np.where(none_N, np.nan, fit_N)
 
 
-def _threshold(
-    margin_K: npt.NDArray[np.float64], simulated_S: npt.NDArray[np.float64], max_false_share: float
-) -> tuple[float, float, float]:
+def _threshold(margin_K: Floats, simulated_S: Floats) -> tuple[float, float, float]:
     """Return the threshold, the estimated false share from there on, and the share of wrong labels."""
     if not len(margin_K) or not len(simulated_S):
         return np.inf, np.nan, 0.0
@@ -208,26 +187,19 @@ def _threshold(
     simulated_share_K = 1 - np.searchsorted(simulated_S, seen_K, side="left") / len(simulated_S)
     false_share_K = np.maximum(0.0, 1 - error_share * simulated_share_K / share_K)
     last_of_tie_K = np.append(np.diff(seen_K) != 0, True)
-    good = np.flatnonzero((seen_K > 0) & last_of_tie_K & (false_share_K <= max_false_share))
+    good = np.flatnonzero((seen_K > 0) & last_of_tie_K & (false_share_K <= _MAX_FALSE_SHARE))
     if not error_share or not len(good) or error_share > _MOST_WRONG:
         return np.inf, np.nan, error_share
     return float(seen_K[good[-1]]), float(false_share_K[good[-1]]), error_share
 
 
-def _confirmed(
-    x_ND: npt.NDArray[np.float32],
-    class_N: npt.NDArray[np.int64],
-    picture_N: npt.NDArray[np.int64],
-    rival_N: npt.NDArray[np.int64],
-    margin_N: npt.NDArray[np.float64],
-    threshold: float,
-) -> npt.NDArray[np.bool_]:
+def _confirmed(x_ND: Rows, class_N: Ints, picture_N: Ints, rival_N: Ints, margin_N: Floats, threshold: float) -> Bools:
     """Return which labels stay wrong when only pictures speak whose own label is less doubtful.
 
     The right picture in a class of two whose other one is wrong fits its class badly, too; the wrong one fits another
     class better, so that it alone is called wrong.
     """
-    doubtful_N: npt.NDArray[np.bool_] = margin_N >= threshold
+    doubtful_N: Bools = margin_N >= threshold
     wrong_N = doubtful_N.copy()
     for item in np.flatnonzero(doubtful_N).tolist():
         speaks_N = (~doubtful_N | (margin_N < margin_N[item] - CLEARLY)) & (picture_N != picture_N[item])

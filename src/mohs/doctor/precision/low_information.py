@@ -6,6 +6,7 @@ from typing import final
 import numpy as np
 import numpy.typing as npt
 
+from mohs.doctor.precision.top_pairs import Floats
 from mohs.errors import InputError
 
 __all__ = ["PictureInformation", "picture_information"]
@@ -21,16 +22,12 @@ class PictureInformation:
     """How much each picture shows.
 
     Attributes:
-        std_N: standard deviation of its grey values, 0 to 127.5.
-        num_values_N: how many different grey values it has.
         sharpness_N: energy of the Laplacian over the variance, both of grey values: 0 for a picture without any
             detail, about 20 for noise; it does not depend on contrast.
         why_N: "blank", "blurred", "tiny" or "" (nothing wrong), str [N].
     """
 
-    std_N: npt.NDArray[np.float64]
-    num_values_N: npt.NDArray[np.int64]
-    sharpness_N: npt.NDArray[np.float64]
+    sharpness_N: Floats
     why_N: npt.NDArray[np.str_]
 
 
@@ -58,14 +55,12 @@ def picture_information(
         raise InputError(f"pictures_NHWC: {pictures.dtype}{pictures.shape} is not uint8 [N, H, W, C], 3 x 3 or larger")
     num_pictures = len(pictures)
     std_N, sharpness_N = np.zeros(num_pictures), np.zeros(num_pictures)
-    num_values_N = np.zeros(num_pictures, dtype=np.int64)
     for i, picture in enumerate(pictures):
         grey_HW = picture.mean(axis=-1, dtype=np.float32)
         middle = grey_HW[1:-1, 1:-1]
         around = grey_HW[:-2, 1:-1] + grey_HW[2:, 1:-1] + grey_HW[1:-1, :-2] + grey_HW[1:-1, 2:]
         variance = float(grey_HW.var(dtype=np.float64))
         std_N[i] = variance**0.5
-        num_values_N[i] = np.count_nonzero(np.bincount(np.round(grey_HW).astype(np.uint8).ravel(), minlength=256))
         sharpness_N[i] = float(np.square(around - 4 * middle).mean(dtype=np.float64)) / variance if variance else 0.0
     why_N = np.full(num_pictures, "", dtype="<U7")
     blank_N = std_N < BLANK_STD
@@ -75,4 +70,4 @@ def picture_information(
         side_N = np.asarray(longer_side_N)
         why_N[(side_N > 0) & (side_N < TINY_SHARE * max(pictures.shape[1:3]))] = "tiny"
     why_N[blank_N] = "blank"
-    return PictureInformation(std_N, num_values_N, sharpness_N, why_N)
+    return PictureInformation(sharpness_N, why_N)

@@ -14,7 +14,7 @@ from mohs.doctor.precision.findings import cause_finding, dip_finding, margin_fi
 from mohs.doctor.precision.scores import check_margin
 from mohs.doctor.precision.suggestions import ItemFix, suggest_fixes
 from mohs.doctor.precision.top_curve import TopCurve, top_curve
-from mohs.doctor.precision.top_pairs import TopPairs, find_top_pairs
+from mohs.doctor.precision.top_pairs import Bools, Ints, TopPairs, find_top_pairs
 from mohs.errors import InputError
 from mohs.evaluation.checked import checked_labels
 
@@ -58,7 +58,7 @@ class PrecisionDiagnosis:
         """How many false matches the top has."""
         return int((~self.pairs.same_P[: self.num_top]).sum())
 
-    def false_pairs(self, cause: Cause) -> npt.NDArray[np.int64]:
+    def false_pairs(self, cause: Cause) -> Ints:
         """Return the rows of the top's false matches with this cause, most similar first."""
         top = slice(self.num_top)
         return np.flatnonzero(self.attribution.of(cause)[top] & ~self.pairs.same_P[top])
@@ -83,7 +83,7 @@ def diagnose_precision(
     *,
     pictures_NHWC: npt.NDArray[np.uint8] | None = None,
     longer_side: Callable[[int], int] | None = None,
-    query_N: npt.NDArray[np.bool_] | None = None,
+    query_N: Bools | None = None,
     recall: float = 0.1,
     threshold: float | None = None,
     margin: float | None = None,
@@ -126,14 +126,7 @@ def diagnose_precision(
         num_top = int((pairs.similarity_P >= threshold).sum())
     top = pairs.take(np.arange(num_top))
     found = attribute(
-        pairs,
-        num_top,
-        x_ND,
-        class_N,
-        pictures_NHWC=pictures_NHWC,
-        longer_side=longer_side,
-        query_N=query_N,
-        seed=seed,
+        pairs, num_top, x_ND, class_N, pictures_NHWC=pictures_NHWC, longer_side=longer_side, query_N=query_N, seed=seed
     )
     reached = float(top.same_P.sum()) / pairs.num_positive
     fixes = suggest_fixes(top, found, x_ND, class_N, query_N=query_N)

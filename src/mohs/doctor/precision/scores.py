@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mohs.distances import unit_rows
+from mohs.doctor.precision.top_pairs import Floats, Ints
 from mohs.errors import InputError
 from mohs.randomness import generator
 
@@ -24,7 +25,7 @@ class RandomPairs:
         similarity_R: ascending, float64 [R], of unit rows.
     """
 
-    similarity_R: npt.NDArray[np.float64]
+    similarity_R: Floats
 
     def share_at_least(self, similarity: float) -> float:
         """Return the share of random pairs of different classes that are at least this similar."""
@@ -32,7 +33,7 @@ class RandomPairs:
         return float(1 - below / max(1, len(self.similarity_R)))
 
 
-def random_pairs(embeddings_ND: npt.ArrayLike, class_N: npt.NDArray[np.int64], *, seed: int = 0) -> RandomPairs:
+def random_pairs(embeddings_ND: npt.ArrayLike, class_N: Ints, *, seed: int = 0) -> RandomPairs:
     """Return up to 200,000 random pairs of items of different classes, drawn with replacement.
 
     >>> random_pairs([[1.0, 0.0], [0.0, 1.0]], np.array([0, 1])).share_at_least(0.5)
@@ -67,7 +68,7 @@ class MarginCheck:
 
 
 def check_margin(
-    embeddings_ND: npt.ArrayLike, class_N: npt.NDArray[np.int64], margin: float, *, squared: bool, seed: int = 0
+    embeddings_ND: npt.ArrayLike, class_N: Ints, margin: float, *, squared: bool, seed: int = 0
 ) -> MarginCheck:
     """Return how a triplet margin compares with the distances that there are between unit vectors.
 
@@ -102,9 +103,9 @@ def check_margin(
     differ = class_N[negative] != label
     anchor, positive, negative = anchor[differ], positive[differ], negative[differ]
 
-    def distance(other: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    def distance(other: Ints) -> Floats:
         square = np.maximum(0.0, 2 - 2 * np.einsum("td,td->t", x_ND[anchor], x_ND[other]))
-        found: npt.NDArray[np.float64] = square if squared else np.sqrt(square)
+        found: Floats = square if squared else np.sqrt(square)
         return found
 
     to_positive, to_negative = distance(positive), distance(negative)

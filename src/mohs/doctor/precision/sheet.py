@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
+from mohs.doctor.precision.top_pairs import Ints
 from mohs.errors import InputError
 
 __all__ = ["SheetPair", "contact_sheet", "spread_pairs"]
@@ -32,7 +33,7 @@ class SheetPair:
     note: str
 
 
-def spread_pairs(class_2P: npt.NDArray[np.int64], rows: npt.NDArray[np.int64], num_pairs: int) -> npt.NDArray[np.int64]:
+def spread_pairs(class_2P: Ints, rows: Ints, num_pairs: int) -> Ints:
     """Return up to `num_pairs` of the rows in their order, the first of each two classes before any second one.
 
     >>> spread_pairs(np.array([[0, 1, 0], [1, 0, 2]]), np.array([0, 1, 2]), 2).tolist()

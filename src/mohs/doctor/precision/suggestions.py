@@ -4,11 +4,10 @@ from dataclasses import dataclass, replace
 from typing import final
 
 import numpy as np
-import numpy.typing as npt
 
 from mohs.data.fixes import Suggestion
 from mohs.doctor.precision.attribution import CAUSES, Attribution, Cause
-from mohs.doctor.precision.top_pairs import TopPairs
+from mohs.doctor.precision.top_pairs import Bools, Ints, Rows, TopPairs
 
 __all__ = ["ItemFix", "suggest_fixes"]
 
@@ -44,12 +43,7 @@ class ItemFix:
 
 
 def suggest_fixes(
-    top: TopPairs,
-    found: Attribution,
-    x_ND: npt.NDArray[np.float32],
-    class_N: npt.NDArray[np.int64],
-    *,
-    query_N: npt.NDArray[np.bool_] | None = None,
+    top: TopPairs, found: Attribution, x_ND: Rows, class_N: Ints, *, query_N: Bools | None = None
 ) -> tuple[ItemFix, ...]:
     """Return the corrections, those that explain most pairs first; `top` are the first pairs that `found` is about.
 
@@ -81,7 +75,7 @@ def suggest_fixes(
     return tuple(sorted(kept, key=lambda fix: (fix.suggestion == "look", -fix.num_pairs, fix.item)))
 
 
-def _keep_classes(fixes: list[ItemFix], class_N: npt.NDArray[np.int64]) -> list[ItemFix]:
+def _keep_classes(fixes: list[ItemFix], class_N: Ints) -> list[ItemFix]:
     """Return the fixes with "look" for those that take all pictures out of a class."""
     taken = np.unique([fix.item for fix in fixes if fix.suggestion in ("drop", "relabel")]).astype(np.int64)
     size_C = np.bincount(class_N)
@@ -94,13 +88,7 @@ def _keep_classes(fixes: list[ItemFix], class_N: npt.NDArray[np.int64]) -> list[
     ]
 
 
-def _merges(
-    false: TopPairs,
-    cause_F: npt.NDArray[np.int64],
-    found: Attribution,
-    x_ND: npt.NDArray[np.float32],
-    class_N: npt.NDArray[np.int64],
-) -> list[ItemFix]:
+def _merges(false: TopPairs, cause_F: Ints, found: Attribution, x_ND: Rows, class_N: Ints) -> list[ItemFix]:
     same_N = found.same_C[class_N]
     of_merge_F = np.isin(cause_F, [CAUSES.index("duplicate-pictures"), CAUSES.index("near-duplicates")])
     of_merge_F &= same_N[false.first_P] == same_N[false.second_P]
@@ -130,13 +118,7 @@ def _merges(
     return fixes
 
 
-def _example(
-    label: int,
-    to: int,
-    found: Attribution,
-    x_ND: npt.NDArray[np.float32],
-    items_of: dict[int, npt.NDArray[np.int64]],
-) -> tuple[int, int, float]:
+def _example(label: int, to: int, found: Attribution, x_ND: Rows, items_of: dict[int, Ints]) -> tuple[int, int, float]:
     """Return an item of each class and the difference of their pictures: equal ones if there are any."""
     one, other = items_of[label], items_of[to]
     if found.picture_N is not None:
@@ -148,13 +130,7 @@ def _example(
     return int(one[row]), int(other[column]), float("nan")
 
 
-def _labels(
-    false: TopPairs,
-    cause_F: npt.NDArray[np.int64],
-    found: Attribution,
-    x_ND: npt.NDArray[np.float32],
-    class_N: npt.NDArray[np.int64],
-) -> list[ItemFix]:
+def _labels(false: TopPairs, cause_F: Ints, found: Attribution, x_ND: Rows, class_N: Ints) -> list[ItemFix]:
     doubt = found.doubt
     causes: tuple[Cause, ...] = ("duplicate-pictures", "near-duplicates", "label-errors")
     of_label_F = np.isin(cause_F, [CAUSES.index(cause) for cause in causes])
@@ -189,13 +165,7 @@ def _labels(
     return fixes
 
 
-def _split_classes(
-    false: TopPairs,
-    cause_F: npt.NDArray[np.int64],
-    found: Attribution,
-    x_ND: npt.NDArray[np.float32],
-    class_N: npt.NDArray[np.int64],
-) -> list[ItemFix]:
+def _split_classes(false: TopPairs, cause_F: Ints, found: Attribution, x_ND: Rows, class_N: Ints) -> list[ItemFix]:
     """Return the classes that are perhaps one, to be looked at."""
     same_N = found.same_C[class_N]
     of_cause_F = cause_F == CAUSES.index("perhaps-one-class")
@@ -223,7 +193,7 @@ def _split_classes(
     return fixes
 
 
-def _pictures(top: TopPairs, found: Attribution, query_N: npt.NDArray[np.bool_] | None) -> list[ItemFix]:
+def _pictures(top: TopPairs, found: Attribution, query_N: Bools | None) -> list[ItemFix]:
     """Return the corrections of queries in the gallery, pictures that show too little, and hubs."""
     cause_P = found.cause_P[: len(top)]
     nan = float("nan")
@@ -255,7 +225,7 @@ def _pictures(top: TopPairs, found: Attribution, query_N: npt.NDArray[np.bool_] 
     return fixes
 
 
-def _items_by_class(class_N: npt.NDArray[np.int64]) -> dict[int, npt.NDArray[np.int64]]:
+def _items_by_class(class_N: Ints) -> dict[int, Ints]:
     order = np.argsort(class_N, kind="stable")
     parts = np.split(order, np.flatnonzero(np.diff(class_N[order])) + 1)
     return {int(class_N[part[0]]): part for part in parts}

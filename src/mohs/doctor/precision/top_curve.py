@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Any, final
 
 import numpy as np
-import numpy.typing as npt
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from mohs.doctor.precision.top_pairs import TopPairs
+from mohs.doctor.precision.top_pairs import Bools, Floats, Ints, TopPairs
 from mohs.evaluation.intervals import wilson_interval
 from mohs.evaluation.top_precision import Dip, top_precision
 
@@ -56,10 +55,10 @@ class TopCurve:
         deepest: the deepest such drop, sure or not.
     """
 
-    recall_U: npt.NDArray[np.float64]
-    precision_U: npt.NDArray[np.float64]
-    num_pairs_U: npt.NDArray[np.int64]
-    similarity_U: npt.NDArray[np.float64]
+    recall_U: Floats
+    precision_U: Floats
+    num_pairs_U: Ints
+    similarity_U: Floats
     dip: Dip
     deepest: Dip
 
@@ -107,7 +106,7 @@ class TopCurve:
         }
 
 
-def top_curve(pairs: TopPairs, *, without_P: npt.NDArray[np.bool_] | None = None) -> TopCurve:
+def top_curve(pairs: TopPairs, *, without_P: Bools | None = None) -> TopCurve:
     """Return the curve of the pairs; with `without_P` (bool [P]) as if those pairs did not exist.
 
     True matches that are left out are taken from the number of all true matches, too. Intervals are Wilson's, which

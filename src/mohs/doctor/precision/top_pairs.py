@@ -12,11 +12,18 @@ from typing import TypeAlias, final
 import numpy as np
 import numpy.typing as npt
 
+from mohs.checks import require, wrong_number, wrong_whole
 from mohs.distances import check_embeddings, unit_rows
 from mohs.errors import InputError
 from mohs.evaluation.checked import checked_labels, class_codes
 
-__all__ = ["TopPairs", "find_top_pairs"]
+__all__ = ["Bools", "Floats", "Ints", "Rows", "TopPairs", "find_top_pairs"]
+
+# Arrays of the evidence about pairs and items; rows are embeddings.
+Ints: TypeAlias = npt.NDArray[np.int64]
+Floats: TypeAlias = npt.NDArray[np.float64]
+Bools: TypeAlias = npt.NDArray[np.bool_]
+Rows: TypeAlias = npt.NDArray[np.float32]
 
 MAX_PAIRS = 1_000_000
 DECIMALS = 6
@@ -44,10 +51,10 @@ class TopPairs:
             than `max_pairs` tie, as in a collapsed embedding.
     """
 
-    first_P: npt.NDArray[np.int64]
-    second_P: npt.NDArray[np.int64]
-    similarity_P: npt.NDArray[np.float64]
-    same_P: npt.NDArray[np.bool_]
+    first_P: Ints
+    second_P: Ints
+    similarity_P: Floats
+    same_P: Bools
     threshold: float
     num_positive: int
     num_pairs: int
@@ -57,15 +64,10 @@ class TopPairs:
     def __len__(self) -> int:
         return len(self.first_P)
 
-    def take(self, rows: npt.NDArray[np.bool_] | npt.NDArray[np.int64]) -> "TopPairs":
+    def take(self, rows: Bools | Ints) -> "TopPairs":
         """Return some of the pairs; the counts stay those of all pairs."""
-        return replace(
-            self,
-            first_P=self.first_P[rows],
-            second_P=self.second_P[rows],
-            similarity_P=self.similarity_P[rows],
-            same_P=self.same_P[rows],
-        )
+        names = ("first_P", "second_P", "similarity_P", "same_P")
+        return replace(self, **{name: getattr(self, name)[rows] for name in names})
 
     def before_recall(self, recall: float) -> "TopPairs":
         """Return the pairs at least as similar as the true match at which `recall` is reached (all, if it is not)."""
@@ -113,12 +115,11 @@ def find_top_pairs(
     """
     x_ND = unit_rows(embeddings_ND) if normalise else _below_one(embeddings_ND)
     [class_N] = class_codes(checked_labels(labels_N, "labels_N", len(x_ND)))
-    if not 0.0 < recall <= 1.0:
-        raise InputError(f"recall: {recall!r} is not in (0, 1]; use for example 0.1")
-    if threshold is not None and not -1.0 <= threshold <= 1.0:
-        raise InputError(f"threshold: {threshold!r} is not a similarity in [-1, 1]; use for example 0.9")
-    if max_pairs < 1:
-        raise InputError(f"max_pairs: {max_pairs!r} is below 1; use for example {MAX_PAIRS}")
+    require(
+        wrong_number("recall", recall, above=0, at_most=1, example=0.1),
+        None if threshold is None else wrong_number("threshold", threshold, at_least=-1, at_most=1, example=0.9),
+        wrong_whole("max_pairs", max_pairs, example=MAX_PAIRS),
+    )
     queries, gallery = _sides(query_N, len(x_ND))
     num_positive = _count_positive(class_N, queries, gallery)
     if num_positive == 0:
@@ -160,30 +161,25 @@ def find_top_pairs(
     )
 
 
-_Pairs: TypeAlias = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
-
-
 @final
 class _Top:
     """The `size` most similar of the pairs added so far; pairs below `floor` are not wanted (any more)."""
 
     def __init__(self, size: int, floor: float) -> None:
         self._size = size
-        self._parts: list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float64]]] = []
+        self._parts: list[tuple[Ints, Ints, Floats]] = []
         self._num_held = 0
         self.floor = floor
         self.cut = False
 
-    def add(
-        self, first: npt.NDArray[np.int64], second: npt.NDArray[np.int64], similarity: npt.NDArray[np.float64]
-    ) -> None:
+    def add(self, first: Ints, second: Ints, similarity: Floats) -> None:
         kept = similarity >= self.floor
         self._parts.append((first[kept], second[kept], similarity[kept]))
         self._num_held += int(kept.sum())
         if self._num_held >= 2 * self._size:
             self.columns()
 
-    def columns(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    def columns(self) -> tuple[Ints, Ints, Floats]:
         """Return first, second and similarity of the pairs held, by (similarity, first, second)."""
         first, second, similarity = (np.concatenate(column) for column in zip(*self._parts, strict=True))
         order = np.lexsort((second, first, -similarity))
@@ -195,7 +191,7 @@ class _Top:
         return self._parts[0]
 
 
-def _sides(query_N: npt.ArrayLike | None, num_items: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64] | None]:
+def _sides(query_N: npt.ArrayLike | None, num_items: int) -> tuple[Ints, Ints | None]:
     """Return the queries and the gallery; no gallery if all items are both."""
     if query_N is None:
         return np.arange(num_items), None
@@ -209,18 +205,16 @@ def _sides(query_N: npt.ArrayLike | None, num_items: int) -> tuple[npt.NDArray[n
     return np.flatnonzero(marked), np.flatnonzero(~marked)
 
 
-def _below_one(embeddings_ND: npt.ArrayLike) -> npt.NDArray[np.float32]:
+def _below_one(embeddings_ND: npt.ArrayLike) -> Rows:
     x_ND = check_embeddings(embeddings_ND)
     largest = float(np.sqrt(np.einsum("nd,nd->n", x_ND, x_ND, dtype=np.float64).max()))
     if largest == 0.0:
         raise InputError("embeddings_ND: every row has norm 0; they cannot be ranked")
-    below_one_ND: npt.NDArray[np.float32] = x_ND / np.float32(largest)
+    below_one_ND: Rows = x_ND / np.float32(largest)
     return below_one_ND
 
 
-def _count_positive(
-    class_N: npt.NDArray[np.int64], queries: npt.NDArray[np.int64], gallery: npt.NDArray[np.int64] | None
-) -> int:
+def _count_positive(class_N: Ints, queries: Ints, gallery: Ints | None) -> int:
     num_classes = int(class_N.max()) + 1
     query_C = np.bincount(class_N[queries], minlength=num_classes)
     if gallery is None:
@@ -228,20 +222,16 @@ def _count_positive(
     return int((query_C * np.bincount(class_N[gallery], minlength=num_classes)).sum())
 
 
-def _similarity(
-    x_ND: npt.NDArray[np.float32], first: npt.NDArray[np.int64], second: npt.NDArray[np.int64]
-) -> npt.NDArray[np.float64]:
+def _similarity(x_ND: Rows, first: Ints, second: Ints) -> Floats:
     similarity = np.empty(len(first))
     for start in range(0, len(first), 65536):
         block = slice(start, start + 65536)
         similarity[block] = np.einsum("pd,pd->p", x_ND[first[block]], x_ND[second[block]], dtype=np.float64)
-    rounded: npt.NDArray[np.float64] = np.clip(np.round(similarity, DECIMALS), -1.0, 1.0)
+    rounded: Floats = np.clip(np.round(similarity, DECIMALS), -1.0, 1.0)
     return rounded
 
 
-def _true_blocks(
-    class_N: npt.NDArray[np.int64], queries: npt.NDArray[np.int64], gallery: npt.NDArray[np.int64] | None
-) -> Iterator[_Pairs]:
+def _true_blocks(class_N: Ints, queries: Ints, gallery: Ints | None) -> Iterator[tuple[Ints, Ints]]:
     """Yield the pairs of one class: of many small classes at once, of a large one in parts."""
     others = queries if gallery is None else gallery
     order = others[np.argsort(class_N[others], kind="stable")]
@@ -266,12 +256,8 @@ def _true_blocks(
 
 
 def _false_blocks(
-    x_ND: npt.NDArray[np.float32],
-    class_N: npt.NDArray[np.int64],
-    queries: npt.NDArray[np.int64],
-    gallery: npt.NDArray[np.int64] | None,
-    top: _Top,
-) -> Iterator[_Pairs]:
+    x_ND: Rows, class_N: Ints, queries: Ints, gallery: Ints | None, top: _Top
+) -> Iterator[tuple[Ints, Ints]]:
     """Yield the pairs of different classes that may be as similar as `top.floor`, which may rise meanwhile."""
     others = queries if gallery is None else gallery
     query_QD = x_ND if gallery is None else x_ND[queries]

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from typing import final
 
 import numpy as np
-import numpy.typing as npt
+
+from mohs.doctor.precision.top_pairs import Bools, Ints
 
 __all__ = ["Occurrence", "occurrence"]
 
@@ -22,23 +23,23 @@ class Occurrence:
         k: how many neighbours were looked at.
     """
 
-    count_N: npt.NDArray[np.int64]
-    bad_count_N: npt.NDArray[np.int64]
-    num_bad_classes_N: npt.NDArray[np.int64]
+    count_N: Ints
+    bad_count_N: Ints
+    num_bad_classes_N: Ints
     skewness: float
     k: int
 
-    def hubs(self, times: float = 5.0) -> npt.NDArray[np.bool_]:
+    def hubs(self, times: float = 5.0) -> Bools:
         """Return which items are a wrong neighbour of more than `times`·k items, of k classes or more, bool [N].
 
         Were neighbours drawn at random, `count_N` would be about Poisson with mean k: above 5·k with a probability
         under 10⁻¹⁵ for k = 10.
         """
-        hub_N: npt.NDArray[np.bool_] = (self.bad_count_N > times * self.k) & (self.num_bad_classes_N >= self.k)
+        hub_N: Bools = (self.bad_count_N > times * self.k) & (self.num_bad_classes_N >= self.k)
         return hub_N
 
 
-def occurrence(neighbours_NK: npt.NDArray[np.int64], class_N: npt.NDArray[np.int64]) -> Occurrence:
+def occurrence(neighbours_NK: Ints, class_N: Ints) -> Occurrence:
     """Return how often each item is a neighbour.
 
     `neighbours_NK` is from `mohs.evaluation.nearest.nearest_items`, -1 for none.
