@@ -157,6 +157,10 @@ class Embedded:
         num = int(np.searchsorted(np.cumsum(count_C), max_items)) + 1
         return np.flatnonzero(np.isin(self.codes, order_C[:num]))[: 2 * max_items]
 
+    def sample(self, *, seed: int) -> "Embedded":
+        """Return the items of `sample_items`: these themselves if it is all of them, so that what is known is kept."""
+        return self if len(self) <= MAX_ITEMS else self.take(self.sample_items(seed=seed))
+
 
 def of_one_length(one: Embedded, other: Embedded) -> tuple[Embedded, Embedded]:
     """Return both at one length, as `mohs.evaluation.same_picture.of_one_length` does."""

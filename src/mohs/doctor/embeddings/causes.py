@@ -4,10 +4,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mohs.doctor.embeddings.directions import find_domain_gap, find_dominating_direction
+from mohs.doctor.embeddings.gain import gain_of
 from mohs.doctor.findings import Finding
 from mohs.errors import InputError
 from mohs.evaluation.embedded import MAX_ITEMS, Embedded, hits_at_1
-from mohs.evaluation.intervals import difference_and_interval
 from mohs.evaluation.nearest import nearest_by_class
 from mohs.evaluation.same_picture import EQUAL, failed_rows, some_rows
 from mohs.evaluation.spread import at_one_point
@@ -51,7 +51,7 @@ def find_collapsed_embeddings(embedded: Embedded, *, seed: int = 0) -> Finding |
     if num_classes < 2:
         return None
     relative, rank = embedded.relative_spread, embedded.spread.effective_rank
-    part = embedded.take(embedded.sample_items(seed=seed))
+    part = embedded.sample(seed=seed)
     knows = part.recall is not None and part.recall.skill >= _KNOWS
     numbers = {"relative_spread": relative, "effective_rank": rank}
     few, rows = False, np.zeros(0, dtype=np.int64)
@@ -117,7 +117,10 @@ def _shared(
     part: Embedded, radius: float, *, num_classes: int, least: float, most_found: float
 ) -> tuple[int, NDArray[np.int64], int] | None:
     """Return the points of a radius that so many classes share or more, if they hold this share of the rows or more."""
-    left = np.flatnonzero(_near_another_class(part, radius))
+    _, other_N = nearest_by_class(part.x_ND, part.codes, part.x_ND, part.codes, same_items=True)
+    # Rounding of the product may hide rows of one point: their squares are a difference of equal numbers.
+    near_N = np.square(other_N) <= radius**2 + 5e-13 * float(np.square(part.norms).max())
+    left = np.flatnonzero(near_N)
     at_point_N, num_points = np.zeros(len(part), dtype=bool), 0
     while len(left):
         distance_N = np.linalg.norm(part.x_ND - part.x_ND[left[0]], axis=1)
@@ -134,20 +137,12 @@ def _shared(
     return num_points, np.flatnonzero(at_point_N), len(np.unique(part.codes[at_point_N]))
 
 
-def _near_another_class(part: Embedded, radius: float) -> np.ndarray:
-    """Return which rows have a row of another class within a radius, bool [N]."""
-    _, other_N = nearest_by_class(part.x_ND, part.codes, part.x_ND, part.codes, same_items=True)
-    # Rounding of the product may hide rows of one point: their squares are a difference of equal numbers.
-    near_N: np.ndarray = np.square(other_N) <= radius**2 + 5e-13 * float(np.square(part.norms).max())
-    return near_N
-
-
 def find_narrow_cone(embedded: Embedded, *, seed: int = 0) -> Finding | None:
     """Find embeddings in a narrow cone: the mean cosine of two rows is above 0.9.
 
     A note: the order of the neighbours may be perfect all the same.
     """
-    part = embedded.take(embedded.sample_items(seed=seed))
+    part = embedded.sample(seed=seed)
     if len(part) < 2 or int(part.codes.max()) < 1 or part.x_ND.shape[1] < 2:
         return None
     num, square = len(part), float(np.square(part.unit().x_ND.mean(axis=0)).sum())
@@ -209,28 +204,27 @@ def find_swapped_embeddings(embedded: Embedded, *, seed: int = 0) -> Finding | N
     than the nearest one, by the 95% class interval of the difference, and than a guess by three times. Low
     accuracy alone may have other reasons: two kinds of pictures that the network does not bring together have it too.
     """
-    part = embedded.take(embedded.sample_items(seed=seed))
-    if not part.has_pairs:
+    part = embedded.sample(seed=seed)
+    near = part.recall
+    if not part.has_pairs or near is None:
         return None
     a, p, n = sample_triplets(part.labels, _NUM_TRIPLETS, seed=seed)
     positive, negative = _distances(part, a, p), _distances(part, a, n)
     accuracy = float((positive < negative).mean())
     if accuracy >= 0.4:
         return None
-    near, counted = hits_at_1(part, part, same_items=True)
-    far, _ = hits_at_1(part, part, same_items=True, farthest=True)
-    difference, low, _ = difference_and_interval(far[counted].astype(float) - near[counted], part.labels[counted])
+    far = gain_of(near, hits_at_1(part, part, same_items=True, farthest=True)[0], part)
     chance = float(np.bincount(part.codes).max() - 1) / max(1, len(part) - 1)
-    if low <= 0 or far[counted].mean() < 3 * chance:
+    if far.low <= 0 or far.after < 3 * chance:
         return None
     return Finding(
         cause="swapped",
         severity="error",
-        what=f"The farthest picture is of the query's class for {far[counted].mean():.1%} of {int(counted.sum()):,} "
-        f"queries, the nearest for {near[counted].mean():.1%}; of random triplets {accuracy:.1%} are in order",
+        what=f"The farthest picture is of the query's class for {far.after:.1%} of {far.num:,} "
+        f"queries, the nearest for {far.before:.1%}; of random triplets {accuracy:.1%} are in order",
         why="Positive and negative, or distance and similarity, have changed places in the loss.",
         fix="Lower d_ap − d_an + margin (distances), or s_an − s_ap + margin (similarities), and train again.",
-        numbers={"farthest_recall": float(far[counted].mean()), "difference": difference, "triplet_accuracy": accuracy},
+        numbers={"farthest_recall": far.after, "difference": far.gain, "triplet_accuracy": accuracy},
         share=1.0,
     )
 
@@ -241,25 +235,22 @@ def find_unnormalised(embedded: Embedded, *, seed: int = 0) -> Finding | None:
     Their norms vary by 1% or more (standard deviation over mean), and R@1 is better by 0.02 or more at unit length, and
     by the 95% class interval of the difference on the same queries.
     """
-    part = embedded.take(embedded.sample_items(seed=seed))
+    part = embedded.sample(seed=seed)
     variation = float(part.norms.std() / part.norms.mean()) if part.norms.mean() > 0 else 0.0
-    if variation < 0.01 or not part.has_pairs:
+    if variation < 0.01 or not part.has_pairs or part.recall is None or (at_unit := part.unit().recall) is None:
         return None
-    raw, counted = hits_at_1(part, part, same_items=True)
-    unit, _ = hits_at_1(part.unit(), part.unit(), same_items=True)
-    gain, low, high = difference_and_interval(unit[counted].astype(float) - raw[counted], part.labels[counted])
-    at_unit = part.unit().recall
-    if low <= 0 or gain < 0.02 or at_unit is None or at_unit.at_chance:
+    found = gain_of(part.recall, at_unit.hits, part)
+    if found.low <= 0 or found.gain < 0.02 or at_unit.at_chance:
         return None
     return Finding(
         cause="normalisation-missing",
         severity="warning",
-        what=f"Lengths of the embeddings vary by {variation:.0%}; R@1 is {raw[counted].mean():.3f} as they are and "
-        f"{unit[counted].mean():.3f} at unit length (gain {gain:.3f}, {low:.3f} to {high:.3f})",
+        what=f"Lengths of the embeddings vary by {variation:.0%}; R@1 is {found.before:.3f} as they are and "
+        f"{found.after:.3f} at unit length (gain {found.gain:.3f}, {found.low:.3f} to {found.high:.3f})",
         why="The length says how much there is in a picture, not what; Euclidean distances mix both.",
         fix="Divide each embedding by its norm, in training and in search.",
-        numbers={"variation": variation, "gain": gain, "low": low, "high": high},
-        share=min(1.0, gain),
+        numbers={"variation": variation, "gain": found.gain, "low": found.low, "high": found.high},
+        share=min(1.0, found.gain),
     )
 
 
@@ -268,7 +259,7 @@ def find_equal_positives(embedded: Embedded, *, seed: int = 0) -> Finding | None
 
     Equal is closer than 1e-5 of the length. Embeddings that are equal everywhere have collapsed instead.
     """
-    part = embedded.take(embedded.sample_items(seed=seed))
+    part = embedded.sample(seed=seed)
     if not part.has_pairs:
         return None
     try:

@@ -31,7 +31,7 @@ def find_shifted_labels(embedded: Embedded, *, seed: int = 0) -> Finding | None:
     chance, and right for more than half of the queries. Labels may be moved from some row on, where a row is missing in
     the middle (up to `MAX_ITEMS` rows).
     """
-    before = embedded.take(embedded.sample_items(seed=seed)).recall
+    before = embedded.sample(seed=seed).recall
     if before is None:
         return None
     whole = len(embedded) <= MAX_ITEMS
@@ -44,8 +44,7 @@ def find_shifted_labels(embedded: Embedded, *, seed: int = 0) -> Finding | None:
     orders |= _orders_of_names(embedded.labels)
     best, name = before.value, ""
     for order, labels in orders.items():
-        moved = Embedded(embedded.source, embedded.x_ND, labels)
-        after = moved.take(moved.sample_items(seed=seed)).recall
+        after = Embedded(embedded.source, embedded.x_ND, labels).sample(seed=seed).recall
         if after is not None and not after.at_chance and after.skill > 0.5 and after.value > best:
             best, name = after.value, order
         if whole and after is not None and not after.at_chance:
@@ -90,7 +89,7 @@ def find_chance(embedded: Embedded, *, seed: int = 0) -> Finding | None:
     warning where random triplets are in order more often than by chance (the interval of their accuracy is above 0.6):
     then the labels are those of the rows, and what was learned is too coarse for a search.
     """
-    part = embedded.take(embedded.sample_items(seed=seed))
+    part = embedded.sample(seed=seed)
     found = part.recall
     if found is None or not found.at_chance:
         return None

@@ -10,9 +10,9 @@ from typing import final
 import numpy as np
 from numpy.typing import NDArray
 
+from mohs.doctor.embeddings.gain import gain_of
 from mohs.doctor.findings import Finding
-from mohs.evaluation.embedded import Embedded, Recall
-from mohs.evaluation.intervals import difference_and_interval
+from mohs.evaluation.embedded import Embedded
 from mohs.evaluation.same_picture import some_rows
 from mohs.randomness import derived_seed
 
@@ -91,23 +91,23 @@ def find_domain_gap(embedded: Embedded, *, seed: int = 0) -> Finding | None:
     class interval of the difference too. Or R@1 is at chance, and more classes than by chance have pictures of
     several kinds.
     """
-    part = embedded.take(embedded.sample_items(seed=seed))
+    part = embedded.sample(seed=seed)
     before = part.recall
     kinds = None if before is None else kinds_of_pictures(part, seed=seed)
     if kinds is None or before is None:
         return None
-    without = Embedded(part.source, kinds.centred(part.x_ND), part.labels)
+    without = part.with_rows(kinds.centred(part.x_ND))
     if _all_unit(part):
         without = without.unit()
     after = without.recall
     assert after is not None
-    gain, low, high = _gain(before, after, part)
-    if (gain < _MIN_GAIN or low <= 0) and not (before.at_chance and kinds.paired):
+    found = gain_of(before, after.hits, part)
+    helps = found.gain >= _MIN_GAIN and found.low > 0
+    if not helps and not (before.at_chance and kinds.paired):
         return None
     rows = embedded.sample_items(seed=seed)
     groups = [rows[kinds.kind_N == kind] for kind in range(int(kinds.kind_N.max()) + 1)]
     told = "; ".join(f"{len(group):,}, {some_rows(group)}" for group in groups)
-    helps = gain >= _MIN_GAIN and low > 0
     return Finding(
         cause="domain-gap",
         severity="warning",
@@ -125,13 +125,9 @@ def find_domain_gap(embedded: Embedded, *, seed: int = 0) -> Finding | None:
             "apart": kinds.apart,
             "mixed": kinds.mixed,
             "paired": float(kinds.paired),
-            "recall": before.value,
-            "recall_centred": after.value,
-            "gain": gain,
-            "low": low,
-            "high": high,
+            **found.numbers("recall", "recall_centred"),
         },
-        share=min(1.0, max(gain, 0.3)),
+        share=min(1.0, max(found.gain, 0.3)),
     )
 
 
@@ -143,7 +139,7 @@ def find_dominating_direction(embedded: Embedded, *, seed: int = 0) -> Finding |
     better by 0.05 or more, by the 95% class interval of the difference too. Rows of unit length are brought
     back to it.
     """
-    part = embedded.take(embedded.sample_items(seed=seed))
+    part = embedded.sample(seed=seed)
     before = part.recall
     if before is None or part.x_ND.shape[1] < 3:
         return None
@@ -168,13 +164,13 @@ def find_dominating_direction(embedded: Embedded, *, seed: int = 0) -> Finding |
         ratio = float(deviation_K[0]) / usual
         along_N = centred_ND @ axis_KD[0]
         rest_ND = centred_ND - np.outer(along_N * (1 - 1 / ratio), axis_KD[0])
-    rest = Embedded(part.source, rest_ND, part.labels)
+    rest = part.with_rows(rest_ND)
     if _all_unit(part):
         rest = rest.unit()
     after = rest.recall
     assert after is not None
-    gain, low, high = _gain(before, after, part)
-    if gain < _MIN_GAIN or low <= 0:
+    found = gain_of(before, after.hits, part)
+    if found.gain < _MIN_GAIN or found.low <= 0:
         return None
     num, first = int(large_D.sum()), int(std_D.argmax())
     subject = (
@@ -188,8 +184,8 @@ def find_dominating_direction(embedded: Embedded, *, seed: int = 0) -> Finding |
         cause="one-dimension-dominates",
         severity="warning",
         what=f"{subject} {share:.0%} of the variance, with {ratio:.3g} times the scale of the others. R@1 is "
-        f"{before.value:.3f} as it is and {after.value:.3f} with it brought to their scale (gain {gain:.3f}, {low:.3f} "
-        f"to {high:.3f})",
+        f"{before.value:.3f} as it is and {after.value:.3f} with it brought to their scale (gain {found.gain:.3f}, "
+        f"{found.low:.3f} to {found.high:.3f})",
         why="Distances are those of the largest scale; what the other directions know does not count.",
         fix="Divide each column by its standard deviation over the gallery, or whiten, before distances are taken. "
         "Look for a feature or an activation without normalisation.",
@@ -197,20 +193,10 @@ def find_dominating_direction(embedded: Embedded, *, seed: int = 0) -> Finding |
             "num_columns": float(num if of_columns else 0),
             "variance_share": share,
             "scale_ratio": ratio,
-            "recall": before.value,
-            "recall_without": after.value,
-            "gain": gain,
-            "low": low,
-            "high": high,
+            **found.numbers("recall", "recall_without"),
         },
-        share=min(1.0, gain),
+        share=min(1.0, found.gain),
     )
-
-
-def _gain(before: Recall, after: Recall, part: Embedded) -> tuple[float, float, float]:
-    counted = before.counted
-    change_Q = after.hits[counted].astype(np.float64) - before.hits[counted]
-    return difference_and_interval(change_Q, part.labels[counted])
 
 
 def _all_unit(part: Embedded) -> bool:

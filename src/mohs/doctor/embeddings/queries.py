@@ -33,7 +33,7 @@ def find_queries_in_gallery(gallery: Embedded, queries: Embedded, *, seed: int =
     are those of `of_one_length`. An error from 5% on, a warning for near copies: R@1 is measured again with each
     query's own row left out.
     """
-    gallery, part = of_one_length(gallery, queries.take(queries.sample_items(seed=seed)))
+    gallery, part = of_one_length(gallery, queries.sample(seed=seed))
     if min(gallery.relative_spread, part.relative_spread) < 1e-3:
         return None  # all are equal: that is a collapse
     partner_Q = equal_partner(part.x_ND, gallery.x_ND)
@@ -100,7 +100,7 @@ def find_foreign_queries(gallery: Embedded, queries: Embedded, *, seed: int = 0)
     Both sets are compared as they are if their lengths are alike, else at unit length. Queries that are rows of the
     gallery are left out.
     """
-    part = queries.take(queries.sample_items(seed=seed))
+    part = queries.sample(seed=seed)
     new = equal_partner(part.x_ND, gallery.x_ND) < 0
     part = part.take(np.flatnonzero(new))
     if not len(part):
@@ -109,7 +109,7 @@ def find_foreign_queries(gallery: Embedded, queries: Embedded, *, seed: int = 0)
     cross = recall_at_1(part, base, same_items=False)
     if cross is None:
         return None
-    sample = base.take(base.sample_items(seed=seed))
+    sample = base.sample(seed=seed)
     alone = [each.recall for each in (sample, part)]
     known = [each for each in alone if each is not None and not each.at_chance]
     own = max(known, key=lambda each: each.value) if known else None

@@ -4,19 +4,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mohs.doctor.embeddings.directions import kinds_of_pictures
+from mohs.doctor.embeddings.gain import gain_of
 from mohs.doctor.findings import Finding
 from mohs.evaluation.embedded import MAX_ITEMS, Embedded, hits_at_1, of_one_length, recall_at_1
-from mohs.evaluation.intervals import difference_and_interval
 from mohs.evaluation.same_picture import equal_partner, near_copies, some_rows
 from mohs.evaluation.spread import at_one_point
 
-__all__ = [
-    "find_batch_norm",
-    "find_equal_test_items",
-    "find_harm",
-    "find_other_lengths",
-    "find_shared_classes",
-]
+__all__ = ["find_batch_norm", "find_equal_test_items", "find_harm", "find_other_lengths", "find_shared_classes"]
 
 _UNIT = 1e-2
 _BATCH_NORM = 0.1
@@ -37,15 +31,13 @@ def find_other_lengths(gallery: Embedded, queries: Embedded, *, seed: int = 0) -
         return None
     numbers = {"gallery_norm": medians[0], "query_norm": medians[1]}
     said, severe = "", False
-    part = queries.take(queries.sample_items(seed=seed))
-    raw, counted = hits_at_1(part, gallery, same_items=False)
-    if counted.any():
-        same, _ = hits_at_1(part.unit(), gallery.unit(), same_items=False)
-        loss, low, high = difference_and_interval(same[counted].astype(float) - raw[counted], part.labels[counted])
-        severe = low > 0 and loss >= 0.02
-        numbers |= {"recall": float(raw[counted].mean()), "recall_at_unit_length": float(same[counted].mean())}
-        numbers |= {"lost": loss, "low": low, "high": high}
-        said = f"; R@1 is {raw[counted].mean():.3f} so and {same[counted].mean():.3f} with both at unit length"
+    part = queries.sample(seed=seed)
+    raw = recall_at_1(part, gallery, same_items=False)
+    if raw is not None:
+        found = gain_of(raw, hits_at_1(part.unit(), gallery.unit(), same_items=False)[0], part)
+        severe = found.low > 0 and found.gain >= 0.02
+        numbers |= found.numbers("recall", "recall_at_unit_length", "lost")
+        said = f"; R@1 is {found.before:.3f} so and {found.after:.3f} with both at unit length"
     return Finding(
         cause="normalisation-missing",
         severity="error" if severe else "warning",
@@ -145,31 +137,27 @@ def find_batch_norm(evaluation: Embedded, training: Embedded, *, seed: int = 0) 
     Both sets hold the same items in the same order. The difference of R@1 is paired, with its 95% class
     interval, whose lower end must be 0.1 or above.
     """
-    items = evaluation.sample_items(seed=seed)
-    in_eval, in_train = evaluation.take(items), training.take(items)
-    if not in_eval.has_pairs:
+    in_eval, in_train = evaluation.sample(seed=seed), training.sample(seed=seed)
+    if not in_eval.has_pairs or in_eval.recall is None or in_train.recall is None:
         return None
-    eval_hits, counted = hits_at_1(in_eval, in_eval, same_items=True)
-    train_hits, _ = hits_at_1(in_train, in_train, same_items=True)
-    labels = in_eval.labels[counted]
-    lost, low, high = difference_and_interval(train_hits[counted].astype(float) - eval_hits[counted], labels)
-    if low < _BATCH_NORM:
+    found = gain_of(in_eval.recall, in_train.recall.hits, in_eval)
+    if found.low < _BATCH_NORM:
         return None
     unit_eval, unit_train = in_eval.unit(), in_train.unit()
     cosine = float((unit_eval.x_ND * unit_train.x_ND).sum(axis=1).mean())
     return Finding(
         cause="batch-norm-statistics",
         severity="error",
-        what=f"R@1 of {int(counted.sum()):,} training pictures is {train_hits[counted].mean():.3f} with batch norm by "
-        f"the batch and {eval_hits[counted].mean():.3f} by its stored statistics (lost {lost:.3f}, {low:.3f} to "
-        f"{high:.3f}); spread {in_train.relative_spread:.2f} and {in_eval.relative_spread:.2f}",
+        what=f"R@1 of {found.num:,} training pictures is {found.after:.3f} with batch norm by "
+        f"the batch and {found.before:.3f} by its stored statistics (lost {found.gain:.3f}, {found.low:.3f} to "
+        f"{found.high:.3f}); spread {in_train.relative_spread:.2f} and {in_eval.relative_spread:.2f}",
         why="The stored means and variances are not those of the pictures: too few steps, a momentum that is too slow, "
         "or pictures prepared differently.",
         fix="Show more steps or larger batches, keep the statistics of pretrained weights, and prepare queries as in "
         "training.",
         settings={"finetune.batch_norm": "eval"},
-        numbers={"lost": lost, "low": low, "high": high, "cosine": cosine},
-        share=min(1.0, lost),
+        numbers={"lost": found.gain, "low": found.low, "high": found.high, "cosine": cosine},
+        share=min(1.0, found.gain),
     )
 
 
@@ -179,29 +167,19 @@ def find_harm(trained: Embedded, untrained: Embedded, *, start: str, seed: int =
     The difference is paired; the upper end of its 95% class interval must be below 0. `start` names that
     network, as in "the untrained network".
     """
-    items = trained.sample_items(seed=seed)
-    after, before = trained.take(items), untrained.take(items)
-    if not after.has_pairs:
+    after, before = trained.sample(seed=seed), untrained.sample(seed=seed)
+    if not after.has_pairs or after.recall is None or before.recall is None:
         return None
-    after_hits, counted = hits_at_1(after, after, same_items=True)
-    before_hits, _ = hits_at_1(before, before, same_items=True)
-    labels = after.labels[counted]
-    change, low, high = difference_and_interval(after_hits[counted].astype(float) - before_hits[counted], labels)
-    if high >= 0:
+    found = gain_of(before.recall, after.recall.hits, after)
+    if found.high >= 0:
         return None
     return Finding(
         cause="worse-than-untrained",
         severity="error",
-        what=f"R@1 of {int(counted.sum()):,} test pictures is {after_hits[counted].mean():.3f}; {start} gives "
-        f"{before_hits[counted].mean():.3f} (change {change:.3f}, {low:.3f} to {high:.3f})",
+        what=f"R@1 of {found.num:,} test pictures is {found.after:.3f}; {start} gives "
+        f"{found.before:.3f} (change {found.gain:.3f}, {found.low:.3f} to {found.high:.3f})",
         why="Training has taken away more than it gave.",
         fix="Look at the other findings; with none, lower the learning rate to a tenth and take easier negatives.",
-        numbers={
-            "recall": float(after_hits[counted].mean()),
-            "recall_before": float(before_hits[counted].mean()),
-            "change": change,
-            "low": low,
-            "high": high,
-        },
+        numbers={"recall": found.after} | found.numbers("recall_before", "recall", "change"),
         share=0.3,
     )

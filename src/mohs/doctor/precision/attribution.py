@@ -1,8 +1,8 @@
 """Why the most similar pairs of different classes are there: one cause for each, by evidence."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal, TypeAlias, final
+from dataclasses import dataclass, replace
+from typing import Literal, TypeAlias, final, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -12,8 +12,8 @@ from mohs.doctor.embeddings.split_classes import find_split_classes
 from mohs.doctor.precision.class_merges import join_classes, twins_by_number
 from mohs.doctor.precision.labels import LabelDoubt, label_doubt
 from mohs.doctor.precision.low_information import PictureInformation, picture_information
-from mohs.doctor.precision.neighbours import Occurrence, nearest_items, occurrence
-from mohs.doctor.precision.scores import RandomPairs, random_pairs
+from mohs.doctor.precision.neighbours import Occurrence, occurrence
+from mohs.doctor.precision.scores import random_similarities
 from mohs.doctor.precision.top_pairs import Bools, Floats, Ints, Rows, TopPairs
 from mohs.evaluation.nearest import nearest_items
 
@@ -31,17 +31,7 @@ Cause: TypeAlias = Literal[
     "look-alikes",
 ]
 
-CAUSES: tuple[Cause, ...] = (
-    "same-picture",
-    "low-information",
-    "duplicate-pictures",
-    "near-duplicates",
-    "label-errors",
-    "perhaps-one-class",
-    "hubs",
-    "saturated",
-    "look-alikes",
-)
+CAUSES: tuple[Cause, ...] = get_args(Cause)
 """In the order in which they are looked for: a pair has the first one that its evidence shows."""
 
 NUM_NEIGHBOURS = 20
@@ -77,7 +67,7 @@ class Attribution:
         split_2S: classes that are perhaps one (`find_split_classes`), in `same_C`'s classes, int64 [2, S].
         hub_N: bool [N].
         information: what the pictures show; none without pictures.
-        random: random pairs, for comparison.
+        random_R: similarities of random pairs of different classes, ascending, float64 [R].
     """
 
     cause_P: Ints
@@ -94,7 +84,7 @@ class Attribution:
     split_2S: Ints
     hub_N: Bools
     information: PictureInformation | None
-    random: RandomPairs
+    random_R: Floats
 
     def of(self, cause: Cause) -> Bools:
         """Return which pairs have this cause, bool [P]."""
@@ -170,49 +160,14 @@ def attribute(
     twin_N[spare_N], difference_N[spare_N] = leader_N[spare_N], 0.0
     wrong_N |= spare_N
     right_N[spare_N] = same_N[leader_N[spare_N]]
-    hub_neighbours_NK = neighbours_NK[:, :HUB_NEIGHBOURS]
+    near_NK = neighbours_NK[:, :HUB_NEIGHBOURS]
     if query_N is not None:
-        hub_neighbours_NK = nearest_items(x_ND, HUB_NEIGHBOURS, query_N=query_N)
-    seen = occurrence(hub_neighbours_NK, np.where(wrong_N, right_N, same_N))
-    random = random_pairs(x_ND, class_N, seed=seed)
-
-    first, second = pairs.first_P, pairs.second_P
-    equal_P = number_N[first] == number_N[second]
-    of_one_P = np.zeros(len(pairs), dtype=bool)
-    by_copy_P, by_change_P = of_one_P.copy(), of_one_P.copy()
-    for item, other in ((first, second), (second, first)):
-        other_class = np.where(wrong_N[other], right_N[other], same_N[other])
-        found = wrong_N[item] & ((right_N[item] == same_N[other]) | (right_N[item] == other_class))
-        of_one_P |= found
-        by_copy_P |= found & (difference_N[item] == 0)
-        by_change_P |= found & (difference_N[item] > 0)
-    similar_enough = pairs.similarity_P >= SATURATED_SIMILARITY
-    common = np.searchsorted(random.similarity_R, pairs.similarity_P, side="left")
-    saturated_P = similar_enough & (1 - common / max(1, len(random.similarity_R)) >= SATURATED_SHARE)
-    hub_N = seen.hubs()
+        near_NK = nearest_items(x_ND, HUB_NEIGHBOURS, query_N=query_N)
+    seen = occurrence(near_NK, np.where(wrong_N, right_N, same_N))
     names, code_N = np.unique(same_N, return_inverse=True)
     split = find_split_classes(x_ND, code_N.astype(np.int64))
-    split_2S = names[np.stack([split.first_P, split.second_P])]
-    # One number for each two classes, in either order.
-    low_P, high_P = np.minimum(same_N[first], same_N[second]), np.maximum(same_N[first], same_N[second])
-    split_P = np.isin(low_P * len(same_C) + high_P, split_2S[0] * len(same_C) + split_2S[1])
-    tests: dict[Cause, Bools] = {
-        "same-picture": equal_P & (pairs.same_P | (query_N is not None)),
-        "low-information": poor_N[first] | poor_N[second],
-        "duplicate-pictures": equal_P | (joined_N[first] == joined_N[second]) | by_copy_P,
-        "near-duplicates": (same_N[first] == same_N[second]) | by_change_P,
-        "label-errors": of_one_P,
-        "perhaps-one-class": split_P,
-        "hubs": hub_N[first] | hub_N[second],
-        "saturated": saturated_P,
-        "look-alikes": np.ones(len(pairs), dtype=bool),
-    }
-    cause_P = np.full(len(pairs), -1, dtype=np.int64)
-    for number, cause in enumerate(CAUSES):
-        chosen = (cause_P < 0) & tests[cause]
-        cause_P[chosen if cause == "same-picture" else chosen & ~pairs.same_P] = number
-    return Attribution(
-        cause_P=cause_P,
+    found = Attribution(
+        cause_P=np.zeros(0, dtype=np.int64),
         picture_N=None if picture_N is None else number_N,
         joined_C=joined_C,
         same_C=same_C,
@@ -223,11 +178,51 @@ def attribute(
         twin_difference_N=difference_N,
         spare_N=spare_N,
         occurrence=seen,
-        split_2S=split_2S,
-        hub_N=hub_N,
+        split_2S=names[np.stack([split.first_P, split.second_P])],
+        hub_N=seen.hubs(),
         information=information,
-        random=random,
+        random_R=random_similarities(x_ND, class_N, seed=seed),
     )
+    return replace(found, cause_P=_causes(pairs, found, class_N, number_N, poor_N, has_gallery=query_N is not None))
+
+
+def _causes(
+    pairs: TopPairs, found: Attribution, class_N: Ints, number_N: Ints, poor_N: Bools, *, has_gallery: bool
+) -> Ints:
+    """Return the cause of each pair by the evidence about its items, -1 for none, int64 [P]."""
+    joined_N, same_N, wrong_N, right_N = found.joined_C[class_N], found.same_C[class_N], found.wrong_N, found.right_N
+    first, second = pairs.first_P, pairs.second_P
+    equal_P = number_N[first] == number_N[second]
+    of_one_P = np.zeros(len(pairs), dtype=bool)
+    by_copy_P, by_change_P = of_one_P.copy(), of_one_P.copy()
+    for item, other in ((first, second), (second, first)):
+        other_class = np.where(wrong_N[other], right_N[other], same_N[other])
+        fits_P = wrong_N[item] & ((right_N[item] == same_N[other]) | (right_N[item] == other_class))
+        of_one_P |= fits_P
+        by_copy_P |= fits_P & (found.twin_difference_N[item] == 0)
+        by_change_P |= fits_P & (found.twin_difference_N[item] > 0)
+    beyond_P = 1 - np.searchsorted(found.random_R, pairs.similarity_P, side="left") / max(1, len(found.random_R))
+    saturated_P = (pairs.similarity_P >= SATURATED_SIMILARITY) & (beyond_P >= SATURATED_SHARE)
+    # One number for each two classes, in either order.
+    low_P, high_P = np.minimum(same_N[first], same_N[second]), np.maximum(same_N[first], same_N[second])
+    num, split_2S = len(found.same_C), found.split_2S
+    split_P = np.isin(low_P * num + high_P, split_2S[0] * num + split_2S[1])
+    tests: dict[Cause, Bools] = {
+        "same-picture": equal_P & (pairs.same_P | has_gallery),
+        "low-information": poor_N[first] | poor_N[second],
+        "duplicate-pictures": equal_P | (joined_N[first] == joined_N[second]) | by_copy_P,
+        "near-duplicates": (same_N[first] == same_N[second]) | by_change_P,
+        "label-errors": of_one_P,
+        "perhaps-one-class": split_P,
+        "hubs": found.hub_N[first] | found.hub_N[second],
+        "saturated": saturated_P,
+        "look-alikes": np.ones(len(pairs), dtype=bool),
+    }
+    cause_P = np.full(len(pairs), -1, dtype=np.int64)
+    for number, cause in enumerate(CAUSES):
+        chosen = (cause_P < 0) & tests[cause]
+        cause_P[chosen if cause == "same-picture" else chosen & ~pairs.same_P] = number
+    return cause_P
 
 
 def _join_by_likeness(

@@ -1,5 +1,8 @@
 """Findings about the top: what each cause is, how much it explains, and what to do."""
 
+from dataclasses import dataclass
+from typing import final
+
 import numpy as np
 
 from mohs.doctor.findings import Finding, Severity
@@ -18,19 +21,65 @@ _WARNING_COST = 0.005
 _DIP = 0.02
 _NORM_SPREAD = 0.01
 
-_WHY: dict[Cause, str] = {
-    "low-information": "A picture that shows next to nothing is as similar to every other such picture.",
-    "duplicate-pictures": "Two pictures with equal pixels have equal embeddings: no training can tell them apart.",
-    "near-duplicates": "Pictures that are equal but for a small shift, size or brightness should be close, and "
-    "are; their labels say otherwise.",
-    "label-errors": "These pictures fit another class, as other pictures of it show, and their own not: the "
-    "match is right and the label is wrong.",
-    "perhaps-one-class": "Their pictures are as near across the two classes as within them: one class may have two "
-    "names, as a product with two numbers.",
-    "hubs": "In many dimensions some points lie near the middle of all others and become a neighbour of everything.",
-    "saturated": "When similarities crowd near 1, their order says nothing: a margin too large, or too high a "
-    "temperature or rate, has pressed the embeddings together.",
-    "look-alikes": "Different classes that look alike to this embedder; nothing is wrong with these labels.",
+
+@final
+@dataclass(frozen=True)
+class _Texts:
+    """What is said of the pairs of a cause, after "5 of 9 false matches before recall 0.1 (56%)", and what to do."""
+
+    what: str
+    why: str
+    fix: str
+
+
+_TEXTS: dict[Cause, _Texts] = {
+    "low-information": _Texts(
+        "have a picture that shows too little",
+        "A picture that shows next to nothing is as similar to every other such picture.",
+        "Leave blank pictures out (fixes.csv) and replace tiny or blurred ones.",
+    ),
+    "duplicate-pictures": _Texts(
+        "are of the same picture under two labels",
+        "Two pictures with equal pixels have equal embeddings: no training can tell them apart.",
+        "Join the classes or drop the copies: look at fixes.csv and apply it with 'mohs fix'.",
+    ),
+    "near-duplicates": _Texts(
+        "are of nearly the same picture under two labels",
+        "Pictures that are equal but for a small shift, size or brightness should be close, and are; their labels say "
+        "otherwise.",
+        "Look at the contact sheet. In fixes.csv write 'relabel' or 'merge classes' for 'look' where they are one "
+        "class, then apply it with 'mohs fix'.",
+    ),
+    "label-errors": _Texts(
+        "have a picture whose label is likely wrong",
+        "These pictures fit another class, as other pictures of it show, and their own not: the match is right and the "
+        "label is wrong.",
+        "Look at the contact sheet. In fixes.csv write 'relabel' for 'look' where the other class is right, then apply "
+        "it with 'mohs fix'.",
+    ),
+    "perhaps-one-class": _Texts(
+        "are of two classes that are perhaps one",
+        "Their pictures are as near across the two classes as within them: one class may have two names, as a product "
+        "with two numbers.",
+        "Look at both classes (fixes.csv), and join them if they are one.",
+    ),
+    "hubs": _Texts(
+        "have a picture that is the neighbour of everything",
+        "In many dimensions some points lie near the middle of all others and become a neighbour of everything.",
+        "Look at them (fixes.csv): often they show little or several things; else train longer or with more "
+        "dimensions.",
+    ),
+    "saturated": _Texts(
+        "have a similarity that one in a hundred random pairs reaches, too",
+        "When similarities crowd near 1, their order says nothing: a margin too large, or too high a temperature or "
+        "rate, has pressed the embeddings together.",
+        "Train with a smaller margin or a lower rate, and look at the spread that 'mohs evaluate' prints.",
+    ),
+    "look-alikes": _Texts(
+        "are of different classes that look alike",
+        "Different classes that look alike to this embedder; nothing is wrong with these labels.",
+        "Train longer, on larger pictures or with harder negatives; raise the threshold meanwhile.",
+    ),
 }
 
 
@@ -53,7 +102,6 @@ def cause_finding(
     share = num_false / max(1, all_false)
     at, before, after = _largest_gain(as_it_is, without, recall)
     where = f"before recall {recall:.3g}"
-    what = f"{num_false:,} of {all_false:,} false matches {where} ({share:.0%}) {_WHAT[cause]}{_details(cause, found)}."
     if cause == "same-picture":
         share = (num_false + num_true) / max(1, len(top))
         what = (
@@ -62,8 +110,15 @@ def cause_finding(
             + "."
         )
         why = "A picture finds its own copy whatever the embedder has learned, which says nothing about new pictures."
+        fix = "Keep one of each ('mohs check' lists them): precision is then that of different pictures."
+        if query:
+            fix = "Take these queries out (fixes.csv), or split so that copies stay on one side."
     else:
-        why = _WHY[cause]
+        texts = _TEXTS[cause]
+        what = (
+            f"{num_false:,} of {all_false:,} false matches {where} ({share:.0%}) {texts.what}{_details(cause, found)}."
+        )
+        why, fix = texts.why, texts.fix
         if after > before:
             what += f" Without them precision at recall {at:.3g} would be {after:.3f} instead of {before:.3f}."
     num_fixes = sum(fix.cause == cause and fix.suggestion != "look" for fix in fixes)
@@ -72,7 +127,7 @@ def cause_finding(
         severity=_severity(cause, after - before, query, num_true),
         what=what,
         why=why,
-        fix=_fix(cause, query),
+        fix=fix,
         numbers={
             "pairs": num_false,
             "true_pairs": num_true,
@@ -86,19 +141,6 @@ def cause_finding(
     )
 
 
-_WHAT: dict[Cause, str] = {
-    "same-picture": "",
-    "low-information": "have a picture that shows too little",
-    "duplicate-pictures": "are of the same picture under two labels",
-    "near-duplicates": "are of nearly the same picture under two labels",
-    "label-errors": "have a picture whose label is likely wrong",
-    "perhaps-one-class": "are of two classes that are perhaps one",
-    "hubs": "have a picture that is the neighbour of everything",
-    "saturated": "have a similarity that one in a hundred random pairs reaches, too",
-    "look-alikes": "are of different classes that look alike",
-}
-
-
 def _details(cause: Cause, found: Attribution) -> str:
     if cause == "low-information" and found.information is not None:
         kinds, counts = np.unique(found.information.why_N, return_counts=True)
@@ -110,30 +152,10 @@ def _details(cause: Cause, found: Attribution) -> str:
             f"{doubt.false_share:.0%} of these calls are mistaken, and more where right pictures are unlike their class"
         )
     if cause == "saturated":
-        return f"; the median similarity of random pairs is {float(np.median(found.random.similarity_R)):.3f}"
+        return f"; the median similarity of random pairs is {float(np.median(found.random_R)):.3f}"
     if cause == "hubs":
         return f"; {int(found.hub_N.sum()):,} such pictures, skewness {found.occurrence.skewness:.1f}"
     return ""
-
-
-def _fix(cause: Cause, query: bool) -> str:
-    if cause == "same-picture":
-        if query:
-            return "Take these queries out (fixes.csv), or split so that copies stay on one side."
-        return "Keep one of each ('mohs check' lists them): precision is then that of different pictures."
-    return {
-        "low-information": "Leave blank pictures out (fixes.csv) and replace tiny or blurred ones.",
-        "duplicate-pictures": "Join the classes or drop the copies: look at fixes.csv and apply it with 'mohs fix'.",
-        "near-duplicates": "Look at the contact sheet. In fixes.csv write 'relabel' or 'merge classes' for 'look' "
-        "where they are one class, then apply it with 'mohs fix'.",
-        "label-errors": "Look at the contact sheet. In fixes.csv write 'relabel' for 'look' where the other class is "
-        "right, then apply it with 'mohs fix'.",
-        "perhaps-one-class": "Look at both classes (fixes.csv), and join them if they are one.",
-        "hubs": "Look at them (fixes.csv): often they show little or several things; else train longer or with more "
-        "dimensions.",
-        "saturated": "Train with a smaller margin or a lower rate, and look at the spread that 'mohs evaluate' prints.",
-        "look-alikes": "Train longer, on larger pictures or with harder negatives; raise the threshold meanwhile.",
-    }[cause]
 
 
 def _largest_gain(as_it_is: TopCurve, without: TopCurve, recall: float) -> tuple[float, float, float]:

@@ -6,46 +6,28 @@ from typing import final
 import numpy as np
 import numpy.typing as npt
 
+from mohs.checks import require, wrong_number
 from mohs.distances import unit_rows
 from mohs.doctor.precision.top_pairs import Floats, Ints
-from mohs.errors import InputError
 from mohs.randomness import generator
 
-__all__ = ["MarginCheck", "RandomPairs", "check_margin", "random_pairs"]
+__all__ = ["MarginCheck", "check_margin", "random_similarities"]
 
 _NUM_PAIRS = 200_000
 
 
-@final
-@dataclass(frozen=True, eq=False)
-class RandomPairs:
-    """Similarities of random pairs of different classes.
+def random_similarities(embeddings_ND: npt.ArrayLike, class_N: Ints, *, seed: int = 0) -> Floats:
+    """Return similarities of up to 200,000 random pairs of different classes (drawn with replacement), ascending.
 
-    Attributes:
-        similarity_R: ascending, float64 [R], of unit rows.
-    """
-
-    similarity_R: Floats
-
-    def share_at_least(self, similarity: float) -> float:
-        """Return the share of random pairs of different classes that are at least this similar."""
-        below = np.searchsorted(self.similarity_R, similarity, side="left")
-        return float(1 - below / max(1, len(self.similarity_R)))
-
-
-def random_pairs(embeddings_ND: npt.ArrayLike, class_N: Ints, *, seed: int = 0) -> RandomPairs:
-    """Return up to 200,000 random pairs of items of different classes, drawn with replacement.
-
-    >>> random_pairs([[1.0, 0.0], [0.0, 1.0]], np.array([0, 1])).share_at_least(0.5)
-    0.0
+    >>> random_similarities([[1, 0], [0, 1]], np.array([0, 1]))[:2].tolist()
+    [0.0, 0.0]
     """
     x_ND = unit_rows(embeddings_ND)
     random = generator(seed, "random pairs")
     first, second = random.integers(len(x_ND), size=(2, _NUM_PAIRS))
     differ = class_N[first] != class_N[second]
-    first, second = first[differ], second[differ]
-    similarity = np.einsum("pd,pd->p", x_ND[first], x_ND[second], dtype=np.float64)
-    return RandomPairs(np.sort(similarity))
+    similarity_R: Floats = np.einsum("pd,pd->p", x_ND[first[differ]], x_ND[second[differ]], dtype=np.float64)
+    return np.sort(similarity_R)
 
 
 @final
@@ -82,8 +64,7 @@ def check_margin(
         squared: whether the loss takes squared distances.
         seed: of the 200,000 random triplets.
     """
-    if not margin > 0:
-        raise InputError(f"margin: {margin!r} is not above 0; use for example 0.2")
+    require(wrong_number("margin", margin, above=0, example=0.2))
     x_ND = unit_rows(embeddings_ND).astype(np.float64)
     order = np.argsort(class_N, kind="stable")
     size_C = np.bincount(class_N)

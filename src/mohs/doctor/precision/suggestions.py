@@ -1,5 +1,7 @@
 """What to do about wrong confident matches: one correction for each class, label or picture at fault."""
 
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import final
 
@@ -34,12 +36,12 @@ class ItemFix:
     suggestion: Suggestion
     to: int | None
     cause: Cause
-    other: int | None
     num_pairs: int
-    similarity: float
-    difference: float
-    own_fit: float
-    other_fit: float
+    other: int | None = None
+    similarity: float = math.nan
+    difference: float = math.nan
+    own_fit: float = math.nan
+    other_fit: float = math.nan
 
 
 def suggest_fixes(
@@ -64,13 +66,8 @@ def suggest_fixes(
     - Corrections that would together leave a class without a picture: "look", all of that class.
     """
     false = top.take(~top.same_P)
-    cause_F = found.cause_P[: len(top)][~top.same_P]
-    fixes = [
-        *_merges(false, cause_F, found, x_ND, class_N),
-        *_labels(false, cause_F, found, x_ND, class_N),
-        *_split_classes(false, cause_F, found, x_ND, class_N),
-        *_pictures(top, found, query_N),
-    ]
+    known = _Evidence(false, found.cause_P[: len(top)][~top.same_P], found, x_ND, class_N)
+    fixes = [*_merges(known), *_labels(known), *_split_classes(known), *_pictures(top, found, query_N)]
     kept = _keep_classes(fixes, class_N)
     return tuple(sorted(kept, key=lambda fix: (fix.suggestion == "look", -fix.num_pairs, fix.item)))
 
@@ -88,140 +85,121 @@ def _keep_classes(fixes: list[ItemFix], class_N: Ints) -> list[ItemFix]:
     ]
 
 
-def _merges(false: TopPairs, cause_F: Ints, found: Attribution, x_ND: Rows, class_N: Ints) -> list[ItemFix]:
-    same_N = found.same_C[class_N]
-    of_merge_F = np.isin(cause_F, [CAUSES.index("duplicate-pictures"), CAUSES.index("near-duplicates")])
-    of_merge_F &= same_N[false.first_P] == same_N[false.second_P]
-    pairs_C = np.zeros(len(found.same_C), dtype=np.int64)
-    for side in (false.first_P, false.second_P):
-        pairs_C += np.bincount(class_N[side[of_merge_F]], minlength=len(pairs_C))
-    items_of = _items_by_class(class_N)
+@final
+@dataclass(frozen=True, eq=False)
+class _Evidence:
+    """The false matches of the top with their causes, and what is known of the items."""
+
+    false: TopPairs
+    cause_F: Ints
+    found: Attribution
+    x_ND: Rows
+    class_N: Ints
+
+    def have(self, *causes: Cause) -> Bools:
+        """Return which of the false matches have one of these causes."""
+        return np.isin(self.cause_F, [CAUSES.index(cause) for cause in causes])
+
+    def pairs_of(self, of_F: Bools, value_N: Ints, size: int) -> Ints:
+        """Return how many of these false matches each value (an item's own, by side) is in, int64 [size]."""
+        first, second = (value_N[side[of_F]] for side in (self.false.first_P, self.false.second_P))
+        return np.bincount(first, minlength=size) + np.bincount(second, minlength=size)
+
+    def fix(
+        self, item: int, suggestion: Suggestion, to: int, cause: Cause, num_pairs: int, other: int | None = None
+    ) -> ItemFix:
+        """Return a correction with the similarity to the other picture and the fits."""
+        fit, rival_fit = float(self.found.doubt.own_fit_N[item]), float(self.found.doubt.rival_fit_N[item])
+        similarity = math.nan if other is None else float(self.x_ND[item] @ self.x_ND[other])
+        return ItemFix(item, suggestion, to, cause, int(num_pairs), other, similarity, math.nan, fit, rival_fit)
+
+    def most_similar(self, one: Ints, other: Ints) -> tuple[int, int]:
+        """Return the two items, one of each group, that are most similar."""
+        similarity = self.x_ND[one] @ self.x_ND[other].T
+        row, column = np.unravel_index(int(similarity.argmax()), similarity.shape)
+        return int(one[row]), int(other[column])
+
+
+def _merges(known: _Evidence) -> list[ItemFix]:
+    found, same_N = known.found, known.found.same_C[known.class_N]
+    of_merge_F = known.have("duplicate-pictures", "near-duplicates")
+    of_merge_F &= same_N[known.false.first_P] == same_N[known.false.second_P]
+    pairs_C = known.pairs_of(of_merge_F, known.class_N, len(found.same_C))
+    items_of = _items_by_class(known.class_N)
     fixes = []
     for label in np.flatnonzero(found.same_C != np.arange(len(found.same_C))).tolist():
         to = int(found.same_C[label])
+        one, other = items_of[label], items_of[to]
+        at = other_at = np.zeros(0, dtype=np.int64)
+        if found.picture_N is not None:
+            _, at, other_at = np.intersect1d(found.picture_N[one], found.picture_N[other], return_indices=True)
+        # Equal pictures show it best.
+        pair = (int(one[at[0]]), int(other[other_at[0]])) if len(at) else known.most_similar(one, other)
         exact = found.joined_C[label] == found.joined_C[to]
-        item, other, difference = _example(label, to, found, x_ND, items_of)
-        fixes.append(
-            ItemFix(
-                item=item,
-                suggestion="merge classes" if exact else "look",
-                to=to,
-                cause="duplicate-pictures" if exact else "near-duplicates",
-                other=other,
-                num_pairs=int(pairs_C[label]),
-                similarity=float(x_ND[item] @ x_ND[other]),
-                difference=difference,
-                own_fit=float(found.doubt.own_fit_N[item]),
-                other_fit=float(found.doubt.rival_fit_N[item]),
-            )
-        )
+        cause: Cause = "duplicate-pictures" if exact else "near-duplicates"
+        fix = known.fix(pair[0], "merge classes" if exact else "look", to, cause, pairs_C[label], pair[1])
+        fixes.append(replace(fix, difference=0.0) if len(at) else fix)
     return fixes
 
 
-def _example(label: int, to: int, found: Attribution, x_ND: Rows, items_of: dict[int, Ints]) -> tuple[int, int, float]:
-    """Return an item of each class and the difference of their pictures: equal ones if there are any."""
-    one, other = items_of[label], items_of[to]
-    if found.picture_N is not None:
-        _, at, other_at = np.intersect1d(found.picture_N[one], found.picture_N[other], return_indices=True)
-        if len(at):
-            return int(one[at[0]]), int(other[other_at[0]]), 0.0
-    similarity = x_ND[one] @ x_ND[other].T
-    row, column = np.unravel_index(int(similarity.argmax()), similarity.shape)
-    return int(one[row]), int(other[column]), float("nan")
-
-
-def _labels(false: TopPairs, cause_F: Ints, found: Attribution, x_ND: Rows, class_N: Ints) -> list[ItemFix]:
-    doubt = found.doubt
+def _labels(known: _Evidence) -> list[ItemFix]:
+    found, doubt = known.found, known.found.doubt
     causes: tuple[Cause, ...] = ("duplicate-pictures", "near-duplicates", "label-errors")
-    of_label_F = np.isin(cause_F, [CAUSES.index(cause) for cause in causes])
-    pairs_N = np.zeros(len(class_N), dtype=np.int64)
-    for side in (false.first_P, false.second_P):
-        pairs_N += np.bincount(side[of_label_F], minlength=len(pairs_N))
+    num_items = len(known.class_N)
+    pairs_N = known.pairs_of(known.have(*causes), np.arange(num_items), num_items)
     fixes = []
     for item in np.flatnonzero(found.wrong_N).tolist():
-        other = int(found.twin_N[item])
-        spare = bool(found.spare_N[item])
-        fixes.append(
-            ItemFix(
-                item=item,
-                suggestion="drop" if spare else "look",
-                to=int(found.right_N[item]),
-                cause=causes[0] if spare else causes[1] if other >= 0 else causes[2],
-                other=None if other < 0 else other,
-                num_pairs=int(pairs_N[item]),
-                similarity=float("nan") if other < 0 else float(x_ND[item] @ x_ND[other]),
-                difference=float(found.twin_difference_N[item]),
-                own_fit=float(doubt.own_fit_N[item]),
-                other_fit=float(doubt.rival_fit_N[item]),
-            )
-        )
+        twin, spare, to = int(found.twin_N[item]), bool(found.spare_N[item]), int(found.right_N[item])
+        cause = causes[0] if spare else causes[1] if twin >= 0 else causes[2]
+        other = None if twin < 0 else twin
+        fix = known.fix(item, "drop" if spare else "look", to, cause, pairs_N[item], other)
+        fixes.append(replace(fix, difference=float(found.twin_difference_N[item])))
     unsure_N = (doubt.margin_N >= doubt.threshold) & ~doubt.wrong_N & ~found.wrong_N
     for item in np.flatnonzero(unsure_N).tolist():
         to = int(found.same_C[doubt.rival_N[item]])
-        nan = float("nan")
-        fit = (float(doubt.own_fit_N[item]), float(doubt.rival_fit_N[item]))
-        if to != found.same_C[class_N[item]]:
-            fixes.append(ItemFix(item, "look", to, "label-errors", None, int(pairs_N[item]), nan, nan, *fit))
+        if to != found.same_C[known.class_N[item]]:
+            fixes.append(known.fix(item, "look", to, "label-errors", pairs_N[item]))
     return fixes
 
 
-def _split_classes(false: TopPairs, cause_F: Ints, found: Attribution, x_ND: Rows, class_N: Ints) -> list[ItemFix]:
+def _split_classes(known: _Evidence) -> list[ItemFix]:
     """Return the classes that are perhaps one, to be looked at."""
-    same_N = found.same_C[class_N]
-    of_cause_F = cause_F == CAUSES.index("perhaps-one-class")
-    one_F, other_F = same_N[false.first_P], same_N[false.second_P]
+    same_N = known.found.same_C[known.class_N]
+    one_F, other_F = same_N[known.false.first_P], same_N[known.false.second_P]
     items_of = _items_by_class(same_N)
     fixes = []
-    for first, second in found.split_2S.T.tolist():
-        pairs = of_cause_F & (((one_F == first) & (other_F == second)) | ((one_F == second) & (other_F == first)))
-        similarity = x_ND[items_of[second]] @ x_ND[items_of[first]].T
-        row, column = np.unravel_index(int(similarity.argmax()), similarity.shape)
-        fixes.append(
-            ItemFix(
-                item=int(items_of[second][row]),
-                suggestion="look",
-                to=first,
-                cause="perhaps-one-class",
-                other=int(items_of[first][column]),
-                num_pairs=int(pairs.sum()),
-                similarity=float(similarity[row, column]),
-                difference=float("nan"),
-                own_fit=float(found.doubt.own_fit_N[items_of[second][row]]),
-                other_fit=float(found.doubt.rival_fit_N[items_of[second][row]]),
-            )
-        )
+    for first, second in known.found.split_2S.T.tolist():
+        pairs_F = ((one_F == first) & (other_F == second)) | ((one_F == second) & (other_F == first))
+        num_pairs = int((pairs_F & known.have("perhaps-one-class")).sum())
+        item, other = known.most_similar(items_of[second], items_of[first])
+        fixes.append(known.fix(item, "look", first, "perhaps-one-class", num_pairs, other))
     return fixes
 
 
 def _pictures(top: TopPairs, found: Attribution, query_N: Bools | None) -> list[ItemFix]:
     """Return the corrections of queries in the gallery, pictures that show too little, and hubs."""
-    cause_P = found.cause_P[: len(top)]
-    nan = float("nan")
     fixes = []
 
     def pairs_of(cause: Cause) -> TopPairs:
-        return top.take(cause_P == CAUSES.index(cause))
+        return top.take(found.of(cause)[: len(top)])
+
+    def items_of(cause: Cause) -> Iterator[tuple[int, int]]:
+        pairs = pairs_of(cause)
+        items, count = np.unique(np.concatenate([pairs.first_P, pairs.second_P]), return_counts=True)
+        return zip(items.tolist(), count.tolist(), strict=True)
 
     if query_N is not None:
         leaks = pairs_of("same-picture")
         queries, first, count = np.unique(leaks.first_P, return_index=True, return_counts=True)
         for item, row, number in zip(queries.tolist(), first.tolist(), count.tolist(), strict=True):
-            other = int(leaks.second_P[row])
-            similarity = float(leaks.similarity_P[row])
-            fixes.append(ItemFix(item, "drop", None, "same-picture", other, number, similarity, 0.0, nan, nan))
+            other, similarity = int(leaks.second_P[row]), float(leaks.similarity_P[row])
+            fixes.append(ItemFix(item, "drop", None, "same-picture", number, other, similarity, 0.0))
     if found.information is not None:
-        poor = pairs_of("low-information")
-        items, count = np.unique(np.concatenate([poor.first_P, poor.second_P]), return_counts=True)
-        for item, number in zip(items.tolist(), count.tolist(), strict=True):
-            why = found.information.why_N[item]
-            if why:
+        for item, number in items_of("low-information"):
+            if why := found.information.why_N[item]:
                 suggestion: Suggestion = "drop" if why == "blank" else "look"
-                fixes.append(ItemFix(item, suggestion, None, "low-information", None, number, nan, nan, nan, nan))
-    hubs = pairs_of("hubs")
-    items, count = np.unique(np.concatenate([hubs.first_P, hubs.second_P]), return_counts=True)
-    for item, number in zip(items.tolist(), count.tolist(), strict=True):
-        if found.hub_N[item]:
-            fixes.append(ItemFix(item, "look", None, "hubs", None, number, nan, nan, nan, nan))
+                fixes.append(ItemFix(item, suggestion, None, "low-information", number))
+    fixes += [ItemFix(item, "look", None, "hubs", number) for item, number in items_of("hubs") if found.hub_N[item]]
     return fixes
 
 
