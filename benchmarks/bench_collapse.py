@@ -38,7 +38,6 @@ from mohs.errors import TrainingError
 from mohs.evaluation.retrieval import evaluate_all_against_all
 from mohs.evaluation.spread import spread
 from mohs.model.embedder import Embedder
-from mohs.runs import SplitData, open_split_data
 from mohs.settings.config import (
     DataConfig,
     GuardConfig,
@@ -50,6 +49,7 @@ from mohs.settings.config import (
 )
 from mohs.training.events import Event, GuardEvent, SegmentEvent, StepEvent
 from mohs.training.loop import fit
+from mohs.training.run_inputs import SplitData, open_split_data
 
 WATCHED, GUARDED = ("hardest", "sigmoid"), ("closed loop", "default")
 ONLY_WATCHING = ", guard only watching"

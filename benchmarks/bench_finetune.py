@@ -34,10 +34,11 @@ from mohs.errors import TrainingError
 from mohs.evaluation.intervals import class_difference_interval
 from mohs.evaluation.retrieval import RetrievalResult, evaluate_all_against_all
 from mohs.model.embedder import Embedder
-from mohs.runs import SplitData, open_split_data, train_on
+from mohs.runs import train_on
 from mohs.settings.config import RunConfig, override_config
 from mohs.settings.presets import preset_settings
 from mohs.training.events import Event, GuardEvent
+from mohs.training.run_inputs import SplitData, open_split_data
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 RUNS = ("frozen", "photos", "fine-tune", "1e-2")

@@ -16,9 +16,9 @@ import numpy as np
 from mohs.data.images import ImagePolicy
 from mohs.evaluation.retrieval import evaluate_all_against_all
 from mohs.model.embedder import Embedder
-from mohs.runs import open_split_data
 from mohs.settings.config import DataConfig, MemoryConfig, RunConfig, TrainingConfig
 from mohs.training.loop import fit
+from mohs.training.run_inputs import open_split_data
 
 NUM_CLASSES, ALL = 1200, 10**9
 VARIANTS: Mapping[str, MemoryConfig] = {

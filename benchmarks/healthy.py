@@ -25,8 +25,8 @@ from torch import nn
 import mohs
 from mohs.data.dataset import Dataset
 from mohs.evaluation.retrieval import evaluate_all_against_all
-from mohs.runs import open_split_data
 from mohs.settings.config import override_config
+from mohs.training.run_inputs import open_split_data
 
 _GAIN = 1.3
 

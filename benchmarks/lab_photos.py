@@ -28,8 +28,8 @@ from mohs.compare.training import Choice, strategy_config, train_strategy
 from mohs.data.dataset import Dataset
 from mohs.data.split import split_by_class, take_per_class
 from mohs.errors import TrainingError
-from mohs.runs import open_split_data
 from mohs.settings.config import parse_settings
+from mohs.training.run_inputs import open_split_data
 
 NUM_SPLITS, NUM_QUERIES = 2, 10
 SWITCHES = ("strategy", "rate", "parameter", "pictures", "batch")

@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Literal, final
 
 import mohs
-from mohs.runs import SplitData, open_split_data, train_on
+from mohs.runs import train_on
 from mohs.settings.config import GuardConfig
+from mohs.training.run_inputs import SplitData, open_split_data
 
 MARGIN = 0.2
 NUM_CLASSES = 400

@@ -22,7 +22,8 @@ from typing import final
 import mohs
 from mohs.doctor.precision.top_curve import top_curve
 from mohs.doctor.precision.top_pairs import find_top_pairs
-from mohs.runs import SplitData, open_split_data, train_on
+from mohs.runs import train_on
+from mohs.training.run_inputs import SplitData, open_split_data
 
 RECALL = 0.1
 NUM_CLASSES = 600

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from mohs.runs import open_split_data
 from mohs.settings.config import DataConfig
+from mohs.training.run_inputs import open_split_data
 
 FILE = Path(__file__).parents[1] / "benchmarks" / "bench_collapse.py"
 GLYPHS = DataConfig(size=32, channels=1, per_class=2, max_classes=500)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mohs.runs import open_split_data
+from mohs.training.run_inputs import open_split_data
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"

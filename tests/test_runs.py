@@ -16,7 +16,7 @@ from mohs.data.reading import read_table
 from mohs.errors import InputError, TrainingError
 from mohs.evaluation.summary import measure
 from mohs.plan import TripletPlan
-from mohs.runs import Run, evaluate, open_split_data, train, train_on
+from mohs.runs import Run, evaluate, train, train_on
 from mohs.settings.config import (
     DataConfig,
     FinetuneConfig,
@@ -29,6 +29,7 @@ from mohs.settings.config import (
     load_config,
 )
 from mohs.training.events import Event
+from mohs.training.run_inputs import open_split_data
 
 NUM_CLASSES, NUM_EACH = 8, 5
 

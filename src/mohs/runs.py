@@ -14,75 +14,43 @@ from typing import Any, final
 
 import numpy as np
 
-from mohs.artefacts import EventLog, fingerprint, read_events, read_json, write_json
+from mohs.artefacts import EventLog, read_events, read_json, write_json
 from mohs.data.dataset import Dataset
 from mohs.data.rows import read_rows
-from mohs.data.split import assign_splits, limit_per_class
-from mohs.data.table import BUILT_IN, Table, require_classes, table_bytes, write_table
+from mohs.data.table import BUILT_IN, require_classes, table_bytes, write_table
 from mohs.errors import DataWarning, InputError
 from mohs.evaluation.pixels import pixel_embeddings
 from mohs.evaluation.summary import Measured, Protocol, measure
 from mohs.model.embedder import Embedder
-from mohs.settings.config import DataConfig, RunConfig, load_config
+from mohs.settings.config import RunConfig, load_config
 from mohs.settings.toml import flat_settings
 from mohs.training.events import Listener, TensorBoard, require_tensorboard
 from mohs.training.false_negatives import passed_over, read_review_rows
-from mohs.training.forewarnings import counted_queries, forewarnings, no_query_counts
 from mohs.training.head_start import check_finetuning
 from mohs.training.held_out import choose_held_out
 from mohs.training.loop import FitResult, Folder, fit
 from mohs.training.losses.registry import check_kept_apart, check_loss
 from mohs.training.negative_bank import check_memory
-from mohs.training.plan_segment import check_anchors
 from mohs.training.processes import Processes, choose_device, processes
-from mohs.training.run_inputs import RunInputs, changed_files, changed_pictures
+from mohs.training.run_inputs import (
+    RunInputs,
+    SplitData,
+    changed_files,
+    changed_pictures,
+    forewarnings,
+    open_split_data,
+)
 from mohs.training.state import load_checkpoint
 
 __all__ = [
     "Evaluation",
     "Run",
-    "SplitData",
-    "anchors_note",
     "evaluate",
-    "open_split_data",
     "train",
     "train_on",
     "versions",
     "with_run_folder",
 ]
-
-
-@final
-@dataclass(frozen=True, eq=False)
-class SplitData:
-    """A dataset and which of its items are for training and which for the test, bool [N] each.
-
-    Items marked "validation" in the table are in neither, unless none is marked "test".
-    """
-
-    dataset: Dataset
-    train_N: np.ndarray
-    test_N: np.ndarray
-    unseen_classes: bool
-
-    @property
-    def num_training_classes(self) -> int:
-        """Classes that have a training item."""
-        return len(np.unique(self.dataset.labels[self.train_N]))
-
-    def count_queries(self) -> int:
-        """Return how many test items have an item of their class to find; raise `InputError` if none has."""
-        count = counted_queries(self.dataset.labels, self.train_N, self.test_N)
-        if not count:
-            raise InputError(no_query_counts(self.dataset.table.source))
-        return count
-
-    @property
-    def fingerprint(self) -> str:
-        """32 hex digits of the files (as written), labels, roles, splits, groups: equal if these are the same items."""
-        table = self.dataset.table
-        groups = () if table.groups is None else (table.groups,)
-        return fingerprint(np.array(table.files), table.labels, table.roles, self.train_N, self.test_N, *groups)
 
 
 @final
@@ -156,47 +124,6 @@ class Evaluation:
         return queries, queries if self.test_N.all() else np.flatnonzero(~self.test_N)
 
 
-def open_split_data(
-    config: DataConfig, *, seed: int, all_test: bool = False, progress: Callable[[int, int], None] | None = None
-) -> SplitData:
-    """Return the dataset that `config` describes, with its split.
-
-    Rules: the first `max_classes` classes by name are kept; of each at most `per_class` items, drawn by `seed`; a
-    `split` column in the table is kept to (if no item is marked "test", those marked "validation" are the test);
-    otherwise `test_fraction` of the classes (or of each class's items) is the test. With `all_test` every item is a
-    test item, whatever its split. Raises `InputError` for bad data.
-    """
-    dataset = config.open(progress=progress)
-    if config.max_classes is not None:
-        dataset = dataset.take(dataset.labels_id < config.max_classes)
-    if config.per_class is not None:
-        dataset = dataset.take(limit_per_class(dataset, config.per_class, seed=seed))
-    require_classes(dataset.table)
-    if all_test:
-        return SplitData(dataset, np.zeros(len(dataset), dtype=bool), np.ones(len(dataset), dtype=bool), True)
-    if config.split_by == "item" and not (dataset.table.splits != "").any():
-        _require_second_pictures(dataset.table)
-    table = assign_splits(dataset.table, config.split_by, config.test_fraction, seed=seed)
-    dataset = Dataset(table, dataset.pictures, dataset.left_out)
-    train_N, test_N = table.splits == "train", table.splits == "test"
-    if not test_N.any():  # tables for other libraries have only "train" and "validation"
-        test_N = table.splits == "validation"
-    for name, marked_N in (("train", train_N), ("test", test_N)):
-        if not marked_N.any():
-            raise InputError(f"{table.source}: no item is for {name}; mark some in the column 'split', or leave it out")
-    unseen = not np.isin(table.labels[test_N], table.labels[train_N]).any()
-    return SplitData(dataset, train_N, test_N, unseen)
-
-
-def _require_second_pictures(table: Table) -> None:
-    """Raise `InputError` if no class can spare a picture for a test of seen classes."""
-    if np.unique(table.labels, return_counts=True)[1].max() < 2:
-        raise InputError(
-            f"{table.source}: every class has one picture, so by item none is left for the test; add pictures, or a "
-            "catalog"
-        )
-
-
 def train(
     config: RunConfig,
     *,
@@ -218,7 +145,7 @@ def train(
         data = open_split_data(config.data, seed=config.seed, progress=progress)
         for line in forewarnings(config, data.num_training_classes):
             warnings.warn(line, stacklevel=2)
-        if note := anchors_note(data, config):
+        if note := data.anchors_note(config):
             warnings.warn(note, stacklevel=2)
         return train_on(data, config, resume=resume, listeners=listeners, peers=peers)
 
@@ -241,7 +168,7 @@ def train_on(
     config = config.for_classes(data.num_training_classes)
     training_set = data.dataset.take(np.flatnonzero(data.train_N))
     require_classes(training_set.table)
-    anchors_note(data, config)
+    data.anchors_note(config)
     check_kept_apart(training_set, config)
     policy = config.data.policy
     with processes(choose_device(config.training.device)) if peers is None else contextlib.nullcontext(peers) as peers:
@@ -430,12 +357,6 @@ def with_run_folder(config: RunConfig, *, resume: bool = False) -> RunConfig:
             )
         raise InputError(f"out: {folder} exists already; give another folder with --out, or remove it")
     return config
-
-
-def anchors_note(data: SplitData, config: RunConfig) -> str | None:
-    """Return what is to be said of the run's anchors; raise `InputError` as `check_anchors` does."""
-    table = data.dataset.table
-    return check_anchors(table.labels[data.train_N], table.roles[data.train_N], config)
 
 
 def _independent(config: RunConfig) -> RunConfig:

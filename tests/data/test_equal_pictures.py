@@ -17,7 +17,7 @@ from mohs.data.reading import read_table
 from mohs.data.table import Table
 from mohs.doctor.findings import Finding
 from mohs.doctor.run.causes import find_near_copies
-from mohs.runs import SplitData
+from mohs.training.run_inputs import SplitData
 
 SETS = Path(__file__).resolve().parents[3] / "shared" / "data"
 NUM_CLASSES = 40

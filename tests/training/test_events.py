@@ -10,9 +10,10 @@ from PIL import Image
 from mohs.artefacts import read_events
 from mohs.data.dataset import Dataset
 from mohs.errors import InputError
-from mohs.runs import SplitData, train_on
+from mohs.runs import train_on
 from mohs.settings.config import DataConfig, ModelConfig, RunConfig, TrainingConfig
 from mohs.training.events import Event, GuardEvent, StepEvent, TensorBoard, require_tensorboard
+from mohs.training.run_inputs import SplitData
 
 pytest.importorskip("tensorboard")
 

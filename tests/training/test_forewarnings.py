@@ -4,7 +4,7 @@ import pytest
 
 from mohs.settings.config import override_config
 from mohs.settings.presets import preset_settings
-from mohs.training.forewarnings import forewarnings
+from mohs.training.run_inputs import forewarnings
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from mohs.model.embedder import Embedder
-from mohs.runs import open_split_data, train
+from mohs.runs import train
 from mohs.settings.config import DataConfig, ModelConfig, RunConfig, TrainingConfig
 from mohs.training.held_out import choose_held_out
+from mohs.training.run_inputs import open_split_data
 
 
 def settings(out: Path, *, split_by: str = "class", **training: object) -> RunConfig:

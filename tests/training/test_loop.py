@@ -28,7 +28,8 @@ from mohs.settings.config import (
 )
 from mohs.training.events import Event, SegmentEvent, StepEvent
 from mohs.training.loop import FitResult, Folder, fit
-from mohs.training.plan_segment import batch_slices, check_anchors, neighbourhood_order
+from mohs.training.plan_segment import batch_slices, neighbourhood_order
+from mohs.training.run_inputs import SplitData
 
 SETTINGS: dict[str, Any] = {
     "num_triplets": 96,
@@ -225,13 +226,18 @@ def test_anchors_of_one_role(glyphs: Dataset, loss: LossConfig, anchors: str) ->
     assert times.tolist() == [4] * 24
 
 
+def trained_on(dataset: Dataset) -> SplitData:
+    everything = np.ones(len(dataset), dtype=bool)
+    return SplitData(dataset, everything, ~everything, unseen_classes=True)
+
+
 def test_classes_without_a_catalog_picture_are_counted_and_no_catalog_is_refused(glyphs: Dataset) -> None:
     some = glyphs.take((glyphs.roles == "sample") | (glyphs.labels_id < 20))
     config = settings(anchors="catalog")
     line = "classes without a catalog picture: 4 of 24; a sample is their anchor"
-    assert check_anchors(some.labels, some.roles, config) == line
-    assert check_anchors(glyphs.labels, glyphs.roles, config) is None
-    assert check_anchors(some.labels, some.roles, settings()) is None
+    assert trained_on(some).anchors_note(config) == line
+    assert trained_on(glyphs).anchors_note(config) is None
+    assert trained_on(some).anchors_note(settings()) is None
     plans = run(some, config)[1].plans
     anchor = whole(plans, "anchor")
     assert ((some.roles[anchor] == "catalog") == (some.labels_id[anchor] < 20)).all()

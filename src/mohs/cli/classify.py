@@ -22,8 +22,9 @@ from mohs.data.multi_label import MultiLabel
 from mohs.data.table import require_classes
 from mohs.errors import InputError, at_most_20
 from mohs.model.embedder import Embedder
-from mohs.runs import Run, SplitData, open_split_data, versions
+from mohs.runs import Run, versions
 from mohs.training.processes import choose_device
+from mohs.training.run_inputs import SplitData, open_split_data
 
 __all__ = [
     "FitRequest",

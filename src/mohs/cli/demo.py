@@ -12,8 +12,9 @@ from mohs.cli.console import print_json, print_table, require_folder_place, say,
 from mohs.errors import InputError
 from mohs.evaluation.summary import Measured
 from mohs.report.of_run import METRIC_HEADER, metric_row, queries_counted, write_run_report
-from mohs.runs import Evaluation, Run, evaluate, open_split_data, train_on
+from mohs.runs import Evaluation, Run, evaluate, train_on
 from mohs.settings.config import DataConfig, HardnessConfig, LossConfig, RunConfig, TrainingConfig
+from mohs.training.run_inputs import open_split_data
 
 __all__ = ["DEFAULT_PICTURES", "demo_command", "demo_strategies"]
 

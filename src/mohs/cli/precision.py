@@ -27,9 +27,10 @@ from mohs.doctor.precision.top_curve import plot_curves
 from mohs.errors import InputError
 from mohs.evaluation.embedded import Embedded
 from mohs.evaluation.embedding_files import read_embedded
-from mohs.runs import Run, open_split_data
+from mohs.runs import Run
 from mohs.settings.config import DataConfig
 from mohs.training.processes import choose_device
+from mohs.training.run_inputs import open_split_data
 
 __all__ = ["PrecisionRequest", "fix_command", "precision_command"]
 

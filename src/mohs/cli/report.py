@@ -12,7 +12,8 @@ from mohs.evaluation.intervals import class_difference_interval
 from mohs.evaluation.summary import Measured
 from mohs.report.of_run import METRIC_HEADER, metric_row, queries_counted, write_run_report
 from mohs.report.parts import Verdict
-from mohs.runs import Evaluation, Run, evaluate, open_split_data
+from mohs.runs import Evaluation, Run, evaluate
+from mohs.training.run_inputs import open_split_data
 
 __all__ = ["report_command"]
 

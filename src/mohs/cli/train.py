@@ -19,21 +19,12 @@ from mohs.cli.evaluate import TABLE_HEADER, verification_rows, write_class_table
 from mohs.cli.groups import check_groups, groups_by_flag
 from mohs.model.finetune import random_weights_warning
 from mohs.report.of_run import METRIC_HEADER, metric_row, queries_counted, search_sentences, write_run_report
-from mohs.runs import (
-    Evaluation,
-    Run,
-    SplitData,
-    anchors_note,
-    evaluate,
-    open_split_data,
-    train_on,
-    with_run_folder,
-)
+from mohs.runs import Evaluation, Run, evaluate, train_on, with_run_folder
 from mohs.sequence import describe_length
 from mohs.settings.config import DataConfig, RunConfig
 from mohs.training.events import require_tensorboard
-from mohs.training.forewarnings import forewarnings
 from mohs.training.processes import choose_device, processes
+from mohs.training.run_inputs import SplitData, forewarnings, open_split_data
 
 __all__ = ["evaluate_command", "train_command"]
 
@@ -54,7 +45,7 @@ def train_command(config: RunConfig, *, notes: Sequence[str] = (), resume: bool,
         if first:
             lengths = [] if quiet or as_json else _told_before(config, data)
             warnings = [f"warning: {line}" for line in forewarnings(config, data.num_training_classes)]
-            anchors = anchors_note(data, config)
+            anchors = data.anchors_note(config)
             if line := _random_backbone(config):
                 warnings.append(f"warning: {line}")
             for note in (*notes, *lengths, *warnings, *([anchors] if anchors else [])):

@@ -18,8 +18,8 @@ from mohs.data.dataset import Dataset
 from mohs.data.split import split_by_class, take_per_class
 from mohs.data.table import Table
 from mohs.errors import InputError
-from mohs.runs import open_split_data
 from mohs.settings.config import DataConfig
+from mohs.training.run_inputs import open_split_data
 
 __all__ = ["ComparisonData", "PerClass", "fewest_classes", "open_comparison", "validation_parts"]
 

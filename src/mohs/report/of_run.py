@@ -18,8 +18,9 @@ from mohs.evaluation.verification import VerificationResult
 from mohs.report.of_run_pictures import confusions, embedding_map, examples, find, mined_triplets
 from mohs.report.page import write_report
 from mohs.report.parts import Band, Pairs, Reliability, Report, Strategy, Table, Verdict
-from mohs.runs import Evaluation, Run, SplitData, versions
+from mohs.runs import Evaluation, Run, versions
 from mohs.settings.toml import flat_settings
+from mohs.training.run_inputs import SplitData
 
 __all__ = [
     "METRIC_HEADER",

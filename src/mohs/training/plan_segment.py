@@ -17,7 +17,7 @@ from mohs.evaluation.spread import spread as spread_of
 from mohs.hardness.curves import schedule
 from mohs.hardness.scales import rule_of
 from mohs.mining import mine
-from mohs.mining.roles import anchor_items, choose_roles, num_without_catalog, without_catalog
+from mohs.mining.roles import choose_roles
 from mohs.model.embedder import Embedder
 from mohs.plan import TripletPlan
 from mohs.settings.config import RunConfig
@@ -33,7 +33,6 @@ __all__ = [
     "Segment",
     "all_segments",
     "batch_slices",
-    "check_anchors",
     "neighbourhood_order",
     "segment_bounds",
 ]
@@ -369,17 +368,6 @@ def _local_pairs(pair_P2: NDArray[np.int64], items_M: NDArray[np.int64]) -> NDAr
     place_P2 = np.minimum(np.searchsorted(items_M, pair_P2), len(items_M) - 1)
     inside_P2: NDArray[np.int64] = place_P2[(items_M[place_P2] == pair_P2).all(axis=1)]
     return inside_P2
-
-
-def check_anchors(labels: np.ndarray, roles: np.ndarray, config: RunConfig) -> str | None:
-    """Return what is to be said of the anchors of training items with these labels and roles, a line or None.
-
-    Raises `InputError` if the items cannot be what `training.anchors` asks for.
-    """
-    anchors, catalog_N = config.training.anchors, roles == "catalog"
-    anchor_items(labels, catalog_N, anchors, name="training.anchors")
-    num = num_without_catalog(labels, catalog_N) if anchors == "catalog" else 0
-    return without_catalog(num, len(np.unique(labels))) if num else None
 
 
 def all_segments(dataset: Dataset, config: RunConfig) -> list[Segment]:

@@ -1,24 +1,140 @@
-"""What a run read: fingerprints of its pictures and files, so that a run that is taken up reads the same.
+"""What a run reads: its pictures and their split, what is said of them before, and their fingerprints after.
 
-File names say little: a picture that was exported again has the name it had. Fingerprints are of the pictures as they
-are decoded, since these are what the network sees. A file that was only copied or touched has not changed.
+A run that is taken up must read the same. File names say little: a picture that was exported again has the name it had.
+Fingerprints are of the pictures as they are decoded, since these are what the network sees. A file that was only copied
+or touched has not changed.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import final
 
-from mohs.artefacts import read_json, sha256_file, write_json
+import numpy as np
+
+from mohs.artefacts import fingerprint, read_json, sha256_file, write_json
 from mohs.data.dataset import Dataset
 from mohs.data.equal_pictures import picture_digest
-from mohs.settings.config import RunConfig
+from mohs.data.split import assign_splits, limit_per_class
+from mohs.data.table import require_classes
+from mohs.errors import InputError
+from mohs.mining.roles import anchor_items, num_without_catalog, without_catalog
+from mohs.model.finetune import random_weights_warning, rate_warning
+from mohs.sequence import length_warning
+from mohs.settings.config import DataConfig, RunConfig
 
-__all__ = ["RunInputs", "changed_files", "changed_pictures"]
+__all__ = ["RunInputs", "SplitData", "changed_files", "changed_pictures", "forewarnings", "open_split_data"]
 
 _FILE = "inputs.json"
 _DIGEST_BYTES = 8
 _NUM_NAMED = 5
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class SplitData:
+    """A dataset and which of its items are for training and which for the test, bool [N] each.
+
+    Items marked "validation" in the table are in neither, unless none is marked "test".
+    """
+
+    dataset: Dataset
+    train_N: np.ndarray
+    test_N: np.ndarray
+    unseen_classes: bool
+
+    @property
+    def num_training_classes(self) -> int:
+        """Classes that have a training item."""
+        return len(np.unique(self.dataset.labels[self.train_N]))
+
+    def count_queries(self) -> int:
+        """Return how many test items have an item of their class to find; raise `InputError` if none has.
+
+        On unseen classes that is another test item. Where test classes are trained on, it is a training item.
+        """
+        table = self.dataset.table
+        names, class_N = np.unique(table.labels, return_inverse=True)
+        test_C = np.bincount(class_N[self.test_N], minlength=len(names))
+        train_C = np.bincount(class_N[self.train_N], minlength=len(names))
+        seen = bool((train_C[test_C > 0] > 0).any())
+        count = int(test_C[train_C > 0 if seen else test_C > 1].sum())
+        if not count:
+            raise InputError(
+                f"{table.source}: every test class has one picture, so no query has another to find; add pictures, or "
+                "a catalog"
+            )
+        return count
+
+    def anchors_note(self, config: RunConfig) -> str | None:
+        """Return what is to be said of the anchors of a run on these training items, a line or None.
+
+        Raises `InputError` if the items cannot be what `training.anchors` asks for.
+        """
+        table, anchors = self.dataset.table, config.training.anchors
+        labels, catalog_N = table.labels[self.train_N], table.roles[self.train_N] == "catalog"
+        anchor_items(labels, catalog_N, anchors, name="training.anchors")
+        num = num_without_catalog(labels, catalog_N) if anchors == "catalog" else 0
+        return without_catalog(num, len(np.unique(labels))) if num else None
+
+    @property
+    def fingerprint(self) -> str:
+        """32 hex digits of the files (as written), labels, roles, splits, groups: equal if these are the same items."""
+        table = self.dataset.table
+        groups = () if table.groups is None else (table.groups,)
+        return fingerprint(np.array(table.files), table.labels, table.roles, self.train_N, self.test_N, *groups)
+
+
+def open_split_data(
+    config: DataConfig, *, seed: int, all_test: bool = False, progress: Callable[[int, int], None] | None = None
+) -> SplitData:
+    """Return the dataset that `config` describes, with its split.
+
+    Rules: the first `max_classes` classes by name are kept; of each at most `per_class` items, drawn by `seed`; a
+    `split` column in the table is kept to (if no item is marked "test", those marked "validation" are the test);
+    otherwise `test_fraction` of the classes (or of each class's items) is the test. With `all_test` every item is a
+    test item, whatever its split. Raises `InputError` for bad data.
+    """
+    dataset = config.open(progress=progress)
+    if config.max_classes is not None:
+        dataset = dataset.take(dataset.labels_id < config.max_classes)
+    if config.per_class is not None:
+        dataset = dataset.take(limit_per_class(dataset, config.per_class, seed=seed))
+    require_classes(dataset.table)
+    if all_test:
+        return SplitData(dataset, np.zeros(len(dataset), dtype=bool), np.ones(len(dataset), dtype=bool), True)
+    unsplit = not (dataset.table.splits != "").any()
+    if unsplit and config.split_by == "item" and np.bincount(dataset.labels_id).max() < 2:
+        raise InputError(
+            f"{dataset.table.source}: every class has one picture, so by item none is left for the test; add "
+            "pictures, or a catalog"
+        )
+    table = assign_splits(dataset.table, config.split_by, config.test_fraction, seed=seed)
+    dataset = Dataset(table, dataset.pictures, dataset.left_out)
+    train_N, test_N = table.splits == "train", table.splits == "test"
+    if not test_N.any():  # tables for other libraries have only "train" and "validation"
+        test_N = table.splits == "validation"
+    for name, marked_N in (("train", train_N), ("test", test_N)):
+        if not marked_N.any():
+            raise InputError(f"{table.source}: no item is for {name}; mark some in the column 'split', or leave it out")
+    unseen = not np.isin(table.labels[test_N], table.labels[train_N]).any()
+    return SplitData(dataset, train_N, test_N, unseen)
+
+
+def forewarnings(config: RunConfig, num_classes: int) -> list[str]:
+    """Return a line for each thing that makes a run on so many training classes worse than it need be.
+
+    They are pretrained weights that learn too fast, settings for pretrained weights without weights, and fewer triplets
+    than classes. What cannot be trained at all is an error elsewhere.
+
+    >>> from mohs.settings.config import TrainingConfig
+    >>> forewarnings(RunConfig(training=TrainingConfig(num_triplets=3)), 4)
+    ['training.num_triplets: 3 triplets: 0.75 passes over 4 classes; 1 of them is never an anchor: give 4 or more']
+    """
+    length = length_warning(config.for_classes(num_classes).training.length, num_classes)
+    lines = [rate_warning(config), random_weights_warning(config)]
+    lines.append(None if length is None else f"training.num_triplets: {length}")
+    return [line for line in lines if line is not None]
 
 
 @final

@@ -23,7 +23,7 @@ from mohs.evaluation.embedded import hits_at_1
 from mohs.evaluation.spread import at_one_point
 from mohs.hardness.scales import rule_of
 from mohs.plan import POSITIVE_ORIGINS, TripletPlan
-from mohs.runs import SplitData
+from mohs.training.run_inputs import SplitData
 
 __all__ = [
     "collapse_began",

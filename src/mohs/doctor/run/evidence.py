@@ -19,9 +19,8 @@ from mohs.errors import InputError, MohsError
 from mohs.evaluation.embedded import Embedded
 from mohs.model.embedder import Embedder
 from mohs.plan import TripletPlan
-from mohs.runs import SplitData, open_split_data
 from mohs.settings.config import RunConfig, load_config
-from mohs.training.run_inputs import changed_pictures
+from mohs.training.run_inputs import SplitData, changed_pictures, open_split_data
 
 __all__ = ["RunEvidence"]
 
