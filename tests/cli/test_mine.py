@@ -175,10 +175,10 @@ def test_the_closed_loop_needs_training(run_cli, picture_set, tmp_path):
 
 def test_margins_and_scales_that_do_not_fit(run_cli, picture_set, vectors, tmp_path):
     cases = {
-        ("--scale", "margin"): "missing; the scale 'margin' needs the loss's margin, for example --margin 0.2",
-        ("--scale", "margin", "--margin", "0"): "0 is not above 0; use for example --margin 0.2",
-        ("--scale", "margin", "--margin", "nan"): "nan is not above 0; use for example --margin 0.2",
-        ("--margin", "0.5"): "0.5 given for the scale 'range'; use --scale margin, or leave it out",
+        ("--scale", "margin"): "the scale 'margin' needs the loss's margin; use for example 0.2",
+        ("--scale", "margin", "--margin", "0"): "0.0 is not a number above 0; use for example 0.2",
+        ("--scale", "margin", "--margin", "nan"): "nan is not a number above 0; use for example 0.2",
+        ("--margin", "0.5"): "0.5 has no meaning on the scale 'range'; leave it out, or use the scale margin",
     }
     for flags, line in cases.items():
         answer = run_cli("mine", picture_set, "--embeddings", vectors, *flags, "--out", tmp_path / "p")

@@ -68,7 +68,7 @@ FLAG_PROBLEMS = [
         [
             "--metric: 'dot' is not one of 'euclidean', 'cosine'",
             "--negatives: -1 is not a whole number of at least 1; use for example 4",
-            "--margin: has no meaning on the scale 'range'; leave it out",
+            "--margin: 0.5 has no meaning on the scale 'range'; leave it out, or use the scale margin",
             "--embedder, --embeddings: both given; use one of them",
             "--curve: 'closed-loop' reads training; use it with 'mohs train', or give a curve",
         ],

@@ -263,7 +263,7 @@ GOOD = {"embeddings_ND": SMALL, "labels_N": ["a", "a", "b", "c"], "anchors_T": [
         ),
         ({"scale": "margin", "margin": 0.0}, "margin: 0.0 is not a number above 0; use for example 0.2"),
         ({"scale": "margin", "margin": np.inf}, "margin: inf is not a number above 0; use for example 0.2"),
-        ({"margin": 0.2}, "margin: has no meaning on the scale 'range'; leave it out"),
+        ({"margin": 0.2}, "margin: 0.2 has no meaning on the scale 'range'; leave it out, or use the scale margin"),
         (
             {"embeddings_ND": [[0, 0], [np.inf, 0], [1, 0], [0, np.nan]]},
             "embeddings_ND: rows 1, 3 have NaN or Inf (2 rows in all); leave them out or embed them again",

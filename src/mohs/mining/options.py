@@ -54,7 +54,7 @@ def margin_problems(scale: Scale, margin: float | None, squared: bool) -> list[P
     """Return what is wrong with the margin: missing or no number above 0, or given for a scale without one.
 
     >>> margin_problems("rank", 0.2, False)
-    ["margin: has no meaning on the scale 'rank'; leave it out"]
+    ["margin: 0.2 has no meaning on the scale 'rank'; leave it out, or use the scale margin"]
     """
     if scale not in SCALES:
         return []
@@ -62,11 +62,13 @@ def margin_problems(scale: Scale, margin: float | None, squared: bool) -> list[P
         if margin is None:
             return [Problem("margin", f"the scale {scale!r} needs the loss's margin", "use for example 0.2")]
         return [wrong_number("margin", margin, above=0, example=0.2)]
-    given = {"margin": margin is not None, "squared": squared}
+    given = {"margin": margin, "squared": squared or None}
+    others = " or ".join(other for other in SCALES if rule_of(other).needs == "margin")
+    fix = f"leave it out, or use the scale {others}"
     return [
-        Problem(name, f"has no meaning on the scale {scale!r}", "leave it out")
-        for name, is_given in given.items()
-        if is_given
+        Problem(name, f"{value!r} has no meaning on the scale {scale!r}", fix)
+        for name, value in given.items()
+        if value is not None
     ]
 
 
