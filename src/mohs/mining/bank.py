@@ -8,13 +8,13 @@ N·D. Making one takes as long as its product with 40 to 80 anchors; blocks have
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TypeAlias, final
+from typing import final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mohs.mining import kernels
-from mohs.mining.problem import MiningProblem
+from mohs.mining.problem import Float32, Float64, MiningProblem
 from mohs.mining.stored import StoredBank
 from mohs.mining.threads import for_each
 
@@ -26,9 +26,6 @@ TILE = 512
 _PIECES = 1024  # sums of so many parts of the bank are kept, in an order that no thread changes
 _UNIT_ROUNDOFF = 2.0**-24
 _SMALLEST = 2.0**-149
-
-Float32: TypeAlias = NDArray[np.float32]
-Float64: TypeAlias = NDArray[np.float64]
 
 
 @final

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mohs.mining import kernels
-from mohs.mining.bank import TILE, CentredBank, Float32, Float64
+from mohs.mining.bank import TILE, CentredBank
 from mohs.mining.exclusions import mark_in_bins
-from mohs.mining.problem import MiningProblem
+from mohs.mining.problem import Float32, Float64, MiningProblem
 from mohs.mining.threads import Progress, for_each
 
 __all__ = ["Block", "buffer_shapes", "for_each_block", "rows_per_block"]

@@ -6,7 +6,7 @@ Torch's CPU serves as a device too, for tests.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeAlias, final
+from typing import final
 
 import numpy as np
 import torch
@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mohs.errors import InputError, Problem
-from mohs.mining.bank import CentredBank, Float64
-from mohs.mining.problem import MiningProblem
+from mohs.mining.bank import CentredBank
+from mohs.mining.problem import Float64, Index, MiningProblem
 
 __all__ = [
     "FREE_SHARE",
@@ -45,8 +45,6 @@ _PIECE = 8192  # candidates sent at once
 _SLACK = 1.25  # errors are widened so that thresholds may be rounded to float32
 _PROBE_ROWS, _PROBE_COLUMNS = 16, 512
 _CPU_BYTES = 2 * 10**9
-
-Index: TypeAlias = NDArray[np.int64]
 
 
 @final

@@ -10,10 +10,8 @@ estimates it.
 """
 
 from collections.abc import Iterator
-from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mohs.hardness.scales import (
     achieved_by_distance,
@@ -24,9 +22,9 @@ from mohs.hardness.scales import (
     rank_of,
 )
 from mohs.mining import kernels
-from mohs.mining.bank import CentredBank, Float32, Float64, centred_bank
+from mohs.mining.bank import CentredBank, centred_bank
 from mohs.mining.blocks import Block, for_each_block
-from mohs.mining.problem import MiningProblem, distances_of
+from mohs.mining.problem import Float32, Float64, Index, MiningProblem, distances_of
 from mohs.mining.sweep import farthest, nearest_from, place_of_items, sweep
 from mohs.mining.threads import Meter, Progress, num_threads, one_blas_thread
 from mohs.mining.window import window_of
@@ -36,8 +34,6 @@ __all__ = ["SWEEP_SHARE", "SWEEP_SHARE_RANGE", "mine_exact", "threads_for"]
 _SMALL = 10**6  # pairs; fewer are not worth a thread
 SWEEP_SHARE = 0.6  # of the items; with fewer anchors, blocks do less work than a sweep
 SWEEP_SHARE_RANGE = 0.95  # two sweeps
-
-Index: TypeAlias = NDArray[np.int64]
 
 
 def mine_exact(

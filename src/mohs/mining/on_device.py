@@ -1,12 +1,13 @@
-"""The last word on what a device has filtered: exact distances of the few items left to each anchor.
+"""Exact mining with products on an accelerator: it filters, and exact distances on the CPU have the last word.
 
-Windows are given row by row: the columns of row r are `column_n[start_R1[r] : start_R1[r + 1]]`; a row without columns
-is left as it is. Each kernel serves the rows `first` … `last` − 1, so that threads can share a block.
+What the device leaves to each anchor is a *window*, the few columns of which exact distances choose. Windows are given
+row by row: the columns of row r are `column_n[start_R1[r] : start_R1[r + 1]]`; a row without columns is left as it is.
+Each kernel at the end serves the rows `first` … `last` − 1, so that threads can share a block.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import TypeAlias, final
+from dataclasses import dataclass
+from typing import final
 
 import numpy as np
 import torch
@@ -23,7 +24,7 @@ from mohs.hardness.scales import (
     range_threshold,
     rank_of,
 )
-from mohs.mining.bank import Float32, Float64, centred_bank
+from mohs.mining.bank import centred_bank
 from mohs.mining.device_blocks import (
     WINDOW,
     Block,
@@ -38,89 +39,15 @@ from mohs.mining.device_blocks import (
 from mohs.mining.exact import mine_exact
 from mohs.mining.kernels import Array, Scalar, compiled, exact_distance_of
 from mohs.mining.options import device_problems
-from mohs.mining.problem import MiningProblem, pair_distance
+from mohs.mining.problem import Float32, Float64, Index, MiningProblem, pair_distance
 from mohs.mining.threads import Meter, for_each, num_threads, one_blas_thread
 
 __all__ = ["decide_extreme", "decide_nearest", "decide_rank", "mine_on_device", "mining_device"]
 
 
-@compiled()
-def decide_extreme(
-    bank_ND: Array,
-    anchor_R: Array,
-    item_M: Array,
-    start_R1: Array,
-    column_n: Array,
-    sign: Scalar,
-    distance_R: Array,
-    first: Scalar,
-    last: Scalar,
-) -> None:
-    """Write the largest sign·distance of each window, unsigned."""
-    for r in range(first, last):
-        best = -np.inf
-        for i in range(start_R1[r], start_R1[r + 1]):
-            best = max(best, sign * np.float64(exact_distance_of(bank_ND, anchor_R[r], item_M[column_n[i]])))
-        if best > -np.inf:
-            distance_R[r] = np.float32(sign * best)
-
-
-@compiled()
-def decide_nearest(
-    bank_ND: Array,
-    anchor_R: Array,
-    item_M: Array,
-    start_R1: Array,
-    column_n: Array,
-    tau_R: Array,
-    found_R: Array,
-    first: Scalar,
-    last: Scalar,
-) -> None:
-    """Write the nearest item of each window with d ≥ tau, ties by item index."""
-    for r in range(first, last):
-        best, best_distance = -1, np.float32(np.inf)
-        for i in range(start_R1[r], start_R1[r + 1]):
-            item = item_M[column_n[i]]
-            distance = exact_distance_of(bank_ND, anchor_R[r], item)
-            if np.float64(distance) >= tau_R[r] and (
-                best < 0 or distance < best_distance or (distance == best_distance and item < best)
-            ):
-                best, best_distance = item, distance
-        if best >= 0:
-            found_R[r] = best
-
-
-@compiled()
-def decide_rank(
-    bank_ND: Array,
-    anchor_R: Array,
-    item_M: Array,
-    start_R1: Array,
-    column_n: Array,
-    rank_R: Array,
-    found_R: Array,
-    first: Scalar,
-    last: Scalar,
-) -> None:
-    """Write the item of a 0-based rank, by (distance, item index), within each window."""
-    for r in range(first, last):
-        columns = column_n[start_R1[r] : start_R1[r + 1]]
-        if not 0 <= rank_R[r] < columns.size:
-            continue
-        item_n = np.sort(item_M[columns])
-        distance_n = np.empty(item_n.size, np.float32)
-        for i in range(item_n.size):
-            distance_n[i] = exact_distance_of(bank_ND, anchor_R[r], item_n[i])
-        # A stable sort keeps items of one distance in the order of their indices.
-        found_R[r] = item_n[np.argsort(distance_n, kind="mergesort")[rank_R[r]]]
-
-
 _DECIDED_AT_ONCE = 64
 _FEW = 32
 _GUESSES, _TURNS = 6, 32
-
-Index: TypeAlias = NDArray[np.int64]
 
 
 @final
@@ -181,10 +108,7 @@ def mine_on_device(
     rest = np.flatnonzero(found_T < 0)
     achieved_rest = np.empty(0)
     if rest.size:
-        part = replace(
-            p, anchors_T=p.anchors_T[rest], hardness_T=p.hardness_T[rest], num_negatives_T=p.num_negatives_T[rest]
-        )
-        found_r1, _, achieved_r1 = mine_exact(part, positive_distance_T[rest], meter)
+        found_r1, _, achieved_r1 = mine_exact(p.part(rest), positive_distance_T[rest], meter)
         found_T[rest], achieved_rest = found_r1[:, 0], achieved_r1[:, 0]
     distance_T = pair_distance(p, found_T)
     if p.rule.needs == "extremes":
@@ -348,3 +272,75 @@ def _decide(run: Run, block: Block, window: _Window, kernel: Callable[..., None]
         kernel(bank_ND, block.anchor_R, p.candidates_M, window.start_R1, window.column_n, *arguments, first, last)
 
     for_each(work, range(0, num_rows, _DECIDED_AT_ONCE), run.threads)
+
+
+@compiled()
+def decide_extreme(
+    bank_ND: Array,
+    anchor_R: Array,
+    item_M: Array,
+    start_R1: Array,
+    column_n: Array,
+    sign: Scalar,
+    distance_R: Array,
+    first: Scalar,
+    last: Scalar,
+) -> None:
+    """Write the largest sign·distance of each window, unsigned."""
+    for r in range(first, last):
+        best = -np.inf
+        for i in range(start_R1[r], start_R1[r + 1]):
+            best = max(best, sign * np.float64(exact_distance_of(bank_ND, anchor_R[r], item_M[column_n[i]])))
+        if best > -np.inf:
+            distance_R[r] = np.float32(sign * best)
+
+
+@compiled()
+def decide_nearest(
+    bank_ND: Array,
+    anchor_R: Array,
+    item_M: Array,
+    start_R1: Array,
+    column_n: Array,
+    tau_R: Array,
+    found_R: Array,
+    first: Scalar,
+    last: Scalar,
+) -> None:
+    """Write the nearest item of each window with d ≥ tau, ties by item index."""
+    for r in range(first, last):
+        best, best_distance = -1, np.float32(np.inf)
+        for i in range(start_R1[r], start_R1[r + 1]):
+            item = item_M[column_n[i]]
+            distance = exact_distance_of(bank_ND, anchor_R[r], item)
+            if np.float64(distance) >= tau_R[r] and (
+                best < 0 or distance < best_distance or (distance == best_distance and item < best)
+            ):
+                best, best_distance = item, distance
+        if best >= 0:
+            found_R[r] = best
+
+
+@compiled()
+def decide_rank(
+    bank_ND: Array,
+    anchor_R: Array,
+    item_M: Array,
+    start_R1: Array,
+    column_n: Array,
+    rank_R: Array,
+    found_R: Array,
+    first: Scalar,
+    last: Scalar,
+) -> None:
+    """Write the item of a 0-based rank, by (distance, item index), within each window."""
+    for r in range(first, last):
+        columns = column_n[start_R1[r] : start_R1[r + 1]]
+        if not 0 <= rank_R[r] < columns.size:
+            continue
+        item_n = np.sort(item_M[columns])
+        distance_n = np.empty(item_n.size, np.float32)
+        for i in range(item_n.size):
+            distance_n[i] = exact_distance_of(bank_ND, anchor_R[r], item_n[i])
+        # A stable sort keeps items of one distance in the order of their indices.
+        found_R[r] = item_n[np.argsort(distance_n, kind="mergesort")[rank_R[r]]]

@@ -11,7 +11,7 @@ from mohs.errors import InputError, Problem
 from mohs.mining.exact import mine_exact
 from mohs.mining.exclusions import make_exclusions
 from mohs.mining.kernels import Array, Scalar, compiled, exact_distance_of
-from mohs.mining.problem import MiningProblem
+from mohs.mining.problem import Index, MiningProblem
 from mohs.mining.stored import StoredBank
 from mohs.mining.threads import for_each, num_threads
 from mohs.plan import POSITIVE_ORIGINS
@@ -101,8 +101,6 @@ def _another_of_class(
 _ANCHORS = 256  # of a piece
 _LARGE_CLASS = 512  # items; the classes of which are worth a matrix product
 _MANY_ANCHORS = 32
-
-Index = NDArray[np.int64]
 
 
 def positives_by_distance(problem: MiningProblem, rule: Literal["easy", "hard"]) -> tuple[Index, NDArray[np.uint8]]:

@@ -1,7 +1,7 @@
 """What is to be mined, checked once: every method starts from the same arrays."""
 
-from dataclasses import dataclass
-from typing import final
+from dataclasses import dataclass, replace
+from typing import TypeAlias, final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,7 +14,11 @@ from mohs.mining.exclusions import Exclusions, make_exclusions
 from mohs.mining.options import Metric
 from mohs.mining.stored import StoredBank, stored_bank
 
-__all__ = ["MiningProblem", "distances_of", "make_problem", "pair_distance"]
+__all__ = ["Float32", "Float64", "Index", "MiningProblem", "distances_of", "make_problem", "pair_distance"]
+
+Index: TypeAlias = NDArray[np.int64]
+Float32: TypeAlias = NDArray[np.float32]
+Float64: TypeAlias = NDArray[np.float64]
 
 _PAIR_VALUES = 2**16
 """Numbers of one side of a piece of pairs: 512 KiB in float64, so that what is computed of them stays in the cache."""
@@ -42,18 +46,23 @@ class MiningProblem:
 
     bank_ND: StoredBank
     labels_N: NDArray[np.generic]
-    class_N: NDArray[np.int64]
-    candidates_M: NDArray[np.int64]
-    class_start_C1: NDArray[np.int64]
-    anchors_T: NDArray[np.int64]
-    hardness_T: NDArray[np.float64]
-    num_negatives_T: NDArray[np.int64]
+    class_N: Index
+    candidates_M: Index
+    class_start_C1: Index
+    anchors_T: Index
+    hardness_T: Float64
+    num_negatives_T: Index
     num_wanted: int
     exclusions: Exclusions
     scale: Scale
     margin: float | None
     squared: bool
     metric: Metric
+
+    def part(self, positions: Index) -> "MiningProblem":
+        """Return the same problem for the anchors at these positions only."""
+        columns = {name: getattr(self, name)[positions] for name in ("anchors_T", "hardness_T", "num_negatives_T")}
+        return replace(self, **columns)
 
     @property
     def rule(self) -> ScaleRule:
@@ -112,7 +121,7 @@ def make_problem(
     return problem
 
 
-def pair_distance(problem: MiningProblem, other_T: NDArray[np.int64]) -> NDArray[np.float32]:
+def pair_distance(problem: MiningProblem, other_T: Index) -> Float32:
     """Return the exact distance of each anchor to the item beside it, float32[T], piece by piece in the cache."""
     bank, anchors_T = problem.bank_ND, problem.anchors_T
     distance_T = np.empty(len(other_T), dtype=np.float32)
@@ -123,7 +132,7 @@ def pair_distance(problem: MiningProblem, other_T: NDArray[np.int64]) -> NDArray
     return distance_T
 
 
-def distances_of(problem: MiningProblem, item_TK: NDArray[np.int64]) -> NDArray[np.float32]:
+def distances_of(problem: MiningProblem, item_TK: Index) -> Float32:
     """Return the exact distances of each anchor to the items in its row, float32[T, K]."""
     return np.stack([pair_distance(problem, np.ascontiguousarray(item_T)) for item_T in item_TK.T], axis=1)
 
@@ -141,7 +150,7 @@ def _labels(labels_N: ArrayLike, num_items: int) -> NDArray[np.generic]:
     return labels
 
 
-def _hardness(hardness_T: ArrayLike, num_anchors: int) -> NDArray[np.float64]:
+def _hardness(hardness_T: ArrayLike, num_anchors: int) -> Float64:
     hardness = np.asarray(hardness_T, dtype=np.float64)
     if hardness.shape not in ((), (num_anchors,)):
         what = f"shape {hardness.shape} does not match {num_anchors} anchors"
@@ -154,7 +163,7 @@ def _hardness(hardness_T: ArrayLike, num_anchors: int) -> NDArray[np.float64]:
     return hardness
 
 
-def _candidates(candidates: ArrayLike | None, num_items: int) -> NDArray[np.int64]:
+def _candidates(candidates: ArrayLike | None, num_items: int) -> Index:
     if candidates is None:
         return np.arange(num_items)
     array = np.asarray(candidates)
@@ -169,7 +178,7 @@ def _candidates(candidates: ArrayLike | None, num_items: int) -> NDArray[np.int6
     return array
 
 
-def _check_enough(p: MiningProblem, num_others_T: NDArray[np.int64]) -> None:
+def _check_enough(p: MiningProblem, num_others_T: Index) -> None:
     """Refuse anchors that have fewer negatives than are wanted, or none: for want of candidates, or by exclusions."""
     fix = "add candidates of other classes or leave these anchors out"
     # The first rule that some anchor breaks is told.

@@ -1,17 +1,19 @@
-"""Several negatives out of a sample: the sampled item that stands for the wanted rank, and its neighbours."""
+"""Mining by ranks in a random sample of the candidates: far fewer products, ranks that are nearly the wanted ones.
+
+The anchors are taken in blocks, each with a sample of its own; `sampled_kernels.py` says which sampled item stands for
+a rank. Anchors whose negative is near the top, where a sample says little, are mined exactly.
+"""
 
 import threading
-from dataclasses import dataclass, replace
-from typing import TypeAlias, final
+from dataclasses import dataclass
+from typing import final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mohs.hardness.scales import achieved_by_rank, rank_of
 from mohs.mining.exact import mine_exact
-from mohs.mining.kernels import Array, Scalar, compiled
-from mohs.mining.problem import MiningProblem, distances_of
-from mohs.mining.sampled_kernels import select_sampled
+from mohs.mining.problem import Float32, Float64, Index, MiningProblem, distances_of
+from mohs.mining.sampled_kernels import select_sampled, select_sampled_window
 from mohs.mining.threads import Meter, Progress, for_each, num_threads, one_blas_thread
 from mohs.randomness import generator
 
@@ -22,85 +24,7 @@ __all__ = [
     "auto_method",
     "mine_sampled",
     "sample_bytes",
-    "select_sampled_window",
 ]
-
-
-_CHUNK = 16
-_LARGEST = np.float32(np.finfo(np.float32).max)
-
-
-@compiled()
-def select_sampled_window(
-    key_Rm: Array,
-    own_R2: Array,
-    num_negatives_R: Array,
-    found_R: Array,
-    estimate_R: Array,
-    column_RK: Array,
-    estimate_RK: Array,
-) -> None:
-    """Write K columns of each row by (key, column), from `found_R` on, and the ranks at which they are thought to lie.
-
-    Where fewer than K − 1 negatives follow, those just before `found_R` make up for them; a row with fewer than K in
-    all gets −1. Keys of the own class must be inf, as `select_sampled` leaves them.
-    """
-    num_columns, num_wanted = key_Rm.shape[1], column_RK.shape[1]
-    column_K, side_K = np.empty(num_wanted, np.int64), np.empty(num_wanted, np.int64)
-    for r in range(key_Rm.shape[0]):
-        num_sampled = num_columns - (own_R2[r, 1] - own_R2[r, 0])
-        if num_sampled < num_wanted:
-            column_RK[r, :], estimate_RK[r, :] = -1, -1.0
-            continue
-        num_after = _neighbours(key_Rm[r], found_R[r], 1, num_wanted - 1, side_K)
-        num_before = num_wanted - 1 - num_after
-        column_K[num_before] = found_R[r]
-        for k in range(num_after):
-            column_K[num_before + 1 + k] = side_K[k]
-        if num_before:
-            _neighbours(key_Rm[r], found_R[r], -1, num_before, side_K)
-            for k in range(num_before):
-                column_K[num_before - 1 - k] = side_K[k]
-        stretch = (num_negatives_R[r] + 1.0) / (num_sampled + 1.0)
-        for k in range(num_wanted):
-            column_RK[r, k] = column_K[k]
-            estimate_RK[r, k] = estimate_R[r] + (k - num_before) * stretch
-
-
-@compiled()
-def _neighbours(keys: Array, found: Scalar, sign: Scalar, wanted: Scalar, column_K: Array) -> Scalar:
-    """Write the next columns after `found` by (sign·key, sign·column), nearest first; return how many there are."""
-    from_key, n = keys[found], 0
-    # Keys from low to high may be among them; what is beyond every number is of the own class.
-    low, high = (from_key, _LARGEST) if sign > 0 else (-_LARGEST, from_key)
-    num_chunks = -(-keys.size // _CHUNK)
-    for i in range(num_chunks):
-        # Ties come in the order in which they are to stand.
-        first = (i if sign > 0 else num_chunks - 1 - i) * _CHUNK
-        chunk = keys[first : first + _CHUNK]
-        count = np.int32(0)
-        for j in range(chunk.size):
-            count = np.int32(count + (np.int32(chunk[j] >= low) & np.int32(chunk[j] <= high)))
-        if count == 0:
-            continue
-        for j in range(chunk.size):
-            column = first + (j if sign > 0 else chunk.size - 1 - j)
-            key = keys[column]
-            if not low <= key <= high or (key == from_key and sign * column <= sign * found):
-                continue
-            if n == wanted and sign * key >= sign * keys[column_K[n - 1]]:
-                continue
-            k = n if n < wanted else wanted - 1
-            while k > 0 and sign * keys[column_K[k - 1]] > sign * key:
-                column_K[k] = column_K[k - 1]
-                k -= 1
-            column_K[k] = column
-            n = min(n + 1, wanted)
-            if n == wanted and sign > 0:
-                high = keys[column_K[n - 1]]
-            elif n == wanted:
-                low = keys[column_K[n - 1]]
-    return n
 
 
 TAIL = 32
@@ -117,10 +41,6 @@ _PIECE = 4096
 _GROUP = 64  # products of pieces that wait to be added
 _MOMENTS = 2**18
 _SMALL = 10**6
-
-Index: TypeAlias = NDArray[np.int64]
-Float32: TypeAlias = NDArray[np.float32]
-Float64: TypeAlias = NDArray[np.float64]
 
 
 @final
@@ -202,10 +122,7 @@ def mine_sampled(
 
     tail = np.flatnonzero(exact_T)
     if tail.size:
-        part = replace(
-            p, anchors_T=p.anchors_T[tail], hardness_T=p.hardness_T[tail], num_negatives_T=p.num_negatives_T[tail]
-        )
-        negative_TK[tail], _, achieved_TK[tail] = mine_exact(part, positive_distance_T[tail], meter)
+        negative_TK[tail], _, achieved_TK[tail] = mine_exact(p.part(tail), positive_distance_T[tail], meter)
     distance_TK = distances_of(p, negative_TK)
     if p.num_wanted > 1:  # keys are rounded: neighbours may have changed places
         order_TK = np.lexsort((negative_TK, distance_TK), axis=1)

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mohs.mining import sweep_kernels
-from mohs.mining.bank import TILE, CentredBank, Float32, Float64
+from mohs.mining.bank import TILE, CentredBank
 from mohs.mining.exclusions import TilePairs
-from mohs.mining.problem import MiningProblem
+from mohs.mining.problem import Float32, Float64, MiningProblem
 from mohs.mining.threads import Progress, for_each
 
 __all__ = ["Search", "farthest", "nearest_from", "place_of_items", "sweep", "sweep_bytes"]
