@@ -180,7 +180,7 @@ def _of_other_trainings() -> Iterator[Step]:
     yield Step("embeddings/evaluate other width", ("evaluate", *given, *queries))
     pictures = ("--embeddings", "healthy.npy", "--labels", f"{DRAWN}/images.csv")
     yield Step("embeddings/precision", ("doctor", "--precision", *pictures, "--recall", "0.5", "--out", "healthy-why"))
-    yield Step("embeddings/precision without files", ("doctor", "--precision", *given, "--out", "never"))
+    yield Step("embeddings/precision without files", ("doctor", "--precision", *given, "--out", "bare-why"))
     for name in ("margin", "falls", "rises", "not-finite"):
         log = ("--log", f"log-{name}.csv", "--loss-name", "triplet", "--margin", "0.2")
         yield Step(f"log/{name}", ("doctor", *log, "--json"))

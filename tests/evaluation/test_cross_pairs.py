@@ -4,8 +4,7 @@ import pytest
 from hypothesis import given, settings
 
 from mohs.errors import InputError
-from mohs.evaluation.cross_pairs import cross_pairs
-from mohs.evaluation.pairs import pair_distances
+from mohs.evaluation.pairs import cross_pairs, pair_distances
 from mohs.evaluation.verification import evaluate_pairs
 
 
@@ -57,7 +56,7 @@ def test_a_large_set_is_drawn_without_listing_all():
     labels, query = random.integers(100, size=900), np.arange(900) < 300
     x = random.normal(size=(100, 8))[labels] + 0.5 * random.normal(size=(900, 8))
     pairs = cross_pairs(labels, query, embeddings_ND=x, num_nearest=500, num_negatives=20_000)
-    assert "the 500 closest and 20,000 drawn of 17" in pairs.law
+    assert "the 500 closest and 20,000 drawn of the other 17" in pairs.law
     whole = cross_pairs(labels, query)
     limit = float(np.quantile(pair_distances(x, whole)[~whole.same], 0.05))
     share = (pair_distances(x, whole)[~whole.same] <= limit).mean()

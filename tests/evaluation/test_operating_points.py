@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 
 from mohs.errors import InputError
+from mohs.evaluation.checked import class_codes
 from mohs.evaluation.operating_points import pair_intervals
 from mohs.evaluation.pair_curves import pair_curves_of
 from mohs.evaluation.pair_scores import pair_scores
-from mohs.evaluation.ranked_pairs import pair_classes
 
 
 def clustered(num_classes, per_class, *, seed=0, spread=1.0, decimals=3, kind="distance_P"):
@@ -21,7 +21,7 @@ def clustered(num_classes, per_class, *, seed=0, spread=1.0, decimals=3, kind="d
     distance = np.round(np.linalg.norm(x[first] - x[second], axis=1), decimals)
     same = labels[first] == labels[second]
     value = distance if kind == "distance_P" else 10 - distance
-    return pair_scores(same, **{kind: value}), pair_classes(labels[first], labels[second], same), distance, same
+    return pair_scores(same, **{kind: value}), np.stack(class_codes(labels[first], labels[second])), distance, same
 
 
 @settings(max_examples=20, deadline=None)
@@ -110,7 +110,7 @@ def test_what_no_threshold_keeps_is_said():
     same = np.array([False, True] * 200)
     classes = np.arange(400) // 2
     scores = pair_scores(same, distance_P=np.repeat(np.arange(200.0), 2))
-    class_2P = pair_classes(classes, np.where(same, classes, 200 + classes), same)
+    class_2P = np.stack(class_codes(classes, np.where(same, classes, 200 + classes)))
     found = pair_intervals(scores, class_2P, precisions=(0.9,), num_resamples=20)
     assert found.operating_points[0].threshold is None
     assert found.operating_points[0].reason == "no threshold has a precision of 0.9; the best has 0.5"

@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from sklearn.isotonic import IsotonicRegression
 
 from mohs.errors import InputError
+from mohs.evaluation.checked import class_codes
 from mohs.evaluation.pair_calibration import calibrate_pairs, fit_probability
 from mohs.evaluation.pair_scores import pair_scores
-from mohs.evaluation.ranked_pairs import pair_classes
 
 
 def logistic_pairs(num_classes, *, per_class=4, seed=0, ease=0.0):
@@ -20,7 +20,7 @@ def logistic_pairs(num_classes, *, per_class=4, seed=0, ease=0.0):
     same = labels[first] == labels[second]
     own = ease * random.normal(size=num_classes)
     similarity = same + 0.5 * random.normal(size=len(same)) + own[labels[first]] + own[labels[second]]
-    return pair_scores(same, similarity_P=similarity), pair_classes(labels[first], labels[second], same)
+    return pair_scores(same, similarity_P=similarity), np.stack(class_codes(labels[first], labels[second]))
 
 
 def true_probability(similarity, prevalence):
@@ -124,7 +124,7 @@ def test_it_is_not_measured_on_what_it_was_fitted_on():
     labels = np.repeat(np.arange(20), 2)
     first, second = np.triu_indices(40, 1)
     same = labels[first] == labels[second]
-    class_2P = pair_classes(labels[first], labels[second], same)
+    class_2P = np.stack(class_codes(labels[first], labels[second]))
     chosen = same | (random.random(len(same)) < 0.2)
     scores = pair_scores(same[chosen], similarity_P=random.normal(size=chosen.sum()))
     by_heart = fit_probability(scores, "isotonic", prevalence=0.5)

@@ -195,13 +195,13 @@ def test_distances_are_those_of_the_rows():
         (
             ["a", "a", "b"],
             {"num_negatives": 0},
-            "num_nearest, num_negatives: both are 0; pairs of two classes are needed: use for example 500000",
+            "num_negatives: 0 is not a whole number of at least 1; use for example 500000",
         ),
         (
             ["a", "a", "b"],
             {"max_positives": 0, "num_negatives": -1},
-            "num_negatives: -1 is not an integer >= 0; use for example 500000\n"
-            "max_positives: 0 is not an integer >= 1; use for example 100000",
+            "num_negatives: -1 is not a whole number of at least 1; use for example 500000\n"
+            "max_positives: 0 is not a whole number of at least 1; use for example 100000",
         ),
     ],
 )

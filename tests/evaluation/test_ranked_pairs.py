@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from mohs.errors import InputError
+from mohs.evaluation.checked import class_codes
 from mohs.evaluation.pair_curves import pair_curves_of
 from mohs.evaluation.pair_scores import pair_scores
-from mohs.evaluation.ranked_pairs import class_bootstrap, pair_classes, percentile_interval, rank_pairs
+from mohs.evaluation.ranked_pairs import class_bootstrap, percentile_interval, rank_pairs
 
 
 def all_pairs_of(labels, similarity_of, weight=None):
@@ -17,7 +17,7 @@ def all_pairs_of(labels, similarity_of, weight=None):
     first, second = np.triu_indices(len(labels), 1)
     same = labels[first] == labels[second]
     scores = pair_scores(same, similarity_P=similarity_of(first, second), weight_P=weight)
-    return scores, pair_classes(labels[first], labels[second], same)
+    return scores, np.stack(class_codes(labels[first], labels[second]))
 
 
 def tied_case(seed, *, num_classes=6):
@@ -179,18 +179,3 @@ def test_percentiles():
     assert percentile_interval(values) == pytest.approx((49.35, 974.65))
     values[:26] = np.nan
     assert percentile_interval(values) is None
-
-
-def test_classes_must_agree_with_the_flags():
-    same = np.array([True, False])
-    assert pair_classes([3, 3], [3, 9], same).tolist() == [[0, 0], [0, 1]]
-    with pytest.raises(InputError) as caught:
-        pair_classes(["a", "b"], ["a", "b"], same)
-    assert str(caught.value) == (
-        "same_P: pair 1 is said to be of two classes, but its classes say otherwise (1 in all); make them agree"
-    )
-    with pytest.raises(InputError) as caught:
-        pair_classes([1.5, 2.0], [1, 2], same)
-    assert str(caught.value) == (
-        "first_class_P: shape (2,) and type float64; give an integer or string for each of the 2 pairs"
-    )

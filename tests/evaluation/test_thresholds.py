@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given, settings
 
 from mohs.errors import InputError
+from mohs.evaluation.checked import class_codes
 from mohs.evaluation.intervals import fold_of_class, pairs_of_fold
 from mohs.evaluation.pair_scores import pair_scores
-from mohs.evaluation.ranked_pairs import pair_classes
 from mohs.evaluation.thresholds import best_threshold
 
 
@@ -18,7 +18,7 @@ def clustered(num_classes, per_class, *, seed=0, spread=1.0, decimals=2, kind="d
     distance = np.round(np.linalg.norm(x[first] - x[second], axis=1), decimals)
     same = labels[first] == labels[second]
     value = distance if kind == "distance_P" else 10 - distance
-    return pair_scores(same, **{kind: value}), pair_classes(labels[first], labels[second], same), distance, same
+    return pair_scores(same, **{kind: value}), np.stack(class_codes(labels[first], labels[second])), distance, same
 
 
 @settings(max_examples=40, deadline=None)

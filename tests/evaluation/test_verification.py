@@ -6,8 +6,7 @@ import torch
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from mohs.errors import InputError
-from mohs.evaluation.given_pairs import given_pairs
-from mohs.evaluation.pairs import sample_pairs
+from mohs.evaluation.pairs import Pairs, sample_pairs
 from mohs.evaluation.verification import evaluate_pairs
 
 
@@ -97,13 +96,13 @@ def test_rows_of_any_length_are_calibrated_by_distance():
     assert evaluate_pairs(x.astype(np.float16), labels, num_resamples=20).unit_length
 
 
-def test_given_pairs_need_no_labels():
+def test_pairs_of_ones_own_need_no_labels():
     x, labels = unit_clusters(60, 2, noise=0.5)
     first = np.concatenate([np.arange(0, 120, 2), np.arange(0, 118)])
     second = np.concatenate([np.arange(1, 120, 2), np.arange(2, 120)])
-    pairs = given_pairs(first, second, num_items=120, same_P=labels[first] == labels[second])
+    pairs = Pairs(first, second, labels, np.ones(len(first)), "178 pairs of a list")
     found = evaluate_pairs(x, None, pairs=pairs, num_resamples=20, num_folds=2)
-    assert found.law == "178 given pairs: 60 of one class, 118 of two"
+    assert found.law == "178 pairs of a list"
     assert found.curves.prevalence == pytest.approx(60 / 178)
     assert found.curves.num_positives == 60
     assert found.top.num_accepted_T[-1] == 178

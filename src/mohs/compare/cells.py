@@ -139,10 +139,6 @@ class Cell:
         """What tells the cell from others: a cell of other settings is another one."""
         return (self.data, self.strategy, self.seed, self.made_by)
 
-    def figures(self) -> dict[str, Any]:
-        """Return all that must come out the same in a second run: all but seconds."""
-        return {name: value for name, value in asdict(self).items() if not name.endswith("_s")}
-
 
 @final
 @dataclass(frozen=True)

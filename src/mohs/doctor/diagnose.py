@@ -18,10 +18,10 @@ from mohs.doctor.of_pairs import PairScores, read_pair_scores
 from mohs.doctor.of_triplets import find_easy_selection
 from mohs.doctor.run.checks import diagnose_run
 from mohs.doctor.run.evidence import RunEvidence
+from mohs.doctor.same_column import OneMeans, check_one_means
 from mohs.errors import InputError
 from mohs.evaluation.embedded import Embedded
 from mohs.evaluation.embedding_files import read_embedded
-from mohs.evaluation.same_column import OneMeans, check_one_means
 from mohs.evaluation.spread import at_one_point
 from mohs.runs import Run
 

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from mohs.data.rows import decimal_points, read_rows
 from mohs.doctor.findings import Finding
+from mohs.doctor.same_column import OneMeans, read_same_column, told_by_distances
 from mohs.errors import InputError, at_most_20
 from mohs.evaluation.intervals import wilson_interval
-from mohs.evaluation.same_column import OneMeans, read_same_column, told_by_distances
 from mohs.randomness import generator
 
 __all__ = [

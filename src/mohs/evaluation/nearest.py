@@ -20,12 +20,13 @@ from mohs.evaluation.checked import (
 from mohs.evaluation.ranks import tie_limit
 from mohs.nearest import nearest_rows
 
-__all__ = ["Among", "NearestPairs", "nearest", "nearest_by_class", "nearest_items", "nearest_pairs"]
+__all__ = ["Among", "NearestPairs", "nearest", "nearest_by_class", "nearest_items", "nearest_pairs", "paired_distances"]
 
 Among: TypeAlias = Literal["all", "positive", "negative"]
 
 # A tile of 1,024 x 1,024 float32 is 4 MB. Fixed, so that results never depend on the machine.
 _TILE = 1024
+# Two blocks of rows: 8,192 x 2,048 dimensions in float64 is 128 MB.
 _PAIRS_PER_BLOCK = 8192
 # A block of distances to a gallery: at most so many rows and, with what is made of it, 400 MB.
 _BLOCK_ROWS, _BLOCK_PAIRS = 512, 2**24
@@ -232,13 +233,25 @@ def nearest_pairs(
     if not len(candidates):
         raise InputError(f"embeddings_ND: no {'' if among == 'all' else among + ' '}pair among {len(x_ND)} items")
     first_P, second_P = candidates // len(x_ND), candidates % len(x_ND)
-    distance_P = np.empty(len(candidates), dtype=np.float32)
-    for start in range(0, len(candidates), _PAIRS_PER_BLOCK):
-        block = slice(start, start + _PAIRS_PER_BLOCK)
-        distance_P[block] = exact_distance(x_ND[first_P[block]], x_ND[second_P[block]])
+    distance_P = paired_distances(x_ND, first_P, second_P)
     order = np.lexsort((candidates, distance_P))[:num_pairs]
     first_P, second_P = first_P[order], second_P[order]
     return NearestPairs(first_P, second_P, distance_P[order], class_N[first_P] == class_N[second_P])
+
+
+def paired_distances(
+    x_ND: npt.NDArray[np.float64], first_P: npt.NDArray[np.int64], second_P: npt.NDArray[np.int64]
+) -> npt.NDArray[np.float32]:
+    """Return the Euclidean distance of items and others, float32 [P], by `exact_distance`.
+
+    >>> paired_distances(np.array([[0.0], [2.0], [5.0]]), np.array([0, 2]), np.array([1, 1])).tolist()
+    [2.0, 3.0]
+    """
+    distance_P = np.empty(len(first_P), dtype=np.float32)
+    for start in range(0, len(first_P), _PAIRS_PER_BLOCK):
+        block = slice(start, start + _PAIRS_PER_BLOCK)
+        distance_P[block] = exact_distance(x_ND[first_P[block]], x_ND[second_P[block]])
+    return distance_P
 
 
 def _candidates(

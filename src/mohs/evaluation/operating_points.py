@@ -147,7 +147,7 @@ def pair_intervals(
 
     Args:
         scores: from `pair_scores`.
-        class_2P: from `pair_classes`.
+        class_2P: classes of both items of each pair, int64 [2, P], from 0 on.
         prevalence: share of positive pairs for precision, in (0, 1); none: by weight.
         precisions: wanted precisions, in (0, 1].
         fprs: wanted false positive rates, in (0, 1).

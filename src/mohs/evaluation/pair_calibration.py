@@ -234,7 +234,7 @@ def calibrate_pairs(
 
     Args:
         scores: from `pair_scores`.
-        class_2P: from `pair_classes`.
+        class_2P: classes of both items of each pair, int64 [2, P], from 0 on.
         method: "isotonic" or "Platt", see `fit_probability`.
         prevalence: in (0, 1): how many of the pairs that you will ask about are of one class.
         num_folds: at least 2; each needs two classes with a positive pair.

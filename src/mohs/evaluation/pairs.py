@@ -4,19 +4,20 @@ A pair is *positive* if both items are of one class, *negative* if not; it has n
 itself. N items have N(N − 1)/2 pairs, too many to look at from some thousands of items on.
 """
 
-from dataclasses import dataclass
-from typing import final
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, final
 
 import numpy as np
 import numpy.typing as npt
 
-from mohs.distances import exact_distance
+from mohs.checks import require, wrong_whole
 from mohs.errors import InputError
-from mohs.evaluation.checked import checked_embeddings, checked_labels, class_codes
-from mohs.evaluation.nearest import nearest_pairs
+from mohs.evaluation.checked import as_numpy, checked_embeddings, checked_labels, class_codes
+from mohs.evaluation.nearest import nearest_pairs, paired_distances
 from mohs.randomness import generator
 
-__all__ = ["Pairs", "pair_distances", "sample_pairs"]
+__all__ = ["Pairs", "cross_pairs", "pair_distances", "sample_pairs"]
 
 
 @final
@@ -93,9 +94,14 @@ def sample_pairs(
     ([0, 0, 1], [1, 2, 2], [True, False, False])
     """
     labels = checked_labels(labels_N, "labels_N", np.shape(labels_N)[0] if np.ndim(labels_N) else 0)
-    _check_counts(num_nearest, num_negatives, max_positives, max_positives_per_class)
+    require(
+        wrong_whole("num_nearest", num_nearest, at_least=0, example=50_000),
+        wrong_whole("num_negatives", num_negatives, at_least=0 if num_nearest else 1, example=500_000),
+        wrong_whole("max_positives", max_positives, example=100_000),
+        wrong_whole("max_positives_per_class", max_positives_per_class, example=1000),
+    )
     if num_nearest and embeddings_ND is None:
-        raise InputError("embeddings_ND: none, but num_nearest is above 0; give the embeddings, or num_nearest=0")
+        raise InputError(_NO_EMBEDDINGS)
     [class_N] = class_codes(labels)
     count_C = np.bincount(class_N)
     num_positive, num_negative = _num_pairs(count_C)
@@ -106,25 +112,89 @@ def sample_pairs(
         )
     random = generator(seed, "verification pairs")
     positive_P2 = _positives(class_N, count_C, max_positives, max_positives_per_class, random)
-    nearest_P2 = np.empty((0, 2), dtype=np.int64)
+    nearest_P2 = _NONE
     if num_negative <= num_nearest + num_negatives:
         drawn_P2 = _all_pairs(class_N, positive=False)
     else:
         if num_nearest:
-            x_ND = checked_embeddings(embeddings_ND, "embeddings_ND")  # type: ignore[arg-type]
-            nearest = nearest_pairs(x_ND, num_nearest, labels_N=labels, among="negative")
-            nearest_P2 = np.stack([nearest.first_P, nearest.second_P], axis=1)
+            nearest_P2 = _nearest_negatives(embeddings_ND, num_nearest, labels)
         drawn_P2 = _drawn_negatives(class_N, count_C, num_negatives, nearest_P2, random)
-    pairs_P2 = np.concatenate([positive_P2, nearest_P2, drawn_P2])
-    weight_P = np.concatenate(
-        [
-            np.full(len(positive_P2), num_positive / len(positive_P2)),
-            np.ones(len(nearest_P2)),
-            np.full(len(drawn_P2), (num_negative - len(nearest_P2)) / max(1, len(drawn_P2))),
-        ]
+    return _pairs(class_N, (positive_P2, nearest_P2, drawn_P2), num_positive, num_negative)
+
+
+def cross_pairs(
+    labels_N: npt.ArrayLike,
+    query_N: npt.ArrayLike,
+    *,
+    embeddings_ND: npt.ArrayLike | None = None,
+    num_nearest: int = 0,
+    num_negatives: int = 500_000,
+    max_positives: int = 100_000,
+    seed: int = 0,
+) -> Pairs:
+    """Return pairs of a query and an item that is none, all without replacement; all of them if they are not too many.
+
+    Positive pairs are drawn uniformly if they are more than `max_positives`. Negative pairs are the `num_nearest`
+    closest and `num_negatives` drawn uniformly from all others. Weights are as in `sample_pairs`: they add up to the
+    number of all such pairs, and each of the closest counts 1.
+
+    Args:
+        labels_N: integers or strings [N], of queries and gallery together.
+        query_N: bool [N], which items are queries; the others are the gallery.
+        embeddings_ND: numbers [N, D], for `num_nearest`.
+        num_nearest: at least 0.
+        num_negatives: at least 1.
+        max_positives: at least 1.
+        seed: integer in [0, 2**63).
+
+    Raises:
+        InputError: no query, no gallery, or no pair of one class or of two.
+
+    >>> pairs = cross_pairs(["a", "b", "a"], [False, False, True])
+    >>> pairs.first_P.tolist(), pairs.second_P.tolist(), pairs.same.tolist()
+    ([2, 2], [0, 1], [True, False])
+    """
+    labels = checked_labels(labels_N, "labels_N", np.shape(labels_N)[0] if np.ndim(labels_N) else 0)
+    query = as_numpy(query_N)
+    if query.shape != labels.shape or query.dtype != np.bool_:
+        raise InputError(
+            f"query_N: shape {query.shape} and type {query.dtype}; give True or False for each of the {len(labels)} "
+            "items"
+        )
+    [class_N] = class_codes(labels)
+    queries, gallery = np.flatnonzero(query), np.flatnonzero(~query)
+    # The gallery by class, so that the partners of a query are one slice.
+    gallery = gallery[np.argsort(class_N[gallery], kind="stable")]
+    count_C = np.bincount(class_N[gallery], minlength=int(class_N.max()) + 1) if len(labels) else np.zeros(1, np.int64)
+    count_Q, start_Q = count_C[class_N[queries]], (np.cumsum(count_C) - count_C)[class_N[queries]]
+    num_positive = int(count_Q.sum())
+    num_negative = len(queries) * len(gallery) - num_positive
+    if not num_positive or not num_negative:
+        raise InputError(
+            f"labels_N, query_N: {len(queries):,} queries and {len(gallery):,} others have {num_positive:,} pairs of "
+            f"one class and {num_negative:,} of two; both are needed"
+        )
+    random = generator(seed, "pairs of queries and gallery")
+    places = np.arange(num_positive)
+    if num_positive > max_positives:
+        places = np.sort(random.choice(num_positive, size=max_positives, replace=False))
+    end_Q = np.cumsum(count_Q)
+    of_query = np.searchsorted(end_Q, places, side="right")
+    positive_P2 = np.stack(
+        [queries[of_query], gallery[start_Q[of_query] + places - (end_Q - count_Q)[of_query]]], axis=1
     )
-    law = _law(num_positive, num_negative, len(positive_P2), len(nearest_P2), len(drawn_P2))
-    return Pairs(pairs_P2[:, 0], pairs_P2[:, 1], class_N, weight_P, law)
+    nearest_P2 = _NONE
+    if num_negative <= num_nearest + num_negatives:
+        drawn_P2 = _all_cross_negatives(queries, gallery, class_N)
+    else:
+        if num_nearest:
+            nearest_P2 = _nearest_negatives(embeddings_ND, num_nearest, labels, query)
+            swapped = ~query[nearest_P2[:, 0]]
+            nearest_P2[swapped] = nearest_P2[swapped][:, ::-1]
+        drawn_P2 = _drawn_cross_negatives(queries, gallery, class_N, num_negatives, nearest_P2, random)
+    pairs = _pairs(class_N, (positive_P2, nearest_P2, drawn_P2), num_positive, num_negative)
+    told = f"each of one of {len(queries):,} queries and one of {len(gallery):,} items of the gallery"
+    return replace(pairs, law=f"{pairs.law}; {told}")
 
 
 def pair_distances(embeddings_ND: npt.ArrayLike, pairs: Pairs) -> npt.NDArray[np.float32]:
@@ -138,15 +208,49 @@ def pair_distances(embeddings_ND: npt.ArrayLike, pairs: Pairs) -> npt.NDArray[np
         raise InputError(
             f"embeddings_ND: {len(x_ND)} rows, but the pairs are of {len(pairs.class_N)} items; give the same"
         )
-    distance_P = np.empty(len(pairs), dtype=np.float32)
-    for start in range(0, len(pairs), _PAIRS_PER_BLOCK):
-        block = slice(start, start + _PAIRS_PER_BLOCK)
-        distance_P[block] = exact_distance(x_ND[pairs.first_P[block]], x_ND[pairs.second_P[block]])
-    return distance_P
+    return paired_distances(x_ND, pairs.first_P, pairs.second_P)
 
 
-# Two blocks of rows: 8,192 x 2,048 dimensions in float64 is 128 MB.
-_PAIRS_PER_BLOCK = 8192
+_NO_EMBEDDINGS = "embeddings_ND: none, but num_nearest is above 0; give the embeddings, or num_nearest=0"
+_NONE = np.empty((0, 2), dtype=np.int64)
+
+
+def _pairs(
+    class_N: npt.NDArray[np.int64],
+    parts: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]],
+    num_positive: int,
+    num_negative: int,
+) -> Pairs:
+    """Return positive pairs, the closest negative ones and those drawn of the others, [P, 2] each, with weights."""
+    positive_P2, nearest_P2, drawn_P2 = parts
+    num_others = num_negative - len(nearest_P2)
+    pairs_P2 = np.concatenate(parts)
+    weight_P = np.concatenate(
+        [
+            np.full(len(positive_P2), num_positive / len(positive_P2)),
+            np.ones(len(nearest_P2)),
+            np.full(len(drawn_P2), num_others / max(1, len(drawn_P2))),
+        ]
+    )
+    of_class = "all" if len(positive_P2) == num_positive else f"{len(positive_P2):,} drawn of"
+    others = f"all {num_negative:,} of two classes"
+    if len(drawn_P2) < num_others:
+        closest = f"the {len(nearest_P2):,} closest and " if len(nearest_P2) else ""
+        others = f"{closest}{len(drawn_P2):,} drawn of {'the other ' if closest else ''}{num_others:,} of two classes"
+    law = f"{of_class} {num_positive:,} pairs of one class; {others}"
+    return Pairs(pairs_P2[:, 0], pairs_P2[:, 1], class_N, weight_P, law)
+
+
+def _nearest_negatives(
+    embeddings_ND: npt.ArrayLike | None,
+    num_nearest: int,
+    labels_N: npt.NDArray[Any],
+    query_N: npt.NDArray[np.bool_] | None = None,
+) -> npt.NDArray[np.int64]:
+    if embeddings_ND is None:
+        raise InputError(_NO_EMBEDDINGS)
+    found = nearest_pairs(embeddings_ND, num_nearest, labels_N=labels_N, among="negative", query_N=query_N)
+    return np.stack([found.first_P, found.second_P], axis=1)
 
 
 def _num_pairs(count_C: npt.NDArray[np.int64]) -> tuple[int, int]:
@@ -217,58 +321,85 @@ def _drawn_negatives(
 ) -> npt.NDArray[np.int64]:
     """Return `num_drawn` different negative pairs, uniformly from those not left out, ascending."""
     num_items = len(class_N)
-    left_out = np.sort(left_out_P2[:, 0] * num_items + left_out_P2[:, 1])
-    _, num_negative = _num_pairs(count_C)
-    if num_negative <= 4 * (num_drawn + len(left_out)):
-        all_P2 = _all_pairs(class_N, positive=False)
-        others_P2 = all_P2[~np.isin(all_P2[:, 0] * num_items + all_P2[:, 1], left_out)]
-        return others_P2[np.sort(random.choice(len(others_P2), size=num_drawn, replace=False))]
+    if _num_pairs(count_C)[1] <= 4 * (num_drawn + len(left_out_P2)):
+        return _drawn_of_few(_all_pairs(class_N, positive=False), num_drawn, left_out_P2, num_items, random)
     # An item with the probability of its number of partners, then a partner: each pair is as likely as any other.
     order_N = np.argsort(class_N, kind="stable")
     start_C = np.cumsum(count_C) - count_C
     class_share_C = np.cumsum(count_C * (num_items - count_C))
-    codes = np.empty(0, dtype=np.int64)
-    while len(codes) < num_drawn:
-        size = num_drawn - len(codes) + num_drawn // 8 + 16
+
+    def draw(num: int) -> npt.NDArray[np.int64]:
+        size = num + num_drawn // 8 + 16
         class_P = np.searchsorted(class_share_C, random.integers(class_share_C[-1], size=size), side="right")
         first_P = start_C[class_P] + random.integers(count_C[class_P])
         second_P = random.integers(num_items - count_C[class_P])
         # Places before the class stay, places from it on jump over it.
         second_P += np.where(second_P >= start_C[class_P], count_C[class_P], 0)
         first_P, second_P = order_N[first_P], order_N[second_P]
-        new = np.minimum(first_P, second_P) * num_items + np.maximum(first_P, second_P)
+        return _codes(np.sort(np.stack([first_P, second_P], axis=1), axis=1), num_items)
+
+    return _different(draw, num_drawn, left_out_P2, num_items)
+
+
+def _codes(pairs_P2: npt.NDArray[np.int64], num_items: int) -> npt.NDArray[np.int64]:
+    """Return the number i·N + j of each pair."""
+    code_P: npt.NDArray[np.int64] = pairs_P2[:, 0] * num_items + pairs_P2[:, 1]
+    return code_P
+
+
+def _all_cross_negatives(
+    queries: npt.NDArray[np.int64], gallery: npt.NDArray[np.int64], class_N: npt.NDArray[np.int64]
+) -> npt.NDArray[np.int64]:
+    first_P, second_P = np.repeat(queries, len(gallery)), np.tile(gallery, len(queries))
+    other_P = class_N[first_P] != class_N[second_P]
+    return np.stack([first_P[other_P], second_P[other_P]], axis=1)
+
+
+def _drawn_cross_negatives(
+    queries: npt.NDArray[np.int64],
+    gallery: npt.NDArray[np.int64],
+    class_N: npt.NDArray[np.int64],
+    num_drawn: int,
+    left_out_P2: npt.NDArray[np.int64],
+    random: np.random.Generator,
+) -> npt.NDArray[np.int64]:
+    """Return `num_drawn` different negative pairs, uniformly from those not left out; there are more of them."""
+    num_items = len(class_N)
+    if len(queries) * len(gallery) <= 4 * (num_drawn + len(left_out_P2)):
+        all_P2 = _all_cross_negatives(queries, gallery, class_N)
+        return _drawn_of_few(all_P2, num_drawn, left_out_P2, num_items, random)
+
+    def draw(num: int) -> npt.NDArray[np.int64]:
+        size = 2 * num + 16
+        first_P, second_P = random.choice(queries, size=size), random.choice(gallery, size=size)
+        other_P = class_N[first_P] != class_N[second_P]
+        return _codes(np.stack([first_P[other_P], second_P[other_P]], axis=1), num_items)
+
+    return _different(draw, num_drawn, left_out_P2, num_items)
+
+
+def _drawn_of_few(
+    all_P2: npt.NDArray[np.int64],
+    num_drawn: int,
+    left_out_P2: npt.NDArray[np.int64],
+    num_items: int,
+    random: np.random.Generator,
+) -> npt.NDArray[np.int64]:
+    """Return some of all pairs: where these are few, most single draws would be repeats."""
+    others_P2 = all_P2[~np.isin(_codes(all_P2, num_items), _codes(left_out_P2, num_items))]
+    return others_P2[np.sort(random.choice(len(others_P2), size=min(num_drawn, len(others_P2)), replace=False))]
+
+
+def _different(
+    draw: Callable[[int], npt.NDArray[np.int64]], num_drawn: int, left_out_P2: npt.NDArray[np.int64], num_items: int
+) -> npt.NDArray[np.int64]:
+    """Return `num_drawn` different pairs, ascending; `draw` gives codes i·N + j, and is asked for as many as lack."""
+    codes = np.empty(0, dtype=np.int64)
+    left_out = _codes(left_out_P2, num_items)
+    while len(codes) < num_drawn:
+        new = draw(num_drawn - len(codes))
         codes = np.concatenate([codes, new[~np.isin(new, left_out)]])
         # Each pair where it was drawn first, so that those kept are the first num_drawn different ones.
         codes = codes[np.sort(np.unique(codes, return_index=True)[1])]
     chosen = np.sort(codes[:num_drawn])
     return np.stack([chosen // num_items, chosen % num_items], axis=1)
-
-
-def _law(num_positive: int, num_negative: int, positives: int, nearest: int, drawn: int) -> str:
-    of_class = "all" if positives == num_positive else f"{positives:,} drawn of"
-    if nearest + drawn == num_negative:
-        others = f"all {num_negative:,} of two classes"
-    else:
-        closest = f"the {nearest:,} closest and " if nearest else ""
-        others = (
-            f"{closest}{drawn:,} drawn of {'the other ' if nearest else ''}{num_negative - nearest:,} of two classes"
-        )
-    return f"{of_class} {num_positive:,} pairs of one class; {others}"
-
-
-def _check_counts(num_nearest: int, num_negatives: int, max_positives: int, max_positives_per_class: int) -> None:
-    given = (
-        ("num_nearest", num_nearest, 0, 50_000),
-        ("num_negatives", num_negatives, 0, 500_000),
-        ("max_positives", max_positives, 1, 100_000),
-        ("max_positives_per_class", max_positives_per_class, 1, 1000),
-    )
-    problems = [
-        f"{name}: {value!r} is not an integer >= {least}; use for example {example}"
-        for name, value, least, example in given
-        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least
-    ]
-    if not problems and num_nearest + num_negatives < 1:
-        problems = ["num_nearest, num_negatives: both are 0; pairs of two classes are needed: use for example 500000"]
-    if problems:
-        raise InputError(*problems)

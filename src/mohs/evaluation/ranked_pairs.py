@@ -6,13 +6,11 @@ them only negatives come in, and a threshold there is worse than the one before.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, final
+from typing import final
 
 import numpy as np
 import numpy.typing as npt
 
-from mohs.errors import InputError
-from mohs.evaluation.checked import as_numpy, class_codes
 from mohs.evaluation.pair_scores import PairScores
 from mohs.randomness import generator
 
@@ -22,7 +20,6 @@ __all__ = [
     "at_most",
     "class_bootstrap",
     "equal_error",
-    "pair_classes",
     "percentile_interval",
     "rank_pairs",
 ]
@@ -188,38 +185,8 @@ class RankedPairs:
         return float(rates.tpr_U[u]) if u >= 0 else 0.0, float(rates.negative_sum_S[num] / rates.negative_sum_S[-1])
 
 
-def pair_classes(
-    first_class_P: npt.ArrayLike, second_class_P: npt.ArrayLike, same_P: npt.NDArray[np.bool_]
-) -> npt.NDArray[np.int64]:
-    """Return the classes of both items of each pair as codes, int64 [2, P].
-
-    Raises `InputError` if a pair is said to be of one class and is not, or the other way round.
-
-    >>> pair_classes(["a", "a"], ["a", "b"], np.array([True, False])).tolist()
-    [[0, 0], [0, 1]]
-    """
-    arrays: list[npt.NDArray[Any]] = []
-    for values, name in ((first_class_P, "first_class_P"), (second_class_P, "second_class_P")):
-        array = as_numpy(values)
-        if array.shape != same_P.shape or array.dtype.kind not in "iuU":
-            raise InputError(
-                f"{name}: shape {array.shape} and type {array.dtype}; give an integer or string for each of the "
-                f"{len(same_P)} pairs"
-            )
-        arrays.append(array)
-    first, second = class_codes(*arrays)
-    wrong = np.flatnonzero((first == second) != same_P)
-    if len(wrong):
-        said = "one class" if same_P[wrong[0]] else "two classes"
-        raise InputError(
-            f"same_P: pair {wrong[0]} is said to be of {said}, but its classes say otherwise ({len(wrong)} in all); "
-            "make them agree"
-        )
-    return np.stack([first, second])
-
-
 def rank_pairs(scores: PairScores, class_2P: npt.NDArray[np.int64]) -> RankedPairs:
-    """Return the pairs in order; `class_2P` from `pair_classes`."""
+    """Return the pairs in order; `class_2P` are the classes of both items of each pair, int64 [2, P]."""
     farness_P = -scores.closeness
     positive_R, negative_S = (
         places[np.argsort(farness_P[places], kind="stable")]

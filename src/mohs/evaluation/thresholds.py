@@ -176,7 +176,7 @@ def best_threshold(
 
     Args:
         scores: from `pair_scores`.
-        class_2P: from `pair_classes`.
+        class_2P: classes of both items of each pair, int64 [2, P], from 0 on.
         num_folds: at least 2; each needs two classes with a positive pair.
         prevalence: in (0, 1).
         seed: of the folds.

@@ -11,12 +11,11 @@ import numpy.typing as npt
 from mohs.distances import similarity_at_distance
 from mohs.errors import InputError
 from mohs.evaluation.checked import checked_embeddings
-from mohs.evaluation.cross_pairs import cross_pairs
 from mohs.evaluation.operating_points import PairIntervals, pair_intervals
 from mohs.evaluation.pair_calibration import CalibrationMethod, PairCalibration, calibrate_pairs
 from mohs.evaluation.pair_curves import FPRS, PairCurves, pair_curves_of
 from mohs.evaluation.pair_scores import PairScores, ScoreHistogram, pair_scores, score_histogram
-from mohs.evaluation.pairs import Pairs, pair_distances, sample_pairs
+from mohs.evaluation.pairs import Pairs, cross_pairs, pair_distances, sample_pairs
 from mohs.evaluation.thresholds import BestThreshold, best_threshold
 from mohs.evaluation.top_precision import TopPrecision, top_precision
 
@@ -105,7 +104,7 @@ def evaluate_pairs(
         embeddings_ND: numbers [N, D], numpy or torch.
         labels_N: integers or strings [N]; not read, and may be None, if pairs are given.
         seed: of the pairs, folds and resamples.
-        pairs: from `sample_pairs`, `given_pairs` or `read_pairs`; none: as said above.
+        pairs: from `sample_pairs`, or your own; none: as said above.
         query_N: bool [N], which items are queries: pairs are then of a query and an item that is none (`cross_pairs`),
             as in a search; none: any two items.
         prevalence: share of positive pairs that precision is for, in (0, 1); none: that of all pairs of the items,

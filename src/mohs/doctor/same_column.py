@@ -81,8 +81,7 @@ def read_same_column(
     rows: Sequence[int],
     *,
     one_means: OneMeans | None = None,
-    required: bool = True,
-) -> SameColumn | None:
+) -> SameColumn:
     """Return the column of a table that says which pairs are of one class.
 
     Names are taken in capitals, too, with blanks or dashes for `_`, and with `is_` in front. `same`, `match`, `similar`
@@ -95,8 +94,6 @@ def read_same_column(
         columns: the cells of each column, as text.
         rows: the number of each row, for messages.
         one_means: "same" or "different", for a name that does not say it.
-        required: whether a table without such a column is refused; if not, None is returned for it, and for one whose
-            only candidate has a name that does not say it and cells that are no flags.
 
     Raises:
         InputError: no column or several, `one_means` against the name, or a line for each cell that is none of these.
@@ -106,8 +103,6 @@ def read_same_column(
     named = [name for name in columns if plain[name] in _MEANING]
     clear = [name for name in named if _MEANING[plain[name]] is not None]
     found = clear or named
-    if not found and not required:
-        return None
     if len(found) != 1:
         raise InputError(f"{path}: {len(found)} columns say whether a pair is of one class; name one 'same'")
     name = found[0]
@@ -126,8 +121,6 @@ def read_same_column(
         if cell.strip().lower() not in _WORDS and cell.strip().lower() not in _FLAGS
     ]
     if problems:
-        if not required and meaning is None:
-            return None
         raise InputError(*problems)
     word_P = np.array([cell in _WORDS for cell in cells], dtype=np.bool_)
     one_P = np.array([_WORDS[cell] if cell in _WORDS else _FLAGS[cell] for cell in cells], dtype=np.bool_)
