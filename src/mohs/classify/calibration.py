@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias, final
 
 import numpy as np
-from numpy.typing import NDArray
 
+from mohs.evaluation.checked import Float64, Index
 from mohs.randomness import generator
 
 __all__ = [
@@ -70,7 +70,7 @@ class Calibration:
         )
         return cls(temperature, tuple(float(factor == 1.0) for factor in FACTORS), "none", 0, warning)
 
-    def log_proba(self, scores_NC: NDArray[np.float64]) -> NDArray[np.float64]:
+    def log_proba(self, scores_NC: Float64) -> Float64:
         """Return ln p of each class, float64[N, C]."""
         total_NC = np.full(scores_NC.shape, -np.inf)
         for weight, factor in zip(self.weights, FACTORS, strict=True):
@@ -82,20 +82,18 @@ class Calibration:
         return total_NC
 
 
-def log_softmax(scores_NC: NDArray[np.float64], temperature: float) -> NDArray[np.float64]:
+def log_softmax(scores_NC: Float64, temperature: float) -> Float64:
     """Return ln softmax(scores / temperature) of each row, float64[N, C]; the temperature may be Inf.
 
     >>> log_softmax(np.array([[1.0, 1.0]]), 0.5).round(4).tolist()
     [[-0.6931, -0.6931]]
     """
-    z_NC: NDArray[np.float64] = (scores_NC - scores_NC.max(axis=1, keepdims=True)) / temperature
+    z_NC: Float64 = (scores_NC - scores_NC.max(axis=1, keepdims=True)) / temperature
     z_NC -= np.log(np.exp(z_NC).sum(axis=1, keepdims=True))
     return z_NC
 
 
-def fit_calibration(
-    scores_KC: NDArray[np.float64], class_K: NDArray[np.int64], source: CalibrationSource
-) -> Calibration:
+def fit_calibration(scores_KC: Float64, class_K: Index, source: CalibrationSource) -> Calibration:
     """Return the calibration of least cross-entropy on K pictures that the head has not seen.
 
     First the temperature, by `fit_temperature`, then the weights, by `fit_weights`. A special case of it is ensemble
@@ -124,7 +122,7 @@ def fit_calibration(
     return Calibration(temperature, tuple(fit_weights(log_true_KJ).tolist()), source, len(class_K), warning)
 
 
-def few_pictures_warning(class_size_K: NDArray[np.int64]) -> str:
+def few_pictures_warning(class_size_K: Index) -> str:
     """Return a line if cross-validation is too modest, since most held-out pictures are of classes of 2 or 3; else "".
 
     A class of n pictures has n − 1 in the heads that are calibrated and n in the final one, which is so right more
@@ -145,7 +143,7 @@ def few_pictures_warning(class_size_K: NDArray[np.int64]) -> str:
     )
 
 
-def fit_temperature(scores_KC: NDArray[np.float64], class_K: NDArray[np.int64]) -> tuple[float, bool]:
+def fit_temperature(scores_KC: Float64, class_K: Index) -> tuple[float, bool]:
     """Return (T, informative): the one temperature of least cross-entropy.
 
     The cross-entropy is Σ_k Σ_c −t_kc ln p_kc with p = softmax(scores / T) and targets t of 1 − ε for the true class
@@ -183,7 +181,7 @@ def fit_temperature(scores_KC: NDArray[np.float64], class_K: NDArray[np.int64]) 
     return float(np.exp(-(low + high) / 2)), True
 
 
-def fit_weights(log_true_KJ: NDArray[np.float64]) -> NDArray[np.float64]:
+def fit_weights(log_true_KJ: Float64) -> Float64:
     """Return the weights of the mixture, float64[J], of largest posterior probability.
 
     `log_true_KJ` is ln p of the true class of each picture by each part of the mixture. Maximised is
@@ -209,13 +207,11 @@ def fit_weights(log_true_KJ: NDArray[np.float64]) -> NDArray[np.float64]:
         if np.abs(weights_J - before_J).max() < 1e-6:
             break
     weights_J[weights_J < 1e-6] = 0.0
-    normalised_J: NDArray[np.float64] = weights_J / weights_J.sum()
+    normalised_J: Float64 = weights_J / weights_J.sum()
     return normalised_J
 
 
-def out_of_fold_rows(
-    class_N: NDArray[np.int64], num_folds: int, *, seed: int
-) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+def out_of_fold_rows(class_N: Index, num_folds: int, *, seed: int) -> Iterator[tuple[Index, Index]]:
     """Yield (rows to fit on, rows held out), ascending, such that each item of a class of two or more is held out once.
 
     The items of a class, in random order, go to folds that follow one another, from a random one on; so every class

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, final
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
@@ -18,16 +18,10 @@ from mohs.classify.calibration import (
 )
 from mohs.classify.folder import SavedClassifier, load_classifier, save_classifier, weights_sha256
 from mohs.classify.heads import Head, LinearHead, LinearTraining, ReferenceHead, Scores, fit_linear
-from mohs.classify.inputs import (
-    Method,
-    are_pictures,
-    check_parameters,
-    checked_catalog,
-    checked_classes,
-    known_classes,
-)
+from mohs.classify.inputs import Method, are_pictures, check_parameters, checked_catalog, checked_classes, known_classes
 from mohs.classify.thresholds import Threshold, choose_threshold
 from mohs.errors import InputError, TrainingError
+from mohs.evaluation.checked import Array, Bools, Float64, Index
 from mohs.model.embedder import Embedder
 from mohs.randomness import generator
 
@@ -53,8 +47,8 @@ class HeldOut:
     right.
     """
 
-    confidence_K: NDArray[np.float64]
-    correct_K: NDArray[np.bool_]
+    confidence_K: Float64
+    correct_K: Bools
 
 
 @final
@@ -153,12 +147,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
         self.seed = seed
 
     def fit(
-        self,
-        X: Any,
-        y: ArrayLike,
-        *,
-        catalog_N: ArrayLike | None = None,
-        held_out: tuple[Any, ArrayLike] | None = None,
+        self, X: Any, y: ArrayLike, *, catalog_N: ArrayLike | None = None, held_out: tuple[Any, ArrayLike] | None = None
     ) -> "Classifier":
         """Fit the head and its calibration, and return the classifier.
 
@@ -211,20 +200,20 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
             raise TrainingError("embedder: its weights changed while the classifier was fitted; nothing may train it")
         return self
 
-    def predict_proba(self, X: Any) -> NDArray[np.float64]:
+    def predict_proba(self, X: Any) -> Float64:
         """Return calibrated probabilities, float64[N, C] in the order of `classes_`; rows add up to 1.
 
         They are probabilities *given* that the picture is of one of these classes. The matrix takes 8·N·C bytes.
         """
         return np.exp(self.log_proba(X))
 
-    def log_proba(self, X: Any) -> NDArray[np.float64]:
+    def log_proba(self, X: Any) -> Float64:
         """Return the natural logarithm of `predict_proba`; finite where a probability would be rounded to 0."""
         scores_NC = self._score(X).scores_NC
         calibration: Calibration = self.calibration_
         return calibration.log_proba(scores_NC)
 
-    def confidence(self, X: Any) -> NDArray[np.float64]:
+    def confidence(self, X: Any) -> Float64:
         """Return what the threshold is compared with, float64[N], larger is surer.
 
         linear: the largest probability. The other methods: the cosine similarity to the nearest reference of the class
@@ -232,11 +221,11 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
         """
         return self._confidence(self._score(X))
 
-    def predict(self, X: Any) -> NDArray[Any]:
+    def predict(self, X: Any) -> Array:
         """Return the class of the largest score (of equals the first), or "none of these" (-1 for numbers), [N]."""
         self._check_parameters()
         scores = self._score(X)
-        predicted_N: NDArray[Any] = self.classes_[scores.scores_NC.argmax(axis=1)]
+        predicted_N: Array = self.classes_[scores.scores_NC.argmax(axis=1)]
         if self.threshold is None:
             return predicted_N
         none_of_these = self.none_of_these
@@ -330,7 +319,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
         classifier.fitted_params_ = classifier._params_of_fit()
         return classifier
 
-    def _head_of(self, tensors: dict[str, NDArray[Any]], num_classes: int) -> Head:
+    def _head_of(self, tensors: dict[str, Array], num_classes: int) -> Head:
         if self.method == "linear":
             head: Head = LinearHead(tensors["weight_CD"], tensors["bias_C"])
             found = len(tensors["bias_C"])
@@ -350,7 +339,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
     def _num_voters(self) -> int | None:
         return self.num_neighbours if self.method == "nearest-neighbours" else None
 
-    def _fit_inputs(self, X: Any, y: Any) -> tuple[NDArray[np.float64], NDArray[Any]]:
+    def _fit_inputs(self, X: Any, y: Any) -> tuple[Float64, Array]:
         """Return embeddings and labels, checked as scikit-learn does: lengths, shapes, NaN, labels in a column."""
         try:
             if y is None:
@@ -361,10 +350,10 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
         self._check_dimensions(x_ND)
         return x_ND, y_N
 
-    def _embeddings(self, X: Any) -> NDArray[np.float64]:
+    def _embeddings(self, X: Any) -> Float64:
         """Return embeddings to be scored, checked: they are as long as those fitted."""
         try:
-            x_ND: NDArray[np.float64] = validate_data(self, self._embedded(X), reset=False, dtype=np.float64)
+            x_ND: Float64 = validate_data(self, self._embedded(X), reset=False, dtype=np.float64)
         except ValueError as error:
             raise InputError(_one_line(error)) from None
         return x_ND
@@ -376,7 +365,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
             raise InputError("X: pictures, but the classifier has no embedder; give it one, or give embeddings")
         return self.embedder.embed(X)
 
-    def _check_dimensions(self, x_ND: NDArray[np.float64]) -> None:
+    def _check_dimensions(self, x_ND: Float64) -> None:
         if self.embedder is not None and x_ND.shape[1] != self.embedder.embedding_dim:
             raise InputError(
                 f"X: {x_ND.shape[1]} dimensions, but the embedder's vectors have {self.embedder.embedding_dim}; "
@@ -388,7 +377,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
         head: Head = self.head_
         return head.score(self._embeddings(X))
 
-    def _fit_head(self, x_ND: NDArray[np.float64], class_N: NDArray[np.int64], num_classes: int) -> Head:
+    def _fit_head(self, x_ND: Float64, class_N: Index, num_classes: int) -> Head:
         if self.method != "linear":
             return ReferenceHead.fit(x_ND, class_N, self._num_voters)
         training = LinearTraining(
@@ -397,9 +386,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
         device = None if self.embedder is None else self.embedder.mean.device
         return fit_linear(x_ND, class_N, num_classes, training, seed=self.seed, device=device)
 
-    def _cross_validate(
-        self, x_ND: NDArray[np.float64], class_N: NDArray[np.int64], num_classes: int
-    ) -> tuple[Scores, NDArray[np.int64]]:
+    def _cross_validate(self, x_ND: Float64, class_N: Index, num_classes: int) -> tuple[Scores, Index]:
         """Return scores and class of every item of a class of two or more, by a head that has not seen the item."""
         parts, rows = [], []
         for fit_rows, out in out_of_fold_rows(class_N, self.num_folds, seed=self.seed):
@@ -412,14 +399,14 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
         scores_NC = np.concatenate([part.scores_NC for part in parts])
         return Scores(scores_NC, np.concatenate(similarity) if similarity else None), class_N[np.concatenate(rows)]
 
-    def _some_rows(self, rows: NDArray[np.int64], num_scores: int) -> NDArray[np.int64]:
+    def _some_rows(self, rows: Index, num_scores: int) -> Index:
         """Return as many of the rows as may be scored, `num_scores` scores each, drawn at random, ascending."""
         limit = max(1, _MAX_SCORES // num_scores)
         if len(rows) <= limit:
             return rows
         return np.sort(generator(self.seed, "pictures of the calibration").choice(rows, limit, replace=False))
 
-    def _confidence(self, scores: Scores) -> NDArray[np.float64]:
+    def _confidence(self, scores: Scores) -> Float64:
         if scores.similarity_N is not None:
             return scores.similarity_N
         if not len(scores.scores_NC):

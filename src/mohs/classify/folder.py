@@ -12,7 +12,6 @@ from typing import Any, final
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError
 from safetensors.numpy import load_file, save_file
 from torch import nn
@@ -20,6 +19,7 @@ from torch import nn
 from mohs.artefacts import atomic_path, read_json, write_json
 from mohs.classify.calibration import Calibration
 from mohs.errors import InputError
+from mohs.evaluation.checked import Array
 from mohs.model.embedder import Embedder
 from mohs.settings.config import setting_problems
 
@@ -71,7 +71,7 @@ def require_new_folder(folder: str | Path) -> None:
 
 
 def save_classifier(
-    folder: str | Path, saved: SavedClassifier, tensors: Mapping[str, NDArray[Any]], embedder: Embedder | None
+    folder: str | Path, saved: SavedClassifier, tensors: Mapping[str, Array], embedder: Embedder | None
 ) -> None:
     """Write a new folder with settings, tensors and a copy of the embedder; raise `InputError` if there is one."""
     require_new_folder(folder)
@@ -83,7 +83,7 @@ def save_classifier(
         write_json(temporary / _SETTINGS, saved.model_dump(mode="json"))
 
 
-def load_classifier(folder: str | Path) -> tuple[SavedClassifier, dict[str, NDArray[Any]], Embedder | None]:
+def load_classifier(folder: str | Path) -> tuple[SavedClassifier, dict[str, Array], Embedder | None]:
     """Return settings, tensors and embedder of a folder.
 
     Raises `InputError` if a file is missing or damaged, or if the SHA-256 of the embedder's weights is not the one

@@ -5,15 +5,15 @@ probability is decided afterwards, by calibration: p_c = softmax(score_c / T).
 """
 
 from dataclasses import dataclass
-from typing import Any, Protocol, final
+from typing import Protocol, final
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from mohs.distances import unit_rows
 from mohs.errors import TrainingError
+from mohs.evaluation.checked import Array, Float32, Float64, Index
 from mohs.evaluation.nearest import nearest
 from mohs.randomness import generator, torch_seeded
 
@@ -35,18 +35,18 @@ class Scores:
     nearest reference of the class with its largest score, float64 [N]; None if the head keeps no references.
     """
 
-    scores_NC: NDArray[np.float64]
-    similarity_N: NDArray[np.float64] | None
+    scores_NC: Float64
+    similarity_N: Float64 | None
 
 
 class Head(Protocol):
     """A score for each class, from embeddings."""
 
-    def score(self, x_ND: NDArray[np.float64]) -> Scores:
+    def score(self, x_ND: Float64) -> Scores:
         """Return the scores of embeddings float64[N, D]."""
         ...
 
-    def tensors(self) -> dict[str, NDArray[Any]]:
+    def tensors(self) -> dict[str, Array]:
         """Return what the head consists of, by name, for a file."""
         ...
 
@@ -56,14 +56,14 @@ class Head(Protocol):
 class LinearHead:
     """Scores z = W x + b. `weight_CD` is float32 [C, D], `bias_C` float32 [C]."""
 
-    weight_CD: NDArray[np.float32]
-    bias_C: NDArray[np.float32]
+    weight_CD: Float32
+    bias_C: Float32
 
-    def score(self, x_ND: NDArray[np.float64]) -> Scores:
+    def score(self, x_ND: Float64) -> Scores:
         """Return W x + b in float64."""
         return Scores(x_ND @ self.weight_CD.T.astype(np.float64) + self.bias_C, None)
 
-    def tensors(self) -> dict[str, NDArray[Any]]:
+    def tensors(self) -> dict[str, Array]:
         """Return weights and biases."""
         return {"weight_CD": self.weight_CD, "bias_C": self.bias_C}
 
@@ -84,19 +84,17 @@ class ReferenceHead:
     finite score, and beyond the k neighbours classes are in the order of their nearest reference.
     """
 
-    references_MD: NDArray[np.float32]
-    class_M: NDArray[np.int64]
+    references_MD: Float32
+    class_M: Index
     num_neighbours: int | None = None
 
     @classmethod
-    def fit(
-        cls, x_MD: NDArray[np.float64], class_M: NDArray[np.int64], num_neighbours: int | None = None
-    ) -> "ReferenceHead":
+    def fit(cls, x_MD: Float64, class_M: Index, num_neighbours: int | None = None) -> "ReferenceHead":
         """Return the head whose references are these embeddings; raise `InputError` for a row of norm 0."""
         order = np.argsort(class_M, kind="stable")
         return cls(unit_rows(x_MD[order], name="X"), class_M[order], num_neighbours)
 
-    def score(self, x_ND: NDArray[np.float64]) -> Scores:
+    def score(self, x_ND: Float64) -> Scores:
         """Return votes, or without `num_neighbours` similarities; raise `InputError` for a row of norm 0."""
         unit_ND = unit_rows(x_ND, name="X")
         similarity_NC = self._similarities(unit_ND)
@@ -105,7 +103,7 @@ class ReferenceHead:
         scores_NC = np.maximum(self._log_votes(unit_ND, self.num_neighbours), similarity_NC)
         return Scores(scores_NC, similarity_NC[np.arange(len(unit_ND)), scores_NC.argmax(axis=1)])
 
-    def tensors(self) -> dict[str, NDArray[Any]]:
+    def tensors(self) -> dict[str, Array]:
         """Return references and their classes."""
         return {"references_MD": self.references_MD, "class_M": self.class_M}
 
@@ -113,7 +111,7 @@ class ReferenceHead:
     def _num_classes(self) -> int:
         return int(self.class_M[-1]) + 1
 
-    def _similarities(self, unit_ND: NDArray[np.float32]) -> NDArray[np.float64]:
+    def _similarities(self, unit_ND: Float32) -> Float64:
         """Return the largest cosine similarity to a reference of each class, [N, C]."""
         references_MD = self.references_MD.astype(np.float64)
         first_C = np.searchsorted(self.class_M, np.arange(self._num_classes))
@@ -125,7 +123,7 @@ class ReferenceHead:
         # Rows are of unit length but for their rounding.
         return np.clip(similarity_NC, -1.0, 1.0)
 
-    def _log_votes(self, unit_ND: NDArray[np.float32], k: int) -> NDArray[np.float64]:
+    def _log_votes(self, unit_ND: Float32, k: int) -> Float64:
         """Return 0.07·ln(vote) of each class, [N, C]; -Inf without a vote."""
         index_Nk, distance_Nk = nearest(unit_ND, self.references_MD, min(k, len(self.references_MD)))
         # On unit vectors d² = 2 − 2s. Of exp(s/0.07) the factor exp(1/0.07) is put back after the logarithm.
@@ -149,8 +147,8 @@ class LinearTraining:
 
 
 def fit_linear(
-    x_ND: NDArray[np.float64],
-    class_N: NDArray[np.int64],
+    x_ND: Float64,
+    class_N: Index,
     num_classes: int,
     training: LinearTraining,
     *,

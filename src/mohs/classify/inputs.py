@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from sklearn.utils.multiclass import check_classification_targets
 
 from mohs.errors import InputError
-from mohs.evaluation.checked import checked_labels
+from mohs.evaluation.checked import Array, Bools, Index, checked_labels
 from mohs.randomness import check_seed
 
 __all__ = [
@@ -74,7 +74,7 @@ def are_pictures(X: Any) -> bool:
     return isinstance(X, Sequence) and bool(len(X)) and all(isinstance(file, str | Path) for file in X)
 
 
-def checked_classes(y: ArrayLike, num_items: int) -> tuple[NDArray[Any], NDArray[np.int64]]:
+def checked_classes(y: ArrayLike, num_items: int) -> tuple[Array, Index]:
     """Return (classes [C], sorted; class number of each item, int64 [N]).
 
     Raises `InputError` if labels are neither strings nor whole numbers, do not fit `num_items`, or are of one class.
@@ -90,7 +90,7 @@ def checked_classes(y: ArrayLike, num_items: int) -> tuple[NDArray[Any], NDArray
     return classes, class_N.astype(np.int64)
 
 
-def known_classes(y: ArrayLike, classes: NDArray[Any], num_items: int) -> NDArray[np.int64]:
+def known_classes(y: ArrayLike, classes: Array, num_items: int) -> Index:
     """Return the class number of each item, int64 [N]; raise `InputError` if one is of none of `classes`."""
     labels_N = _labels(y, "held_out", num_items)
     unknown = np.setdiff1d(labels_N, classes)
@@ -101,9 +101,7 @@ def known_classes(y: ArrayLike, classes: NDArray[Any], num_items: int) -> NDArra
     return np.searchsorted(classes, labels_N).astype(np.int64)
 
 
-def checked_catalog(
-    catalog_N: ArrayLike | None, class_N: NDArray[np.int64], classes: NDArray[Any]
-) -> NDArray[np.bool_]:
+def checked_catalog(catalog_N: ArrayLike | None, class_N: Index, classes: Array) -> Bools:
     """Return which items are references, bool [N]: those marked, or all if none is.
 
     Raises `InputError` if the marks do not fit or if only some of the classes have one.
@@ -124,7 +122,7 @@ def checked_catalog(
     return marked_N
 
 
-def _labels(y: ArrayLike, name: str, num_items: int) -> NDArray[Any]:
+def _labels(y: ArrayLike, name: str, num_items: int) -> Array:
     """Return strings or signed integers; whole numbers stored as floats are integers, as scikit-learn takes them."""
     array = np.asarray(y)
     if array.dtype.kind == "f" and np.array_equal(array, np.round(array)):
@@ -134,7 +132,7 @@ def _labels(y: ArrayLike, name: str, num_items: int) -> NDArray[Any]:
     return labels_N.astype(np.int64) if labels_N.dtype.kind == "u" else labels_N
 
 
-def _some(labels: NDArray[Any]) -> str:
+def _some(labels: Array) -> str:
     return ", ".join(map(repr, labels[:5].tolist())) + (", …" if len(labels) > 5 else "")
 
 

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from mohs.classify.classifier import Classifier
 from mohs.errors import InputError
-from mohs.evaluation.checked import checked_labels
+from mohs.evaluation.checked import Array, Bools, Float64, checked_labels
 from mohs.evaluation.intervals import class_interval, class_means
 from mohs.evaluation.pair_calibration import ReliabilityBin, expected_calibration_error, reliability_table
 
@@ -152,9 +152,7 @@ def measure_classifier(classifier: Classifier, X: Any, y: npt.ArrayLike) -> Meas
     )
 
 
-def _per_class(
-    labels_K: npt.NDArray[Any], correct_K: npt.NDArray[np.bool_], probability_K: npt.NDArray[np.float64]
-) -> tuple[ClassScore, ...]:
+def _per_class(labels_K: Array, correct_K: Bools, probability_K: Float64) -> tuple[ClassScore, ...]:
     labels, code_K = np.unique(labels_K, return_inverse=True)
     count = np.bincount(code_K)
     accuracy = np.bincount(code_K, weights=correct_K) / count

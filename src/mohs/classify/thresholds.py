@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mohs.errors import InputError
+from mohs.evaluation.checked import Bools, Float64, Index
 
 __all__ = ["Threshold", "check_wanted", "choose_threshold"]
 
@@ -123,9 +124,9 @@ def check_wanted(min_precision: float | None, max_false_acceptance: float | None
 
 
 def _check(
-    known_K: npt.NDArray[np.float64],
-    correct_K: npt.NDArray[np.bool_],
-    unseen_U: npt.NDArray[np.float64],
+    known_K: Float64,
+    correct_K: Bools,
+    unseen_U: Float64,
     min_precision: float | None,
     max_false_acceptance: float | None,
 ) -> None:
@@ -144,7 +145,7 @@ def _check(
         raise InputError(*problems)
 
 
-def _num_at_least(values: npt.NDArray[np.float64], thresholds_T: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+def _num_at_least(values: Float64, thresholds_T: Float64) -> Index:
     return np.asarray(len(values) - np.searchsorted(np.sort(values), thresholds_T, side="left"), dtype=np.int64)
 
 

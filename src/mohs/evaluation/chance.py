@@ -6,17 +6,14 @@ With few classes, or many items in each, chance is high; with one relevant item 
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
+
+from mohs.evaluation.checked import Float64, Index
 
 __all__ = ["chance_levels"]
 
 
 def chance_levels(
-    num_relevant_Q: npt.NDArray[np.int64],
-    num_ranked_Q: npt.NDArray[np.int64],
-    ks: Sequence[int],
-    *,
-    weight_Q: npt.NDArray[np.float64] | None = None,
+    num_relevant_Q: Index, num_ranked_Q: Index, ks: Sequence[int], *, weight_Q: Float64 | None = None
 ) -> dict[str, float]:
     """Return the expected value of each metric of `RetrievalResult.metrics`, all orders of a gallery being as likely.
 

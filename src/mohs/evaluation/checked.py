@@ -1,7 +1,7 @@
 """Checks of what metrics take: embeddings and labels, as numpy arrays or torch tensors."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -9,6 +9,11 @@ import numpy.typing as npt
 from mohs.errors import InputError
 
 __all__ = [
+    "Array",
+    "Bools",
+    "Float32",
+    "Float64",
+    "Index",
     "as_numpy",
     "check_dimensions",
     "checked_embeddings",
@@ -19,11 +24,18 @@ __all__ = [
 ]
 
 
+# Arrays by what they hold; their shapes are said where they are made.
+Array: TypeAlias = npt.NDArray[Any]
+Bools: TypeAlias = npt.NDArray[np.bool_]
+Float32: TypeAlias = npt.NDArray[np.float32]
+Float64: TypeAlias = npt.NDArray[np.float64]
+Index: TypeAlias = npt.NDArray[np.int64]
+
 # Squares of longer rows would come near the end of float32's range.
 _LARGEST_NORM = 1e18
 
 
-def checked_embeddings(values: npt.ArrayLike, name: str) -> npt.NDArray[np.float64]:
+def checked_embeddings(values: npt.ArrayLike, name: str) -> Float64:
     """Return embeddings [N, D] as float64, rows checked; CPU and GPU torch tensors are taken too.
 
     Raises `InputError` naming `name` if they are not a non-empty table of numbers, or if a row holds NaN, Inf or is
@@ -37,7 +49,7 @@ def checked_embeddings(values: npt.ArrayLike, name: str) -> npt.NDArray[np.float
     return x_ND
 
 
-def checked_float32(values: npt.ArrayLike, name: str) -> npt.NDArray[np.float32]:
+def checked_float32(values: npt.ArrayLike, name: str) -> Float32:
     """Return embeddings [N, D] rounded to float32, rows checked as in `checked_embeddings`; no copy if they are that.
 
     >>> checked_float32([[1, 0], [0, 1]], "embeddings_ND").dtype
@@ -48,7 +60,7 @@ def checked_float32(values: npt.ArrayLike, name: str) -> npt.NDArray[np.float32]
     return np.ascontiguousarray(array, dtype=np.float32)
 
 
-def checked_labels(values: npt.ArrayLike, name: str, num_items: int) -> npt.NDArray[Any]:
+def checked_labels(values: npt.ArrayLike, name: str, num_items: int) -> Array:
     """Return labels [N] as an array of integers or strings; raise `InputError` for another type, shape or length.
 
     >>> checked_labels(["a", "b"], "labels_N", 2).tolist()
@@ -66,7 +78,7 @@ def checked_labels(values: npt.ArrayLike, name: str, num_items: int) -> npt.NDAr
     return array
 
 
-def class_codes(*labels: Sequence[Any] | npt.NDArray[Any]) -> list[npt.NDArray[np.int64]]:
+def class_codes(*labels: Sequence[Any] | Array) -> list[Index]:
     """Return each array of labels as int64 codes 0..C-1 in sorted label order; equal labels share a code.
 
     Raises `InputError` if some arrays hold strings and others integers, since "7" and 7 would never or always match.
@@ -82,7 +94,7 @@ def class_codes(*labels: Sequence[Any] | npt.NDArray[Any]) -> list[npt.NDArray[n
     return np.split(codes.astype(np.int64), np.cumsum([len(part) for part in arrays])[:-1])
 
 
-def check_dimensions(queries_QD: npt.NDArray[Any], gallery_GD: npt.NDArray[Any]) -> None:
+def check_dimensions(queries_QD: Array, gallery_GD: Array) -> None:
     """Raise `InputError` unless queries [Q, D] and gallery [G, D] have the same D."""
     if queries_QD.shape[1] != gallery_GD.shape[1]:
         raise InputError(
@@ -91,7 +103,7 @@ def check_dimensions(queries_QD: npt.NDArray[Any], gallery_GD: npt.NDArray[Any])
         )
 
 
-def checked_self_indices(values: npt.ArrayLike | None, num_queries: int, num_gallery: int) -> npt.NDArray[np.int64]:
+def checked_self_indices(values: npt.ArrayLike | None, num_queries: int, num_gallery: int) -> Index:
     """Return the gallery index of each query, int64 [Q], −1 for none; raise `InputError` for another shape or range."""
     if values is None:
         return np.full(num_queries, -1, dtype=np.int64)
@@ -110,7 +122,7 @@ def checked_self_indices(values: npt.ArrayLike | None, num_queries: int, num_gal
     return indices.astype(np.int64)
 
 
-def _table(values: npt.ArrayLike, name: str) -> npt.NDArray[Any]:
+def _table(values: npt.ArrayLike, name: str) -> Array:
     array = as_numpy(values)
     if array.ndim != 2 or array.dtype.kind not in "fiu" or 0 in array.shape:
         raise InputError(
@@ -120,7 +132,7 @@ def _table(values: npt.ArrayLike, name: str) -> npt.NDArray[Any]:
     return array
 
 
-def _check_rows(x_ND: npt.NDArray[Any], name: str) -> None:
+def _check_rows(x_ND: Array, name: str) -> None:
     with np.errstate(over="ignore", invalid="ignore"):
         bad_N = ~(np.einsum("nd,nd->n", x_ND, x_ND, dtype=np.float64) <= _LARGEST_NORM**2)
     if bad_N.any():
@@ -131,7 +143,7 @@ def _check_rows(x_ND: npt.NDArray[Any], name: str) -> None:
         )
 
 
-def as_numpy(values: Any) -> npt.NDArray[Any]:
+def as_numpy(values: Any) -> Array:
     """Return an array of what may be a torch tensor, with gradients, on a GPU or in bfloat16 (then as float64)."""
     # Tensors that carry gradients, lie on a GPU or are bfloat16 have no direct numpy form (torch is not imported here).
     if hasattr(values, "detach"):

@@ -7,7 +7,7 @@ from typing import Any, TypeAlias, final
 import numpy as np
 import numpy.typing as npt
 
-from mohs.evaluation.checked import checked_labels
+from mohs.evaluation.checked import Array, Index, checked_labels
 from mohs.evaluation.retrieval import RetrievalResult
 
 __all__ = ["ClassResult", "ConfusablePair", "Label", "class_results", "confusable_pairs"]
@@ -147,14 +147,14 @@ def confusable_pairs(
     ]
 
 
-def _coded(result: RetrievalResult, query_labels_Q: npt.ArrayLike) -> tuple[npt.NDArray[np.int64], npt.NDArray[Any]]:
+def _coded(result: RetrievalResult, query_labels_Q: npt.ArrayLike) -> tuple[Index, Array]:
     labels_Q = checked_labels(query_labels_Q, "query_labels_Q", result.num_queries)
     classes_C, codes_Q = np.unique(labels_Q, return_inverse=True)
     return codes_Q, classes_C
 
 
 def _confusions(
-    result: RetrievalResult, codes_Q: npt.NDArray[np.int64], gallery_labels_G: npt.ArrayLike
+    result: RetrievalResult, codes_Q: Index, gallery_labels_G: npt.ArrayLike
 ) -> Iterator[tuple[int, Label, int, tuple[int, int]]]:
     """Yield (class of the misses, class found, how many, the first of them), in the order of both classes."""
     gallery_labels = checked_labels(gallery_labels_G, "gallery_labels_G", result.num_gallery)

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from mohs.errors import InputError, Problem
 from mohs.evaluation import same_picture
-from mohs.evaluation.checked import checked_embeddings
+from mohs.evaluation.checked import Array, Bools, Float64, Index, checked_embeddings
 from mohs.evaluation.nearest import nearest_by_class
 from mohs.evaluation.ranks import tie_limit
 from mohs.evaluation.spread import Spread, spread
@@ -37,8 +37,8 @@ class Recall:
     value: float
     chance: float
     num: int
-    hits: NDArray[np.bool_]
-    counted: NDArray[np.bool_]
+    hits: Bools
+    counted: Bools
 
     @property
     def skill(self) -> float:
@@ -79,7 +79,7 @@ class Embedded:
     """
 
     source: str
-    x_ND: NDArray[Any]
+    x_ND: Array
     labels: NDArray[np.str_]
     roles: NDArray[np.str_] | None = None
     files: NDArray[np.str_] | None = None
@@ -102,7 +102,7 @@ class Embedded:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def take(self, items: NDArray[np.int64]) -> "Embedded":
+    def take(self, items: Index) -> "Embedded":
         """Return these items, in this order."""
         more = (None if column is None else column[items] for column in (self.roles, self.files, self.groups))
         return Embedded(self.source, self.x_ND[items], self.labels[items], *more)
@@ -112,14 +112,14 @@ class Embedded:
         return replace(self, x_ND=x_ND)
 
     @cached_property
-    def codes(self) -> NDArray[np.int64]:
+    def codes(self) -> Index:
         """The number of each item's class, int64[N]."""
         return np.unique(self.labels, return_inverse=True)[1].astype(np.int64)
 
     @cached_property
-    def norms(self) -> NDArray[np.float64]:
+    def norms(self) -> Float64:
         """Euclidean norms, float64[N]."""
-        norm_N: NDArray[np.float64] = np.linalg.norm(self.x_ND, axis=1)
+        norm_N: Float64 = np.linalg.norm(self.x_ND, axis=1)
         return norm_N
 
     @cached_property
@@ -148,7 +148,7 @@ class Embedded:
         norms = np.where(self.norms > 0, self.norms, 1.0)
         return self.with_rows(self.x_ND / norms[:, None])
 
-    def sample_items(self, *, seed: int, max_items: int = MAX_ITEMS) -> NDArray[np.int64]:
+    def sample_items(self, *, seed: int, max_items: int = MAX_ITEMS) -> Index:
         """Return the items of whole classes, drawn until there are `max_items` or more of them, ascending."""
         if len(self) <= max_items:
             return np.arange(len(self), dtype=np.int64)
@@ -171,13 +171,8 @@ def of_one_length(one: Embedded, other: Embedded) -> tuple[Embedded, Embedded]:
 
 
 def hits_at_1(
-    queries: Embedded,
-    gallery: Embedded,
-    *,
-    same_items: bool,
-    farthest: bool = False,
-    beyond_Q: NDArray[np.float64] | None = None,
-) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    queries: Embedded, gallery: Embedded, *, same_items: bool, farthest: bool = False, beyond_Q: Float64 | None = None
+) -> tuple[Bools, Bools]:
     """Return for each query whether its nearest gallery item is of its class, and whether there is one of its class.
 
     Euclidean; ties count against it (`mohs.evaluation.ranks`). With `same_items` the queries are the gallery and each
@@ -198,7 +193,7 @@ def hits_at_1(
 
 
 def recall_at_1(
-    queries: Embedded, gallery: Embedded, *, same_items: bool, beyond_Q: NDArray[np.float64] | None = None
+    queries: Embedded, gallery: Embedded, *, same_items: bool, beyond_Q: Float64 | None = None
 ) -> Recall | None:
     """Return R@1 with its chance level; None if no query has an item of its class to find.
 

@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias, final
+from typing import TypeAlias, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from mohs.data.reading import read_table
 from mohs.data.rows import read_rows
 from mohs.errors import DataWarning, InputError, Problem, at_most_20
-from mohs.evaluation.checked import checked_embeddings, checked_float32
+from mohs.evaluation.checked import Array, checked_embeddings, checked_float32
 from mohs.evaluation.embedded import Embedded
 
 __all__ = ["read_embedded", "read_npy"]
@@ -80,7 +80,7 @@ def read_embedded(
     return Embedded(str(embeddings), x_ND, *known)
 
 
-def read_npy(path: Path, what: str, *, mapped: bool = False) -> NDArray[Any]:
+def read_npy(path: Path, what: str, *, mapped: bool = False) -> Array:
     """Return the array in a .npy file; `mapped` leaves it in the file, to be read as it is needed.
 
     Raises `InputError` for another file; `what` it should hold is for the message.
@@ -99,7 +99,7 @@ def read_npy(path: Path, what: str, *, mapped: bool = False) -> NDArray[Any]:
     if start != b"\x93NUMPY":
         raise InputError(Problem(str(path), "not a .npy file", f"write the {what} with numpy.save"))
     try:
-        found: NDArray[Any] = np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
+        found: Array = np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
     except (ValueError, EOFError) as error:
         reason = str(error).splitlines()[0].rstrip(".")
         raise InputError(

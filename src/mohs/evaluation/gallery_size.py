@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mohs.errors import InputError
-from mohs.evaluation.checked import checked_labels
+from mohs.evaluation.checked import Float64, Index, checked_labels
 from mohs.evaluation.intervals import class_intervals
 from mohs.evaluation.retrieval import RetrievalResult
 
@@ -93,9 +93,7 @@ def gallery_sizes(num_classes: int) -> list[int]:
     return [size for size in steps if 2 <= size < num_classes] + [num_classes]
 
 
-def expected_ranks(
-    wrong_Q: npt.NDArray[np.int64], num_classes: int, size: int
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+def expected_ranks(wrong_Q: Index, num_classes: int, size: int) -> tuple[Float64, Float64]:
     """Return the expected hit and the expected reciprocal rank of each query in a gallery of `size` classes.
 
     The gallery has the query's class and size − 1 of the C − 1 others, all sets of them as likely. Of the others w are
@@ -122,7 +120,7 @@ def expected_ranks(
     return hit_Q, np.minimum(rank_Q, 1.0)
 
 
-def _share_without(num: int, wrong_Q: npt.NDArray[np.int64], num_drawn: int) -> npt.NDArray[np.float64]:
+def _share_without(num: int, wrong_Q: Index, num_drawn: int) -> Float64:
     """Return binomial(num − wrong, drawn) / binomial(num, drawn)."""
     log_factorial_n = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, num + 1)))])
     right_Q = num - wrong_Q

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from scipy.special import stdtrit
 
 from mohs.errors import InputError
-from mohs.evaluation.checked import checked_labels, class_codes
+from mohs.evaluation.checked import Bools, Float64, Index, checked_labels, class_codes
 from mohs.randomness import generator
 
 __all__ = [
@@ -30,9 +30,7 @@ __all__ = [
 ]
 
 
-def fold_of_class(
-    class_2P: npt.NDArray[np.int64], same_P: npt.NDArray[np.bool_], num_folds: int, *, seed: int
-) -> npt.NDArray[np.int64]:
+def fold_of_class(class_2P: Index, same_P: Bools, num_folds: int, *, seed: int) -> Index:
     """Return the fold of each class, int64 [C]: no class is in two folds.
 
     The classes with a positive pair, in random order, are dealt to folds 0, 1, …, and then the others go on from there,
@@ -60,9 +58,7 @@ def fold_of_class(
     return fold_C
 
 
-def pairs_of_fold(
-    class_2P: npt.NDArray[np.int64], fold_C: npt.NDArray[np.int64], fold: int
-) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+def pairs_of_fold(class_2P: Index, fold_C: Index, fold: int) -> tuple[Bools, Bools]:
     """Return (pairs without a class of the fold, pairs of classes of the fold only), bool [P] each.
 
     Pairs with one class inside and one outside are in neither.
@@ -127,7 +123,7 @@ def class_interval(
 
 
 def class_intervals(
-    values_MQ: Sequence[npt.ArrayLike] | npt.NDArray[np.float64],
+    values_MQ: Sequence[npt.ArrayLike] | Float64,
     labels_Q: npt.ArrayLike,
     *,
     over: Over = "queries",
@@ -168,7 +164,7 @@ def class_difference_interval(
 
 
 def class_difference_intervals(
-    difference_MQ: Sequence[npt.ArrayLike] | npt.NDArray[np.float64],
+    difference_MQ: Sequence[npt.ArrayLike] | Float64,
     labels_Q: npt.ArrayLike,
     *,
     over: Over = "queries",
@@ -288,16 +284,14 @@ class _ClassSums:
     what each class adds to the mean, w_c m_c.
     """
 
-    mean_M: npt.NDArray[np.float64]
-    deviation_MC: npt.NDArray[np.float64]
-    part_MC: npt.NDArray[np.float64]
-    weight_C: npt.NDArray[np.float64]
+    mean_M: Float64
+    deviation_MC: Float64
+    part_MC: Float64
+    weight_C: Float64
     num_effective: float
 
 
-def _class_sums(
-    values_MQ: npt.NDArray[np.float64], labels_Q: npt.ArrayLike, over: Over, *, least: int = 2
-) -> _ClassSums:
+def _class_sums(values_MQ: Float64, labels_Q: npt.ArrayLike, over: Over, *, least: int = 2) -> _ClassSums:
     if over not in ("queries", "classes"):
         raise InputError(f"over: {over!r} is not 'queries' or 'classes'")
     [codes] = class_codes(checked_labels(labels_Q, "labels_Q", values_MQ.shape[1]))
@@ -317,7 +311,7 @@ def _class_sums(
     return _ClassSums(mean_M, deviation_MC, means_MC * weight_C, weight_C, float(1 / np.square(weight_C).sum()))
 
 
-def _intervals(sums: _ClassSums, confidence: float) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+def _intervals(sums: _ClassSums, confidence: float) -> tuple[Float64, Float64]:
     """Return low and high of M means of values in [0, 1]; steps 3 and 4 of `class_interval`."""
     # Sums of the same numbers in another order may leave [0, 1] in the last place.
     mean_M = np.clip(sums.mean_M, 0.0, 1.0)
@@ -328,13 +322,8 @@ def _intervals(sums: _ClassSums, confidence: float) -> tuple[npt.NDArray[np.floa
 
 
 def _wilson_of_classes(
-    mean_M: npt.NDArray[np.float64],
-    variance_M: npt.NDArray[np.float64],
-    num_effective: float,
-    telling_M: npt.NDArray[np.float64],
-    prior: float,
-    student: float,
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    mean_M: Float64, variance_M: Float64, num_effective: float, telling_M: Float64, prior: float, student: float
+) -> tuple[Float64, Float64]:
     """Return low and high of means in [0, 1] whose variance between classes is known."""
     largest_M = mean_M * (1 - mean_M)
     measured_M = np.divide(num_effective * variance_M, largest_M, out=np.ones_like(mean_M), where=largest_M > _ROUNDING)
@@ -349,27 +338,23 @@ def _student(num_effective: float, confidence: float) -> float:
     return float(stdtrit(max(num_effective - 1, 1.0), (1 + confidence) / 2))
 
 
-def _effective(part_MC: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def _effective(part_MC: Float64) -> Float64:
     """Return how many classes a sum is spread over, (Σ x)² / Σ x²; 0 for a sum of 0."""
     square_M = np.square(part_MC).sum(axis=1)
-    spread_M: npt.NDArray[np.float64] = np.divide(
+    spread_M: Float64 = np.divide(
         np.square(part_MC.sum(axis=1)), square_M, out=np.zeros_like(square_M), where=square_M > _ROUNDING**2
     )
     return spread_M
 
 
-def _wilson_end(
-    share_M: npt.NDArray[np.float64], squared_M: npt.NDArray[np.float64] | float, side: Literal[-1, 1]
-) -> npt.NDArray[np.float64]:
+def _wilson_end(share_M: Float64, squared_M: Float64 | float, side: Literal[-1, 1]) -> Float64:
     """Return an end of Wilson's interval, with `squared_M` = z²/n."""
     half_width_M = np.sqrt(share_M * (1 - share_M) * squared_M + np.square(squared_M) / 4)
-    end_M: npt.NDArray[np.float64] = np.clip((share_M + squared_M / 2 + side * half_width_M) / (1 + squared_M), 0, 1)
+    end_M: Float64 = np.clip((share_M + squared_M / 2 + side * half_width_M) / (1 + squared_M), 0, 1)
     return end_M
 
 
-def _checked_values(
-    values_MQ: Sequence[npt.ArrayLike] | npt.NDArray[np.float64], lowest: float
-) -> npt.NDArray[np.float64]:
+def _checked_values(values_MQ: Sequence[npt.ArrayLike] | Float64, lowest: float) -> Float64:
     columns = [np.asarray(values, dtype=np.float64) for values in values_MQ]
     if any(values.ndim != 1 or not np.isfinite(values).all() for values in columns):
         raise InputError("values_Q: not a flat array of finite numbers; leave out queries without a value first")

@@ -11,6 +11,10 @@ from mohs.checks import require, wrong_choice, wrong_whole
 from mohs.distances import exact_distance, unit_rows
 from mohs.errors import InputError
 from mohs.evaluation.checked import (
+    Bools,
+    Float32,
+    Float64,
+    Index,
     check_dimensions,
     checked_embeddings,
     checked_labels,
@@ -38,7 +42,7 @@ def nearest(
     k: int,
     *,
     self_indices_Q: npt.ArrayLike | None = None,
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+) -> tuple[Index, Float32]:
     """Return (gallery indices int64 [Q, k], Euclidean distances float32 [Q, k]) of the k nearest, nearest first.
 
     Exact. Ties break on (distance, gallery index): equal rows are at exactly equal distances, because the distances of
@@ -82,15 +86,15 @@ def nearest(
 
 
 def nearest_by_class(
-    query_QD: npt.NDArray[np.float64],
-    query_class_Q: npt.NDArray[np.int64],
-    gallery_GD: npt.NDArray[np.float64],
-    gallery_class_G: npt.NDArray[np.int64],
+    query_QD: Float64,
+    query_class_Q: Index,
+    gallery_GD: Float64,
+    gallery_class_G: Index,
     *,
     same_items: bool,
     farthest: bool = False,
-    beyond_Q: npt.NDArray[np.float64] | None = None,
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    beyond_Q: Float64 | None = None,
+) -> tuple[Float64, Float64]:
     """Return the distance of each query to the nearest item of its class, and of another one, float64 [Q]; inf if none.
 
     Args:
@@ -122,9 +126,7 @@ def nearest_by_class(
     return own_Q, other_Q
 
 
-def nearest_items(
-    embeddings_ND: npt.ArrayLike, k: int, *, query_N: npt.NDArray[np.bool_] | None = None
-) -> npt.NDArray[np.int64]:
+def nearest_items(embeddings_ND: npt.ArrayLike, k: int, *, query_N: Bools | None = None) -> Index:
     """Return the k most similar other items of each item, int64 [N, k], most similar first (`nearest_rows`).
 
     With `query_N` (bool [N]) an item has the items of the other side only as its neighbours. Where there are fewer
@@ -148,9 +150,7 @@ def nearest_items(
     return found_NK
 
 
-def _square_blocks(
-    queries_QD: npt.NDArray[np.float64], gallery_GD: npt.NDArray[np.float64]
-) -> Iterator[tuple[slice, npt.NDArray[np.float64]]]:
+def _square_blocks(queries_QD: Float64, gallery_GD: Float64) -> Iterator[tuple[slice, Float64]]:
     """Yield squared distances [B, G] of blocks of queries; the next block overwrites the one before.
 
     By products of float64: in float32, d² = ‖q‖² + ‖g‖² − 2q·g would lose all digits of the small distances of a nearly
@@ -184,10 +184,10 @@ class NearestPairs:
         same_P: bool [P], whether the pair is of one class; all False without labels.
     """
 
-    first_P: npt.NDArray[np.int64]
-    second_P: npt.NDArray[np.int64]
-    distance_P: npt.NDArray[np.float32]
-    same_P: npt.NDArray[np.bool_]
+    first_P: Index
+    second_P: Index
+    distance_P: Float32
+    same_P: Bools
 
 
 def nearest_pairs(
@@ -196,7 +196,7 @@ def nearest_pairs(
     *,
     labels_N: npt.ArrayLike | None = None,
     among: Among = "all",
-    query_N: npt.NDArray[np.bool_] | None = None,
+    query_N: Bools | None = None,
 ) -> NearestPairs:
     """Return the `num_pairs` pairs of items that are closest to one another, out of all N(N − 1)/2; fewer if fewer are.
 
@@ -239,9 +239,7 @@ def nearest_pairs(
     return NearestPairs(first_P, second_P, distance_P[order], class_N[first_P] == class_N[second_P])
 
 
-def paired_distances(
-    x_ND: npt.NDArray[np.float64], first_P: npt.NDArray[np.int64], second_P: npt.NDArray[np.int64]
-) -> npt.NDArray[np.float32]:
+def paired_distances(x_ND: Float64, first_P: Index, second_P: Index) -> Float32:
     """Return the Euclidean distance of items and others, float32 [P], by `exact_distance`.
 
     >>> paired_distances(np.array([[0.0], [2.0], [5.0]]), np.array([0, 2]), np.array([1, 1])).tolist()
@@ -254,13 +252,7 @@ def paired_distances(
     return distance_P
 
 
-def _candidates(
-    x_ND: npt.NDArray[np.float64],
-    class_N: npt.NDArray[np.int64],
-    num_kept: int,
-    among: Among,
-    query_N: npt.NDArray[np.bool_] | None,
-) -> npt.NDArray[np.int64]:
+def _candidates(x_ND: Float64, class_N: Index, num_kept: int, among: Among, query_N: Bools | None) -> Index:
     """Return the codes i·N + j, i < j, of the closest pairs by float32 products."""
     num_items = len(x_ND)
     # Centred and scaled, rounding is relative to the spread of the embeddings, and squares stay in range.

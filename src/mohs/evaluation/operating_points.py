@@ -5,9 +5,9 @@ from dataclasses import asdict, dataclass
 from typing import Any, TypeAlias, final
 
 import numpy as np
-import numpy.typing as npt
 
 from mohs.errors import InputError
+from mohs.evaluation.checked import Float64, Index
 from mohs.evaluation.pair_curves import checked_prevalence
 from mohs.evaluation.pair_noise import PairNoise
 from mohs.evaluation.pair_scores import PairScores
@@ -83,12 +83,12 @@ class Bands:
         tpr_high: upper end.
     """
 
-    recall: npt.NDArray[np.float64]
-    precision_low: npt.NDArray[np.float64]
-    precision_high: npt.NDArray[np.float64]
-    fpr: npt.NDArray[np.float64]
-    tpr_low: npt.NDArray[np.float64]
-    tpr_high: npt.NDArray[np.float64]
+    recall: Float64
+    precision_low: Float64
+    precision_high: Float64
+    fpr: Float64
+    tpr_low: Float64
+    tpr_high: Float64
 
 
 @final
@@ -129,7 +129,7 @@ class PairIntervals:
 
 def pair_intervals(
     scores: PairScores,
-    class_2P: npt.NDArray[np.int64],
+    class_2P: Index,
     *,
     prevalence: float | None = None,
     precisions: Sequence[float] = (),
@@ -169,7 +169,7 @@ def pair_intervals(
 
     farness_L = [chosen_farness(ranked, whole, level, share) for level in levels]
 
-    def statistic(rates: Rates) -> npt.NDArray[np.float64]:
+    def statistic(rates: Rates) -> Float64:
         points = []
         for level in levels:
             farness = chosen_farness(ranked, rates, level, share)

@@ -9,7 +9,7 @@ from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 
 from mohs.errors import InputError
-from mohs.evaluation.checked import as_numpy
+from mohs.evaluation.checked import Bools, Float64, Index, as_numpy
 from mohs.evaluation.intervals import fold_of_class, pairs_of_fold, wilson_interval
 from mohs.evaluation.pair_scores import PairScores, ScoreKind
 
@@ -51,11 +51,7 @@ class ReliabilityBin:
 
 
 def reliability_table(
-    probability_N: npt.ArrayLike,
-    correct_N: npt.ArrayLike,
-    *,
-    num_bins: int = 15,
-    weight_N: npt.ArrayLike | None = None,
+    probability_N: npt.ArrayLike, correct_N: npt.ArrayLike, *, num_bins: int = 15, weight_N: npt.ArrayLike | None = None
 ) -> tuple[ReliabilityBin, ...]:
     """Return `num_bins` bins of equal width over [0, 1], lowest first.
 
@@ -147,21 +143,21 @@ class ScoreToProbability:
     method: CalibrationMethod
     kind: ScoreKind
     prevalence: float
-    score_K: npt.NDArray[np.float64]
-    probability_K: npt.NDArray[np.float64]
+    score_K: Float64
+    probability_K: Float64
     slope: float
     intercept: float
 
-    def __call__(self, score_P: npt.ArrayLike, *, prevalence: float | None = None) -> npt.NDArray[np.float64]:
+    def __call__(self, score_P: npt.ArrayLike, *, prevalence: float | None = None) -> Float64:
         """Return the probability of each score, float64 [P].
 
         With `prevalence` π', the odds are multiplied by π'/(1 − π') · (1 − π)/π (Bayes): for another share of positive
         pairs than the map was fitted for. Probabilities of exactly 0 and 1, which "isotonic" gives beyond the scores
         where both kinds occurred, stay.
         """
-        score: npt.NDArray[np.float64] = as_numpy(score_P).astype(np.float64)
+        score: Float64 = as_numpy(score_P).astype(np.float64)
         if self.method == "isotonic":
-            p: npt.NDArray[np.float64] = np.interp(score, self.score_K, self.probability_K)
+            p: Float64 = np.interp(score, self.score_K, self.probability_K)
         else:
             p = _sigmoid(self.slope * score + self.intercept)
         if prevalence is None:
@@ -169,7 +165,7 @@ class ScoreToProbability:
         if not 0 < prevalence < 1:
             raise InputError(f"prevalence: {prevalence!r} is not in (0, 1); use for example 0.5")
         factor = prevalence / (1 - prevalence) * (1 - self.prevalence) / self.prevalence
-        shifted: npt.NDArray[np.float64] = factor * p / (factor * p + 1 - p)
+        shifted: Float64 = factor * p / (factor * p + 1 - p)
         return shifted
 
     def as_record(self) -> dict[str, Any]:
@@ -218,7 +214,7 @@ class PairCalibration:
 
 def calibrate_pairs(
     scores: PairScores,
-    class_2P: npt.NDArray[np.int64],
+    class_2P: Index,
     method: CalibrationMethod,
     *,
     prevalence: float = 0.5,
@@ -261,7 +257,7 @@ def calibrate_pairs(
         outcomes.append(own.same_P)
         weights.append(own.weights_at(prevalence))
     p_P, weight_P = np.concatenate(probabilities), np.concatenate(weights)
-    same_P: npt.NDArray[np.bool_] = np.concatenate(outcomes)
+    same_P: Bools = np.concatenate(outcomes)
     table = reliability_table(p_P, same_P, num_bins=num_bins, weight_N=weight_P)
     return PairCalibration(
         probability=fit_probability(scores, method, prevalence=prevalence),
@@ -311,7 +307,7 @@ def fit_probability(scores: PairScores, method: CalibrationMethod, *, prevalence
     return ScoreToProbability(method, scores.kind, prevalence, none, none, slope, intercept)
 
 
-def _sigmoid(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def _sigmoid(x: Float64) -> Float64:
     # The exponent is never positive, so nothing overflows.
     e = np.exp(-np.abs(x))
     return np.where(x >= 0, 1 / (1 + e), e / (1 + e))

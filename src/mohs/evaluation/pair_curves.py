@@ -9,6 +9,7 @@ import numpy.typing as npt
 from sklearn.metrics import auc, precision_recall_curve, roc_curve
 
 from mohs.errors import InputError
+from mohs.evaluation.checked import Float64, Index
 from mohs.evaluation.pair_scores import PairScores, ScoreKind, pair_scores
 from mohs.evaluation.ranked_pairs import at_most, equal_error
 
@@ -69,12 +70,12 @@ class PairCurves:
     equal_error_rate: float
     equal_error_threshold: float
     tpr_at_fpr: tuple[TprAtFpr, ...]
-    recall: npt.NDArray[np.float64]
-    precision: npt.NDArray[np.float64]
-    pr_threshold: npt.NDArray[np.float64]
-    fpr: npt.NDArray[np.float64]
-    tpr: npt.NDArray[np.float64]
-    roc_threshold: npt.NDArray[np.float64]
+    recall: Float64
+    precision: Float64
+    pr_threshold: Float64
+    fpr: Float64
+    tpr: Float64
+    roc_threshold: Float64
 
     def as_record(self, *, num_points: int = 300) -> dict[str, Any]:
         """Return the numbers as JSON values, curves thinned to about `num_points` each."""
@@ -191,7 +192,7 @@ def checked_prevalence(prevalence: float | None, scores: PairScores) -> float:
     return float(prevalence)
 
 
-def _thinned(position: npt.NDArray[np.float64], num_points: int) -> npt.NDArray[np.int64]:
+def _thinned(position: Float64, num_points: int) -> Index:
     """Return the places of about `num_points` points, evenly along `position` (ascending), ends included."""
     if len(position) <= num_points:
         return np.arange(len(position))

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import final
 
 import numpy as np
-import numpy.typing as npt
 from scipy.special import gammaincinv, stdtrit
 
+from mohs.evaluation.checked import Bools, Float64, Index
 from mohs.evaluation.intervals import Interval, share_interval
 from mohs.evaluation.ranked_pairs import RankedPairs
 
@@ -78,9 +78,7 @@ class PairNoise:
         # Of each pair: what its classes have in all.
         self._classes_S = self._negative_C[first_S] + self._negative_C[second_S]
 
-    def accepted(
-        self, positive_R: npt.NDArray[np.bool_] | slice, negative_S: npt.NDArray[np.bool_] | slice
-    ) -> AcceptedShares:
+    def accepted(self, positive_R: Bools | slice, negative_S: Bools | slice) -> AcceptedShares:
         """Return the shares of the pairs accepted; each side is a mask, or a slice of the closest ones."""
         tpr, tpr_ends = self._tpr(positive_R)
         return AcceptedShares(tpr, tpr_ends, *self._fpr(negative_S))
@@ -114,7 +112,7 @@ class PairNoise:
         variance = float(np.square(deviation_C).sum()) * self._small_sample()
         return self._share_ends(auc, variance, right_C, prior=_PRIOR_CLASSES_OF_MEANS)
 
-    def _tpr(self, accepted_R: npt.NDArray[np.bool_] | slice) -> tuple[float, Interval]:
+    def _tpr(self, accepted_R: Bools | slice) -> tuple[float, Interval]:
         ranked = self._ranked
         share_R = ranked.positive_weight_R[accepted_R] / ranked.positive_weight_R.sum()
         right_C = _sums(ranked.positive_class_R[accepted_R], share_R, ranked.num_classes)
@@ -122,16 +120,14 @@ class PairNoise:
         variance = float(np.square(right_C - tpr * self._positive_C).sum()) * self._small_sample()
         return tpr, self._share_ends(tpr, variance, right_C)
 
-    def _share_ends(
-        self, share: float, variance: float, right_C: npt.NDArray[np.float64], *, prior: float = 2.0
-    ) -> Interval:
+    def _share_ends(self, share: float, variance: float, right_C: Float64, *, prior: float = 2.0) -> Interval:
         telling = min(_spread(right_C), _spread(self._positive_C - right_C))
         return share_interval(share, variance, self.num_effective, telling=telling, prior=prior)
 
     def _small_sample(self) -> float:
         return self.num_effective / max(self.num_effective - 1, 1.0)
 
-    def _fpr(self, accepted_S: npt.NDArray[np.bool_] | slice) -> tuple[float, Interval, float, float]:
+    def _fpr(self, accepted_S: Bools | slice) -> tuple[float, Interval, float, float]:
         """Return the share, its interval, and the medians of the two gamma distributions.
 
         The variance of the number of accepted pairs is Σ_c d_c², with d_c by how much class c has more accepted pairs
@@ -162,7 +158,7 @@ class PairNoise:
         return share, (low, min(high, 1.0)), low_median, min(high_median, 1.0)
 
 
-def _sums(class_P: npt.NDArray[np.int64], weight_P: npt.NDArray[np.float64], num: int) -> npt.NDArray[np.float64]:
+def _sums(class_P: Index, weight_P: Float64, num: int) -> Float64:
     """Return the sum of the weights of each class, float64 [C]."""
     return np.bincount(class_P, weights=weight_P, minlength=num).astype(np.float64)
 
@@ -174,7 +170,7 @@ def _gamma(shape: float, scale: float, at: tuple[float, float], exact: float) ->
     return first, second
 
 
-def _spread(part_C: npt.NDArray[np.float64]) -> float:
+def _spread(part_C: Float64) -> float:
     """Return how many classes a sum is spread over, (Σ x)² / Σ x²; 0 for a sum of 0."""
     square = float(np.square(part_C).sum())
     return float(part_C.sum()) ** 2 / square if square > 1e-18 else 0.0

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mohs.errors import InputError
-from mohs.evaluation.checked import as_numpy
+from mohs.evaluation.checked import Bools, Float64, as_numpy
 
 __all__ = ["PairScores", "ScoreHistogram", "ScoreKind", "pair_scores", "score_histogram"]
 
@@ -30,13 +30,13 @@ class PairScores:
         weight_P: float64 [P], above 0: how many pairs of the population each stands for.
     """
 
-    value_P: npt.NDArray[np.float64]
+    value_P: Float64
     kind: ScoreKind
-    same_P: npt.NDArray[np.bool_]
-    weight_P: npt.NDArray[np.float64]
+    same_P: Bools
+    weight_P: Float64
 
     @property
-    def closeness(self) -> npt.NDArray[np.float64]:
+    def closeness(self) -> Float64:
         """The similarity, or the distance with its sign turned: larger is closer."""
         return self.value_P if self.kind == "similarity" else -self.value_P
 
@@ -49,11 +49,11 @@ class PairScores:
         """The share of positive pairs, by weight."""
         return float(self.weight_P[self.same_P].sum() / self.weight_P.sum())
 
-    def taken(self, which_P: npt.NDArray[np.bool_]) -> "PairScores":
+    def taken(self, which_P: Bools) -> "PairScores":
         """Return the pairs where a mask is true."""
         return PairScores(self.value_P[which_P], self.kind, self.same_P[which_P], self.weight_P[which_P])
 
-    def weights_at(self, prevalence: float) -> npt.NDArray[np.float64]:
+    def weights_at(self, prevalence: float) -> Float64:
         """Return weights, float64 [P], of which those of positive pairs add up to the prevalence, all of them to 1."""
         weight_P = self.weight_P.copy()
         weight_P[self.same_P] *= prevalence / weight_P[self.same_P].sum()
@@ -127,7 +127,7 @@ def pair_scores(
     return PairScores(value, kind, same, weight)
 
 
-def _flags(values: npt.ArrayLike) -> npt.NDArray[np.bool_]:
+def _flags(values: npt.ArrayLike) -> Bools:
     array = as_numpy(values)
     if array.ndim != 1 or not len(array):
         raise InputError(f"same_P: shape {array.shape}; give one flag for each pair, and at least one pair")
@@ -138,7 +138,7 @@ def _flags(values: npt.ArrayLike) -> npt.NDArray[np.bool_]:
     return array
 
 
-def _numbers(values: Any, name: str, num_pairs: int) -> npt.NDArray[np.float64]:
+def _numbers(values: Any, name: str, num_pairs: int) -> Float64:
     array = as_numpy(values)
     if array.shape != (num_pairs,) or array.dtype.kind not in "fiu":
         raise InputError(
@@ -149,9 +149,7 @@ def _numbers(values: Any, name: str, num_pairs: int) -> npt.NDArray[np.float64]:
     return array
 
 
-def _refuse(
-    applies: bool, bad_P: npt.NDArray[np.bool_], value_P: npt.NDArray[np.float64], name: str, what: str, fix: str
-) -> None:
+def _refuse(applies: bool, bad_P: Bools, value_P: Float64, name: str, what: str, fix: str) -> None:
     if applies and bad_P.any():
         first = int(np.flatnonzero(bad_P)[0])
         raise InputError(f"{name}: {value_P[first]:g} of pair {first} is {what} ({int(bad_P.sum())} in all); {fix}")
@@ -170,9 +168,9 @@ class ScoreHistogram:
     """
 
     kind: ScoreKind
-    edges: npt.NDArray[np.float64]
-    positive: npt.NDArray[np.float64]
-    negative: npt.NDArray[np.float64]
+    edges: Float64
+    positive: Float64
+    negative: Float64
 
     def as_record(self) -> dict[str, Any]:
         """Return the numbers as JSON values."""

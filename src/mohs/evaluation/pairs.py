@@ -6,14 +6,24 @@ itself. N items have N(N − 1)/2 pairs, too many to look at from some thousands
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, final
+from typing import final
 
 import numpy as np
 import numpy.typing as npt
 
 from mohs.checks import require, wrong_whole
 from mohs.errors import InputError
-from mohs.evaluation.checked import as_numpy, checked_embeddings, checked_labels, class_codes
+from mohs.evaluation.checked import (
+    Array,
+    Bools,
+    Float32,
+    Float64,
+    Index,
+    as_numpy,
+    checked_embeddings,
+    checked_labels,
+    class_codes,
+)
 from mohs.evaluation.nearest import nearest_pairs, paired_distances
 from mohs.randomness import generator
 
@@ -33,19 +43,19 @@ class Pairs:
         law: how the pairs were chosen, one sentence.
     """
 
-    first_P: npt.NDArray[np.int64]
-    second_P: npt.NDArray[np.int64]
-    class_N: npt.NDArray[np.int64]
-    weight_P: npt.NDArray[np.float64]
+    first_P: Index
+    second_P: Index
+    class_N: Index
+    weight_P: Float64
     law: str
 
     def __len__(self) -> int:
         return len(self.first_P)
 
     @property
-    def same(self) -> npt.NDArray[np.bool_]:
+    def same(self) -> Bools:
         """Whether each pair is positive, bool [P]."""
-        same: npt.NDArray[np.bool_] = self.class_N[self.first_P] == self.class_N[self.second_P]
+        same: Bools = self.class_N[self.first_P] == self.class_N[self.second_P]
         return same
 
     @property
@@ -197,7 +207,7 @@ def cross_pairs(
     return replace(pairs, law=f"{pairs.law}; {told}")
 
 
-def pair_distances(embeddings_ND: npt.ArrayLike, pairs: Pairs) -> npt.NDArray[np.float32]:
+def pair_distances(embeddings_ND: npt.ArrayLike, pairs: Pairs) -> Float32:
     """Return the Euclidean distance of each pair, float32 [P]: float64 arithmetic, rounded once.
 
     >>> pair_distances([[0.0], [2.0], [5.0]], sample_pairs(["a", "a", "b"])).tolist()
@@ -215,12 +225,7 @@ _NO_EMBEDDINGS = "embeddings_ND: none, but num_nearest is above 0; give the embe
 _NONE = np.empty((0, 2), dtype=np.int64)
 
 
-def _pairs(
-    class_N: npt.NDArray[np.int64],
-    parts: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]],
-    num_positive: int,
-    num_negative: int,
-) -> Pairs:
+def _pairs(class_N: Index, parts: tuple[Index, Index, Index], num_positive: int, num_negative: int) -> Pairs:
     """Return positive pairs, the closest negative ones and those drawn of the others, [P, 2] each, with weights."""
     positive_P2, nearest_P2, drawn_P2 = parts
     num_others = num_negative - len(nearest_P2)
@@ -242,24 +247,21 @@ def _pairs(
 
 
 def _nearest_negatives(
-    embeddings_ND: npt.ArrayLike | None,
-    num_nearest: int,
-    labels_N: npt.NDArray[Any],
-    query_N: npt.NDArray[np.bool_] | None = None,
-) -> npt.NDArray[np.int64]:
+    embeddings_ND: npt.ArrayLike | None, num_nearest: int, labels_N: Array, query_N: Bools | None = None
+) -> Index:
     if embeddings_ND is None:
         raise InputError(_NO_EMBEDDINGS)
     found = nearest_pairs(embeddings_ND, num_nearest, labels_N=labels_N, among="negative", query_N=query_N)
     return np.stack([found.first_P, found.second_P], axis=1)
 
 
-def _num_pairs(count_C: npt.NDArray[np.int64]) -> tuple[int, int]:
+def _num_pairs(count_C: Index) -> tuple[int, int]:
     num_items = int(count_C.sum())
     num_positive = int((count_C * (count_C - 1) // 2).sum())
     return num_positive, num_items * (num_items - 1) // 2 - num_positive
 
 
-def _all_pairs(class_N: npt.NDArray[np.int64], *, positive: bool) -> npt.NDArray[np.int64]:
+def _all_pairs(class_N: Index, *, positive: bool) -> Index:
     """Return all pairs of one kind, int64 [P, 2], smaller index first, ascending."""
     # In class order, the partners that come after an item are one slice: the rest of its class, or all behind it.
     order_N = np.argsort(class_N, kind="stable")
@@ -274,12 +276,8 @@ def _all_pairs(class_N: npt.NDArray[np.int64], *, positive: bool) -> npt.NDArray
 
 
 def _positives(
-    class_N: npt.NDArray[np.int64],
-    count_C: npt.NDArray[np.int64],
-    max_positives: int,
-    max_per_class: int,
-    random: np.random.Generator,
-) -> npt.NDArray[np.int64]:
+    class_N: Index, count_C: Index, max_positives: int, max_per_class: int, random: np.random.Generator
+) -> Index:
     num_C = count_C * (count_C - 1) // 2
     cap = _largest_cap(num_C, max_positives, max_per_class)
     if num_C.max() <= cap:
@@ -300,7 +298,7 @@ def _positives(
     return pairs_P2[np.lexsort((pairs_P2[:, 1], pairs_P2[:, 0]))]
 
 
-def _largest_cap(num_C: npt.NDArray[np.int64], max_positives: int, max_per_class: int) -> int:
+def _largest_cap(num_C: Index, max_positives: int, max_per_class: int) -> int:
     """Return the largest cap ≤ max_per_class with Σ min(num, cap) ≤ max_positives; 0 if not even 1 has."""
     low, high = 0, max_per_class
     while low < high:
@@ -313,12 +311,8 @@ def _largest_cap(num_C: npt.NDArray[np.int64], max_positives: int, max_per_class
 
 
 def _drawn_negatives(
-    class_N: npt.NDArray[np.int64],
-    count_C: npt.NDArray[np.int64],
-    num_drawn: int,
-    left_out_P2: npt.NDArray[np.int64],
-    random: np.random.Generator,
-) -> npt.NDArray[np.int64]:
+    class_N: Index, count_C: Index, num_drawn: int, left_out_P2: Index, random: np.random.Generator
+) -> Index:
     """Return `num_drawn` different negative pairs, uniformly from those not left out, ascending."""
     num_items = len(class_N)
     if _num_pairs(count_C)[1] <= 4 * (num_drawn + len(left_out_P2)):
@@ -328,7 +322,7 @@ def _drawn_negatives(
     start_C = np.cumsum(count_C) - count_C
     class_share_C = np.cumsum(count_C * (num_items - count_C))
 
-    def draw(num: int) -> npt.NDArray[np.int64]:
+    def draw(num: int) -> Index:
         size = num + num_drawn // 8 + 16
         class_P = np.searchsorted(class_share_C, random.integers(class_share_C[-1], size=size), side="right")
         first_P = start_C[class_P] + random.integers(count_C[class_P])
@@ -341,35 +335,28 @@ def _drawn_negatives(
     return _different(draw, num_drawn, left_out_P2, num_items)
 
 
-def _codes(pairs_P2: npt.NDArray[np.int64], num_items: int) -> npt.NDArray[np.int64]:
+def _codes(pairs_P2: Index, num_items: int) -> Index:
     """Return the number i·N + j of each pair."""
-    code_P: npt.NDArray[np.int64] = pairs_P2[:, 0] * num_items + pairs_P2[:, 1]
+    code_P: Index = pairs_P2[:, 0] * num_items + pairs_P2[:, 1]
     return code_P
 
 
-def _all_cross_negatives(
-    queries: npt.NDArray[np.int64], gallery: npt.NDArray[np.int64], class_N: npt.NDArray[np.int64]
-) -> npt.NDArray[np.int64]:
+def _all_cross_negatives(queries: Index, gallery: Index, class_N: Index) -> Index:
     first_P, second_P = np.repeat(queries, len(gallery)), np.tile(gallery, len(queries))
     other_P = class_N[first_P] != class_N[second_P]
     return np.stack([first_P[other_P], second_P[other_P]], axis=1)
 
 
 def _drawn_cross_negatives(
-    queries: npt.NDArray[np.int64],
-    gallery: npt.NDArray[np.int64],
-    class_N: npt.NDArray[np.int64],
-    num_drawn: int,
-    left_out_P2: npt.NDArray[np.int64],
-    random: np.random.Generator,
-) -> npt.NDArray[np.int64]:
+    queries: Index, gallery: Index, class_N: Index, num_drawn: int, left_out_P2: Index, random: np.random.Generator
+) -> Index:
     """Return `num_drawn` different negative pairs, uniformly from those not left out; there are more of them."""
     num_items = len(class_N)
     if len(queries) * len(gallery) <= 4 * (num_drawn + len(left_out_P2)):
         all_P2 = _all_cross_negatives(queries, gallery, class_N)
         return _drawn_of_few(all_P2, num_drawn, left_out_P2, num_items, random)
 
-    def draw(num: int) -> npt.NDArray[np.int64]:
+    def draw(num: int) -> Index:
         size = 2 * num + 16
         first_P, second_P = random.choice(queries, size=size), random.choice(gallery, size=size)
         other_P = class_N[first_P] != class_N[second_P]
@@ -379,20 +366,14 @@ def _drawn_cross_negatives(
 
 
 def _drawn_of_few(
-    all_P2: npt.NDArray[np.int64],
-    num_drawn: int,
-    left_out_P2: npt.NDArray[np.int64],
-    num_items: int,
-    random: np.random.Generator,
-) -> npt.NDArray[np.int64]:
+    all_P2: Index, num_drawn: int, left_out_P2: Index, num_items: int, random: np.random.Generator
+) -> Index:
     """Return some of all pairs: where these are few, most single draws would be repeats."""
     others_P2 = all_P2[~np.isin(_codes(all_P2, num_items), _codes(left_out_P2, num_items))]
     return others_P2[np.sort(random.choice(len(others_P2), size=min(num_drawn, len(others_P2)), replace=False))]
 
 
-def _different(
-    draw: Callable[[int], npt.NDArray[np.int64]], num_drawn: int, left_out_P2: npt.NDArray[np.int64], num_items: int
-) -> npt.NDArray[np.int64]:
+def _different(draw: Callable[[int], Index], num_drawn: int, left_out_P2: Index, num_items: int) -> Index:
     """Return `num_drawn` different pairs, ascending; `draw` gives codes i·N + j, and is asked for as many as lack."""
     codes = np.empty(0, dtype=np.int64)
     left_out = _codes(left_out_P2, num_items)

@@ -4,6 +4,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mohs.errors import InputError
+from mohs.evaluation.checked import Float32, Float64
 
 __all__ = ["pixel_embeddings"]
 
@@ -11,7 +12,7 @@ __all__ = ["pixel_embeddings"]
 _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 
 
-def pixel_embeddings(pictures_NHWC: npt.NDArray[np.uint8], size: int = 16) -> npt.NDArray[np.float32]:
+def pixel_embeddings(pictures_NHWC: npt.NDArray[np.uint8], size: int = 16) -> Float32:
     """Return float32 [N, size²]: the pictures averaged down to size × size grey, mean removed, L2-normalised.
 
     Two pictures are as close as their correlation is high: ‖a − b‖² = 2 − 2·corr(a, b), so brightness and contrast do
@@ -56,11 +57,11 @@ def pixel_embeddings(pictures_NHWC: npt.NDArray[np.uint8], size: int = 16) -> np
     return x_ND.astype(np.float32)
 
 
-def _shrunk(picture_HWC: npt.NDArray[np.uint8], size: int) -> npt.NDArray[np.float64]:
+def _shrunk(picture_HWC: npt.NDArray[np.uint8], size: int) -> Float64:
     height, width, channels = picture_HWC.shape
     grey_HW = picture_HWC[..., 0].astype(np.float64) if channels == 1 else picture_HWC @ _LUMA.astype(np.float64)
     row_edges = np.arange(size + 1) * height // size
     column_edges = np.arange(size + 1) * width // size
     sums = np.add.reduceat(np.add.reduceat(grey_HW, row_edges[:-1], axis=0), column_edges[:-1], axis=1)
-    result: npt.NDArray[np.float64] = sums / np.outer(np.diff(row_edges), np.diff(column_edges))
+    result: Float64 = sums / np.outer(np.diff(row_edges), np.diff(column_edges))
     return result

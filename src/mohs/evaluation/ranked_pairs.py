@@ -9,20 +9,12 @@ from dataclasses import dataclass
 from typing import final
 
 import numpy as np
-import numpy.typing as npt
 
+from mohs.evaluation.checked import Float64, Index
 from mohs.evaluation.pair_scores import PairScores
 from mohs.randomness import generator
 
-__all__ = [
-    "RankedPairs",
-    "Rates",
-    "at_most",
-    "class_bootstrap",
-    "equal_error",
-    "percentile_interval",
-    "rank_pairs",
-]
+__all__ = ["RankedPairs", "Rates", "at_most", "class_bootstrap", "equal_error", "percentile_interval", "rank_pairs"]
 
 
 @final
@@ -37,12 +29,12 @@ class Rates:
         negative_sum_S: weight of the s closest negative pairs, float64 [S + 1], from 0.
     """
 
-    tpr_U: npt.NDArray[np.float64]
-    fpr_U: npt.NDArray[np.float64]
-    closer_fpr_U: npt.NDArray[np.float64]
-    negative_sum_S: npt.NDArray[np.float64]
+    tpr_U: Float64
+    fpr_U: Float64
+    closer_fpr_U: Float64
+    negative_sum_S: Float64
 
-    def precision(self, prevalence: float) -> npt.NDArray[np.float64]:
+    def precision(self, prevalence: float) -> Float64:
         """Return π·TPR / (π·TPR + (1 − π)·FPR) with π the prevalence, float64 [U]; 0 if nothing is accepted."""
         accepted_positive = prevalence * self.tpr_U
         accepted = accepted_positive + (1 - prevalence) * self.fpr_U
@@ -81,12 +73,12 @@ class Rates:
 _ROUNDING = 1e-12
 
 
-def at_most(sum_V: npt.NDArray[np.float64], limit: float) -> int:
+def at_most(sum_V: Float64, limit: float) -> int:
     """Return the last place of ascending sums that is at most `limit`, but for their rounding; −1 if there is none."""
     return int(np.searchsorted(sum_V, limit + _ROUNDING * sum_V[-1], side="right")) - 1
 
 
-def equal_error(fpr_V: npt.NDArray[np.float64], tpr_V: npt.NDArray[np.float64]) -> float:
+def equal_error(fpr_V: Float64, tpr_V: Float64) -> float:
     """Return the rate where FPR = 1 − TPR between the points of a ROC curve from (0, 0) to (1, 1).
 
     >>> equal_error(np.array([0.0, 0.0, 0.5, 1.0]), np.array([0.0, 0.5, 1.0, 1.0]))
@@ -115,26 +107,22 @@ class RankedPairs:
         num_closer_U: how many are closer.
     """
 
-    farness_U: npt.NDArray[np.float64]
+    farness_U: Float64
     num_classes: int
-    positive_class_R: npt.NDArray[np.int64]
-    positive_weight_R: npt.NDArray[np.float64]
-    last_U: npt.NDArray[np.int64]
-    negative_class_2S: npt.NDArray[np.int64]
-    negative_weight_S: npt.NDArray[np.float64]
-    negative_farness_S: npt.NDArray[np.float64]
-    num_not_farther_U: npt.NDArray[np.int64]
-    num_closer_U: npt.NDArray[np.int64]
+    positive_class_R: Index
+    positive_weight_R: Float64
+    last_U: Index
+    negative_class_2S: Index
+    negative_weight_S: Float64
+    negative_farness_S: Float64
+    num_not_farther_U: Index
+    num_closer_U: Index
 
-    def scratch(self) -> npt.NDArray[np.float64]:
+    def scratch(self) -> Float64:
         """Return memory for `rates`, float64 [3, S + 1]; fresh memory would take longer than the counting."""
         return np.zeros((3, len(self.negative_weight_S) + 1))
 
-    def rates(
-        self,
-        multiplicity_C: npt.NDArray[np.float64] | None = None,
-        scratch_3S: npt.NDArray[np.float64] | None = None,
-    ) -> Rates | None:
+    def rates(self, multiplicity_C: Float64 | None = None, scratch_3S: Float64 | None = None) -> Rates | None:
         """Return the rates with class c there `multiplicity_C[c]` times (none: once each); None without both kinds.
 
         A pair counts with the product of the multiplicities of the classes that it is of: m_c for a positive pair of
@@ -185,7 +173,7 @@ class RankedPairs:
         return float(rates.tpr_U[u]) if u >= 0 else 0.0, float(rates.negative_sum_S[num] / rates.negative_sum_S[-1])
 
 
-def rank_pairs(scores: PairScores, class_2P: npt.NDArray[np.int64]) -> RankedPairs:
+def rank_pairs(scores: PairScores, class_2P: Index) -> RankedPairs:
     """Return the pairs in order; `class_2P` are the classes of both items of each pair, int64 [2, P]."""
     farness_P = -scores.closeness
     positive_R, negative_S = (
@@ -209,12 +197,8 @@ def rank_pairs(scores: PairScores, class_2P: npt.NDArray[np.int64]) -> RankedPai
 
 
 def class_bootstrap(
-    ranked: RankedPairs,
-    statistic: Callable[[Rates], npt.NDArray[np.float64]],
-    *,
-    num_resamples: int,
-    seed: int,
-) -> npt.NDArray[np.float64]:
+    ranked: RankedPairs, statistic: Callable[[Rates], Float64], *, num_resamples: int, seed: int
+) -> Float64:
     """Return the statistic in resamples of the classes, float64 [B, K].
 
     Each resample draws as many classes as there are, with replacement, and weighs pairs by the rule of
@@ -235,7 +219,7 @@ def class_bootstrap(
     return np.stack(rows) if rows else np.empty((0, len(statistic(ranked.rates()))))  # type: ignore[arg-type]
 
 
-def percentile_interval(values_B: npt.NDArray[np.float64]) -> tuple[float, float] | None:
+def percentile_interval(values_B: Float64) -> tuple[float, float] | None:
     """Return the 2.5% and 97.5% points; None with fewer than 20 values, or if more than 2.5% of them are NaN.
 
     >>> percentile_interval(np.arange(201.0))

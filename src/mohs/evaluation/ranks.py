@@ -13,10 +13,10 @@ from typing import final
 
 import numpy as np
 import numpy.typing as npt
-from numpy.typing import NDArray
 
 from mohs.errors import InputError
 from mohs.evaluation import rank_kernels
+from mohs.evaluation.checked import Float32, Float64, Index
 from mohs.mining import kernels as mining_kernels
 from mohs.mining.bank import TILE, CentredBank, centred_items
 from mohs.mining.stored import StoredBank
@@ -29,7 +29,7 @@ TIE_TOLERANCE = 1e-6
 """Relative size of what counts as rounding: about 8 units in the last place of float32."""
 
 
-def tie_limit(distance: npt.NDArray[np.floating], query_norm: npt.ArrayLike) -> npt.NDArray[np.float64]:
+def tie_limit(distance: npt.NDArray[np.floating], query_norm: npt.ArrayLike) -> Float64:
     """Return the largest distance that is still tied with `distance`: d + 1e-6 · (d + ‖query‖).
 
     An item is farther than another only if its distance exceeds the other's limit. d + ‖query‖ bounds the norm of the
@@ -55,10 +55,6 @@ _CELLS, _MANY, _MANY_CELLS = 2048, 200, 8192
 
 _SMALL = 10**6  # pairs; fewer are not worth a thread
 _LARGEST_ROW = 1e30  # of a query, where the longest item of the gallery is about 1
-
-Float32 = NDArray[np.float32]
-Float64 = NDArray[np.float64]
-Index = NDArray[np.int64]
 
 
 @final

@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mohs.errors import InputError
-from mohs.evaluation.checked import class_codes
+from mohs.evaluation.checked import Bools, Float32, Index, class_codes
 from mohs.evaluation.ranks import TIE_TOLERANCE
 from mohs.evaluation.retrieval import RetrievalResult, evaluate_retrieval
 from mohs.evaluation.same_picture import (
@@ -24,9 +24,6 @@ _MIN_SHARE = 0.005
 # Below this spread, as a share of the length, what is left of float32 numbers is mostly their rounding.
 _SINGLE_DIGITS = 1e-5
 _TOLD_CHANGE = 5e-4  # of a metric: it shows in the three decimals that are printed
-
-Float32 = npt.NDArray[np.float32]
-Codes = npt.NDArray[np.int64]
 
 
 def one_class_remark(gallery_labels_G: npt.NDArray[np.generic]) -> tuple[str, ...]:
@@ -102,11 +99,11 @@ def remarks(
 
 def _queries_in_gallery(
     query_QD: Float32,
-    query_codes: Codes,
+    query_codes: Index,
     gallery_GD: Float32,
-    gallery_codes: Codes,
-    failed_Q: npt.NDArray[np.bool_],
-    failed_G: npt.NDArray[np.bool_],
+    gallery_codes: Index,
+    failed_Q: Bools,
+    failed_G: Bools,
     retrieval: RetrievalResult,
 ) -> str:
     if gallery_GD.shape[1] == 1 or not _differ(gallery_GD):
@@ -132,13 +129,7 @@ def _queries_in_gallery(
     )
 
 
-def _copies_of_a_class(
-    x_ND: Float32,
-    codes: Codes,
-    group_N: npt.NDArray[np.int64],
-    failed_N: npt.NDArray[np.bool_],
-    retrieval: RetrievalResult,
-) -> str:
+def _copies_of_a_class(x_ND: Float32, codes: Index, group_N: Index, failed_N: Bools, retrieval: RetrievalResult) -> str:
     if x_ND.shape[1] == 1 or not _differ(x_ND):
         return ""  # single numbers are equal by chance
     first_N = np.zeros(len(codes), dtype=bool)
@@ -158,9 +149,9 @@ def _copies_of_a_class(
 
 def _ties(
     query_QD: Float32,
-    query_codes: Codes,
+    query_codes: Index,
     gallery_GD: Float32,
-    gallery_codes: Codes,
+    gallery_codes: Index,
     retrieval: RetrievalResult,
     same_items: bool,
 ) -> str:
@@ -193,13 +184,13 @@ def _differ(x_ND: Float32) -> bool:
 
 def _recall(
     query_QD: Float32,
-    query_codes: Codes,
+    query_codes: Index,
     gallery_GD: Float32,
-    gallery_codes: Codes,
-    keep_Q: npt.NDArray[np.bool_],
-    keep_G: npt.NDArray[np.bool_],
+    gallery_codes: Index,
+    keep_Q: Bools,
+    keep_G: Bools,
     same_items: bool,
-    self_Q: Codes | None = None,
+    self_Q: Index | None = None,
 ) -> float | None:
     """Return R@1 of some queries in a part of the gallery; None if no query has an item to find."""
     itself = np.arange(int(keep_G.sum())) if same_items else self_Q

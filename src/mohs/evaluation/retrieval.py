@@ -19,6 +19,9 @@ import numpy.typing as npt
 from mohs.errors import InputError
 from mohs.evaluation.chance import chance_levels
 from mohs.evaluation.checked import (
+    Bools,
+    Float64,
+    Index,
     check_dimensions,
     checked_float32,
     checked_labels,
@@ -104,14 +107,14 @@ class RetrievalResult:
     intervals: dict[str, Interval]
     chance: dict[str, float]
     macro: MacroMetrics
-    first_match_rank: npt.NDArray[np.int64]
-    average_precision: npt.NDArray[np.float64]
-    hit_at_1: npt.NDArray[np.bool_]
-    counted: npt.NDArray[np.bool_]
-    num_relevant: npt.NDArray[np.int64]
-    num_wrong_classes: npt.NDArray[np.int64]
-    nearest_wrong: npt.NDArray[np.int64]
-    nearest_wrong_distance: npt.NDArray[np.float64]
+    first_match_rank: Index
+    average_precision: Float64
+    hit_at_1: Bools
+    counted: Bools
+    num_relevant: Index
+    num_wrong_classes: Index
+    nearest_wrong: Index
+    nearest_wrong_distance: Float64
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -220,9 +223,7 @@ def evaluate_retrieval(
     return _result(ranks, query_codes_Q, num_gallery, tuple(map(int, ks)))
 
 
-def _result(
-    ranks: Ranks, query_codes_Q: npt.NDArray[np.int64], num_gallery: int, ks: tuple[int, ...]
-) -> RetrievalResult:
+def _result(ranks: Ranks, query_codes_Q: Index, num_gallery: int, ks: tuple[int, ...]) -> RetrievalResult:
     counted_Q = ranks.num_relevant > 0
     num_ranked_Q, first_rank_Q = ranks.num_ranked[counted_Q], ranks.first_rank[counted_Q]
     num_relevant_Q = ranks.num_relevant[counted_Q]
@@ -266,9 +267,7 @@ def _result(
     )
 
 
-def _intervals(
-    of_queries: dict[str, npt.NDArray[np.float64]], codes_Q: npt.NDArray[np.int64], over: Over
-) -> dict[str, Interval]:
+def _intervals(of_queries: dict[str, Float64], codes_Q: Index, over: Over) -> dict[str, Interval]:
     if (codes_Q == codes_Q[0]).all():
         return {}
     return dict(zip(of_queries, class_intervals(list(of_queries.values()), codes_Q, over=over), strict=True))
@@ -308,7 +307,7 @@ def evaluate_all_against_all(
 
 def _checked_groups(
     query_groups_Q: npt.ArrayLike | None, gallery_groups_G: npt.ArrayLike | None, num_queries: int, num_gallery: int
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]] | None:
+) -> tuple[Index, Index] | None:
     """Return group numbers of queries and gallery, −1 for none; None without groups."""
     if query_groups_Q is None and gallery_groups_G is None:
         return None

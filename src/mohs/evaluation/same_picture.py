@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from numpy.typing import NDArray
 
+from mohs.evaluation.checked import Bools, Float64, Index
 from mohs.nearest import nearest_rows
 from mohs.randomness import generator
 
@@ -28,9 +29,7 @@ _MAX_SHARE_OF_A_VECTOR = 0.95
 _FEW_VECTORS = 2
 
 
-def failed_rows(
-    x_ND: npt.ArrayLike, class_N: npt.NDArray[np.int64], *, group_N: npt.NDArray[np.int64] | None = None
-) -> npt.NDArray[np.bool_]:
+def failed_rows(x_ND: npt.ArrayLike, class_N: Index, *, group_N: Index | None = None) -> Bools:
     """Return which rows are all zero or of a vector that three classes or more share, bool [N].
 
     A picture that did not load, or that is blank, gives the same vector whatever its class. These rows are those of
@@ -51,14 +50,12 @@ def failed_rows(
     failed = shared_rows(rows, class_N, group_N=group_N)
     few = len(np.unique(group_N[failed])) <= _FEW_VECTORS
     if failed.mean() > (_MAX_SHARE_OF_A_VECTOR if few else _MAX_SHARE):
-        zero_N: npt.NDArray[np.bool_] = np.logical_not(np.any(rows, axis=1))
+        zero_N: Bools = np.logical_not(np.any(rows, axis=1))
         failed = zero_N if zero_N.mean() <= _MAX_SHARE else np.zeros_like(zero_N)
     return failed
 
 
-def shared_rows(
-    x_ND: npt.ArrayLike, class_N: npt.NDArray[np.int64], *, group_N: npt.NDArray[np.int64] | None = None
-) -> npt.NDArray[np.bool_]:
+def shared_rows(x_ND: npt.ArrayLike, class_N: Index, *, group_N: Index | None = None) -> Bools:
     """Return which rows are all zero or of a vector that three classes or more share, bool [N].
 
     A shared vector is one of `equal_groups` (within rounding). Of single numbers (D = 1) only zero counts: others are
@@ -70,17 +67,17 @@ def shared_rows(
     [False, False, False, True]
     """
     rows = np.asarray(x_ND)
-    zero_N: npt.NDArray[np.bool_] = np.logical_not(np.any(rows, axis=1))
+    zero_N: Bools = np.logical_not(np.any(rows, axis=1))
     if rows.shape[1] == 1:
         return zero_N
     group_N = equal_groups(rows) if group_N is None else group_N
     pairs_G = np.unique(np.stack([group_N, class_N]), axis=1)[0]
     shared_N = (np.bincount(pairs_G, minlength=int(group_N.max()) + 1) >= _MIN_CLASSES)[group_N]
-    shared: npt.NDArray[np.bool_] = np.logical_or(zero_N, shared_N)
+    shared: Bools = np.logical_or(zero_N, shared_N)
     return shared
 
 
-def some_rows(row_N: npt.NDArray[np.int64], num: int = 3) -> str:
+def some_rows(row_N: Index, num: int = 3) -> str:
     """Return the first few rows for a message.
 
     >>> some_rows(np.array([2, 5, 8, 9])), some_rows(np.array([2]))
@@ -90,7 +87,7 @@ def some_rows(row_N: npt.NDArray[np.int64], num: int = 3) -> str:
     return f"row{'s' if len(row_N) > 1 else ''} {named}{', …' if len(row_N) > num else ''}"
 
 
-Labels: TypeAlias = NDArray[np.str_] | NDArray[np.int64]
+Labels: TypeAlias = NDArray[np.str_] | Index
 
 _MAX_RATIO = 1 / 3
 _MIN_SHARE = 0.01
@@ -102,7 +99,7 @@ _NUM_NEAREST = 64
 
 def near_copies(
     rows_ND: NDArray[np.floating], labels_N: Labels, others_MD: NDArray[np.floating], labels_M: Labels
-) -> tuple[NDArray[np.bool_], NDArray[np.float64], NDArray[np.int64]]:
+) -> tuple[Bools, Float64, Index]:
     """Return which rows have a near copy among others [N], how far copies are from each [N], and the nearest one [N].
 
     The *ratio* of a row is its distance to the nearest of the others over a usual one: to the farthest of up to eight
@@ -135,13 +132,11 @@ def near_copies(
         beyond = int(np.searchsorted(sorted_N, 2 * sorted_N[place], side="right")) - below
         if below >= max(_MIN_ROWS, _MIN_SHARE * len(rows)) and _VALLEY * beyond <= below:
             limit = float(sorted_N[place])
-    copied_N: NDArray[np.bool_] = (ratio_N <= limit) & (limit > 0)
+    copied_N: Bools = (ratio_N <= limit) & (limit > 0)
     return copied_N, np.where(copied_N, limit * np.where(copied_N, far_N, 0.0), 0.0), first_N
 
 
-def _farthest_of_class(
-    every_ND: NDArray[np.float64], labels: Labels, first_N: NDArray[np.int64]
-) -> NDArray[np.float64]:
+def _farthest_of_class(every_ND: Float64, labels: Labels, first_N: Index) -> Float64:
     """Return the distance of each row to the farthest of up to eight items of its class but itself and its nearest.
 
     The rows come first in `every_ND`, then the others; `first_N` is the nearest of these to each row. If there are no
@@ -170,7 +165,7 @@ _NUM_DIRECTIONS = 6
 _NUM_CANDIDATES = 4
 
 
-def rounding(x_ND: npt.ArrayLike) -> npt.NDArray[np.float64]:
+def rounding(x_ND: npt.ArrayLike) -> Float64:
     """Return how far each row can have been moved by a format coarser than float32, float64 [N]: Euclidean distances.
 
     If all numbers of a row are float16 or bfloat16, each has moved by up to half a unit in its last place, 2⁻¹¹ or 2⁻⁸
@@ -187,7 +182,7 @@ def rounding(x_ND: npt.ArrayLike) -> npt.NDArray[np.float64]:
     with np.errstate(over="ignore"):
         is_float16_N = (single.astype(np.float16).astype(np.float64) == rows).all(axis=1)
     is_bfloat16_N = (single == rows).all(axis=1) & ~(single.view(np.uint32) & 0xFFFF).any(axis=1)
-    moved_N: npt.NDArray[np.float64] = norm_N * np.where(is_bfloat16_N, 2.0**-8, np.where(is_float16_N, 2.0**-11, 0.0))
+    moved_N: Float64 = norm_N * np.where(is_bfloat16_N, 2.0**-8, np.where(is_float16_N, 2.0**-11, 0.0))
     # A decimal number in float32 is off by half a unit in its last place.
     slack_N = np.abs(rows).max(axis=1) * 2.0**-23
     known_N = np.zeros(len(rows), dtype=bool)
@@ -203,12 +198,8 @@ def rounding(x_ND: npt.ArrayLike) -> npt.NDArray[np.float64]:
 
 
 def equal_partner(
-    rows_ND: npt.ArrayLike,
-    others_ND: npt.ArrayLike,
-    *,
-    same_items: bool = False,
-    limit_N: npt.NDArray[np.float64] | None = None,
-) -> npt.NDArray[np.int64]:
+    rows_ND: npt.ArrayLike, others_ND: npt.ArrayLike, *, same_items: bool = False, limit_N: Float64 | None = None
+) -> Index:
     """Return for each row another row that is equal to it within rounding, int64 [N]; -1 if there is none.
 
     Equal is closer than 1e-5 of the mean length of `others`, and what `rounding` of both may add; `limit_N` can replace
@@ -257,7 +248,7 @@ def of_one_length(
     return one, other
 
 
-def equal_groups(x_ND: npt.ArrayLike) -> npt.NDArray[np.int64]:
+def equal_groups(x_ND: npt.ArrayLike) -> Index:
     """Return a number for each row, int64 [N], the same for rows that are equal within rounding, from 0 upwards.
 
     Numbers are in the order of the first rows; a row belongs to the first row that it is equal to.
@@ -294,23 +285,19 @@ def equal_groups(x_ND: npt.ArrayLike) -> npt.NDArray[np.int64]:
     return order[number_N]
 
 
-def _limit(
-    rows: npt.NDArray[np.float64], others: npt.NDArray[np.float64], *, same_items: bool
-) -> npt.NDArray[np.float64]:
+def _limit(rows: Float64, others: Float64, *, same_items: bool) -> Float64:
     norm_N = np.linalg.norm(rows, axis=1)
     moved_N = rounding(rows)
     # The coarsest of the others may be the partner; what is not of its length is no partner anyway.
     moved_M = moved_N if same_items else rounding(others)
     length_M = norm_N if same_items else np.linalg.norm(others, axis=1)
     relative = float((moved_M / np.where(length_M > 0, length_M, np.inf)).max())
-    limit_N: npt.NDArray[np.float64] = EQUAL * float(length_M.mean()) + moved_N + relative * norm_N
+    limit_N: Float64 = EQUAL * float(length_M.mean()) + moved_N + relative * norm_N
     return limit_N
 
 
-def _directions(dim: int) -> npt.NDArray[np.float64]:
+def _directions(dim: int) -> Float64:
     """Return a few orthonormal directions as columns, float64 [D, K]."""
     few = min(_NUM_DIRECTIONS, dim)
-    directions: npt.NDArray[np.float64] = np.linalg.qr(
-        generator(0, "directions to look for copies").normal(size=(dim, few))
-    )[0]
+    directions: Float64 = np.linalg.qr(generator(0, "directions to look for copies").normal(size=(dim, few)))[0]
     return directions

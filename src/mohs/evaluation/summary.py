@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mohs.errors import InputError
-from mohs.evaluation.checked import checked_float32, checked_labels, class_codes
+from mohs.evaluation.checked import Array, Bools, Float32, checked_float32, checked_labels, class_codes
 from mohs.evaluation.classes import ClassResult, ConfusablePair, class_results, confusable_pairs
 from mohs.evaluation.gallery_size import GallerySizes, recall_by_gallery_size
 from mohs.evaluation.remarks import one_class_remark, remarks
@@ -269,12 +269,7 @@ def measure(
     )
 
 
-def _have_match(
-    labels_N: npt.NDArray[Any],
-    groups_N: npt.NDArray[Any] | None,
-    query_N: npt.NDArray[np.bool_],
-    catalog_N: npt.NDArray[np.bool_],
-) -> bool:
+def _have_match(labels_N: Array, groups_N: Array | None, query_N: Bools, catalog_N: Bools) -> bool:
     """Return whether a query has a catalog item of its class, and outside its own group."""
     if groups_N is None:
         return bool(np.isin(labels_N[query_N], labels_N[catalog_N]).any())
@@ -304,15 +299,13 @@ def verified(
     return evaluate_pairs(x_ND, labels, query_N=test, seed=seed)
 
 
-def _triplets(
-    x_ND: npt.NDArray[np.float32], labels_N: npt.NDArray[Any], negatives: Negatives, seed: int
-) -> TripletAccuracy | None:
+def _triplets(x_ND: Float32, labels_N: Array, negatives: Negatives, seed: int) -> TripletAccuracy | None:
     if not _has_triplets(labels_N):
         return None
     return triplet_accuracy(x_ND, labels_N, negatives=negatives, seed=seed)
 
 
-def _has_triplets(labels_N: npt.NDArray[Any]) -> bool:
+def _has_triplets(labels_N: Array) -> bool:
     """Return whether there are two items of one class and one of another, so pairs of both kinds too."""
     count_C = np.unique(labels_N, return_counts=True)[1]
     return len(count_C) > 1 and bool(count_C.max() > 1)

@@ -5,9 +5,9 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, TypeAlias, final
 
 import numpy as np
-import numpy.typing as npt
 
 from mohs.errors import InputError
+from mohs.evaluation.checked import Bools, Float64, Index
 from mohs.evaluation.intervals import Interval, fold_of_class, pairs_of_fold, share_interval
 from mohs.evaluation.pair_noise import AcceptedShares, PairNoise
 from mohs.evaluation.pair_scores import PairScores
@@ -85,8 +85,7 @@ def cross_fitted(
     farness_R = np.repeat(ranked.farness_U, np.diff(ranked.last_U, prepend=-1))
     return [
         noise.accepted(
-            farness_R <= farness_KK[fold_R, fold_R],
-            ranked.negative_farness_S <= farness_KK[fold_2S[0], fold_2S[1]],
+            farness_R <= farness_KK[fold_R, fold_R], ranked.negative_farness_S <= farness_KK[fold_2S[0], fold_2S[1]]
         )
         for farness_KK in farness_LKK
     ]
@@ -102,7 +101,7 @@ def safe_farness(
     """
     wanted, value = level
     kept_U = rates.precision(prevalence) >= value if wanted == "precision" else rates.fpr_U <= value
-    candidates: npt.NDArray[np.int64] = np.flatnonzero(kept_U)
+    candidates: Index = np.flatnonzero(kept_U)
     if len(candidates) > _NUM_CANDIDATES:
         candidates = candidates[np.linspace(0, len(candidates) - 1, _NUM_CANDIDATES).astype(np.int64)]
     for farness in ranked.farness_U[candidates[::-1]].tolist():
@@ -156,12 +155,7 @@ class BestThreshold:
 
 
 def best_threshold(
-    scores: PairScores,
-    class_2P: npt.NDArray[np.int64],
-    *,
-    num_folds: int = 10,
-    prevalence: float = 0.5,
-    seed: int = 0,
+    scores: PairScores, class_2P: Index, *, num_folds: int = 10, prevalence: float = 0.5, seed: int = 0
 ) -> BestThreshold:
     """Return the threshold of best accuracy, with its accuracy by cross-validation over classes.
 
@@ -217,23 +211,13 @@ def best_threshold(
     )
 
 
-def _accuracy(
-    accepted_P: npt.NDArray[np.bool_],
-    same_P: npt.NDArray[np.bool_],
-    weight_P: npt.NDArray[np.float64],
-    prevalence: float,
-) -> float:
+def _accuracy(accepted_P: Bools, same_P: Bools, weight_P: Float64, prevalence: float) -> float:
     tpr = float(weight_P[accepted_P & same_P].sum() / weight_P[same_P].sum())
     fpr = float(weight_P[accepted_P & ~same_P].sum() / weight_P[~same_P].sum())
     return prevalence * tpr + (1 - prevalence) * (1 - fpr)
 
 
-def _most_accurate(
-    closeness_P: npt.NDArray[np.float64],
-    same_P: npt.NDArray[np.bool_],
-    weight_P: npt.NDArray[np.float64],
-    prevalence: float,
-) -> float:
+def _most_accurate(closeness_P: Float64, same_P: Bools, weight_P: Float64, prevalence: float) -> float:
     """Return the closeness of best accuracy; pairs come closest first."""
     # Accepting the first pairs up to a tie's end; up to −1: none.
     last_U = np.append(np.flatnonzero(np.diff(closeness_P)), len(closeness_P) - 1)

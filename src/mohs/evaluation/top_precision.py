@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mohs.errors import InputError
+from mohs.evaluation.checked import Float64, Index
 from mohs.evaluation.intervals import wilson_interval
 from mohs.evaluation.pair_scores import pair_scores
 
@@ -54,12 +55,12 @@ class TopPrecision:
             and pairs of one class being alike, are not in the interval: ask for more than a lower end just above 0.
     """
 
-    num_accepted_T: npt.NDArray[np.int64]
-    threshold_T: npt.NDArray[np.float64]
-    num_right_T: npt.NDArray[np.int64]
-    precision_T: npt.NDArray[np.float64]
-    low_T: npt.NDArray[np.float64]
-    high_T: npt.NDArray[np.float64]
+    num_accepted_T: Index
+    threshold_T: Float64
+    num_right_T: Index
+    precision_T: Float64
+    low_T: Float64
+    high_T: Float64
     deepest: Dip
     surest: Dip
 
@@ -138,12 +139,7 @@ def top_precision(
     )
 
 
-def _dips(
-    accepted_T: npt.NDArray[np.int64],
-    right_T: npt.NDArray[np.int64],
-    threshold_T: npt.NDArray[np.float64],
-    interval_T2: npt.NDArray[np.float64],
-) -> list[Dip]:
+def _dips(accepted_T: Index, right_T: Index, threshold_T: Float64, interval_T2: Float64) -> list[Dip]:
     """Return the drop of each rank below the highest precision that comes after it; where none is higher, depth 0."""
     precision_T = right_T / accepted_T
     dips = []
@@ -179,12 +175,7 @@ def _dips(
 
 
 def _interval(
-    depth: float,
-    q: float,
-    q_interval: tuple[float, float],
-    p: float,
-    p_interval: tuple[float, float],
-    factor: float,
+    depth: float, q: float, q_interval: tuple[float, float], p: float, p_interval: tuple[float, float], factor: float
 ) -> tuple[float, float]:
     """Return factor times the interval of q − p of independent shares (Newcombe 1998, method 10).
 

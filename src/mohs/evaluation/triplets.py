@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mohs.errors import InputError
-from mohs.evaluation.checked import checked_embeddings, checked_labels, class_codes
+from mohs.evaluation.checked import Array, Float64, Index, checked_embeddings, checked_labels, class_codes
 from mohs.evaluation.intervals import class_interval, wilson_interval
 from mohs.evaluation.ranks import tie_limit
 from mohs.hardness.scales import rank_of
@@ -134,12 +134,7 @@ def triplet_accuracy_of(
 
 
 def _measured(
-    x_ND: npt.NDArray[np.float64],
-    anchors: npt.NDArray[np.int64],
-    positives: npt.NDArray[np.int64],
-    negatives: npt.NDArray[np.int64],
-    labels: npt.NDArray[Any] | None,
-    chance: float | None,
+    x_ND: Float64, anchors: Index, positives: Index, negatives: Index, labels: Array | None, chance: float | None
 ) -> TripletAccuracy:
     correct_T = np.empty(len(anchors), dtype=bool)
     num_tied = 0
@@ -164,9 +159,7 @@ def _measured(
     )
 
 
-def sample_triplets(
-    labels_N: npt.ArrayLike, num_triplets: int, *, seed: int
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+def sample_triplets(labels_N: npt.ArrayLike, num_triplets: int, *, seed: int) -> tuple[Index, Index, Index]:
     """Return item indices (anchors, positives, negatives), int64 [T] each, drawn with replacement.
 
     A class is drawn uniformly from those with two items or more, an anchor uniformly from its items, a positive from
@@ -203,7 +196,7 @@ def sample_triplets(
     return order_N[start + anchor_place], order_N[start + positive_place], order_N[negative_place]
 
 
-def _checked_indices(values: Any, name: str, num_items: int) -> npt.NDArray[np.int64]:
+def _checked_indices(values: Any, name: str, num_items: int) -> Index:
     indices = np.asarray(values)
     if indices.ndim != 1 or len(indices) == 0 or indices.dtype.kind not in "iu":
         raise InputError(f"{name}: shape {indices.shape} and type {indices.dtype}; give a flat array of item indices")
