@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from mohs.artefacts import fingerprint
 from mohs.data.dataset import Dataset
-from mohs.data.split import split_by_class, take_per_class
+from mohs.data.split import limit_per_class, split_by_class
 from mohs.data.table import Table
 from mohs.errors import InputError
 from mohs.settings.config import DataConfig
@@ -112,19 +112,15 @@ def open_comparison(
     split = open_split_data(config.model_copy(update={"split_by": "class", "per_class": None}), seed=seed)
     known, test = split.dataset.take(split.train_N), split.dataset.take(split.test_N)
 
-    def first(dataset: Dataset, count: int) -> NDArray[np.int64]:
-        table = dataset.table
-        return take_per_class(table.labels, count, seed=seed, roles=table.roles, keys=table.files)
-
-    trained = first(known, per_class.train)
-    others = np.setdiff1d(first(known, per_class.train + per_class.held_out), trained)
+    trained = limit_per_class(known, per_class.train, seed=seed)
+    others = np.setdiff1d(limit_per_class(known, per_class.train + per_class.held_out, seed=seed), trained)
     train, held_out = known.take(trained), known.take(others)
-    catalog = first(train, 1)
+    catalog = limit_per_class(train, 1, seed=seed)
     least = max(2, _LEAST_HELD_OUT * len(catalog))
     is_trained = len(np.unique(held_out.labels)) < least
     if is_trained:
         held_out = train.take(np.setdiff1d(np.arange(len(train)), catalog))
-    test = test.take(first(test, per_class.test))
+    test = test.take(limit_per_class(test, per_class.test, seed=seed))
     _check_queries(name, held_out, test)
     group_N, held_out_group_Q, test_group_Q = train.labels, held_out.labels, test.labels
     if rotations:

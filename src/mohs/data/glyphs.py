@@ -14,6 +14,7 @@ from PIL import Image, ImageFont
 from mohs.artefacts import atomic_path
 from mohs.data.dataset import Dataset
 from mohs.data.images import ImagePolicy
+from mohs.data.multi_label import joined_sets
 from mohs.data.table import BUILT_IN, Table, write_table
 from mohs.errors import InputError
 
@@ -48,12 +49,11 @@ def draw_glyphs(size: int = REFERENCE_SIZE, *, merge_homoglyphs: bool = True, ch
     ImagePolicy(size=size, channels=channels)
     faces = _find_faces()
     drawings = _draw_all(faces)
-    characters = sorted({code for _, code in drawings})
     if merge_homoglyphs:
-        class_of = _merge(drawings, characters)
+        class_of = _merge(drawings)
         kept = _distinct(drawings, class_of)
     else:
-        class_of = {code: code for code in characters}
+        class_of = {code: code for _, code in drawings}
         kept = list(drawings)
     order = {name: i for i, name in enumerate(faces)}
     kept.sort(key=lambda item: (class_of[item[1]], order[item[0]], item[1]))
@@ -165,21 +165,15 @@ def _draw_all(faces: dict[str, Path]) -> dict[tuple[str, int], np.ndarray]:
     return {item: drawing for item, drawing in drawings.items() if num_faces[item[1]] > 1}
 
 
-def _merge(drawings: dict[tuple[str, int], np.ndarray], characters: list[int]) -> dict[int, int]:
+def _merge(drawings: dict[tuple[str, int], np.ndarray]) -> dict[int, int]:
     """Return the class of each code point: the lowest one it is joined to by identical drawings in one face."""
-    parent = {code: code for code in characters}
-
-    def root(code: int) -> int:
-        while parent[code] != code:
-            parent[code] = parent[parent[code]]
-            code = parent[code]
-        return code
-
     first: dict[tuple[str, tuple[int, ...], bytes], int] = {}
-    for (name, code), drawing in drawings.items():
-        one, other = root(first.setdefault((name, drawing.shape, drawing.tobytes()), code)), root(code)
-        parent[max(one, other)] = min(one, other)
-    return {code: root(code) for code in characters}
+    joined = joined_sets(
+        (first.setdefault((name, drawing.shape, drawing.tobytes()), code), code)
+        for (name, code), drawing in drawings.items()
+    )
+    lowest = {id(own): min(own) for own in joined.values()}
+    return {code: lowest[id(own)] for code, own in joined.items()}
 
 
 def _distinct(drawings: dict[tuple[str, int], np.ndarray], class_of: dict[int, int]) -> list[tuple[str, int]]:

@@ -2,10 +2,10 @@
 
 import os
 import warnings
-from collections import defaultdict
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, TypeAlias, final
+from typing import Literal, TypeAlias, TypeVar, final
 
 import numpy as np
 
@@ -17,6 +17,7 @@ __all__ = [
     "MultiLabel",
     "Resolution",
     "file_keys",
+    "joined_sets",
     "one_class_each",
     "one_row_each",
     "repeat_problems",
@@ -26,6 +27,8 @@ __all__ = [
 
 MultiLabel: TypeAlias = Literal["error", "first", "drop", "merge"]
 """Of a picture under several classes: it is an error; its first row counts; it is left out; its classes are one."""
+
+_Member = TypeVar("_Member", bound=Hashable)
 
 MULTI_LABEL: tuple[MultiLabel, ...] = ("error", "first", "drop", "merge")
 
@@ -217,22 +220,23 @@ def _split_problems(table: Table, pictures: Sequence[str]) -> list[str]:
 
 def _merged(conflicts: Sequence[Sequence[int]], labels: Sequence[str]) -> dict[str, str]:
     """Return the class that each class in a conflict becomes."""
-    parent: dict[str, str] = {}
-    size: dict[str, int] = defaultdict(int)
-    for label in labels:
-        size[label] += 1
+    size = Counter(labels)
+    joined = joined_sets((labels[rows[0]], labels[row]) for rows in conflicts for row in rows[1:])
+    return {label: min(own, key=lambda each: (-size[each], each)) for label, own in joined.items()}
 
-    def root(label: str) -> str:
-        parent.setdefault(label, label)
-        while parent[label] != label:
-            parent[label] = parent[parent[label]]
-            label = parent[label]
-        return label
 
-    for rows in conflicts:
-        for row in rows[1:]:
-            roots = root(labels[rows[0]]), root(labels[row])
-            # `size` is of the class alone: the largest of all that are joined gives its name, whatever their order.
-            winner, loser = sorted(roots, key=lambda each: (-size[each], each))
-            parent[loser] = winner
-    return {label: root(label) for label in list(parent)}
+def joined_sets(pairs: Iterable[tuple[_Member, _Member]]) -> dict[_Member, set[_Member]]:
+    """Return for each member of a pair the set of all that are joined to it, also by way of others.
+
+    Members of one set have the same object.
+
+    >>> joined_sets([("a", "b"), ("c", "d"), ("b", "e")])["e"] == {"a", "b", "e"}
+    True
+    """
+    set_of: dict[_Member, set[_Member]] = {}
+    for one, other in pairs:
+        small, large = sorted((set_of.setdefault(one, {one}), set_of.setdefault(other, {other})), key=len)
+        if small is not large:
+            large |= small
+            set_of.update(dict.fromkeys(small, large))
+    return set_of

@@ -147,6 +147,21 @@ def _listing(folder: str, _changed_ns: int) -> dict[str, Sequence[str]]:
     return dict(names)
 
 
+def _pairs_told(groups: Sequence[Sequence[str]], differences: Callable[[str, str], str], most: int) -> str:
+    """Return the first of each group with each of the others, and how they differ; so many pairs at most."""
+    pairs = []
+    for first, *others in groups:
+        for other in others:
+            # Names that look alike to the last dot are shown by their code points.
+            shown = ascii if _visible(first) == _visible(other) else repr
+            pairs.append(f"{shown(first)} and {shown(other)} ({differences(first, other)})")
+    return _first_of(pairs, most)
+
+
+def _first_of(shown: Sequence[str], most: int) -> str:
+    return ", ".join(shown[:most]) + (f" and {len(shown) - most:,} more" if len(shown) > most else "")
+
+
 def name_warning(names: Iterable[str], what: str) -> str:
     """Return a line with the names that look the same and are not, as pairs; "" if there are none.
 
@@ -156,17 +171,9 @@ def name_warning(names: Iterable[str], what: str) -> str:
     groups = same_name_groups(names)
     if not groups:
         return ""
-    pairs = []
-    for first, *others in groups:
-        for other in others:
-            # Names that look alike to the last dot are shown by their code points.
-            shown = ascii if _visible(first) == _visible(other) else repr
-            pairs.append(f"{shown(first)} and {shown(other)} ({spelling_differences(first, other)})")
-    more = f" and {len(pairs) - _MOST_PAIRS} more" if len(pairs) > _MOST_PAIRS else ""
-    num_names = sum(map(len, groups))
     return (
-        f"{num_names:,} {what} look like {len(groups):,}: {', '.join(pairs[:_MOST_PAIRS])}{more}; write each of them "
-        "one way if they are one"
+        f"{sum(map(len, groups)):,} {what} look like {len(groups):,}: "
+        f"{_pairs_told(groups, spelling_differences, _MOST_PAIRS)}; write each of them one way if they are one"
     )
 
 
@@ -197,17 +204,12 @@ def file_name_warning(files: Iterable[str]) -> str:
     groups: dict[str, list[str]] = defaultdict(list)
     for file in sorted(set(files)):
         groups[_capitals(_without_outer_spaces(file))].append(file)
-    alike = [group for group in groups.values() if len(group) > 1]
+    alike = sorted(group for group in groups.values() if len(group) > 1)
     if not alike:
         return ""
-    pairs = []
-    for first, *others in sorted(alike):
-        for other in others:
-            shown = ascii if _visible(first) == _visible(other) else repr
-            pairs.append(f"{shown(first)} and {shown(other)} ({_path_differences(first, other)})")
-    more = f" and {len(pairs) - _MOST_FILES:,} more" if len(pairs) > _MOST_FILES else ""
     return (
-        f"{sum(map(len, alike)):,} file names look like {len(alike):,}: {', '.join(pairs[:_MOST_FILES])}{more}; "
+        f"{sum(map(len, alike)):,} file names look like {len(alike):,}: "
+        f"{_pairs_told(alike, _path_differences, _MOST_FILES)}; "
         "rename or remove one of each, since some disks and archives keep only one of them"
     )
 
@@ -222,17 +224,11 @@ def joined_warning(labels: Iterable[str]) -> str:
     "1 class looks like several in one cell: 'ring|gold'; write a row for each of them, and choose with --multi-label"
     """
     names = set(labels)
-    joined = []
-    for name in names:
-        parts = [part.strip() for part in _JOINTS.split(name)]
-        if len(parts) > 1 and all(part in names for part in parts):
-            joined.append(name)
+    parts_of = {name: [part.strip() for part in _JOINTS.split(name)] for name in sorted(names)}
+    joined = [repr(name) for name, parts in parts_of.items() if len(parts) > 1 and names.issuperset(parts)]
     if not joined:
         return ""
-    more = f" and {len(joined) - _MOST_PAIRS} more" if len(joined) > _MOST_PAIRS else ""
-    shown = ", ".join(map(repr, sorted(joined)[:_MOST_PAIRS]))
-    one = len(joined) == 1
     return (
-        f"{len(joined):,} {'class looks' if one else 'classes look'} like several in one cell: {shown}{more}; "
-        "write a row for each of them, and choose with --multi-label"
+        f"{len(joined):,} {'class looks' if len(joined) == 1 else 'classes look'} like several in one cell: "
+        f"{_first_of(joined, _MOST_PAIRS)}; write a row for each of them, and choose with --multi-label"
     )

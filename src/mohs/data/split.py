@@ -1,24 +1,29 @@
-"""Which items are for training and which for testing, and how to take a few items of each class."""
+"""Which items are for training and which for testing, and how to take a few items of each class.
+
+A split by class is an open set, one by item a closed set. Either keeps groups whole: sessions, cameras, product
+families, whose pictures know each other.
+"""
 
 import warnings
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
 
+from mohs.checks import require, wrong_choice, wrong_number, wrong_whole
 from mohs.data.dataset import Dataset
-from mohs.data.group_split import classes_by_group, groups_on_two_sides, split_groups_by_item
+from mohs.data.multi_label import joined_sets
 from mohs.data.table import SPLITS, Table
 from mohs.errors import DataWarning, InputError, at_most_20
 from mohs.randomness import generator
 
 __all__ = [
     "assign_splits",
-    "classes_below",
+    "classes_by_group",
     "limit_per_class",
     "split_by_class",
     "split_by_item",
-    "take_per_class",
 ]
 
 
@@ -101,18 +106,18 @@ def split_by_item(
     Raises `InputError` for a wrong share, and if groups leave a split without an item.
     """
     shares = _check_fractions(fractions)
+    is_sample = np.ones(len(labels), dtype=bool) if roles is None else np.asarray(roles) == "sample"
     if groups is not None and (groups != "").any():
         return split_groups_by_item(
             labels,
             groups,
             shares,
             seed=seed,
-            is_sample=np.ones(len(labels), dtype=bool) if roles is None else np.asarray(roles) == "sample",
+            is_sample=is_sample,
             canonical_order=_canonical_order(labels, keys),
         )
     random = generator(seed, "split")
     names, class_of_item, class_sizes = np.unique(labels, return_inverse=True, return_counts=True)
-    is_sample = np.ones(len(labels), dtype=bool) if roles is None else np.asarray(roles) == "sample"
     num_left = np.bincount(class_of_item[is_sample], minlength=len(names))
     may_lose = np.where(class_sizes > num_left, num_left, num_left - 1)
     # Classes in random order, items at random within theirs; in that order every 1/f-th item is taken.
@@ -146,11 +151,11 @@ def assign_splits(table: Table, by: Literal["class", "item"], test_fraction: flo
     Raises `InputError` if `test_fraction` is not in (0, 1), if samples have no split where others have one, and, by
     class, if a class is in two splits or a split has fewer than 2 classes.
     """
-    if by not in ("class", "item"):
-        raise InputError(f"by: {by!r} is not 'class' (open set) or 'item' (closed set); use by='class'")
     has_splits = bool(np.any(table.splits != ""))
-    if not has_splits and not 0 < test_fraction < 1:
-        raise InputError(f"test_fraction: {test_fraction!r} is not in (0, 1); use for example 0.2")
+    require(
+        wrong_choice("by", by, ("class", "item")),
+        None if has_splits else wrong_number("test_fraction", test_fraction, above=0, below=1, example=0.2),
+    )
     if has_splits:
         splits = _complete(table, by)
     elif by == "class":
@@ -194,51 +199,28 @@ def _warn_of_groups(table: Table, splits: np.ndarray, by: Literal["class", "item
         )
 
 
-def take_per_class(
-    labels: np.ndarray,
-    num_per_class: int,
-    *,
-    seed: int,
-    roles: np.ndarray | None = None,
-    keys: Sequence[str] | None = None,
-    minimum: int = 1,
-) -> np.ndarray:
+def limit_per_class(items: Dataset | Table, num_per_class: int, *, seed: int) -> np.ndarray:
     """Return the positions of at most `num_per_class` items of each class, chosen at random, int64, ascending.
 
-    A class with fewer keeps them all; one with fewer than `minimum` is left out (`classes_below` names those). With
-    `roles`, catalog items are taken first, and count. With `keys` the choice does not depend on the order of rows.
+    A class with fewer keeps them all. Catalog items are taken first, and count. The choice does not depend on the order
+    of rows.
 
-    >>> take_per_class(np.array(["a", "a", "b", "a"]), 2, seed=0).tolist()
+    Raises `InputError` if `num_per_class` is no whole number of at least 1.
+
+    >>> table = Table(tuple("abcd"), np.array(list("xxyx")), np.array(["sample"] * 4), np.array([""] * 4))
+    >>> limit_per_class(table, 2, seed=0).tolist()
     [0, 1, 2]
     """
-    if isinstance(num_per_class, bool) or not isinstance(num_per_class, int | np.integer) or num_per_class < 1:
-        raise InputError(f"num_per_class: {num_per_class!r} is not a positive integer; use for example 2")
-    _, class_of_item, class_sizes = np.unique(labels, return_inverse=True, return_counts=True)
-    priority = np.empty(len(labels))
-    priority[_canonical_order(labels, keys)] = generator(seed, "take per class").random(len(labels))
-    if roles is not None:
-        priority[np.asarray(roles) != "catalog"] += 1
+    require(wrong_whole("num_per_class", num_per_class, example=2))
+    table = items.table if isinstance(items, Dataset) else items
+    _, class_of_item, class_sizes = np.unique(table.labels, return_inverse=True, return_counts=True)
+    priority = np.empty(len(table))
+    priority[_canonical_order(table.labels, table.files)] = generator(seed, "take per class").random(len(table))
+    priority[table.roles != "catalog"] += 1
     order = np.lexsort((priority, class_of_item))
     first_of_class = np.cumsum(class_sizes) - class_sizes
-    rank_in_class = np.arange(len(labels)) - first_of_class[class_of_item[order]]
-    taken = order[(rank_in_class < num_per_class) & (class_sizes[class_of_item[order]] >= minimum)]
-    return np.sort(taken).astype(np.int64)
-
-
-def limit_per_class(items: Dataset | Table, num_per_class: int, *, seed: int, minimum: int = 1) -> np.ndarray:
-    """Return `take_per_class` of a dataset or table, catalog items first, whatever the order of its rows."""
-    table = items.table if isinstance(items, Dataset) else items
-    return take_per_class(table.labels, num_per_class, seed=seed, roles=table.roles, keys=table.files, minimum=minimum)
-
-
-def classes_below(labels: np.ndarray, minimum: int) -> np.ndarray:
-    """Return the classes that have fewer than `minimum` items, str, sorted.
-
-    >>> classes_below(np.array(["a", "b", "a"]), 2).tolist()
-    ['b']
-    """
-    names, sizes = np.unique(labels, return_counts=True)
-    return names[sizes < minimum]
+    rank_in_class = np.arange(len(table)) - first_of_class[class_of_item[order]]
+    return np.sort(order[rank_in_class < num_per_class]).astype(np.int64)
 
 
 def _canonical_order(labels: np.ndarray, keys: Sequence[str] | None) -> np.ndarray:
@@ -248,16 +230,13 @@ def _canonical_order(labels: np.ndarray, keys: Sequence[str] | None) -> np.ndarr
 
 
 def _check_fractions(fractions: Mapping[str, float]) -> dict[str, float]:
-    problems = [
-        f"fractions: {name!r} is not 'train', 'validation' or 'test'; rename it"
-        for name in fractions
-        if name not in SPLITS
-    ]
-    for name, share in fractions.items():
-        if isinstance(share, bool) or not isinstance(share, int | float | np.number) or not 0 < share < 1:
-            problems.append(f"fractions: {share!r} for {name!r} is not in (0, 1); use for example 0.2")
-    if problems:
-        raise InputError(*problems)
+    require(
+        *(wrong_choice("fractions", name, SPLITS) for name in fractions),
+        *(
+            wrong_number(f"fractions: {name!r}", share, above=0, below=1, example=0.2)
+            for name, share in fractions.items()
+        ),
+    )
     shares = {name: float(share) for name, share in fractions.items() if name != "train"}
     total = sum(shares.values())
     if not shares or total >= 1:
@@ -272,14 +251,8 @@ def _complete(table: Table, by: str) -> np.ndarray:
     empty = splits == ""
     bare = np.flatnonzero(empty & (table.roles == "sample")).tolist()
     if bare:
-        raise InputError(
-            *at_most_20(
-                [
-                    f"{table.place(i)}: no split, but others have one; fill in 'train', 'validation' or 'test'"
-                    for i in bare
-                ]
-            )
-        )
+        rule = "no split, but others have one; fill in 'train', 'validation' or 'test'"
+        raise InputError(*at_most_20([f"{table.place(i)}: {rule}" for i in bare]))
     names, class_of_item = np.unique(table.labels, return_inverse=True)
     split_of_class = np.full(len(names), "train", dtype="<U10")
     if by == "class":
@@ -309,3 +282,90 @@ def _check_open_set(table: Table, splits: np.ndarray) -> None:
     ]
     if problems:
         raise InputError(*problems)
+
+
+def classes_by_group(class_of_item: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """Return the set of each class, int64 [C]: classes that share a group are in one set, also by way of others.
+
+    A set is named by its lowest class. An item of group "" is in none.
+
+    >>> classes_by_group(np.array([0, 1, 1, 2, 3]), np.array(["a", "a", "b", "b", ""])).tolist()
+    [0, 0, 0, 3]
+    """
+    grouped = groups != ""
+    pairs = list(zip(groups[grouped].tolist(), class_of_item[grouped].tolist(), strict=True))
+    class_of_group = dict(pairs)
+    joined = joined_sets((class_of_group[name], number) for name, number in pairs)
+    lowest = {id(own): min(own) for own in joined.values()}
+    of_class = np.arange(int(class_of_item.max()) + 1)
+    for number, own in joined.items():
+        of_class[number] = lowest[id(own)]
+    return of_class
+
+
+def split_groups_by_item(
+    labels: np.ndarray,
+    groups: np.ndarray,
+    shares: Mapping[str, float],
+    *,
+    seed: int,
+    is_sample: np.ndarray,
+    canonical_order: np.ndarray,
+) -> np.ndarray:
+    """Return the split of each item, str [N]: a group is in one split, and every class keeps a training item.
+
+    Groups, and items without one, come in random order, and each is taken for the next split if every class can spare
+    what it has in there, and if the split comes nearer to its share of the samples. A group with a catalog picture is
+    for training.
+
+    Raises `InputError` if a split remains empty: then each group holds all of some class.
+    """
+    class_of_item = np.unique(labels, return_inverse=True)[1]
+    # An item without a group is one of its own.
+    name = np.where(groups == "", np.char.add("item ", np.arange(len(labels)).astype(np.str_)), groups.astype(np.str_))
+    name = np.where(groups == "", name, np.char.add("group ", groups.astype(np.str_)))
+    unit_of_item = np.unique(name, return_inverse=True)[1]
+    rank = np.empty(len(labels), dtype=np.int64)
+    rank[canonical_order] = np.arange(len(labels))
+    num_units = int(unit_of_item.max()) + 1
+    first = np.full(num_units, len(labels))
+    np.minimum.at(first, unit_of_item, rank)
+    order = np.argsort(first)[generator(seed, "split groups").permutation(num_units)]
+    may_not = np.zeros(num_units, dtype=bool)
+    may_not[unit_of_item[~is_sample]] = True
+    num_left = np.bincount(class_of_item)
+    by_unit = np.argsort(unit_of_item, kind="stable")
+    items_of = np.split(by_unit, np.cumsum(np.bincount(unit_of_item))[:-1])
+    splits = np.full(len(labels), "train", dtype="<U10")
+    num_shared = int(sum(is_sample & (num_left[class_of_item] > 1)))
+    for split, share in shares.items():
+        wanted, taken = share * num_shared, 0
+        for unit in order.tolist():
+            items = items_of[unit]
+            # Nearer to the share than without it.
+            if may_not[unit] or abs(taken + len(items) - wanted) >= abs(taken - wanted):
+                continue
+            own, count = np.unique(class_of_item[items], return_counts=True)
+            if (num_left[own] > count).all():
+                num_left[own] -= count
+                may_not[unit] = True
+                splits[items] = split
+                taken += len(items)
+        if not taken:
+            num_groups = len(set(groups[groups != ""].tolist()))
+            raise InputError(
+                f"groups: none of {num_groups:,} groups can be for {split!r}: each holds all pictures of a class, or a "
+                "catalog picture, or is far larger than the share; split by class, or read no groups "
+                "(--group-column '')"
+            )
+    return splits
+
+
+def groups_on_two_sides(groups: np.ndarray, splits: np.ndarray) -> list[str]:
+    """Return the groups that are in two splits or more, sorted.
+
+    >>> groups_on_two_sides(np.array(["a", "a", "b", ""]), np.array(["train", "test", "test", "train"]))
+    ['a']
+    """
+    count = Counter(name for name, _ in set(zip(groups.tolist(), splits.tolist(), strict=True)) if name)
+    return sorted(name for name, num_splits in count.items() if num_splits > 1)

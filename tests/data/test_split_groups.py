@@ -8,9 +8,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from mohs.data.group_split import classes_by_group
 from mohs.data.reading import read_table
-from mohs.data.split import assign_splits, split_by_class, split_by_item
+from mohs.data.split import assign_splits, classes_by_group, split_by_class, split_by_item
 from mohs.data.table import Table
 from mohs.errors import DataWarning, InputError
 
