@@ -33,7 +33,8 @@ from scipy.sparse.csgraph import connected_components
 
 import mohs
 from mohs.artefacts import read_json
-from mohs.cli.precision import PrecisionRequest, fix_command, precision_command
+from mohs.cli.fix import fix
+from mohs.cli.precision import explain_precision
 from mohs.data.fixes import read_fixes, write_fixes
 from mohs.data.glyphs import draw_glyphs
 
@@ -93,7 +94,7 @@ def run(
     found = judge(folder / "before" / "pairs.csv", truth)
     look(folder / "before" / "fixes.csv", truth)
     corrections = folder / "before" / "fixes.csv"
-    fix_command(mohs.DataConfig(source=str(table)), corrections, folder / "fixed.csv", as_json=False)
+    fix(str(table), corrections, folder / "fixed.csv")
     doctor(folder, folder / "fixed.csv", "after", recall)
     after = read_json(folder / "after" / "precision.json")
     causes = tuple(finding["cause"] for finding in before["findings"])
@@ -193,16 +194,10 @@ def slightly_changed(picture_HWC: np.ndarray, random: np.random.Generator) -> np
 
 def doctor(folder: Path, table: Path, name: str, recall: float) -> None:
     """Do what `mohs doctor RUN --precision --data TABLE --out NAME` does."""
-    request = PrecisionRequest(
-        run=folder / "run",
-        data=str(table),
-        embeddings=None,
-        labels=None,
-        out=folder / name,
-        recall=recall,
-        threshold=None,
-    )
-    precision_command(request, quiet=True, as_json=False)
+    explain_precision(
+        folder / "run", str(table), None, None, out=folder / name, recall=recall, threshold=None,
+        quiet=True, as_json=False,
+    )  # fmt: skip
 
 
 def look(fixes: Path, truth: Truth) -> None:

@@ -13,7 +13,8 @@ import pytest
 
 import mohs
 from mohs import cli
-from mohs.cli import check as check_module
+from mohs.data import check as check_module
+from mohs.hardness.scales import SCALES
 
 FLAG_PROBLEMS = [
     (["foo"], "mohs: No such command 'foo'; see 'mohs --help'"),
@@ -261,3 +262,10 @@ def test_a_warning_is_one_line(capsys, monkeypatch):
         warnings.showwarning = lambda *args: print(warnings.formatwarning(*args), end="")
         warnings.warn("training: begun with 1 thread", stacklevel=1)
     assert capsys.readouterr().out.splitlines()[-1] == "warning: training: begun with 1 thread"
+
+
+@pytest.mark.parametrize("command", ["mine", "train"])
+def test_help_names_every_scale(command, run_cli):
+    # They are written out there, so that help need not import what knows them.
+    shown = " ".join(run_cli(command, "--help").out.replace("│", " ").split())
+    assert f"{', '.join(SCALES[:-1])} or {SCALES[-1]}" in shown

@@ -99,3 +99,20 @@ def test_output_reaches_a_terminal_of_another_encoding(picture_set):
         done = subprocess.run([sys.executable, "-m", "mohs", *command], capture_output=True, env=environment)
         assert done.returncode == 0, done.stderr
         assert b"Traceback" not in done.stderr
+
+
+def test_dir_shows_what_is_public_and_nothing_else():
+    assert dir(mohs) == sorted(["__version__", *mohs.__all__])
+
+
+def test_what_a_session_shows_is_one_line(picture_set):
+    table = mohs.read_table(picture_set / "images.csv")
+    assert repr(table) == f"Table({table.source!r}: 36 items of 12 classes)"
+    dataset = mohs.open_dataset(picture_set / "images.csv", policy=mohs.ImagePolicy(size=8, channels=1))
+    assert repr(dataset) == f"Dataset({table!r}, pictures (8, 8, 1))"
+    plan = mohs.TripletPlan.of([0, 2], [1, 3], [2, 0], hardness=[0.25, 1.0])
+    assert repr(plan) == "TripletPlan(2 triplets, hardness 0.25 to 1)"
+    run = mohs.Run(picture_set, mohs.RunConfig(seed=3))
+    assert repr(run) == f"Run('{picture_set}': infonce on 'glyphs', seed 3)"
+    finding = mohs.Finding("hubs", "note", "", "", "")
+    assert repr(mohs.Diagnosis((finding,), (), {})) == "Diagnosis(1 note: good to know; look first at hubs)"

@@ -10,7 +10,7 @@ The number is the exit code of the command line. A message is one line for each 
 place (parameter, or file, row and column), the value found, the rule it breaks and the fix.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, final
 
 __all__ = [
@@ -41,39 +41,56 @@ class Problem(str):
         problem: the value found and the rule that it breaks.
         fix: what to do about it; "" where the rule says it.
         file: the file and row, where there is one.
+        mentions: other parameters that `problem` or `fix` name.
 
     >>> problem = Problem("data.size", "4 is less than 8", "use for example 64")
     >>> problem
     'data.size: 4 is less than 8; use for example 64'
     >>> problem.at("--size")
     '--size: 4 is less than 8; use for example 64'
+    >>> Problem("x_labels", "without x; give both", mentions=("x",)).named({"x_labels": "--labels", "x": "--x"})
+    '--labels: without --x; give both'
     """
 
-    __slots__ = ("file", "fix", "place", "problem")
+    __slots__ = ("file", "fix", "mentions", "place", "problem")
 
     place: str
     problem: str
     fix: str
     file: str
+    mentions: tuple[str, ...]
 
-    def __new__(cls, place: str, problem: str, fix: str = "", *, file: str = "") -> "Problem":
+    def __new__(
+        cls, place: str, problem: str, fix: str = "", *, file: str = "", mentions: tuple[str, ...] = ()
+    ) -> "Problem":
         """Return the line and keep its parts."""
         head = f"{file}: " if file else ""
         line = super().__new__(cls, f"{head}{place}: {problem}" + (f"; {fix}" if fix else ""))
-        line.place, line.problem, line.fix, line.file = place, problem, fix, file
+        line.place, line.problem, line.fix, line.file, line.mentions = place, problem, fix, file, mentions
         return line
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Return what copies and pickles are made of: the parts."""
-        return _problem, (self.place, self.problem, self.fix, self.file)
+        return _problem, (self.place, self.problem, self.fix, self.file, self.mentions)
 
     def at(self, place: str, *, file: str = "") -> "Problem":
         """Return the same problem at another place, as a caller knows it: a flag for a setting."""
-        return Problem(place, self.problem, self.fix, file=file)
+        return Problem(place, self.problem, self.fix, file=file, mentions=self.mentions)
+
+    def named(self, names: Mapping[str, str]) -> "Problem":
+        """Return the problem as its user knows the parameters in `names`, whether they are its place or mentioned.
+
+        A place may be several parameters, with commas between; at one that is in `names` the file is not told.
+        """
+        place = ", ".join(names.get(name, name) for name in self.place.split(", "))
+        problem, fix = self.problem, self.fix
+        for name in self.mentions:
+            problem, fix = (text.replace(name, names.get(name, name)) for text in (problem, fix))
+        return Problem(place, problem, fix, file=self.file if place == self.place else "")
 
 
-def _problem(place: str, problem: str, fix: str, file: str) -> Problem:
-    return Problem(place, problem, fix, file=file)
+def _problem(place: str, problem: str, fix: str, file: str, mentions: tuple[str, ...]) -> Problem:
+    return Problem(place, problem, fix, file=file, mentions=mentions)
 
 
 class MohsError(Exception):

@@ -64,6 +64,10 @@ class TripletPlan:
     positive_origin: NDArray[np.uint8]
     header: Mapping[str, Any] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        low, high = (f"{self.hardness.min():.3g}", f"{self.hardness.max():.3g}") if len(self) else ("-", "-")
+        return f"TripletPlan({len(self):,} triplets, hardness {low} to {high})"
+
     def __post_init__(self) -> None:
         for name, dtype in (*_COLUMNS, ("positive_origin", np.uint8)):
             object.__setattr__(self, name, np.ascontiguousarray(getattr(self, name), dtype=dtype))

@@ -67,6 +67,10 @@ class Run:
     folder: Path
     config: RunConfig
 
+    def __repr__(self) -> str:
+        config = self.config
+        return f"Run({str(self.folder)!r}: {config.loss.name} on {config.data.source!r}, seed {config.seed})"
+
     @classmethod
     def open(cls, folder: str | Path) -> "Run":
         """Return the run in a folder; raise `InputError` if there is none or it did not finish."""

@@ -10,6 +10,7 @@ import pytest
 
 from mohs.cli import compare as compare_module
 from mohs.compare import cells as cells_module
+from mohs.compare import strategies as strategies_module
 from mohs.compare.cells import read_cells
 from mohs.compare.strategies import PAPER, STRATEGIES, all_strategies
 
@@ -120,7 +121,9 @@ def test_where_a_preset_starts_and_blends_all_are_compared_with_plain_strategies
     out = tmp_path / "photos"
     # A few of each kind; that all are compared without this is tested in tests/compare.
     chosen = ("default", "online supcon", "online supcon with Muon", "plain supcon", "plain arcface")
-    monkeypatch.setattr(compare_module, "all_strategies", lambda s: [o for o in all_strategies(s) if o.name in chosen])
+    monkeypatch.setattr(
+        strategies_module, "all_strategies", lambda s: [o for o in all_strategies(s) if o.name in chosen]
+    )
     names = [strategy.name for strategy in all_strategies({"finetune.head": "rca"}) if strategy.name in chosen]
     answer = run_cli(
         "compare", picture_set / "images.csv", *SMALL, "--preset", "photos", "--seeds", "1", "--pictures", "120",

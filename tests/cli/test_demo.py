@@ -3,7 +3,7 @@ import re
 
 import pytest
 
-from mohs.cli import demo as demo_module
+from mohs import runs
 from mohs.data import glyphs
 
 NAMES = ["pixels", "untrained", "hardest", "sigmoid", "cyclic sigmoid", "default"]
@@ -84,7 +84,7 @@ def test_an_interrupted_demo_may_be_replaced_and_nothing_else(run_cli, tmp_path,
 
     out = tmp_path / "demo"
     with monkeypatch.context() as patch:
-        patch.setattr(demo_module, "train_on", interrupt)
+        patch.setattr(runs, "train_on", interrupt)
         assert run_cli("demo", *FLAGS, "--out", out).code == 130
         assert json.loads((out / "demo.json").read_text()) == {"finished": False}
         (out / "mark").touch()

@@ -11,8 +11,8 @@ import pytest
 import mohs
 from mohs.cli import main
 from mohs.cli.console import print_lines
-from mohs.cli.doctor import finding_lines, settings_diff, verdict
-from mohs.doctor.findings import Diagnosis, Finding
+from mohs.cli.doctor import finding_lines
+from mohs.doctor.findings import Diagnosis, Finding, settings_diff
 
 OF_A_LOG_ALONE = """\
 not looked for (no column 'positive_distance'; no embeddings with labels): dead-positives, swapped
@@ -296,8 +296,8 @@ def test_input_that_cannot_be_taken(run_cli, finished_run, broken_log, tmp_path)
         (["--log", y], [f"{y}: columns 'class': {NO_LOSS}"]),
         (["--pairs", run], [f"{run}: a folder; give a CSV file"]),
         ([run, "--threshold", "nan"], ["--threshold: nan is not a finite number; give the one in use"]),
-        (["--embeddings", x], ["--embeddings: without labels; give both"]),
-        (["--labels", y], ["--labels: without embeddings; give both"]),
+        (["--embeddings", x], ["--embeddings: without --labels; give both"]),
+        (["--labels", y], ["--labels: without --embeddings; give both"]),
         (
             ["--train-embeddings", x, "--train-labels", tmp_path / "y.txt"],
             [
@@ -336,13 +336,13 @@ def test_the_verdict_counts_and_names_the_worst():
     def found(*severities):
         return Diagnosis(tuple(Finding(f"cause-{s}", s, "", "", "") for s in severities), ("collapsed",), {})
 
-    assert verdict(found("error", "error", "warning", "note")) == (
+    assert found("error", "error", "warning", "note").verdict == (
         "2 errors, 1 warning, 1 note: the result is not to be trusted; look first at cause-error"
     )
-    assert verdict(found("warning", "note", "note")) == (
+    assert found("warning", "note", "note").verdict == (
         "1 warning, 2 notes: the result is worse than need be; look first at cause-warning"
     )
-    assert verdict(found("note")) == "1 note: good to know; look first at cause-note"
+    assert found("note").verdict == "1 note: good to know; look first at cause-note"
 
 
 def test_settings_are_shown_as_changes():

@@ -2,14 +2,12 @@ import csv
 import json
 import os
 import re
-from dataclasses import replace
 
 import numpy as np
 import pytest
 
 import mohs
-from mohs.cli import mine as mine_module
-from mohs.cli.mine_request import MineRequest
+from mohs import mining
 from mohs.plan import POSITIVE_ORIGINS, TripletPlan
 
 NUM_ITEMS = 48  # 36 samples, then 12 catalog pictures
@@ -113,8 +111,8 @@ def test_mining_that_is_broken_off_leaves_an_older_plan(run_cli, picture_set, ve
     def interrupt(done, total):
         raise KeyboardInterrupt
 
-    complete = mine_module.mine
-    monkeypatch.setattr(mine_module, "mine", lambda *a, **k: complete(*a, **{**k, "progress": interrupt}))
+    complete = mining.mine
+    monkeypatch.setattr(mining, "mine", lambda *a, **k: complete(*a, **{**k, "progress": interrupt}))
     (tmp_path / "old").write_text("older")
     for name in ("new", "old"):
         answer = run_cli(
@@ -221,7 +219,7 @@ def test_a_plan_whose_csv_fails_is_not_written_and_an_older_one_stays(
     def fail(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(mine_module.TripletPlan, "save_csv", fail)
+    monkeypatch.setattr(TripletPlan, "save_csv", fail)
     (tmp_path / "old").write_text("older")
     for name in ("new", "old"):
         answer = run_cli(
@@ -260,9 +258,3 @@ def test_a_plan_shorter_than_a_pass_over_the_classes_is_told(run_cli, picture_se
         "warning: 9 triplets: 0.75 passes over 12 classes; 3 of them are never an anchor: give 12 or more",
     )
     assert "warning" not in "".join(run_cli(*command, "--triplets", 12).err)
-
-
-def test_the_length_of_a_plan_grows_with_the_classes():
-    request = MineRequest(**dict.fromkeys(MineRequest.__dataclass_fields__))
-    assert (request.length(4_158), request.length(25_102)) == (20_000, 100_408)
-    assert replace(request, num_triplets=7).length(25_102) == 7

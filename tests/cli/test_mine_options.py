@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import mohs
+from mohs import mining
 from mohs.cli import console as memory
 from mohs.distances import unit_rows
 from mohs.mining import estimate_peak_bytes
@@ -255,13 +256,13 @@ def test_half_precision_is_mined_from_its_file(mined, shop, monkeypatch):
     np.save(shop / "same.npy", half.astype(np.float32))
     np.save(shop / "fortran.npy", np.asfortranarray(half))
     banks = []
-    complete = mine_module.mine
+    complete = mining.mine
 
     def note(bank, *arguments, **options):
         banks.append(bank)
         return complete(bank, *arguments, **options)
 
-    monkeypatch.setattr(mine_module, "mine", note)
+    monkeypatch.setattr(mining, "mine", note)
     plan, facts = mined(vectors="half.npy")
     np.testing.assert_array_equal(plan.negative, mined(vectors="same.npy")[0].negative)
     np.testing.assert_array_equal(plan.negative, mined(vectors="fortran.npy")[0].negative)
@@ -274,7 +275,7 @@ def test_half_precision_is_mined_from_its_file(mined, shop, monkeypatch):
 def test_what_does_not_fit_is_refused_before_the_work(run_cli, shop, tmp_path, monkeypatch):
     command = ["mine", shop / "shop.csv", "--embeddings", shop / "x.npy", "--scale", "rank", "--out", tmp_path / "p"]
     need = estimate_peak_bytes(NUM_ITEMS, DIM, 10_000, scale="rank", in_memory=False) + 20 * NUM_ITEMS * 4
-    monkeypatch.setattr(mine_module, "compile_kernels", lambda *_, **__: pytest.fail("work began"))
+    monkeypatch.setattr(mining, "compile_kernels", lambda *_, **__: pytest.fail("work began"))
     monkeypatch.setattr(memory, "free_bytes", lambda: need - 1)
     answer = run_cli(*command)
     assert (answer.code, answer.err) == (

@@ -5,23 +5,22 @@ import pytest
 from mohs.compare.budget import Budget
 from mohs.compare.notes import budget_notes, comparison_notes
 from mohs.compare.strategies import find_strategies
+from mohs.errors import Problem
 from mohs.settings.config import override_config
 
 
-def notes_of(values, names, *, notes=(), budget=None, paper_segments=None):
+def notes_of(values, names, *, idle=(), budget=None, paper_segments=None):
     config = override_config(None, (), values)
-    return comparison_notes(notes, config, find_strategies(names), budget=budget, paper_segments=paper_segments)
+    return comparison_notes(idle, config, find_strategies(names), budget=budget, paper_segments=paper_segments)
 
 
-MARGIN = "warning: loss.margin: 0.5 has no effect on the loss 'infonce'; it is of triplet, contrastive and semi-hard"
+MARGIN = Problem("loss.margin", "0.5 has no effect on the loss 'infonce'; it is of triplet, contrastive and semi-hard")
 
 
 def test_what_some_strategy_reads_has_an_effect():
     values = {"loss.margin": 0.5}
-    assert notes_of(values, ["default"], notes=[MARGIN]) == [MARGIN]
-    assert notes_of(values, ["default", "hardest"], notes=[MARGIN]) == []
-    other = "model.weights: the preset fine-tune, so that what they know is kept"
-    assert notes_of(values, ["hardest"], notes=[other, MARGIN]) == [other]
+    assert notes_of(values, ["default"], idle=[MARGIN]) == [f"warning: {MARGIN}"]
+    assert notes_of(values, ["default", "hardest"], idle=[MARGIN]) == []
 
 
 def test_what_no_library_loop_reads_has_none():

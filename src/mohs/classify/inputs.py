@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils.multiclass import check_classification_targets
 
-from mohs.errors import InputError
+from mohs.errors import InputError, Problem
 from mohs.evaluation.checked import Array, Bools, Index, checked_labels
 from mohs.randomness import check_seed
 
@@ -58,7 +58,7 @@ def check_parameters(given: Mapping[str, Any]) -> None:
             other = "min_probability" if linear else "min_similarity"
             checks.append((name, False, f"a threshold of the method {method!r}, which has {other}", None))
     problems = [
-        f"{name}: {given[name]!r} is not {rule}; " + ("leave it out" if use is None else f"use for example {use!r}")
+        Problem(name, f"{given[name]!r} is not {rule}", "leave it out" if use is None else f"use for example {use!r}")
         for name, good, rule, use in checks
         if not good
     ]
@@ -82,11 +82,12 @@ def checked_classes(y: ArrayLike, num_items: int) -> tuple[Array, Index]:
     try:
         check_classification_targets(y)
     except ValueError as error:
-        raise InputError(f"y: {' '.join(str(error).split())}") from None
+        raise InputError(Problem("y", " ".join(str(error).split()))) from None
     labels_N = _labels(y, "y", num_items)
     classes, class_N = np.unique(labels_N, return_inverse=True)
     if len(classes) < 2:
-        raise InputError(f"y: 1 class ({classes[0].item()!r}); a classifier needs at least 2: add pictures of others")
+        what = f"1 class ({classes[0].item()!r})"
+        raise InputError(Problem("y", what, "a classifier needs at least 2: add pictures of others"))
     return classes, class_N.astype(np.int64)
 
 
@@ -95,9 +96,8 @@ def known_classes(y: ArrayLike, classes: Array, num_items: int) -> Index:
     labels_N = _labels(y, "held_out", num_items)
     unknown = np.setdiff1d(labels_N, classes)
     if unknown.size:
-        raise InputError(
-            f"held_out: {unknown.size} classes that were not fitted ({_some(unknown)}); leave their pictures out"
-        )
+        what = f"{unknown.size} classes that were not fitted ({_some(unknown)})"
+        raise InputError(Problem("held_out", what, "leave their pictures out"))
     return np.searchsorted(classes, labels_N).astype(np.int64)
 
 
@@ -108,17 +108,15 @@ def checked_catalog(catalog_N: ArrayLike | None, class_N: Index, classes: Array)
     """
     marked_N = np.zeros(len(class_N), dtype=bool) if catalog_N is None else np.asarray(catalog_N)
     if marked_N.shape != class_N.shape or marked_N.dtype != np.bool_:
-        raise InputError(
-            f"catalog_N: {marked_N.dtype}{marked_N.shape} is not bool [{len(class_N)}]; give one flag an item"
-        )
+        what = f"{marked_N.dtype}{marked_N.shape} is not bool [{len(class_N)}]"
+        raise InputError(Problem("catalog_N", what, "give one flag an item"))
     if not marked_N.any():
         return np.ones(len(class_N), dtype=bool)
     bare = np.delete(classes, np.unique(class_N[marked_N]))
     if bare.size:
-        raise InputError(
-            f"catalog_N: {bare.size} of {len(classes)} classes have no catalog picture ({_some(bare)}); "
-            "add one for each, or use the method 'nearest-neighbours'"
-        )
+        what = f"{bare.size} of {len(classes)} classes have no catalog picture ({_some(bare)})"
+        fix = "add one for each, or use the method 'nearest-neighbours'"
+        raise InputError(Problem("catalog_N", what, fix))
     return marked_N
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mohs.classify.classifier import Classifier
-from mohs.errors import InputError
+from mohs.errors import InputError, Problem
 from mohs.evaluation.checked import Array, Bools, Float64, checked_labels
 from mohs.evaluation.intervals import class_interval, class_means
 from mohs.evaluation.pair_calibration import ReliabilityBin, expected_calibration_error, reliability_table
@@ -113,10 +113,9 @@ def measure_classifier(classifier: Classifier, X: Any, y: npt.ArrayLike) -> Meas
     labels_N = checked_labels(y, "y", len(log_proba_NC))
     known_N = np.isin(labels_N, classifier.classes_)
     if not known_N.any():
-        raise InputError(
-            f"y: none of the {len(np.unique(labels_N))} classes is one of the {len(classifier.classes_)} that the "
-            "classifier knows; give pictures of those classes"
-        )
+        num_given, num_known = len(np.unique(labels_N)), len(classifier.classes_)
+        what = f"none of the {num_given} classes is one of the {num_known} that the classifier knows"
+        raise InputError(Problem("y", what, "give pictures of those classes"))
     log_proba_KC, labels_K = log_proba_NC[known_N], labels_N[known_N]
     class_K = np.searchsorted(classifier.classes_, labels_K)
     log_true_K = log_proba_KC[np.arange(len(class_K)), class_K]

@@ -6,7 +6,7 @@ from typing import final
 import numpy as np
 import numpy.typing as npt
 
-from mohs.errors import InputError
+from mohs.errors import InputError, Problem
 from mohs.evaluation.checked import Bools, Float64, Index
 
 __all__ = ["Threshold", "check_wanted", "choose_threshold"]
@@ -95,10 +95,11 @@ def choose_threshold(
             allowed_T &= accepted_unseen_T <= max_false_acceptance * len(unseen_U) + _ROUNDING
             beside = f" that also keeps max_false_acceptance {max_false_acceptance:g}"
         best = float((accepted_right_T[allowed_T] / accepted_T[allowed_T]).max()) if allowed_T.any() else 0.0
-        raise InputError(
-            f"min_precision: {min_precision:g} is kept by no threshold{beside} on these {len(known_K)} pictures of "
-            f"known and {len(unseen_U)} of unseen classes (the best is {best:.3f}); ask for less"
+        what = (
+            f"{min_precision:g} is kept by no threshold{beside} on these {len(known_K)} pictures of known and "
+            f"{len(unseen_U)} of unseen classes (the best is {best:.3f})"
         )
+        raise InputError(Problem("min_precision", what, "ask for less"))
     t = int(np.flatnonzero(kept_T)[0])
     return Threshold(
         value=float(candidates_T[t]),
@@ -114,11 +115,12 @@ def check_wanted(min_precision: float | None, max_false_acceptance: float | None
     """Raise `InputError` for what `choose_threshold` refuses whatever the pictures."""
     problems = []
     if min_precision is None and max_false_acceptance is None:
-        problems.append("min_precision, max_false_acceptance: neither is given; ask for one, or for both")
+        problems.append(Problem("min_precision, max_false_acceptance", "neither is given", "ask for one, or for both"))
     if min_precision is not None and not 0 < min_precision <= 1:
-        problems.append(f"min_precision: {min_precision!r} is not in (0, 1]; use for example 0.95")
+        problems.append(Problem("min_precision", f"{min_precision!r} is not in (0, 1]", "use for example 0.95"))
     if max_false_acceptance is not None and not 0 <= max_false_acceptance < 1:
-        problems.append(f"max_false_acceptance: {max_false_acceptance!r} is not in [0, 1); use for example 0.01")
+        what = f"{max_false_acceptance!r} is not in [0, 1)"
+        problems.append(Problem("max_false_acceptance", what, "use for example 0.01"))
     if problems:
         raise InputError(*problems)
 
@@ -132,15 +134,17 @@ def _check(
 ) -> None:
     problems = []
     if known_K.ndim != 1 or unseen_U.ndim != 1 or known_K.shape != correct_K.shape:
-        problems.append("known_confidence_K, known_correct_K: lengths differ; give one of each for a picture")
+        what, fix = "lengths differ", "give one of each for a picture"
+        problems.append(Problem("known_confidence_K, known_correct_K", what, fix))
     elif not np.isfinite(np.concatenate([known_K, unseen_U])).all():
-        problems.append("known_confidence_K, unseen_confidence_U: NaN or Inf among them; give finite numbers")
+        what = "NaN or Inf among them"
+        problems.append(Problem("known_confidence_K, unseen_confidence_U", what, "give finite numbers"))
     if min_precision is not None and not known_K.size:
-        problems.append(
-            "min_precision: no picture of a known class was held out; give such pictures, or use max_false_acceptance"
-        )
+        what, fix = "no picture of a known class was held out", "give such pictures, or use max_false_acceptance"
+        problems.append(Problem("min_precision", what, fix))
     if max_false_acceptance is not None and not unseen_U.size:
-        problems.append("max_false_acceptance: no picture of an unseen class; give such pictures, or use min_precision")
+        what, fix = "no picture of an unseen class", "give such pictures, or use min_precision"
+        problems.append(Problem("max_false_acceptance", what, fix))
     if problems:
         raise InputError(*problems)
 

@@ -12,11 +12,7 @@ from typing import Annotated, NoReturn, TextIO, cast
 import typer
 
 from mohs import __version__
-from mohs.cli.classification import classify
-from mohs.cli.comparison import compare
-from mohs.cli.data import check, fix, glyphs, mine
-from mohs.cli.diagnosis import doctor
-from mohs.cli.training import demo, evaluate, report, train
+from mohs.cli import check, classify, compare, demo, doctor, evaluate, fix, glyphs, mine, report, train
 from mohs.errors import DataWarning, MohsError
 
 __all__ = ["main"]
@@ -47,9 +43,12 @@ def _start(
         raise typer.Exit(2)
 
 
-for _command in (demo, check, fix, glyphs, mine, train, evaluate, report, compare, doctor):
+for _command in (
+    demo.demo, check.check, fix.fix, glyphs.glyphs, mine.mine, train.train, evaluate.evaluate, report.report,
+    compare.compare, doctor.doctor,
+):  # fmt: skip
     app.command()(_command)
-app.add_typer(classify, name="classify")
+app.add_typer(classify.classify, name="classify")
 
 
 def _say_warnings() -> None:

@@ -1,23 +1,55 @@
-"""`mohs check` and `mohs glyphs`: data before training."""
+"""`mohs check`: what a table and its pictures are, and what is wrong with them, before training."""
+
+from __future__ import annotations
 
 import warnings
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-from mohs.cli.console import decoding_progress, print_json, require_file_place, require_folder_place, say
-from mohs.data.check import check_table
-from mohs.data.fixes import listing_fixes, write_fixes
-from mohs.data.glyphs import export_glyphs
-from mohs.data.multi_label import file_keys, one_class_each
-from mohs.data.table import BUILT_IN, Table
+import typer
+
+from mohs.cli.console import decoding_progress, print_json, require_file_place, say
+from mohs.cli.options import (
+    Catalog,
+    ClassColumn,
+    FileColumn,
+    GroupColumn,
+    Json,
+    MultiLabelOption,
+    Quiet,
+    WhiteLevel,
+    read_settings,
+)
 from mohs.errors import DataWarning, InputError
-from mohs.settings.config import DataConfig
 
-__all__ = ["check_command", "glyphs_command"]
+if TYPE_CHECKING:
+    from mohs.data.table import Table
+    from mohs.settings.config import DataConfig
+
+__all__ = ["check"]
 
 
-def check_command(data: DataConfig, fixes: Path | None, *, quiet: bool, as_json: bool) -> None:
-    """Read a table and every picture of it, and say what is there and what is wrong; write what may mend it."""
+def check(
+    source: Annotated[str, typer.Argument(help="CSV, Parquet, or folder of class folders.")],
+    catalog: Catalog = None,
+    file_column: FileColumn = None,
+    class_column: ClassColumn = None,
+    group_column: GroupColumn = None,
+    multi_label: MultiLabelOption = None,
+    white_level: WhiteLevel = None,
+    fixes: Annotated[
+        Path | None, typer.Option(help="Write corrections for 'mohs fix' here, as --multi-label chooses (CSV).")
+    ] = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Read a table and every picture of it; say what is there and what is wrong."""
+    data = read_settings(None, locals()).config.data
+    from mohs.data.check import check_table
+    from mohs.data.fixes import listing_fixes, write_fixes
+    from mohs.data.table import BUILT_IN
+
     if fixes is not None:
         require_file_place(fixes, "--fixes")
     if data.source == BUILT_IN:
@@ -54,23 +86,10 @@ def check_command(data: DataConfig, fixes: Path | None, *, quiet: bool, as_json:
 
 def _with_one_class_each(listing: Table, data: DataConfig) -> tuple[Table, tuple[str, ...]]:
     """Return the table, and what stands against it; pictures are looked at even if they are under several classes."""
+    from mohs.data.multi_label import file_keys, one_class_each
+
     try:
         return one_class_each(listing, data.multi_label), ()
     except InputError as error:
         first = {key: row for row, key in reversed(list(enumerate(file_keys(listing))))}
         return listing.take(sorted(first.values())), error.problems
-
-
-def glyphs_command(
-    folder: Path, size: int, num_classes: int | None, *, merge_homoglyphs: bool = True, as_json: bool
-) -> None:
-    """Write the built-in set as files."""
-    if num_classes is not None and num_classes < 2:
-        raise InputError(f"--classes: {num_classes} is below 2; leave it out for all of them")
-    require_folder_place(folder, "FOLDER")
-    export_glyphs(folder, size, num_classes=num_classes, merge_homoglyphs=merge_homoglyphs)
-    table, catalog = str(folder / "images.csv"), str(folder / "catalog.csv")
-    if as_json:
-        print_json({"table": table, "catalog": catalog})
-    else:
-        say(f"table: {table}, catalog: {catalog}")

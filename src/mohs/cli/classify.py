@@ -1,136 +1,203 @@
-"""`mohs classify`: a classifier on a run's embedder, fitted, used and measured."""
+"""`mohs classify fit | predict | evaluate`: a classifier on a run's embedder, fitted, used and measured."""
 
+from __future__ import annotations
+
+import csv
+import io
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, final
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, cast, final
 
-import numpy as np
+import typer
 from rich.markup import escape
 
-from mohs.classify.classifier import Classifier
-from mohs.classify.inputs import check_parameters
-from mohs.classify.measure import Measurement, measure_classifier
-from mohs.classify.thresholds import Threshold, check_wanted
-from mohs.cli.classify_output import print_predictions, tell_fit, tell_measurement
 from mohs.cli.console import decoding_progress, print_json, print_table, require_folder_place, say
-from mohs.data.dataset import Dataset, open_dataset
-from mohs.data.images import ImagePolicy, decode_images
-from mohs.data.multi_label import MultiLabel
-from mohs.data.table import require_classes
-from mohs.errors import InputError, at_most_20
-from mohs.model.embedder import Embedder
-from mohs.runs import Run, versions
-from mohs.training.processes import choose_device
-from mohs.training.run_inputs import SplitData, open_split_data
+from mohs.cli.options import (
+    Catalog,
+    ClassColumn,
+    FileColumn,
+    Json,
+    MultiLabelOption,
+    Quiet,
+    Seed,
+    flag_of,
+    naming_flags,
+)
+from mohs.errors import InputError, Problem, at_most_20
 
-__all__ = [
-    "FitRequest",
-    "PictureSource",
-    "classify_evaluate_command",
-    "classify_fit_command",
-    "classify_predict_command",
-]
+if TYPE_CHECKING:
+    import numpy as np
 
-Progress = Callable[[int, int], None] | None
+    from mohs.classify.classifier import Classifier
+    from mohs.classify.measure import Measurement
+    from mohs.classify.thresholds import Threshold
+    from mohs.data.dataset import Dataset
+    from mohs.data.images import ImagePolicy
+    from mohs.model.embedder import Embedder
+    from mohs.runs import Run
+    from mohs.training.run_inputs import SplitData
 
-# Flags of the command line, by the name that messages of the library have for them.
+__all__ = ["classify"]
+
+_Progress: TypeAlias = Callable[[int, int], None] | None
+
+# Parameters of the library, and those of the command line where they have another name.
+_PARAMETERS = {
+    "method": "method",
+    "dropout": "dropout",
+    "num_epochs": "epochs",
+    "learning_rate": "learning_rate",
+    "weight_decay": "weight_decay",
+    "balanced": "balanced",
+    "num_neighbours": "neighbours",
+    "min_probability": "min_probability",
+    "min_similarity": "min_similarity",
+    "seed": "seed",
+}
 _FLAGS = {
-    "method": "--method",
-    "dropout": "--dropout",
-    "num_epochs": "--epochs",
-    "learning_rate": "--learning-rate",
-    "weight_decay": "--weight-decay",
-    "num_neighbours": "--neighbours",
-    "min_probability": "--min-probability",
-    "min_similarity": "--min-similarity",
+    **{name: flag_of(parameter) for name, parameter in _PARAMETERS.items()},
     "min_precision": "--min-precision",
     "max_false_acceptance": "--max-false-acceptance",
     "held_out": "--held-out",
     "catalog_N": "--catalog",
-    "seed": "--seed",
+    "y": "SOURCE",
 }
 
 _BATCH = 256
+_NUM_WORST = 10
+
+classify = typer.Typer(help="Fit, use and measure a classifier on a run's embedder, which stays as it is.")
+
+ClassifierFolder = Annotated[Path, typer.Argument(help="Folder made by 'mohs classify fit'.")]
 
 
-@final
-@dataclass(frozen=True)
-class PictureSource:
-    """A table or folder as given on the command line."""
+@classify.command("fit")
+def classify_fit(
+    run: Annotated[Path, typer.Argument(help="Run folder made by 'mohs train', or an embedder folder.")],
+    out: Annotated[Path, typer.Option(help="New folder for the classifier.")],
+    source: Annotated[str | None, typer.Argument(help="Pictures to fit on; default: the run's training items.")] = None,
+    method: Annotated[str | None, typer.Option(help="linear, nearest-neighbours or nearest-catalog.")] = None,
+    dropout: Annotated[float | None, typer.Option(help="linear: before the linear layer; default 0.5.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="linear: default 50.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="linear: peak rate, AdamW; default 0.01.")] = None,
+    weight_decay: Annotated[float | None, typer.Option(help="linear: default 0.01.")] = None,
+    balanced: Annotated[bool, typer.Option("--balanced", help="linear: each class counts alike in the loss.")] = False,
+    neighbours: Annotated[int | None, typer.Option(help="nearest-neighbours: pictures that vote; default 5.")] = None,
+    held_out: Annotated[str | None, typer.Option(help="Pictures of the same classes to calibrate on.")] = None,
+    min_probability: Annotated[float | None, typer.Option(help="linear: 'none of these' below it.")] = None,
+    min_similarity: Annotated[float | None, typer.Option(help="The other methods: 'none of these' below it.")] = None,
+    min_precision: Annotated[
+        float | None, typer.Option(help="Choose the threshold: share of right answers among those given.")
+    ] = None,
+    max_false_acceptance: Annotated[
+        float | None, typer.Option(help="Choose the threshold: share of pictures of unseen classes given one.")
+    ] = None,
+    unseen: Annotated[
+        str | None, typer.Option(help="Pictures of other classes; default: the run's test, if split by class.")
+    ] = None,
+    catalog: Catalog = None,
+    file_column: FileColumn = None,
+    class_column: ClassColumn = None,
+    multi_label: MultiLabelOption = None,
+    seed: Seed = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Fit a classifier and its calibration; write a folder that can be used on its own."""
+    given = locals()
+    from mohs.classify.thresholds import check_wanted
 
-    source: str
-    catalog: str | None = None
-    file_column: str = "file"
-    class_column: str = "class"
-    multi_label: MultiLabel = "error"
+    parameters = {name: given[own] for name, own in _PARAMETERS.items() if given[own] is not None}
+    pictures = _Pictures.of(source, catalog, file_column, class_column, multi_label)
+    if source is None and catalog is not None:
+        raise InputError("--catalog: needs SOURCE; the run's own data is known")
+    if not (source or held_out or unseen) and (file_column or class_column or multi_label):
+        raise InputError("--file-column, --class-column, --multi-label: need SOURCE, --held-out or --unseen")
+    _check_place_and_parameters(out, parameters)
+    wanted = {"min_precision": min_precision, "max_false_acceptance": max_false_acceptance}
+    names = [name for name, value in wanted.items() if value is not None]
+    if names:
+        with naming_flags(_FLAGS):
+            check_wanted(min_precision, max_false_acceptance)
+        for name in ("min_probability", "min_similarity"):
+            if name in parameters:
+                fix = "give the threshold or what it is to keep"
+                raise InputError(Problem(f"{_FLAGS[name]}, {_FLAGS[names[0]]}", "both given", fix))
+    elif unseen is not None:
+        raise InputError("--unseen: needs --max-false-acceptance or --min-precision, for which it is used")
+    sources = {
+        "fitted": None if source is None else pictures,
+        "held out": None if held_out is None else replace(pictures, source=held_out, catalog=None),
+        "unseen": None if unseen is None else replace(pictures, source=unseen, catalog=None),
+    }
+    _fit(run, sources, parameters, wanted if names else None, out, quiet=quiet, as_json=as_json)
 
-    def open(self, policy: ImagePolicy, progress: Progress) -> Dataset:
-        """Return its items, decoded by `policy`."""
-        return open_dataset(
-            self.source,
-            catalog=self.catalog,
-            policy=policy,
-            file_column=self.file_column,
-            class_column=self.class_column,
-            multi_label=self.multi_label,
-            progress=progress,
-        )
+
+def _check_place_and_parameters(out: Path, parameters: Mapping[str, Any]) -> None:
+    """Raise `InputError` for what is wrong whatever the data: minutes of embedding must not come first."""
+    from mohs.classify.classifier import Classifier
+    from mohs.classify.inputs import check_parameters
+
+    require_folder_place(out, "--out")
+    if out.exists():
+        raise InputError(f"--out: {out} exists already; name another folder, or remove it")
+    with naming_flags(_FLAGS):
+        check_parameters(Classifier(None, **parameters).get_params())
 
 
-@final
-@dataclass(frozen=True)
-class FitRequest:
-    """What `mohs classify fit` was asked for.
+def _fit(
+    folder: Path,
+    sources: Mapping[str, _Pictures | None],
+    parameters: Mapping[str, Any],
+    wanted: Mapping[str, float | None] | None,
+    out: Path,
+    *,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Fit on the embeddings of a run's training items, or of other pictures, and write the classifier's folder.
 
-    `parameters` are those of `Classifier` that were given; `source` none: the run's own training items. The threshold
-    is a parameter, or chosen for `min_precision` and `max_false_acceptance` with pictures of classes that are not
-    fitted: `unseen`, or the run's test items if their classes are not trained on.
+    The threshold is a parameter, or chosen for what is `wanted` with pictures of classes that are not fitted: those of
+    `sources`, or the run's test items if their classes are not trained on.
     """
+    from mohs.classify.classifier import Classifier
+    from mohs.data.table import require_classes
+    from mohs.runs import versions
+    from mohs.training.processes import choose_device
 
-    run: Path
-    source: PictureSource | None
-    out: Path
-    parameters: Mapping[str, Any]
-    held_out: PictureSource | None
-    unseen: PictureSource | None
-    min_precision: float | None
-    max_false_acceptance: float | None
-
-    @property
-    def wants_threshold(self) -> bool:
-        """Whether a threshold is to be chosen from pictures."""
-        return self.min_precision is not None or self.max_false_acceptance is not None
-
-
-def classify_fit_command(request: FitRequest, *, quiet: bool, as_json: bool) -> None:
-    """Fit a classifier on the embeddings of a run's training items, or of other pictures, and write its folder."""
-    _check(request)
-    run, embedder = _open_run(request)
+    source = sources["fitted"]
+    run, embedder = _open_run(folder, has_source=source is not None)
     embedder.to(choose_device("auto"))
-    classifier = _with_flags(lambda: Classifier(embedder, **request.parameters))
+    with naming_flags(_FLAGS):
+        classifier = Classifier(embedder, **parameters)
     began = time.perf_counter()
     with decoding_progress(quiet=quiet) as progress:
-        fitted, unseen = _data(request, run, embedder.policy, progress)
+        if source is None:
+            fitted, unseen = _own_items(cast("Run", run), progress)
+        else:
+            fitted, unseen = source.open(embedder.policy, progress), None
         require_classes(fitted.table)
-        held_out = None if request.held_out is None else _samples(request.held_out.open(embedder.policy, progress))
-        if request.unseen is not None:
-            unseen = request.unseen.open(embedder.policy, progress)
+        held_out, other = (
+            None if pictures is None else pictures.open(embedder.policy, progress)
+            for pictures in (sources["held out"], sources["unseen"])
+        )
+        held_out = None if held_out is None else _samples(held_out)
+        unseen = unseen if other is None else other
     read = time.perf_counter()
     x_ND = embedder.embed(fitted.pictures)
     held_out_xy = None if held_out is None else (embedder.embed(held_out.pictures), held_out.labels)
-    unseen_UD = None if unseen is None or not request.wants_threshold else embedder.embed(unseen.pictures)
+    unseen_UD = None if unseen is None or wanted is None else embedder.embed(unseen.pictures)
     embedded = time.perf_counter()
-    catalog_N = fitted.roles == "catalog"
-    _with_flags(lambda: classifier.fit(x_ND, fitted.labels, catalog_N=catalog_N, held_out=held_out_xy))
-    threshold = None
-    if request.wants_threshold:
-        threshold = _choose_threshold(request, classifier, unseen, unseen_UD)
+    with naming_flags(_FLAGS):
+        classifier.fit(x_ND, fitted.labels, catalog_N=fitted.roles == "catalog", held_out=held_out_xy)
+    threshold = None if wanted is None else _choose_threshold(classifier, wanted, unseen, unseen_UD)
     facts = {
         "run": None if run is None else str(run.folder.resolve()),
-        "source": None if request.source is None else _absolute(request.source.source),
+        "source": None if source is None else _absolute(source.source),
         "num_pictures": len(fitted),
         "num_classes": len(classifier.classes_),
         "threshold": None if threshold is None else asdict(threshold),
@@ -139,9 +206,9 @@ def classify_fit_command(request: FitRequest, *, quiet: bool, as_json: bool) -> 
         "fit_s": time.perf_counter() - embedded,
         "versions": versions(),
     }
-    classifier.save(request.out, facts=facts)
+    classifier.save(out, facts=facts)
     record = {
-        "classifier": str(request.out),
+        "classifier": str(out),
         "method": classifier.method,
         "min_probability": classifier.min_probability,
         "min_similarity": classifier.min_similarity,
@@ -153,20 +220,108 @@ def classify_fit_command(request: FitRequest, *, quiet: bool, as_json: bool) -> 
         print_json(record)
     _warn(classifier)
     if not as_json:
-        tell_fit(record)
+        _tell_fit(record)
 
 
-def classify_predict_command(folder: Path, pictures: Sequence[Path], *, top: int, as_json: bool, as_csv: bool) -> None:
-    """Say which class each picture is of, and the most probable ones."""
+def _open_run(folder: Path, *, has_source: bool) -> tuple[Run | None, Embedder]:
+    from mohs.model.embedder import Embedder
+    from mohs.runs import Run
+
+    if (folder / "config.json").is_file():
+        run = Run.open(folder)
+        return run, run.embedder()
+    if not (folder / "embedder.json").is_file():
+        what = f"{folder}: neither a finished run nor an embedder folder (no embedder.json)"
+        raise InputError(Problem("RUN", what, "give one made by 'mohs train'"))
+    if not has_source:
+        raise InputError(f"SOURCE: missing; {folder} is an embedder without pictures of its own")
+    return None, Embedder.from_pretrained(folder)
+
+
+def _own_items(run: Run, progress: _Progress) -> tuple[Dataset, Dataset | None]:
+    """Return the items that a run trained on, and those of its test if their classes are not among them."""
+    import numpy as np
+
+    data = _own_data(run, progress)
+    fitted = data.dataset.take(np.flatnonzero(data.train_N))
+    return fitted, data.dataset.take(np.flatnonzero(data.test_N)) if data.unseen_classes else None
+
+
+def _own_data(run: Run, progress: _Progress) -> SplitData:
+
+    from mohs.training.run_inputs import open_split_data
+
+    data = open_split_data(run.config.data, seed=run.config.seed, progress=progress)
+    if data.fingerprint != run.facts()["data_fingerprint"]:
+        raise InputError(
+            f"{data.dataset.table.source}: not the items that {run.folder} was trained and split on "
+            "(see its items.csv); restore them, or give other pictures as SOURCE"
+        )
+    return data
+
+
+def _choose_threshold(
+    classifier: Classifier,
+    wanted: Mapping[str, float | None],
+    unseen: Dataset | None,
+    unseen_UD: np.ndarray | None,
+) -> Threshold:
+    import numpy as np
+
+    if unseen is not None:
+        known = np.intersect1d(unseen.labels, classifier.classes_)
+        if known.size:
+            what = f"{len(known)} of its classes are fitted, for example {str(known[0])!r}"
+            raise InputError(Problem("--unseen", what, "leave their pictures out"))
+    elif wanted["max_false_acceptance"] is not None:
+        what = "needs pictures of classes that are not fitted"
+        raise InputError(Problem("--max-false-acceptance", what, "give them with --unseen"))
+    with naming_flags(_FLAGS):
+        threshold = classifier.find_threshold(unseen_UD, **wanted)
+    name = "min_probability" if classifier.method == "linear" else "min_similarity"
+    classifier.set_params(**{name: threshold.value})
+    return threshold
+
+
+def _tell_fit(record: Mapping[str, Any]) -> None:
+    """Say on stderr what was fitted."""
+    calibration = record["calibration"]
+    say(
+        f"{record['method']} on {record['num_pictures']:,} pictures of {record['num_classes']:,} classes: "
+        f"read {record['read_s']:.1f} s, embed {record['embed_s']:.1f} s, fit {record['fit_s']:.1f} s"
+    )
+    if calibration["source"] != "none":
+        say(
+            f"calibrated by {calibration['source']} on {calibration['num_pictures']:,} pictures: "
+            f"temperature {calibration['temperature']:.3g}"
+        )
+    threshold = record["threshold"]
+    if threshold is not None:
+        shares = {"coverage": "coverage", "precision": "precision", "false_acceptance": "false acceptance"}
+        known = [f"{name} {threshold[key]:.3f}" for key, name in shares.items() if threshold[key] is not None]
+        say(
+            f"'none of these' below {threshold['value']:.4g}: {', '.join(known)} "
+            f"(on {threshold['num_known']:,} pictures of known and {threshold['num_unseen']:,} of unseen classes)"
+        )
+    say(f"classifier: {record['classifier']}")
+
+
+@classify.command("predict")
+def classify_predict(
+    folder: ClassifierFolder,
+    pictures: Annotated[list[Path], typer.Argument(help="Picture files.")],
+    top: Annotated[int, typer.Option(help="So many of the most probable classes.")] = 5,
+    as_json: Json = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Results as CSV on stdout.")] = False,
+) -> None:
+    """Say which class each picture is of."""
+    import numpy as np
+
     if as_json and as_csv:
         raise InputError("--json, --csv: both given; use one of them")
     if top < 1:
         raise InputError(f"--top: {top} is below 1; use for example --top 5")
-    classifier = Classifier.load(folder)
-    embedder: Embedder | None = classifier.embedder
-    if embedder is None:
-        raise InputError(f"{folder}: fitted on embeddings, without an embedder; it cannot read pictures")
-    embedder.to(choose_device("auto"))
+    classifier, embedder = _load(folder)
     x_ND = _embed_files(embedder, pictures)
     predicted_N = classifier.predict(x_ND)
     confidence_N = classifier.confidence(x_ND)
@@ -184,7 +339,7 @@ def classify_predict_command(folder: Path, pictures: Sequence[Path], *, top: int
     if as_json:
         print_json({"calibration_warning": classifier.calibration_.warning, "pictures": found})
     elif as_csv:
-        print_predictions(found)
+        _print_predictions(found)
     else:
         kind = "probability" if classifier.method == "linear" else "similarity"
         rows = [
@@ -200,26 +355,39 @@ def classify_predict_command(folder: Path, pictures: Sequence[Path], *, top: int
     _warn(classifier)
 
 
-def classify_evaluate_command(folder: Path, source: PictureSource | None, *, quiet: bool, as_json: bool) -> None:
-    """Measure a classifier on a run's test items, or on other pictures."""
-    classifier = Classifier.load(folder)
-    embedder: Embedder | None = classifier.embedder
-    if embedder is None:
-        raise InputError(f"{folder}: fitted on embeddings, without an embedder; it cannot read pictures")
-    embedder.to(choose_device("auto"))
+@classify.command("evaluate")
+def classify_evaluate(
+    folder: ClassifierFolder,
+    source: Annotated[str | None, typer.Argument(help="Pictures to measure on; default: the run's test items.")] = None,
+    catalog: Catalog = None,
+    file_column: FileColumn = None,
+    class_column: ClassColumn = None,
+    multi_label: MultiLabelOption = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Measure accuracy and calibration on pictures that the classifier was not fitted on."""
+    if source is None and (catalog or file_column or class_column or multi_label):
+        raise InputError(
+            "--catalog, --file-column, --class-column, --multi-label: need SOURCE; the run's own data is known"
+        )
+    from mohs.classify.measure import measure_classifier
+
+    pictures = _Pictures.of(source, catalog, file_column, class_column, multi_label)
+    classifier, embedder = _load(folder)
     facts = classifier.facts_
     with decoding_progress(quiet=quiet) as progress:
-        dataset = _test_items(folder, facts, progress) if source is None else source.open(embedder.policy, progress)
+        is_own = source is None
+        dataset = _test_items(folder, facts, progress) if is_own else pictures.open(embedder.policy, progress)
     dataset = _samples(dataset)
     x_ND = embedder.embed(dataset.pictures)
-    found: Measurement = _with_flags(
-        lambda: measure_classifier(classifier, x_ND, dataset.labels), y=dataset.table.source
-    )
+    with naming_flags({**_FLAGS, "y": dataset.table.source}):
+        found = measure_classifier(classifier, x_ND, dataset.labels)
     if as_json:
         print_json(found.as_record())
     else:
-        tell_measurement(found, classifier.method)
-    if source is not None and _absolute(source.source) == facts.get("source"):
+        _tell_measurement(found, classifier.method)
+    if source is not None and _absolute(source) == facts.get("source"):
         say("warning: the classifier was fitted on these pictures; the numbers are too good")
     if found.num_unknown:
         unknown = f"{found.num_unknown:,} pictures are of classes that the classifier does not know"
@@ -227,84 +395,23 @@ def classify_evaluate_command(folder: Path, source: PictureSource | None, *, qui
     _warn(classifier)
 
 
-def _check(request: FitRequest) -> None:
-    """Raise `InputError` for what is wrong whatever the data: minutes of embedding must not come first."""
-    require_folder_place(request.out, "--out")
-    if request.out.exists():
-        raise InputError(f"--out: {request.out} exists already; name another folder, or remove it")
-    _with_flags(lambda: check_parameters(Classifier(None, **request.parameters).get_params()))
-    if request.wants_threshold:
-        _with_flags(lambda: check_wanted(request.min_precision, request.max_false_acceptance))
-        fixed = [name for name in ("min_probability", "min_similarity") if request.parameters.get(name) is not None]
-        if fixed:
-            wanted = "--min-precision" if request.min_precision is not None else "--max-false-acceptance"
-            raise InputError(f"{_FLAGS[fixed[0]]}, {wanted}: both given; give the threshold or what it is to keep")
-    elif request.unseen is not None:
-        raise InputError("--unseen: needs --max-false-acceptance or --min-precision, for which it is used")
+def _load(folder: Path) -> tuple[Classifier, Embedder]:
+    """Return a classifier and its embedder, on the best device."""
+    from mohs.classify.classifier import Classifier
+    from mohs.training.processes import choose_device
+
+    classifier = Classifier.load(folder)
+    embedder: Embedder | None = classifier.embedder
+    if embedder is None:
+        raise InputError(f"{folder}: fitted on embeddings, without an embedder; it cannot read pictures")
+    return classifier, embedder.to(choose_device("auto"))
 
 
-def _open_run(request: FitRequest) -> tuple[Run | None, Embedder]:
-    folder = request.run
-    if (folder / "config.json").is_file():
-        run = Run.open(folder)
-        return run, run.embedder()
-    if not (folder / "embedder.json").is_file():
-        raise InputError(
-            f"RUN: {folder}: neither a finished run nor an embedder folder (no embedder.json); give one made by "
-            "'mohs train'"
-        )
-    if request.source is None:
-        raise InputError(f"SOURCE: missing; {folder} is an embedder without pictures of its own")
-    return None, Embedder.from_pretrained(folder)
+def _test_items(folder: Path, facts: Mapping[str, Any], progress: _Progress) -> Dataset:
+    import numpy as np
 
+    from mohs.runs import Run
 
-def _data(
-    request: FitRequest, run: Run | None, policy: ImagePolicy, progress: Progress
-) -> tuple[Dataset, Dataset | None]:
-    """Return the items to fit on, and those of the run's test if their classes are not among them."""
-    if request.source is not None or run is None:
-        assert request.source is not None
-        return request.source.open(policy, progress), None
-    data = _own_data(run, progress)
-    fitted = data.dataset.take(np.flatnonzero(data.train_N))
-    return fitted, data.dataset.take(np.flatnonzero(data.test_N)) if data.unseen_classes else None
-
-
-def _own_data(run: Run, progress: Progress) -> SplitData:
-    data = open_split_data(run.config.data, seed=run.config.seed, progress=progress)
-    if data.fingerprint != run.facts()["data_fingerprint"]:
-        raise InputError(
-            f"{data.dataset.table.source}: not the items that {run.folder} was trained and split on "
-            "(see its items.csv); restore them, or give other pictures as SOURCE"
-        )
-    return data
-
-
-def _choose_threshold(
-    request: FitRequest, classifier: Classifier, unseen: Dataset | None, unseen_UD: np.ndarray | None
-) -> Threshold:
-    if unseen is not None:
-        known = np.intersect1d(unseen.labels, classifier.classes_)
-        if known.size:
-            raise InputError(
-                f"--unseen: {len(known)} of its classes are fitted, for example {str(known[0])!r}; "
-                "leave their pictures out"
-            )
-    elif request.max_false_acceptance is not None:
-        raise InputError(
-            "--max-false-acceptance: needs pictures of classes that are not fitted; give them with --unseen"
-        )
-    threshold: Threshold = _with_flags(
-        lambda: classifier.find_threshold(
-            unseen_UD, min_precision=request.min_precision, max_false_acceptance=request.max_false_acceptance
-        )
-    )
-    name = "min_probability" if classifier.method == "linear" else "min_similarity"
-    classifier.set_params(**{name: threshold.value})
-    return threshold
-
-
-def _test_items(folder: Path, facts: Mapping[str, Any], progress: Progress) -> Dataset:
     if facts.get("source") is not None or facts.get("run") is None:
         raise InputError(
             f"SOURCE: missing; {folder} was fitted on {facts.get('source')}: give pictures that are not among them"
@@ -320,6 +427,8 @@ def _test_items(folder: Path, facts: Mapping[str, Any], progress: Progress) -> D
 
 def _samples(dataset: Dataset) -> Dataset:
     """Return the items that are no catalog pictures: those may be the classifier's own references."""
+    import numpy as np
+
     samples = np.flatnonzero(dataset.roles != "catalog")
     if not samples.size:
         raise InputError(f"{dataset.table.source}: catalog pictures only; add pictures to classify")
@@ -327,6 +436,10 @@ def _samples(dataset: Dataset) -> Dataset:
 
 
 def _embed_files(embedder: Embedder, files: Sequence[Path]) -> np.ndarray:
+    import numpy as np
+
+    from mohs.data.images import decode_images
+
     problems: list[str] = []
     blocks = []
     with ThreadPoolExecutor() as pool:
@@ -334,7 +447,7 @@ def _embed_files(embedder: Embedder, files: Sequence[Path]) -> np.ndarray:
             block = files[start : start + _BATCH]
             decoded = decode_images(block, embedder.policy, pool=pool)
             problems += [
-                f"{file}: {each}; replace the file, or leave it out"
+                Problem(str(file), each, "replace the file, or leave it out")
                 for file, each in zip(block, decoded, strict=True)
                 if isinstance(each, str)
             ]
@@ -345,18 +458,6 @@ def _embed_files(embedder: Embedder, files: Sequence[Path]) -> np.ndarray:
     return np.concatenate(blocks)
 
 
-def _with_flags(action: Callable[[], Any], *, y: str = "SOURCE") -> Any:
-    """Return what `action` does; in the messages of its errors parameters have the names of their flags, y that."""
-    try:
-        return action()
-    except InputError as error:
-        problems = []
-        for problem in error.problems:
-            name, colon, rest = problem.partition(":")
-            problems.append(f"{y if name == 'y' else _FLAGS.get(name, name)}{colon}{rest}")
-        raise InputError(*problems) from None
-
-
 def _absolute(source: str) -> str:
     return str(Path(source).resolve())
 
@@ -364,3 +465,113 @@ def _absolute(source: str) -> str:
 def _warn(classifier: Classifier) -> None:
     if classifier.calibration_.warning:
         say(f"warning: {classifier.calibration_.warning}")
+
+
+@final
+@dataclass(frozen=True)
+class _Pictures:
+    """A table or folder as given on the command line."""
+
+    source: str
+    catalog: str | None
+    file_column: str
+    class_column: str
+    multi_label: Any
+
+    @classmethod
+    def of(
+        cls,
+        source: str | None,
+        catalog: str | None,
+        file_column: str | None,
+        class_column: str | None,
+        multi_label: str | None,
+    ) -> _Pictures:
+        """Return what options say, with their defaults; without a source it is to be replaced, or not opened."""
+        from mohs.data.multi_label import MULTI_LABEL
+
+        if multi_label is not None and multi_label not in MULTI_LABEL:
+            known = ", ".join(map(repr, MULTI_LABEL))
+            raise InputError(Problem("--multi-label", f"{multi_label!r} is not one of {known}", "change it"))
+        return cls(source or "", catalog, file_column or "file", class_column or "class", multi_label or "error")
+
+    def open(self, policy: ImagePolicy, progress: _Progress) -> Dataset:
+        """Return its items, decoded by `policy`."""
+        from mohs.data.dataset import open_dataset
+
+        return open_dataset(
+            self.source,
+            catalog=self.catalog,
+            policy=policy,
+            file_column=self.file_column,
+            class_column=self.class_column,
+            multi_label=self.multi_label,
+            progress=progress,
+        )
+
+
+def _interval(interval: tuple[float, float] | None) -> str:
+    return "-" if interval is None else f"{interval[0]:.3f} to {interval[1]:.3f}"
+
+
+def _tell_measurement(found: Measurement, method: str) -> None:
+    """Print the accuracy, the reliability and the worst classes."""
+    header = ["", "accuracy", "95% interval", "by class", "95% interval", "top-5", "NLL", "ECE"]
+    row = [
+        method,
+        f"{found.accuracy:.3f}",
+        _interval(found.interval),
+        f"{found.accuracy_by_class:.3f}",
+        _interval(found.interval_by_class),
+        f"{found.top5_accuracy:.3f}",
+        f"{found.negative_log_likelihood:.3f}",
+        f"{found.expected_calibration_error:.3f}",
+    ]
+    if found.at_threshold is not None:
+        header += ["threshold", "coverage", "accuracy of accepted", "accepted of unknown"]
+        at = found.at_threshold
+        row += [f"{at.threshold:.4g}", f"{at.coverage:.3f}", _share(at.accuracy), _share(at.false_acceptance)]
+    print_table(f"{found.num_pictures:,} pictures, {found.num_classes:,} classes", header, [row])
+    print_table(
+        "reliability",
+        ["largest probability", "pictures", "mean probability", "accuracy", "95% interval"],
+        [
+            [
+                f"{each.low:.2f} to {each.high:.2f}",
+                f"{each.num_cases:,}",
+                _share(each.mean_probability),
+                _share(each.frequency),
+                _interval(each.interval),
+            ]
+            for each in found.reliability
+            if each.num_cases
+        ],
+    )
+    worst = sorted(found.per_class, key=lambda each: (each.accuracy, each.mean_probability))[:_NUM_WORST]
+    print_table(
+        f"the {len(worst)} worst of {len(found.per_class):,} classes (--json has all)",
+        ["class", "pictures", "accuracy", "mean probability"],
+        [
+            [escape(str(each.label)), f"{each.num_pictures:,}", f"{each.accuracy:.3f}", f"{each.mean_probability:.3f}"]
+            for each in worst
+        ],
+    )
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _print_predictions(found: Sequence[Mapping[str, Any]]) -> None:
+    """Print predictions as CSV, one row for each class of a picture's list."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["file", "predicted", "confidence", "rank", "class", "probability"])
+    for picture in found:
+        for rank, each in enumerate(picture["top"], start=1):
+            first = [picture["file"], picture["predicted"], f"{picture['confidence']:.6g}"]
+            writer.writerow([*first, rank, each["class"], f"{each['probability']:.6g}"])
+    # UTF-8 whatever the terminal: a table of files and classes must not depend on it.
+    sys.stdout.flush()
+    sys.stdout.buffer.write(text.getvalue().encode())
+    sys.stdout.buffer.flush()

@@ -1,4 +1,9 @@
-"""Where results go: found out before any work is done, not after minutes of it."""
+"""What a command shows and where its results go, which is found out before any work is done.
+
+It is imported by every command, and what takes long to import only where it is used.
+"""
+
+from __future__ import annotations
 
 import json
 import os
@@ -7,14 +12,16 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from mohs.errors import InputError, ResourceError
-from mohs.training.events import Event, Listener, StepEvent
+
+if TYPE_CHECKING:
+    from mohs.training.events import Event, Listener
 
 __all__ = [
     "counting_progress",
@@ -159,11 +166,12 @@ def decoding_progress(*, quiet: bool) -> Iterator[Callable[[int, int], None] | N
 @contextmanager
 def counting_progress(name: str, *, quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
     """Yield a `progress(done, total)` that draws a bar; none if quiet or if stderr is not a terminal."""
-    if quiet or not _stderr.is_terminal:
+    console = Console(stderr=True, highlight=False)
+    if quiet or not console.is_terminal:
         yield None
         return
     columns = (TextColumn(name), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=_stderr, transient=True) as progress:
+    with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task("", total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)
 
@@ -192,6 +200,8 @@ def training_progress(name: str, *, quiet: bool) -> Iterator[Sequence[Listener]]
 
 
 def _live(progress: Progress, task: TaskID) -> Listener:
+    from mohs.training.events import StepEvent
+
     def listener(event: Event) -> None:
         if isinstance(event, StepEvent):
             progress.update(
@@ -208,6 +218,8 @@ def _live(progress: Progress, task: TaskID) -> Listener:
 
 
 def _lines(name: str) -> Listener:
+    from mohs.training.events import StepEvent
+
     last = began = time.monotonic()
 
     def listener(event: Event) -> None:

@@ -1,69 +1,61 @@
 """`mohs demo`: the whole of Mohs on real pictures, with nothing to download."""
 
+from __future__ import annotations
+
 import shlex
 import shutil
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-import numpy as np
+import typer
 
-from mohs.artefacts import read_json, write_json
 from mohs.cli.console import print_json, print_table, require_folder_place, say, training_progress
+from mohs.cli.options import Json, Quiet
 from mohs.errors import InputError
-from mohs.evaluation.summary import Measured
-from mohs.report.of_run import METRIC_HEADER, metric_row, queries_counted, write_run_report
-from mohs.runs import Evaluation, Run, evaluate, train_on
-from mohs.settings.config import DataConfig, HardnessConfig, LossConfig, RunConfig, TrainingConfig
-from mohs.training.run_inputs import open_split_data
 
-__all__ = ["DEFAULT_PICTURES", "demo_command", "demo_strategies"]
+if TYPE_CHECKING:
+    from mohs.runs import Evaluation, Run
+    from mohs.settings.config import DataConfig, RunConfig
 
-DEFAULT_PICTURES = 60_000
+__all__ = ["demo"]
+
+_PICTURES = 60_000
 """Pictures that each strategy shows to the network: a pass over the training set is about 8,300."""
 
 _MARK = "demo.json"
 
 
-def demo_strategies(data: DataConfig, *, seed: int, num_pictures: int) -> dict[str, RunConfig]:
-    """Return the settings of the strategies by name: the same network, rate and number of pictures shown.
-
-    "hardest": triplets with the nearest negative; "sigmoid": triplets on the sigmoid curve and the `range` scale, as
-    published; "cyclic sigmoid": ten cycles of it; "default": what `mohs train` does.
-    """
-    hardest = HardnessConfig(curve="constant", cap=1.0, scale="rank")
-    sigmoid = HardnessConfig(curve="sigmoid", scale="range")
-    chosen = {
-        "hardest": (hardest, LossConfig(name="triplet")),
-        "sigmoid": (sigmoid, LossConfig(name="triplet")),
-        "cyclic sigmoid": (sigmoid.model_copy(update={"cycles": 10}), LossConfig(name="triplet")),
-        "default": (HardnessConfig(), LossConfig()),
-    }
-    return {
-        name: RunConfig(
-            seed=seed,
-            data=data,
-            hardness=hardness,
-            loss=loss,
-            training=TrainingConfig(num_triplets=max(2, num_pictures // loss.pictures_per_triplet)),
-        )
-        for name, (hardness, loss) in chosen.items()
-    }
-
-
-def demo_command(
-    out: Path, *, seed: int, num_pictures: int, num_classes: int | None, quiet: bool, as_json: bool
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for runs and report; an older demo there is replaced.")] = Path(
+        "mohs-demo"
+    ),
+    seed: Annotated[int, typer.Option(help="Decides every random choice.")] = 0,
+    pictures: Annotated[int | None, typer.Option(help="Pictures that each strategy may show to the network.")] = None,
+    classes: Annotated[int | None, typer.Option(help="Use only this many classes, for a quick look.")] = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
 ) -> None:
-    """Run the demo and print its table; `out` is replaced if it holds an older demo."""
+    """Train and measure four strategies on the built-in set, two pictures per class, in under three minutes."""
+    import numpy as np
+
+    from mohs.artefacts import write_json
+    from mohs.report.of_run import METRIC_HEADER, metric_row, queries_counted, write_run_report
+    from mohs.runs import evaluate, train_on
+    from mohs.settings.config import DataConfig
+    from mohs.training.run_inputs import open_split_data
+
+    num_pictures = _PICTURES if pictures is None else pictures
     if num_pictures < 12:
-        raise InputError(f"--pictures: {num_pictures} is below 12; use for example {DEFAULT_PICTURES}")
+        raise InputError(f"--pictures: {num_pictures} is below 12; use for example {_PICTURES}")
     if seed < 0:
         raise InputError(f"--seed: {seed} is below 0; use for example --seed 0")
-    if num_classes is not None and num_classes < 20:
-        raise InputError(f"--classes: {num_classes} is below 20; leave it out for all of them")
+    if classes is not None and classes < 20:
+        raise InputError(f"--classes: {classes} is below 20; leave it out for all of them")
     require_folder_place(out, "--out")
     _make_room(out)
     began = time.perf_counter()
-    config = DataConfig(source="glyphs", size=32, channels=1, per_class=2, max_classes=num_classes)
+    config = DataConfig(source="glyphs", size=32, channels=1, per_class=2, max_classes=classes)
     data = open_split_data(config, seed=seed)
     labels = data.dataset.labels
     facts = {
@@ -82,7 +74,7 @@ def demo_command(
     write_json(out / _MARK, {"finished": False})
     runs: dict[str, Run] = {}
     evaluations: dict[str, Evaluation] = {}
-    for name, settings in demo_strategies(config, seed=seed, num_pictures=num_pictures).items():
+    for name, settings in _strategies(config, seed=seed, num_pictures=num_pictures).items():
         folder = out / name.replace(" ", "-")
         with training_progress(name, quiet=quiet) as listeners:
             run = train_on(data, settings.model_copy(update={"out": str(folder)}), listeners=listeners)
@@ -90,7 +82,7 @@ def demo_command(
         evaluations[name] = evaluate(run, data=data, baselines=name == "default", write=True)
     total_s = time.perf_counter() - began
 
-    measured: dict[str, Measured] = {name: evaluations["default"].measured[name] for name in ("pixels", "untrained")}
+    measured = {name: evaluations["default"].measured[name] for name in ("pixels", "untrained")}
     measured |= {name: evaluation.measured["trained"] for name, evaluation in evaluations.items()}
     seconds = {name: _seconds(run, evaluations[name]) for name, run in runs.items()}
     report = out / "report.html"
@@ -98,7 +90,7 @@ def demo_command(
     write_run_report(
         report,
         title="Mohs demo: characters, two pictures each",
-        command=command if num_classes is None else f"{command} --classes {num_classes}",
+        command=command if classes is None else f"{command} --classes {classes}",
         run=runs["default"],
         evaluation=evaluations["default"],
         data=data,
@@ -139,6 +131,34 @@ def demo_command(
     print(f"report: {report}")
 
 
+def _strategies(data: DataConfig, *, seed: int, num_pictures: int) -> dict[str, RunConfig]:
+    """Return the settings of the strategies by name: the same network, rate and number of pictures shown.
+
+    "hardest": triplets with the nearest negative; "sigmoid": triplets on the sigmoid curve and the `range` scale, as
+    published; "cyclic sigmoid": ten cycles of it; "default": what `mohs train` does.
+    """
+    from mohs.settings.config import HardnessConfig, LossConfig, RunConfig, TrainingConfig
+
+    hardest = HardnessConfig(curve="constant", cap=1.0, scale="rank")
+    sigmoid = HardnessConfig(curve="sigmoid", scale="range")
+    chosen = {
+        "hardest": (hardest, LossConfig(name="triplet")),
+        "sigmoid": (sigmoid, LossConfig(name="triplet")),
+        "cyclic sigmoid": (sigmoid.model_copy(update={"cycles": 10}), LossConfig(name="triplet")),
+        "default": (HardnessConfig(), LossConfig()),
+    }
+    return {
+        name: RunConfig(
+            seed=seed,
+            data=data,
+            hardness=hardness,
+            loss=loss,
+            training=TrainingConfig(num_triplets=max(2, num_pictures // loss.pictures_per_triplet)),
+        )
+        for name, (hardness, loss) in chosen.items()
+    }
+
+
 def _seconds(run: Run, evaluation: Evaluation) -> dict[str, float]:
     facts = run.facts()
     return {
@@ -160,6 +180,8 @@ def _make_room(out: Path) -> None:
 
 
 def _is_demo(folder: Path) -> bool:
+    from mohs.artefacts import read_json
+
     if not (folder / _MARK).is_file():
         return False
     try:

@@ -1,112 +1,135 @@
-"""`mohs doctor`."""
+"""`mohs doctor`: what is wrong with a run, or with what a training elsewhere left."""
 
-from collections import Counter
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final, final
+from typing import TYPE_CHECKING, Annotated, Any, Final, cast
+
+import typer
 
 from mohs.cli.console import print_json, print_lines
-from mohs.doctor import diagnose
-from mohs.doctor.findings import Diagnosis, Finding, settings_diff
+from mohs.cli.options import Json, Quiet, flag_of, naming_flags
 from mohs.errors import InputError
-from mohs.settings.config import RunConfig, load_config
-from mohs.settings.toml import flat_settings
 
-__all__ = ["FINDINGS_EXIT_CODE", "DoctorRequest", "doctor_command", "finding_lines", "settings_diff", "verdict"]
+if TYPE_CHECKING:
+    from mohs.doctor.findings import Diagnosis, Finding
 
-FINDINGS_EXIT_CODE: Final = 5
+__all__ = ["doctor", "finding_lines"]
+
+_FINDINGS_EXIT_CODE: Final = 5
 """Of `--fail-on`: a result that is not to be trusted is a training that failed."""
 
 _FAIL_ON = {"error": ("error",), "warning": ("error", "warning")}
 _INDENT = "   "
 
 
-@final
-@dataclass(frozen=True)
-class DoctorRequest:
-    """What is to be looked at: a run, or files of a training elsewhere."""
+def doctor(
+    run: Annotated[
+        Path | None, typer.Argument(help="Run folder made by 'mohs train'; the run need not have finished.")
+    ] = None,
+    log: Annotated[
+        Path | None, typer.Option(help="CSV of a training elsewhere: step or epoch, loss, val_loss, accuracy, …")
+    ] = None,
+    loss_name: Annotated[
+        str | None, typer.Option(help="Of --log: triplet, soft-triplet, contrastive, infonce or cross-entropy.")
+    ] = None,
+    margin: Annotated[float | None, typer.Option(help="Of the loss of --log.")] = None,
+    batch: Annotated[int | None, typer.Option(help="Of --log: pairs or triplets in a batch.")] = None,
+    embeddings: Annotated[Path | None, typer.Option(help=".npy of test pictures, a row each.")] = None,
+    labels: Annotated[
+        Path | None, typer.Option(help="Their classes: CSV or Parquet with a column 'class', .npy or .txt.")
+    ] = None,
+    train_embeddings: Annotated[Path | None, typer.Option(help=".npy of training pictures, same network.")] = None,
+    train_labels: Annotated[Path | None, typer.Option(help="Their classes, as --labels.")] = None,
+    query_embeddings: Annotated[Path | None, typer.Option(help=".npy of queries, made as the service does.")] = None,
+    query_labels: Annotated[Path | None, typer.Option(help="Their classes, as --labels.")] = None,
+    pairs: Annotated[
+        Path | None,
+        typer.Option(help="CSV of pairs: 'same' or 'different' (1 or 0), and 'distance', 'similarity' or 'score'."),
+    ] = None,
+    one_means: Annotated[
+        str | None,
+        typer.Option(help="Of --pairs: what 1 means, same or different, if the column's name does not say it."),
+    ] = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option(help="Of --pairs: where accuracy is read. Of --precision: similarity to look down to."),
+    ] = None,
+    fail_on: Annotated[
+        str | None, typer.Option(help="error or warning: exit with 5 if there is such a finding, or a worse one.")
+    ] = None,
+    precision: Annotated[
+        bool, typer.Option("--precision", help="Why the most confident matches are wrong: RUN, or --embeddings.")
+    ] = False,
+    data: Annotated[
+        str | None, typer.Option(help="Of --precision: other data for RUN's embedder, all of it looked at.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Of --precision: folder for the evidence; default RUN/precision.")
+    ] = None,
+    recall: Annotated[float | None, typer.Option(help="Of --precision: how far down to look; default 0.1.")] = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Say what is wrong with a run, a log, embeddings or pairs: the cause, its numbers, and what to change.
 
-    run: Path | None
-    log: Path | None
-    loss_name: str | None
-    margin: float | None
-    batch: int | None
-    embeddings: Path | None
-    labels: Path | None
-    train_embeddings: Path | None
-    train_labels: Path | None
-    query_embeddings: Path | None
-    query_labels: Path | None
-    pairs: Path | None
-    threshold: float | None
-    one_means: str | None
+    Exits with 0 whatever it finds, unless --fail-on says otherwise. With --precision: pairs.csv, fixes.csv for
+    'mohs fix', the curve without each cause, and contact sheets.
+    """
+    parameters = locals()
+    given = [name for name, value in parameters.items() if value is not None]
+    own = {"data", "out", "recall"}
+    if precision:
+        used = own | {"run", "embeddings", "labels", "threshold", "precision", "quiet", "as_json"}
+        if unused := [flag_of(name) for name in given if name not in used]:
+            raise InputError(f"{', '.join(unused)}: not used with --precision; leave out")
+        from mohs.cli.precision import explain_precision
 
+        explain_precision(
+            run, data, embeddings, labels, out=out, recall=0.1 if recall is None else recall, threshold=threshold,
+            quiet=quiet, as_json=as_json,
+        )  # fmt: skip
+        return
+    if unused := [flag_of(name) for name in given if name in own]:
+        raise InputError(f"{', '.join(unused)}: need --precision")
+    from mohs.checks import require, wrong_choice
+    from mohs.doctor import diagnose
+    from mohs.settings.config import load_config
+    from mohs.settings.toml import flat_settings
 
-def doctor_command(request: DoctorRequest, *, fail_on: str | None, as_json: bool) -> int:
-    """Diagnose, print the findings and return the exit code: 0, or 5 for findings as bad as `fail_on`."""
-    if fail_on is not None and fail_on not in _FAIL_ON:
-        raise InputError(f"--fail-on: {fail_on!r} is not one of {', '.join(map(repr, _FAIL_ON))}")
-    diagnosis = _diagnose(request)
-    config = None if request.run is None else load_config(request.run / "config.json")
-    known = {} if config is not None else {"loss.margin": request.margin, "training.batch_triplets": request.batch}
+    require(None if fail_on is None else wrong_choice("--fail-on", fail_on, tuple(_FAIL_ON)))
+    with naming_flags({name: flag_of(name) for name in parameters}):
+        diagnosis = diagnose(
+            run,
+            log=log,
+            loss_name=loss_name,
+            margin=margin,
+            batch=batch,
+            embeddings=embeddings,
+            labels=labels,
+            train_embeddings=train_embeddings,
+            train_labels=train_labels,
+            query_embeddings=query_embeddings,
+            query_labels=query_labels,
+            pairs=pairs,
+            threshold=threshold,
+            one_means=cast(Any, one_means),
+        )
     if as_json:
         print_json(diagnosis.as_record())
     else:
-        print_lines(_lines(diagnosis, _current(config, known)))
-    bad = _FAIL_ON.get(fail_on or "", ())
-    return FINDINGS_EXIT_CODE if any(finding.severity in bad for finding in diagnosis.findings) else 0
-
-
-def verdict(diagnosis: Diagnosis) -> str:
-    """Return the diagnosis in one line.
-
-    >>> verdict(Diagnosis((), ("collapsed", "swapped"), {}))
-    'nothing found; 2 causes looked for'
-    """
-    if not diagnosis.findings:
-        return f"nothing found; {len(diagnosis.checked)} causes looked for"
-    count = Counter(finding.severity for finding in diagnosis.findings)
-    numbers = [f"{count[s]} {s}{'s' if count[s] > 1 else ''}" for s in ("error", "warning", "note") if count[s]]
-    first = diagnosis.findings[0]
-    trusted = "the result is not to be trusted" if count["error"] else "the result is worse than need be"
-    if not count["error"] and not count["warning"]:
-        trusted = "good to know"
-    return f"{', '.join(numbers)}: {trusted}; look first at {first.cause}"
-
-
-def finding_lines(finding: Finding, current: Mapping[str, Any]) -> list[str]:
-    """Return a finding as lines of text: severity and cause, what was seen, its numbers, why, the fix, the settings."""
-    numbers = " · ".join(f"{name} {value:.4g}" for name, value in finding.numbers.items())
-    lines = [f"{finding.severity}: {finding.cause}", f"{_INDENT}{finding.what}."]
-    lines += [f"{_INDENT}({numbers})"] if numbers else []
-    lines += [f"{_INDENT}Why: {finding.why}", f"{_INDENT}Fix: {finding.fix}"]
-    return lines + [f"{_INDENT}{line}" for line in settings_diff(finding.settings, current)]
-
-
-def _diagnose(request: DoctorRequest) -> Diagnosis:
-    try:
-        return diagnose(**asdict(request))
-    except InputError as error:
-        raise InputError(*map(_by_flag, error.problems)) from None
-
-
-def _by_flag(problem: str) -> str:
-    """Return a message about parameters as one about the flags that gave them."""
-    problem = problem.replace("one_means", "--one-means")  # in the messages on the file of pairs
-    names, colon, rest = problem.partition(": ")
-    fields = DoctorRequest.__dataclass_fields__
-    if colon and all(name in fields for name in names.split(", ")):
-        flags = ["RUN" if name == "run" else f"--{name.replace('_', '-')}" for name in names.split(", ")]
-        for field in sorted(fields, key=len, reverse=True):
-            if "_" in field:
-                rest = rest.replace(field, f"--{field.replace('_', '-')}")
-        return f"{', '.join(flags)}: {rest}"
-    return problem
+        known = {"loss.margin": margin, "training.batch_triplets": batch}
+        current = {name: value for name, value in known.items() if value is not None}
+        if run is not None:
+            current = flat_settings(load_config(run / "config.json").model_dump(mode="json"))
+        print_lines(_lines(diagnosis, current))
+    if any(finding.severity in _FAIL_ON.get(fail_on or "", ()) for finding in diagnosis.findings):
+        raise typer.Exit(_FINDINGS_EXIT_CODE)
 
 
 def _lines(diagnosis: Diagnosis, current: Mapping[str, Any]) -> Sequence[str]:
-    lines = [verdict(diagnosis), *diagnosis.notes]
+    lines = [diagnosis.verdict, *diagnosis.notes]
     for finding in diagnosis.findings:
         lines += ["", *finding_lines(finding, current)]
     lines += ["", f"looked for: {', '.join(diagnosis.checked)}"]
@@ -116,8 +139,12 @@ def _lines(diagnosis: Diagnosis, current: Mapping[str, Any]) -> Sequence[str]:
     return lines + [f"not looked for ({reason}): {', '.join(causes)}" for reason, causes in reasons.items()]
 
 
-def _current(config: RunConfig | None, known: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the settings in force by their dotted names."""
-    if config is None:
-        return {name: value for name, value in known.items() if value is not None}
-    return flat_settings(config.model_dump(mode="json"))
+def finding_lines(finding: Finding, current: Mapping[str, Any]) -> list[str]:
+    """Return a finding as lines of text: severity and cause, what was seen, its numbers, why, the fix, the settings."""
+    numbers = " · ".join(f"{name} {value:.4g}" for name, value in finding.numbers.items())
+    from mohs.doctor.findings import settings_diff
+
+    lines = [f"{finding.severity}: {finding.cause}", f"{_INDENT}{finding.what}."]
+    lines += [f"{_INDENT}({numbers})"] if numbers else []
+    lines += [f"{_INDENT}Why: {finding.why}", f"{_INDENT}Fix: {finding.fix}"]
+    return lines + [f"{_INDENT}{line}" for line in settings_diff(finding.settings, current)]

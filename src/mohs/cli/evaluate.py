@@ -1,54 +1,261 @@
-"""`mohs evaluate --embeddings`: measure embeddings from anywhere."""
+"""`mohs evaluate`: measure a run, or embeddings from anywhere."""
+
+from __future__ import annotations
 
 import csv
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
-import numpy as np
-from numpy.typing import NDArray
+import typer
 
-from mohs.artefacts import atomic_path, write_json
-from mohs.cli.console import counting_progress, print_json, print_table, require_file_place, say
-from mohs.cli.groups import check_groups, groups_by_flag
-from mohs.data.names import name_warning
-from mohs.errors import DataWarning, InputError
-from mohs.evaluation.classes import ClassResult
-from mohs.evaluation.embedding_files import read_embedded
-from mohs.evaluation.retrieval import RetrievalResult
-from mohs.evaluation.summary import EmbeddingReport, evaluate_embeddings
-from mohs.evaluation.verification import VerificationResult
-from mohs.report.of_run import queries_counted, search_sentences
+from mohs.cli.console import counting_progress, decoding_progress, print_json, print_table, require_file_place, say
+from mohs.cli.options import (
+    Catalog,
+    ClassColumn,
+    FileColumn,
+    GroupColumn,
+    Json,
+    MultiLabelOption,
+    Quiet,
+    Seed,
+    naming_flags,
+)
+from mohs.errors import DataWarning, InputError, Problem
 
-__all__ = [
-    "TABLE_HEADER",
-    "evaluate_embeddings_command",
-    "verification_rows",
-    "write_class_table",
-]
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
-# The file of each item; None if not known.
-_Files: TypeAlias = Sequence[str] | NDArray[np.str_] | None
+    from mohs.evaluation.classes import ClassResult
+    from mohs.evaluation.retrieval import RetrievalResult
+    from mohs.evaluation.summary import EmbeddingReport
+    from mohs.evaluation.verification import VerificationResult
+    from mohs.runs import Evaluation, Run
+    from mohs.training.run_inputs import SplitData
 
-TABLE_HEADER = ("", "value", "95% interval", "chance")
+    # The file of each item; None if not known.
+    _Files: TypeAlias = Sequence[str] | NDArray[np.str_] | None
+
+__all__ = ["evaluate"]
+
+_TABLE_HEADER = ("", "value", "95% interval", "chance")
 _METRIC_HEADER = ("", "over queries", "95% interval", "by class", "95% interval", "chance")
 
 _NUM_PAIRS = 5
-_CLASS_FLAG = "--class-column"
 _FPR, _PRECISION = 1e-3, 0.95
 _SAFE = {False: "-", True: "too few pairs"}
+_NO_PAIRS = "no pairs: none of one class, or none of two, among queries and gallery; thresholds need both"
+
+_SAME_GROUP = "--exclude-same-group"
 
 
-def evaluate_embeddings_command(
-    embeddings: Path,
-    labels: Path,
+def evaluate(
+    run: Annotated[Path | None, typer.Argument(help="Run folder made by 'mohs train'.")] = None,
+    embeddings: Annotated[
+        Path | None, typer.Option(help="Instead of a run: embeddings from anywhere, a .npy file [items, dimensions].")
+    ] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(help="Their classes: CSV or Parquet with a column 'class' (and 'file', 'role'), .npy or .txt."),
+    ] = None,
+    query_embeddings: Annotated[
+        Path | None, typer.Option(help="Queries, to be searched among --embeddings; default: all against all.")
+    ] = None,
+    query_labels: Annotated[Path | None, typer.Option(help="Classes of the queries.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write the numbers to this JSON file.")] = None,
+    per_class: Annotated[Path | None, typer.Option(help="Write a table of the classes to this CSV file.")] = None,
+    no_pairs: Annotated[
+        bool, typer.Option("--no-pairs", help="Leave out verification on pairs, which takes some seconds.")
+    ] = False,
+    exclude_same_group: Annotated[
+        bool, typer.Option("--exclude-same-group", help="A query does not find items of its own group, or session.")
+    ] = False,
+    data: Annotated[str | None, typer.Option(help="Other data for the run, all of it for the test.")] = None,
+    catalog: Catalog = None,
+    file_column: FileColumn = None,
+    class_column: ClassColumn = None,
+    group_column: GroupColumn = None,
+    multi_label: MultiLabelOption = None,
+    seed: Seed = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Measure a run beside the untrained network and the pixels; or embeddings from anywhere (--embeddings)."""
+    if embeddings is None:
+        _refuse(
+            {
+                "--labels": labels,
+                "--query-embeddings": query_embeddings,
+                "--query-labels": query_labels,
+                "--out": out,
+                "--seed": seed,
+            },
+            "needs --embeddings; give it, or leave this out",
+        )
+        if no_pairs:
+            raise InputError("--no-pairs: needs --embeddings; the report of a run shows its pairs")
+        if run is None:
+            raise InputError("RUN: missing; give a run folder, or --embeddings FILE and --labels FILE")
+        columns = (catalog, file_column, class_column, group_column, multi_label)
+        if data is None and any(each is not None for each in columns):
+            raise InputError(
+                "--catalog, --file-column, --class-column, --group-column, --multi-label: need --data; the run's own "
+                "data is known"
+            )
+        # Pictures are prepared as for the run; which ones there are, the run's settings do not say.
+        other = {
+            "source": data,
+            "catalog": catalog,
+            "file_column": file_column or "file",
+            "class_column": class_column or "class",
+            "group_column": "group" if group_column is None else group_column,
+            "multi_label": multi_label or "error",
+            "per_class": None,
+            "max_classes": None,
+        }
+        _evaluate_run(
+            run,
+            other=None if data is None else other,
+            per_class=per_class,
+            exclude_same_group=exclude_same_group,
+            quiet=quiet,
+            as_json=as_json,
+        )
+        return
+    _refuse(
+        {"RUN": run, "--data": data, "--catalog": catalog, "--multi-label": multi_label},
+        "with --embeddings; leave it out",
+    )
+    if labels is None:
+        raise InputError("--labels: missing; give the classes of the rows of --embeddings")
+    if (query_embeddings is None) != (query_labels is None):
+        raise InputError("--query-embeddings, --query-labels: one without the other; give both or neither")
+    if seed is not None and seed < 0:
+        raise InputError(f"--seed: {seed} is below 0; use for example --seed 0")
+    for place, flag in ((out, "--out"), (per_class, "--per-class")):
+        if place is not None:
+            require_file_place(place, flag)
+    _evaluate_embeddings(
+        (embeddings, labels),
+        None if query_embeddings is None or query_labels is None else (query_embeddings, query_labels),
+        columns={"class_column": class_column, "file_column": file_column, "group_column": group_column},
+        exclude_same_group=exclude_same_group,
+        seed=seed or 0,
+        out=out,
+        per_class=per_class,
+        verification=not no_pairs,
+        quiet=quiet,
+        as_json=as_json,
+    )
+
+
+def _refuse(flags: Mapping[str, object], why: str) -> None:
+    problems = [Problem(flag, f"{value} {why}") for flag, value in flags.items() if value is not None]
+    if problems:
+        raise InputError(*problems)
+
+
+def _evaluate_run(
+    folder: Path,
     *,
-    query_embeddings: Path | None,
-    query_labels: Path | None,
-    class_column: str | None,
-    file_column: str | None,
-    group_column: str | None,
+    other: Mapping[str, object] | None,
+    per_class: Path | None,
+    exclude_same_group: bool,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Measure a run on its test items (or on other data) and write metrics.json and report.html."""
+    import numpy as np
+
+    from mohs.report.of_run import METRIC_HEADER, metric_row, queries_counted, search_sentences
+    from mohs.runs import Run, evaluate
+    from mohs.training.run_inputs import open_split_data
+
+    if per_class is not None:
+        require_file_place(per_class, "--per-class")
+    run = Run.open(folder)
+    config = run.config.data if other is None else run.config.data.model_copy(update=other)
+    with decoding_progress(quiet=quiet) as progress:
+        opened = open_split_data(config, seed=run.config.seed, all_test=other is not None, progress=progress)
+    opened.count_queries()  # before minutes of embedding
+    if exclude_same_group:
+        table = opened.dataset.table
+        _check_groups(table.groups, table.source, config.group_column)
+    with naming_flags({"query_groups_Q": _SAME_GROUP}):
+        evaluation = evaluate(
+            run, data=opened, exclude_same_group=exclude_same_group, verification=True, write=other is None
+        )
+    measured = evaluation.measured
+    trained = measured["trained"]
+    if per_class is not None:
+        queries, gallery = evaluation.query_and_gallery()
+        files = evaluation.dataset.table.files
+        _write_class_table(per_class, trained.classes, [files[i] for i in queries], [files[i] for i in gallery])
+    if as_json:
+        print_json({name: found.as_record() for name, found in measured.items()})
+    else:
+        found = trained.retrieval
+        title = f"{queries_counted(found)}, gallery of {found.num_gallery:,}, {trained.told_protocol}"
+        print_table(title, ["", *METRIC_HEADER], [[n, *metric_row(m)] for n, m in measured.items()], strong=2)
+        for sentence in search_sentences(trained):
+            print(sentence)
+        for note in trained.notes:
+            say(f"note: {note}")
+        if trained.verification is None:
+            say(_NO_PAIRS)
+        else:
+            _print_pairs(trained.verification)
+    if other is None:
+        report = _write_report(run, evaluation, opened)
+        if not as_json:
+            say(f"report: {report}")
+    elif evaluation.num_trained_classes:  # and no report: the run's own files describe its own test
+        num_tested = len(np.unique(evaluation.dataset.labels[evaluation.test_N]))
+        say(
+            "warning: the run was trained on classes of the same name: "
+            f"{evaluation.num_trained_classes:,} of these {num_tested:,}"
+        )
+
+
+def _write_report(run: Run, evaluation: Evaluation, data: SplitData) -> Path:
+    from mohs.report.of_run import queries_counted, write_run_report
+
+    facts, name, measured = run.facts(), run.folder.name, evaluation.measured
+    write_run_report(
+        run.folder / "report.html",
+        title=f"Run {name}",
+        command=f"mohs train --config {run.folder / 'config.json'} --out NEW_FOLDER",
+        run=run,
+        evaluation=evaluation,
+        data=data,
+        runs={name: run},
+        evaluations={name: evaluation},
+        rows=list(measured.items()),
+        summary=[
+            ("data", run.config.data.source),
+            ("pictures", f"{facts['num_items']:,} of {facts['num_classes']:,} classes"),
+            ("trained on", f"{facts['num_training_items']:,} of {facts['num_training_classes']:,} classes"),
+            ("tested on", queries_counted(measured["trained"].retrieval)),
+            ("seed", str(run.config.seed)),
+            (
+                "seconds",
+                f"embed {facts['embed_s']:.1f}, mine {facts['mine_s']:.1f}, train {facts['train_s']:.1f}, "
+                f"evaluate {evaluation.evaluate_s:.1f}",
+            ),
+        ],
+        highlight=2,
+    )
+    return run.folder / "report.html"
+
+
+def _evaluate_embeddings(
+    files: tuple[Path, Path],
+    query_files: tuple[Path, Path] | None,
+    *,
+    columns: Mapping[str, str | None],
     exclude_same_group: bool,
     seed: int,
     out: Path | None,
@@ -58,39 +265,46 @@ def evaluate_embeddings_command(
     as_json: bool,
 ) -> None:
     """Measure embeddings all against all, or queries against them; print and write what was found."""
-    if seed < 0:
-        raise InputError(f"--seed: {seed} is below 0; use for example --seed 0")
-    for place, flag in ((out, "--out"), (per_class, "--per-class")):
-        if place is not None:
-            require_file_place(place, flag)
-    columns = {"class_column": class_column, "file_column": file_column, "group_column": group_column}
-    items = read_embedded(embeddings, labels, flag="--labels", class_flag=_CLASS_FLAG, **columns)
-    queries = items
-    if query_embeddings is not None and query_labels is not None:
-        queries = read_embedded(
-            query_embeddings, query_labels, flag="--query-labels", class_flag=_CLASS_FLAG, **columns
-        )
+    import numpy as np
+
+    from mohs.artefacts import write_json
+    from mohs.data.names import name_warning
+    from mohs.evaluation.embedding_files import read_embedded
+    from mohs.evaluation.summary import evaluate_embeddings
+
+    embeddings, labels = files
+    query_embeddings, query_labels = query_files or files
+    read = partial(
+        read_embedded,
+        class_column=columns["class_column"],
+        file_column=columns["file_column"],
+        group_column=columns["group_column"],
+        class_flag="--class-column",
+    )
+    items = queries = read(embeddings, labels, flag="--labels")
+    if query_files is not None:
+        queries = read(query_embeddings, query_labels, flag="--query-labels")
         if queries.x_ND.shape[1] != items.x_ND.shape[1]:
             raise InputError(
                 f"{query_embeddings}: {queries.x_ND.shape[1]} dimensions, and {embeddings} has "
                 f"{items.x_ND.shape[1]}; use embeddings of one model for both"
             )
-    tables = ((items, labels), (queries, query_labels or labels))
     if exclude_same_group:
+        tables = ((items, labels), (queries, query_labels))
         for given, table in tables:
-            check_groups(given.groups, table, group_column)
+            _check_groups(given.groups, table, columns["group_column"])
         names = {name for given, _ in tables for name in (() if given.groups is None else given.groups.tolist())}
         if line := name_warning(names - {""}, "groups"):
             warnings.warn(f"{labels}: {line}", DataWarning, stacklevel=2)
     if line := name_warning({*items.labels.tolist(), *queries.labels.tolist()}, "classes"):
         warnings.warn(f"{labels}: {line}", DataWarning, stacklevel=2)
-    num_found_C = np.unique(items.labels, return_counts=True)[1]
+    classes, num_found_C = np.unique(items.labels, return_counts=True)
     if (num_found_C.max() < 2) if queries is items else not np.isin(queries.labels, items.labels).any():
         raise InputError(
             f"{labels}: none of the {len(queries.labels):,} queries has another item of its class to find; check "
             "that these are the classes, or add items"
         )
-    with counting_progress("ranking", quiet=quiet) as progress, groups_by_flag():
+    with counting_progress("ranking", quiet=quiet) as progress, naming_flags({"query_groups_Q": _SAME_GROUP}):
         report = evaluate_embeddings(
             items.x_ND,
             items.labels,
@@ -107,24 +321,26 @@ def evaluate_embeddings_command(
         "embeddings": str(embeddings),
         "queries": None if queries is items else str(query_embeddings),
         "num_dimensions": items.x_ND.shape[1],
-        "num_classes": len(np.unique(items.labels)),
+        "num_classes": len(classes),
         **report.as_record(),
     }
     if out is not None:
         write_json(out, record)
     if per_class is not None:
-        write_class_table(per_class, report.classes, queries.files, items.files)
+        _write_class_table(per_class, report.classes, queries.files, items.files)
     if as_json:
         print_json(record)
         return
-    _print_report(report, len(np.unique(items.labels)), verification=verification)
+    _print_report(report, len(classes), verification=verification)
     for place in (out, per_class):
         if place is not None:
             say(f"written: {place}")
 
 
-def write_class_table(path: Path, classes: Sequence[ClassResult], query_files: _Files, gallery_files: _Files) -> None:
+def _write_class_table(path: Path, classes: Sequence[ClassResult], query_files: _Files, gallery_files: _Files) -> None:
     """Write a CSV with a row for each class; examples are files where they are known, else 0-based row numbers."""
+    from mohs.artefacts import atomic_path
+
     header = ["class", "queries", "recall@1", "average_precision", "confused_with", "times", "query", "found"]
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
@@ -146,6 +362,8 @@ def write_class_table(path: Path, classes: Sequence[ClassResult], query_files: _
 
 
 def _print_report(report: EmbeddingReport, num_classes: int, *, verification: bool) -> None:
+    from mohs.report.of_run import queries_counted, search_sentences
+
     retrieval = report.retrieval
     print_table(
         f"{queries_counted(retrieval)}, {retrieval.num_gallery:,} items of {num_classes:,} classes, "
@@ -156,9 +374,9 @@ def _print_report(report: EmbeddingReport, num_classes: int, *, verification: bo
     for sentence in search_sentences(report):
         print(sentence)
     if report.verification is not None:
-        print_table(f"pairs: {report.verification.law}", TABLE_HEADER, verification_rows(report.verification))
+        _print_pairs(report.verification)
     elif verification:
-        say("no pairs: none of one class, or none of two, among queries and gallery; thresholds need both")
+        say(_NO_PAIRS)
     sizes = report.gallery_sizes
     print_table(
         "recall@1 if the gallery had only so many classes",
@@ -176,6 +394,18 @@ def _print_report(report: EmbeddingReport, num_classes: int, *, verification: bo
         )
     for note in report.notes:
         say(f"note: {note}")
+
+
+def _check_groups(groups_N: Sequence[str] | NDArray[Any] | None, table: str | Path, group_column: str | None) -> None:
+    """Raise `InputError` unless a table names a group for a row at least: else the flag would leave nothing out."""
+    column = repr(group_column or "group")
+    if groups_N is None:
+        what = f"{table} has no column {column}"
+        fix = "add one that says what each picture was taken with, such as its session"
+        raise InputError(Problem(_SAME_GROUP, what, fix))
+    if not any(str(group) not in ("", "-1") for group in groups_N):
+        what = f"column {column} of {table} is empty in all {len(groups_N):,} rows, so nothing would be left out"
+        raise InputError(Problem(_SAME_GROUP, what, f"fill it, or leave out {_SAME_GROUP}"))
 
 
 def _metric_rows(report: EmbeddingReport) -> list[list[str]]:
@@ -201,8 +431,8 @@ def _retrieval_row(title: str, found: RetrievalResult, name: str) -> list[str]:
     return [*cells, *_row("", found.macro.metrics[name], found.macro.intervals.get(name), None)[1:3], chance]
 
 
-def verification_rows(found: VerificationResult) -> list[list[str]]:
-    """Return the rows of a table under `TABLE_HEADER`: how well pairs are told apart, and thresholds to use."""
+def _print_pairs(found: VerificationResult) -> None:
+    """Print how well pairs are told apart, and thresholds to use."""
     curves, intervals, best = found.curves, found.intervals, found.best
     rows = [
         _row(
@@ -231,7 +461,7 @@ def verification_rows(found: VerificationResult) -> list[list[str]]:
             rows.append(
                 ["  safe on other classes up to", "-" if safe is None else f"{safe:.3f}", _SAFE[safe is None], "-"]
             )
-    return rows
+    print_table(f"pairs: {found.law}", _TABLE_HEADER, rows)
 
 
 def _row(name: str, value: float, interval: tuple[float, float] | None, chance: Any) -> list[str]:

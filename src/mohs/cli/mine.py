@@ -1,75 +1,295 @@
 """`mohs mine`: a table in, a plan out."""
 
+from __future__ import annotations
+
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, final
 
-import numpy as np
-from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+import typer
 
-from mohs.artefacts import atomic_path, fingerprint
-from mohs.cli.console import free_bytes, in_bytes, print_json, require_memory, say
-from mohs.cli.mine_inputs import MineInputs, candidates_of, excluded_pairs_of, read_inputs
-from mohs.cli.mine_request import MineRequest, check_request, naming_flags
-from mohs.data.table import Table
-from mohs.hardness.curves import schedule
-from mohs.mining import compile_kernels, estimate_peak_bytes, mine
-from mohs.mining.roles import Roles, choose_roles, num_without_catalog, without_catalog
-from mohs.plan import POSITIVE_ORIGINS, TripletPlan
-from mohs.sequence import describe_length, length_warning
+from mohs.cli.console import (
+    counting_progress,
+    decoding_progress,
+    free_bytes,
+    in_bytes,
+    print_json,
+    require_file_place,
+    require_memory,
+    say,
+)
+from mohs.cli.options import (
+    Cap,
+    Catalog,
+    Channels,
+    ClassColumn,
+    Curve,
+    Cycles,
+    FileColumn,
+    GroupColumn,
+    Growth,
+    Json,
+    MultiLabelOption,
+    Quiet,
+    Seed,
+    Size,
+    SourceArgument,
+    WhiteLevel,
+    naming_flags,
+    read_settings,
+)
+from mohs.errors import InputError, Problem
 
-__all__ = ["mine_command"]
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
+    from mohs.data.dataset import Dataset
+    from mohs.data.images import ImagePolicy
+    from mohs.data.table import Table
+    from mohs.mining.roles import Roles
+    from mohs.model.embedder import Embedder
+    from mohs.plan import TripletPlan
+    from mohs.settings.config import DataConfig, HardnessConfig
+
+__all__ = ["mine"]
+
+# What mining calls its arguments, and what the command line does.
+_FLAGS = {
+    "candidates": "--candidates",
+    "device": "--device",
+    "excluded_pairs": "--review-list",
+    "margin": "--margin",
+    "method": "--method",
+    "metric": "--metric",
+    "num_negatives": "--negatives",
+    "num_sampled": "--num-sampled",
+    "positive_rule": "--positive-rule",
+    "scale": "--scale",
+}
 _SAMPLED = 4096
 _LABEL_BYTES = 20  # for each character and item, beyond what the estimate counts
 
 
-def mine_command(request: MineRequest, *, quiet: bool, as_json: bool) -> None:
-    """Embed a table's pictures (or take the vectors given), mine, and write the plan.
+def mine(
+    source: SourceArgument,
+    out: Annotated[Path, typer.Option(help="The plan, Parquet.")] = Path("plan.parquet"),
+    csv: Annotated[Path | None, typer.Option(help="The plan as CSV with file names, too.")] = None,
+    catalog: Catalog = None,
+    file_column: FileColumn = None,
+    class_column: ClassColumn = None,
+    group_column: GroupColumn = None,
+    multi_label: MultiLabelOption = None,
+    white_level: WhiteLevel = None,
+    triplets: Annotated[int, typer.Option(help="Anchors; with one negative each, the length of the plan.")] = 10_000,
+    negatives: Annotated[int, typer.Option(help="Negatives of each anchor: so many rows of the plan.")] = 1,
+    curve: Curve = None,
+    cap: Cap = None,
+    growth: Growth = None,
+    cycles: Cycles = None,
+    scale: Annotated[str, typer.Option(help="range, rank, log-rank or margin.")] = "range",
+    margin: Annotated[float | None, typer.Option(help="Of the scale 'margin', Euclidean distance.")] = None,
+    metric: Annotated[str, typer.Option(help="euclidean, or cosine: rows are divided by their norms.")] = "euclidean",
+    positive_rule: Annotated[str, typer.Option(help="random; easy: the nearest of the class; hard: the farthest.")] = (
+        "random"
+    ),
+    anchors: Annotated[
+        str | None,
+        typer.Option(
+            help="catalog: catalog pictures, with samples as positives and negatives; sample: samples, catalog "
+            "pictures first as positives; any (default): samples, and --prefer decides."
+        ),
+    ] = None,
+    prefer: Annotated[
+        str | None, typer.Option(help="Random positives: class (other pictures first, the default) or catalog.")
+    ] = None,
+    candidates: Annotated[str, typer.Option(help="What may be a negative: all, sample or catalog pictures.")] = "all",
+    review_list: Annotated[
+        Path | None, typer.Option(help="CSV (file, other) of pairs that are not negatives: a run's review.csv.")
+    ] = None,
+    method: Annotated[
+        str, typer.Option(help="exact, sampled, or auto: sampled from 30 billion pairs on (rank, log-rank).")
+    ] = "exact",
+    num_sampled: Annotated[int | None, typer.Option(help="Candidates in a sample; default 4096.")] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(help="cpu, cuda, cuda:1, mps: embeds and mines; default: mines on the CPU, embeds on the best."),
+    ] = None,
+    embedder: Annotated[Path | None, typer.Option(help="Run or embedder folder; default: untrained small one.")] = None,
+    embeddings: Annotated[Path | None, typer.Option(help=".npy with a row per item, instead of an embedder.")] = None,
+    size: Size = None,
+    channels: Channels = None,
+    seed: Seed = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Mine a triplet for each anchor over the whole table, at scheduled hardness."""
+    if (size is not None or channels is not None) and (embedder is not None or embeddings is not None):
+        raise InputError("--size, --channels: decided already by --embedder or --embeddings; leave them out")
+    # The margin, the device and the file of the plan are not those of a run.
+    config = read_settings(None, locals() | dict.fromkeys(("margin", "device", "out"))).config
+    asked = _Asked(
+        data=config.data,
+        hardness=config.hardness,
+        margin=margin,
+        num_anchors=triplets,
+        num_negatives=negatives,
+        positive_rule=positive_rule,
+        anchors=config.training.anchors,
+        prefer=prefer,
+        metric=metric,
+        candidates=candidates,
+        review_list=review_list,
+        method=method,
+        num_sampled=num_sampled,
+        device=device,
+        embedder=embedder,
+        embeddings=embeddings,
+        out=out,
+        csv=csv,
+        seed=config.seed,
+    )
+    _check(asked)
+    facts = _mine(asked, quiet=quiet, silent=quiet or as_json)
+    if as_json:
+        print_json(facts)
+    else:
+        _tell(facts)
+
+
+@final
+@dataclass(frozen=True)
+class _Asked:
+    """What was asked for: the settings of a run that mining reads, and its own, by the names of the flags."""
+
+    data: DataConfig
+    hardness: HardnessConfig
+    margin: float | None
+    num_anchors: int
+    num_negatives: int
+    # Names that are checked with all the rest, so that all mistakes are told together.
+    positive_rule: Any
+    anchors: Any
+    prefer: Any
+    metric: Any
+    candidates: Any
+    method: Any
+    review_list: Path | None
+    num_sampled: int | None
+    device: str | None
+    embedder: Path | None
+    embeddings: Path | None
+    out: Path
+    csv: Path | None
+    seed: int
+
+    @property
+    def on_accelerator(self) -> bool:
+        """Whether a device other than the CPU mines."""
+        return self.device not in (None, "cpu")
+
+
+def _check(asked: _Asked) -> None:
+    """Raise `InputError` with one line for each mistake: minutes of embedding must not come first."""
+    if problems := list(_problems(asked)):
+        raise InputError(*problems)
+    if asked.on_accelerator:
+        from mohs.mining.on_device import mining_device
+
+        with naming_flags(_FLAGS):
+            mining_device(str(asked.device))
+    if asked.out.suffix.lower() == ".csv":
+        raise InputError(f"--out: {asked.out}: the plan is a Parquet file; use --csv for CSV")
+    require_file_place(asked.out, "--out")
+    if asked.csv is not None:
+        require_file_place(asked.csv, "--csv")
+        if asked.csv.absolute() == asked.out.absolute():
+            raise InputError(f"--csv: {asked.csv} is the plan of --out too; name another file")
+
+
+def _problems(asked: _Asked) -> Iterator[Problem]:
+    from mohs.checks import wrong_choice
+    from mohs.mining.options import device_problems, margin_problems, method_problems, option_problems
+
+    scale, method, rule, anchors = asked.hardness.scale, asked.method, asked.positive_rule, asked.anchors
+    of_mining = (
+        *option_problems(scale, asked.metric, rule, asked.num_negatives),
+        *method_problems(method, _SAMPLED if asked.num_sampled is None else asked.num_sampled, scale),
+        *margin_problems(scale, asked.margin, squared=False),
+        *device_problems(asked.device, method, asked.num_negatives, has_exclusions=asked.review_list is not None),
+        wrong_choice("candidates", asked.candidates, ("all", "sample", "catalog")),
+    )
+    yield from (problem.named(_FLAGS) for problem in of_mining if problem is not None)
+    one_of_two = "leave one of the two out"
+    if asked.embedder is not None and asked.embeddings is not None:
+        yield Problem("--embedder, --embeddings", "both given", "use one of them")
+    if asked.hardness.curve == "closed-loop":
+        yield Problem("--curve", "'closed-loop' reads training", "use it with 'mohs train', or give a curve")
+    if asked.num_sampled is not None and method == "exact":
+        what = f"{asked.num_sampled} given for exact mining"
+        yield Problem("--num-sampled", what, "use --method sampled or auto, or leave it out")
+    by_distance, of_roles, prefer = rule in ("easy", "hard"), anchors != "any", asked.prefer
+    if prefer is not None and by_distance:
+        yield Problem("--prefer", f"{prefer!r} is for random positives", f"leave it out, or --positive-rule {rule}")
+    if prefer is not None and of_roles:
+        what = f"{prefer!r} with --anchors {anchors}, which decides who is the positive"
+        yield Problem("--prefer", what, one_of_two)
+    if by_distance and of_roles:
+        what = f"{rule!r} with --anchors {anchors}: it takes any picture of the class, whatever its role"
+        yield Problem("--positive-rule", what, one_of_two)
+    if anchors == "catalog" and asked.candidates == "catalog":
+        what = "'catalog' with --anchors catalog, whose negatives are samples"
+        yield Problem("--candidates", what, one_of_two)
+
+
+def _mine(asked: _Asked, *, quiet: bool, silent: bool) -> dict[str, Any]:
+    """Embed a table's pictures (or take the vectors given), mine, write the plan and return what is told of it.
 
     What mining will take is said first, and refused if it is more than what is free.
     """
-    check_request(request)
-    silent = quiet or as_json
+    from mohs.mining import compile_kernels
+    from mohs.mining.roles import choose_roles, num_without_catalog
+    from mohs.plan import POSITIVE_ORIGINS
+    from mohs.sequence import describe_length, length_warning
+
     began = time.perf_counter()
-    inputs = read_inputs(request, quiet=quiet)
+    inputs = _read(asked, quiet=quiet)
     table = inputs.table
-    num_anchors = request.length(table.num_classes)
+    is_catalog_N = table.roles == "catalog"
     roles = choose_roles(
         table.labels,
-        table.roles == "catalog",
-        num_anchors,
-        anchors=request.anchors,
-        prefer=request.prefer_positive or "class",
-        seed=request.seed,
+        is_catalog_N,
+        asked.num_anchors,
+        anchors=asked.anchors,
+        prefer=asked.prefer or "class",
+        seed=asked.seed,
         name="--anchors",
     )
-    candidates = candidates_of(request, table)
-    excluded_P2 = excluded_pairs_of(request, table)
+    candidates = _candidates(asked, table)
+    excluded_P2 = _excluded_pairs(asked, table)
     if not silent:
-        say(f"length: {describe_length(num_anchors, table.num_classes)}")
-    if warning := length_warning(num_anchors, table.num_classes):
+        say(f"length: {describe_length(asked.num_anchors, table.num_classes)}")
+    if warning := length_warning(asked.num_anchors, table.num_classes):
         say(f"warning: {warning}")
-    peak_bytes = _require_memory(request, inputs, candidates, quiet=silent)
+    peak_bytes = None if asked.on_accelerator else _require_memory(asked, inputs, candidates, quiet=silent)
     read = time.perf_counter()
     bank_ND = inputs.bank()
     embedded = time.perf_counter()
-    compile_s = compile_kernels(request.hardness.scale, half=inputs.is_half)
-    plan = _mine(request, table, bank_ND, roles, candidates, excluded_P2, quiet=silent)
+    compile_s = compile_kernels(asked.hardness.scale, half=inputs.is_half)
+    plan = _plan(asked, table, bank_ND, roles, candidates, excluded_P2, quiet=silent)
     mined = time.perf_counter()
-    _save(plan, request, table)
-    origin_T = plan.positive_origin[:: request.num_negatives]
-    facts = {
+    _save(plan, asked, table)
+    origin_T = plan.positive_origin[:: asked.num_negatives]
+    return {
         "num_items": len(table),
         "num_classes": table.num_classes,
-        "num_anchors": num_anchors,
+        "num_anchors": asked.num_anchors,
         "num_triplets": len(plan),
-        "anchors": request.anchors,
+        "anchors": asked.anchors,
         "num_classes_without_catalog": (
-            num_without_catalog(table.labels, table.roles == "catalog") if request.anchors == "catalog" else None
+            num_without_catalog(table.labels, is_catalog_N) if asked.anchors == "catalog" else None
         ),
         "positives": {n: int((origin_T == i).sum()) for i, n in enumerate(POSITIVE_ORIGINS) if (origin_T == i).any()},
         "mean_anchor_positive_distance": float(plan.anchor_positive_distance.mean()),
@@ -82,17 +302,13 @@ def mine_command(request: MineRequest, *, quiet: bool, as_json: bool) -> None:
         "embed_s": embedded - read,
         "compile_s": compile_s,
         "mine_s": mined - embedded - compile_s,
-        "plan": str(request.out),
-        "csv": None if request.csv is None else str(request.csv),
+        "plan": str(asked.out),
+        "csv": None if asked.csv is None else str(asked.csv),
     }
-    if as_json:
-        print_json(facts)
-    else:
-        _tell(facts)
 
 
-def _mine(
-    request: MineRequest,
+def _plan(
+    asked: _Asked,
     table: Table,
     bank_ND: NDArray[Any],
     roles: Roles,
@@ -101,58 +317,62 @@ def _mine(
     *,
     quiet: bool,
 ) -> TripletPlan:
-    given = request.positive_rule == "random"
-    name = "the embeddings" if request.embeddings is None else str(request.embeddings)
-    with naming_flags(name), _mining_progress(quiet=quiet) as progress:
+    import numpy as np
+
+    from mohs.artefacts import fingerprint
+    from mohs.hardness.curves import schedule
+    from mohs.mining import mine
+
+    is_random = asked.positive_rule == "random"
+    bank = "the embeddings" if asked.embeddings is None else str(asked.embeddings)
+    with naming_flags({**_FLAGS, "embeddings_ND": bank}), counting_progress("mining", quiet=quiet) as progress:
         plan = mine(
             bank_ND,
             table.labels,
             anchors_T=roles.anchors_T,
-            hardness_T=schedule(request.hardness.build(), len(roles.anchors_T)),
-            scale=request.hardness.scale,
-            num_negatives=request.num_negatives,
-            metric=request.metric,
-            positive_rule=request.positive_rule,
-            positives_T=roles.positives_T if given else None,
-            positive_origin_T=roles.origin_T if given else None,
+            hardness_T=schedule(asked.hardness.build(), len(roles.anchors_T)),
+            scale=asked.hardness.scale,
+            num_negatives=asked.num_negatives,
+            metric=asked.metric,
+            positive_rule=asked.positive_rule,
+            positives_T=roles.positives_T if is_random else None,
+            positive_origin_T=roles.origin_T if is_random else None,
             candidates=candidates,
             excluded_pairs=excluded_P2,
-            method=request.method,
-            num_sampled=request.num_sampled or _SAMPLED,
-            margin=request.margin,
-            seed=request.seed,
-            device=request.device,
+            method=asked.method,
+            num_sampled=asked.num_sampled or _SAMPLED,
+            margin=asked.margin,
+            seed=asked.seed,
+            device=asked.device,
             progress=progress,
         )
     return plan.with_header(
         {
             # Positives drawn here are given to the miner, but not by the user.
-            "positive_rule": request.positive_rule,
-            **({} if request.anchors == "any" else {"anchors": request.anchors}),
-            "curve": request.hardness.model_dump(mode="json"),
-            "data_source": request.data.source,
+            "positive_rule": asked.positive_rule,
+            **({} if asked.anchors == "any" else {"anchors": asked.anchors}),
+            "curve": asked.hardness.model_dump(mode="json"),
+            "data_source": asked.data.source,
             "data_fingerprint": fingerprint(np.array(table.files), table.labels),
         }
     )
 
 
-def _require_memory(
-    request: MineRequest, inputs: MineInputs, candidates: NDArray[np.int64] | None, *, quiet: bool
-) -> int | None:
-    """Say what embedding and mining take, refuse what does not fit, and return it; None on an accelerator."""
-    if request.on_accelerator:
-        return None
+def _require_memory(asked: _Asked, inputs: _Inputs, candidates: NDArray[np.int64] | None, *, quiet: bool) -> int:
+    """Say what embedding and mining take, refuse what does not fit, and return it."""
+    from mohs.mining import estimate_peak_bytes
+
     num_items = len(inputs.table)
     peak_bytes = estimate_peak_bytes(
         num_items,
         inputs.dim,
-        request.length(inputs.table.num_classes),
+        asked.num_anchors,
         num_candidates=None if candidates is None else len(candidates),
-        scale=request.hardness.scale,
-        method=request.method,
-        num_sampled=request.num_sampled or _SAMPLED,
-        num_negatives=request.num_negatives,
-        metric=request.metric,
+        scale=asked.hardness.scale,
+        method=asked.method,
+        num_sampled=asked.num_sampled or _SAMPLED,
+        num_negatives=asked.num_negatives,
+        metric=asked.metric,
         bank_dtype="float16" if inputs.is_half else "float32",
         in_memory=not inputs.is_mapped,
     )
@@ -168,28 +388,19 @@ def _require_memory(
     return peak_bytes
 
 
-@contextmanager
-def _mining_progress(*, quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
-    """Yield a `progress(done, total)` for mining; none if quiet or if stderr is not a terminal."""
-    console = Console(stderr=True, highlight=False)
-    if quiet or not console.is_terminal:
-        yield None
-        return
-    columns = (TextColumn("mining"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
-
-
-def _save(plan: TripletPlan, request: MineRequest, table: Table) -> None:
+def _save(plan: TripletPlan, asked: _Asked, table: Table) -> None:
     """Write the plan, and its CSV if asked for: both or none."""
-    with atomic_path(request.out) as temporary:
+    from mohs.artefacts import atomic_path
+
+    with atomic_path(asked.out) as temporary:
         plan.save(temporary)
-        if request.csv is not None:
-            plan.save_csv(request.csv, files=table.files, labels=table.labels.tolist())
+        if asked.csv is not None:
+            plan.save_csv(asked.csv, files=table.files, labels=table.labels.tolist())
 
 
 def _tell(facts: dict[str, Any]) -> None:
+    from mohs.mining.roles import without_catalog
+
     positives = ", ".join(f"{count:,} from {name}" for name, count in facts["positives"].items())
     each = facts["num_triplets"] // facts["num_anchors"]
     triplets = f"{facts['num_triplets']:,} triplets" + ("" if each == 1 else f", {each} for each anchor")
@@ -210,3 +421,136 @@ def _tell(facts: dict[str, Any]) -> None:
     )
     say(f"read {facts['read_s']:.1f} s, embed {facts['embed_s']:.1f} s, mine {facts['mine_s']:.1f} s")
     say(f"plan: {facts['plan']}" + (f" and {facts['csv']}" if facts["csv"] else ""))
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class _Inputs:
+    """A table and where its vectors come from: a file's, or an embedder and the pictures it is to embed."""
+
+    table: Table
+    vectors_ND: NDArray[Any] | None
+    embedder: Any = None
+    dataset: Any = None
+
+    @property
+    def dim(self) -> int:
+        """D, numbers in a vector."""
+        return int(self.embedder.embedding_dim if self.vectors_ND is None else self.vectors_ND.shape[1])
+
+    @property
+    def is_half(self) -> bool:
+        """Whether vectors are float16."""
+        return self.vectors_ND is not None and self.vectors_ND.dtype == "float16"
+
+    @property
+    def is_mapped(self) -> bool:
+        """Whether vectors are read from their file as they are needed."""
+        return hasattr(self.vectors_ND, "filename")  # as only memory maps have it
+
+    def bank(self) -> NDArray[Any]:
+        """Return the vectors, [N, D]; embeds the pictures if no file holds them."""
+        return self.embedder.embed(self.dataset.pictures) if self.vectors_ND is None else self.vectors_ND
+
+
+def _read(asked: _Asked, *, quiet: bool) -> _Inputs:
+    """Read what is to be mined; the embedder is on the device that was asked for, else on what there is."""
+    if asked.embeddings is not None:
+        return _read_with_vectors(asked, asked.embeddings)
+    import torch
+
+    from mohs.training.processes import choose_device
+
+    embedder = _embedder(asked)
+    dataset = _open(asked, embedder.policy, quiet=quiet)
+    device = choose_device("auto") if asked.device is None else torch.device(asked.device)
+    return _Inputs(dataset.table, None, embedder.to(device), dataset)
+
+
+def _candidates(asked: _Asked, table: Table) -> NDArray[np.int64] | None:
+    """Return the items that may be negatives; None for all."""
+    import numpy as np
+
+    # With catalog pictures for anchors, samples are the negatives.
+    role = "sample" if asked.anchors == "catalog" else asked.candidates
+    if role == "all":
+        return None
+    chosen = np.flatnonzero(table.roles == role)
+    if not chosen.size:
+        fix = "give --catalog, or leave it out" if role == "catalog" else "leave it out"
+        raise InputError(f"--candidates: {table.source} has no {role} pictures; {fix}")
+    return chosen
+
+
+def _excluded_pairs(asked: _Asked, table: Table) -> NDArray[np.int64] | None:
+    """Return the pairs of the review list, both ways, int64[P, 2]; None without a list. Says what it passes over."""
+    if asked.review_list is None:
+        return None
+    from mohs.training.false_negatives import pairs_of_files, passed_over, read_review_rows
+
+    rows = read_review_rows(asked.review_list, name="--review-list")
+    if line := passed_over(rows, table.files):
+        say(f"warning: {asked.review_list}: {line}")
+    return pairs_of_files(rows, table.files)
+
+
+def _embedder(asked: _Asked) -> Embedder:
+    from mohs.model.embedder import Embedder
+    from mohs.settings.config import ModelConfig
+
+    if asked.embedder is not None:
+        if not any((asked.embedder / name).is_file() for name in ("embedder.json", "embedder/embedder.json")):
+            raise InputError(
+                f"--embedder: {asked.embedder}: neither a finished run nor an embedder folder (no embedder.json); "
+                "give one made by 'mohs train'"
+            )
+        return Embedder.from_pretrained(asked.embedder)
+    return Embedder.create(ModelConfig(), asked.data.policy, seed=asked.seed)
+
+
+def _open(asked: _Asked, policy: ImagePolicy, *, quiet: bool) -> Dataset:
+    from mohs.data.table import require_classes
+
+    with decoding_progress(quiet=quiet) as progress:
+        dataset = asked.data.open(policy, progress=progress)
+    for line in dataset.left_out:
+        say(f"left out: {line}")
+    require_classes(dataset.table)
+    return dataset
+
+
+def _read_with_vectors(asked: _Asked, path: Path) -> _Inputs:
+    from mohs.data.multi_label import file_keys, one_class_each
+    from mohs.data.table import BUILT_IN, require_classes
+
+    data = asked.data
+    if data.source == BUILT_IN:
+        table = _open(asked, data.policy, quiet=True).table
+        return _Inputs(table, _load_vectors(path, (len(table),)))
+    listing = data.read_listing()
+    table = one_class_each(listing, data.multi_label)
+    require_classes(table)
+    vectors = _load_vectors(path, (len(table), len(listing)))
+    if len(vectors) != len(table):
+        # A vector for each row of the table: those of its rows that stay.
+        row_of = {key: row for row, key in reversed(list(enumerate(file_keys(listing))))}
+        vectors = vectors[[row_of[key] for key in file_keys(table)]]
+    return _Inputs(table, vectors)
+
+
+def _load_vectors(path: Path, num_items: tuple[int, ...]) -> NDArray[Any]:
+    """Return the vectors; float32 and float16 in C order stay in the file and are read as they are needed."""
+    import numpy as np
+
+    from mohs.distances import check_embeddings
+    from mohs.evaluation.embedding_files import read_npy
+    from mohs.mining.stored import stored_bank
+
+    vectors = read_npy(path, "embeddings", mapped=True)
+    if vectors.dtype in (np.float32, np.float16) and vectors.flags.c_contiguous:
+        stored_bank(vectors, name=str(path))  # what is wrong with it names the file
+    else:
+        vectors = check_embeddings(vectors, name=str(path))
+    if len(vectors) not in num_items:
+        raise InputError(f"{path}: {len(vectors)} rows for {num_items[-1]} items in the table; give one row per item")
+    return vectors

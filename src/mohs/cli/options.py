@@ -1,15 +1,22 @@
-"""Options that several commands share, and how flags become settings."""
+"""Options that several commands share, and how flags become settings and settings, in messages, flags."""
 
-from collections.abc import Mapping, Sequence
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, final
+from typing import TYPE_CHECKING, Annotated, Any, final
 
 import typer
 
-from mohs.errors import InputError
+from mohs.errors import InputError, Problem
+
+if TYPE_CHECKING:
+    from mohs.settings.config import RunConfig
 
 __all__ = [
+    "SETTINGS",
     "Cap",
     "Catalog",
     "Channels",
@@ -30,42 +37,44 @@ __all__ = [
     "Size",
     "SourceArgument",
     "WhiteLevel",
+    "flag_of",
+    "naming_flags",
     "read_settings",
 ]
 
-# Flags of the command line that change a setting, and the setting they change.
-_SETTINGS = {
-    "SOURCE": "data.source",
-    "--seed": "seed",
-    "--out": "out",
-    "--catalog": "data.catalog",
-    "--file-column": "data.file_column",
-    "--class-column": "data.class_column",
-    "--group-column": "data.group_column",
-    "--multi-label": "data.multi_label",
-    "--white-level": "data.white_level",
-    "--size": "data.size",
-    "--channels": "data.channels",
-    "--per-class": "data.per_class",
-    "--split-by": "data.split_by",
-    "--test-fraction": "data.test_fraction",
-    "--backbone": "model.backbone",
-    "--weights": "model.weights",
-    "--loss": "loss.name",
-    "--margin": "loss.margin",
-    "--curve": "hardness.curve",
-    "--cap": "hardness.cap",
-    "--growth": "hardness.growth",
-    "--cycles": "hardness.cycles",
-    "--scale": "hardness.scale",
-    "--triplets": "training.num_triplets",
-    "--batch": "training.batch_triplets",
-    "--learning-rate": "training.learning_rate",
-    "--device": "training.device",
-    "--anchors": "training.anchors",
-    "--prefer": "training.prefer_positive",
-    "--tensorboard": "training.tensorboard",
+SETTINGS = {
+    "source": "data.source",
+    "seed": "seed",
+    "out": "out",
+    "catalog": "data.catalog",
+    "file_column": "data.file_column",
+    "class_column": "data.class_column",
+    "group_column": "data.group_column",
+    "multi_label": "data.multi_label",
+    "white_level": "data.white_level",
+    "size": "data.size",
+    "channels": "data.channels",
+    "per_class": "data.per_class",
+    "split_by": "data.split_by",
+    "test_fraction": "data.test_fraction",
+    "backbone": "model.backbone",
+    "weights": "model.weights",
+    "loss": "loss.name",
+    "margin": "loss.margin",
+    "curve": "hardness.curve",
+    "cap": "hardness.cap",
+    "growth": "hardness.growth",
+    "cycles": "hardness.cycles",
+    "scale": "hardness.scale",
+    "triplets": "training.num_triplets",
+    "batch": "training.batch_triplets",
+    "learning_rate": "training.learning_rate",
+    "device": "training.device",
+    "anchors": "training.anchors",
+    "prefer": "training.prefer_positive",
+    "tensorboard": "training.tensorboard",
 }
+"""Parameters of commands that are settings, and the setting that each is; the order is that of messages."""
 
 SourceArgument = Annotated[str, typer.Argument(help="CSV, Parquet, folder of class folders, or 'glyphs' (built in).")]
 Catalog = Annotated[str | None, typer.Option(help="Table with one reference picture per class.")]
@@ -103,21 +112,27 @@ Setting = Annotated[
 @final
 @dataclass(frozen=True)
 class Settings:
-    """The settings of a command, a `RunConfig`, and what is to be said about them, a line each."""
+    """The settings of a command, and what is to be said about them: notes, and settings given without effect."""
 
-    config: Any
+    config: RunConfig
     notes: tuple[str, ...] = ()
+    idle: tuple[Problem, ...] = ()
+
+    def lines(self) -> list[str]:
+        """Return what is to be said, a line each."""
+        return [*self.notes, *(f"warning: {problem}" for problem in self.idle)]
 
 
 def read_settings(
     file: Path | None,
-    flags: Mapping[str, Any],
+    parameters: Mapping[str, Any],
     settings: Sequence[str] = (),
     preset: str | None = None,
     budget: str | None = None,
 ) -> Settings:
     """Return the settings of a budget and a preset, changed by a file, by `--set` and by flags; messages name the flag.
 
+    `parameters` are a command's, by name: those that are settings and not None count, all others are passed over.
     Where weights are given and no preset, the preset is "fine-tune": the defaults, which are for a network that knows
     nothing, would wash out what the weights know. What was taken from it is noted, and so is each setting that was
     given and has no effect under the others (in a file, which may well be a whole `--print-config`, only if it is not
@@ -128,22 +143,15 @@ def read_settings(
     from mohs.settings.presets import budget_settings, preset_settings
     from mohs.settings.toml import flat_settings, read_settings_file
 
-    given = {_SETTINGS[flag]: (flag, value) for flag, value in flags.items() if value is not None}
-    values = {name: value for name, (_, value) in given.items()}
+    given = {SETTINGS[name]: name for name, value in parameters.items() if name in SETTINGS and value is not None}
+    values = {setting: parameters[name] for setting, name in given.items()}
     said = {**parse_settings(settings), **values}
     in_file = {} if file is None else flat_settings(read_settings_file(file))
     weights = said.get("model.weights", in_file.get("model.weights"))
     chosen = preset_settings(preset or ("small" if weights is None else "fine-tune"))
     base = {**budget_settings(budget or "small"), **chosen}
-    try:
+    with naming_flags({setting: flag_of(name) for setting, name in given.items()}):
         config = override_config(file, settings, values, preset=base)
-    except InputError as error:
-        problems = []
-        for problem in error.problems:
-            _, _, rest = problem.partition(": ")
-            name, _, what = rest.partition(": ")
-            problems.append(f"{given[name][0]}: {what}" if name in given else problem)
-        raise InputError(*problems) from None
     notes = []
     usual = flat_settings(RunConfig().model_dump())
     taken = [
@@ -157,5 +165,23 @@ def read_settings(
             "trains like a new network"
         )
     changed = {name for name, value in flat_settings(config.model_dump()).items() if value != usual[name]}
-    notes += [f"warning: {line}" for line in without_effect(config, {*said, *(changed & in_file.keys())})]
-    return Settings(config, tuple(notes))
+    return Settings(config, tuple(notes), tuple(without_effect(config, {*said, *(changed & in_file.keys())})))
+
+
+def flag_of(parameter: str) -> str:
+    """Return how a user knows a parameter of a command.
+
+    >>> flag_of("one_means"), flag_of("run")
+    ('--one-means', 'RUN')
+    """
+    return parameter.upper() if parameter in ("run", "source") else f"--{parameter.replace('_', '-')}"
+
+
+@contextmanager
+def naming_flags(flags: Mapping[str, str]) -> Iterator[None]:
+    """Let errors name flags: problems of settings or parameters that `flags` has are told of their flags."""
+    try:
+        yield
+    except InputError as error:
+        problems = (each.named(flags) if isinstance(each, Problem) else each for each in error.problems)
+        raise InputError(*problems) from None

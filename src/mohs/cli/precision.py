@@ -1,24 +1,23 @@
-"""`mohs doctor --precision` and `mohs fix`: wrong confident matches, and the corrections of a table."""
+"""`mohs doctor --precision`: wrong confident matches, with their evidence; imported where it is asked for."""
 
 import csv
-import difflib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import final
+from typing import cast, final
 
 import numpy as np
 from PIL import Image
 
 from mohs.artefacts import atomic_path, write_json
-from mohs.cli.console import decoding_progress, print_json, print_table, require_file_place, require_folder_place, say
+from mohs.cli.console import decoding_progress, print_json, print_table, require_folder_place, say
 from mohs.data.dataset import Dataset, open_dataset
-from mohs.data.fixes import LabelFix, apply_fixes, read_fixes, write_fixes
+from mohs.data.fixes import LabelFix, write_fixes
 from mohs.data.folder import picture_formats
 from mohs.data.images import ImagePolicy
 from mohs.data.reading import read_table
-from mohs.data.table import BUILT_IN, Table, require_classes, write_table
+from mohs.data.table import BUILT_IN, Table, require_classes
 from mohs.doctor.precision.attribution import CAUSES
 from mohs.doctor.precision.precision import AS_IT_IS, WITHOUT_ALL, PrecisionDiagnosis, diagnose_precision
 from mohs.doctor.precision.sheet import SheetPair, contact_sheet, spread_pairs
@@ -32,25 +31,11 @@ from mohs.settings.config import DataConfig
 from mohs.training.processes import choose_device
 from mohs.training.run_inputs import open_split_data
 
-__all__ = ["PrecisionRequest", "fix_command", "precision_command"]
+__all__ = ["explain_precision"]
 
 _SHEET_PAIRS = 48
 # Pictures that come with embeddings are prepared like this; a run has its own policy.
 _POLICY = ImagePolicy(size=64, channels=3)
-
-
-@final
-@dataclass(frozen=True)
-class PrecisionRequest:
-    """What is to be looked at: a run (its test items, or all items of `data`), or `embeddings` with `labels`."""
-
-    run: Path | None
-    data: str | None
-    embeddings: Path | None
-    labels: Path | None
-    out: Path | None
-    recall: float
-    threshold: float | None
 
 
 @final
@@ -66,19 +51,36 @@ class _Material:
     squared: bool
 
 
-def precision_command(request: PrecisionRequest, *, quiet: bool, as_json: bool) -> None:
-    """Find out why the most similar pairs of different classes are there; write the evidence and the corrections."""
-    if (request.run is None) == (request.embeddings is None):
+def explain_precision(
+    run: Path | None,
+    data: str | None,
+    embeddings: Path | None,
+    labels: Path | None,
+    *,
+    out: Path | None,
+    recall: float,
+    threshold: float | None,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Find out why the most similar pairs of different classes are there; write the evidence and the corrections.
+
+    Looked at are the test items of `run`, or all items of `data` by its embedder, or `embeddings` with `labels`.
+    """
+    if (run is None) == (embeddings is None):
         raise InputError("RUN, --embeddings: give one of them")
-    if request.embeddings is not None and request.labels is None:
+    if embeddings is not None and labels is None:
         raise InputError("--labels: missing; give the table of the rows of --embeddings")
-    if request.data is not None and request.run is None:
+    if data is not None and run is None:
         raise InputError("--data: needs RUN; with --embeddings the pictures are those of --labels")
-    out = request.out or (Path("precision") if request.run is None else request.run / "precision")
+    out = out or (Path("precision") if run is None else run / "precision")
     require_folder_place(out, "--out")
     if out.is_file():
         raise InputError(f"--out: {out} is a file; name a folder")
-    material = _of_embeddings(request) if request.run is None else _of_run(request, quiet=quiet)
+    if run is not None:
+        material = _of_run(run, data, quiet=quiet)
+    else:
+        material = _of_embeddings(cast(Path, embeddings), cast(Path, labels))
     table = material.table
     result = diagnose_precision(
         material.embeddings_ND,
@@ -86,8 +88,8 @@ def precision_command(request: PrecisionRequest, *, quiet: bool, as_json: bool) 
         pictures_NHWC=material.pictures_NHWC,
         longer_side=None if table.source == BUILT_IN or material.pictures_NHWC is None else _side_of(table),
         query_N=material.query_N,
-        recall=request.recall,
-        threshold=request.threshold,
+        recall=recall,
+        threshold=threshold,
         margin=material.margin,
         squared=material.squared,
     )
@@ -100,74 +102,14 @@ def precision_command(request: PrecisionRequest, *, quiet: bool, as_json: bool) 
         _tell(result, out)
 
 
-def fix_command(data: DataConfig, fixes: Path, out: Path, *, as_json: bool) -> None:
-    """Write the table that a table becomes with corrections made."""
-    if data.source == BUILT_IN:
-        raise InputError("SOURCE: 'glyphs' has no table to correct; write one with 'mohs glyphs FOLDER'")
-    if out.suffix.lower() != ".csv":
-        raise InputError(f"--out: {out}: the new table is a CSV; name it so")
-    require_file_place(out, "--out")
-    listing = data.read_listing()
-    applied = apply_fixes(listing, read_fixes(fixes), source=str(fixes))
-    write_table(applied.table, out)
-    facts = {
-        "table": str(out),
-        "num_items": len(applied.table),
-        "num_classes": applied.table.num_classes,
-        "num_merged": applied.num_merged,
-        "num_relabelled": applied.num_relabelled,
-        "num_dropped": applied.num_dropped,
-        "num_looked": applied.num_looked,
-        "num_repeated": applied.num_repeated,
-        "num_unchanged": applied.num_unchanged,
-        "vanished": list(applied.vanished),
-        "new_classes": list(applied.new_classes),
-    }
-    if as_json:
-        print_json(facts)
-        return
-    say(
-        f"joined {applied.num_merged:,} classes to others, relabelled {applied.num_relabelled:,} pictures, "
-        f"left out {applied.num_dropped:,}"
-    )
-    if applied.num_looked:
-        say(f"left alone: {applied.num_looked:,} rows that say 'look'; write 'relabel' or 'drop' where you agree")
-    if applied.num_repeated:
-        say(f"passed over: {_rows(applied.num_repeated)} of {fixes}, there before")
-    if applied.num_unchanged:
-        say(f"left alone: {_rows(applied.num_unchanged)} of {fixes}, for a class that is the same")
-    if applied.new_classes:
-        known = sorted(set(listing.labels.tolist()))
-        named = ", ".join(_like_known(name, known) for name in applied.new_classes[:5])
-        more = " …" if len(applied.new_classes) > 5 else ""
-        say(
-            f"warning: classes that {listing.source} did not have: {len(applied.new_classes):,} ({named}{more}); "
-            f"correct 'to' in {fixes} if a name is mistyped"
-        )
-    if applied.vanished:
-        named = ", ".join(map(repr, applied.vanished[:5])) + (" …" if len(applied.vanished) > 5 else "")
-        say(f"warning: classes without a picture now: {len(applied.vanished):,} ({named})")
-    say(f"table: {out} ({len(applied.table):,} pictures of {applied.table.num_classes:,} classes)")
-
-
-def _rows(num: int) -> str:
-    return f"{num:,} row{'' if num == 1 else 's'}"
-
-
-def _like_known(name: str, known: Sequence[str]) -> str:
-    """Return a class's name, and the known ones that it may stand for."""
-    close = difflib.get_close_matches(name, known, n=2)
-    return f"{name!r}, like {' and '.join(map(repr, close))}" if close else repr(name)
-
-
-def _of_run(request: PrecisionRequest, *, quiet: bool) -> _Material:
-    run = Run.open(str(request.run))
+def _of_run(folder: Path, source: str | None, *, quiet: bool) -> _Material:
+    run = Run.open(folder)
     config = run.config.data
-    if request.data is not None:
-        update = {"source": request.data, "catalog": None, "per_class": None, "max_classes": None}
+    if source is not None:
+        update = {"source": source, "catalog": None, "per_class": None, "max_classes": None}
         config = DataConfig.model_validate(config.model_dump() | update)
     with decoding_progress(quiet=quiet) as progress:
-        data = open_split_data(config, seed=run.config.seed, all_test=request.data is not None, progress=progress)
+        data = open_split_data(config, seed=run.config.seed, all_test=source is not None, progress=progress)
     items = np.flatnonzero(data.test_N if data.unseen_classes else data.test_N | data.train_N)
     dataset = data.dataset.take(items)
     embedder = run.embedder().to(choose_device(run.config.training.device))
@@ -182,8 +124,7 @@ def _of_run(request: PrecisionRequest, *, quiet: bool) -> _Material:
     )
 
 
-def _of_embeddings(request: PrecisionRequest) -> _Material:
-    path, labels = Path(str(request.embeddings)), Path(str(request.labels))
+def _of_embeddings(path: Path, labels: Path) -> _Material:
     items = read_embedded(path, labels, flag="--labels")
     table = _bare_table(items, labels) if items.files is None else read_table(str(labels))
     require_classes(table)

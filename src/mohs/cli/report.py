@@ -1,36 +1,46 @@
 """`mohs report`: several runs on one page."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
+import typer
 
 from mohs.cli.console import decoding_progress, print_json, print_table, require_file_place, say
+from mohs.cli.options import Json, Quiet
 from mohs.errors import InputError
-from mohs.evaluation.intervals import class_difference_interval
-from mohs.evaluation.summary import Measured
-from mohs.report.of_run import METRIC_HEADER, metric_row, queries_counted, write_run_report
-from mohs.report.parts import Verdict
-from mohs.runs import Evaluation, Run, evaluate
-from mohs.training.run_inputs import open_split_data
 
-__all__ = ["report_command"]
+if TYPE_CHECKING:
+    from mohs.report.parts import Verdict
+    from mohs.runs import Evaluation, Run
+
+__all__ = ["report"]
 
 
-def report_command(folders: list[Path], out: Path, *, quiet: bool, as_json: bool) -> None:
-    """Measure each run on its own test, compare the others with the first, and write the page."""
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders; the first one is shown in detail.")],
+    out: Annotated[Path, typer.Option(help="The page.")] = Path("report.html"),
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Compare runs on one page: results with paired intervals, curves, and the first one in detail."""
+    from mohs.report.of_run import METRIC_HEADER, metric_row, queries_counted, write_run_report
+    from mohs.runs import Run, evaluate
+    from mohs.training.run_inputs import open_split_data
+
     require_file_place(out, "--out")
-    runs = _named([Run.open(folder) for folder in folders])
-    first_name, first = next(iter(runs.items()))
+    named = _named([Run.open(folder) for folder in runs])
+    first_name, first = next(iter(named.items()))
     evaluations: dict[str, Evaluation] = {}
-    for name, run in runs.items():
+    for name, run in named.items():
         with decoding_progress(quiet=quiet) as progress:
             data = open_split_data(run.config.data, seed=run.config.seed, progress=progress)
         if run is first:
             first_data = data
         evaluations[name] = evaluate(run, data=data, baselines=run is first, write=True)
-    rows: dict[str, Measured] = {name: evaluations[first_name].measured[name] for name in ("pixels", "untrained")}
+    rows = {name: evaluations[first_name].measured[name] for name in ("pixels", "untrained")}
     rows |= {name: evaluation.measured["trained"] for name, evaluation in evaluations.items()}
     differences = [
         _difference(first_name, evaluations[first_name], name, evaluation)
@@ -39,19 +49,19 @@ def report_command(folders: list[Path], out: Path, *, quiet: bool, as_json: bool
     ]
     write_run_report(
         out,
-        title=f"Runs {', '.join(runs)}" if len(runs) > 1 else f"Run {first_name}",
-        command=" ".join(["mohs", "report", *map(str, folders), "--out", str(out)]),
+        title=f"Runs {', '.join(named)}" if len(named) > 1 else f"Run {first_name}",
+        command=" ".join(["mohs", "report", *map(str, runs), "--out", str(out)]),
         run=first,
         evaluation=evaluations[first_name],
         data=first_data,
-        runs=runs,
+        runs=named,
         evaluations=evaluations,
         rows=list(rows.items()),
         summary=[
             ("data", first.config.data.source),
             ("tested on", queries_counted(evaluations[first_name].measured["trained"].retrieval)),
             ("shown in detail", first_name),
-            *((f"seed of {name}", str(run.config.seed)) for name, run in runs.items()),
+            *((f"seed of {name}", str(run.config.seed)) for name, run in named.items()),
         ],
         highlight=list(rows).index(first_name),
         verdicts=[verdict for verdict, _ in differences],
@@ -85,6 +95,11 @@ def _named(runs: list[Run]) -> Mapping[str, Run]:
 
 def _difference(first_name: str, first: Evaluation, name: str, other: Evaluation) -> tuple[Verdict, dict[str, Any]]:
     """Compare R@1 with that of the first run: paired by query, 95% interval over classes. Seeds are in no interval."""
+    import numpy as np
+
+    from mohs.evaluation.intervals import class_difference_interval
+    from mohs.report.parts import Verdict
+
     if not _same_queries(first, other):
         text = f"{name} was tested on other pictures than {first_name}: their rows cannot be compared."
         return Verdict("note", text), {"run": name, "against": first_name, "recall@1": None, "interval": None}
@@ -108,10 +123,8 @@ def _difference(first_name: str, first: Evaluation, name: str, other: Evaluation
 
 def _same_queries(a: Evaluation, b: Evaluation) -> bool:
     """Return whether both were tested on the same pictures of the same classes, against as many."""
-    files_a, files_b = np.array(a.dataset.table.files), np.array(b.dataset.table.files)
     return (
-        len(files_a) == len(files_b)
+        a.dataset.table.files == b.dataset.table.files
         and bool((a.test_N == b.test_N).all())
-        and bool((files_a == files_b).all())
         and bool((a.dataset.labels == b.dataset.labels).all())
     )

@@ -1,36 +1,128 @@
-"""`mohs train` and `mohs evaluate`."""
+"""`mohs train`: a table in, a run folder out."""
+
+from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-import numpy as np
+import typer
 
-from mohs.cli.console import (
-    decoding_progress,
-    print_json,
-    print_table,
-    require_file_place,
-    require_folder_place,
-    say,
-    training_progress,
+from mohs.cli.console import decoding_progress, print_json, require_folder_place, say, training_progress
+from mohs.cli.options import (
+    SETTINGS,
+    Cap,
+    Catalog,
+    Channels,
+    ClassColumn,
+    Config,
+    Curve,
+    Cycles,
+    FileColumn,
+    GroupColumn,
+    Growth,
+    Json,
+    MultiLabelOption,
+    Quiet,
+    ScaleOption,
+    Seed,
+    Setting,
+    Settings,
+    Size,
+    WhiteLevel,
+    flag_of,
+    read_settings,
 )
-from mohs.cli.evaluate import TABLE_HEADER, verification_rows, write_class_table
-from mohs.cli.groups import check_groups, groups_by_flag
-from mohs.model.finetune import random_weights_warning
-from mohs.report.of_run import METRIC_HEADER, metric_row, queries_counted, search_sentences, write_run_report
-from mohs.runs import Evaluation, Run, evaluate, train_on, with_run_folder
-from mohs.sequence import describe_length
-from mohs.settings.config import DataConfig, RunConfig
-from mohs.training.events import require_tensorboard
-from mohs.training.processes import choose_device, processes
-from mohs.training.run_inputs import SplitData, forewarnings, open_split_data
+from mohs.errors import InputError
 
-__all__ = ["evaluate_command", "train_command"]
+if TYPE_CHECKING:
+    from mohs.settings.config import RunConfig
+    from mohs.training.run_inputs import SplitData
+
+__all__ = ["train"]
 
 
-def train_command(config: RunConfig, *, notes: Sequence[str] = (), resume: bool, quiet: bool, as_json: bool) -> None:
-    """Train, and say `notes` on the settings and what came of it; among several processes, the first one speaks."""
+def train(
+    source: Annotated[str | None, typer.Argument(help="CSV, Parquet, folder, or 'glyphs'.")] = None,
+    out: Annotated[str | None, typer.Option(help="New run folder; default runs/NAME-001.")] = None,
+    resume: Annotated[
+        Path | None, typer.Option(help="Go on with the run in this folder (or begin it there, with SOURCE).")
+    ] = None,
+    config: Config = None,
+    preset: Annotated[
+        str | None, typer.Option(help="Settings to begin with: small, frozen, fine-tune, fine-tune-sgd or photos.")
+    ] = None,
+    budget: Annotated[
+        str | None, typer.Option(help="Network, batch and length: small or medium (two cores), large (a GPU).")
+    ] = None,
+    catalog: Catalog = None,
+    file_column: FileColumn = None,
+    class_column: ClassColumn = None,
+    group_column: GroupColumn = None,
+    multi_label: MultiLabelOption = None,
+    white_level: WhiteLevel = None,
+    size: Size = None,
+    channels: Channels = None,
+    per_class: Annotated[int | None, typer.Option(help="Keep at most this many pictures of a class.")] = None,
+    split_by: Annotated[str | None, typer.Option(help="class (test on unseen classes) or item.")] = None,
+    test_fraction: Annotated[float | None, typer.Option(help="Share of the test; default 0.2.")] = None,
+    backbone: Annotated[str | None, typer.Option(help="small, or a timm model.")] = None,
+    weights: Annotated[str | None, typer.Option(help="safetensors file for the backbone.")] = None,
+    loss: Annotated[str | None, typer.Option(help="infonce, triplet, arcface …: see --print-config.")] = None,
+    margin: Annotated[float | None, typer.Option(help="Of triplet, contrastive and semi-hard.")] = None,
+    curve: Curve = None,
+    cap: Cap = None,
+    growth: Growth = None,
+    cycles: Cycles = None,
+    scale: ScaleOption = None,
+    triplets: Annotated[int | None, typer.Option(help="Length of the plan.")] = None,
+    batch: Annotated[int | None, typer.Option(help="Triplets per step.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Peak rate of the head and of new networks.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or mps.")] = None,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Also write for TensorBoard.")] = False,
+    seed: Seed = None,
+    setting: Setting = None,
+    print_config: Annotated[bool, typer.Option("--print-config", help="Show the settings and exit.")] = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Train an embedder: embed, mine, train in plan order, repeat."""
+    given = locals() | {"out": out if resume is None else str(resume), "tensorboard": tensorboard or None}
+    if resume is not None:
+        if out is not None and Path(out) != resume:
+            raise InputError(f"--out: {out} with --resume {resume}; leave one of them out")
+        if source is None and config is None:
+            # The first of the settings, in the order of the options, and then what else was given.
+            others = (flag_of(name) for name in SETTINGS if name != "out" and given.get(name) is not None)
+            unused = next(others, "--set" if setting or preset or budget else None)
+            if unused is not None:
+                raise InputError(
+                    f"--resume: {resume} goes on with its own settings; leave out {unused}, or give all that the run "
+                    "was begun with"
+                )
+            config = resume / "config.json"
+            if not config.is_file():
+                raise InputError(f"--resume: {resume} holds no run (no config.json); give SOURCE to begin one there")
+    if source is None and config is None and not print_config:
+        raise InputError("SOURCE: missing; give a CSV, Parquet file or folder, 'glyphs', or --config FILE")
+    settings = read_settings(config, given, setting or (), preset, budget)
+    if print_config:
+        for note in settings.lines():
+            print(note, file=sys.stderr)
+        print(settings.config.to_toml(), end="")
+        return
+    _train(settings, resume=resume is not None, quiet=quiet, as_json=as_json)
+
+
+def _train(settings: Settings, *, resume: bool, quiet: bool, as_json: bool) -> None:
+    """Train, and say what came of it; among several processes, the first one speaks."""
+    from mohs.runs import train_on, with_run_folder
+    from mohs.training.events import require_tensorboard
+    from mohs.training.processes import choose_device, processes
+    from mohs.training.run_inputs import open_split_data
+
+    config = settings.config
     first = os.environ.get("RANK", "0") == "0"
     quiet = quiet or not first
     if config.out is not None and not resume:
@@ -43,13 +135,8 @@ def train_command(config: RunConfig, *, notes: Sequence[str] = (), resume: bool,
         with decoding_progress(quiet=quiet) as progress:
             data = open_split_data(config.data, seed=config.seed, progress=progress)
         if first:
-            lengths = [] if quiet or as_json else _told_before(config, data)
-            warnings = [f"warning: {line}" for line in forewarnings(config, data.num_training_classes)]
-            anchors = data.anchors_note(config)
-            if line := _random_backbone(config):
-                warnings.append(f"warning: {line}")
-            for note in (*notes, *lengths, *warnings, *([anchors] if anchors else [])):
-                say(note)
+            for line in (*settings.lines(), *_before(config, data, lengths=not (quiet or as_json))):
+                say(line)
         with training_progress("train", quiet=quiet) as listeners:
             run = train_on(data, config, resume=resume, listeners=listeners, peers=peers)
     if not first:
@@ -71,116 +158,28 @@ def train_command(config: RunConfig, *, notes: Sequence[str] = (), resume: bool,
     say(f"next: mohs evaluate {run.folder}")
 
 
-def evaluate_command(
-    folder: Path,
-    *,
-    data: DataConfig | None,
-    per_class: Path | None = None,
-    exclude_same_group: bool = False,
-    quiet: bool,
-    as_json: bool,
-) -> None:
-    """Measure a run on its test items (or on other data) and write metrics.json and report.html."""
-    if per_class is not None:
-        require_file_place(per_class, "--per-class")
-    run = Run.open(folder)
-    with decoding_progress(quiet=quiet) as progress:
-        opened = open_split_data(
-            data or run.config.data, seed=run.config.seed, all_test=data is not None, progress=progress
-        )
-    opened.count_queries()  # before minutes of embedding
-    if exclude_same_group:
-        table = opened.dataset.table
-        check_groups(table.groups, table.source, (data or run.config.data).group_column)
-    with groups_by_flag():
-        evaluation = evaluate(
-            run, data=opened, exclude_same_group=exclude_same_group, verification=True, write=data is None
-        )
-    measured = evaluation.measured
-    if per_class is not None:
-        queries, gallery = evaluation.query_and_gallery()
-        files = evaluation.dataset.table.files
-        write_class_table(
-            per_class, measured["trained"].classes, [files[i] for i in queries], [files[i] for i in gallery]
-        )
-    if as_json:
-        print_json({name: found.as_record() for name, found in measured.items()})
-    else:
-        print_table(
-            _title(evaluation), ["", *METRIC_HEADER], [[n, *metric_row(m)] for n, m in measured.items()], strong=2
-        )
-        for sentence in search_sentences(measured["trained"]):
-            print(sentence)
-        for note in measured["trained"].notes:
-            say(f"note: {note}")
-        pairs = measured["trained"].verification
-        if pairs is None:
-            say("no pairs: none of one class, or none of two, among queries and gallery; thresholds need both")
-        else:
-            print_table(f"pairs: {pairs.law}", TABLE_HEADER, verification_rows(pairs))
-    if data is not None:
-        if evaluation.num_trained_classes:
-            num_tested = len(np.unique(evaluation.dataset.labels[evaluation.test_N]))
-            say(
-                "warning: the run was trained on classes of the same name: "
-                f"{evaluation.num_trained_classes:,} of these {num_tested:,}"
-            )
-        return  # the run's own files describe its own test
-    facts = run.facts()
-    path = run.folder / "report.html"
-    write_run_report(
-        path,
-        title=f"Run {run.folder.name}",
-        command=f"mohs train --config {run.folder / 'config.json'} --out NEW_FOLDER",
-        run=run,
-        evaluation=evaluation,
-        data=opened,
-        runs={run.folder.name: run},
-        evaluations={run.folder.name: evaluation},
-        rows=list(measured.items()),
-        summary=[
-            ("data", run.config.data.source),
-            ("pictures", f"{facts['num_items']:,} of {facts['num_classes']:,} classes"),
-            ("trained on", f"{facts['num_training_items']:,} of {facts['num_training_classes']:,} classes"),
-            ("tested on", queries_counted(measured["trained"].retrieval)),
-            ("seed", str(run.config.seed)),
-            ("seconds", _seconds(run, evaluation)),
-        ],
-        highlight=2,
-    )
-    if not as_json:
-        say(f"report: {path}")
+def _before(config: RunConfig, data: SplitData, *, lengths: bool) -> list[str]:
+    """Return what is told of a run before it begins: its length, the test items that count, what may go wrong."""
+    from mohs.model.finetune import random_weights_warning
+    from mohs.sequence import describe_length
+    from mohs.training.run_inputs import forewarnings
 
-
-def _told_before(config: RunConfig, data: SplitData) -> list[str]:
-    """Return what is told of every run before it begins: how long it is, and which test items count."""
+    lines = []
     num_classes = data.num_training_classes
-    num_queries, num_counted = int(data.test_N.sum()), data.count_queries()
-    lines = [f"length: {describe_length(config.for_classes(num_classes).training.length, num_classes)}"]
-    if num_counted < num_queries:
+    if lengths:
+        num_queries, num_counted = int(data.test_N.sum()), data.count_queries()
+        lines.append(f"length: {describe_length(config.for_classes(num_classes).training.length, num_classes)}")
+        if num_counted < num_queries:
+            lines.append(
+                f"test: {num_queries:,} queries, of which {num_counted:,} count; the others have no other picture of "
+                "their class to find"
+            )
+    lines += [f"warning: {line}" for line in forewarnings(config, num_classes)]
+    model = config.model
+    if model.backbone != "small" and model.weights is None and not random_weights_warning(config):
+        # A network that was asked for by name, as pretrained ones are.
         lines.append(
-            f"test: {num_queries:,} queries, of which {num_counted:,} count; the others have no other picture of their "
-            "class to find"
+            f"warning: backbone: {model.backbone!r} starts from random weights; give pretrained ones by --weights"
         )
-    return lines
-
-
-def _random_backbone(config: RunConfig) -> str | None:
-    """Return a line on a network that was asked for by name, as pretrained ones are, and comes without weights."""
-    if config.model.backbone == "small" or config.model.weights is not None or random_weights_warning(config):
-        return None
-    return f"backbone: {config.model.backbone!r} starts from random weights; give pretrained ones by --weights"
-
-
-def _title(evaluation: Evaluation) -> str:
-    retrieval = evaluation.measured["trained"].retrieval
-    gallery = f"gallery of {retrieval.num_gallery:,}"
-    return f"{queries_counted(retrieval)}, {gallery}, {evaluation.measured['trained'].told_protocol}"
-
-
-def _seconds(run: Run, evaluation: Evaluation) -> str:
-    facts = run.facts()
-    return (
-        f"embed {facts['embed_s']:.1f}, mine {facts['mine_s']:.1f}, train {facts['train_s']:.1f}, "
-        f"evaluate {evaluation.evaluate_s:.1f}"
-    )
+    anchors = data.anchors_note(config)
+    return lines + ([anchors] if anchors else [])

@@ -1,18 +1,16 @@
 """What is said before a comparison: settings without effect in it, and budgets too small for what is compared."""
 
-import re
 from collections.abc import Iterator, Sequence
 
 from mohs.compare.budget import Budget
 from mohs.compare.strategies import Strategy
+from mohs.errors import Problem
 from mohs.settings.config import RunConfig, override_config
 from mohs.settings.effects import without_effect
 from mohs.settings.presets import budget_settings
 from mohs.settings.toml import flat_settings
 
 __all__ = ["budget_notes", "comparison_notes"]
-
-_NO_EFFECT = re.compile(r"warning: (\w+\.\w+): .* has no effect ")
 
 # What a library loop reads, besides the pictures and the network.
 _READ_ONLINE = (
@@ -22,7 +20,7 @@ _READ_ONLINE = (
 
 
 def comparison_notes(
-    notes: Sequence[str],
+    idle: Sequence[Problem],
     config: RunConfig,
     strategies: Sequence[Strategy],
     *,
@@ -31,7 +29,7 @@ def comparison_notes(
 ) -> list[str]:
     """Return the lines that are to be said about the settings of a comparison.
 
-    `notes` are those that `mohs train` would say; a setting that has an effect on some strategy is taken out of them.
+    `idle` are settings that have no effect on what `mohs train` would do; one with an effect on a strategy is not told.
     Added are settings that a comparison decides itself, and with nothing but library loops all that these do not read,
     if they are not at their default (or at that of `budget`).
     """
@@ -65,22 +63,17 @@ def comparison_notes(
         for name, reason in reasons.items()
         if name in changed
     ]
-    told = set(reasons) & set(changed)
-    return [note for note in notes if _is_true(note, told, own, strategies)] + lines
-
-
-def _is_true(note: str, told: set[str], own: dict[str, object], strategies: Sequence[Strategy]) -> bool:
-    found = _NO_EFFECT.match(note)
-    if found is None:
-        return True
-    name = found[1]
-    if name in told:
-        return False
-    settings = {key: value for key, value in own.items() if key not in ("seed", "out")}
-    configs = (
+    settings = {name: value for name, value in own.items() if name not in ("seed", "out")}
+    configs = [
         override_config(None, (), {**settings, **strategy.settings}) for strategy in strategies if not strategy.online
-    )
-    return all(without_effect(config, [name]) for config in configs)
+    ]
+    still_idle = [
+        problem
+        for problem in idle
+        if not (problem.place in reasons and problem.place in changed)
+        and all(without_effect(config, [problem.place]) for config in configs)
+    ]
+    return [f"warning: {problem}" for problem in still_idle] + lines
 
 
 def budget_notes(budget: Budget, batch_pictures: int, num_segments: int) -> Iterator[str]:

@@ -42,6 +42,10 @@ class Dataset:
     def __len__(self) -> int:
         return len(self.table)
 
+    def __repr__(self) -> str:
+        left_out = f", {len(self.left_out):,} left out" if self.left_out else ""
+        return f"Dataset({self.table!r}, pictures {self.pictures.shape[1:]}{left_out})"
+
     @property
     def labels(self) -> np.ndarray:
         """Class of each item, str [N]."""

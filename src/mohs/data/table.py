@@ -45,6 +45,8 @@ class Table:
     >>> table = Table(("a.png", "b.png"), np.array(["007", "NA"]), np.array(["sample"] * 2), np.array(["", ""]))
     >>> len(table), table.num_classes, table.take([1]).labels.tolist()
     (2, 2, ['NA'])
+    >>> table
+    Table('table': 2 items of 2 classes)
     """
 
     files: tuple[str, ...]
@@ -68,6 +70,11 @@ class Table:
 
     def __len__(self) -> int:
         return len(self.files)
+
+    def __repr__(self) -> str:
+        num_catalog = int((self.roles == "catalog").sum())
+        catalog = f", {num_catalog:,} of them catalog pictures" if num_catalog else ""
+        return f"Table({self.source!r}: {len(self):,} items of {self.num_classes:,} classes{catalog})"
 
     @property
     def num_classes(self) -> int:

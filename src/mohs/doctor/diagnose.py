@@ -19,7 +19,7 @@ from mohs.doctor.of_triplets import find_easy_selection
 from mohs.doctor.run.checks import diagnose_run
 from mohs.doctor.run.evidence import RunEvidence
 from mohs.doctor.same_column import OneMeans, check_one_means
-from mohs.errors import InputError
+from mohs.errors import InputError, Problem
 from mohs.evaluation.embedded import Embedded
 from mohs.evaluation.embedding_files import read_embedded
 from mohs.evaluation.spread import at_one_point
@@ -212,21 +212,19 @@ def diagnose(
     read = {name: _embedded(name, *values) for name, values in sets.items()}
     facts = LossFacts(loss_name, margin, batch)
     if log is None and (loss_name is not None or batch is not None):
-        raise InputError("loss_name, batch: of a log; give log too")
+        raise InputError(Problem("loss_name, batch", "of a log", "give log too"))
     if query_embeddings is not None and embeddings is None:
-        raise InputError("query_embeddings: nothing to search in; give embeddings, the gallery")
+        raise InputError(Problem("query_embeddings", "nothing to search in", "give embeddings, the gallery"))
     if threshold is not None and not math.isfinite(threshold):
-        raise InputError(f"threshold: {threshold} is not a finite number; give the one in use")
+        raise InputError(Problem("threshold", f"{threshold} is not a finite number", "give the one in use"))
     test = read["embeddings"]
     for name, other in read.items():
         if test is not None and other is not None and other.x_ND.shape[1] != test.x_ND.shape[1]:
-            raise InputError(
-                f"{name}: {other.x_ND.shape[1]} columns for the {test.x_ND.shape[1]} of embeddings; both must come "
-                "from one network"
-            )
+            what = f"{other.x_ND.shape[1]} columns for the {test.x_ND.shape[1]} of embeddings"
+            raise InputError(Problem(name, what, "both must come from one network"))
     check_one_means(one_means)
     if one_means is not None and not isinstance(pairs, str | Path):
-        raise InputError("one_means: of a file of pairs; give pairs too")
+        raise InputError(Problem("one_means", "of a file of pairs", "give pairs too"))
     parts = []
     if run is not None:
         parts.append(diagnose_run(RunEvidence.open(run.folder if isinstance(run, Run) else run, seed=seed)))
@@ -242,7 +240,7 @@ def diagnose(
     if not material.empty:
         parts.append(diagnose_material(material, seed=seed))
     if not parts:
-        raise InputError("run: nothing to look at; give a run, log, embeddings or pairs")
+        raise InputError(Problem("run", "nothing to look at", "give a run, log, embeddings or pairs"))
     return combined(parts)
 
 
@@ -253,9 +251,9 @@ def _embedded(
     if embeddings is None and labels is None:
         return None
     if embeddings is None:
-        raise InputError(f"{labels_name}: without {name}; give both")
+        raise InputError(Problem(labels_name, f"without {name}", "give both", mentions=(name,)))
     if labels is None:
-        raise InputError(f"{name}: without {labels_name}; give both")
+        raise InputError(Problem(name, f"without {labels_name}", "give both", mentions=(labels_name,)))
     if isinstance(embeddings, str | Path):
         if not isinstance(labels, str | Path):
             raise InputError(f"{labels_name}: not a file, but {name} is one; give two files or two arrays")

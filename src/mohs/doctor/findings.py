@@ -1,5 +1,6 @@
 """What the doctor says of a result: findings, worst first."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, TypeAlias, final
@@ -65,6 +66,25 @@ class Diagnosis:
     checked: tuple[str, ...]
     not_checked: Mapping[str, str]
     notes: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"Diagnosis({self.verdict})"
+
+    @property
+    def verdict(self) -> str:
+        """The diagnosis in one line.
+
+        >>> Diagnosis((), ("collapsed", "swapped"), {}).verdict
+        'nothing found; 2 causes looked for'
+        """
+        if not self.findings:
+            return f"nothing found; {len(self.checked)} causes looked for"
+        count = Counter(finding.severity for finding in self.findings)
+        numbers = [f"{count[s]} {s}{'s' if count[s] > 1 else ''}" for s in ("error", "warning", "note") if count[s]]
+        trusted = "the result is not to be trusted" if count["error"] else "the result is worse than need be"
+        if not count["error"] and not count["warning"]:
+            trusted = "good to know"
+        return f"{', '.join(numbers)}: {trusted}; look first at {self.findings[0].cause}"
 
     @property
     def first(self) -> Finding | None:

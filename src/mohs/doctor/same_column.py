@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias, final, get_args
 import numpy as np
 import numpy.typing as npt
 
-from mohs.errors import InputError
+from mohs.errors import InputError, Problem
 
 __all__ = ["OneMeans", "SameColumn", "check_one_means", "read_same_column", "told_by_distances"]
 
@@ -63,16 +63,15 @@ class SameColumn:
 
     def ask(self, why: str) -> InputError:
         """Return the question which way round the column is, as an error."""
-        return InputError(
-            f"{self.path}: column {self.name!r}: 1 may mean the same or different{why}; say which with one_means, or "
-            "name the column 'same' or 'different'"
-        )
+        what = f"1 may mean the same or different{why}"
+        fix = "say which with one_means, or name the column 'same' or 'different'"
+        return InputError(Problem(f"column {self.name!r}", what, fix, file=str(self.path), mentions=("one_means",)))
 
 
 def check_one_means(one_means: str | None) -> None:
     """Raise `InputError` if it is neither None nor one of `OneMeans`."""
     if one_means is not None and one_means not in get_args(OneMeans):
-        raise InputError(f"one_means: {one_means!r} is not 'same' or 'different'; say what 1 means")
+        raise InputError(Problem("one_means", f"{one_means!r} is not 'same' or 'different'", "say what 1 means"))
 
 
 def read_same_column(
@@ -108,10 +107,9 @@ def read_same_column(
     name = found[0]
     meaning = _MEANING[plain[name]]
     if meaning is not None and one_means not in (None, meaning):
-        raise InputError(
-            f"{path}: column {name!r} says that 1 means {meaning}, and one_means is {one_means!r}; leave one_means "
-            "out, or rename the column"
-        )
+        what = f"column {name!r} says that 1 means {meaning}, and one_means is {one_means!r}"
+        fix = "leave one_means out, or rename the column"
+        raise InputError(Problem(str(path), what, fix, mentions=("one_means",)))
     cells = [cell.strip().lower() for cell in columns[name]]
     if len(cells) != len(rows):
         raise InputError(f"{path}: column {name!r} holds neither text, whole numbers nor flags; store it as 1 and 0")

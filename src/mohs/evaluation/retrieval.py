@@ -16,7 +16,7 @@ from typing import Any, final
 import numpy as np
 import numpy.typing as npt
 
-from mohs.errors import InputError
+from mohs.errors import InputError, Problem
 from mohs.evaluation.chance import chance_levels
 from mohs.evaluation.checked import (
     Bools,
@@ -216,10 +216,9 @@ def evaluate_retrieval(
         progress=progress,
     )
     if not ranks.num_relevant.any():
-        raise InputError(
-            f"query_groups_Q: none of the {num_queries} queries has an item of its class outside its own group; check "
-            "that groups are sessions or the like, and not the classes"
-        )
+        what = f"none of the {num_queries} queries has an item of its class outside its own group"
+        fix = "check that groups are sessions or the like, and not the classes"
+        raise InputError(Problem("query_groups_Q", what, fix))
     return _result(ranks, query_codes_Q, num_gallery, tuple(map(int, ks)))
 
 

@@ -15,7 +15,7 @@ from mohs.data.images import ImagePolicy
 from mohs.data.multi_label import MultiLabel
 from mohs.data.reading import read_listing
 from mohs.data.table import Table
-from mohs.errors import InputError
+from mohs.errors import InputError, Problem
 from mohs.hardness import curves
 from mohs.hardness.curves import Curve
 from mohs.hardness.scales import Scale, rule_of
@@ -434,17 +434,18 @@ def parse_config(values: Mapping[str, Any], *, source: str) -> RunConfig:
         raise InputError(*setting_problems(error, source=source)) from None
 
 
-def setting_problems(error: ValidationError, *, source: str) -> list[str]:
-    """Return one line for each setting that pydantic refused."""
+def setting_problems(error: ValidationError, *, source: str) -> list[Problem]:
+    """Return a problem for each setting that pydantic refused; its place is the setting, its file `source`."""
     problems = []
     for item in error.errors():
         place = ".".join(map(str, item["loc"]))
         if item["type"] == "extra_forbidden":
-            problems.append(f"{source}: {place}: unknown setting; see 'mohs train --print-config' for the names")
+            fix = "see 'mohs train --print-config' for the names"
+            problems.append(Problem(place, "unknown setting", fix, file=source))
         else:
             message = item["msg"].removeprefix("Value error, ")
             rule = message[:1].lower() + message[1:]
-            problems.append(f"{source}: {place}: {item['input']!r} is wrong: {rule}")
+            problems.append(Problem(place, f"{item['input']!r} is wrong: {rule}", file=source))
     return problems
 
 

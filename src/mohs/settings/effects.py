@@ -2,14 +2,15 @@
 
 from collections.abc import Collection
 
+from mohs.errors import Problem
 from mohs.settings.config import RunConfig
 from mohs.settings.losses import LOSSES, listed
 
 __all__ = ["without_effect"]
 
 
-def without_effect(config: RunConfig, given: Collection[str]) -> list[str]:
-    """Return one line for each setting, "section.name" in `given`, that has no effect under the other settings.
+def without_effect(config: RunConfig, given: Collection[str]) -> list[Problem]:
+    """Return a problem for each setting, "section.name" in `given`, that has no effect under the other settings.
 
     Settings that a loss does not read are not among them but for its margin: such a loss is an error
     (`mohs.training.losses.registry.check_loss`), unless they are at their default.
@@ -24,7 +25,7 @@ def without_effect(config: RunConfig, given: Collection[str]) -> list[str]:
         for name in names.split():
             if name in given:
                 section, _, last = name.partition(".")
-                problems.append(f"{name}: {getattr(getattr(config, section), last)!r} has no effect {reason}")
+                problems.append(Problem(name, f"{getattr(getattr(config, section), last)!r} has no effect {reason}"))
     return problems
 
 

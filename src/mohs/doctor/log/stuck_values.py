@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Final, final
 
-from mohs.errors import InputError
+from mohs.errors import InputError, Problem
 from mohs.settings.losses import INFONCE, OF_PAIRS, SOFT_TRIPLET, TRIPLET, LossRecord, StuckValue
 
 __all__ = ["LOSS_NAMES", "LossFacts", "stuck_values"]
@@ -32,11 +32,12 @@ class LossFacts:
     def __post_init__(self) -> None:
         problems = []
         if self.name is not None and self.name not in LOSS_NAMES:
-            problems.append(f"loss_name: {self.name!r} is not one of {', '.join(LOSS_NAMES)}; leave it out for others")
+            known = ", ".join(LOSS_NAMES)
+            problems.append(Problem("loss_name", f"{self.name!r} is not one of {known}", "leave it out for others"))
         if self.margin is not None and not (math.isfinite(self.margin) and self.margin > 0):
-            problems.append(f"margin: {self.margin!r} is not above 0; give the margin of the loss")
+            problems.append(Problem("margin", f"{self.margin!r} is not above 0", "give the margin of the loss"))
         if self.batch is not None and self.batch < 2:
-            problems.append(f"batch: {self.batch!r} is below 2; give the pairs or triplets in a batch")
+            problems.append(Problem("batch", f"{self.batch!r} is below 2", "give the pairs or triplets in a batch"))
         if problems:
             raise InputError(*problems)
 
