@@ -2,12 +2,12 @@
 
 import warnings
 from dataclasses import replace
-from numbers import Integral
 from pathlib import Path
 from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 
+from mohs.checks import require, wrong_choice, wrong_number, wrong_whole
 from mohs.data.cache import load_pictures
 from mohs.data.images import ImagePolicy
 from mohs.data.multi_label import MultiLabel
@@ -104,7 +104,19 @@ def create_data(
     >>> [sum(f"{name}," in catalog for name in names) for names in lists]
     [50, 0, 0, 50, 0, 0]
     """
-    _check(train_test_split_ratio, total_data_points, hardness_threshold, num_hardness_cycles, split_by)
+    require(
+        wrong_whole("total_data_points", total_data_points, example=10_000),
+        wrong_whole("num_hardness_cycles", num_hardness_cycles, example=10),
+        wrong_number(
+            "train_test_split_ratio",
+            train_test_split_ratio,
+            above=0,
+            below=1,
+            example="0.2, which keeps 20% of the classes for the test",
+        ),
+        wrong_choice("split_by", split_by, get_args(SplitBy)),
+        wrong_number("hardness_threshold", hardness_threshold, at_least=0, at_most=1, example=0.85),
+    )
     check_seed(seed)
     if plot is not None:
         from mohs.report.plots import check_picture_place, save_hardness_plot  # matplotlib is slow to import
@@ -142,25 +154,6 @@ def create_data(
     columns = [column for plan in plans.values() for column in (plan.anchor, plan.positive, plan.negative)]
     lists = [[table.files[item] for item in column.tolist()] for column in columns]
     return lists[0], lists[1], lists[2], lists[3], lists[4], lists[5]
-
-
-def _check(ratio: object, total: object, threshold: object, cycles: object, split_by: object) -> None:
-    """Raise `InputError` with a line for each parameter that is wrong, under the name the caller knows."""
-    problems = [
-        f"{name}: {value!r} is not a whole number of at least 1; use for example {example}"
-        for name, value, example in (("total_data_points", total, 10_000), ("num_hardness_cycles", cycles, 10))
-        if isinstance(value, bool) or not isinstance(value, Integral) or value < 1
-    ]
-    if not isinstance(ratio, int | float | np.floating) or not 0.0 < ratio < 1.0:
-        problems.append(
-            f"train_test_split_ratio: {ratio!r} is not in (0, 1); 0.2 keeps 20% of the classes for the test"
-        )
-    if split_by not in get_args(SplitBy):
-        problems.append(f"split_by: {split_by!r} is not one of {', '.join(map(repr, get_args(SplitBy)))}")
-    if not isinstance(threshold, int | float | np.floating) or not 0.0 <= threshold <= 1.0:
-        problems.append(f"hardness_threshold: {threshold!r} is not in [0, 1]; use for example 0.85")
-    if problems:
-        raise InputError(*problems)
 
 
 def _split(table: Table, ratio: float, by: SplitBy, *, seed: int) -> dict[str, np.ndarray]:

@@ -94,7 +94,7 @@ def test_glyphs_are_written_and_pass_the_check(run_cli, tmp_path):
 def test_glyphs_of_wrong_numbers_or_places_write_nothing(run_cli, tmp_path):
     (tmp_path / "file").touch()
     cases = {
-        ("new", "--size", "4"): "size: 4 is not an integer from 8 to 2048 (pixels); use for example size=64",
+        ("new", "--size", "4"): "size: 4 is not a whole number in [8, 2048]; use for example 64 (pixels)",
         ("new", "--classes", "1"): "--classes: 1 is below 2; leave it out for all of them",
         ("file/new",): f"FOLDER: {tmp_path}/file/new cannot be written, because {tmp_path}/file is a file; "
         "name another place",

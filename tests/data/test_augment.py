@@ -182,9 +182,9 @@ def test_wrong_arguments() -> None:
     with pytest.raises(InputError) as caught:
         AugmentPolicy(rotation_degrees=-1, scale=(1.2, 0.8), fill=2, num_draws=0)
     assert caught.value.problems == (
-        "rotation_degrees: -1 is not in [0, 180]; use for example 10.0",
-        "fill: 2 is not in [0, 1]; use for example 1.0",
-        "scale: (1.2, 0.8) is not two numbers, 0 < smallest <= largest; use (0.85, 1.15)",
+        "rotation_degrees: -1 is not a number in [0, 180]; use for example 10.0",
+        "fill: 2 is not a number in [0, 1]; use for example 1.0",
+        "scale: (1.2, 0.8) is not two numbers, 0 < smallest <= largest; use for example (0.85, 1.15)",
         "num_draws: 0 is not a whole number of at least 1; use for example 16",
     )
     with pytest.raises(InputError, match=r"^pictures_BCHW: torch.int64\[2, 8, 8\] is not \[B, 1 or 3, H, W\] of"):

@@ -150,7 +150,7 @@ def test_folder_that_cannot_be_made(picture_table: Table, tmp_path: Path) -> Non
 
 
 def test_arguments(picture_table: Table, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(InputError, match=r"^max_bad_images: -1 is not an integer of 0 or more; use 0 to allow none$"):
+    with pytest.raises(InputError, match=r"^max_bad_images: -1 is not a whole number of at least 0;"):
         load_pictures(picture_table, POLICY, cache_dir=folder, max_bad_images=-1)
     with pytest.raises(InputError, match=r"no items; add a row for each picture$"):
         load_pictures(picture_table.take([]), POLICY, cache_dir=folder)

@@ -111,7 +111,7 @@ def test_export_reads_back(tmp_path: Path, two_faces: dict[str, Path]) -> None:
 def test_wrong_arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match=r"^size: 4 is not"):
         draw_glyphs(4)
-    with pytest.raises(InputError, match=r"^num_classes: 0 is not a positive integer"):
+    with pytest.raises(InputError, match=r"^num_classes: 0 is not a whole number of at least 1"):
         export_glyphs(tmp_path / "x", num_classes=0)
     monkeypatch.setattr(glyphs.importlib.util, "find_spec", lambda _: None)
     with pytest.raises(InputError, match=r"^glyphs: matplotlib's DejaVu fonts are not in .*; install matplotlib"):

@@ -20,9 +20,9 @@ def test_policy_is_checked() -> None:
     with pytest.raises(InputError) as caught:
         ImagePolicy(size=4, channels=2, fit="shrink")  # type: ignore[arg-type]
     assert caught.value.problems == (
-        "size: 4 is not an integer from 8 to 2048 (pixels); use for example size=64",
-        "channels: 2 is not 1 (grey) or 3 (RGB); use channels=3",
-        "fit: 'shrink' is not 'pad', 'stretch' or 'crop'; use fit='pad'",
+        "size: 4 is not a whole number in [8, 2048]; use for example 64 (pixels)",
+        "channels: 2 is not 1 (grey) or 3 (RGB); use 3",
+        "fit: 'shrink' is not one of 'pad', 'stretch', 'crop'",
     )
 
 

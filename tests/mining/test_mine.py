@@ -1,6 +1,7 @@
 import subprocess
 import sys
 import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,8 +9,9 @@ import torch
 
 from mohs.distances import unit_rows
 from mohs.errors import InputError
-from mohs.hardness.scales import SCALES
-from mohs.mining import mine
+from mohs.hardness import scales
+from mohs.hardness.scales import SCALES, rule_of
+from mohs.mining import mine, on_device
 from mohs.plan import POSITIVE_ORIGINS
 
 
@@ -292,3 +294,22 @@ print(mine([[0.0], [1.0], [2.0]], [0, 1, 2], anchors_T=[0], hardness_T=1.0, scal
 """
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, cwd=tmp_path)
     assert (result.stdout.strip(), result.returncode) == ("[1]", 0), result.stderr
+
+
+@pytest.mark.parametrize("method", ["exact", "sampled", "device"])
+def test_a_scale_is_what_its_record_says(method, monkeypatch):
+    """Another rule for a scale is all that another scale needs, whoever mines."""
+    bank = np.random.default_rng(5).normal(size=(1500, 3)).astype(np.float32)
+    rule = replace(
+        rule_of("rank"),
+        rank=lambda h_T, m_T: np.rint((1 - h_T) ** 2 * (m_T - 1)),
+        at_rank=lambda r_T, m_T: 1 - np.sqrt(r_T / (m_T - 1)),
+    )
+    monkeypatch.setitem(scales._RULES, "rank", rule)
+    monkeypatch.setattr(on_device, "mining_device", lambda _: torch.device("cpu"))
+    how = {"device": "cuda"} if method == "device" else {"method": method, "num_sampled": 1024}
+    plan = mine(bank, np.arange(1500), anchors_T=[3, 7], hardness_T=[0.5, 0.3], scale="rank", seed=1, **how)
+    distance_TN = np.linalg.norm(bank[[3, 7]][:, None] - bank, axis=2)
+    rank_T = (distance_TN < plan.anchor_negative_distance[:, None] - 1e-6).sum(axis=1) - 1
+    np.testing.assert_allclose(rank_T / 1498, [0.25, 0.49], atol=0.05 if method == "sampled" else 0.001)
+    np.testing.assert_allclose(plan.achieved_hardness, [0.5, 0.3], atol=0.001)

@@ -185,7 +185,7 @@ def saved(folder: Path) -> Path:
     ("change", "problems"),
     [
         ({"format": 2}, ["format 2 is not 1; use the version of mohs that saved it"]),
-        ({"pictures": {"size": 3}}, ["size: 3 is not an integer from 8 to 2048 (pixels); use for example size=64"]),
+        ({"pictures": {"size": 3}}, ["size: 3 is not a whole number in [8, 2048]; use for example 64 (pixels)"]),
         (
             {"model": {"widths": 0, "with": 1}},
             [

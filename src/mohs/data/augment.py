@@ -7,7 +7,8 @@ from typing import Any, final
 import torch
 from torchvision.transforms import v2
 
-from mohs.errors import InputError
+from mohs.checks import require, wrong_number, wrong_whole
+from mohs.errors import InputError, Problem
 from mohs.randomness import torch_seeded
 
 __all__ = ["AugmentPolicy", "augment_batch"]
@@ -49,17 +50,16 @@ class AugmentPolicy:
             "contrast": 1.0,
             "fill": 1.0,
         }
-        problems = [
-            f"{name}: {getattr(self, name)!r} is not in [0, {limit:g}]; use for example {getattr(AugmentPolicy, name)}"
-            for name, limit in limits.items()
-            if not 0 <= getattr(self, name) <= limit
-        ]
-        if len(self.scale) != 2 or not 0 < self.scale[0] <= self.scale[1] < math.inf:
-            problems.append(f"scale: {self.scale!r} is not two numbers, 0 < smallest <= largest; use (0.85, 1.15)")
-        if isinstance(self.num_draws, bool) or not isinstance(self.num_draws, int) or self.num_draws < 1:
-            problems.append(f"num_draws: {self.num_draws!r} is not a whole number of at least 1; use for example 16")
-        if problems:
-            raise InputError(*problems)
+        rises = len(self.scale) == 2 and 0 < self.scale[0] <= self.scale[1] < math.inf
+        rule = f"{self.scale!r} is not two numbers, 0 < smallest <= largest"
+        require(
+            *(
+                wrong_number(name, getattr(self, name), at_least=0, at_most=limit, example=getattr(AugmentPolicy, name))
+                for name, limit in limits.items()
+            ),
+            None if rises else Problem("scale", rule, "use for example (0.85, 1.15)"),
+            wrong_whole("num_draws", self.num_draws, example=16),
+        )
 
     @classmethod
     def none(cls) -> "AugmentPolicy":
@@ -73,8 +73,7 @@ class AugmentPolicy:
         >>> AugmentPolicy.of_strength(0.5).rotation_degrees
         5.0
         """
-        if not 0.0 <= strength <= 1.0:
-            raise InputError(f"strength: {strength!r} is not in [0, 1]; 0 changes nothing, 1 most")
+        require(wrong_number("strength", strength, at_least=0, at_most=1, example=1))
         full = cls()
         return cls(
             rotation_degrees=strength * full.rotation_degrees,

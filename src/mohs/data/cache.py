@@ -15,6 +15,7 @@ import numpy as np
 import PIL
 
 from mohs.artefacts import atomic_path, read_json, write_json
+from mohs.checks import require, wrong_whole
 from mohs.data.images import Decoded, ImagePolicy, decode_all, picture_warnings
 from mohs.data.table import Table
 from mohs.errors import BadImagesError, DataWarning, InputError, ResourceError, at_most_20
@@ -75,8 +76,7 @@ def load_pictures(
     Raises `InputError` naming the unreadable pictures if `max_bad_images` is 0, `BadImagesError` if there are more
     than `max_bad_images` (or no others), `ResourceError` if the disk is full.
     """
-    if isinstance(max_bad_images, bool) or not isinstance(max_bad_images, int) or max_bad_images < 0:
-        raise InputError(f"max_bad_images: {max_bad_images!r} is not an integer of 0 or more; use 0 to allow none")
+    require(wrong_whole("max_bad_images", max_bad_images, at_least=0, example=0))
     if not len(table):
         raise InputError(f"{table.source}: no items; add a row for each picture")
     folder = Path(cache_dir) if cache_dir is not None else default_cache_dir()

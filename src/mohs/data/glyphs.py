@@ -12,6 +12,7 @@ from fontTools.ttLib import TTFont  # type: ignore[import-untyped]  # comes with
 from PIL import Image, ImageFont
 
 from mohs.artefacts import atomic_path
+from mohs.checks import require, wrong_whole
 from mohs.data.dataset import Dataset
 from mohs.data.images import ImagePolicy
 from mohs.data.multi_label import joined_sets
@@ -85,8 +86,7 @@ def export_glyphs(
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder}: not an empty folder; name a new one")
-    if num_classes is not None and (not isinstance(num_classes, int) or num_classes < 1):
-        raise InputError(f"num_classes: {num_classes!r} is not a positive integer; leave it out for all classes")
+    require(None if num_classes is None else wrong_whole("num_classes", num_classes))
     dataset = draw_glyphs(size, merge_homoglyphs=merge_homoglyphs)
     if num_classes is not None:
         dataset = dataset.take(dataset.labels_id < num_classes)

@@ -1,4 +1,4 @@
-"""Pictures of more than 8 bits: how their values become 0 to 255, and what is odd about them."""
+"""Picture files as arrays of one shape; pictures of more than 8 bits, and what is odd about their values."""
 
 import contextlib
 import math
@@ -14,10 +14,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from mohs.checks import require, wrong_choice, wrong_number, wrong_whole
 from mohs.data.folder import picture_formats, why_not_read
 from mohs.data.frames import frames_warning, num_frames
 from mohs.data.names import find_as_written
-from mohs.errors import DataWarning, InputError
+from mohs.errors import DataWarning, InputError, Problem
 
 __all__ = [
     "Decoded",
@@ -186,7 +187,7 @@ class ImagePolicy:
 
     >>> ImagePolicy(size=0)
     Traceback (most recent call last):
-    mohs.errors.InputError: size: 0 is not an integer from 8 to 2048 (pixels); use for example size=64
+    mohs.errors.InputError: size: 0 is not a whole number in [8, 2048]; use for example 64 (pixels)
     """
 
     size: int = 64
@@ -195,17 +196,13 @@ class ImagePolicy:
     white_level: float | None = None
 
     def __post_init__(self) -> None:
-        problems = []
-        if isinstance(self.size, bool) or not isinstance(self.size, int) or not 8 <= self.size <= 2048:
-            problems.append(f"size: {self.size!r} is not an integer from 8 to 2048 (pixels); use for example size=64")
-        if isinstance(self.channels, bool) or self.channels not in (1, 3):
-            problems.append(f"channels: {self.channels!r} is not 1 (grey) or 3 (RGB); use channels=3")
-        if self.fit not in get_args(Fit):
-            problems.append(f"fit: {self.fit!r} is not 'pad', 'stretch' or 'crop'; use fit='pad'")
-        if self.white_level is not None and not 0 < self.white_level < math.inf:
-            problems.append(f"white_level: {self.white_level!r} is not above 0; use for example 4095, or leave it out")
-        if problems:
-            raise InputError(*problems)
+        is_grey_or_rgb = self.channels in (1, 3) and not isinstance(self.channels, bool)
+        require(
+            wrong_whole("size", self.size, at_least=8, at_most=2048, example="64 (pixels)"),
+            None if is_grey_or_rgb else Problem("channels", f"{self.channels!r} is not 1 (grey) or 3 (RGB)", "use 3"),
+            wrong_choice("fit", self.fit, get_args(Fit)),
+            None if self.white_level is None else wrong_number("white_level", self.white_level, above=0, example=4095),
+        )
 
 
 @final

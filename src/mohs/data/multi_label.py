@@ -9,6 +9,7 @@ from typing import Literal, TypeAlias, TypeVar, final
 
 import numpy as np
 
+from mohs.checks import require, wrong_choice
 from mohs.data.table import ROLES, Table
 from mohs.errors import DataWarning, InputError, at_most_20
 
@@ -110,8 +111,7 @@ def file_keys(table: Table) -> list[str]:
 
 def one_class_each(table: Table, multi_label: MultiLabel) -> Table:
     """Return the table with one row for each file: see `read_table`. Warns of what was done, in one line."""
-    if multi_label not in MULTI_LABEL:
-        raise InputError(f"multi_label: {multi_label!r} is not one of {', '.join(map(repr, MULTI_LABEL))}")
+    require(wrong_choice("multi_label", multi_label, MULTI_LABEL))
     pictures = file_keys(table)
     if len(set(pictures)) == len(pictures):
         return table

@@ -22,7 +22,7 @@ from typing import Literal, TypeAlias, final
 import numpy as np
 from numpy.typing import NDArray
 
-from mohs.errors import InputError
+from mohs.errors import InputError, Problem
 from mohs.mining.positives import choose_positives
 from mohs.sequence import anchor_sequence
 
@@ -84,26 +84,23 @@ def anchor_items(
     negatives, or none of the catalog's classes; and for "sample" if there are no samples.
     """
     if anchors == "catalog":
-        if not catalog_N.any():
-            raise InputError(
-                f"{name}: 'catalog', but none of the {len(labels_N)} pictures is a catalog picture; give a catalog, or "
-                "use 'any'"
-            )
         sampled = np.unique(labels_N[~catalog_N])
+        if not catalog_N.any():
+            what = f"'catalog', but none of the {len(labels_N)} pictures is a catalog picture"
+            raise InputError(Problem(name, what, "give a catalog, or use 'any'"))
         if len(sampled) < 2:
-            raise InputError(
-                f"{name}: 'catalog' takes samples for negatives, and {len(sampled)} of {len(np.unique(labels_N))} "
-                "classes has samples; it needs 2 or more: add samples, or use 'any'"
-            )
+            num_classes = len(np.unique(labels_N))
+            what = f"'catalog' takes samples for negatives, and {len(sampled)} of {num_classes} classes has samples"
+            raise InputError(Problem(name, what, "it needs 2 or more: add samples, or use 'any'"))
         if not np.isin(sampled, labels_N[catalog_N]).any():
-            raise InputError(
-                f"{name}: 'catalog' takes samples for positives, and no class of the catalog has one; write the "
-                "classes alike in catalog and table, or use 'any'"
-            )
+            what = "'catalog' takes samples for positives, and no class of the catalog has one"
+            raise InputError(Problem(name, what, "write the classes alike in catalog and table, or use 'any'"))
         return np.flatnonzero(catalog_N | ~np.isin(labels_N, labels_N[catalog_N]))
     if anchors == "sample":
         if catalog_N.all():
-            raise InputError(f"{name}: 'sample', but all {len(labels_N)} pictures are catalog pictures; use 'any'")
+            raise InputError(
+                Problem(name, f"'sample', but all {len(labels_N)} pictures are catalog pictures", "use 'any'")
+            )
         return np.flatnonzero(~catalog_N)
     return np.flatnonzero(~catalog_N | ~np.isin(labels_N, labels_N[~catalog_N]))
 
