@@ -6,27 +6,24 @@ from mohs.classify.inputs import are_pictures, check_parameters
 from mohs.errors import InputError
 
 WRONG = [
-    (
-        {"method": "svm"},
-        "method: 'svm' is not one of 'linear', 'nearest-neighbours', 'nearest-catalog'; use for example",
-    ),
-    ({"dropout": 1.0}, "dropout: 1.0 is not in [0, 1); use for example 0.5"),
-    ({"dropout": float("nan")}, "dropout: nan is not in [0, 1); use for example 0.5"),
-    ({"num_epochs": 0}, "num_epochs: 0 is not a whole number above 0; use for example 50"),
-    ({"num_epochs": 1.5}, "num_epochs: 1.5 is not a whole number above 0; use for example 50"),
-    ({"learning_rate": 0}, "learning_rate: 0 is not in (0, 1e6]; use for example 0.01"),
-    ({"weight_decay": -1}, "weight_decay: -1 is not 0 or more; use for example 0.01"),
-    ({"num_neighbours": True}, "num_neighbours: True is not a whole number above 0; use for example 5"),
-    ({"num_folds": 1}, "num_folds: 1 is not a whole number above 1; use for example 5"),
+    ({"method": "svm"}, "method: 'svm' is not one of 'linear', 'nearest-neighbours', 'nearest-catalog'"),
+    ({"dropout": 1.0}, "dropout: 1.0 is not a number in [0, 1); use for example 0.5"),
+    ({"dropout": float("nan")}, "dropout: nan is not a number in [0, 1); use for example 0.5"),
+    ({"num_epochs": 0}, "num_epochs: 0 is not a whole number of at least 1; use for example 50"),
+    ({"num_epochs": 1.5}, "num_epochs: 1.5 is not a whole number of at least 1; use for example 50"),
+    ({"learning_rate": 0}, "learning_rate: 0 is not a number in (0, 1e+06]; use for example 0.01"),
+    ({"weight_decay": -1}, "weight_decay: -1 is not a number of at least 0; use for example 0.01"),
+    ({"num_neighbours": True}, "num_neighbours: True is not a whole number of at least 1; use for example 5"),
+    ({"num_folds": 1}, "num_folds: 1 is not a whole number of at least 2; use for example 5"),
     ({"seed": -1}, "seed: -1 is not an integer in [0, 2**63); use for example seed=0"),
-    ({"min_probability": 1.1}, "min_probability: 1.1 is not in [0, 1]; use for example 0.5"),
+    ({"min_probability": 1.1}, "min_probability: 1.1 is not a number in [0, 1]; use for example 0.5"),
     (
         {"min_similarity": 0.5},
-        "min_similarity: 0.5 is not a threshold of the method 'linear', which has min_probability; leave it out",
+        "min_similarity: 0.5 is no threshold of the method 'linear', which has min_probability; leave it out",
     ),
     (
         {"method": "nearest-catalog", "min_probability": 0.5},
-        "min_probability: 0.5 is not a threshold of the method 'nearest-catalog', which has min_similarity; leave it",
+        "min_probability: 0.5 is no threshold of the method 'nearest-catalog', which has min_similarity; leave it",
     ),
 ]
 

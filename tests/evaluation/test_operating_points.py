@@ -134,7 +134,7 @@ def test_messages():
     with pytest.raises(InputError) as caught:
         pair_intervals(scores, class_2P, precisions=(0.9, 1.5), fprs=(0.0,), num_resamples=10)
     assert str(caught.value).splitlines() == [
-        "precisions: 1.5 is not in (0, 1]; use for example 0.95",
-        "fprs: 0.0 is not in (0, 1); use for example 0.001",
-        "num_resamples: 10 is not an integer >= 20; use for example 400",
+        "precisions: 1.5 is not a number in (0, 1]; use for example 0.95",
+        "fprs: 0.0 is not a number in (0, 1); use for example 0.001",
+        "num_resamples: 10 is not a whole number of at least 20; use for example 400",
     ]

@@ -17,7 +17,7 @@ from mohs.classify.calibration import (
     out_of_fold_rows,
 )
 from mohs.classify.folder import SavedClassifier, load_classifier, save_classifier, weights_sha256
-from mohs.classify.heads import Head, LinearHead, LinearTraining, ReferenceHead, Scores, fit_linear
+from mohs.classify.heads import Head, LinearTraining, ReferenceHead, Scores, fit_linear, head_of
 from mohs.classify.inputs import Method, are_pictures, check_parameters, checked_catalog, checked_classes, known_classes
 from mohs.classify.thresholds import Threshold, choose_threshold
 from mohs.errors import InputError, TrainingError
@@ -164,7 +164,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
                 where others have one.
             TrainingError: the loss became NaN, or the embedder's weights changed meanwhile.
         """
-        self._check_parameters()
+        check_parameters(self.get_params(deep=False))
         before = None if self.embedder is None else weights_sha256(self.embedder)
         x_ND, y_N = self._fit_inputs(X, y)
         classes, class_N = checked_classes(y_N, len(x_ND))
@@ -210,8 +210,8 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
     def log_proba(self, X: Any) -> Float64:
         """Return the natural logarithm of `predict_proba`; finite where a probability would be rounded to 0."""
         scores_NC = self._score(X).scores_NC
-        calibration: Calibration = self.calibration_
-        return calibration.log_proba(scores_NC)
+        log_p_NC: Float64 = self.calibration_.log_proba(scores_NC)
+        return log_p_NC
 
     def confidence(self, X: Any) -> Float64:
         """Return what the threshold is compared with, float64[N], larger is surer.
@@ -223,17 +223,15 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
 
     def predict(self, X: Any) -> Array:
         """Return the class of the largest score (of equals the first), or "none of these" (-1 for numbers), [N]."""
-        self._check_parameters()
+        check_parameters(self.get_params(deep=False))
         scores = self._score(X)
         predicted_N: Array = self.classes_[scores.scores_NC.argmax(axis=1)]
         if self.threshold is None:
             return predicted_N
-        none_of_these = self.none_of_these
-        if none_of_these in self.classes_:
-            raise InputError(
-                f"y: a class is named {none_of_these!r}, which is what is predicted below the threshold; rename it"
-            )
-        return np.where(self._confidence(scores) >= self.threshold, predicted_N, none_of_these)
+        none = self.none_of_these
+        if none in self.classes_:
+            raise InputError(f"y: a class is named {none!r}, which is what is predicted below the threshold; rename it")
+        return np.where(self._confidence(scores) >= self.threshold, predicted_N, none)
 
     @property
     def none_of_these(self) -> str | int:
@@ -256,12 +254,10 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
         changed: `classifier.set_params(min_probability=found.value)` (or `min_similarity`) puts it to use.
         """
         check_is_fitted(self)
-        unseen_U = np.empty(0) if unseen is None else self.confidence(unseen)
-        known = self.held_out_
         return choose_threshold(
-            known.confidence_K,
-            known.correct_K,
-            unseen_U,
+            self.held_out_.confidence_K,
+            self.held_out_.correct_K,
+            np.empty(0) if unseen is None else self.confidence(unseen),
             min_precision=min_precision,
             max_false_acceptance=max_false_acceptance,
         )
@@ -305,8 +301,8 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
         parameters: dict[str, Any] = dict(saved.parameters)
         try:
             classifier = cls(embedder, **parameters)
-            classifier._check_parameters()
-            classifier.head_ = classifier._head_of(tensors, len(saved.classes))
+            check_parameters(classifier.get_params(deep=False))
+            classifier.head_ = head_of(tensors, classifier._num_voters, num_classes=len(saved.classes))
             classifier.held_out_ = HeldOut(tensors["held_out.confidence_K"], tensors["held_out.correct_K"])
         except (InputError, KeyError, TypeError) as error:
             what = str(error).splitlines()[0]
@@ -319,25 +315,14 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
         classifier.fitted_params_ = classifier._params_of_fit()
         return classifier
 
-    def _head_of(self, tensors: dict[str, Array], num_classes: int) -> Head:
-        if self.method == "linear":
-            head: Head = LinearHead(tensors["weight_CD"], tensors["bias_C"])
-            found = len(tensors["bias_C"])
-        else:
-            head = ReferenceHead(tensors["references_MD"], tensors["class_M"], self._num_voters)
-            found = int(tensors["class_M"][-1]) + 1
-        if found != num_classes:
-            raise InputError(f"{found} classes in the tensors, {num_classes} in the settings")
-        return head
+    @property
+    def _num_voters(self) -> int | None:
+        return self.num_neighbours if self.method == "nearest-neighbours" else None
 
     def _params_of_fit(self) -> dict[str, Any]:
         """Return the parameters on which `fit` depends: all but the embedder, which is hashed, and the thresholds."""
         ours = ("embedder", "min_probability", "min_similarity")
         return {name: value for name, value in self.get_params(deep=False).items() if name not in ours}
-
-    @property
-    def _num_voters(self) -> int | None:
-        return self.num_neighbours if self.method == "nearest-neighbours" else None
 
     def _fit_inputs(self, X: Any, y: Any) -> tuple[Float64, Array]:
         """Return embeddings and labels, checked as scikit-learn does: lengths, shapes, NaN, labels in a column."""
@@ -346,8 +331,12 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
                 raise ValueError("requires y to be passed, but the target y is None")
             x_ND, y_N = validate_data(self, self._embedded(X), y, dtype=np.float64)
         except ValueError as error:
-            raise InputError(_one_line(error)) from None
-        self._check_dimensions(x_ND)
+            raise _as_input_error(error) from None
+        if self.embedder is not None and x_ND.shape[1] != self.embedder.embedding_dim:
+            raise InputError(
+                f"X: {x_ND.shape[1]} dimensions, but the embedder's vectors have {self.embedder.embedding_dim}; "
+                "give its embeddings, or pictures"
+            )
         return x_ND, y_N
 
     def _embeddings(self, X: Any) -> Float64:
@@ -355,7 +344,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
         try:
             x_ND: Float64 = validate_data(self, self._embedded(X), reset=False, dtype=np.float64)
         except ValueError as error:
-            raise InputError(_one_line(error)) from None
+            raise _as_input_error(error) from None
         return x_ND
 
     def _embedded(self, X: Any) -> Any:
@@ -365,17 +354,10 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
             raise InputError("X: pictures, but the classifier has no embedder; give it one, or give embeddings")
         return self.embedder.embed(X)
 
-    def _check_dimensions(self, x_ND: Float64) -> None:
-        if self.embedder is not None and x_ND.shape[1] != self.embedder.embedding_dim:
-            raise InputError(
-                f"X: {x_ND.shape[1]} dimensions, but the embedder's vectors have {self.embedder.embedding_dim}; "
-                "give its embeddings, or pictures"
-            )
-
     def _score(self, X: Any) -> Scores:
         check_is_fitted(self)
-        head: Head = self.head_
-        return head.score(self._embeddings(X))
+        scores: Scores = self.head_.score(self._embeddings(X))
+        return scores
 
     def _fit_head(self, x_ND: Float64, class_N: Index, num_classes: int) -> Head:
         if self.method != "linear":
@@ -409,14 +391,8 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
     def _confidence(self, scores: Scores) -> Float64:
         if scores.similarity_N is not None:
             return scores.similarity_N
-        if not len(scores.scores_NC):
-            return np.empty(0)
         return np.asarray(np.exp(self.calibration_.log_proba(scores.scores_NC).max(axis=1)))
 
-    def _check_parameters(self) -> None:
-        check_parameters(self.get_params(deep=False))
 
-
-def _one_line(error: ValueError) -> str:
-    text = " ".join(str(error).split())
-    return text if isinstance(error, InputError) else f"X: {text}"
+def _as_input_error(error: ValueError) -> InputError:
+    return error if isinstance(error, InputError) else InputError(f"X: {' '.join(str(error).split())}")

@@ -12,12 +12,12 @@ import torch
 from torch import nn
 
 from mohs.distances import unit_rows
-from mohs.errors import TrainingError
+from mohs.errors import InputError, TrainingError
 from mohs.evaluation.checked import Array, Float32, Float64, Index
 from mohs.evaluation.nearest import nearest
 from mohs.randomness import generator, torch_seeded
 
-__all__ = ["Head", "LinearHead", "LinearTraining", "ReferenceHead", "Scores", "fit_linear"]
+__all__ = ["Head", "LinearHead", "LinearTraining", "ReferenceHead", "Scores", "fit_linear", "head_of"]
 
 _BATCH_SIZE = 256
 _ROWS_PER_BLOCK = 4096
@@ -132,6 +132,19 @@ class ReferenceHead:
         np.add.at(votes_NC, (np.arange(len(unit_ND))[:, None], self.class_M[index_Nk]), weight_Nk)
         with np.errstate(divide="ignore"):
             return np.asarray(1 + _VOTE_TEMPERATURE * np.log(votes_NC))
+
+
+def head_of(tensors: dict[str, Array], num_neighbours: int | None, *, num_classes: int) -> Head:
+    """Return the head that consists of these tensors; raise `InputError` if it is not of so many classes."""
+    head: Head
+    if "weight_CD" in tensors:
+        head, found = LinearHead(tensors["weight_CD"], tensors["bias_C"]), len(tensors["bias_C"])
+    else:
+        head = ReferenceHead(tensors["references_MD"], tensors["class_M"], num_neighbours)
+        found = int(tensors["class_M"][-1]) + 1
+    if found != num_classes:
+        raise InputError(f"{found} classes in the tensors, {num_classes} in the settings")
+    return head
 
 
 @final

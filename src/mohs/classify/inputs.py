@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils.multiclass import check_classification_targets
 
+from mohs.checks import is_number, require, wrong_choice, wrong_number, wrong_whole
 from mohs.errors import InputError, Problem
 from mohs.evaluation.checked import Array, Bools, Index, checked_labels
 from mohs.randomness import check_seed
@@ -26,44 +27,33 @@ Method: TypeAlias = Literal["linear", "nearest-neighbours", "nearest-catalog"]
 
 METHODS = ("linear", "nearest-neighbours", "nearest-catalog")
 
-# A threshold chosen to refuse everything is the next number above the largest confidence, which may be 1.
-_LARGEST_THRESHOLD = float(np.nextafter(1.0, 2.0))
-
 
 def check_parameters(given: Mapping[str, Any]) -> None:
     """Raise `InputError` with one line for each of a classifier's parameters, by name, that is out of range."""
     method = given["method"]
-    linear = method == "linear"
-    checks: list[tuple[str, bool, str, Any]] = [
-        ("method", method in METHODS, f"one of {', '.join(map(repr, METHODS))}", "linear"),
-        ("dropout", _is_number(given["dropout"]) and 0 <= given["dropout"] < 1, "in [0, 1)", 0.5),
-        ("num_epochs", _is_whole(given["num_epochs"], 1), "a whole number above 0", 50),
-        (
-            "learning_rate",
-            _is_number(given["learning_rate"]) and 0 < given["learning_rate"] <= 1e6,
-            "in (0, 1e6]",
-            0.01,
-        ),
-        ("weight_decay", _is_number(given["weight_decay"]) and 0 <= given["weight_decay"] < np.inf, "0 or more", 0.01),
-        ("num_neighbours", _is_whole(given["num_neighbours"], 1), "a whole number above 0", 5),
-        ("num_folds", _is_whole(given["num_folds"], 2), "a whole number above 1", 5),
-    ]
-    for name, smallest, fits in (("min_probability", 0.0, linear), ("min_similarity", -1.0, not linear)):
-        value = given[name]
-        if value is None:
-            continue
-        in_range = _is_number(value) and smallest <= value <= _LARGEST_THRESHOLD
-        checks.append((name, in_range, f"in [{smallest:g}, 1]", 0.5))
-        if in_range and not fits and method in METHODS:
-            other = "min_probability" if linear else "min_similarity"
-            checks.append((name, False, f"a threshold of the method {method!r}, which has {other}", None))
     problems = [
-        Problem(name, f"{given[name]!r} is not {rule}", "leave it out" if use is None else f"use for example {use!r}")
-        for name, good, rule, use in checks
-        if not good
+        wrong_choice("method", method, METHODS),
+        wrong_number("dropout", given["dropout"], at_least=0, below=1, example=0.5),
+        wrong_whole("num_epochs", given["num_epochs"], example=50),
+        wrong_number("learning_rate", given["learning_rate"], above=0, at_most=1e6, example=0.01),
+        wrong_number("weight_decay", given["weight_decay"], at_least=0, example=0.01),
+        wrong_whole("num_neighbours", given["num_neighbours"], example=5),
+        wrong_whole("num_folds", given["num_folds"], at_least=2, example=5),
     ]
-    if problems:
-        raise InputError(*problems)
+    for name, smallest, linear in (("min_probability", 0, True), ("min_similarity", -1, False)):
+        # A threshold chosen to refuse everything is the next number above the largest confidence, which may be 1.
+        value = given[name]
+        if value is None or (is_number(value) and value == np.nextafter(1.0, 2.0)):
+            wrong = None
+        else:
+            wrong = wrong_number(name, value, at_least=smallest, at_most=1, example=0.5)
+        problems.append(wrong)
+        if value is not None and wrong is None and method in METHODS and linear != (method == "linear"):
+            has = "min_similarity" if linear else "min_probability"
+            problems.append(
+                Problem(name, f"{value!r} is no threshold of the method {method!r}, which has {has}", "leave it out")
+            )
+    require(*problems)
     check_seed(given["seed"])
 
 
@@ -132,11 +122,3 @@ def _labels(y: ArrayLike, name: str, num_items: int) -> Array:
 
 def _some(labels: Array) -> str:
     return ", ".join(map(repr, labels[:5].tolist())) + (", …" if len(labels) > 5 else "")
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
-
-
-def _is_whole(value: Any, smallest: int) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool) and bool(value >= smallest)

@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, TypeAlias, final
+from typing import Any, final
 
 import numpy as np
 
-from mohs.errors import InputError
+from mohs.checks import require, wrong_number, wrong_whole
 from mohs.evaluation.checked import Float64, Index
+from mohs.evaluation.intervals import Interval
 from mohs.evaluation.pair_curves import checked_prevalence
 from mohs.evaluation.pair_noise import PairNoise
 from mohs.evaluation.pair_scores import PairScores
@@ -23,9 +24,7 @@ from mohs.evaluation.thresholds import (
     shares_at,
 )
 
-__all__ = ["Bands", "Interval", "OperatingPoint", "PairIntervals", "Wanted", "pair_intervals"]
-
-Interval: TypeAlias = tuple[float, float] | None
+__all__ = ["Bands", "OperatingPoint", "PairIntervals", "Wanted", "pair_intervals"]
 
 RECALL_GRID = tuple(float(recall) for recall in np.linspace(0.01, 1.0, 100))
 FPR_GRID = tuple(float(fpr) for fpr in np.logspace(-6, 0, 61))
@@ -56,16 +55,16 @@ class OperatingPoint:
 
     wanted: Wanted
     level: float
-    threshold: float | None
-    threshold_interval: Interval
-    tpr: float | None
-    tpr_interval: Interval
-    fpr: float | None
-    precision: float | None
-    reached_interval: Interval
-    safe_threshold: float | None
-    safe_tpr: float | None
-    reason: str
+    threshold: float | None = None
+    threshold_interval: Interval | None = None
+    tpr: float | None = None
+    tpr_interval: Interval | None = None
+    fpr: float | None = None
+    precision: float | None = None
+    reached_interval: Interval | None = None
+    safe_threshold: float | None = None
+    safe_tpr: float | None = None
+    reason: str = ""
 
 
 @final
@@ -105,9 +104,9 @@ class PairIntervals:
         num_resamples: how many resamples had a positive and a negative pair.
     """
 
-    average_precision: Interval
-    auc: Interval
-    equal_error_rate: Interval
+    average_precision: Interval | None
+    auc: Interval | None
+    equal_error_rate: Interval | None
     operating_points: tuple[OperatingPoint, ...]
     bands: Bands
     num_resamples: int
@@ -194,7 +193,7 @@ def pair_intervals(
     first_point = first_fpr + len(fpr_grid)
     noise = PairNoise(ranked)
 
-    def around(value: float, k: int) -> Interval:
+    def around(value: float, k: int) -> Interval | None:
         """Return the interval of a mean whose variance is that of the resamples."""
         return None if intervals[k] is None else noise.interval(value, float(np.nanvar(found_BK[:, k], ddof=1)))
 
@@ -207,22 +206,7 @@ def pair_intervals(
         if np.isnan(farness) and not reason:
             reason = _no_threshold(wanted, level, float(whole.precision(share).max()))
         if reason:
-            points.append(
-                OperatingPoint(
-                    wanted=wanted,
-                    level=level,
-                    threshold=None,
-                    threshold_interval=None,
-                    tpr=None,
-                    tpr_interval=None,
-                    fpr=None,
-                    precision=None,
-                    reached_interval=None,
-                    safe_threshold=None,
-                    safe_tpr=None,
-                    reason=reason,
-                )
-            )
+            points.append(OperatingPoint(wanted, level, reason=reason))
             continue
         tpr, fpr = ranked.accepted(whole, farness)
         safe = safe_farness(ranked, noise, whole, (wanted, level), share)
@@ -242,7 +226,6 @@ def pair_intervals(
                 ),
                 safe_threshold=None if safe is None else scores.in_units(-safe[0]),
                 safe_tpr=None if safe is None else safe[1].tpr,
-                reason="",
             )
         )
     return PairIntervals(
@@ -276,23 +259,20 @@ def _no_threshold(wanted: Wanted, level: float, best_precision: float) -> str:
     return f"even the closest pair, with those tied with it, makes a false positive rate above {level:g}"
 
 
-def _in_units(interval: Interval, scores: PairScores) -> Interval:
+def _in_units(interval: Interval | None, scores: PairScores) -> Interval | None:
     if interval is None:
         return None
     low, high = sorted(scores.in_units(-end) for end in interval)
     return low, high
 
 
-def _pair(interval: Interval) -> list[float] | None:
+def _pair(interval: Interval | None) -> list[float] | None:
     return None if interval is None else list(interval)
 
 
 def _check(precisions: Sequence[float], fprs: Sequence[float], num_resamples: int) -> None:
-    problems = [
-        f"precisions: {level!r} is not in (0, 1]; use for example 0.95" for level in precisions if not 0 < level <= 1
-    ]
-    problems += [f"fprs: {level!r} is not in (0, 1); use for example 0.001" for level in fprs if not 0 < level < 1]
-    if isinstance(num_resamples, bool) or not isinstance(num_resamples, int | np.integer) or num_resamples < 20:
-        problems.append(f"num_resamples: {num_resamples!r} is not an integer >= 20; use for example 400")
-    if problems:
-        raise InputError(*problems)
+    require(
+        *(wrong_number("precisions", level, above=0, at_most=1, example=0.95) for level in precisions),
+        *(wrong_number("fprs", level, above=0, below=1, example=0.001) for level in fprs),
+        wrong_whole("num_resamples", num_resamples, at_least=20, example=400),
+    )

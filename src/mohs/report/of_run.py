@@ -10,7 +10,6 @@ from mohs.doctor.run.checks import diagnose_run
 from mohs.doctor.run.evidence import RunEvidence
 from mohs.evaluation.gallery_size import recall_by_gallery_size
 from mohs.evaluation.intervals import Interval, class_difference_interval
-from mohs.evaluation.operating_points import Interval as PairInterval
 from mohs.evaluation.operating_points import OperatingPoint
 from mohs.evaluation.retrieval import RetrievalResult
 from mohs.evaluation.summary import Measured, verified
@@ -231,7 +230,7 @@ def _reliability(found: VerificationResult) -> Reliability | None:
     )
 
 
-def _pair_interval(interval: PairInterval, digits: int = 3) -> str:
+def _pair_interval(interval: Interval | None, digits: int = 3) -> str:
     return "–" if not interval else f"{interval[0]:.{digits}f} to {interval[1]:.{digits}f}"
 
 
