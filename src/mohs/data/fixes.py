@@ -123,54 +123,20 @@ def apply_fixes(table: Table, fixes: Sequence[LabelFix], *, source: str = "fixes
     classes joined in a circle; if a file is still under several classes; and if no picture is left.
     """
     labels: list[str] = table.labels.tolist()
-    positions: dict[str, list[int]] = defaultdict(list)
-    for i, file in enumerate(table.files):
-        positions[normpath(file)].append(i)
-    counts = Counter(labels)
-    problems: list[str] = []
-    merged: dict[str, str] = {}
-    relabelled: dict[int, str] = {}
-    dropped: set[int] = set()
     asked = [fix for fix in fixes if fix.suggestion != "look"]
-    num_different = len({(normpath(fix.file), fix.label, fix.suggestion, fix.to) for fix in asked})
-    for fix in asked:
-        rows = positions.get(normpath(fix.file), [])
-        item = next((row for row in rows if labels[row] == fix.label), rows[0] if rows else None)
-        if fix.suggestion == "merge classes":
-            if fix.label not in counts:
-                problems.append(f"{source}: class {fix.label!r} is not in {table.source}; remove the row")
-            elif merged.setdefault(fix.label, fix.to) != fix.to:
-                problems.append(
-                    f"{source}: class {fix.label!r} is to become {merged[fix.label]!r} and {fix.to!r}; keep one"
-                )
-        elif item is None:
-            problems.append(f"{source}: file {fix.file!r} is not in {table.source}; remove the row")
-        elif labels[item] != fix.label:
-            problems.append(
-                f"{source}: file {fix.file!r} is of class {labels[item]!r} in {table.source}, not {fix.label!r}; "
-                "these corrections are for another version of the table"
-            )
-        elif fix.suggestion == "drop":
-            dropped.update(row for row in rows if labels[row] == fix.label)
-        elif relabelled.setdefault(item, fix.to) != fix.to:
-            problems.append(f"{source}: file {fix.file!r} is to become {relabelled[item]!r} and {fix.to!r}; keep one")
+    merged, relabelled, dropped = _changes(table, asked, source)
     num_unchanged = sum(label == to for label, to in merged.items())
     num_unchanged += sum(labels[item] == to for item, to in relabelled.items())
     merged = {label: to for label, to in merged.items() if label != to}
-    problems += _circles(source, merged)
-    if problems:
-        raise InputError(*at_most_20(problems))
     new = [relabelled.get(i, label) for i, label in enumerate(labels)]
     for i, label in enumerate(new):
         while label in merged:
             label = merged[label]
         new[i] = label
-    fixed = replace(table, labels=np.array(new, dtype=np.str_))
     kept = np.array([i not in dropped for i in range(len(table))], dtype=bool)
     if not kept.any():
         raise InputError(f"{source}: all {len(table):,} pictures of {table.source} are left out; drop fewer of them")
-    num_relabelled = sum(item not in dropped and labels[item] != to for item, to in relabelled.items())
-    fixed = fixed.take(kept)
+    fixed = replace(table, labels=np.array(new, dtype=np.str_)).take(kept)
     new = fixed.labels.tolist()
     left = [
         f"{source}: file {fixed.files[rows[0]]!r} of {table.source} is still under "
@@ -184,14 +150,51 @@ def apply_fixes(table: Table, fixes: Sequence[LabelFix], *, source: str = "fixes
     return Applied(
         table=applied,
         num_merged=len(merged),
-        num_relabelled=num_relabelled,
+        num_relabelled=sum(item not in dropped and labels[item] != to for item, to in relabelled.items()),
         num_dropped=len(dropped),
         num_looked=len(fixes) - len(asked),
-        num_repeated=len(asked) - num_different,
+        num_repeated=len(asked) - len({(normpath(fix.file), fix.label, fix.suggestion, fix.to) for fix in asked}),
         num_unchanged=num_unchanged,
         vanished=tuple(sorted(set(labels) - remaining - merged.keys())),
         new_classes=tuple(sorted(remaining - set(labels))),
     )
+
+
+def _changes(table: Table, asked: Sequence[LabelFix], source: str) -> tuple[dict[str, str], dict[int, str], set[int]]:
+    """Return what classes are to become, what rows are to become, and the rows that are dropped."""
+    labels: list[str] = table.labels.tolist()
+    known, positions = set(labels), defaultdict(list)
+    for i, file in enumerate(table.files):
+        positions[normpath(file)].append(i)
+    problems: list[str] = []
+    merged: dict[str, str] = {}
+    relabelled: dict[int, str] = {}
+    dropped: set[int] = set()
+    for fix in asked:
+        rows = positions.get(normpath(fix.file), [])
+        own = [row for row in rows if labels[row] == fix.label]
+        what = ""
+        if fix.suggestion == "merge classes":
+            if fix.label not in known:
+                what = f"class {fix.label!r} is not in {table.source}; remove the row"
+            elif merged.setdefault(fix.label, fix.to) != fix.to:
+                what = f"class {fix.label!r} is to become {merged[fix.label]!r} and {fix.to!r}; keep one"
+        elif not rows:
+            what = f"file {fix.file!r} is not in {table.source}; remove the row"
+        elif not own:
+            what = (
+                f"file {fix.file!r} is of class {labels[rows[0]]!r} in {table.source}, not {fix.label!r}; "
+                "these corrections are for another version of the table"
+            )
+        elif fix.suggestion == "drop":
+            dropped.update(own)
+        elif relabelled.setdefault(own[0], fix.to) != fix.to:
+            what = f"file {fix.file!r} is to become {relabelled[own[0]]!r} and {fix.to!r}; keep one"
+        problems += [f"{source}: {what}"] if what else []
+    problems += _circles(source, {label: to for label, to in merged.items() if label != to})
+    if problems:
+        raise InputError(*at_most_20(problems))
+    return merged, relabelled, dropped
 
 
 def listing_fixes(table: Table, multi_label: MultiLabel) -> list[LabelFix]:
