@@ -60,10 +60,7 @@ class CheckResult:
 
 
 def check_table(
-    table: Table,
-    *,
-    white_level: float | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    table: Table, *, white_level: float | None = None, progress: Callable[[int, int], None] | None = None
 ) -> CheckResult:
     """Return what is in `table` after reading every file: counts, missing and broken pictures, duplicates.
 

@@ -72,11 +72,7 @@ def draw_glyphs(size: int = REFERENCE_SIZE, *, merge_homoglyphs: bool = True, ch
 
 
 def export_glyphs(
-    folder: str | Path,
-    size: int = REFERENCE_SIZE,
-    *,
-    num_classes: int | None = None,
-    merge_homoglyphs: bool = True,
+    folder: str | Path, size: int = REFERENCE_SIZE, *, num_classes: int | None = None, merge_homoglyphs: bool = True
 ) -> Path:
     """Write the built-in set as PNG files with `images.csv` and `catalog.csv`, and return `folder`.
 

@@ -170,11 +170,7 @@ def _count(number: int, one: str, many: str) -> str:
 
 
 def repeat_problems(
-    pictures: Sequence[object],
-    labels: Sequence[str],
-    roles: Sequence[str],
-    places: Sequence[str],
-    files: Sequence[str],
+    pictures: Sequence[object], labels: Sequence[str], roles: Sequence[str], places: Sequence[str], files: Sequence[str]
 ) -> dict[int, str]:
     """Return a line for each row whose picture was listed before, but for samples that the catalog lists, too."""
     problems = {}

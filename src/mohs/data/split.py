@@ -18,13 +18,7 @@ from mohs.data.table import SPLITS, Table
 from mohs.errors import DataWarning, InputError, at_most_20
 from mohs.randomness import generator
 
-__all__ = [
-    "assign_splits",
-    "classes_by_group",
-    "limit_per_class",
-    "split_by_class",
-    "split_by_item",
-]
+__all__ = ["assign_splits", "classes_by_group", "limit_per_class", "split_by_class", "split_by_item"]
 
 
 def split_by_class(
@@ -109,12 +103,7 @@ def split_by_item(
     is_sample = np.ones(len(labels), dtype=bool) if roles is None else np.asarray(roles) == "sample"
     if groups is not None and (groups != "").any():
         return split_groups_by_item(
-            labels,
-            groups,
-            shares,
-            seed=seed,
-            is_sample=is_sample,
-            canonical_order=_canonical_order(labels, keys),
+            labels, groups, shares, seed=seed, is_sample=is_sample, canonical_order=_canonical_order(labels, keys)
         )
     random = generator(seed, "split")
     names, class_of_item, class_sizes = np.unique(labels, return_inverse=True, return_counts=True)
@@ -162,12 +151,7 @@ def assign_splits(table: Table, by: Literal["class", "item"], test_fraction: flo
         splits = split_by_class(table.labels, {"test": test_fraction}, seed=seed, groups=table.groups)
     else:
         splits = split_by_item(
-            table.labels,
-            {"test": test_fraction},
-            seed=seed,
-            roles=table.roles,
-            keys=table.files,
-            groups=table.groups,
+            table.labels, {"test": test_fraction}, seed=seed, roles=table.roles, keys=table.files, groups=table.groups
         )
     if by == "class":
         _check_open_set(table, splits)

@@ -13,16 +13,7 @@ import numpy as np
 from mohs.artefacts import atomic_path
 from mohs.errors import InputError
 
-__all__ = [
-    "BUILT_IN",
-    "ROLES",
-    "SPLITS",
-    "Table",
-    "concatenate",
-    "require_classes",
-    "table_bytes",
-    "write_table",
-]
+__all__ = ["BUILT_IN", "ROLES", "SPLITS", "Table", "concatenate", "require_classes", "table_bytes", "write_table"]
 
 ROLES = ("sample", "catalog")
 SPLITS = ("train", "validation", "test")

@@ -17,14 +17,7 @@ from mohs.mining.sampled_kernels import select_sampled, select_sampled_window
 from mohs.mining.threads import Meter, Progress, for_each, num_threads, one_blas_thread
 from mohs.randomness import generator
 
-__all__ = [
-    "AUTO_PAIRS",
-    "TAIL",
-    "Sampled",
-    "auto_method",
-    "mine_sampled",
-    "sample_bytes",
-]
+__all__ = ["AUTO_PAIRS", "TAIL", "Sampled", "auto_method", "mine_sampled", "sample_bytes"]
 
 
 TAIL = 32
