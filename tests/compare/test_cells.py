@@ -19,8 +19,7 @@ from mohs.compare.table import (
     SHORT,
     comparison_markdown,
     markdown,
-    optimisers_markdown,
-    schedules_markdown,
+    pairs_markdown,
     short_rows,
     table_rows,
 )
@@ -308,8 +307,8 @@ def test_what_a_schedule_adds_to_the_same_loss(small, ran, monkeypatch):
         assert found[0][1][protocol].mean == -found[1][1][protocol].mean
     difference = found[0][1]["unseen"]
     low, high = difference.interval
-    assert f"| {one} | {two} | {difference.mean:+.3f} [{low:+.3f}, {high:+.3f}] | " in schedules_markdown(found)
-    assert schedules_markdown([]) == ""
+    assert f"| {one} | {two} | {difference.mean:+.3f} [{low:+.3f}, {high:+.3f}] | " in pairs_markdown("a", "b", found)
+    assert pairs_markdown("a", "b", []) == ""
 
 
 def test_what_is_the_optimisers_and_what_is_not(small, ran):
@@ -324,16 +323,15 @@ def test_what_is_the_optimisers_and_what_is_not(small, ran):
         muon, rest = optimisers(small, told, results)
         photos = replace(small, settings={**small.settings, "training.optimizer": "adamw"})
         pretrained = optimisers(photos, told, results)
+        text = comparison_markdown(small, told, results, summarise(small.data, told, results))
     assert [(name, by["unseen"].to) for name, by in muon] == [("online supcon with Muon", "online supcon")]
     assert [(name, by["unseen"].to) for name, by in rest] == [("default", "online supcon with Muon")]
     assert [(name, by["unseen"].to) for name, by in pretrained[1]] == [("default", "online supcon")]
     means = {row.strategy: row.means["seen_recall_1"] for row in summarise(small.data, cells, results)}
     assert muon[0][1]["seen"].mean == pytest.approx(means["online supcon"] - means["random"])
     assert rest[0][1]["seen"].mean == pytest.approx(means["default"] - means["online supcon"])
-    text = optimisers_markdown(muon, rest)
-    assert text.startswith("| with Muon | the same with Adam | R@1 unseen | R@1 catalog |\n")
+    assert "\n\n| with Muon | the same with Adam | R@1 unseen | R@1 catalog |\n" in text
     assert "\n\n| all but the optimiser | a loss of the library with the same one |" in text
-    assert optimisers_markdown([], []) == ""
 
 
 def test_the_tables_say_what_is_equal_and_what_the_intervals_hold(small, ran):

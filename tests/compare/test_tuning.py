@@ -4,8 +4,9 @@ import pytest
 
 from mohs.compare import tuning as tuning_module
 from mohs.compare.budget import Budget
+from mohs.compare.metrics import read_rows
 from mohs.compare.training import Choice
-from mohs.compare.tuning import MOST_TRIALS, Trial, best_trial, is_at_edge, next_choice, read_trials, tune
+from mohs.compare.tuning import MOST_TRIALS, Trial, best_trial, is_at_edge, next_choice, tune
 from mohs.errors import InputError
 
 BUDGET = Budget(192, 48)
@@ -60,7 +61,7 @@ def test_every_strategy_gets_the_same_trials_and_the_best_is_taken(small, tmp_pa
     table = tmp_path / "tuning.csv"
     found = tune(small, table, num_trials=4, budget=BUDGET)
     assert list(found) == [strategy.name for strategy in small.strategies]
-    assert read_trials(table) == [trial for trials in found.values() for trial in trials]
+    assert read_rows(table, Trial) == [trial for trials in found.values() for trial in trials]
     for trials in found.values():
         assert rates(trials)[:3] == [1.0, 0.3, 3.0]
         assert trials[3].choice == next_choice(trials[:3])

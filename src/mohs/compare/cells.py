@@ -33,7 +33,7 @@ from mohs.evaluation.triplets import triplet_accuracy
 from mohs.model.embedder import Embedder
 from mohs.settings.config import RunConfig, override_config
 
-__all__ = ["BASELINES", "Cell", "Comparison", "Results", "as_json", "read_arrays", "read_cells", "run_cells"]
+__all__ = ["BASELINES", "Cell", "Comparison", "Results", "read_arrays", "read_cells", "run_cells"]
 
 BASELINES = ("pixels", "untrained", "plain untrained")
 """Rows that are not trained: shrunken pictures, which have no seed; each seed's network as training finds it, with the
@@ -74,9 +74,9 @@ class Comparison:
 
 
 @final
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Cell:
-    """One strategy with one seed, and what came of it: `Metrics`, and these.
+    """One strategy with one seed, and what came of it: `Metrics`, and these; untrained by default.
 
     Attributes:
         data, strategy, seed: which cell.
@@ -100,10 +100,10 @@ class Cell:
     strategy: str
     seed: int
     made_by: str
-    budget_pictures: int
-    learning_rate: float
-    parameter: str
-    value: float
+    budget_pictures: int = 0
+    learning_rate: float = 0.0
+    parameter: str = ""
+    value: float = 0.0
     unseen_recall_1: float
     unseen_recall_10: float
     unseen_top_50: float
@@ -120,18 +120,18 @@ class Cell:
     mined_triplets: float
     spread: float
     effective_rank: float
-    collapsed: bool
-    below_start: bool
-    stopped: str
-    active_start: float
-    active_end: float
-    num_steps: int
-    num_pictures: int
-    pictures_per_s: float
-    train_s: float
-    embed_s: float
-    mine_s: float
-    cpu_s: float
+    collapsed: bool = False
+    below_start: bool = False
+    stopped: str = ""
+    active_start: float = math.nan
+    active_end: float = math.nan
+    num_steps: int = 0
+    num_pictures: int = 0
+    pictures_per_s: float = math.nan
+    train_s: float = 0.0
+    embed_s: float = 0.0
+    mine_s: float = 0.0
+    cpu_s: float = 0.0
     evaluate_s: float
 
     @property
@@ -236,33 +236,19 @@ def _baseline(data: ComparisonData, config: RunConfig, name: str, made_by: str) 
         measured = measure_embeddings(shrunk(data.train), shrunk(data.held_out), shrunk(data.test), data)
     else:
         measured = measure(started_embedder(config, data.train), data)
-    evaluate_s = time.perf_counter() - began
-    values = {name: getattr(measured.metrics, name) for name in METRIC_NAMES}
     cell = Cell(
         data=data.name,
         strategy=name,
         seed=config.seed,
         made_by=made_by,
-        budget_pictures=0,
-        learning_rate=0.0,
-        parameter="",
-        value=0.0,
-        **values,
-        collapsed=False,
-        below_start=False,
-        stopped="",
-        active_start=np.nan,
-        active_end=np.nan,
-        num_steps=0,
-        num_pictures=0,
-        pictures_per_s=np.nan,
-        train_s=0.0,
-        embed_s=0.0,
-        mine_s=0.0,
-        cpu_s=0.0,
-        evaluate_s=evaluate_s,
+        **_metrics(measured),
+        evaluate_s=time.perf_counter() - began,
     )
     return cell, measured
+
+
+def _metrics(measured: Measured) -> dict[str, Any]:
+    return {name: getattr(measured.metrics, name) for name in METRIC_NAMES}
 
 
 def _cell(
@@ -285,11 +271,11 @@ def _cell(
         strategy=strategy.name,
         seed=config.seed,
         made_by=made_by,
+        **_metrics(measured),
         budget_pictures=comparison.budget_of(strategy.name).num_pictures,
         learning_rate=config.training.learning_rate,
         parameter=strategy.parameter.name,
         value=value,
-        **{name: getattr(metrics, name) for name in METRIC_NAMES},
         collapsed=bool(trained.stopped) or metrics.spread < _SPREAD_LEFT * start.spread,
         below_start=is_below_start(metrics, start, int((measured.unseen_rank > 0).sum())),
         stopped=trained.stopped,
@@ -365,9 +351,3 @@ def read_arrays(results: Results, cell: Cell) -> dict[str, NDArray[Any]]:
             return {name: arrays[name] for name in arrays.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(f"{path}: cannot be read ({error}); remove the file to run that cell again") from None
-
-
-def as_json(cell: Cell) -> dict[str, Any]:
-    """Return a cell as JSON values: what could not be measured is none."""
-    values = asdict(cell)
-    return {name: None if isinstance(v, float) and not math.isfinite(v) else v for name, v in values.items()}

@@ -1,6 +1,6 @@
 """The table of a comparison, for a terminal and as Markdown."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,9 +14,8 @@ __all__ = [
     "comparison_markdown",
     "intervals_of",
     "markdown",
-    "optimisers_markdown",
     "pair_rows",
-    "schedules_markdown",
+    "pairs_markdown",
     "short_rows",
     "table_rows",
     "what_is_equal",
@@ -63,11 +62,14 @@ def what_is_equal(comparison: Comparison) -> str:
 
 def comparison_markdown(comparison: Comparison, cells: Sequence[Cell], results: Results, rows: Sequence[Row]) -> str:
     """Return all tables of a comparison as Markdown: what is equal, strategies, schedules, optimisers."""
+    added, rest = optimisers(comparison, cells, results)
+    scheduled = schedules(comparison.data, cells, results)
     parts = (
         f"At {what_is_equal(comparison)}. {intervals_of(comparison.num_seeds)}\n",
         markdown(rows),
-        schedules_markdown(schedules(comparison.data, cells, results)),
-        optimisers_markdown(*optimisers(comparison, cells, results)),
+        pairs_markdown("scheduled hardness", "beside the same loss without it", scheduled),
+        pairs_markdown("with Muon", "the same with Adam", added),
+        pairs_markdown("all but the optimiser", "a loss of the library with the same one", rest),
     )
     return "\n".join(filter(None, parts))
 
@@ -81,8 +83,7 @@ def intervals_of(num_seeds: int) -> str:
 
 def markdown(rows: Sequence[Row]) -> str:
     """Return the table as Markdown."""
-    lines = [HEADER, ["---"] + ["---:"] * (len(HEADER) - 1), *table_rows(rows)]
-    text = "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    text = _rows_markdown([HEADER, ["---"] + ["---:"] * (len(HEADER) - 1), *table_rows(rows)])
     for row in rows:
         if row.strategy == "default" and row.to_best_plain:
             names = {"unseen": "unseen classes", "seen": "catalog"}
@@ -91,23 +92,15 @@ def markdown(rows: Sequence[Row]) -> str:
     return text
 
 
-def schedules_markdown(found: Sequence[tuple[str, Differences]]) -> str:
-    """Return as Markdown what schedules of hardness add; "" if nothing was compared."""
-    return _pairs(("scheduled hardness", "beside the same loss without it"), found)
-
-
-def optimisers_markdown(optimiser: Sequence[tuple[str, Differences]], rest: Sequence[tuple[str, Differences]]) -> str:
-    """Return as Markdown what is the optimiser's, and what is not; "" if nothing was compared."""
-    added = _pairs(("with Muon", "the same with Adam"), optimiser)
-    left = _pairs(("all but the optimiser", "a loss of the library with the same one"), rest)
-    return "\n".join(filter(None, (added, left)))
-
-
-def _pairs(names: tuple[str, str], found: Sequence[tuple[str, Differences]]) -> str:
+def pairs_markdown(one: str, two: str, found: Sequence[tuple[str, Differences]]) -> str:
+    """Return differences as Markdown, under the names of what is compared with what; "" if nothing was compared."""
     if not found:
         return ""
-    lines = [[*names, "R@1 unseen", "R@1 catalog"], ["---"] * 4, *pair_rows(found)]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    return _rows_markdown([[one, two, "R@1 unseen", "R@1 catalog"], ["---"] * 4, *pair_rows(found)])
+
+
+def _rows_markdown(rows: Iterable[Sequence[str]]) -> str:
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
 def pair_rows(found: Sequence[tuple[str, Differences]]) -> list[list[str]]:

@@ -16,7 +16,7 @@ from mohs.compare.budget import Budget
 from mohs.compare.online import OnlineStep, train_online
 from mohs.compare.strategies import Strategy
 from mohs.data.dataset import Dataset
-from mohs.errors import InputError, TrainingError
+from mohs.errors import InputError, Problem, TrainingError
 from mohs.mining import choose_positives, compile_kernels
 from mohs.model.embedder import Embedder
 from mohs.plan import TripletPlan
@@ -152,7 +152,7 @@ def check_strategies(
     if named:
 
         def num_takers(problem: str) -> int:
-            setting = problem.partition(":")[0]
+            setting = problem.place if isinstance(problem, Problem) else None
             return sum(setting not in strategy.settings for strategy in strategies)
 
         raise InputError(

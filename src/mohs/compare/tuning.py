@@ -22,7 +22,7 @@ from mohs.compare.training import Choice, made_by, parameter_value, strategy_con
 from mohs.errors import InputError
 from mohs.evaluation.retrieval import evaluate_all_against_all
 
-__all__ = ["MOST_TRIALS", "Trial", "best_trial", "is_at_edge", "next_choice", "read_trials", "tune"]
+__all__ = ["MOST_TRIALS", "Trial", "best_trial", "is_at_edge", "next_choice", "tune"]
 
 _RATE_FACTORS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 _FIRST = (1.0, 0.3, 3.0)
@@ -110,7 +110,7 @@ def tune(
         raise InputError(f"--tune: {num_trials} is not in [0, {MOST_TRIALS}]; 0 leaves it out")
     parts = validation_parts(comparison.data)
     pictures = "+".join(part.fingerprint() for part in parts)
-    known = {(trial.strategy, trial.number, trial.made_by): trial for trial in read_trials(table)}
+    known = {(trial.strategy, trial.number, trial.made_by): trial for trial in read_rows(table, Trial)}
     found = {}
     for strategy in comparison.strategies:
         trials: list[Trial] = []
@@ -138,8 +138,3 @@ def tune(
             trials.append(trial)
         found[strategy.name] = trials
     return found
-
-
-def read_trials(path: Path) -> list[Trial]:
-    """Return the trials in a CSV; none without a file."""
-    return read_rows(path, Trial)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mohs.data.dataset import Dataset
-from mohs.errors import InputError
+from mohs.errors import InputError, Problem
 from mohs.model.embedder import Embedder
 from mohs.model.finetune import Finetuning
 from mohs.randomness import generator
@@ -77,10 +77,8 @@ def check_finetuning(embedder: Embedder, config: RunConfig) -> None:
 def _only_layer(embedder: Embedder, way: str) -> nn.Linear:
     layers = [layer for layer in embedder.head if not isinstance(layer, nn.Dropout)]
     if len(layers) != 1 or not isinstance(layers[0], nn.Linear):
-        raise InputError(
-            f"finetune.head: {way!r} is for a head of one linear layer, and model.hidden_dim is "
-            f"{embedder.config.hidden_dim}; make it 0, or finetune.head 'random'"
-        )
+        what = f"{way!r} is for a head of one linear layer, and model.hidden_dim is {embedder.config.hidden_dim}"
+        raise InputError(Problem("finetune.head", what, "make it 0, or finetune.head 'random'"))
     return layers[0]
 
 
