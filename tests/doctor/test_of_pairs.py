@@ -7,11 +7,11 @@ import mohs
 from mohs.doctor.of_pairs import (
     PairScores,
     find_constant_scores,
-    find_fixed_threshold,
     find_sigmoid_on_distance,
     find_swapped_scores,
     read_pair_scores,
 )
+from mohs.doctor.pair_threshold import find_fixed_threshold
 from mohs.errors import InputError
 
 

@@ -1,4 +1,4 @@
-"""Causes that scores of pairs show: the wrong way round, a threshold that fits nothing, a sigmoid on a distance."""
+"""Causes that scores of pairs show: the wrong way round, all the same, at chance, a sigmoid on a distance."""
 
 import math
 from collections.abc import Mapping
@@ -12,20 +12,16 @@ from numpy.typing import NDArray
 from mohs.data.rows import decimal_points, read_rows
 from mohs.doctor.findings import Finding
 from mohs.doctor.same_column import OneMeans, read_same_column, told_by_distances
-from mohs.errors import InputError, at_most_20
-from mohs.evaluation.intervals import wilson_interval
-from mohs.randomness import generator
+from mohs.errors import InputError, Problem, at_most_20
 
 __all__ = [
     "PairScores",
     "ScoreKind",
     "find_constant_scores",
-    "find_fixed_threshold",
     "find_scores_at_chance",
     "find_sigmoid_on_distance",
     "find_swapped_scores",
     "read_pair_scores",
-    "why_no_threshold",
 ]
 
 ScoreKind: TypeAlias = Literal["distance", "similarity", "score"]
@@ -36,14 +32,13 @@ _VALUE_NAMES: dict[ScoreKind, tuple[str, ...]] = {
     "score": ("score", "output", "prediction", "pred", "y_pred", "probability"),
 }
 # Of accuracy where half of the pairs are of one class; elsewhere as a share of what one answer for all leaves open.
-_USELESS, _BETTER = 0.02, 0.05
-_AS_REPORTED = 0.01
+USELESS, BETTER = 0.02, 0.05
+AS_REPORTED = 0.01
 _FLAT = 1e-3
 _AT_CHANCE = 0.65
 # Of scores at the end of a sigmoid of distances near 0.
 _NEAR_EDGE, _AT_EDGE = 0.02, 0.01
-_DEFAULT_THRESHOLD = 0.5
-_PERHAPS_SIGMOID = " Or it is a sigmoid of a distance, which never crosses 0.5: the last lines of the network tell."
+DEFAULT_THRESHOLD = 0.5
 
 
 @final
@@ -62,19 +57,18 @@ class PairScores:
     reading: str = ""
 
     def __post_init__(self) -> None:
-        problems = []
         if self.value.shape != self.same.shape or self.value.ndim != 1:
-            problems.append(f"{self.source}: {self.value.shape} values for {self.same.shape} pairs; give one each")
-        elif not np.isfinite(self.value).all():
-            row = int(np.flatnonzero(~np.isfinite(self.value))[0])
-            problems.append(f"{self.source}: pair {row}: {self.value[row]} is not a finite number; leave it out")
-        elif min(int(self.same.sum()), int((~self.same).sum())) < 10:
-            problems.append(
-                f"{self.source}: {int(self.same.sum())} pairs of one class and {int((~self.same).sum())} of two; give "
-                "at least 10 of each"
+            raise InputError(
+                Problem(self.source, f"{self.value.shape} values for {self.same.shape} pairs", "give one each")
             )
-        if problems:
-            raise InputError(*problems)
+        if not np.isfinite(self.value).all():
+            row = int(np.flatnonzero(~np.isfinite(self.value))[0])
+            problem = f"pair {row}: {self.value[row]} is not a finite number"
+            raise InputError(Problem(self.source, problem, "leave it out"))
+        num_same, num_other = int(self.same.sum()), int((~self.same).sum())
+        if min(num_same, num_other) < 10:
+            problem = f"{num_same} pairs of one class and {num_other} of two"
+            raise InputError(Problem(self.source, problem, "give at least 10 of each"))
 
     def auc(self) -> tuple[float, float]:
         """Return the probability that a pair of one class scores below one of two (ties count half), and its error.
@@ -89,6 +83,15 @@ class PairScores:
         q1, q2 = auc / (2 - auc), 2 * auc**2 / (1 + auc)
         variance = auc * (1 - auc) + (num_other - 1) * (q1 - auc**2) + (num_same - 1) * (q2 - auc**2)
         return auc, math.sqrt(max(variance, 1.0 / 12.0) / (num_same * num_other))
+
+    @property
+    def sign(self) -> float:
+        """1 if smaller is the same, −1 if larger is; of a score, whichever is better."""
+        return 1.0 if self.kind == "distance" or (self.kind == "score" and self.auc()[0] >= 0.5) else -1.0
+
+    def accuracy_at(self, threshold: float) -> float:
+        """Return the share of pairs that are right at a threshold."""
+        return float(((self.sign * self.value < self.sign * threshold) == self.same).mean())
 
     @property
     def constant(self) -> bool:
@@ -234,12 +237,12 @@ def find_sigmoid_on_distance(
     if not (thrown or edge):
         return None
     one_answer, open_share = pairs.one_answer, pairs.open_share
-    if reported is not None and reported > one_answer + _BETTER * open_share:
+    if reported is not None and reported > one_answer + BETTER * open_share:
         return None
     no_order = abs(auc - 0.5) <= 3 * error
-    fixed = _accuracy_at(pairs, _DEFAULT_THRESHOLD if threshold is None else threshold)
-    known = threshold is not None or (reported is not None and abs(reported - fixed) <= _AS_REPORTED)
-    if fixed > one_answer + _USELESS * open_share if known else not no_order:
+    fixed = pairs.accuracy_at(DEFAULT_THRESHOLD if threshold is None else threshold)
+    known = threshold is not None or (reported is not None and abs(reported - fixed) <= AS_REPORTED)
+    if fixed > one_answer + USELESS * open_share if known else not no_order:
         return None
     prior = float((~pairs.same).mean())
     named = "σ(d)" if upper else "σ(−d)"
@@ -291,70 +294,6 @@ def find_constant_scores(pairs: PairScores) -> Finding | None:
     )
 
 
-def find_fixed_threshold(
-    pairs: PairScores, *, threshold: float | None = None, reported: float | None = None
-) -> Finding | None:
-    """Find an accuracy read at a threshold that does not fit the scores.
-
-    The accuracy at `threshold` is below that at the best one by 0.05 or more, at the lower end of its 95% interval,
-    where half of the pairs are of one class; else by a tenth of what one answer for all leaves open. The best threshold
-    is chosen on four fifths of the pairs and measured on the others, five times, so that it does not flatter. It is an
-    error if the accuracy at `threshold` is hardly above that of one answer for all (by 0.02, or 4% of what that leaves
-    open), or if it is what the training reported; but no error if the training reported better.
-
-    Args:
-        pairs: scores of any kind; a score without a direction is taken the way in which it is better.
-        threshold: the one in use; None if it is not known: 0.5 if `reported` is what accuracy is there.
-        reported: an accuracy that the training wrote down.
-    """
-    read = _read_at(pairs, _DEFAULT_THRESHOLD if threshold is None else threshold)
-    if read is None or read.low < read.fixed + _BETTER * pairs.open_share:
-        return None
-    was_reported = reported is not None and abs(reported - read.fixed) <= _AS_REPORTED
-    if threshold is None and not was_reported:
-        return None
-    prior, low, high = pairs.one_answer, float(pairs.value.min()), float(pairs.value.max())
-    said = "" if reported is None else f" (the training reported {reported:.3f})"
-    contradicted = reported is not None and reported > read.fixed + _BETTER * pairs.open_share
-    useless = read.fixed <= prior + _USELESS * pairs.open_share
-    return Finding(
-        cause="fixed-threshold",
-        severity="error" if (useless and not contradicted) or was_reported else "warning",
-        what=f"Read at {read.threshold:g}, accuracy is {read.fixed:.3f}{said if was_reported or contradicted else ''}; "
-        f"at {read.best:.4g} it is {read.best_accuracy:.3f} ({read.low:.3f} to {read.high:.3f}); one answer for all "
-        f"gives {prior:.3f}",
-        why=f"A {pairs.kind} has no natural threshold: {read.threshold:g} is "
-        + ("in the middle of a probability, not" if read.threshold == _DEFAULT_THRESHOLD else "not in the middle")
-        + f" of these numbers ({low:.3g} to {high:.3g})."
-        + (" Or the training read at another threshold than is given here." if contradicted else "")
-        + (_PERHAPS_SIGMOID if pairs.kind == "score" and not (low < 0.5 < high) and low >= 0.0 and high <= 1.0 else ""),
-        fix=f"Choose the threshold on held-out pairs (here {read.best:.4g}), or report AUC or recall@k, which need "
-        "none.",
-        numbers={
-            "accuracy": read.fixed,
-            "threshold": read.threshold,
-            "best_accuracy": read.best_accuracy,
-            "best_threshold": read.best,
-            "low": read.low,
-            "high": read.high,
-            "one_answer": prior,
-        },
-        share=min(1.0, (read.best_accuracy - read.fixed) / max(read.best_accuracy - 0.5, 1e-9)),
-    )
-
-
-def why_no_threshold(pairs: PairScores) -> str:
-    """Return why a threshold that is not known cannot be judged, with the accuracy at 0.5 and at the best one."""
-    read = _read_at(pairs, _DEFAULT_THRESHOLD)
-    numbers = ""
-    if read is not None:
-        numbers = (
-            f": accuracy is {read.fixed:.3f} at {read.threshold:g} and {read.best_accuracy:.3f} at {read.best:.4g}, "
-            "the best"
-        )
-    return f"the threshold in use is not known{numbers}; give it"
-
-
 def find_scores_at_chance(pairs: PairScores) -> Finding | None:
     """Find scores whose order says nothing: an AUC within 3 standard errors of 0.5, and surely below 0.65.
 
@@ -376,60 +315,3 @@ def find_scores_at_chance(pairs: PairScores) -> Finding | None:
         numbers={"auc": right, "low": low, "high": high},
         share=0.4,
     )
-
-
-@final
-@dataclass(frozen=True)
-class _Reading:
-    """Accuracies at a threshold and at the best one, with the 95% interval of the latter."""
-
-    threshold: float
-    fixed: float
-    best: float
-    best_accuracy: float
-    low: float
-    high: float
-
-
-def _read_at(pairs: PairScores, threshold: float) -> _Reading | None:
-    """Return the accuracies; None if the scores say nothing, or say it the wrong way round."""
-    auc, error = pairs.auc()
-    sign = _sign(pairs)
-    if (auc if sign > 0 else 1.0 - auc) <= 0.5 + 3 * error:
-        return None
-    value, num = sign * pairs.value, len(pairs.value)
-    correct, chosen = 0, []
-    fold = generator(0, "folds of pairs").permutation(num) % 5
-    for k in range(5):
-        best = _best_threshold(value[fold != k], pairs.same[fold != k])
-        chosen.append(best)
-        correct += int(((value[fold == k] < best) == pairs.same[fold == k]).sum())
-    low, high = wilson_interval(correct, num)
-    best = sign * float(np.median(chosen))
-    return _Reading(threshold, _accuracy_at(pairs, threshold), best, correct / num, low, high)
-
-
-def _sign(pairs: PairScores) -> float:
-    """Return 1 if smaller is the same, −1 if larger is; of a score, whichever is better."""
-    return 1.0 if pairs.kind == "distance" or (pairs.kind == "score" and pairs.auc()[0] >= 0.5) else -1.0
-
-
-def _accuracy_at(pairs: PairScores, threshold: float) -> float:
-    sign = _sign(pairs)
-    return float(((sign * pairs.value < sign * threshold) == pairs.same).mean())
-
-
-def _best_threshold(value: NDArray[np.float64], same: NDArray[np.bool_]) -> float:
-    """Return the threshold t with the most right answers of "same if value < t": midway between two values."""
-    order = np.argsort(value, kind="stable")
-    ordered, same_ordered = value[order], same[order]
-    # right[i]: the first i are called the same.
-    right = np.concatenate([[0], np.cumsum(same_ordered)]) + (~same_ordered).sum()
-    right = right - np.concatenate([[0], np.cumsum(~same_ordered)])
-    cut = np.concatenate([[True], ordered[1:] > ordered[:-1], [True]])
-    i = int(np.argmax(np.where(cut, right, -1)))
-    if i == 0:
-        return float(ordered[0]) - 1e-12 * max(1.0, abs(float(ordered[0])))
-    if i == len(ordered):
-        return float(np.nextafter(ordered[-1], np.inf))
-    return float((ordered[i - 1] + ordered[i]) / 2)

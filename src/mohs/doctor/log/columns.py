@@ -32,44 +32,21 @@ _RATE_PARTS: Final = re.compile(
     r"adam|w|sgd|rmsprop|lion|muon|lars|lamb|pg|group|groups|param|params|head|backbone|encoder|model|"
     r"optimizer|opt|base|current"
 )
-_NAMED: Final[Mapping[str, tuple[str, ...]]] = {
-    "active_fraction": (
-        "active_fraction",
-        "active",
-        "fraction_active",
-        "nonzero_fraction",
-        "fraction_nonzero",
-        "frac_active",
-        "active_share",
-        "share_active",
-        "active_frac",
+_NAMED: Final[Mapping[str, re.Pattern[str]]] = {
+    "active_fraction": re.compile(
+        r"active(_fraction|_share|_frac)?|fraction_(active|nonzero)|nonzero_fraction|frac_active|share_active"
     ),
-    "spread": ("spread", "embedding_spread"),
-    "auc": ("auc", "auroc", "roc_auc", "pair_auc", "verification_auc"),
-    "equal_error_rate": ("eer", "equal_error_rate", "equal_error", "pair_eer", "verification_eer"),
-    "clustering": (
-        "ami",
-        "nmi",
-        "ari",
-        "adjusted_mutual_info",
-        "adjusted_mutual_information",
-        "normalized_mutual_info",
-        "normalized_mutual_information",
-        "adjusted_rand",
-        "adjusted_rand_index",
-        "adjusted_rand_score",
-    ),
+    "spread": re.compile(r"(embedding_)?spread"),
+    "auc": re.compile(r"auc|auroc|(roc|pair|verification)_auc"),
+    "equal_error_rate": re.compile(r"(pair_|verification_)?eer|equal_error(_rate)?"),
+    "clustering": re.compile(r"ami|nmi|ari|(adjusted|normalized)_mutual_info(rmation)?|adjusted_rand(_index|_score)?"),
 }
-_SIMILARITIES: Final = {"s", "sim", "sims", "similarity", "similarities", "cos", "cossim"}
-_SIMILARITY_SIGNS: Final[Mapping[str, frozenset[str]]] = {
-    "positive_similarity": frozenset({"sap", "ap", "pos", "positive", "positives"}),
-    "negative_similarity": frozenset({"san", "an", "neg", "negative", "negatives"}),
+_SIDES: Final[Mapping[str, frozenset[str]]] = {
+    "positive": frozenset({"ap", "pos", "positive", "positives"}),
+    "negative": frozenset({"an", "neg", "negative", "negatives"}),
 }
-_DISTANCES: Final = {"d", "dist", "dists", "distance", "distances"}
-_SIGNS: Final[Mapping[str, frozenset[str]]] = {
-    "positive_distance": frozenset({"dap", "ap", "pos", "positive", "positives"}),
-    "negative_distance": frozenset({"dan", "an", "neg", "negative", "negatives"}),
-}
+_SIMILARITIES: Final = frozenset({"s", "sim", "sims", "similarity", "similarities", "cos", "cossim"})
+_DISTANCES: Final = frozenset({"d", "dist", "dists", "distance", "distances"})
 _OF_DISTANCES: Final = {"a", "anchor", "to", "pair", "pairs", "hard", "hardest", "euclidean", "cosine", "l2", "squared"}
 _POSITIONS: Final = ("epoch", "epochs", "step", "steps", "global_step", "iteration", "iterations", "iter", "batch")
 
@@ -125,9 +102,9 @@ def meaning(name: str) -> Meaning | None:
     rest = [word for word in bare if word not in _REDUCTIONS and word not in _MEANS]
     joined = re.sub(r"_level_\d+$", "", "_".join(rest))
     for field, names in _NAMED.items():
-        if joined in names:
+        if names.fullmatch(joined):
             return Meaning(field, rank + bool(held_out), reduction, split_named)
-    if (distance := _distance_field(rest) or _similarity_field(rest)) is not None:
+    if (distance := _field_of_triplet(rest)) is not None:
         return Meaning(distance, rank + bool(held_out), reduction, split_named)
     if place is not None:
         return Meaning("retrieval", place + 5.0 * bool(train) + rank, reduction, split_named)
@@ -176,35 +153,21 @@ def _words(name: str) -> list[str]:
     return re.findall(r"[a-z]+|\d+", spaced.lower())
 
 
-def _distance_field(rest: Sequence[str]) -> str | None:
-    """Return which distance of a triplet words name, in any order: "pos_dist", "d(a,p)", "mean d_ap"."""
-    words = _of_triplet(rest)
-    for field, signs in _SIGNS.items():
-        found = words & signs
-        if found and words <= signs | _DISTANCES | _OF_DISTANCES and (words & _DISTANCES or found & {"dap", "dan"}):
-            return field
-    return None
-
-
-def _similarity_field(rest: Sequence[str]) -> str | None:
-    """Return which similarity of a triplet words name, in any order: "s_ap", "pos_sim", "mean cos_neg"."""
-    words = _of_triplet(rest)
-    for field, signs in _SIMILARITY_SIGNS.items():
-        found = words & signs
-        if (
-            found
-            and words <= signs | _SIMILARITIES | _OF_DISTANCES
-            and (words & _SIMILARITIES or found & {"sap", "san"})
-        ):
-            return field
-    return None
-
-
-def _of_triplet(rest: Sequence[str]) -> set[str]:
+def _field_of_triplet(rest: Sequence[str]) -> str | None:
+    """Return which distance or similarity of a triplet words name, in any order: "pos_dist", "d(a,p)", "mean s_ap"."""
     words = set(rest)
     if {"a", "p"} <= words or {"a", "n"} <= words:
         words = words - {"a", "p", "n"} | ({"ap"} if "p" in words else {"an"})
-    return words
+    for kind, names, letter in (("distance", _DISTANCES, "d"), ("similarity", _SIMILARITIES, "s")):
+        for side, signs in _SIDES.items():
+            short = f"{letter}a{side[0]}"
+            if (
+                words & (signs | {short})
+                and words <= signs | {short} | names | _OF_DISTANCES
+                and (words & names or short in words)
+            ):
+                return f"{side}_{kind}"
+    return None
 
 
 def _retrieval_rank(words: Sequence[str], *, spelled_out: bool) -> float | None:

@@ -1,7 +1,7 @@
 """Precision against recall among the most similar pairs, as it is and as it would be without some of them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, final
 
@@ -78,22 +78,12 @@ class TopCurve:
 
     def points(self) -> list[TopPoint]:
         """Return the points at `RECALLS`, as far as the curve goes."""
-        found = [self.at(recall) for recall in RECALLS]
-        return [point for point in found if point is not None]
+        return [point for recall in RECALLS if (point := self.at(recall)) is not None]
 
     def as_record(self) -> dict[str, Any]:
         """Return the points and the dip as JSON values."""
         return {
-            "points": [
-                {
-                    "recall": point.recall,
-                    "precision": point.precision,
-                    "interval": list(point.interval),
-                    "num_pairs": point.num_pairs,
-                    "similarity": point.similarity,
-                }
-                for point in self.points()
-            ],
+            "points": [asdict(point) | {"interval": list(point.interval)} for point in self.points()],
             "dips": self.dips,
             "dip": {
                 "depth": self.dip.depth,
@@ -143,9 +133,6 @@ def top_curve(pairs: TopPairs, *, without_P: Bools | None = None) -> TopCurve:
     )
 
 
-_FEWEST_PAIRS = 20
-
-
 def plot_curves(curves: Mapping[str, TopCurve], path: str | Path, *, recall: float) -> None:
     """Write the curves as PNG; the first is drawn strong, `recall` is marked.
 
@@ -156,7 +143,7 @@ def plot_curves(curves: Mapping[str, TopCurve], path: str | Path, *, recall: flo
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     for number, (name, curve) in enumerate(curves.items()):
-        drawn = (curve.num_pairs_U >= _FEWEST_PAIRS) & (curve.recall_U > 0)
+        drawn = (curve.num_pairs_U >= FEWEST_PAIRS) & (curve.recall_U > 0)
         if not drawn.any():
             continue
         strong = number == 0 or number == len(curves) - 1

@@ -1,7 +1,6 @@
 """Causes that only a run of Mohs shows: it knows its plans, its banks and its pictures."""
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -19,10 +18,9 @@ from mohs.doctor.of_triplets import (
     find_large_margin,
 )
 from mohs.doctor.run.evidence import RunEvidence
-from mohs.evaluation.embedded import hits_at_1
 from mohs.evaluation.spread import at_one_point
 from mohs.hardness.scales import rule_of
-from mohs.plan import POSITIVE_ORIGINS, TripletPlan
+from mohs.plan import POSITIVE_ORIGINS
 from mohs.training.run_inputs import SplitData
 
 __all__ = [
@@ -52,27 +50,16 @@ def find_unfinished(run: RunEvidence) -> Finding | None:
         return None
     steps, guards = run.steps, [event for event in run.events if event["event"] == "guard"]
     at = f"at step {steps[-1]['step']} of {steps[-1]['num_steps']}" if steps else "before its first step"
-    stopped = bool(guards) and guards[-1]["action"] == "stop"
-    numbers = {"step": float(steps[-1]["step"]), "num_steps": float(steps[-1]["num_steps"])} if steps else {}
-    if stopped:
-        return Finding(
-            cause="unfinished",
-            severity="warning",
-            what=f"The guard stopped the run {at}: {guards[-1]['cause']}",
-            why="The run had collapsed; what would have followed is not worth its time.",
-            fix="Change what the other findings name, and train into another folder.",
-            numbers=numbers,
-            share=0.1,
-        )
-    return Finding(
-        cause="unfinished",
-        severity="warning",
-        what=f"The run has not finished: its log ends {at}",
-        why="It was stopped, failed (a loss or gradient of NaN or Inf stops a run), or is still going.",
-        fix=f"Go on with 'mohs train --resume {run.folder}'; it stops again with the reason, if there is one.",
-        numbers=numbers,
-        share=0.1,
-    )
+    if guards and guards[-1]["action"] == "stop":
+        what = f"The guard stopped the run {at}: {guards[-1]['cause']}"
+        why = "The run had collapsed; what would have followed is not worth its time."
+        fix = "Change what the other findings name, and train into another folder."
+    else:
+        what = f"The run has not finished: its log ends {at}"
+        why = "It was stopped, failed (a loss or gradient of NaN or Inf stops a run), or is still going."
+        fix = f"Go on with 'mohs train --resume {run.folder}'; it stops again with the reason, if there is one."
+    numbers = {name: float(steps[-1][name]) for name in ("step", "num_steps")} if steps else {}
+    return Finding(cause="unfinished", severity="warning", what=what, why=why, fix=fix, numbers=numbers, share=0.1)
 
 
 def collapse_began(run: RunEvidence) -> int | None:
@@ -95,7 +82,9 @@ def find_hard_triplets(run: RunEvidence) -> Finding | None:
     row = collapse_began(run)
     if row is None or run.config.loss.in_batch or not run.plans:
         return None
-    plan = _plan_at(run.plans, int(run.steps[row]["triplets"]) - 1)
+    ends = np.cumsum([len(plan) for plan in run.plans])
+    last = int(run.steps[row]["triplets"]) - 1  # the triplet, counted from 0
+    plan = run.plans[min(int(np.searchsorted(ends, last, side="right")), len(ends) - 1)]
     kept = plan.positive_origin != _AUGMENTATION
     return find_hardest_negatives(
         positive_T=plan.anchor_positive_distance[kept].astype(np.float64),
@@ -205,9 +194,7 @@ def find_dominating_negatives(run: RunEvidence) -> Finding | None:
 
 
 def find_run_false_negatives(run: RunEvidence) -> Finding | None:
-    """Find mined negatives that training did not push away, in the last third of the plans: see
-    `find_false_negatives`.
-    """  # noqa: D205
+    """Find mined negatives that training did not push away, in the last third of the plans (`find_false_negatives`)."""
     plans = run.plans[-max(1, len(run.plans) // 3) :]
     a, p, n = (np.concatenate([getattr(plan, name) for plan in plans]) for name in ("anchor", "positive", "negative"))
     origin = np.concatenate([plan.positive_origin for plan in plans])
@@ -228,19 +215,14 @@ def find_run_forgetting(run: RunEvidence) -> Finding | None:
     """
     assert run.data is not None
     class_N = run.data.dataset.labels[run.data.train_N]
-    last: dict[str, int] = {}
-    t = 0
-    for plan in run.plans:
-        for i, label in enumerate(class_N[plan.anchor].tolist()):
-            last[label] = t + i
-        t += len(plan)
-    hit, counted = hits_at_1(run.train, run.train, same_items=True)
-    shown = np.array([label in last for label in run.train.labels.tolist()])
-    chosen = counted & shown
-    if not chosen.any():
+    anchors = class_N[np.concatenate([plan.anchor for plan in run.plans])].tolist()
+    last, t = {label: place for place, label in enumerate(anchors)}, len(anchors)
+    found = run.train.recall
+    chosen = np.array([label in last for label in run.train.labels.tolist()])
+    if found is None or not (chosen := chosen & found.counted).any():
         return None
     age_N = np.array([t - last[label] for label in run.train.labels[chosen].tolist()], dtype=np.float64)
-    return find_forgetting(hit[chosen], age_N)
+    return find_forgetting(found.hits[chosen], age_N)
 
 
 def find_equal_pictures(dataset: Dataset, train_N: NDArray[np.bool_], test_N: NDArray[np.bool_]) -> Finding | None:
@@ -301,13 +283,3 @@ def find_near_copies(data: SplitData, *, seed: int = 0) -> Finding | None:
         numbers={"share": found.share, "num_near": float(len(found.query_P)), "num_looked": float(found.num_looked)},
         share=found.share,
     )
-
-
-def _plan_at(plans: Sequence[TripletPlan], triplet: int) -> TripletPlan:
-    """Return the plan that holds a triplet of the run, counted from 0."""
-    done = 0
-    for plan in plans:
-        done += len(plan)
-        if triplet < done:
-            return plan
-    return plans[-1]
