@@ -8,17 +8,9 @@ from typing import Any, Literal, TypeAlias, final
 from mohs.settings.toml import toml_value
 
 __all__ = [
-    "Check",
-    "Diagnosis",
-    "Finding",
-    "Severity",
-    "combined",
-    "examine",
-    "ranked",
-    "settings_diff",
-    "unavailable",
+    "Check", "Diagnosis", "Finding", "Severity", "combined", "examine", "ranked", "settings_diff", "unavailable",
     "unless",
-]
+]  # fmt: skip
 
 Severity: TypeAlias = Literal["error", "warning", "note"]
 _ORDER: dict[Severity, int] = {"error": 0, "warning": 1, "note": 2}

@@ -15,14 +15,9 @@ from mohs.doctor.same_column import OneMeans, read_same_column, told_by_distance
 from mohs.errors import InputError, Problem, at_most_20
 
 __all__ = [
-    "PairScores",
-    "ScoreKind",
-    "find_constant_scores",
-    "find_scores_at_chance",
-    "find_sigmoid_on_distance",
-    "find_swapped_scores",
-    "read_pair_scores",
-]
+    "PairScores", "ScoreKind", "find_constant_scores", "find_scores_at_chance", "find_sigmoid_on_distance",
+    "find_swapped_scores", "read_pair_scores",
+]  # fmt: skip
 
 ScoreKind: TypeAlias = Literal["distance", "similarity", "score"]
 

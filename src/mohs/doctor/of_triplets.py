@@ -15,14 +15,9 @@ from mohs.evaluation.intervals import wilson_interval
 from mohs.evaluation.triplets import sample_triplets
 
 __all__ = [
-    "find_dead_triplets",
-    "find_easy_selection",
-    "find_false_negatives",
-    "find_forgetting",
-    "find_hardest_negatives",
-    "find_large_margin",
-    "reachable_distance",
-]
+    "find_dead_triplets", "find_easy_selection", "find_false_negatives", "find_forgetting", "find_hardest_negatives",
+    "find_large_margin", "reachable_distance",
+]  # fmt: skip
 
 
 def reachable_distance(quantile: float, *, dim: int, num_classes: int, squared: bool = True) -> float:

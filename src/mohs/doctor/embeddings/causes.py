@@ -14,13 +14,9 @@ from mohs.evaluation.spread import at_one_point
 from mohs.evaluation.triplets import sample_triplets
 
 __all__ = [
-    "find_collapsed_embeddings",
-    "find_equal_positives",
-    "find_failed_pictures",
-    "find_narrow_cone",
-    "find_swapped_embeddings",
-    "find_unnormalised",
-]
+    "find_collapsed_embeddings", "find_equal_positives", "find_failed_pictures", "find_narrow_cone",
+    "find_swapped_embeddings", "find_unnormalised",
+]  # fmt: skip
 
 _LINE = 2.0
 _NUM_TRIPLETS = 10_000

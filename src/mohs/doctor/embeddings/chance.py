@@ -103,25 +103,18 @@ def find_chance(embedded: Embedded, *, seed: int = 0) -> Finding | None:
         fix = "Train longer, with negatives that grow harder, and measure again; the labels are those of the rows."
     elif nearer < _NEARER:
         items = embedded.sample_items(seed=seed)
-        one, other = _nearest_pair(part)
-        pair = some_rows(np.sort(items[[one, other]]))
+        pair = some_rows(np.sort(items[_nearest_pair(part)]))
         what += f". The rows hold groups (the nearest is at {nearer:.2f} of what it would be without), other than these"
-        why = (
-            "The labels are in another order than the rows, or of other rows; or the network has learned to tell "
-            "something else than these classes."
-        )
+        why = "The labels are in another order than the rows, or of other rows; or the network has learned to tell "
+        why += "something else than these classes."
         fix = f"Look at the pictures of {pair}, which lie close. If they show one thing, the labels are wrong: write "
         fix += "rows and labels anew, in one loop."
     else:
         what += ", and no groups of rows can be seen"
-        why = (
-            "The network knows nothing of these pictures: it was not trained or not loaded, or the pictures were "
-            "prepared otherwise. Labels in another order than the rows cannot be ruled out."
-        )
-        fix = (
-            "To tell them apart, look at the embeddings of training pictures alone. If they are at chance too, it is "
-            "the network or the order of the labels; if they are good, it is how the test was made."
-        )
+        why = "The network knows nothing of these pictures: it was not trained or not loaded, or the pictures were "
+        why += "prepared otherwise. Labels in another order than the rows cannot be ruled out."
+        fix = "To tell them apart, look at the embeddings of training pictures alone. If they are at chance too, it is "
+        fix += "the network or the order of the labels; if they are good, it is how the test was made."
     return Finding(
         cause="at-chance",
         severity="error" if found.num >= _FEW and not coarse else "warning",
@@ -161,9 +154,9 @@ def _nearest(x_ND: NDArray[np.float64]) -> tuple[NDArray[np.float32], NDArray[np
     return distance_N1[:, 0], item_N1[:, 0]
 
 
-def _nearest_pair(part: Embedded) -> tuple[int, int]:
-    """Return two rows of different classes, each the other's nearest, the closest such pair; any close pair else."""
+def _nearest_pair(part: Embedded) -> list[int]:
+    """Return two rows of different classes, the closest such pair; any close pair else."""
     distance_N, item_N = _nearest(part.x_ND)
     other = part.codes != part.codes[item_N]
     row = int(np.where(other, distance_N, np.inf).argmin()) if other.any() else int(distance_N.argmin())
-    return row, int(item_N[row])
+    return [row, int(item_N[row])]

@@ -10,9 +10,9 @@ from typing import final
 import numpy as np
 from numpy.typing import NDArray
 
-from mohs.doctor.embeddings.gain import gain_of
+from mohs.doctor.embeddings.gain import Gain, gain_of
 from mohs.doctor.findings import Finding
-from mohs.evaluation.embedded import Embedded
+from mohs.evaluation.embedded import Embedded, Recall
 from mohs.evaluation.same_picture import some_rows
 from mohs.randomness import derived_seed
 
@@ -96,12 +96,7 @@ def find_domain_gap(embedded: Embedded, *, seed: int = 0) -> Finding | None:
     kinds = None if before is None else kinds_of_pictures(part, seed=seed)
     if kinds is None or before is None:
         return None
-    without = part.with_rows(kinds.centred(part.x_ND))
-    if _all_unit(part):
-        without = without.unit()
-    after = without.recall
-    assert after is not None
-    found = gain_of(before, after.hits, part)
+    found = _gain(before, part, kinds.centred(part.x_ND))
     helps = found.gain >= _MIN_GAIN and found.low > 0
     if not helps and not (before.at_chance and kinds.paired):
         return None
@@ -112,7 +107,7 @@ def find_domain_gap(embedded: Embedded, *, seed: int = 0) -> Finding | None:
         cause="domain-gap",
         severity="warning",
         what=f"The rows are of {len(groups)} kinds, whatever their classes ({told}); {kinds.mixed:.0%} of the classes "
-        f"have more than one kind. R@1 is {before.value:.3f} as they are and {after.value:.3f} with the mean of each "
+        f"have more than one kind. R@1 is {before.value:.3f} as they are and {found.after:.3f} with the mean of each "
         "kind taken away",
         why="The network sees first how a picture was made (studio or phone, scan or photo), only then what it shows."
         if helps
@@ -164,12 +159,7 @@ def find_dominating_direction(embedded: Embedded, *, seed: int = 0) -> Finding |
         ratio = float(deviation_K[0]) / usual
         along_N = centred_ND @ axis_KD[0]
         rest_ND = centred_ND - np.outer(along_N * (1 - 1 / ratio), axis_KD[0])
-    rest = part.with_rows(rest_ND)
-    if _all_unit(part):
-        rest = rest.unit()
-    after = rest.recall
-    assert after is not None
-    found = gain_of(before, after.hits, part)
+    found = _gain(before, part, rest_ND)
     if found.gain < _MIN_GAIN or found.low <= 0:
         return None
     num, first = int(large_D.sum()), int(std_D.argmax())
@@ -184,7 +174,7 @@ def find_dominating_direction(embedded: Embedded, *, seed: int = 0) -> Finding |
         cause="one-dimension-dominates",
         severity="warning",
         what=f"{subject} {share:.0%} of the variance, with {ratio:.3g} times the scale of the others. R@1 is "
-        f"{before.value:.3f} as it is and {after.value:.3f} with it brought to their scale (gain {found.gain:.3f}, "
+        f"{before.value:.3f} as it is and {found.after:.3f} with it brought to their scale (gain {found.gain:.3f}, "
         f"{found.low:.3f} to {found.high:.3f})",
         why="Distances are those of the largest scale; what the other directions know does not count.",
         fix="Divide each column by its standard deviation over the gallery, or whiten, before distances are taken. "
@@ -199,8 +189,12 @@ def find_dominating_direction(embedded: Embedded, *, seed: int = 0) -> Finding |
     )
 
 
-def _all_unit(part: Embedded) -> bool:
-    return bool((np.abs(part.norms - 1.0) <= 1e-2).mean() >= 0.95)
+def _gain(before: Recall, part: Embedded, changed_ND: NDArray[np.float64]) -> Gain:
+    """Return what changed rows do to R@1; rows of unit length are brought back to it."""
+    changed = part.with_rows(changed_ND)
+    after = changed.unit().recall if (np.abs(part.norms - 1.0) <= 1e-2).mean() >= 0.95 else changed.recall
+    assert after is not None
+    return gain_of(before, after.hits, part)
 
 
 def _apart(low_NK: NDArray[np.float64], one_N: NDArray[np.bool_], other_N: NDArray[np.bool_]) -> float:

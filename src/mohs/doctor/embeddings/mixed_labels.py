@@ -1,8 +1,5 @@
 """Labels that part of the rows do not fit: rows amid another class, with their own no nearer than any."""
 
-from dataclasses import dataclass
-from typing import final
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -38,11 +35,11 @@ def find_mixed_labels(embedded: Embedded, *, seed: int = 0) -> Finding | None:
     part = embedded.take(items)
     if int(part.codes.max()) + 1 < _MIN_CLASSES:
         return None
-    amid = _amid(part)
-    num, counted = len(amid.rows), amid.num_counted
+    rows, places, counted = _amid(part)
+    num = len(rows)
     if num < max(_MIN_ROWS, _MIN_SHARE * counted):
         return None
-    place = float(amid.places.mean())
+    place = float(places.mean())
     if place - 2 * _UNIFORM / num**0.5 <= _PLACE:
         return None
     return Finding(
@@ -52,22 +49,14 @@ def find_mixed_labels(embedded: Embedded, *, seed: int = 0) -> Finding | None:
         f"is far: on average {place:.0%} of the other classes are nearer to them (50% for random labels)",
         why="Labels that are mixed up, shifted from some row on, or wrong do this, and R@1 is then too low. So do "
         "pictures that show something else than their class, or several things. Pictures of look-alike classes do not.",
-        fix=f"To tell them apart, look at the pictures of {some_rows(items[amid.rows], 5)}. If the labels are wrong, "
+        fix=f"To tell them apart, look at the pictures of {some_rows(items[rows], 5)}. If the labels are wrong, "
         "write rows and labels anew, in one loop; 'mohs doctor --precision' lists single ones.",
         numbers={"num_amid": float(num), "share": num / counted, "place": place},
         share=min(1.0, num / counted),
     )
 
 
-@final
-@dataclass(frozen=True, eq=False)
-class _Amid:
-    rows: NDArray[np.int64]
-    places: NDArray[np.float64]
-    num_counted: int
-
-
-def _amid(part: Embedded) -> _Amid:
+def _amid(part: Embedded) -> tuple[NDArray[np.int64], NDArray[np.float64], int]:
     """Return the rows amid another class with their places, and how many rows count."""
     codes, count_C = part.codes, np.bincount(part.codes)
     near_N2, distance_N2 = nearest(part.x_ND, part.x_ND, 2, self_indices_Q=np.arange(len(part)))
@@ -76,7 +65,7 @@ def _amid(part: Embedded) -> _Amid:
     counted_N = count_C[codes] >= _MIN_OF_CLASS
     hit_N = counted_N & (first_code_N == codes)
     if not hit_N.any():
-        return _Amid(np.zeros(0, dtype=np.int64), np.zeros(0), int(counted_N.sum()))
+        return np.zeros(0, dtype=np.int64), np.zeros(0), int(counted_N.sum())
     agree_N = (first_code_N == second_code_N) & (first_code_N != codes)
     rows = np.flatnonzero(counted_N & agree_N & (second_N <= np.median(second_N[hit_N])))
     sum_CD = np.zeros((len(count_C), part.x_ND.shape[1]))
@@ -89,4 +78,4 @@ def _amid(part: Embedded) -> _Amid:
         distance_C = np.linalg.norm(mean_CD - part.x_ND[row], axis=1)
         distance_C[[codes[row], first_code_N[row]]] = np.inf
         places[place] = (distance_C < own_R[place]).sum() / (len(count_C) - 2)
-    return _Amid(rows, places, int(counted_N.sum()))
+    return rows, places, int(counted_N.sum())

@@ -6,7 +6,7 @@ from typing import final
 import numpy as np
 from numpy.typing import NDArray
 
-from mohs.doctor.findings import Finding, Severity
+from mohs.doctor.findings import Finding
 from mohs.evaluation.embedded import Embedded, Recall, of_one_length, recall_at_1
 from mohs.evaluation.intervals import share_and_interval
 from mohs.evaluation.nearest import nearest_by_class
@@ -20,7 +20,6 @@ _MIN_DROP = 0.2
 _MIN_CLASSES = 10
 _TOLD_APART = 1.2  # distances to other classes over those within one, from which on a place says something
 
-_ROUNDED = "rows of the gallery, but for rounding"
 _UNSURE = "Another network, another preprocessing, or labels that do not fit: what is given does not tell these apart."
 _COMPARE = "To tell them apart, embed a few pictures of the gallery as queries are: the same network gives equal rows."
 
@@ -60,7 +59,11 @@ def find_queries_in_gallery(gallery: Embedded, queries: Embedded, *, seed: int =
         cause="self-match",
         severity="error" if share >= _LEAK and not near else "warning",
         what=f"{int(equal_Q.sum()):,} of {len(part):,} queries ({share:.1%}) are "
-        + ("far nearer to a row of the gallery than pictures of a class are else" if near else _ROUNDED)
+        + (
+            "far nearer to a row of the gallery than pictures of a class are else"
+            if near
+            else "rows of the gallery, but for rounding"
+        )
         + told,
         why="They are rows of the gallery in few bits or embedded anew, or nearly the same pictures, as of a burst: "
         "such a query finds its copy, whatever the network knows."
@@ -127,43 +130,16 @@ def find_foreign_queries(gallery: Embedded, queries: Embedded, *, seed: int = 0)
         numbers["recall_alone"] = own.value
         whose = "the gallery" if own is alone[0] else "the queries"
         what += f", and {own.value:.3f} for {whose} by {'itself' if own is alone[0] else 'themselves'}"
-    severity: Severity = "error" if cross.at_chance else "warning"
-    if max(mended.centred, mended.scaled) >= half:
-        how = "the mean of each set taken away" if mended.centred >= half else "each set's columns brought to one scale"
-        cause = "domain-gap"
-        what += f"; with {how} it is {mended.centred if mended.centred >= half else mended.scaled:.3f}"
-        why = "The queries are shifted as a whole: pictures of another kind, or prepared otherwise than the gallery's."
-        fix = (
-            "Prepare queries as the gallery (size, channel order, mean and deviation). If they are of another kind, "
-            "train with anchors of one kind and positives of the other; meanwhile take each set's mean away."
-        )
-    elif mended.rotated >= half:
-        cause = "other-network"
-        what += f"; turned by a rotation fitted on other classes it is {mended.rotated:.3f}"
-        why = "Both know the classes, in other coordinates: another network or weights, or columns in another order."
-        fix = "Embed gallery and queries with the same file of weights; embed the gallery anew after each training."
-    else:
-        cause, why, fix = "at-chance", _UNSURE, _COMPARE
-        if own is not None:
-            nearer, foreign = _nearness(base, part, sample if own is alone[0] else part)
-            numbers |= {"nearness": nearer, "nearness_of_others": foreign}
-            what += (
-                f"; their nearest gallery items are {nearer:.2f} times as far as nearest items of one class, those of "
-                f"other classes {foreign:.2f} times"
-            )
-            if foreign >= _TOLD_APART and nearer <= 1 + 0.3 * (foreign - 1):
-                cause = "label-order"
-                why = "The queries lie where gallery items of other labels are: labels in another order, or classes "
-                why += "that are named otherwise."
-                fix = "Compare some queries with what they find; write embeddings and labels in one loop."
-            elif foreign >= _TOLD_APART and nearer >= 1 + 0.7 * (foreign - 1):
-                cause = "other-network"
-                why = "The queries come from another network or another preprocessing than the gallery; or they show "
-                why += "what the network does not know."
+    told = _by_mending(mended, half)
+    if told is None and own is not None:
+        nearer, foreign = _nearness(base, part, sample if own is alone[0] else part)
+        numbers |= {"nearness": nearer, "nearness_of_others": foreign}
+        told = _by_nearness(nearer, foreign)
+    cause, found, why, fix = told or ("at-chance", "", _UNSURE, _COMPARE)
     return Finding(
         cause=cause,
-        severity=severity,
-        what=what,
+        severity="error" if cross.at_chance else "warning",
+        what=what + found,
         why=why,
         fix=fix,
         numbers=numbers,
@@ -171,21 +147,58 @@ def find_foreign_queries(gallery: Embedded, queries: Embedded, *, seed: int = 0)
     )
 
 
+def _by_mending(mended: _Mended, half: float) -> tuple[str, str, str, str] | None:
+    """Return the cause that a change undoes by half or more: its name, what was found, why, and what to do."""
+    if max(mended.centred, mended.scaled) >= half:
+        how = "the mean of each set taken away" if mended.centred >= half else "each set's columns brought to one scale"
+        return (
+            "domain-gap",
+            f"; with {how} it is {mended.centred if mended.centred >= half else mended.scaled:.3f}",
+            "The queries are shifted as a whole: pictures of another kind, or prepared otherwise than the gallery's.",
+            "Prepare queries as the gallery (size, channel order, mean and deviation). If they are of another kind, "
+            "train with anchors of one kind and positives of the other; meanwhile take each set's mean away.",
+        )
+    if mended.rotated >= half:
+        return (
+            "other-network",
+            f"; turned by a rotation fitted on other classes it is {mended.rotated:.3f}",
+            "Both know the classes, in other coordinates: another network or weights, or columns in another order.",
+            "Embed gallery and queries with the same file of weights; embed the gallery anew after each training.",
+        )
+    return None
+
+
+def _by_nearness(nearer: float, foreign: float) -> tuple[str, str, str, str]:
+    """Return the same by how near the queries lie to gallery items, beside items of other classes."""
+    found = (
+        f"; their nearest gallery items are {nearer:.2f} times as far as nearest items of one class, those of other "
+        f"classes {foreign:.2f} times"
+    )
+    cause, why, fix = "at-chance", _UNSURE, _COMPARE
+    if foreign >= _TOLD_APART and nearer <= 1 + 0.3 * (foreign - 1):
+        cause, fix = "label-order", "Compare some queries with what they find; write embeddings and labels in one loop."
+        why = "The queries lie where gallery items of other labels are: labels in another order, or classes that are "
+        why += "named otherwise."
+    elif foreign >= _TOLD_APART and nearer >= 1 + 0.7 * (foreign - 1):
+        cause = "other-network"
+        why = "The queries come from another network or another preprocessing than the gallery; or they show what the "
+        why += "network does not know."
+    return cause, found, why, fix
+
+
 def _is_lower(cross: Recall, own: Recall, part: Embedded, sample: Embedded) -> bool:
     whose = sample if own.hits is not None and len(own.hits) == len(sample) else part
-    ends = []
-    for found, rows in ((cross, part), (own, whose)):
-        ends.append(share_and_interval(found.hits[found.counted], rows.labels[found.counted]))
-    (low_mean, low_low, low_high), (high_mean, high_low, high_high) = ends
+    (low_mean, low_low, low_high), (high_mean, high_low, high_high) = (
+        share_and_interval(found.hits[found.counted], rows.labels[found.counted])
+        for found, rows in ((cross, part), (own, whose))
+    )
     half = float(np.hypot(low_high - low_low, high_high - high_low)) / 2
     return high_mean - low_mean - half >= _MIN_DROP
 
 
 def _mended(gallery: Embedded, part: Embedded, seed: int) -> _Mended:
     def recall(query_QD: NDArray[np.float64], gallery_GD: NDArray[np.float64]) -> float:
-        found = recall_at_1(
-            Embedded("", query_QD, part.labels), Embedded("", gallery_GD, gallery.labels), same_items=False
-        )
+        found = recall_at_1(part.with_rows(query_QD), gallery.with_rows(gallery_GD), same_items=False)
         return 0.0 if found is None else found.value
 
     query_QD, gallery_GD = part.x_ND - part.x_ND.mean(axis=0), gallery.x_ND - gallery.x_ND.mean(axis=0)
@@ -205,7 +218,7 @@ def _rotated(gallery: Embedded, part: Embedded, seed: int) -> float:
         centre_2D = [mean_CD.mean(axis=0) for mean_CD in mean_2CD]
         # Procrustes (Schönemann 1966), as the means go from the queries' coordinates to the gallery's.
         u_DD, _, v_DD = np.linalg.svd((mean_2CD[0] - centre_2D[0]).T @ (mean_2CD[1] - centre_2D[1]))
-        turned = Embedded("", (part.x_ND - centre_2D[0]) @ (u_DD @ v_DD) + centre_2D[1], part.labels)
+        turned = part.with_rows((part.x_ND - centre_2D[0]) @ (u_DD @ v_DD) + centre_2D[1])
         found = recall_at_1(
             turned.take(np.flatnonzero(np.isin(part.labels, common[tested]))),
             gallery.take(np.flatnonzero(np.isin(gallery.labels, common[tested]))),

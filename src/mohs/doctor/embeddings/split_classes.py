@@ -119,7 +119,7 @@ def find_split_ids(embedded: Embedded) -> Finding | None:
     a note: an embedder that confuses many classes says little of a few.
     """
     found = find_split_classes(embedded.x_ND, embedded.codes)
-    sample = embedded.take(embedded.sample_items(seed=0))
+    sample = embedded.sample(seed=0)
     recall = sample.recall
     # Who cannot tell any classes apart cannot say that two are one.
     if not len(found) or recall is None or recall.at_chance:

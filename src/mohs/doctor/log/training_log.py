@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Final, final
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from mohs.data.rows import decimal_points, read_rows
 from mohs.doctor.log.columns import Meaning, is_bound, meaning, position_rank
 from mohs.doctor.log.rest import end_mean
-from mohs.errors import InputError, at_most_20
+from mohs.errors import InputError, Problem, at_most_20
 
 __all__ = ["Column", "TrainingLog", "log_of_events", "read_training_log"]
 
@@ -121,31 +121,18 @@ def read_training_log(path: str | Path) -> TrainingLog:
         raise InputError(f"{path}: no such file; check the path") from None
     except IsADirectoryError:
         raise InputError(f"{path}: a folder; give a CSV file (a run folder needs no --log)") from None
-    problems: list[str] = []
-    names = dict(cells)
-    if {"wall_time", "step", "value"} == {_plain(name) for name in cells}:
-        value = next(name for name in cells if _plain(name) == "value")
-        names = {_tag(path): cells[value], **{name: cells[name] for name in cells if _plain(name) == "step"}}
-    known = {name: found for name in names if not is_bound(name) and (found := meaning(name)) is not None}
+    plain = {name.strip().lower().replace(" ", "_"): name for name in cells}
+    file = _File(path, cells, rows)
+    if set(plain) == {"wall_time", "step", "value"} and len(cells) == 3:
+        file = _File(path, {_tag(path): cells[plain["value"]], plain["step"]: cells[plain["step"]]}, rows)
+    problems = file.problems
+    known = {name: found for name in file.cells if not is_bound(name) and (found := meaning(name)) is not None}
     columns: dict[str, Column] = {}
     chosen: dict[str, str] = {}
-    for field in dict.fromkeys(found.field for found in _as_meant(known).values()):
-        values = {}
-        for name, found in _as_meant(known).items():
-            if found.field == field:
-                values[name] = (found, _numbers(path, name, names[name], rows, problems))
-        name, column = _nearest(path, field, values, problems)
-        chosen[field] = name
-        if field.endswith("loss"):
-            # An empty cell and a loss that broke must not look the same.
-            broken = np.array([_is_broken(cell) for cell in names[name]], dtype=np.bool_)
-            # Broken weights stay broken: "nan" between numbers is how some write that there was no validation.
-            if field == "val_loss" and broken.sum() > np.isfinite(column).sum() and not broken[-1]:
-                broken[:] = False
-            column[broken] = math.inf
-        else:
-            column[~np.isfinite(column)] = math.nan
-        columns[field] = column
+    for of in dict.fromkeys(found.field for found in _as_meant(known).values()):
+        chosen[of], columns[of] = file.column(
+            of, {n: found for n, found in _as_meant(known).items() if found.field == of}
+        )
     if not columns.keys() & {"loss", "val_loss", "accuracy", "val_accuracy", "retrieval"}:
         problems.append(
             f"{path}: columns {', '.join(map(repr, cells))}: none is a loss or an accuracy; name one 'loss', "
@@ -153,20 +140,12 @@ def read_training_log(path: str | Path) -> TrainingLog:
         )
     if len(rows) < 2:
         problems.append(f"{path}: {len(rows)} rows; a log needs 2 or more")
-    for field in ("accuracy", "val_accuracy", "auc", "retrieval", "equal_error_rate", "clustering"):
-        if field not in columns:
-            continue
-        largest = np.nanmax(columns[field], initial=0.0)
-        # Adjusted measures of clusters are 0 by chance, and a little below it by bad luck.
-        least = -100.0 if field == "clustering" else 0.0
-        if largest > 100.0 or np.nanmin(columns[field], initial=0.0) < least:
-            said = repr(chosen[field]) if field == "retrieval" else field
-            problems.append(f"{path}: {said} is neither in [0, 1] nor in percent; correct it or leave it out")
-        elif largest > 1.0:
-            columns[field] = columns[field] / 100.0
+    for of in ("accuracy", "val_accuracy", "auc", "retrieval", "equal_error_rate", "clustering"):
+        if of in columns:
+            columns[of] = file.as_share(of, chosen[of], columns[of])
     unit, position = "row", np.arange(1, len(rows) + 1, dtype=np.float64)
-    places = sorted((rank, name) for name in names if (rank := position_rank(name)) is not None)
-    given = {name: _numbers(path, name, names[name], rows, problems) for _, name in places}
+    places = sorted((rank, name) for name in file.cells if (rank := position_rank(name)) is not None)
+    given = {name: file.numbers(name) for _, name in places}
     if problems:
         raise InputError(*at_most_20(problems))
     for name, values_T in given.items():
@@ -202,13 +181,9 @@ def log_of_events(events: Sequence[Mapping[str, Any]], *, source: str) -> Traini
             return None
         return np.array([math.nan if value is None else value for value in values], dtype=np.float64)
 
-    names = {field.name for field in fields(TrainingLog)} - {"source", "position", "unit", "retrieval_name"}
+    names = {each.name for each in fields(TrainingLog)} - {"source", "position", "unit", "retrieval_name"}
     columns: dict[str, Any] = {name: column(name) for name in names if name in steps[0]}
     return TrainingLog(source, np.array([step["step"] for step in steps], dtype=np.float64), "step", **columns)
-
-
-def _plain(name: str) -> str:
-    return name.strip().lower().replace(" ", "_")
 
 
 def _tag(path: Path) -> str:
@@ -222,37 +197,14 @@ def _as_meant(known: Mapping[str, Meaning]) -> Mapping[str, Meaning]:
 
     In `train_loss, valid_loss, accuracy` (fastai and many a script) it is the validation's.
     """
-    fields = {found.field for found in known.values()}
+    meant = {found.field for found in known.values()}
     named = all(found.named_split for found in known.values() if found.field == "loss")
-    if not {"loss", "val_loss"} <= fields or not named or "val_accuracy" in fields:
+    if not {"loss", "val_loss"} <= meant or not named or "val_accuracy" in meant:
         return known
     return {
         name: replace(found, field="val_accuracy") if found.field == "accuracy" and not found.named_split else found
         for name, found in known.items()
     }
-
-
-def _nearest(
-    path: Path, field: str, values: Mapping[str, tuple[Meaning, Column]], problems: list[str]
-) -> tuple[str, Column]:
-    """Return the column that is read for a field, by its name."""
-    count = {name: int((~np.isnan(column)).sum()) for name, (_, column) in values.items()}
-    # A single number is the summary of a training, as Hugging Face's Trainer writes at its end.
-    kept = [name for name in values if count[name] > 1] or list(values)
-    if field == "learning_rate":
-        every = np.stack([values[name][1] for name in kept])
-        return kept[0], np.where(np.isnan(every).all(axis=0), math.nan, np.fmax.reduce(every))
-    lowest = min(values[name][0].rank for name in kept)
-    kept = [name for name in kept if values[name][0].rank == lowest]
-    if len({values[name][0].reduction for name in kept}) > 1:
-        of_epochs = [n for n in kept if values[n][0].reduction == "epoch" and count[n] >= _NUMBER_OF_A_MEAN]
-        most = max(count[name] for name in kept)
-        kept = of_epochs or [name for name in kept if count[name] == most][:1]
-    first = values[kept[0]][1]
-    others = [name for name in kept[1:] if not np.array_equal(values[name][1], first, equal_nan=True)]
-    if others and field != "retrieval":
-        problems.append(f"{path}: columns {' and '.join(map(repr, [kept[0], *others]))} are both {field}; remove one")
-    return kept[0], first.copy()
 
 
 def _one_row_each(position_T: Column, columns: Mapping[str, Column]) -> tuple[Column, dict[str, Column]] | None:
@@ -266,12 +218,12 @@ def _one_row_each(position_T: Column, columns: Mapping[str, Column]) -> tuple[Co
     place_T = np.r_[0, np.cumsum(step_T > 0)]
     num = int(place_T[-1]) + 1
     merged = {}
-    for field, column in columns.items():
+    for of, column in columns.items():
         filled = ~np.isnan(column)
         if np.bincount(place_T[filled], minlength=num).max(initial=0) > 1:
             return None
-        merged[field] = np.full(num, math.nan)
-        merged[field][place_T[filled]] = column[filled]
+        merged[of] = np.full(num, math.nan)
+        merged[of][place_T[filled]] = column[filled]
     return (position_T[np.r_[True, step_T > 0]], merged) if num > 1 else None
 
 
@@ -279,17 +231,75 @@ def _is_broken(cell: str) -> bool:
     return _BROKEN.fullmatch(cell.strip().lower().lstrip("+-")) is not None
 
 
-def _numbers(path: Path, name: str, cells: Sequence[str], rows: Sequence[int], problems: list[str]) -> Column:
-    values = np.full(len(cells), math.nan)
-    for i, cell in enumerate(decimal_points(cells)):
-        text = cell.strip().lower()
-        if text in _EMPTY or _is_broken(text):
-            continue
-        try:
-            values[i] = float(text[:-1]) / 100 if text.endswith("%") else float(text)
-        except ValueError:
-            if _ENDLESS.fullmatch(text.lstrip("+-")):
-                values[i] = math.inf
+@final
+@dataclass(frozen=True, eq=False)
+class _File:
+    """The cells of a log's columns by their names, the number of each row, and the problems found so far."""
+
+    path: Path
+    cells: Mapping[str, Sequence[str]]
+    rows: Sequence[int]
+    problems: list[str] = field(default_factory=list)
+
+    def numbers(self, name: str) -> Column:
+        """Return the numbers of a column, NaN where there is none."""
+        values = np.full(len(self.rows), math.nan)
+        for i, cell in enumerate(decimal_points(self.cells[name])):
+            text = cell.strip().lower()
+            if text in _EMPTY or _is_broken(text):
                 continue
-            problems.append(f"{path}: row {rows[i]}: column {name!r}: {cell!r} is not a number; correct it or empty it")
-    return values
+            try:
+                values[i] = float(text[:-1]) / 100 if text.endswith("%") else float(text)
+            except ValueError:
+                if _ENDLESS.fullmatch(text.lstrip("+-")):
+                    values[i] = math.inf
+                    continue
+                place = f"{self.path}: row {self.rows[i]}"
+                problem = Problem(f"column {name!r}", f"{cell!r} is not a number", "correct it or empty it", file=place)
+                self.problems.append(problem)
+        return values
+
+    def column(self, of: str, known: Mapping[str, Meaning]) -> tuple[str, Column]:
+        """Return the column that is read for a field, of those that mean it, with its name."""
+        values = {name: self.numbers(name) for name in known}
+        name, column = self._nearest(of, known, values)
+        if not of.endswith("loss"):
+            column[~np.isfinite(column)] = math.nan
+            return name, column
+        # An empty cell and a loss that broke must not look the same.
+        broken = np.array([_is_broken(cell) for cell in self.cells[name]], dtype=np.bool_)
+        # Broken weights stay broken: "nan" between numbers is how some write that there was no validation.
+        if of == "val_loss" and broken.sum() > np.isfinite(column).sum() and not broken[-1]:
+            broken[:] = False
+        column[broken] = math.inf
+        return name, column
+
+    def as_share(self, of: str, name: str, column: Column) -> Column:
+        """Return a measure in [0, 1], which may be given in percent."""
+        largest = np.nanmax(column, initial=0.0)
+        # Adjusted measures of clusters are 0 by chance, and a little below it by bad luck.
+        if largest > 100.0 or np.nanmin(column, initial=0.0) < (-100.0 if of == "clustering" else 0.0):
+            said = repr(name) if of == "retrieval" else of
+            self.problems.append(f"{self.path}: {said} is neither in [0, 1] nor in percent; correct it or leave it out")
+            return column
+        return column / 100.0 if largest > 1.0 else column
+
+    def _nearest(self, of: str, known: Mapping[str, Meaning], values: Mapping[str, Column]) -> tuple[str, Column]:
+        count = {name: int((~np.isnan(column)).sum()) for name, column in values.items()}
+        # A single number is the summary of a training, as Hugging Face's Trainer writes at its end.
+        kept = [name for name in values if count[name] > 1] or list(values)
+        if of == "learning_rate":
+            every = np.stack([values[name] for name in kept])
+            return kept[0], np.where(np.isnan(every).all(axis=0), math.nan, np.fmax.reduce(every))
+        lowest = min(known[name].rank for name in kept)
+        kept = [name for name in kept if known[name].rank == lowest]
+        if len({known[name].reduction for name in kept}) > 1:
+            of_epochs = [n for n in kept if known[n].reduction == "epoch" and count[n] >= _NUMBER_OF_A_MEAN]
+            most = max(count[name] for name in kept)
+            kept = of_epochs or [name for name in kept if count[name] == most][:1]
+        first = values[kept[0]]
+        others = [name for name in kept[1:] if not np.array_equal(values[name], first, equal_nan=True)]
+        if others and of != "retrieval":
+            names = " and ".join(map(repr, [kept[0], *others]))
+            self.problems.append(f"{self.path}: columns {names} are both {of}; remove one")
+        return kept[0], first.copy()

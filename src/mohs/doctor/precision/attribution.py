@@ -131,13 +131,8 @@ def attribute(
     num_items = len(class_N)
     picture_N = None if pictures_NHWC is None else picture_numbers(pictures_NHWC)
     number_N = np.arange(num_items) if picture_N is None else picture_N
-    information = None
-    if pictures_NHWC is not None:
-        side_N = np.zeros(num_items, dtype=np.int64)
-        if longer_side is not None:
-            in_top = np.unique(np.concatenate([pairs.first_P[:num_top], pairs.second_P[:num_top]]))
-            side_N[in_top] = [longer_side(item) for item in in_top.tolist()]
-        information = picture_information(pictures_NHWC, longer_side_N=side_N)
+    top = pairs.take(np.arange(num_top))
+    information = None if pictures_NHWC is None else _information(top, pictures_NHWC, longer_side)
     poor_N = np.zeros(num_items, dtype=bool) if information is None else information.why_N != ""
     # That two blank pictures are equal says nothing about their classes.
     number_N = np.where(poor_N, num_items + np.arange(num_items), number_N)
@@ -147,7 +142,7 @@ def attribute(
     doubt = label_doubt(x_ND, joined_N, neighbours_NK, picture_N=number_N, seed=seed)
     same_C = joined_C
     if pictures_NHWC is not None:
-        same_C = _join_by_likeness(pairs.take(np.arange(num_top)), class_N, number_N, joined_C, pictures_NHWC, poor_N)
+        same_C = _join_by_likeness(top, class_N, number_N, joined_C, pictures_NHWC, poor_N)
     same_N = same_C[class_N]
     rival_N = np.where(doubt.rival_N >= 0, same_C[doubt.rival_N], -1)
     wrong_N = doubt.wrong_N & (rival_N != same_N)
@@ -184,6 +179,17 @@ def attribute(
         random_R=random_similarities(x_ND, class_N, seed=seed),
     )
     return replace(found, cause_P=_causes(pairs, found, class_N, number_N, poor_N, has_gallery=query_N is not None))
+
+
+def _information(
+    top: TopPairs, pictures_NHWC: npt.NDArray[np.uint8], longer_side: Callable[[int], int] | None
+) -> PictureInformation:
+    """Return what pictures show; of those of the top, with the sizes of their files."""
+    side_N = np.zeros(len(pictures_NHWC), dtype=np.int64)
+    if longer_side is not None:
+        in_top = np.unique(np.concatenate([top.first_P, top.second_P]))
+        side_N[in_top] = [longer_side(item) for item in in_top.tolist()]
+    return picture_information(pictures_NHWC, longer_side_N=side_N)
 
 
 def _causes(

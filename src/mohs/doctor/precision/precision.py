@@ -131,19 +131,14 @@ def diagnose_precision(
     reached = float(top.same_P.sum()) / pairs.num_positive
     fixes = suggest_fixes(top, found, x_ND, class_N, query_N=query_N)
     as_it_is = top_curve(pairs)
-    curves = {AS_IT_IS: as_it_is}
+    curves, query = {AS_IT_IS: as_it_is}, query_N is not None
     findings: list[Finding | None] = []
     for cause in CAUSES:
         of_cause_P = found.of(cause)
-        if not of_cause_P[:num_top].any():
-            continue
-        without = top_curve(pairs, without_P=of_cause_P)
-        curves[f"without {cause}"] = without
-        findings.append(
-            cause_finding(
-                cause, top, found, fixes, as_it_is=as_it_is, without=without, recall=reached, query=query_N is not None
-            )
-        )
+        if of_cause_P[:num_top].any():
+            curves[f"without {cause}"] = without = top_curve(pairs, without_P=of_cause_P)
+            of_curves = {"as_it_is": as_it_is, "without": without}
+            findings.append(cause_finding(cause, top, found, fixes, recall=reached, query=query, **of_curves))
     removed_P = (found.cause_P >= 0) & ~found.of("look-alikes")
     if query_N is None:
         removed_P &= ~pairs.same_P

@@ -24,19 +24,10 @@ from mohs.plan import POSITIVE_ORIGINS
 from mohs.training.run_inputs import SplitData
 
 __all__ = [
-    "collapse_began",
-    "find_damage",
-    "find_dead_run_positives",
-    "find_dominating_negatives",
-    "find_early_collapse",
-    "find_equal_pictures",
-    "find_hard_triplets",
-    "find_near_copies",
-    "find_run_false_negatives",
-    "find_run_forgetting",
-    "find_run_margin",
-    "find_unfinished",
-]
+    "collapse_began", "find_damage", "find_dead_run_positives", "find_dominating_negatives", "find_early_collapse",
+    "find_equal_pictures", "find_hard_triplets", "find_near_copies", "find_run_false_negatives", "find_run_forgetting",
+    "find_run_margin", "find_unfinished",
+]  # fmt: skip
 
 _HALF_SPREAD = 0.5
 _EARLY = 0.15
@@ -215,7 +206,7 @@ def find_run_forgetting(run: RunEvidence) -> Finding | None:
     """
     assert run.data is not None
     class_N = run.data.dataset.labels[run.data.train_N]
-    anchors = class_N[np.concatenate([plan.anchor for plan in run.plans])].tolist()
+    anchors = [label for plan in run.plans for label in class_N[plan.anchor].tolist()]
     last, t = {label: place for place, label in enumerate(anchors)}, len(anchors)
     found = run.train.recall
     chosen = np.array([label in last for label in run.train.labels.tolist()])
