@@ -248,6 +248,9 @@ def find_sigmoid_on_distance(
     other = (
         "a network that answers the same whatever it sees" if no_order else "a score that is read where it does not fit"
     )
+    numbers = {
+        "smallest": low, "largest": high, "accuracy_at_half": prior, "auc": max(auc, 1 - auc), "flat_share": flat,
+    }  # fmt: skip
     return Finding(
         cause="sigmoid-on-distance",
         severity="error" if known or high - low <= slack else "warning",
@@ -262,13 +265,7 @@ def find_sigmoid_on_distance(
         + ("at a tenth of the learning rate, from fresh weights, " if thrown else "")
         + "and choose the threshold on held-out pairs.",
         settings={"loss.name": "contrastive", **((lower_rate or {}) if thrown else {})},
-        numbers={
-            "smallest": low,
-            "largest": high,
-            "accuracy_at_half": prior,
-            "auc": max(auc, 1 - auc),
-            "flat_share": flat,
-        },
+        numbers=numbers,
         share=1.0,
     )
 

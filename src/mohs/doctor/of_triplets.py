@@ -83,6 +83,10 @@ def find_easy_selection(log: TrainingLog, loss: LossFacts, train: Embedded, *, s
     low, high = wilson_interval(wrong, _NUM_TRIPLETS)
     if trained >= 0.25 * at_random or low < 0.1:
         return None
+    numbers = {
+        "trained_loss": trained, "random_loss": at_random, "wrong_share": wrong / _NUM_TRIPLETS, "low": low,
+        "high": high,
+    }  # fmt: skip
     return Finding(
         cause="only-easy-triplets",
         severity="error",
@@ -92,13 +96,7 @@ def find_easy_selection(log: TrainingLog, loss: LossFacts, train: Embedded, *, s
         "the network gets wrong never reaches the loss.",
         fix="Keep the triplets with d_an < d_ap + margin: those have a gradient. Let hardness rise as more is learned.",
         settings={"loss.name": "triplet", "hardness.curve": "closed-loop"},
-        numbers={
-            "trained_loss": trained,
-            "random_loss": at_random,
-            "wrong_share": wrong / _NUM_TRIPLETS,
-            "low": low,
-            "high": high,
-        },
+        numbers=numbers,
         share=1.0 - trained / at_random,
     )
 

@@ -42,6 +42,10 @@ def find_fixed_threshold(
     said = "" if reported is None else f" (the training reported {reported:.3f})"
     contradicted = reported is not None and reported > read.fixed + BETTER * pairs.open_share
     useless = read.fixed <= prior + USELESS * pairs.open_share
+    numbers = {
+        "accuracy": read.fixed, "threshold": read.threshold, "best_accuracy": read.best_accuracy,
+        "best_threshold": read.best, "low": read.low, "high": read.high, "one_answer": prior,
+    }  # fmt: skip
     return Finding(
         cause="fixed-threshold",
         severity="error" if (useless and not contradicted) or was_reported else "warning",
@@ -55,15 +59,7 @@ def find_fixed_threshold(
         + (_PERHAPS_SIGMOID if pairs.kind == "score" and not (low < 0.5 < high) and low >= 0.0 and high <= 1.0 else ""),
         fix=f"Choose the threshold on held-out pairs (here {read.best:.4g}), or report AUC or recall@k, which need "
         "none.",
-        numbers={
-            "accuracy": read.fixed,
-            "threshold": read.threshold,
-            "best_accuracy": read.best_accuracy,
-            "best_threshold": read.best,
-            "low": read.low,
-            "high": read.high,
-            "one_answer": prior,
-        },
+        numbers=numbers,
         share=min(1.0, (read.best_accuracy - read.fixed) / max(read.best_accuracy - 0.5, 1e-9)),
     )
 

@@ -115,19 +115,17 @@ def find_chance(embedded: Embedded, *, seed: int = 0) -> Finding | None:
         why += "prepared otherwise. Labels in another order than the rows cannot be ruled out."
         fix = "To tell them apart, look at the embeddings of training pictures alone. If they are at chance too, it is "
         fix += "the network or the order of the labels; if they are good, it is how the test was made."
+    numbers = {
+        "recall": found.value, "chance": found.chance, "num_queries": float(found.num), "nearer": nearer,
+        "triplets": triplets.accuracy,
+    }  # fmt: skip
     return Finding(
         cause="at-chance",
         severity="error" if found.num >= _FEW and not coarse else "warning",
         what=what,
         why=why,
         fix=fix,
-        numbers={
-            "recall": found.value,
-            "chance": found.chance,
-            "num_queries": float(found.num),
-            "nearer": nearer,
-            "triplets": triplets.accuracy,
-        },
+        numbers=numbers,
         # A symptom: what explains it stands above it.
         share=0.4,
     )

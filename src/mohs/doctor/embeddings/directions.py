@@ -103,6 +103,10 @@ def find_domain_gap(embedded: Embedded, *, seed: int = 0) -> Finding | None:
     rows = embedded.sample_items(seed=seed)
     groups = [rows[kinds.kind_N == kind] for kind in range(int(kinds.kind_N.max()) + 1)]
     told = "; ".join(f"{len(group):,}, {some_rows(group)}" for group in groups)
+    numbers = {
+        "num_kinds": float(len(groups)), "apart": kinds.apart, "mixed": kinds.mixed, "paired": float(kinds.paired),
+        **found.numbers("recall", "recall_centred"),
+    }  # fmt: skip
     return Finding(
         cause="domain-gap",
         severity="warning",
@@ -115,13 +119,7 @@ def find_domain_gap(embedded: Embedded, *, seed: int = 0) -> Finding | None:
         fix=("Take the mean of each kind away before searching, and train" if helps else "Train")
         + " with anchor and positive of different kinds; augment as the kinds differ.",
         settings={"training.augment": 1.0},
-        numbers={
-            "num_kinds": float(len(groups)),
-            "apart": kinds.apart,
-            "mixed": kinds.mixed,
-            "paired": float(kinds.paired),
-            **found.numbers("recall", "recall_centred"),
-        },
+        numbers=numbers,
         share=min(1.0, max(found.gain, 0.3)),
     )
 

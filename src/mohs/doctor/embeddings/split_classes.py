@@ -133,6 +133,10 @@ def find_split_ids(embedded: Embedded) -> Finding | None:
         for a, b in zip(found.first_P[:3].tolist(), found.second_P[:3].tolist(), strict=True)
     )
     more = ", …" if len(found) > 3 else ""
+    numbers = {
+        "num_pairs": float(len(found)), "share": share, "largest_ratio": float(found.ratio_P[-1]),
+        "usual_ratio": found.usual, "recall_of_others": others, "false_share": found.false_share,
+    }  # fmt: skip
     return Finding(
         cause="perhaps-one-class",
         severity="warning" if share >= 0.01 and found.false_share <= 0.01 and others >= _TOLD_APART else "note",
@@ -142,14 +146,7 @@ def find_split_ids(embedded: Embedded) -> Finding | None:
         why="Perhaps one class has two names, as a product with two numbers; or they differ by less than the network "
         "sees. Such classes cost recall, and teach the network to push one thing apart.",
         fix="Look at both, and join the classes if they are one.",
-        numbers={
-            "num_pairs": float(len(found)),
-            "share": share,
-            "largest_ratio": float(found.ratio_P[-1]),
-            "usual_ratio": found.usual,
-            "recall_of_others": others,
-            "false_share": found.false_share,
-        },
+        numbers=numbers,
         share=min(1.0, share),
     )
 

@@ -122,21 +122,17 @@ def cause_finding(
         if after > before:
             what += f" Without them precision at recall {at:.3g} would be {after:.3f} instead of {before:.3f}."
     num_fixes = sum(fix.cause == cause and fix.suggestion != "look" for fix in fixes)
+    numbers = {
+        "pairs": num_false, "true_pairs": num_true, "share": share, "recall": at, "precision": before,
+        "precision_without": after, "fixes": num_fixes,
+    }  # fmt: skip
     return Finding(
         cause=cause,
         severity=_severity(cause, after - before, query, num_true),
         what=what,
         why=why,
         fix=fix,
-        numbers={
-            "pairs": num_false,
-            "true_pairs": num_true,
-            "share": share,
-            "recall": at,
-            "precision": before,
-            "precision_without": after,
-            "fixes": num_fixes,
-        },
+        numbers=numbers,
         share=share,
     )
 
@@ -215,6 +211,9 @@ def norm_finding(
     if one is None or other is None:
         return None
     worse = other.interval[1] < one.interval[0]
+    numbers = {
+        "mean_norm": mean, "norm_spread": spread, "precision_by_product": other.precision, "precision": one.precision,
+    }  # fmt: skip
     return Finding(
         cause="unnormalised",
         severity="error"
@@ -227,12 +226,7 @@ def norm_finding(
         f"{one.precision:.3f}.",
         why="A dot product is large for long vectors, however different the pictures are.",
         fix="Divide each embedding by its length before comparing, when queried as when measured.",
-        numbers={
-            "mean_norm": mean,
-            "norm_spread": spread,
-            "precision_by_product": other.precision,
-            "precision": one.precision,
-        },
+        numbers=numbers,
         share=max(0.0, one.precision - other.precision),
     )
 
@@ -248,6 +242,10 @@ def margin_finding(check: MarginCheck, margin: float, squared: bool) -> Finding 
         reach = f"The average triplet cannot meet it: {kind} of many unit vectors average at most {check.average:.3g}."
     else:
         reach = f"It is within what {kind} of unit vectors allow ({check.average:.3g} on average), but not met."
+    numbers = {
+        "margin": margin, "largest": check.largest, "met_share": check.met_share, "positive": check.positive,
+        "negative": check.negative,
+    }  # fmt: skip
     return Finding(
         cause="margin-too-large",
         severity="error" if margin > check.average else "warning",
@@ -256,12 +254,6 @@ def margin_finding(check: MarginCheck, margin: float, squared: bool) -> Finding 
         why="A loss that never lets go keeps pushing all classes apart and has nothing left for the similar ones.",
         fix="Use a margin of about 0.2.",
         settings={"loss.margin": 0.2},
-        numbers={
-            "margin": margin,
-            "largest": check.largest,
-            "met_share": check.met_share,
-            "positive": check.positive,
-            "negative": check.negative,
-        },
+        numbers=numbers,
         share=1 - check.met_share,
     )

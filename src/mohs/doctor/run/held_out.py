@@ -33,6 +33,10 @@ def find_fall(events: Sequence[Mapping[str, Any]]) -> Finding | None:
     if fall < _LEAST or probability >= _LEVEL:
         return None
     at = int(events[peak]["triplets"])
+    numbers = {
+        "peak_recall": float(recall_P[peak]), "last_recall": float(recall_P[-1]), "fall": fall,
+        "probability": min(1.0, probability), "num_queries": float(hits_PQ.shape[1]),
+    }  # fmt: skip
     return Finding(
         cause="overfitting",
         severity="warning",
@@ -43,13 +47,7 @@ def find_fall(events: Sequence[Mapping[str, Any]]) -> Finding | None:
         fix="Shorten the run to about the peak, and measure both. Stronger augmentation (-0.019) and half the pictures "
         "(-0.043) made healthy runs worse.",
         settings={"training.num_triplets": max(at, 1)},
-        numbers={
-            "peak_recall": float(recall_P[peak]),
-            "last_recall": float(recall_P[-1]),
-            "fall": fall,
-            "probability": min(1.0, probability),
-            "num_queries": float(hits_PQ.shape[1]),
-        },
+        numbers=numbers,
         share=min(1.0, fall),
     )
 
@@ -78,6 +76,10 @@ def find_rise(events: Sequence[Mapping[str, Any]]) -> Finding | None:
     if probability >= _LEVEL:
         return None
     length = int(done_P[-1])
+    numbers = {
+        "middle_recall": float(middle_Q.mean()), "last_recall": float(last_Q.mean()), "rise": rise,
+        "probability": probability, "num_queries": float(hits_PQ.shape[1]),
+    }  # fmt: skip
     return Finding(
         cause="train-longer",
         severity="note",
@@ -86,13 +88,7 @@ def find_rise(events: Sequence[Mapping[str, Any]]) -> Finding | None:
         why="The run may have ended before it had learned what it could.",
         fix="Train longer: with three times the triplets, emoji split by item went from an R@1 of .400 to .483.",
         settings={"training.num_triplets": _LONGER * length},
-        numbers={
-            "middle_recall": float(middle_Q.mean()),
-            "last_recall": float(last_Q.mean()),
-            "rise": rise,
-            "probability": probability,
-            "num_queries": float(hits_PQ.shape[1]),
-        },
+        numbers=numbers,
         share=min(1.0, rise),
     )
 
