@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias, final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mohs.data.rows import decimal_points, read_rows
 from mohs.doctor.findings import Finding
 from mohs.doctor.same_column import OneMeans, read_same_column, told_by_distances
 from mohs.errors import InputError, Problem, at_most_20
+from mohs.evaluation.checked import Bools, Float64
 
 __all__ = [
     "PairScores", "ScoreKind", "find_constant_scores", "find_scores_at_chance", "find_sigmoid_on_distance",
@@ -46,8 +46,8 @@ class PairScores:
     """
 
     source: str
-    value: NDArray[np.float64]
-    same: NDArray[np.bool_]
+    value: Float64
+    same: Bools
     kind: ScoreKind = "score"
     reading: str = ""
 

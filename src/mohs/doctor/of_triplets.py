@@ -3,13 +3,13 @@
 import math
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mohs.doctor.findings import Finding, Severity
 from mohs.doctor.log.rest import finite_tail
 from mohs.doctor.log.stuck_values import LossFacts
 from mohs.doctor.log.training_log import TrainingLog
 from mohs.errors import InputError
+from mohs.evaluation.checked import Bools, Float64
 from mohs.evaluation.embedded import Embedded
 from mohs.evaluation.intervals import wilson_interval
 from mohs.evaluation.triplets import sample_triplets
@@ -108,8 +108,8 @@ def find_large_margin(
     dim: int,
     num_classes: int,
     quantile: float,
-    active_T: NDArray[np.float64],
-    loss_T: NDArray[np.float64],
+    active_T: Float64,
+    loss_T: Float64,
     collapsed: bool = False,
 ) -> Finding | None:
     """Find a margin for which there is no room between the classes.
@@ -153,9 +153,7 @@ def find_large_margin(
     )
 
 
-def find_hardest_negatives(
-    *, positive_T: NDArray[np.float64], negative_T: NDArray[np.float64], achieved_T: NDArray[np.float64], at: str
-) -> Finding | None:
+def find_hardest_negatives(*, positive_T: Float64, negative_T: Float64, achieved_T: Float64, at: str) -> Finding | None:
     """Find the reason of a collapse in the triplets trained on when it began: most were harder than the network can do.
 
     In half of them or more the negative was nearer than the positive. `at` names the moment. To be called for runs that
@@ -185,7 +183,7 @@ def find_hardest_negatives(
     )
 
 
-def find_dead_triplets(positive_T: NDArray[np.float64], negative_T: NDArray[np.float64]) -> Finding | None:
+def find_dead_triplets(positive_T: Float64, negative_T: Float64) -> Finding | None:
     """Find triplets whose positive is a copy of the anchor: d_ap = 0 where d_an is not, in 5% of them or more.
 
     From a half on it is an error. Positives that are augmented anchors must be left out by the caller.
@@ -208,7 +206,7 @@ def find_dead_triplets(positive_T: NDArray[np.float64], negative_T: NDArray[np.f
     )
 
 
-def find_false_negatives(positive_T: NDArray[np.float64], negative_T: NDArray[np.float64]) -> Finding | None:
+def find_false_negatives(positive_T: Float64, negative_T: Float64) -> Finding | None:
     """Find mined negatives that training could not push away: pictures of the same thing under another class.
 
     Measured by the *trained* network on pairs that were trained on: a negative counts as false if it is nearer to its
@@ -238,7 +236,7 @@ def find_false_negatives(positive_T: NDArray[np.float64], negative_T: NDArray[np
     )
 
 
-def find_forgetting(hit_N: NDArray[np.bool_], age_N: NDArray[np.float64]) -> Finding | None:
+def find_forgetting(hit_N: Bools, age_N: Float64) -> Finding | None:
     """Find classes that decay once they are no longer trained on.
 
     Queries of one age are of one class and share their luck, so that classes are counted, each with the mean of its

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from typing import final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mohs.doctor.findings import Finding
 from mohs.doctor.of_pairs import AS_REPORTED, BETTER, DEFAULT_THRESHOLD, USELESS, PairScores
+from mohs.evaluation.checked import Bools, Float64
 from mohs.evaluation.intervals import wilson_interval
 from mohs.randomness import generator
 
@@ -107,7 +107,7 @@ def _read_at(pairs: PairScores, threshold: float) -> _Reading | None:
     return _Reading(threshold, pairs.accuracy_at(threshold), best, correct / num, low, high)
 
 
-def _best_threshold(value: NDArray[np.float64], same: NDArray[np.bool_]) -> float:
+def _best_threshold(value: Float64, same: Bools) -> float:
     """Return the threshold t with the most right answers of "same if value < t": midway between two values."""
     order = np.argsort(value, kind="stable")
     ordered, same_ordered = value[order], same[order]

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Literal, TypeAlias, final, get_args
 
 import numpy as np
-import numpy.typing as npt
 
 from mohs.errors import InputError, Problem
+from mohs.evaluation.checked import Bools, Float64
 
 __all__ = ["OneMeans", "SameColumn", "check_one_means", "read_same_column", "told_by_distances"]
 
@@ -52,13 +52,13 @@ class SameColumn:
 
     path: Path
     name: str
-    one_P: npt.NDArray[np.bool_]
-    word_P: npt.NDArray[np.bool_]
+    one_P: Bools
+    word_P: Bools
     one_means: OneMeans | None
 
-    def same(self, one_means: OneMeans) -> npt.NDArray[np.bool_]:
+    def same(self, one_means: OneMeans) -> Bools:
         """Return whether each pair is of one class if 1 means that, bool [P]."""
-        same: npt.NDArray[np.bool_] = np.where(self.word_P, self.one_P, self.one_P == (one_means == "same"))
+        same: Bools = np.where(self.word_P, self.one_P, self.one_P == (one_means == "same"))
         return same
 
     def ask(self, why: str) -> InputError:
@@ -75,11 +75,7 @@ def check_one_means(one_means: str | None) -> None:
 
 
 def read_same_column(
-    path: Path,
-    columns: Mapping[str, Sequence[str]],
-    rows: Sequence[int],
-    *,
-    one_means: OneMeans | None = None,
+    path: Path, columns: Mapping[str, Sequence[str]], rows: Sequence[int], *, one_means: OneMeans | None = None
 ) -> SameColumn:
     """Return the column of a table that says which pairs are of one class.
 
@@ -131,7 +127,7 @@ def _plain(name: str) -> str:
     return re.sub(r"[ -]", "_", name.strip().lower()).removeprefix("is").lstrip("_")
 
 
-def told_by_distances(column: SameColumn, farness_P: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.bool_], str]:
+def told_by_distances(column: SameColumn, farness_P: Float64) -> tuple[Bools, str]:
     """Return which pairs are the same, bool [P], and the line that says how that was told.
 
     Pairs of one class are closer. 1 is read as the same if pairs of 1 are closer than pairs of 0 with a probability

@@ -1,12 +1,12 @@
 """Causes that one set of embeddings shows: collapsed, failed pictures, the wrong way round, odd lengths, copies."""
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mohs.doctor.embeddings.directions import find_domain_gap, find_dominating_direction
 from mohs.doctor.embeddings.gain import gain_of
 from mohs.doctor.findings import Finding
 from mohs.errors import InputError
+from mohs.evaluation.checked import Index
 from mohs.evaluation.embedded import MAX_ITEMS, Embedded, hits_at_1
 from mohs.evaluation.nearest import nearest_by_class
 from mohs.evaluation.same_picture import EQUAL, failed_rows, some_rows
@@ -93,7 +93,7 @@ def find_collapsed_embeddings(embedded: Embedded, *, seed: int = 0) -> Finding |
     )
 
 
-def _points(part: Embedded) -> tuple[int, NDArray[np.int64], int] | None:
+def _points(part: Embedded) -> tuple[int, Index, int] | None:
     """Return how many points several classes share, the rows there, and how many classes these are of."""
     if part.recall is None:
         return None
@@ -111,7 +111,7 @@ def _points(part: Embedded) -> tuple[int, NDArray[np.int64], int] | None:
 
 def _shared(
     part: Embedded, radius: float, *, num_classes: int, least: float, most_found: float
-) -> tuple[int, NDArray[np.int64], int] | None:
+) -> tuple[int, Index, int] | None:
     """Return the points of a radius that so many classes share or more, if they hold this share of the rows or more."""
     _, other_N = nearest_by_class(part.x_ND, part.codes, part.x_ND, part.codes, same_items=True)
     # Rounding of the product may hide rows of one point: their squares are a difference of equal numbers.

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mohs.doctor.findings import Finding
+from mohs.evaluation.checked import Float32, Float64, Index
 from mohs.evaluation.embedded import MAX_ITEMS, Embedded
 from mohs.evaluation.nearest import nearest
 from mohs.evaluation.same_picture import some_rows
@@ -146,7 +147,7 @@ def holds_groups(part: Embedded, *, seed: int = 0) -> float:
     return float(np.median(_nearest(along_NK)[0])) / without if without > 0 else 1.0
 
 
-def _nearest(x_ND: NDArray[np.float64]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+def _nearest(x_ND: Float64) -> tuple[Float32, Index]:
     """Return for each row the distance to the nearest other one, and which it is."""
     item_N1, distance_N1 = nearest(x_ND, x_ND, 1, self_indices_Q=np.arange(len(x_ND)))
     return distance_N1[:, 0], item_N1[:, 0]

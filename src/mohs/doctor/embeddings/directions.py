@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mohs.doctor.embeddings.gain import Gain, gain_of
 from mohs.doctor.findings import Finding
+from mohs.evaluation.checked import Bools, Float64, Index
 from mohs.evaluation.embedded import Embedded, Recall
 from mohs.evaluation.same_picture import some_rows
 from mohs.randomness import derived_seed
@@ -38,15 +38,15 @@ class Kinds:
             each kind.
     """
 
-    kind_N: NDArray[np.int64]
+    kind_N: Index
     apart: float
     mixed: float
     paired: bool
 
-    def centred(self, x_ND: NDArray[np.float64]) -> NDArray[np.float64]:
+    def centred(self, x_ND: Float64) -> Float64:
         """Return the rows less the mean of their group."""
         mean_KD = np.stack([x_ND[self.kind_N == kind].mean(axis=0) for kind in range(int(self.kind_N.max()) + 1)])
-        centred_ND: NDArray[np.float64] = x_ND - mean_KD[self.kind_N]
+        centred_ND: Float64 = x_ND - mean_KD[self.kind_N]
         return centred_ND
 
 
@@ -187,7 +187,7 @@ def find_dominating_direction(embedded: Embedded, *, seed: int = 0) -> Finding |
     )
 
 
-def _gain(before: Recall, part: Embedded, changed_ND: NDArray[np.float64]) -> Gain:
+def _gain(before: Recall, part: Embedded, changed_ND: Float64) -> Gain:
     """Return what changed rows do to R@1; rows of unit length are brought back to it."""
     changed = part.with_rows(changed_ND)
     after = changed.unit().recall if (np.abs(part.norms - 1.0) <= 1e-2).mean() >= 0.95 else changed.recall
@@ -195,7 +195,7 @@ def _gain(before: Recall, part: Embedded, changed_ND: NDArray[np.float64]) -> Ga
     return gain_of(before, after.hits, part)
 
 
-def _apart(low_NK: NDArray[np.float64], one_N: NDArray[np.bool_], other_N: NDArray[np.bool_]) -> float:
+def _apart(low_NK: Float64, one_N: Bools, other_N: Bools) -> float:
     """Return Ashman's D of two groups along the line between their means."""
     line_K = low_NK[one_N].mean(axis=0) - low_NK[other_N].mean(axis=0)
     length = float(np.linalg.norm(line_K))
@@ -204,7 +204,7 @@ def _apart(low_NK: NDArray[np.float64], one_N: NDArray[np.bool_], other_N: NDArr
     return length / deviation if deviation > 0 else float("inf" if length > 0 else 0.0)
 
 
-def _mixed(codes: NDArray[np.int64], kind_N: NDArray[np.int64]) -> tuple[float, float]:
+def _mixed(codes: Index, kind_N: Index) -> tuple[float, float]:
     """Return the share of the classes with two rows or more that are in several groups, and that share by chance."""
     count_C = np.bincount(codes)
     several_C = count_C > 1

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from typing import final
 
 import numpy as np
-from numpy.typing import NDArray
 
+from mohs.evaluation.checked import Bools
 from mohs.evaluation.embedded import Embedded, Recall
 from mohs.evaluation.intervals import difference_and_interval
 
@@ -36,7 +36,7 @@ class Gain:
         return {before: self.before, after: self.after, gain: self.gain, "low": self.low, "high": self.high}
 
 
-def gain_of(before: Recall, after_hits_Q: NDArray[np.bool_], queries: Embedded) -> Gain:
+def gain_of(before: Recall, after_hits_Q: Bools, queries: Embedded) -> Gain:
     """Return what a change does to R@1, from the hits (bool [Q]) after it."""
     counted = before.counted
     after = after_hits_Q[counted].astype(np.float64)

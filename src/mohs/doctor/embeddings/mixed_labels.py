@@ -1,9 +1,9 @@
 """Labels that part of the rows do not fit: rows amid another class, with their own no nearer than any."""
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mohs.doctor.findings import Finding
+from mohs.evaluation.checked import Float64, Index
 from mohs.evaluation.embedded import Embedded
 from mohs.evaluation.nearest import nearest
 from mohs.evaluation.same_picture import some_rows
@@ -56,7 +56,7 @@ def find_mixed_labels(embedded: Embedded, *, seed: int = 0) -> Finding | None:
     )
 
 
-def _amid(part: Embedded) -> tuple[NDArray[np.int64], NDArray[np.float64], int]:
+def _amid(part: Embedded) -> tuple[Index, Float64, int]:
     """Return the rows amid another class with their places, and how many rows count."""
     codes, count_C = part.codes, np.bincount(part.codes)
     near_N2, distance_N2 = nearest(part.x_ND, part.x_ND, 2, self_indices_Q=np.arange(len(part)))

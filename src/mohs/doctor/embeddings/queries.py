@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mohs.doctor.findings import Finding
+from mohs.evaluation.checked import Float64
 from mohs.evaluation.embedded import Embedded, Recall, of_one_length, recall_at_1
 from mohs.evaluation.intervals import share_and_interval
 from mohs.evaluation.nearest import nearest_by_class
@@ -197,7 +198,7 @@ def _is_lower(cross: Recall, own: Recall, part: Embedded, sample: Embedded) -> b
 
 
 def _mended(gallery: Embedded, part: Embedded, seed: int) -> _Mended:
-    def recall(query_QD: NDArray[np.float64], gallery_GD: NDArray[np.float64]) -> float:
+    def recall(query_QD: Float64, gallery_GD: Float64) -> float:
         found = recall_at_1(part.with_rows(query_QD), gallery.with_rows(gallery_GD), same_items=False)
         return 0.0 if found is None else found.value
 
@@ -228,12 +229,12 @@ def _rotated(gallery: Embedded, part: Embedded, seed: int) -> float:
     return float(np.mean(values))
 
 
-def _class_means(part: Embedded, names: NDArray[np.str_]) -> NDArray[np.float64]:
+def _class_means(part: Embedded, names: NDArray[np.str_]) -> Float64:
     place = np.minimum(np.searchsorted(names, part.labels), len(names) - 1)
     kept = names[place] == part.labels
     total_CD = np.zeros((len(names), part.x_ND.shape[1]))
     np.add.at(total_CD, place[kept], part.x_ND[kept])
-    mean_CD: NDArray[np.float64] = total_CD / np.bincount(place[kept], minlength=len(names))[:, None]
+    mean_CD: Float64 = total_CD / np.bincount(place[kept], minlength=len(names))[:, None]
     return mean_CD
 
 

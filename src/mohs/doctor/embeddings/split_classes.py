@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mohs.doctor.findings import Finding
+from mohs.evaluation.checked import Float64, Index
 from mohs.evaluation.embedded import Embedded
 from mohs.nearest import nearest_rows
 
@@ -33,9 +34,9 @@ class SplitClasses:
         false_share: how many of these pairs are expected to be two classes after all, as a share.
     """
 
-    first_P: NDArray[np.int64]
-    second_P: NDArray[np.int64]
-    ratio_P: NDArray[np.float64]
+    first_P: Index
+    second_P: Index
+    ratio_P: Float64
     usual: float
     false_share: float
 
@@ -43,7 +44,7 @@ class SplitClasses:
         return len(self.first_P)
 
 
-def find_split_classes(x_ND: NDArray[np.floating], class_N: NDArray[np.int64]) -> SplitClasses:
+def find_split_classes(x_ND: NDArray[np.floating], class_N: Index) -> SplitClasses:
     """Return the pairs of classes whose pictures are as near across as within.
 
     With n pictures of class c around their mean m, and s² their variance summed over dimensions (of both classes; of
@@ -151,8 +152,8 @@ def find_split_ids(embedded: Embedded) -> Finding | None:
     )
 
 
-def _normal_below(z: NDArray[np.float64]) -> NDArray[np.float64]:
+def _normal_below(z: Float64) -> Float64:
     from scipy.special import ndtr
 
-    below: NDArray[np.float64] = ndtr(z)
+    below: Float64 = ndtr(z)
     return below

@@ -1,11 +1,12 @@
 """Causes that two sets of embeddings show together: queries and gallery, training and test, two states of a network."""
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from mohs.doctor.embeddings.directions import kinds_of_pictures
 from mohs.doctor.embeddings.gain import gain_of
 from mohs.doctor.findings import Finding
+from mohs.evaluation.checked import Index
 from mohs.evaluation.embedded import MAX_ITEMS, Embedded, hits_at_1, of_one_length, recall_at_1
 from mohs.evaluation.same_picture import equal_partner, near_copies, some_rows
 from mohs.evaluation.spread import at_one_point
@@ -80,7 +81,7 @@ def find_equal_test_items(train: Embedded, test: Embedded, *, seed: int = 0) -> 
     )
 
 
-def _near_copies(train: Embedded, test: Embedded, items: NDArray[np.int64], seed: int) -> Finding | None:
+def _near_copies(train: Embedded, test: Embedded, items: Index, seed: int) -> Finding | None:
     shown = train.take(train.sample_items(seed=seed, max_items=4 * MAX_ITEMS))
     both = Embedded("", np.concatenate([shown.x_ND, test.x_ND]), np.concatenate([shown.labels, test.labels]))
     kinds = kinds_of_pictures(both, seed=seed)

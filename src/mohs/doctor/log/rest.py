@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mohs.doctor.log.stuck_values import LossFacts, stuck_values
+from mohs.evaluation.checked import Float64
 from mohs.settings.losses import StuckValue
 
 __all__ = ["Rest", "at_stuck_values", "end_mean", "finite", "finite_tail", "number_noise", "resting_tail"]
@@ -60,12 +60,12 @@ class Rest:
         return f"±{max(self.noise, 1e-4):.2g}" if self.value == 0 else f"±{100 * max(self.noise, 1e-4):.1g}%"
 
 
-def finite(values_T: NDArray[np.float64]) -> NDArray[np.float64]:
+def finite(values_T: Float64) -> Float64:
     """Return the finite numbers."""
     return values_T[np.isfinite(values_T)]
 
 
-def finite_tail(values_T: NDArray[np.float64], share: float, *, at_least: int = 3) -> NDArray[np.float64]:
+def finite_tail(values_T: Float64, share: float, *, at_least: int = 3) -> Float64:
     """Return the last `share` of the finite numbers, `at_least` so many if there are as many.
 
     >>> finite_tail(np.array([1.0, np.nan, 2.0, 3.0, 4.0]), 0.5).tolist()
@@ -75,13 +75,13 @@ def finite_tail(values_T: NDArray[np.float64], share: float, *, at_least: int = 
     return known[len(known) - min(len(known), max(at_least, round(share * len(known)))) :]
 
 
-def end_mean(values_T: NDArray[np.float64] | None) -> float | None:
+def end_mean(values_T: Float64 | None) -> float | None:
     """Return the mean of the last tenth of the finite numbers (`finite_tail`); None if there is none."""
     tail = np.zeros(0) if values_T is None else finite_tail(values_T, 0.1)
     return float(tail.mean()) if len(tail) else None
 
 
-def number_noise(values_T: NDArray[np.float64]) -> float:
+def number_noise(values_T: Float64) -> float:
     """Return the standard deviation of one number about a slow change: 1.4826/√2 · median |difference of neighbours|.
 
     >>> round(number_noise(np.linspace(1, 0, 4000) + np.random.default_rng(0).normal(0, 0.1, 4000)), 2)
@@ -90,7 +90,7 @@ def number_noise(values_T: NDArray[np.float64]) -> float:
     return 0.0 if len(values_T) < 2 else 1.4826 / math.sqrt(2) * float(np.median(np.abs(np.diff(values_T))))
 
 
-def resting_tail(values_T: NDArray[np.float64], *, at_least: float = 0.25) -> Rest | None:
+def resting_tail(values_T: Float64, *, at_least: float = 0.25) -> Rest | None:
     """Return the longest end of a column that has noise and no drift.
 
     The noise is the column's own: `number_noise`, or the worth of the last decimal over √12 if that is more. It is 2%
@@ -154,7 +154,7 @@ def at_stuck_values(value: float, loss: LossFacts, *, noise: float = 0.0) -> tup
     return tuple(stuck for stuck in stuck_values(loss) if abs(value - stuck.value) <= near * stuck.value)
 
 
-def _rests(tail: NDArray[np.float64], quantum: float) -> bool:
+def _rests(tail: Float64, quantum: float) -> bool:
     middle = float(np.median(tail))
     level = abs(middle)
     if level == 0:

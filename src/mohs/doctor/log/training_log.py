@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import Any, Final, final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mohs.data.rows import decimal_points, read_rows
 from mohs.doctor.log.columns import Meaning, is_bound, meaning, position_rank
 from mohs.doctor.log.rest import end_mean
 from mohs.errors import InputError, Problem, at_most_20
+from mohs.evaluation.checked import Float64
 
 __all__ = ["Column", "TrainingLog", "log_of_events", "read_training_log"]
 
-Column = NDArray[np.float64]
+Column = Float64
 
 # Cells that hold no number: what was not written, and how printf, pandas and Windows write what broke.
 _EMPTY: Final = ("", "none", "null", "na", "n/a", "-", "--")

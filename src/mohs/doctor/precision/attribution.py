@@ -14,7 +14,8 @@ from mohs.doctor.precision.labels import LabelDoubt, label_doubt
 from mohs.doctor.precision.low_information import PictureInformation, picture_information
 from mohs.doctor.precision.neighbours import Occurrence, occurrence
 from mohs.doctor.precision.scores import random_similarities
-from mohs.doctor.precision.top_pairs import Bools, Floats, Ints, Rows, TopPairs
+from mohs.doctor.precision.top_pairs import TopPairs
+from mohs.evaluation.checked import Bools, Float32, Float64, Index
 from mohs.evaluation.nearest import nearest_items
 
 __all__ = ["CAUSES", "Attribution", "Cause", "attribute"]
@@ -70,21 +71,21 @@ class Attribution:
         random_R: similarities of random pairs of different classes, ascending, float64 [R].
     """
 
-    cause_P: Ints
-    picture_N: Ints | None
-    joined_C: Ints
-    same_C: Ints
+    cause_P: Index
+    picture_N: Index | None
+    joined_C: Index
+    same_C: Index
     doubt: LabelDoubt
     wrong_N: Bools
-    right_N: Ints
-    twin_N: Ints
-    twin_difference_N: Floats
+    right_N: Index
+    twin_N: Index
+    twin_difference_N: Float64
     spare_N: Bools
     occurrence: Occurrence
-    split_2S: Ints
+    split_2S: Index
     hub_N: Bools
     information: PictureInformation | None
-    random_R: Floats
+    random_R: Float64
 
     def of(self, cause: Cause) -> Bools:
         """Return which pairs have this cause, bool [P]."""
@@ -95,8 +96,8 @@ class Attribution:
 def attribute(
     pairs: TopPairs,
     num_top: int,
-    x_ND: Rows,
-    class_N: Ints,
+    x_ND: Float32,
+    class_N: Index,
     *,
     pictures_NHWC: npt.NDArray[np.uint8] | None = None,
     longer_side: Callable[[int], int] | None = None,
@@ -193,8 +194,8 @@ def _information(
 
 
 def _causes(
-    pairs: TopPairs, found: Attribution, class_N: Ints, number_N: Ints, poor_N: Bools, *, has_gallery: bool
-) -> Ints:
+    pairs: TopPairs, found: Attribution, class_N: Index, number_N: Index, poor_N: Bools, *, has_gallery: bool
+) -> Index:
     """Return the cause of each pair by the evidence about its items, -1 for none, int64 [P]."""
     joined_N, same_N, wrong_N, right_N = found.joined_C[class_N], found.same_C[class_N], found.wrong_N, found.right_N
     first, second = pairs.first_P, pairs.second_P
@@ -232,8 +233,13 @@ def _causes(
 
 
 def _join_by_likeness(
-    pairs: TopPairs, class_N: Ints, picture_N: Ints, joined_C: Ints, pictures_NHWC: npt.NDArray[np.uint8], poor_N: Bools
-) -> Ints:
+    pairs: TopPairs,
+    class_N: Index,
+    picture_N: Index,
+    joined_C: Index,
+    pictures_NHWC: npt.NDArray[np.uint8],
+    poor_N: Bools,
+) -> Index:
     """Return `joined_C` with classes joined, too, whose pictures among these pairs are equal but for a trifle."""
     joined_N = joined_C[class_N]
     first, second = pairs.first_P, pairs.second_P
@@ -245,18 +251,18 @@ def _join_by_likeness(
     again_C = join_classes(
         joined_N, picture_N, np.concatenate([exact[0], first[near]]), np.concatenate([exact[1], second[near]])
     )
-    same_C: Ints = again_C[joined_C]
+    same_C: Index = again_C[joined_C]
     return same_C
 
 
 def _find_twins(
     wrong_N: Bools,
-    right_N: Ints,
-    twin_N: Ints,
-    difference_N: Floats,
-    same_N: Ints,
-    picture_N: Ints,
-    neighbours_NK: Ints,
+    right_N: Index,
+    twin_N: Index,
+    difference_N: Float64,
+    same_N: Index,
+    picture_N: Index,
+    neighbours_NK: Index,
     pictures_NHWC: npt.NDArray[np.uint8],
 ) -> None:
     """Find the picture that each wrongly labelled one is a copy of, and take its class for the right one."""
@@ -282,7 +288,7 @@ def _find_twins(
             right_N[item] = same_N[other[place]]
 
 
-def _nearest_class(wrong_N: Bools, same_N: Ints, neighbours_NK: Ints) -> Ints:
+def _nearest_class(wrong_N: Bools, same_N: Index, neighbours_NK: Index) -> Index:
     """Return the class of the nearest neighbour of another class whose own label is not wrong, -1 for right labels."""
     trusted_NK = (neighbours_NK >= 0) & ~wrong_N[neighbours_NK] & (same_N[neighbours_NK] != same_N[:, None])
     nearest_N = neighbours_NK[np.arange(len(same_N)), trusted_NK.argmax(axis=1)]
@@ -290,7 +296,7 @@ def _nearest_class(wrong_N: Bools, same_N: Ints, neighbours_NK: Ints) -> Ints:
     return np.where(wrong_N, same_N[nearest_N], -1)
 
 
-def _spare(same_N: Ints, picture_N: Ints, wrong_N: Bools, right_N: Ints, doubt: LabelDoubt) -> tuple[Bools, Ints]:
+def _spare(same_N: Index, picture_N: Index, wrong_N: Bools, right_N: Index, doubt: LabelDoubt) -> tuple[Bools, Index]:
     """Return which items' pictures are under another class, too, that they fit better, and the item that stays."""
     class_N = np.where(wrong_N, right_N, same_N)
     fit_N = np.where(wrong_N, doubt.rival_fit_N, doubt.own_fit_N)

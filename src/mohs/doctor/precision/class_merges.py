@@ -4,12 +4,12 @@ from collections import defaultdict
 
 import numpy as np
 
-from mohs.doctor.precision.top_pairs import Ints
+from mohs.evaluation.checked import Index
 
 __all__ = ["join_classes", "twins_by_number"]
 
 
-def twins_by_number(class_N: Ints, picture_N: Ints) -> tuple[Ints, Ints]:
+def twins_by_number(class_N: Index, picture_N: Index) -> tuple[Index, Index]:
     """Return pairs of items of different classes with the same picture, one pair for each two classes and picture.
 
     >>> first, second = twins_by_number(np.array([0, 0, 1, 2]), np.array([5, 5, 5, 7]))
@@ -26,7 +26,7 @@ def twins_by_number(class_N: Ints, picture_N: Ints) -> tuple[Ints, Ints]:
     return first, second
 
 
-def join_classes(class_N: Ints, picture_N: Ints, first_T: Ints, second_T: Ints) -> Ints:
+def join_classes(class_N: Index, picture_N: Index, first_T: Index, second_T: Index) -> Index:
     """Return the class that each class is joined to, int64 [C]: the largest of its group, of equal ones the lowest.
 
     Two classes are one if more than half of the different pictures of one of them have a twin in the other. A class of

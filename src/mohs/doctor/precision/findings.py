@@ -10,7 +10,8 @@ from mohs.doctor.precision.attribution import Attribution, Cause
 from mohs.doctor.precision.scores import MarginCheck
 from mohs.doctor.precision.suggestions import ItemFix
 from mohs.doctor.precision.top_curve import RECALLS, TopCurve, top_curve
-from mohs.doctor.precision.top_pairs import Bools, Ints, Rows, TopPairs, find_top_pairs
+from mohs.doctor.precision.top_pairs import TopPairs, find_top_pairs
+from mohs.evaluation.checked import Bools, Float32, Index
 
 __all__ = ["cause_finding", "dip_finding", "margin_finding", "norm_finding"]
 
@@ -196,7 +197,7 @@ def dip_finding(curve: TopCurve) -> Finding | None:
 
 
 def norm_finding(
-    raw_ND: Rows, class_N: Ints, by_cosine: TopCurve, *, query_N: Bools | None, recall: float
+    raw_ND: Float32, class_N: Index, by_cosine: TopCurve, *, query_N: Bools | None, recall: float
 ) -> Finding | None:
     """Return that rows have different lengths, with the precision that ranking by their dot product would give.
 

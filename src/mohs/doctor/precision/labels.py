@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mohs.distances import unit_rows
-from mohs.doctor.precision.top_pairs import Bools, Floats, Ints, Rows
+from mohs.evaluation.checked import Bools, Float32, Float64, Index
 from mohs.randomness import generator
 
 __all__ = ["LabelDoubt", "class_fit", "label_doubt"]
@@ -47,17 +47,17 @@ class LabelDoubt:
         wrong_N: which labels are called wrong, bool [N].
     """
 
-    own_fit_N: Floats
-    rival_N: Ints
-    rival_fit_N: Floats
-    margin_N: Floats
+    own_fit_N: Float64
+    rival_N: Index
+    rival_fit_N: Float64
+    margin_N: Float64
     threshold: float
     false_share: float
     error_share: float
     wrong_N: Bools
 
 
-def class_fit(x_ND: Rows, class_N: Ints, picture_N: Ints, item_Q: Ints, class_Q: Ints) -> Floats:
+def class_fit(x_ND: Float32, class_N: Index, picture_N: Index, item_Q: Index, class_Q: Index) -> Float64:
     """Return the fit of items to classes, float64 [Q]: the mean of the two largest similarities; NaN if nobody speaks.
 
     Args:
@@ -90,7 +90,7 @@ def class_fit(x_ND: Rows, class_N: Ints, picture_N: Ints, item_Q: Ints, class_Q:
 
 
 def label_doubt(
-    embeddings_ND: npt.ArrayLike, class_N: Ints, neighbours_NK: Ints, *, picture_N: Ints | None = None, seed: int = 0
+    embeddings_ND: npt.ArrayLike, class_N: Index, neighbours_NK: Index, *, picture_N: Index | None = None, seed: int = 0
 ) -> LabelDoubt:
     """Return how doubtful each label is, and from which margin on it is called wrong.
 
@@ -143,7 +143,7 @@ def label_doubt(
     return LabelDoubt(own_fit_N, rival_N, rival_fit_N, margin_N, threshold, false_share, error_share, wrong_N)
 
 
-def _groups(class_Q: Ints) -> Iterator[tuple[Ints, int]]:
+def _groups(class_Q: Index) -> Iterator[tuple[Index, int]]:
     """Yield the positions of each class in `class_Q`, and the class."""
     order = np.argsort(class_Q, kind="stable")
     for rows in np.split(order, np.flatnonzero(np.diff(class_Q[order])) + 1):
@@ -151,7 +151,7 @@ def _groups(class_Q: Ints) -> Iterator[tuple[Ints, int]]:
             yield rows, int(class_Q[rows[0]])
 
 
-def _best_rival(x_ND: Rows, class_N: Ints, picture_N: Ints, neighbours_NK: Ints) -> tuple[Ints, Floats]:
+def _best_rival(x_ND: Float32, class_N: Index, picture_N: Index, neighbours_NK: Index) -> tuple[Index, Float64]:
     """Return the class that each item fits best among the first three other classes of its neighbours, and the fit."""
     rival_NR = np.full((len(x_ND), _NUM_RIVALS), -1, dtype=np.int64)
     num_N = np.zeros(len(x_ND), dtype=np.int64)
@@ -173,7 +173,7 @@ def _best_rival(x_ND: Rows, class_N: Ints, picture_N: Ints, neighbours_NK: Ints)
     return np.where(none_N, -1, rival_NR[items, best_N]), np.where(none_N, np.nan, fit_N)
 
 
-def _threshold(margin_K: Floats, simulated_S: Floats) -> tuple[float, float, float]:
+def _threshold(margin_K: Float64, simulated_S: Float64) -> tuple[float, float, float]:
     """Return the threshold, the estimated false share from there on, and the share of wrong labels."""
     if not len(margin_K) or not len(simulated_S):
         return np.inf, np.nan, 0.0
@@ -193,7 +193,9 @@ def _threshold(margin_K: Floats, simulated_S: Floats) -> tuple[float, float, flo
     return float(seen_K[good[-1]]), float(false_share_K[good[-1]]), error_share
 
 
-def _confirmed(x_ND: Rows, class_N: Ints, picture_N: Ints, rival_N: Ints, margin_N: Floats, threshold: float) -> Bools:
+def _confirmed(
+    x_ND: Float32, class_N: Index, picture_N: Index, rival_N: Index, margin_N: Float64, threshold: float
+) -> Bools:
     """Return which labels stay wrong when only pictures speak whose own label is less doubtful.
 
     The right picture in a class of two whose other one is wrong fits its class badly, too; the wrong one fits another

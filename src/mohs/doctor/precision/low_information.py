@@ -6,8 +6,8 @@ from typing import final
 import numpy as np
 import numpy.typing as npt
 
-from mohs.doctor.precision.top_pairs import Floats
 from mohs.errors import InputError
+from mohs.evaluation.checked import Float64
 
 __all__ = ["PictureInformation", "picture_information"]
 
@@ -27,7 +27,7 @@ class PictureInformation:
         why_N: "blank", "blurred", "tiny" or "" (nothing wrong), str [N].
     """
 
-    sharpness_N: Floats
+    sharpness_N: Float64
     why_N: npt.NDArray[np.str_]
 
 

@@ -5,7 +5,7 @@ from typing import final
 
 import numpy as np
 
-from mohs.doctor.precision.top_pairs import Bools, Ints
+from mohs.evaluation.checked import Bools, Index
 
 __all__ = ["Occurrence", "occurrence"]
 
@@ -23,9 +23,9 @@ class Occurrence:
         k: how many neighbours were looked at.
     """
 
-    count_N: Ints
-    bad_count_N: Ints
-    num_bad_classes_N: Ints
+    count_N: Index
+    bad_count_N: Index
+    num_bad_classes_N: Index
     skewness: float
     k: int
 
@@ -39,7 +39,7 @@ class Occurrence:
         return hub_N
 
 
-def occurrence(neighbours_NK: Ints, class_N: Ints) -> Occurrence:
+def occurrence(neighbours_NK: Index, class_N: Index) -> Occurrence:
     """Return how often each item is a neighbour.
 
     `neighbours_NK` is from `mohs.evaluation.nearest.nearest_items`, -1 for none.

@@ -14,9 +14,9 @@ from mohs.doctor.precision.findings import cause_finding, dip_finding, margin_fi
 from mohs.doctor.precision.scores import check_margin
 from mohs.doctor.precision.suggestions import ItemFix, suggest_fixes
 from mohs.doctor.precision.top_curve import TopCurve, top_curve
-from mohs.doctor.precision.top_pairs import Bools, Ints, TopPairs, find_top_pairs
+from mohs.doctor.precision.top_pairs import TopPairs, find_top_pairs
 from mohs.errors import InputError
-from mohs.evaluation.checked import checked_labels
+from mohs.evaluation.checked import Bools, Index, checked_labels
 
 __all__ = ["AS_IT_IS", "WITHOUT_ALL", "PrecisionDiagnosis", "diagnose_precision"]
 
@@ -58,7 +58,7 @@ class PrecisionDiagnosis:
         """How many false matches the top has."""
         return int((~self.pairs.same_P[: self.num_top]).sum())
 
-    def false_pairs(self, cause: Cause) -> Ints:
+    def false_pairs(self, cause: Cause) -> Index:
         """Return the rows of the top's false matches with this cause, most similar first."""
         top = slice(self.num_top)
         return np.flatnonzero(self.attribution.of(cause)[top] & ~self.pairs.same_P[top])

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from mohs.checks import require, wrong_number
 from mohs.distances import unit_rows
-from mohs.doctor.precision.top_pairs import Floats, Ints
+from mohs.evaluation.checked import Float64, Index
 from mohs.randomness import generator
 
 __all__ = ["MarginCheck", "check_margin", "random_similarities"]
@@ -16,7 +16,7 @@ __all__ = ["MarginCheck", "check_margin", "random_similarities"]
 _NUM_PAIRS = 200_000
 
 
-def random_similarities(embeddings_ND: npt.ArrayLike, class_N: Ints, *, seed: int = 0) -> Floats:
+def random_similarities(embeddings_ND: npt.ArrayLike, class_N: Index, *, seed: int = 0) -> Float64:
     """Return similarities of up to 200,000 random pairs of different classes (drawn with replacement), ascending.
 
     >>> random_similarities([[1, 0], [0, 1]], np.array([0, 1]))[:2].tolist()
@@ -26,7 +26,7 @@ def random_similarities(embeddings_ND: npt.ArrayLike, class_N: Ints, *, seed: in
     random = generator(seed, "random pairs")
     first, second = random.integers(len(x_ND), size=(2, _NUM_PAIRS))
     differ = class_N[first] != class_N[second]
-    similarity_R: Floats = np.einsum("pd,pd->p", x_ND[first[differ]], x_ND[second[differ]], dtype=np.float64)
+    similarity_R: Float64 = np.einsum("pd,pd->p", x_ND[first[differ]], x_ND[second[differ]], dtype=np.float64)
     return np.sort(similarity_R)
 
 
@@ -50,7 +50,7 @@ class MarginCheck:
 
 
 def check_margin(
-    embeddings_ND: npt.ArrayLike, class_N: Ints, margin: float, *, squared: bool, seed: int = 0
+    embeddings_ND: npt.ArrayLike, class_N: Index, margin: float, *, squared: bool, seed: int = 0
 ) -> MarginCheck:
     """Return how a triplet margin compares with the distances that there are between unit vectors.
 
@@ -84,9 +84,9 @@ def check_margin(
     differ = class_N[negative] != label
     anchor, positive, negative = anchor[differ], positive[differ], negative[differ]
 
-    def distance(other: Ints) -> Floats:
+    def distance(other: Index) -> Float64:
         square = np.maximum(0.0, 2 - 2 * np.einsum("td,td->t", x_ND[anchor], x_ND[other]))
-        found: Floats = square if squared else np.sqrt(square)
+        found: Float64 = square if squared else np.sqrt(square)
         return found
 
     to_positive, to_negative = distance(positive), distance(negative)

@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
-from mohs.doctor.precision.top_pairs import Ints
 from mohs.errors import InputError
+from mohs.evaluation.checked import Index
 
 __all__ = ["SheetPair", "contact_sheet", "spread_pairs"]
 
@@ -33,7 +33,7 @@ class SheetPair:
     note: str
 
 
-def spread_pairs(class_2P: Ints, rows: Ints, num_pairs: int) -> Ints:
+def spread_pairs(class_2P: Index, rows: Index, num_pairs: int) -> Index:
     """Return up to `num_pairs` of the rows in their order, the first of each two classes before any second one.
 
     >>> spread_pairs(np.array([[0, 1, 0], [1, 0, 2]]), np.array([0, 1, 2]), 2).tolist()

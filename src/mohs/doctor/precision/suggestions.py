@@ -9,7 +9,8 @@ import numpy as np
 
 from mohs.data.fixes import Suggestion
 from mohs.doctor.precision.attribution import CAUSES, Attribution, Cause
-from mohs.doctor.precision.top_pairs import Bools, Ints, Rows, TopPairs
+from mohs.doctor.precision.top_pairs import TopPairs
+from mohs.evaluation.checked import Bools, Float32, Index
 
 __all__ = ["ItemFix", "suggest_fixes"]
 
@@ -45,7 +46,7 @@ class ItemFix:
 
 
 def suggest_fixes(
-    top: TopPairs, found: Attribution, x_ND: Rows, class_N: Ints, *, query_N: Bools | None = None
+    top: TopPairs, found: Attribution, x_ND: Float32, class_N: Index, *, query_N: Bools | None = None
 ) -> tuple[ItemFix, ...]:
     """Return the corrections, those that explain most pairs first; `top` are the first pairs that `found` is about.
 
@@ -72,7 +73,7 @@ def suggest_fixes(
     return tuple(sorted(kept, key=lambda fix: (fix.suggestion == "look", -fix.num_pairs, fix.item)))
 
 
-def _keep_classes(fixes: list[ItemFix], class_N: Ints) -> list[ItemFix]:
+def _keep_classes(fixes: list[ItemFix], class_N: Index) -> list[ItemFix]:
     """Return the fixes with "look" for those that take all pictures out of a class."""
     taken = np.unique([fix.item for fix in fixes if fix.suggestion in ("drop", "relabel")]).astype(np.int64)
     size_C = np.bincount(class_N)
@@ -91,16 +92,16 @@ class _Evidence:
     """The false matches of the top with their causes, and what is known of the items."""
 
     false: TopPairs
-    cause_F: Ints
+    cause_F: Index
     found: Attribution
-    x_ND: Rows
-    class_N: Ints
+    x_ND: Float32
+    class_N: Index
 
     def have(self, *causes: Cause) -> Bools:
         """Return which of the false matches have one of these causes."""
         return np.isin(self.cause_F, [CAUSES.index(cause) for cause in causes])
 
-    def pairs_of(self, of_F: Bools, value_N: Ints, size: int) -> Ints:
+    def pairs_of(self, of_F: Bools, value_N: Index, size: int) -> Index:
         """Return how many of these false matches each value (an item's own, by side) is in, int64 [size]."""
         first, second = (value_N[side[of_F]] for side in (self.false.first_P, self.false.second_P))
         return np.bincount(first, minlength=size) + np.bincount(second, minlength=size)
@@ -113,7 +114,7 @@ class _Evidence:
         similarity = math.nan if other is None else float(self.x_ND[item] @ self.x_ND[other])
         return ItemFix(item, suggestion, to, cause, int(num_pairs), other, similarity, math.nan, fit, rival_fit)
 
-    def most_similar(self, one: Ints, other: Ints) -> tuple[int, int]:
+    def most_similar(self, one: Index, other: Index) -> tuple[int, int]:
         """Return the two items, one of each group, that are most similar."""
         similarity = self.x_ND[one] @ self.x_ND[other].T
         row, column = np.unravel_index(int(similarity.argmax()), similarity.shape)
@@ -203,7 +204,7 @@ def _pictures(top: TopPairs, found: Attribution, query_N: Bools | None) -> list[
     return fixes
 
 
-def _items_by_class(class_N: Ints) -> dict[int, Ints]:
+def _items_by_class(class_N: Index) -> dict[int, Index]:
     order = np.argsort(class_N, kind="stable")
     parts = np.split(order, np.flatnonzero(np.diff(class_N[order])) + 1)
     return {int(class_N[part[0]]): part for part in parts}

@@ -9,7 +9,8 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from mohs.doctor.precision.top_pairs import Bools, Floats, Ints, TopPairs
+from mohs.doctor.precision.top_pairs import TopPairs
+from mohs.evaluation.checked import Bools, Float64, Index
 from mohs.evaluation.intervals import wilson_interval
 from mohs.evaluation.top_precision import Dip, top_precision
 
@@ -55,10 +56,10 @@ class TopCurve:
         deepest: the deepest such drop, sure or not.
     """
 
-    recall_U: Floats
-    precision_U: Floats
-    num_pairs_U: Ints
-    similarity_U: Floats
+    recall_U: Float64
+    precision_U: Float64
+    num_pairs_U: Index
+    similarity_U: Float64
     dip: Dip
     deepest: Dip
 

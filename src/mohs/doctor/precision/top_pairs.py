@@ -7,7 +7,7 @@ pictures tie whatever batch they were embedded in. Pairs are unordered: (a, b) w
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import TypeAlias, final
+from typing import final
 
 import numpy as np
 import numpy.typing as npt
@@ -15,15 +15,10 @@ import numpy.typing as npt
 from mohs.checks import require, wrong_number, wrong_whole
 from mohs.distances import check_embeddings, unit_rows
 from mohs.errors import InputError
-from mohs.evaluation.checked import checked_labels, class_codes
+from mohs.evaluation.checked import Bools, Float32, Float64, Index, checked_labels, class_codes
 
-__all__ = ["Bools", "Floats", "Ints", "Rows", "TopPairs", "find_top_pairs"]
+__all__ = ["TopPairs", "find_top_pairs"]
 
-# Arrays of the evidence about pairs and items; rows are embeddings.
-Ints: TypeAlias = npt.NDArray[np.int64]
-Floats: TypeAlias = npt.NDArray[np.float64]
-Bools: TypeAlias = npt.NDArray[np.bool_]
-Rows: TypeAlias = npt.NDArray[np.float32]
 
 MAX_PAIRS = 1_000_000
 DECIMALS = 6
@@ -51,9 +46,9 @@ class TopPairs:
             than `max_pairs` tie, as in a collapsed embedding.
     """
 
-    first_P: Ints
-    second_P: Ints
-    similarity_P: Floats
+    first_P: Index
+    second_P: Index
+    similarity_P: Float64
     same_P: Bools
     threshold: float
     num_positive: int
@@ -64,7 +59,7 @@ class TopPairs:
     def __len__(self) -> int:
         return len(self.first_P)
 
-    def take(self, rows: Bools | Ints) -> "TopPairs":
+    def take(self, rows: Bools | Index) -> "TopPairs":
         """Return some of the pairs; the counts stay those of all pairs."""
         names = ("first_P", "second_P", "similarity_P", "same_P")
         return replace(self, **{name: getattr(self, name)[rows] for name in names})
@@ -167,19 +162,19 @@ class _Top:
 
     def __init__(self, size: int, floor: float) -> None:
         self._size = size
-        self._parts: list[tuple[Ints, Ints, Floats]] = []
+        self._parts: list[tuple[Index, Index, Float64]] = []
         self._num_held = 0
         self.floor = floor
         self.cut = False
 
-    def add(self, first: Ints, second: Ints, similarity: Floats) -> None:
+    def add(self, first: Index, second: Index, similarity: Float64) -> None:
         kept = similarity >= self.floor
         self._parts.append((first[kept], second[kept], similarity[kept]))
         self._num_held += int(kept.sum())
         if self._num_held >= 2 * self._size:
             self.columns()
 
-    def columns(self) -> tuple[Ints, Ints, Floats]:
+    def columns(self) -> tuple[Index, Index, Float64]:
         """Return first, second and similarity of the pairs held, by (similarity, first, second)."""
         first, second, similarity = (np.concatenate(column) for column in zip(*self._parts, strict=True))
         order = np.lexsort((second, first, -similarity))
@@ -191,7 +186,7 @@ class _Top:
         return self._parts[0]
 
 
-def _sides(query_N: npt.ArrayLike | None, num_items: int) -> tuple[Ints, Ints | None]:
+def _sides(query_N: npt.ArrayLike | None, num_items: int) -> tuple[Index, Index | None]:
     """Return the queries and the gallery; no gallery if all items are both."""
     if query_N is None:
         return np.arange(num_items), None
@@ -205,16 +200,16 @@ def _sides(query_N: npt.ArrayLike | None, num_items: int) -> tuple[Ints, Ints | 
     return np.flatnonzero(marked), np.flatnonzero(~marked)
 
 
-def _below_one(embeddings_ND: npt.ArrayLike) -> Rows:
+def _below_one(embeddings_ND: npt.ArrayLike) -> Float32:
     x_ND = check_embeddings(embeddings_ND)
     largest = float(np.sqrt(np.einsum("nd,nd->n", x_ND, x_ND, dtype=np.float64).max()))
     if largest == 0.0:
         raise InputError("embeddings_ND: every row has norm 0; they cannot be ranked")
-    below_one_ND: Rows = x_ND / np.float32(largest)
+    below_one_ND: Float32 = x_ND / np.float32(largest)
     return below_one_ND
 
 
-def _count_positive(class_N: Ints, queries: Ints, gallery: Ints | None) -> int:
+def _count_positive(class_N: Index, queries: Index, gallery: Index | None) -> int:
     num_classes = int(class_N.max()) + 1
     query_C = np.bincount(class_N[queries], minlength=num_classes)
     if gallery is None:
@@ -222,16 +217,16 @@ def _count_positive(class_N: Ints, queries: Ints, gallery: Ints | None) -> int:
     return int((query_C * np.bincount(class_N[gallery], minlength=num_classes)).sum())
 
 
-def _similarity(x_ND: Rows, first: Ints, second: Ints) -> Floats:
+def _similarity(x_ND: Float32, first: Index, second: Index) -> Float64:
     similarity = np.empty(len(first))
     for start in range(0, len(first), 65536):
         block = slice(start, start + 65536)
         similarity[block] = np.einsum("pd,pd->p", x_ND[first[block]], x_ND[second[block]], dtype=np.float64)
-    rounded: Floats = np.clip(np.round(similarity, DECIMALS), -1.0, 1.0)
+    rounded: Float64 = np.clip(np.round(similarity, DECIMALS), -1.0, 1.0)
     return rounded
 
 
-def _true_blocks(class_N: Ints, queries: Ints, gallery: Ints | None) -> Iterator[tuple[Ints, Ints]]:
+def _true_blocks(class_N: Index, queries: Index, gallery: Index | None) -> Iterator[tuple[Index, Index]]:
     """Yield the pairs of one class: of many small classes at once, of a large one in parts."""
     others = queries if gallery is None else gallery
     order = others[np.argsort(class_N[others], kind="stable")]
@@ -256,8 +251,8 @@ def _true_blocks(class_N: Ints, queries: Ints, gallery: Ints | None) -> Iterator
 
 
 def _false_blocks(
-    x_ND: Rows, class_N: Ints, queries: Ints, gallery: Ints | None, top: _Top
-) -> Iterator[tuple[Ints, Ints]]:
+    x_ND: Float32, class_N: Index, queries: Index, gallery: Index | None, top: _Top
+) -> Iterator[tuple[Index, Index]]:
     """Yield the pairs of different classes that may be as similar as `top.floor`, which may rise meanwhile."""
     others = queries if gallery is None else gallery
     query_QD = x_ND if gallery is None else x_ND[queries]

@@ -4,7 +4,6 @@ import math
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mohs.data.dataset import Dataset
 from mohs.data.equal_pictures import find_near_duplicates, picture_numbers
@@ -18,6 +17,7 @@ from mohs.doctor.of_triplets import (
     find_large_margin,
 )
 from mohs.doctor.run.evidence import RunEvidence
+from mohs.evaluation.checked import Bools
 from mohs.evaluation.spread import at_one_point
 from mohs.hardness.scales import rule_of
 from mohs.plan import POSITIVE_ORIGINS
@@ -216,7 +216,7 @@ def find_run_forgetting(run: RunEvidence) -> Finding | None:
     return find_forgetting(found.hits[chosen], age_N)
 
 
-def find_equal_pictures(dataset: Dataset, train_N: NDArray[np.bool_], test_N: NDArray[np.bool_]) -> Finding | None:
+def find_equal_pictures(dataset: Dataset, train_N: Bools, test_N: Bools) -> Finding | None:
     """Find test pictures that are training pictures, byte for byte as the network sees them: 0.5% or more.
 
     It is an error from 5% on.

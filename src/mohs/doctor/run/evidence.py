@@ -8,7 +8,6 @@ from typing import Any, final
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from mohs.artefacts import read_events
@@ -16,6 +15,7 @@ from mohs.data.rows import read_rows
 from mohs.doctor.log.stuck_values import LossFacts
 from mohs.doctor.log.training_log import TrainingLog, log_of_events
 from mohs.errors import InputError, MohsError
+from mohs.evaluation.checked import Float32, Index
 from mohs.evaluation.embedded import Embedded
 from mohs.model.embedder import Embedder
 from mohs.plan import TripletPlan
@@ -138,12 +138,12 @@ class RunEvidence:
         return ""
 
     @cached_property
-    def train_items(self) -> NDArray[np.int64]:
+    def train_items(self) -> Index:
         """Training items of whole classes, up to about 2,000, as positions among all items."""
         return self._sample(train=True)
 
     @cached_property
-    def test_items(self) -> NDArray[np.int64]:
+    def test_items(self) -> Index:
         """Test items likewise."""
         return self._sample(train=False)
 
@@ -187,7 +187,7 @@ class RunEvidence:
             self.embedder.eval()
         return Embedded.of(x_ND, labels, source="training items, batch norm by the batch")
 
-    def training_embeddings(self, items: NDArray[np.int64]) -> NDArray[np.float32]:
+    def training_embeddings(self, items: Index) -> Float32:
         """Return the trained embeddings of items by their position among the training items, as plans count them."""
         assert self.data is not None
         assert self.embedder is not None
@@ -200,15 +200,15 @@ class RunEvidence:
         modules = [] if self.embedder is None else self.embedder.modules()
         return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in modules)
 
-    def _sample(self, *, train: bool) -> NDArray[np.int64]:
+    def _sample(self, *, train: bool) -> Index:
         assert self.data is not None
         items = np.flatnonzero(self.data.train_N if train else self.data.test_N)
         labels = self.data.dataset.labels[items]
         drawn = Embedded("", np.zeros((len(items), 1)), labels).sample_items(seed=self.seed, max_items=_MAX_ITEMS)
-        sampled: NDArray[np.int64] = items[drawn]
+        sampled: Index = items[drawn]
         return sampled
 
-    def _embedded(self, items: NDArray[np.int64], embedder: Embedder | None) -> Embedded:
+    def _embedded(self, items: Index, embedder: Embedder | None) -> Embedded:
         assert self.data is not None
         assert embedder is not None
         dataset = self.data.dataset

@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.stats import binomtest, ttest_1samp
 
 from mohs.doctor.findings import Finding
+from mohs.evaluation.checked import Bools
 
 __all__ = ["find_fall", "find_rise"]
 
@@ -93,14 +93,14 @@ def find_rise(events: Sequence[Mapping[str, Any]]) -> Finding | None:
     )
 
 
-def _hits(events: Sequence[Mapping[str, Any]]) -> NDArray[np.bool_]:
+def _hits(events: Sequence[Mapping[str, Any]]) -> Bools:
     """Return whether each query was right at each point, bool[P, Q]."""
     if not events:
         return np.empty((0, 0), dtype=bool)
     return np.array([[digit == "1" for digit in event["hits"]] for event in events], dtype=bool)
 
 
-def _sign_test(before_Q: NDArray[np.bool_], after_Q: NDArray[np.bool_]) -> float:
+def _sign_test(before_Q: Bools, after_Q: Bools) -> float:
     """Return the probability of at least so many won among all that changed, were winning and losing as likely."""
     won, lost = int((after_Q & ~before_Q).sum()), int((before_Q & ~after_Q).sum())
     return float(binomtest(won, won + lost, 0.5, alternative="greater").pvalue) if won + lost else 1.0
