@@ -27,15 +27,12 @@ def find_not_finite(log: TrainingLog) -> Finding | None:
 
     A warning if it was a number again at the end, or if only the validation broke: the weights are then sound.
     """
-    for name in ("loss", "val_loss"):
-        values = getattr(log, name)
+    for name, values in (("loss", log.loss), ("val_loss", log.val_loss)):
         if values is None or not np.isinf(values).any():
             continue
         broken = np.flatnonzero(np.isinf(values))
-        row = int(broken[0])
-        before = finite(values[:row])
+        row, before = int(broken[0]), finite(values[: broken[0]])
         where = f"from {log.unit} {log.position[row]:g} on"
-        recovered = bool(np.isfinite(values[broken[-1] :]).any())
         if np.isfinite(values[row:]).any():
             where = f"in {len(broken)} of {len(values)} rows, first at {log.unit} {log.position[row]:g}"
         if name == "val_loss" and log.loss is not None and np.isfinite(log.loss[row:]).any():
@@ -51,7 +48,7 @@ def find_not_finite(log: TrainingLog) -> Finding | None:
             )
         return Finding(
             cause="not-finite",
-            severity="warning" if recovered else "error",
+            severity="warning" if np.isfinite(values[broken[-1] :]).any() else "error",
             what=f"{name} is NaN or Inf {where}",
             why="The steps were so large that numbers left the range of floating point, or a square root or logarithm "
             "was taken of 0.",

@@ -18,7 +18,7 @@ from mohs.doctor.precision.top_pairs import TopPairs
 from mohs.evaluation.checked import Bools, Float32, Float64, Index
 from mohs.evaluation.nearest import nearest_items
 
-__all__ = ["CAUSES", "Attribution", "Cause", "attribute"]
+__all__ = ["CAUSES", "PICTURE_CAUSES", "Attribution", "Cause", "attribute"]
 
 Cause: TypeAlias = Literal[
     "same-picture",
@@ -34,6 +34,9 @@ Cause: TypeAlias = Literal[
 
 CAUSES: tuple[Cause, ...] = get_args(Cause)
 """In the order in which they are looked for: a pair has the first one that its evidence shows."""
+
+PICTURE_CAUSES: tuple[Cause, ...] = CAUSES[:4]
+"""Those that only pictures show."""
 
 NUM_NEIGHBOURS = 20
 HUB_NEIGHBOURS = 10

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from mohs.distances import check_embeddings, unit_rows
 from mohs.doctor.findings import Diagnosis, Finding, ranked
-from mohs.doctor.precision.attribution import CAUSES, Attribution, Cause, attribute
+from mohs.doctor.precision.attribution import CAUSES, PICTURE_CAUSES, Attribution, Cause, attribute
 from mohs.doctor.precision.findings import cause_finding, dip_finding, margin_finding, norm_finding
 from mohs.doctor.precision.scores import check_margin
 from mohs.doctor.precision.suggestions import ItemFix, suggest_fixes
@@ -25,7 +25,6 @@ WITHOUT_ALL = "without all of them"
 
 # The curve is drawn down to here; pairs that much farther down say nothing about the top.
 _CURVE_RECALL = 0.5
-_PICTURE_CAUSES: tuple[Cause, ...] = ("same-picture", "low-information", "duplicate-pictures", "near-duplicates")
 
 
 @final
@@ -147,7 +146,7 @@ def diagnose_precision(
     findings.append(norm_finding(raw_ND, class_N, as_it_is, query_N=query_N, recall=reached))
     not_checked: dict[str, str] = {}
     if pictures_NHWC is None:
-        not_checked = dict.fromkeys(_PICTURE_CAUSES, "there are no pictures; give a table whose files are there")
+        not_checked = dict.fromkeys(PICTURE_CAUSES, "there are no pictures; give a table whose files are there")
     if margin is None:
         not_checked["margin-too-large"] = "the margin of no triplet loss is known"
     else:
