@@ -20,7 +20,7 @@ from mohs.data.rows import read_rows
 from mohs.data.table import BUILT_IN, require_classes, table_bytes, write_table
 from mohs.errors import DataWarning, InputError
 from mohs.evaluation.pixels import pixel_embeddings
-from mohs.evaluation.summary import Measured, Protocol, measure
+from mohs.evaluation.summary import EmbeddingReport, SearchProtocol, measure
 from mohs.model.embedder import Embedder
 from mohs.settings.config import RunConfig, load_config
 from mohs.settings.toml import flat_settings
@@ -114,7 +114,7 @@ class Evaluation:
     trained on; `embed_s` and `evaluate_s` are the seconds for the trained network alone.
     """
 
-    measured: Mapping[str, Measured]
+    measured: Mapping[str, EmbeddingReport]
     dataset: Dataset
     test_N: np.ndarray
     embeddings_ND: np.ndarray
@@ -296,11 +296,11 @@ def evaluate(
     device = choose_device(run.config.training.device)
     tested = np.unique(dataset.labels[test_N])
     num_trained = int(np.isin(tested, run.trained_classes()).sum())
-    protocol: Protocol = "seen classes"
+    protocol: SearchProtocol = "seen classes"
     if data.unseen_classes:
         protocol = "unseen classes" if num_trained == 0 else "classes seen and unseen"
 
-    def measured_by(x_ND: np.ndarray, *, verification: bool = False) -> Measured:
+    def measured_by(x_ND: np.ndarray, *, verification: bool = False) -> EmbeddingReport:
         return measure(
             x_ND,
             dataset.labels,
@@ -318,7 +318,7 @@ def evaluate(
     embedded = time.perf_counter()
     trained = measured_by(trained_ND, verification=verification)
     finished = time.perf_counter()
-    measured: dict[str, Measured] = {}
+    measured: dict[str, EmbeddingReport] = {}
     if baselines:
         untrained = Embedder.create(run.config.model, policy, seed=run.config.seed).to(device)
         pixels_ND = pixel_embeddings(np.asarray(dataset.pictures), size=min(16, policy.size))

@@ -55,7 +55,7 @@ def test_another_prevalence_shifts_the_odds():
     assert (half(grid, prevalence=0.9) > half(grid)).all()
     isotonic = fit_probability(scores, "isotonic", prevalence=0.5)
     assert isotonic(np.array([-9.0, 9.0]), prevalence=0.01) == pytest.approx([0.0, 1.0])
-    with pytest.raises(InputError, match=r"prevalence: 0 is not in \(0, 1\); use for example 0.5"):
+    with pytest.raises(InputError, match=r"prevalence: 0 is not a number in \(0, 1\); use for example 0.5"):
         half(grid, prevalence=0)
 
 
@@ -144,11 +144,9 @@ def test_swapped_directions_are_useless():
 
 def test_messages():
     scores, class_2P = logistic_pairs(12)
-    with pytest.raises(
-        InputError, match="method: 'beta' is not one of 'isotonic', 'Platt'; use for example 'isotonic'"
-    ):
+    with pytest.raises(InputError, match="method: 'beta' is not one of 'isotonic', 'Platt'"):
         calibrate_pairs(scores, class_2P, "beta")
-    with pytest.raises(InputError, match=r"prevalence: 1.0 is not in \(0, 1\); use for example 0.5"):
+    with pytest.raises(InputError, match=r"prevalence: 1.0 is not a number in \(0, 1\); use for example 0.5"):
         calibrate_pairs(scores, class_2P, "Platt", prevalence=1.0)
     with pytest.raises(InputError, match="num_folds: 7 folds need 14 classes with a positive pair, and there are 12"):
         calibrate_pairs(scores, class_2P, "Platt", num_folds=7)

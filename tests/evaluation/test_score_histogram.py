@@ -24,5 +24,5 @@ def test_many_scores_and_one_score():
     assert (found.positive.sum(), found.negative.sum()) == pytest.approx((1, 1))
     tied = score_histogram(pair_scores([True, False], similarity_P=[1, 1]), num_bins=3)
     assert (tied.edges[0], tied.edges[-1], tied.positive.tolist()) == (0.5, 1.5, [0, 1, 0])
-    with pytest.raises(InputError, match="num_bins: 0 is less than 1; use for example 60"):
+    with pytest.raises(InputError, match="num_bins: 0 is not a whole number of at least 1; use for example 60"):
         score_histogram(pair_scores([True, False], similarity_P=[1, 2]), num_bins=0)

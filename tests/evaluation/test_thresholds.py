@@ -122,9 +122,9 @@ def test_weights_count_as_repeated_pairs():
 
 def test_messages():
     scores, class_2P, _, same = clustered(20, 2)
-    with pytest.raises(InputError, match=r"prevalence: 1 is not in \(0, 1\); use for example 0.5"):
+    with pytest.raises(InputError, match=r"prevalence: 1 is not a number in \(0, 1\); use for example 0.5"):
         best_threshold(scores, class_2P, prevalence=1)
-    with pytest.raises(InputError, match="num_folds: 1 is not an integer >= 2; use for example 10"):
+    with pytest.raises(InputError, match="num_folds: 1 is not a whole number of at least 2; use for example 10"):
         best_threshold(scores, class_2P, num_folds=1)
     # Only pairs of neighbouring classes: some fold has none.
     few = same | (class_2P == np.array([[0], [1]])).all(axis=0)

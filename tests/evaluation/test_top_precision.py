@@ -94,7 +94,7 @@ def test_the_record_is_json():
 
 
 def test_messages():
-    with pytest.raises(InputError, match="num_ranks: 0 is not an integer >= 1; use for example 1000"):
+    with pytest.raises(InputError, match="num_ranks: 0 is not a whole number of at least 1; use for example 1000"):
         top_precision([True], distance_P=[0.0], num_ranks=0)
     with pytest.raises(InputError, match="both are given"):
         top_precision([True], distance_P=[0.0], similarity_P=[1.0])

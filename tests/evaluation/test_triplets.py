@@ -132,7 +132,7 @@ def test_the_interval_is_over_classes():
         ),
         (
             lambda: sample_triplets([1, 1, 2], 0, seed=0),
-            "num_triplets: 0 is less than 1; use for example 10000",
+            "num_triplets: 0 is not a whole number of at least 1; use for example 10000",
         ),
         (
             lambda: triplet_accuracy([[0.0], [1.0], [2.0]], [0, 0, 1], negatives="easy"),
@@ -140,7 +140,7 @@ def test_the_interval_is_over_classes():
         ),
         (
             lambda: triplet_accuracy_of([[0.0], [1.0]], [0], [1], [2]),
-            "negatives_T: 2 of triplet 0 is not in [0, 2)",
+            "negatives_T: 2 at position 0 is not an item index in [0, 2) (1 such values)",
         ),
         (
             lambda: triplet_accuracy_of([[0.0], [1.0]], [0, 0], [1], [1]),
@@ -148,7 +148,7 @@ def test_the_interval_is_over_classes():
         ),
         (
             lambda: triplet_accuracy_of([[0.0], [1.0]], [0.0], [1], [1]),
-            "anchors_T: shape (1,) and type float64; give a flat array of item indices",
+            "anchors_T: float64[1] is not a list of item indices; give integers [T]",
         ),
     ],
 )

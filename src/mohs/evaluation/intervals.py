@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import stdtrit
 
+from mohs.checks import require, wrong_whole
 from mohs.errors import InputError
 from mohs.evaluation.checked import Bools, Float64, Index, checked_labels, class_codes
 from mohs.randomness import generator
@@ -41,8 +42,7 @@ def fold_of_class(class_2P: Index, same_P: Bools, num_folds: int, *, seed: int) 
     >>> sorted(fold_of_class(class_2P, class_2P[0] == class_2P[1], 2, seed=0).tolist())
     [0, 0, 1, 1]
     """
-    if isinstance(num_folds, bool) or not isinstance(num_folds, int | np.integer) or num_folds < 2:
-        raise InputError(f"num_folds: {num_folds!r} is not an integer >= 2; use for example 10")
+    require(wrong_whole("num_folds", num_folds, at_least=2, example=10))
     num_classes = int(class_2P.max()) + 1
     with_positive = np.unique(class_2P[0, same_P])
     if len(with_positive) < 2 * num_folds:

@@ -157,7 +157,11 @@ def pair_intervals(
         InputError: a parameter out of range.
     """
     share = checked_prevalence(prevalence, scores)
-    _check(precisions, fprs, num_resamples)
+    require(
+        *(wrong_number("precisions", level, above=0, at_most=1, example=0.95) for level in precisions),
+        *(wrong_number("fprs", level, above=0, below=1, example=0.001) for level in fprs),
+        wrong_whole("num_resamples", num_resamples, at_least=20, example=400),
+    )
     ranked = rank_pairs(scores, class_2P)
     whole = ranked.rates()
     assert whole is not None  # `pair_scores` refuses pairs of one kind only
@@ -198,41 +202,38 @@ def pair_intervals(
         return None if intervals[k] is None else noise.interval(value, float(np.nanvar(found_BK[:, k], ddof=1)))
 
     elsewhere = cross_fitted(ranked, noise, levels, share, seed=seed)
-    points = []
-    for i, (wanted, level) in enumerate(levels):
-        at = first_point + 2 * i
-        farness = farness_L[i]
+
+    def point(i: int) -> OperatingPoint:
+        (wanted, level), farness, at = levels[i], farness_L[i], first_point + 2 * i
         reason = too_few[level] if wanted == "false positive rate" else ""
         if np.isnan(farness) and not reason:
             reason = _no_threshold(wanted, level, float(whole.precision(share).max()))
         if reason:
-            points.append(OperatingPoint(wanted, level, reason=reason))
-            continue
+            return OperatingPoint(wanted, level, reason=reason)
         tpr, fpr = ranked.accepted(whole, farness)
         safe = safe_farness(ranked, noise, whole, (wanted, level), share)
-        points.append(
-            OperatingPoint(
-                wanted=wanted,
-                level=level,
-                threshold=scores.in_units(-farness),
-                threshold_interval=_in_units(intervals[at], scores),
-                tpr=tpr,
-                tpr_interval=around(tpr, at + 1),
-                fpr=fpr,
-                precision=_reached("precision", tpr, fpr, share),
-                reached_interval=joined_ends(
-                    reached_ends(elsewhere[i], wanted, share),
-                    reached_ends(shares_at(ranked, noise, farness), wanted, share),
-                ),
-                safe_threshold=None if safe is None else scores.in_units(-safe[0]),
-                safe_tpr=None if safe is None else safe[1].tpr,
-            )
+        return OperatingPoint(
+            wanted=wanted,
+            level=level,
+            threshold=scores.in_units(-farness),
+            threshold_interval=_in_units(intervals[at], scores),
+            tpr=tpr,
+            tpr_interval=around(tpr, at + 1),
+            fpr=fpr,
+            precision=np.nan if not tpr and not fpr else share * tpr / (share * tpr + (1 - share) * fpr),
+            reached_interval=joined_ends(
+                reached_ends(elsewhere[i], wanted, share),
+                reached_ends(shares_at(ranked, noise, farness), wanted, share),
+            ),
+            safe_threshold=None if safe is None else scores.in_units(-safe[0]),
+            safe_tpr=None if safe is None else safe[1].tpr,
         )
+
     return PairIntervals(
         average_precision=around(whole.average_precision(share), 0),
         auc=noise.auc(),
         equal_error_rate=around(whole.equal_error_rate(), 1),
-        operating_points=tuple(points),
+        operating_points=tuple(map(point, range(len(levels)))),
         bands=Bands(
             recall=recall_grid,
             precision_low=ends_K2[2:first_fpr, 0],
@@ -243,14 +244,6 @@ def pair_intervals(
         ),
         num_resamples=len(found_BK),
     )
-
-
-def _reached(wanted: Wanted, tpr: float, fpr: float, prevalence: float) -> float:
-    if wanted == "false positive rate":
-        return fpr
-    if not tpr and not fpr:
-        return np.nan
-    return prevalence * tpr / (prevalence * tpr + (1 - prevalence) * fpr)
 
 
 def _no_threshold(wanted: Wanted, level: float, best_precision: float) -> str:
@@ -268,11 +261,3 @@ def _in_units(interval: Interval | None, scores: PairScores) -> Interval | None:
 
 def _pair(interval: Interval | None) -> list[float] | None:
     return None if interval is None else list(interval)
-
-
-def _check(precisions: Sequence[float], fprs: Sequence[float], num_resamples: int) -> None:
-    require(
-        *(wrong_number("precisions", level, above=0, at_most=1, example=0.95) for level in precisions),
-        *(wrong_number("fprs", level, above=0, below=1, example=0.001) for level in fprs),
-        wrong_whole("num_resamples", num_resamples, at_least=20, example=400),
-    )

@@ -8,6 +8,7 @@ import numpy.typing as npt
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 
+from mohs.checks import require, wrong_choice, wrong_number, wrong_whole
 from mohs.errors import InputError
 from mohs.evaluation.checked import Bools, Float64, Index, as_numpy
 from mohs.evaluation.intervals import fold_of_class, pairs_of_fold, wilson_interval
@@ -77,8 +78,7 @@ def reliability_table(
     w_N = np.ones_like(p_N) if weight_N is None else np.asarray(weight_N, dtype=np.float64)
     if w_N.shape != p_N.shape or not ((w_N > 0) & np.isfinite(w_N)).all():
         raise InputError(f"weight_N: shape {w_N.shape}, or a value that is not above 0; give one weight for each case")
-    if num_bins < 1:
-        raise InputError(f"num_bins: {num_bins!r} is less than 1; use for example 15")
+    require(wrong_whole("num_bins", num_bins, example=15))
     edges = np.linspace(0.0, 1.0, num_bins + 1)
     bin_N = np.clip(np.searchsorted(edges, p_N, side="left") - 1, 0, num_bins - 1)
     num_B = np.bincount(bin_N, minlength=num_bins)
@@ -162,8 +162,7 @@ class ScoreToProbability:
             p = _sigmoid(self.slope * score + self.intercept)
         if prevalence is None:
             return p
-        if not 0 < prevalence < 1:
-            raise InputError(f"prevalence: {prevalence!r} is not in (0, 1); use for example 0.5")
+        require(wrong_number("prevalence", prevalence, above=0, below=1, example=0.5))
         factor = prevalence / (1 - prevalence) * (1 - self.prevalence) / self.prevalence
         shifted: Float64 = factor * p / (factor * p + 1 - p)
         return shifted
@@ -240,10 +239,10 @@ def calibrate_pairs(
     Raises:
         InputError: too few classes for the folds, a fold without negative pairs, or a parameter out of range.
     """
-    if method not in ("isotonic", "Platt"):
-        raise InputError(f"method: {method!r} is not one of 'isotonic', 'Platt'; use for example 'isotonic'")
-    if not 0 < prevalence < 1:
-        raise InputError(f"prevalence: {prevalence!r} is not in (0, 1); use for example 0.5")
+    require(
+        wrong_choice("method", method, ("isotonic", "Platt")),
+        wrong_number("prevalence", prevalence, above=0, below=1, example=0.5),
+    )
     fold_C = fold_of_class(class_2P, scores.same_P, num_folds, seed=seed)
     probabilities, outcomes, weights = [], [], []
     for fold in range(num_folds):

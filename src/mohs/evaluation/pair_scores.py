@@ -7,6 +7,7 @@ from typing import Any, Literal, TypeAlias, final
 import numpy as np
 import numpy.typing as npt
 
+from mohs.checks import require, wrong_whole
 from mohs.errors import InputError
 from mohs.evaluation.checked import Bools, Float64, as_numpy
 
@@ -187,8 +188,7 @@ def score_histogram(scores: PairScores, *, num_bins: int = 60) -> ScoreHistogram
 
     If all scores are the same, the bins span ½ below and above it.
     """
-    if num_bins < 1:
-        raise InputError(f"num_bins: {num_bins!r} is less than 1; use for example 60")
+    require(wrong_whole("num_bins", num_bins, example=60))
     edges = np.histogram_bin_edges(scores.value_P, bins=num_bins)
     positive, negative = (
         np.histogram(scores.value_P[kind_P], bins=edges, weights=scores.weight_P[kind_P])[0]

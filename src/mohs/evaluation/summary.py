@@ -17,9 +17,9 @@ from mohs.evaluation.triplets import Negatives, TripletAccuracy, triplet_accurac
 from mohs.evaluation.verification import VerificationResult, evaluate_pairs
 from mohs.mining.threads import Progress
 
-__all__ = ["EmbeddingReport", "Measured", "Protocol", "evaluate_embeddings", "measure", "verified"]
+__all__ = ["EmbeddingReport", "SearchProtocol", "evaluate_embeddings", "measure", "verified"]
 
-Protocol: TypeAlias = Literal[
+SearchProtocol: TypeAlias = Literal[
     "unseen classes", "seen classes", "classes seen and unseen", "all against all", "queries against gallery"
 ]
 
@@ -52,7 +52,7 @@ class EmbeddingReport:
         without_own_group: whether `retrieval` and `catalog`, and what is made of them, leave a query's own group out.
     """
 
-    protocol: Protocol
+    protocol: SearchProtocol
     retrieval: RetrievalResult
     catalog: RetrievalResult | None
     triplets: TripletAccuracy | None
@@ -90,10 +90,6 @@ class EmbeddingReport:
             "verification": None if self.verification is None else self.verification.as_record(),
             "notes": list(self.notes),
         }
-
-
-Measured: TypeAlias = EmbeddingReport
-"""What `measure` returns."""
 
 
 def evaluate_embeddings(
@@ -195,7 +191,7 @@ def measure(
     *,
     test_N: npt.ArrayLike | None = None,
     groups_N: npt.ArrayLike | None = None,
-    protocol: Protocol | None = None,
+    protocol: SearchProtocol | None = None,
     verification: bool = False,
     seed: int = 0,
     progress: Progress | None = None,

@@ -6,6 +6,7 @@ from typing import Any, Literal, TypeAlias, final
 
 import numpy as np
 
+from mohs.checks import require, wrong_number
 from mohs.errors import InputError
 from mohs.evaluation.checked import Bools, Float64, Index
 from mohs.evaluation.intervals import Interval, fold_of_class, pairs_of_fold, share_interval
@@ -178,8 +179,7 @@ def best_threshold(
     Raises:
         InputError: too few classes for the folds, a fold without negative pairs, or a parameter out of range.
     """
-    if not 0 < prevalence < 1:
-        raise InputError(f"prevalence: {prevalence!r} is not in (0, 1); use for example 0.5")
+    require(wrong_number("prevalence", prevalence, above=0, below=1, example=0.5))
     fold_C = fold_of_class(class_2P, scores.same_P, num_folds, seed=seed)
     order_P = np.argsort(-scores.closeness, kind="stable")
     class_2P = class_2P[:, order_P]

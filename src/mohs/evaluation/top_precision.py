@@ -6,7 +6,7 @@ from typing import Any, final
 import numpy as np
 import numpy.typing as npt
 
-from mohs.errors import InputError
+from mohs.checks import require, wrong_whole
 from mohs.evaluation.checked import Float64, Index
 from mohs.evaluation.intervals import wilson_interval
 from mohs.evaluation.pair_scores import pair_scores
@@ -110,8 +110,7 @@ def top_precision(
     >>> found.precision_T.round(2).tolist(), found.deepest.depth
     ([0.0, 0.5, 0.67, 0.75], 0.75)
     """
-    if isinstance(num_ranks, bool) or not isinstance(num_ranks, int | np.integer) or num_ranks < 1:
-        raise InputError(f"num_ranks: {num_ranks!r} is not an integer >= 1; use for example 1000")
+    require(wrong_whole("num_ranks", num_ranks, example=1000))
     scores = pair_scores(same_P, distance_P=distance_P, similarity_P=similarity_P, both_kinds=False)
     order_P = np.argsort(-scores.closeness, kind="stable")
     closeness_P, right_P = scores.closeness[order_P], scores.same_P[order_P]

@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeAlias, final, get_args
 import numpy as np
 import numpy.typing as npt
 
+from mohs.checks import item_indices, require, wrong_choice, wrong_whole
 from mohs.errors import InputError
 from mohs.evaluation.checked import Array, Float64, Index, checked_embeddings, checked_labels, class_codes
 from mohs.evaluation.intervals import class_interval, wilson_interval
@@ -85,8 +86,7 @@ def triplet_accuracy(
     >>> triplet_accuracy([[0.0], [0.1], [5.0], [5.1]], [0, 0, 1, 1], num_triplets=100).accuracy
     1.0
     """
-    if negatives not in get_args(Negatives):
-        raise InputError(f"negatives: {negatives!r} is not one of {', '.join(map(repr, get_args(Negatives)))}")
+    require(wrong_choice("negatives", negatives, get_args(Negatives)))
     x_ND = checked_embeddings(embeddings_ND, "embeddings_ND")
     labels = checked_labels(labels_N, "labels_N", len(x_ND))
     anchors, positives, chosen = sample_triplets(labels, num_triplets, seed=seed)
@@ -121,10 +121,10 @@ def triplet_accuracy_of(
     x_ND = checked_embeddings(embeddings_ND, "embeddings_ND")
     names = ("anchors_T", "positives_T", "negatives_T")
     anchors, positives, negatives = (
-        _checked_indices(values, name, len(x_ND))
+        item_indices(name, values, len(x_ND))
         for values, name in zip((anchors_T, positives_T, negatives_T), names, strict=True)
     )
-    if not len(anchors) == len(positives) == len(negatives):
+    if not len(anchors) or not len(anchors) == len(positives) == len(negatives):
         raise InputError(
             f"{', '.join(names)}: lengths {len(anchors)}, {len(positives)} and {len(negatives)}; "
             "give one of each for every triplet"
@@ -173,8 +173,7 @@ def sample_triplets(labels_N: npt.ArrayLike, num_triplets: int, *, seed: int) ->
     ([0, 1], [2, 2])
     """
     labels = checked_labels(labels_N, "labels_N", np.shape(labels_N)[0] if np.ndim(labels_N) else 0)
-    if num_triplets < 1:
-        raise InputError(f"num_triplets: {num_triplets!r} is less than 1; use for example 10000")
+    require(wrong_whole("num_triplets", num_triplets, example=10_000))
     [codes] = class_codes(labels)
     count_C = np.bincount(codes) if len(codes) else np.zeros(0, dtype=np.int64)
     eligible = np.flatnonzero(count_C >= 2)
@@ -194,13 +193,3 @@ def sample_triplets(labels_N: npt.ArrayLike, num_triplets: int, *, seed: int) ->
     negative_place = random.integers(0, len(codes) - count)
     negative_place += np.where(negative_place >= start, count, 0)
     return order_N[start + anchor_place], order_N[start + positive_place], order_N[negative_place]
-
-
-def _checked_indices(values: Any, name: str, num_items: int) -> Index:
-    indices = np.asarray(values)
-    if indices.ndim != 1 or len(indices) == 0 or indices.dtype.kind not in "iu":
-        raise InputError(f"{name}: shape {indices.shape} and type {indices.dtype}; give a flat array of item indices")
-    wrong = np.flatnonzero((indices < 0) | (indices >= num_items))
-    if len(wrong):
-        raise InputError(f"{name}: {indices[wrong[0]]} of triplet {wrong[0]} is not in [0, {num_items})")
-    return indices.astype(np.int64)

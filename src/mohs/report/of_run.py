@@ -12,7 +12,7 @@ from mohs.evaluation.gallery_size import recall_by_gallery_size
 from mohs.evaluation.intervals import Interval, class_difference_interval
 from mohs.evaluation.operating_points import OperatingPoint
 from mohs.evaluation.retrieval import RetrievalResult
-from mohs.evaluation.summary import Measured, verified
+from mohs.evaluation.summary import EmbeddingReport, verified
 from mohs.evaluation.verification import VerificationResult
 from mohs.report.of_run_pictures import confusions, embedding_map, examples, find, mined_triplets
 from mohs.report.page import write_report
@@ -36,7 +36,7 @@ __all__ = [
 _UNEVEN = 0.05
 
 
-def search_sentences(measured: Measured) -> list[str]:
+def search_sentences(measured: EmbeddingReport) -> list[str]:
     """Return what a shop would ask: of 100 searches, how many find the right class; each a short sentence.
 
     >>> from mohs.evaluation.summary import evaluate_embeddings
@@ -124,7 +124,7 @@ def pairs_part(name: str, found: VerificationResult) -> Pairs:
         roc = Band(name, bands.fpr, curves.tpr[np.maximum(last, 0)], bands.tpr_low, bands.tpr_high)
     return Pairs(
         note=(
-            "Two pictures are said to be of one class if their distance is at most a threshold. Measured on "
+            "Two pictures are said to be of one class if their distance is at most a threshold. EmbeddingReport on "
             f"{found.law}. Of the pairs that these stand for, {curves.prevalence:.2%} are of one class; precision is "
             "for that share."
         ),
@@ -239,7 +239,7 @@ METRIC_HEADER = (
 )  # fmt: skip
 
 
-def metric_row(measured: Measured) -> list[str]:
+def metric_row(measured: EmbeddingReport) -> list[str]:
     """Return the numbers under `METRIC_HEADER`.
 
     "by class" is R@1 with each class counting the same, Top-50 is recall@50, catalog and triplets are accuracies.
@@ -274,7 +274,7 @@ def write_run_report(
     data: SplitData,
     runs: Mapping[str, Run],
     evaluations: Mapping[str, Evaluation],
-    rows: Sequence[tuple[str, Measured]],
+    rows: Sequence[tuple[str, EmbeddingReport]],
     summary: Sequence[tuple[str, str]],
     highlight: int,
     verdicts: Sequence[Verdict] = (),
