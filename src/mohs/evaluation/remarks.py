@@ -1,5 +1,9 @@
 """What a reader of retrieval metrics must know and no metric says: one class, failed pictures, copies, ties."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import final
+
 import numpy as np
 import numpy.typing as npt
 
@@ -16,7 +20,7 @@ from mohs.evaluation.same_picture import (
     shared_rows,
     some_rows,
 )
-from mohs.evaluation.spread import spread
+from mohs.evaluation.spread import Spread, spread
 
 __all__ = ["one_class_remark", "remarks"]
 
@@ -43,6 +47,46 @@ def one_class_remark(gallery_labels_G: npt.NDArray[np.generic]) -> tuple[str, ..
     )
 
 
+@final
+@dataclass(frozen=True, eq=False)
+class _Search:
+    """Queries and a gallery, which are the same rows if `same_items`, with the recall at each k that was measured."""
+
+    query_QD: Float32
+    query_codes: Index
+    gallery_GD: Float32
+    gallery_codes: Index
+    same_items: bool
+    recall: Mapping[int, float]
+
+    def instead(
+        self,
+        how: str,
+        nothing: str,
+        *,
+        keep_Q: Bools | None = None,
+        keep_G: Bools | None = None,
+        self_Q: Index | None = None,
+    ) -> str:
+        """Return what R@1 is of some queries in a part of the gallery; `nothing` where no query has an item to find."""
+        every_Q, every_G = np.ones(len(self.query_QD), dtype=bool), np.ones(len(self.gallery_GD), dtype=bool)
+        keep_Q, keep_G = every_Q if keep_Q is None else keep_Q, every_G if keep_G is None else keep_G
+        if not keep_Q.any() or not keep_G.any():
+            return nothing
+        try:
+            found = evaluate_retrieval(
+                self.query_QD[keep_Q],
+                self.query_codes[keep_Q],
+                self.gallery_GD[keep_G],
+                self.gallery_codes[keep_G],
+                ks=(1,),
+                self_indices_Q=np.arange(int(keep_G.sum())) if self.same_items else self_Q,
+            )
+        except InputError:
+            return nothing
+        return f". R@1 is {found.recall[1]:.3f} {how} instead of {self.recall[1]:.3f}" if 1 in self.recall else ""
+
+
 def remarks(
     query_QD: Float32,
     query_labels_Q: npt.NDArray[np.generic],
@@ -64,6 +108,7 @@ def remarks(
       recall changes by 0.0005 or more once the mean of the gallery is taken away.
     """
     query_codes, gallery_codes = class_codes(query_labels_Q, gallery_labels_G)
+    search = _Search(query_QD, query_codes, gallery_GD, gallery_codes, same_items, retrieval.recall)
     lines = []
     group_G = equal_groups(gallery_GD)
     failed_G = failed_rows(gallery_GD, gallery_codes, group_N=group_G)
@@ -78,8 +123,7 @@ def remarks(
                 f"({some_rows(np.flatnonzero(failed))}). Such pictures did not load, are blank, or are one picture"
             )
     if lines:
-        without = _recall(query_QD, query_codes, gallery_GD, gallery_codes, ~failed_Q, ~failed_G, same_items)
-        lines[-1] += _instead(without, retrieval.recall.get(1), "without them")
+        lines[-1] += search.instead("without them", "", keep_Q=~failed_Q, keep_G=~failed_G)
     shared_G = shared_rows(gallery_GD, gallery_codes, group_N=group_G)
     if (shared_G & ~failed_G).any():
         num_vectors = len(np.unique(group_G[shared_G]))
@@ -88,50 +132,36 @@ def remarks(
             f"rows of other classes: they hold {num_vectors:,} vector{'s' if num_vectors > 1 else ''} in all. The "
             "embeddings have collapsed, or the pictures failed"
         )
-    copies = (
-        _copies_of_a_class(query_QD, query_codes, group_G, failed_Q | shared_G, retrieval)
-        if same_items
-        else _queries_in_gallery(query_QD, query_codes, gallery_GD, gallery_codes, failed_Q, failed_G, retrieval)
-    )
-    ties = _ties(query_QD, query_codes, gallery_GD, gallery_codes, retrieval, same_items)
-    return tuple(f"{line}." for line in (*lines, copies, ties) if line)
+    found = spread(gallery_GD)
+    # Single numbers are equal by chance, and what has collapsed holds no copies.
+    if gallery_GD.shape[1] > 1 and found.std_sqrt_dim > 1e-3 * found.mean_norm:
+        if same_items:
+            lines.append(_copies_of_a_class(search, group_G, failed_Q | shared_G))
+        else:
+            lines.append(_queries_in_gallery(search, failed_Q, failed_G))
+    lines.append(_ties(search, found))
+    return tuple(f"{line}." for line in lines if line)
 
 
-def _queries_in_gallery(
-    query_QD: Float32,
-    query_codes: Index,
-    gallery_GD: Float32,
-    gallery_codes: Index,
-    failed_Q: Bools,
-    failed_G: Bools,
-    retrieval: RetrievalResult,
-) -> str:
-    if gallery_GD.shape[1] == 1 or not _differ(gallery_GD):
-        return ""  # single numbers are equal by chance
-    rows_QD, rows_GD = of_one_length(query_QD, gallery_GD)
+def _queries_in_gallery(search: _Search, failed_Q: Bools, failed_G: Bools) -> str:
+    rows_QD, rows_GD = of_one_length(search.query_QD, search.gallery_GD)
     partner_Q = equal_partner(rows_QD, rows_GD)
     partner_Q[failed_Q] = -1
     partner_Q[(partner_Q >= 0) & failed_G[partner_Q]] = -1
     num, how = int((partner_Q >= 0).sum()), "are rows of the gallery, but for rounding: each finds itself"
     if num < _MIN_SHARE * len(partner_Q) or not num:
-        copied_Q, _, nearest_Q = near_copies(rows_QD, query_codes, rows_GD, gallery_codes)
+        copied_Q, _, nearest_Q = near_copies(rows_QD, search.query_codes, rows_GD, search.gallery_codes)
         partner_Q = np.where(copied_Q & ~failed_Q & ~failed_G[nearest_Q], nearest_Q, -1)
         num = int((partner_Q >= 0).sum())
         how = "are far nearer to a row of the gallery than pictures of a class are else: each finds its copy"
     if num < _MIN_SHARE * len(partner_Q) or not num:
         return ""
-    every_Q, every_G = np.ones(len(query_QD), dtype=bool), np.ones(len(gallery_GD), dtype=bool)
-    without = _recall(query_QD, query_codes, gallery_GD, gallery_codes, every_Q, every_G, False, partner_Q)
-    return f"{num:,} of {len(partner_Q):,} queries {how}" + (
-        ", and no other item of their class is there"
-        if without is None
-        else _instead(without, retrieval.recall.get(1), "with that row left out")
-    )
+    told = search.instead("with that row left out", ", and no other item of their class is there", self_Q=partner_Q)
+    return f"{num:,} of {len(partner_Q):,} queries {how}{told}"
 
 
-def _copies_of_a_class(x_ND: Float32, codes: Index, group_N: Index, failed_N: Bools, retrieval: RetrievalResult) -> str:
-    if x_ND.shape[1] == 1 or not _differ(x_ND):
-        return ""  # single numbers are equal by chance
+def _copies_of_a_class(search: _Search, group_N: Index, failed_N: Bools) -> str:
+    codes = search.query_codes
     first_N = np.zeros(len(codes), dtype=bool)
     first_N[np.unique(np.stack([group_N, codes]), axis=1, return_index=True)[1]] = True
     has_copy_N = (np.bincount(group_N)[group_N] > 1) & ~failed_N
@@ -139,78 +169,31 @@ def _copies_of_a_class(x_ND: Float32, codes: Index, group_N: Index, failed_N: Bo
     if num < _MIN_SHARE * len(codes) or not num:
         return ""
     keep = first_N | failed_N
-    without = _recall(x_ND, codes, x_ND, codes, keep, keep, True)
-    return f"{num:,} of {len(codes):,} rows are copies of another row of their class: copies find each other" + (
-        ", and no class has another picture"
-        if without is None
-        else _instead(without, retrieval.recall.get(1), "with one of each kept")
-    )
+    told = search.instead("with one of each kept", ", and no class has another picture", keep_Q=keep, keep_G=keep)
+    return f"{num:,} of {len(codes):,} rows are copies of another row of their class: copies find each other{told}"
 
 
-def _ties(
-    query_QD: Float32,
-    query_codes: Index,
-    gallery_GD: Float32,
-    gallery_codes: Index,
-    retrieval: RetrievalResult,
-    same_items: bool,
-) -> str:
-    mean_D = gallery_GD.mean(axis=0, dtype=np.float64)
-    found = spread(gallery_GD)
+def _ties(search: _Search, found: Spread) -> str:
     # Ties bite where the tolerance, a share of the length, is no longer small beside the distances.
     if found.std_sqrt_dim < _SINGLE_DIGITS * found.mean_norm or found.std_sqrt_dim > 0.1 * found.mean_norm:
         return ""
-    centred_GD = (gallery_GD - mean_D).astype(np.float32)
-    centred_QD = centred_GD if same_items else (query_QD - mean_D).astype(np.float32)
-    ks = tuple(retrieval.recall)
-    itself = np.arange(len(query_QD)) if same_items else None
-    centred = evaluate_retrieval(centred_QD, query_codes, centred_GD, gallery_codes, ks=ks, self_indices_Q=itself)
-    change = {k: centred.recall[k] - retrieval.recall[k] for k in ks}
+    mean_D = search.gallery_GD.mean(axis=0, dtype=np.float64)
+    centred_GD = (search.gallery_GD - mean_D).astype(np.float32)
+    centred_QD = centred_GD if search.same_items else (search.query_QD - mean_D).astype(np.float32)
+    centred = evaluate_retrieval(
+        centred_QD,
+        search.query_codes,
+        centred_GD,
+        search.gallery_codes,
+        ks=tuple(search.recall),
+        self_indices_Q=np.arange(len(centred_QD)) if search.same_items else None,
+    )
+    change = {k: centred.recall[k] - recall for k, recall in search.recall.items()}
     most = max(change, key=lambda k: (abs(change[k]), -k))
     if abs(change[most]) < _TOLD_CHANGE:
         return ""
     return (
         f"Distances that differ by less than {TIE_TOLERANCE * found.mean_norm:.2g} count as tied, since the rows have "
         f"a length of {found.mean_norm:.3g} and lie only {found.std_sqrt_dim:.3g} from their mean. With the mean taken "
-        f"away R@{most} is {centred.recall[most]:.3f} instead of {retrieval.recall[most]:.3f}"
+        f"away R@{most} is {centred.recall[most]:.3f} instead of {search.recall[most]:.3f}"
     )
-
-
-def _differ(x_ND: Float32) -> bool:
-    """Return whether the rows are more than one point: what has collapsed holds no copies."""
-    found = spread(x_ND)
-    return found.std_sqrt_dim > 1e-3 * found.mean_norm
-
-
-def _recall(
-    query_QD: Float32,
-    query_codes: Index,
-    gallery_GD: Float32,
-    gallery_codes: Index,
-    keep_Q: Bools,
-    keep_G: Bools,
-    same_items: bool,
-    self_Q: Index | None = None,
-) -> float | None:
-    """Return R@1 of some queries in a part of the gallery; None if no query has an item to find."""
-    itself = np.arange(int(keep_G.sum())) if same_items else self_Q
-    if not keep_Q.any() or not keep_G.any():
-        return None
-    try:
-        found = evaluate_retrieval(
-            query_QD[keep_Q],
-            query_codes[keep_Q],
-            gallery_GD[keep_G],
-            gallery_codes[keep_G],
-            ks=(1,),
-            self_indices_Q=itself,
-        )
-    except InputError:
-        return None
-    return found.recall[1]
-
-
-def _instead(without: float | None, recall: float | None, how: str) -> str:
-    if without is None or recall is None:
-        return ""
-    return f". R@1 is {without:.3f} {how} instead of {recall:.3f}"
