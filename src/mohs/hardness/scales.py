@@ -17,6 +17,9 @@ takes the farthest: dmax is as near to what was asked as there is. Its achieved 
 
 Every scale is monotone: a lower hardness never chooses a nearer negative. Where dmax = dmin, or M = 1, every hardness
 chooses the same negative, and on all scales but `margin` the hardness asked for counts as achieved.
+
+A new scale that goes by ranks is a name in `Scale`, a record in `_RULES` and a row above: mining, the closed loop, the
+settings and the command line ask the record.
 """
 
 from collections.abc import Callable

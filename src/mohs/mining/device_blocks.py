@@ -20,9 +20,9 @@ from mohs.mining.problem import Float64, Index, MiningProblem
 __all__ = [
     "FREE_SHARE",
     "WINDOW",
-    "Block",
     "Columns",
-    "Run",
+    "DeviceRun",
+    "KeyBlock",
     "check_products",
     "float32_products",
     "make_block",
@@ -49,7 +49,7 @@ _CPU_BYTES = 2 * 10**9
 
 @final
 @dataclass(frozen=True, eq=False)
-class Run:
+class DeviceRun:
     """One run: what is mined, where, how many anchors at once, with how many threads on the host."""
 
     problem: MiningProblem
@@ -75,7 +75,7 @@ class Columns:
 
 @final
 @dataclass(frozen=True, eq=False)
-class Block:
+class KeyBlock:
     """Keys of R anchors to all candidates.
 
     Attributes:
@@ -98,7 +98,7 @@ class Block:
     spread_R: Float64
 
 
-def send_columns(run: Run) -> Columns:
+def send_columns(run: DeviceRun) -> Columns:
     """Return the candidates of a run, sent piece by piece."""
     p, num_candidates = run.problem, len(run.problem.candidates_M)
     row_MD = torch.empty((num_candidates, p.bank_ND.shape[1]), dtype=torch.float32, device=run.device)
@@ -109,7 +109,7 @@ def send_columns(run: Run) -> Columns:
     return Columns(row_MD, run.send(run.bank.half_norm_M), run.send(class_M))
 
 
-def make_block(run: Run, columns: Columns, position: slice) -> Block:
+def make_block(run: DeviceRun, columns: Columns, position: slice) -> KeyBlock:
     """Return the keys of the anchors at these positions."""
     p, anchor_R = run.problem, run.problem.anchors_T[position]
     rows_RD = run.bank.rows(anchor_R)
@@ -117,7 +117,7 @@ def make_block(run: Run, columns: Columns, position: slice) -> Block:
     mean_R, spread_R = run.bank.key_moments(rows_RD)
     key_RM = _keys(columns, run.send(rows_RD))
     own_RM = columns.class_M == run.send(p.class_N[anchor_R].astype(np.int32))[:, None]
-    return Block(
+    return KeyBlock(
         position=position,
         anchor_R=anchor_R,
         key_RM=key_RM.masked_fill_(own_RM, torch.inf),
@@ -133,7 +133,7 @@ def _keys(columns: Columns, rows_RD: Tensor) -> Tensor:
     return torch.addmm(columns.half_norm_M, rows_RD, columns.row_MD.T, alpha=-1)
 
 
-def check_products(run: Run, block: Block) -> None:
+def check_products(run: DeviceRun, block: KeyBlock) -> None:
     """Raise `InputError` if keys are off by more than the windows allow for: then something lowers the precision."""
     bank, p = run.bank, run.problem
     row_r = np.unique(np.linspace(0, len(block.anchor_R) - 1, _PROBE_ROWS).astype(np.int64))

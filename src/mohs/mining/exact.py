@@ -66,7 +66,7 @@ def threads_for(num_anchors: int, num_candidates: int, threads: int) -> int:
 def _mine_range(p: MiningProblem, bank: CentredBank, threads: int, meter: Meter) -> tuple[Index, Float32, Float64]:
     found_TK = np.full((len(p.anchors_T), p.num_wanted), -1)
     extreme_T2 = np.empty((len(p.anchors_T), 2), dtype=np.float32)
-    waves = list(_waves(p, np.arange(len(p.anchors_T)), SWEEP_SHARE_RANGE))
+    waves = list(_waves(p, SWEEP_SHARE_RANGE))
     if waves:
         # All sweeps of the anchors that they serve take about the same time.
         worth = sum(map(len, waves)) // (1 + len(waves))
@@ -97,7 +97,7 @@ def _mine_margin(
     assert p.margin is not None
     found_TK = np.full((len(p.anchors_T), p.num_wanted), -1)
     tau_T = margin_threshold(positive_distance_T, p.hardness_T, p.margin, p.squared).astype(np.float64)
-    waves = list(_waves(p, np.arange(len(p.anchors_T)), SWEEP_SHARE))
+    waves = list(_waves(p, SWEEP_SHARE))
     # Anchors may have to be asked again, for their farthest: the sweeps are worth half of what is left.
     worth = meter.left // (2 * max(len(waves), 1))
     for wave in waves:
@@ -144,18 +144,18 @@ def _mine_rank(p: MiningProblem, bank: CentredBank, threads: int, meter: Meter) 
     return found_TK, distances_of(p, found_TK), achieved_TK
 
 
-def _waves(p: MiningProblem, positions: Index, share: float) -> Iterator[Index]:
-    """Yield those positions that a sweep should serve, in waves in which no item is an anchor twice."""
+def _waves(p: MiningProblem, share: float) -> Iterator[Index]:
+    """Yield the positions of anchors that a sweep should serve, in waves in which no item is an anchor twice."""
     num_items = len(p.bank_ND)
     # A sweep keeps one find per item.
-    if p.num_wanted > 1 or len(p.candidates_M) < num_items or len(positions) < share * num_items:
+    if p.num_wanted > 1 or len(p.candidates_M) < num_items or len(p.anchors_T) < share * num_items:
         return
-    order = np.argsort(p.anchors_T[positions], kind="stable")
-    anchor = p.anchors_T[positions[order]]
+    order = np.argsort(p.anchors_T, kind="stable")
+    anchor = p.anchors_T[order]
     first = np.flatnonzero(np.r_[True, anchor[1:] != anchor[:-1]])
     turn = np.arange(len(anchor)) - np.repeat(first, np.diff(np.r_[first, len(anchor)]))
     for wave in range(int(turn.max()) + 1):
-        chosen = positions[order[turn == wave]]
+        chosen = order[turn == wave]
         if len(chosen) < share * num_items:
             return
         yield chosen

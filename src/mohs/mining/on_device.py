@@ -27,8 +27,8 @@ from mohs.hardness.scales import (
 from mohs.mining.bank import centred_bank
 from mohs.mining.device_blocks import (
     WINDOW,
-    Block,
-    Run,
+    DeviceRun,
+    KeyBlock,
     check_products,
     float32_products,
     make_block,
@@ -96,7 +96,7 @@ def mine_on_device(
     meter = meter or Meter(None, len(p.anchors_T))
     rows = rows_per_block(p, device)
     with one_blas_thread():
-        run = Run(p, centred_bank(p, threads), device, rows, threads)
+        run = DeviceRun(p, centred_bank(p, threads), device, rows, threads)
         try:
             with float32_products(device):
                 found_T, extreme_2T = _mine(run, positive_distance_T, meter)
@@ -123,7 +123,7 @@ def mine_on_device(
     return found_T, distance_T, achieved_T, rest.size
 
 
-def _mine(run: Run, positive_distance_T: Float32, meter: Meter) -> tuple[Index, Float32]:
+def _mine(run: DeviceRun, positive_distance_T: Float32, meter: Meter) -> tuple[Index, Float32]:
     """Return the negatives, −1 where the CPU is to decide, and for `range` (dmin, dmax), float32[2, T]."""
     p, columns = run.problem, send_columns(run)
     num_anchors, num_decided, tick = len(p.anchors_T), 0, meter.stage()
@@ -145,7 +145,7 @@ def _mine(run: Run, positive_distance_T: Float32, meter: Meter) -> tuple[Index, 
     return found_T, extreme_2T
 
 
-def _select_range(run: Run, block: Block, extreme_2R: Float32) -> Index:
+def _select_range(run: DeviceRun, block: KeyBlock, extreme_2R: Float32) -> Index:
     key_RM, reach_R = block.key_RM, run.send((2 * block.error_R).astype(np.float32))
     least_R = key_RM.amin(dim=1)
     nearest = _between(key_RM, least_R, least_R + reach_R)
@@ -157,7 +157,7 @@ def _select_range(run: Run, block: Block, extreme_2R: Float32) -> Index:
     return _decide_nearest(run, block, window, tau_R)
 
 
-def _select_margin(run: Run, block: Block, positive_distance_R: Float32) -> Index:
+def _select_margin(run: DeviceRun, block: KeyBlock, positive_distance_R: Float32) -> Index:
     p = run.problem
     assert p.margin is not None
     enough_R = margin_threshold(positive_distance_R, p.hardness_T[block.position], p.margin, p.squared)
@@ -175,7 +175,7 @@ def _select_margin(run: Run, block: Block, positive_distance_R: Float32) -> Inde
     return found_R
 
 
-def _select_rank(run: Run, block: Block) -> Index:
+def _select_rank(run: DeviceRun, block: KeyBlock) -> Index:
     p = run.problem
     num_negatives_R = p.num_negatives_T[block.position]
     rank_R = rank_of(p.scale, p.hardness_T[block.position], num_negatives_R)
@@ -189,7 +189,7 @@ def _select_rank(run: Run, block: Block) -> Index:
     return found_R
 
 
-def _bracket(run: Run, block: Block, rank_R: Index, num_negatives_R: Index) -> tuple[Tensor, Tensor]:
+def _bracket(run: DeviceRun, block: KeyBlock, rank_R: Index, num_negatives_R: Index) -> tuple[Tensor, Tensor]:
     """Return low and high, so that the key of this rank is in [low, high], and few others are.
 
     Counts close in on it: first where a normal distribution of the keys would have it, then by halves.
@@ -221,7 +221,7 @@ def _bracket(run: Run, block: Block, rank_R: Index, num_negatives_R: Index) -> t
     return low, high
 
 
-def _farthest(run: Run, block: Block) -> _Window:
+def _farthest(run: DeviceRun, block: KeyBlock) -> _Window:
     """Return the windows that hold the farthest item."""
     key_RM, reach_R = block.key_RM, run.send((2 * block.error_R).astype(np.float32))
     key_RM.masked_fill_(block.own_RM, -torch.inf)
@@ -231,7 +231,7 @@ def _farthest(run: Run, block: Block) -> _Window:
     return farthest
 
 
-def _at_least(run: Run, block: Block, tau_R: Float64, asked_R: NDArray[np.bool_]) -> _Window:
+def _at_least(run: DeviceRun, block: KeyBlock, tau_R: Float64, asked_R: NDArray[np.bool_]) -> _Window:
     """Return the windows that hold the nearest item with d ≥ tau, if there is one; none for rows that are not asked."""
     limit_R = 2 * run.bank.key_bound(block.norm_R)
     # No key is beyond its bound, so a threshold need not be either.
@@ -257,13 +257,13 @@ def _between(key_RM: Tensor, low_R: Tensor, high_R: Tensor) -> _Window:
     return _Window(np.concatenate([[0], np.cumsum(np.where(full_R, 0, count_R))]), column_n, full_R)
 
 
-def _decide_nearest(run: Run, block: Block, window: _Window, tau_R: Float64) -> Index:
+def _decide_nearest(run: DeviceRun, block: KeyBlock, window: _Window, tau_R: Float64) -> Index:
     found_R = np.full(len(tau_R), -1)
     _decide(run, block, window, decide_nearest, tau_R, found_R)
     return found_R
 
 
-def _decide(run: Run, block: Block, window: _Window, kernel: Callable[..., None], *arguments: object) -> None:
+def _decide(run: DeviceRun, block: KeyBlock, window: _Window, kernel: Callable[..., None], *arguments: object) -> None:
     p, num_rows = run.problem, len(block.anchor_R)
     bank_ND = p.bank_ND.readable
 

@@ -1,4 +1,4 @@
-"""Which positive an anchor gets when the caller does not say."""
+"""Which positive an anchor gets when the caller does not say: one at random, the nearest or the farthest."""
 
 from dataclasses import replace
 from typing import Literal

@@ -1,4 +1,4 @@
-"""Threads for mining: one matrix product each, none of them spinning."""
+"""Threads for mining, one matrix product each, none of them spinning; and how far it has come."""
 
 import os
 from collections import deque
