@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 from PIL import Image, TiffImagePlugin
 
@@ -15,7 +16,7 @@ _COUNTED = ("GIF", "TIFF")
 _REDUCED = 1  # bit of the TIFF tag NewSubfileType: the page is a smaller copy of another
 
 
-def num_frames(image: Image.Image, path: str | Path) -> int:
+def num_frames(image: Image.Image, path: str | Path | BinaryIO) -> int:
     """Return how many frames or pages the picture in `path` has, which is open as `image` and stays as it is.
 
     Smaller copies of a page are not counted, nor the pictures that a camera adds to a JPEG (MPO), nor layers (PSD).

@@ -1,6 +1,7 @@
 """Picture files as arrays of one shape; pictures of more than 8 bits, and what is odd about their values."""
 
 import contextlib
+import io
 import math
 import threading
 import warnings
@@ -25,11 +26,13 @@ __all__ = [
     "Depth",
     "ImagePolicy",
     "decode_all",
+    "decode_bytes",
     "decode_image",
     "decode_images",
     "depth_of",
     "depth_warning",
     "picture_warnings",
+    "prepare_image",
     "reduced_bits",
 ]
 
@@ -233,6 +236,27 @@ def decode_image(path: str | Path, policy: ImagePolicy) -> np.ndarray:
     return picture
 
 
+def decode_bytes(data: bytes, policy: ImagePolicy) -> np.ndarray:
+    """Return the picture in the bytes of a file, as `decode_image` does."""
+    with _quiet:
+        decoded = _decode(data, policy)
+    for line in picture_warnings([decoded], lambda _: "the picture", policy):
+        warnings.warn(line, DataWarning, stacklevel=2)
+    if decoded.pixels_HWC is None:
+        raise InputError(f"{decoded.problem}; send another picture")
+    return decoded.pixels_HWC
+
+
+def prepare_image(image: Image.Image, policy: ImagePolicy) -> np.ndarray:
+    """Return a Pillow image as `decode_image` returns a file; raise `InputError` if it cannot be prepared."""
+    try:
+        pixels_HWC = _to_array(image, policy).pixels_HWC
+    except (ValueError, OSError) as error:
+        raise InputError(f"cannot be prepared ({error}); give another picture") from None
+    assert pixels_HWC is not None
+    return pixels_HWC
+
+
 def decode_images(
     paths: Sequence[str | Path], policy: ImagePolicy, *, pool: ThreadPoolExecutor | None = None
 ) -> list[np.ndarray | str]:
@@ -293,21 +317,23 @@ class _Quiet:
 _quiet = _Quiet()
 
 
-def _decode(path: str | Path, policy: ImagePolicy) -> Decoded:
+def _decode(path: str | Path | bytes, policy: ImagePolicy) -> Decoded:
     try:
-        with Image.open(path, formats=picture_formats()[0]) as image:
+        file = io.BytesIO(path) if isinstance(path, bytes) else path
+        with Image.open(file, formats=picture_formats()[0]) as image:
             if image.width * image.height > MAX_PIXELS:
                 return Decoded(None, f"too large ({image.width} x {image.height}; at most {MAX_PIXELS:,} pixels)")
-            frames = num_frames(image, path)
+            frames = num_frames(image, io.BytesIO(path) if isinstance(path, bytes) else path)
             return replace(_to_array(image, policy), num_frames=frames)
     except FileNotFoundError:
-        return Decoded(None, "no such file" + _hint(path))
+        return Decoded(None, "no such file" + _hint(str(path)))
     except (IsADirectoryError, PermissionError) as error:
         return Decoded(None, f"cannot be opened ({(error.strerror or '').lower()})")
     except UnidentifiedImageError:
-        if Path(path).stat().st_size == 0:
+        if not (len(path) if isinstance(path, bytes) else Path(path).stat().st_size):
             return Decoded(None, "empty file")
-        return Decoded(None, why_not_read(path) or "not a picture of a known format")
+        why = "" if isinstance(path, bytes) else why_not_read(path)
+        return Decoded(None, why or "not a picture of a known format")
     except Image.DecompressionBombError:
         return Decoded(None, f"too large (more than {MAX_PIXELS:,} pixels)")
     except MemoryError:

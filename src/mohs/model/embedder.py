@@ -13,7 +13,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from mohs.artefacts import atomic_path, read_json, write_json
-from mohs.data.images import ImagePolicy, decode_image
+from mohs.data.images import ImagePolicy
+from mohs.data.picture_input import prepare_pictures
 from mohs.errors import InputError
 from mohs.model.backbones import build_backbone, load_weights
 from mohs.randomness import torch_seeded
@@ -71,20 +72,20 @@ class Embedder(nn.Module):
         return features
 
     @torch.inference_mode()
-    def embed(
-        self, pictures: NDArray[np.uint8] | Sequence[str | Path], *, batch_size: int = 256
-    ) -> NDArray[np.float32]:
+    def embed(self, pictures: NDArray[np.uint8] | Sequence[Any], *, batch_size: int = 256) -> NDArray[np.float32]:
         """Return the unit vectors of pictures, float32[N, D].
 
         Args:
-            pictures: uint8[N, H, W, C] prepared by this embedder's policy, or files to read by it.
+            pictures: uint8[N, H, W, C] prepared by this embedder's policy; or a list of what `prepare_pictures` takes
+                (file names, bytes, open files, Pillow images, arrays, tensors), which is prepared by it.
             batch_size: pictures per forward pass; the last digits of a result may depend on it.
 
         The network is put in evaluation mode for the call and back afterwards. Raises `InputError` if the shape does
-        not fit the policy or a file cannot be read.
+        not fit the policy, or that says which pictures cannot be read.
         """
-        if isinstance(pictures, str | Path):
-            raise InputError(f"pictures: {str(pictures)!r} is one file; give a list of files")
+        if isinstance(pictures, str | Path | bytes):
+            name = "bytes" if isinstance(pictures, bytes) else repr(str(pictures))
+            raise InputError(f"pictures: {name} is one file; give a list of files")
         num_pictures = len(pictures)
         expected = (self.policy.size, self.policy.size, self.policy.channels)
         if isinstance(pictures, np.ndarray) and (pictures.shape[1:] != expected or pictures.dtype != np.uint8):
@@ -98,10 +99,7 @@ class Embedder(nn.Module):
         try:
             for start in range(0, num_pictures, batch_size):
                 block = pictures[start : start + batch_size]
-                if isinstance(block, np.ndarray):
-                    array = block
-                else:
-                    array = np.stack([decode_image(Path(file), self.policy) for file in block])
+                array = block if isinstance(block, np.ndarray) else prepare_pictures(block, self.policy, first=start)
                 embeddings_ND[start : start + len(block)] = self(self.to_input(array)).cpu().numpy()
         finally:
             self.train(was_training)

@@ -1,0 +1,52 @@
+"""`mohs embed`: the vectors of pictures, in a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mohs.cli.console import counting_progress, require_file_place, say
+from mohs.cli.options import Catalog, ClassColumn, FileColumn, Quiet
+from mohs.errors import InputError
+
+__all__ = ["embed"]
+
+
+def embed(
+    embedder: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder, or folder of a saved embedder.")],
+    source: Annotated[str, typer.Argument(metavar="TABLE", help="CSV, Parquet, folder of class folders, or 'glyphs'.")],
+    out: Annotated[Path, typer.Option(help="The vectors: .npy, rows as in the table; or .parquet, with its columns.")],
+    catalog: Catalog = None,
+    file_column: FileColumn = None,
+    class_column: ClassColumn = None,
+    quiet: Quiet = False,
+) -> None:
+    """Write the vectors of all pictures of a table, float32 [items, dimensions], of unit length."""
+    if out.suffix.lower() not in (".npy", ".parquet"):
+        raise InputError(f"--out: {out}: neither .npy nor .parquet; name it so")
+    require_file_place(out, "--out")
+    import numpy as np
+
+    from mohs.artefacts import atomic_path
+    from mohs.data.dataset import open_dataset
+    from mohs.model.embedder import Embedder
+
+    network = Embedder.from_pretrained(embedder)
+    columns = {"file_column": file_column or "file", "class_column": class_column or "class"}
+    with counting_progress("reading pictures", quiet=quiet) as progress:
+        dataset = open_dataset(source, catalog=catalog, policy=network.policy, progress=progress, **columns)
+    x_ND = network.embed(dataset.pictures)
+    with atomic_path(out) as temporary:
+        if out.suffix.lower() == ".npy":
+            np.save(temporary, x_ND)
+        else:
+            import pyarrow as pa
+            import pyarrow.parquet as pq
+
+            table = dataset.table
+            vectors = pa.FixedSizeListArray.from_arrays(pa.array(x_ND.ravel()), x_ND.shape[1])
+            cells = {"file": list(table.files), "class": table.labels.tolist(), "role": table.roles.tolist()}
+            pq.write_table(pa.table({**cells, "vector": vectors}), temporary)
+    say(f"{len(x_ND):,} vectors of {x_ND.shape[1]} dimensions: {out}")

@@ -1,0 +1,174 @@
+"""`mohs index`: items that can be searched, built, changed, looked at and calibrated."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mohs.cli.console import counting_progress, print_json, print_lines, print_table, require_folder_place, say
+from mohs.cli.options import Json, Quiet
+from mohs.errors import InputError
+
+if TYPE_CHECKING:
+    from mohs.index.calibration import Calibration
+
+__all__ = ["index"]
+
+index = typer.Typer(help="An index that can be searched: build, add, remove, replace, calibrate, info, check.")
+
+_Index = Annotated[Path, typer.Argument(metavar="INDEX", help="Folder of an index.")]
+_Items = Annotated[str, typer.Argument(metavar="TABLE", help="CSV, Parquet or folder with the items.")]
+
+
+@index.command()
+def build(
+    folder: Annotated[Path, typer.Argument(metavar="INDEX", help="New folder for the index.")],
+    source: Annotated[str, typer.Argument(metavar="TABLE", help="CSV, Parquet, folder of class folders, or 'glyphs'.")],
+    embedder: Annotated[Path, typer.Option(help="Run folder, or folder of a saved embedder.")],
+    id_column: Annotated[str | None, typer.Option(help="Column that names each item; default: its file.")] = None,
+    catalog: Annotated[str | None, typer.Option(help="Table with one reference picture per class.")] = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Embed the pictures of a table into a new index. Its other columns, such as a price, become filters."""
+    require_folder_place(folder, "INDEX")
+    from mohs.index.index import Index
+
+    with counting_progress("embedding", quiet=quiet) as progress:
+        made = Index.build(folder, source, embedder, id_column=id_column, catalog=catalog, progress=progress)
+    info = made.info()
+    if as_json:
+        print_json(info)
+        return
+    say(f"index: {folder} ({info['num_items']:,} items of {info['num_classes']:,} classes)")
+    say(f"next: mohs search {folder} PICTURE")
+
+
+@index.command()
+def add(folder: _Index, source: _Items, quiet: Quiet = False) -> None:
+    """Add items, of new classes too, without training."""
+    _change("added", folder, source, quiet=quiet)
+
+
+@index.command()
+def replace(folder: _Index, source: _Items, quiet: Quiet = False) -> None:
+    """Put items in the place of those with the same ids, and add the others."""
+    _change("replaced or added", folder, source, quiet=quiet)
+
+
+@index.command()
+def remove(folder: _Index, ids: Annotated[list[str], typer.Argument(metavar="ID...", help="Ids of items.")]) -> None:
+    """Take items out."""
+    from mohs.index.index import Index
+
+    opened = Index.open(folder)
+    num = opened.remove(ids)
+    say(f"removed {num:,}; {len(opened):,} items are left")
+
+
+@index.command()
+def calibrate(
+    folder: _Index,
+    source: Annotated[
+        str | None, typer.Argument(metavar="[TABLE]", help="Held-out pictures with classes, none of them trained on.")
+    ] = None,
+    run: Annotated[Path | None, typer.Option(help="Instead of a table: the test pictures of this run.")] = None,
+    false_acceptance: Annotated[
+        float, typer.Option(help="Wanted share of pictures of unknown classes that are given a class.")
+    ] = 0.05,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Learn when to say "unknown" from held-out pictures, and what a distance is worth."""
+    if (source is None) == (run is None):
+        raise InputError("TABLE, --run: give one of them, the pictures to learn from")
+    from mohs.cli.options import naming_flags
+    from mohs.index.index import Index
+
+    opened = Index.open(folder)
+    pictures, labels, ids = _held_out(opened, source, run, quiet=quiet)
+    with naming_flags({"max_false_acceptance": "--false-acceptance"}):
+        found = opened.calibrate(pictures, labels, ids=ids, max_false_acceptance=false_acceptance)
+    if as_json:
+        print_json(found.as_record())
+    else:
+        print_lines(_in_words(found))
+
+
+@index.command()
+def info(folder: _Index, as_json: Json = False) -> None:
+    """Say what is in an index."""
+    from mohs.index.index import Index
+
+    opened = Index.open(folder)
+    found = opened.info()
+    if as_json:
+        print_json(found)
+        return
+    counts = ("num_items", "num_classes", "embedding_dim", "version")
+    rows = [(name.removeprefix("num_").replace("_", " "), f"{found[name]:,}") for name in counts]
+    rows += [("embedder", found["embedder"]), ("columns", ", ".join(found["columns"]))]
+    print_table(str(folder), ("", ""), rows)
+    if opened.calibration is None:
+        say(f"not calibrated; to tell unknown classes: mohs index calibrate {folder} TABLE")
+    else:
+        print_lines(_in_words(opened.calibration))
+
+
+@index.command()
+def check(folder: _Index) -> None:
+    """Look for damage in an index: ids that are there twice, vectors that are no unit vectors."""
+    from mohs.index.index import Index
+
+    problems = Index.open(folder).check()
+    if problems:
+        raise InputError(*(f"{folder}: {line}; build the index again" for line in problems))
+    say(f"{folder}: sound")
+
+
+def _change(what: str, folder: Path, source: str, *, quiet: bool) -> None:
+    from mohs.index.index import Index
+
+    opened = Index.open(folder)
+    with counting_progress("embedding", quiet=quiet) as progress:
+        num = opened.add(source, progress=progress) if what == "added" else opened.replace(source, progress=progress)
+    say(f"{what} {num:,}; {len(opened):,} items are in the index")
+
+
+def _held_out(opened: Any, source: str | None, run: Path | None, *, quiet: bool) -> tuple[Any, Any, list[str | None]]:
+    """Return the pictures to learn from, their classes, and the id of each that is in the index itself."""
+    import numpy as np
+
+    with counting_progress("reading pictures", quiet=quiet) as progress:
+        if run is not None:
+            from mohs.runs import Run, open_split_data
+
+            found = Run.open(run)
+            data = open_split_data(found.config.data, seed=found.config.seed, progress=progress)
+            held_out = data.dataset.take(np.flatnonzero(data.test_N))
+        else:
+            from mohs.data.dataset import open_dataset
+
+            assert source is not None
+            held_out = open_dataset(source, policy=opened.embedder.policy, progress=progress)
+    table = held_out.table
+    paths = [str(table.path(i).absolute()) for i in range(len(table))]
+    return held_out.pictures, table.labels, opened.ids_of(paths, table.files)
+
+
+def _in_words(found: Calibration) -> list[str]:
+    low, high = found.false_acceptance_interval
+    lines = [
+        f'"unknown" from a distance of {found.threshold_distance:.3f} on: so that at most '
+        f"{found.max_false_acceptance:.1%} of pictures of unknown classes are given a class",
+        f"measured on other classes: {found.false_acceptance:.1%} ({low:.1%} to {high:.1%}), "
+        f"{found.num_pictures:,} pictures of {found.num_classes:,} classes",
+    ]
+    if found.found is not None and found.wrong is not None and found.unknown is not None:
+        lines.append(
+            f"of {found.num_known:,} pictures of classes in the index: {found.found:.1%} are given their own class, "
+            f"{found.wrong:.1%} another, {found.unknown:.1%} none"
+        )
+    return lines

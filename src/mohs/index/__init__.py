@@ -1,0 +1,1 @@
+"""What people search in: items with their vectors, in a store that changes by transactions."""

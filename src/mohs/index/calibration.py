@@ -1,0 +1,168 @@
+"""When an index says "unknown": a distance, learned from pictures of classes that are not in it.
+
+A query is given a class if its nearest item is nearer than a threshold. The threshold keeps *false acceptance* at a
+wanted level: the share of pictures of unknown classes that are given a class all the same.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, final
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.linear_model import LogisticRegression
+
+from mohs.checks import require, wrong_number
+from mohs.errors import InputError, Problem
+from mohs.evaluation.intervals import class_interval
+from mohs.index.nearest import Vectors, nearest_items
+from mohs.randomness import generator
+
+__all__ = ["Calibration", "calibrate"]
+
+_NUM_FOLDS = 5
+_SHOWN = 10
+
+
+@final
+@dataclass(frozen=True)
+class Calibration:
+    """What a distance means in an index, measured on held-out pictures.
+
+    Attributes:
+        max_false_acceptance: the wanted level.
+        threshold_distance: a query is given a class if its nearest item is nearer than this; 0: never.
+        false_acceptance: share of held-out pictures that were given a class when their own was not in the index, by
+            thresholds chosen on other classes.
+        false_acceptance_interval: its 95% interval over classes.
+        num_pictures, num_classes: held-out pictures that this rests on, and their classes.
+        num_known: those whose own class is in the index; the three shares below are of them, None if there are none.
+        found: given their own class. wrong: given another. unknown: given none.
+        slope, intercept: the probability that a match at distance d is of the query's class is
+            1 / (1 + exp(−(slope · d + intercept))); None if no held-out picture has its class in the index.
+    """
+
+    max_false_acceptance: float
+    threshold_distance: float
+    false_acceptance: float
+    false_acceptance_interval: tuple[float, float]
+    num_pictures: int
+    num_classes: int
+    num_known: int
+    found: float | None
+    wrong: float | None
+    unknown: float | None
+    slope: float | None
+    intercept: float | None
+
+    def probability(self, distance: ArrayLike) -> NDArray[np.float64] | None:
+        """Return the probability that a match at each distance is of the query's class; None if it was not learned."""
+        if self.slope is None or self.intercept is None:
+            return None
+        z = self.slope * np.asarray(distance, dtype=np.float64) + self.intercept
+        probability: NDArray[np.float64] = 1 / (1 + np.exp(-np.clip(z, -500, 500)))
+        return probability
+
+    def as_record(self) -> dict[str, Any]:
+        """Return the numbers as JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def of_record(cls, record: Mapping[str, Any]) -> "Calibration":
+        """Return what `as_record` wrote."""
+        low, high = record["false_acceptance_interval"]
+        return cls(**{**record, "false_acceptance_interval": (low, high)})
+
+
+def calibrate(
+    vectors: Vectors,
+    query_QD: NDArray[np.float32],
+    class_Q: NDArray[np.object_],
+    own_QK: list[list[int]],
+    *,
+    max_false_acceptance: float = 0.05,
+    seed: int = 0,
+) -> Calibration:
+    """Return the calibration of an index on held-out pictures.
+
+    Each picture is asked twice. Once without the items of its own class: it is then of an unknown class, whether or not
+    its class is in the index. And, if its class is in it, once with all items but the picture itself.
+
+    With n distances of the first kind, the threshold is the m-th smallest, m = ⌊p·(n + 1)⌋, and nearer than it is
+    accepted: a new picture of such classes is then accepted with probability m/(n + 1) ≤ p (split conformal prediction,
+    Vovk 2005). What it reaches is measured on folds of classes whose thresholds are chosen on the other folds.
+
+    Args:
+        vectors: the items.
+        query_QD: unit vectors of the held-out pictures.
+        class_Q: their classes.
+        own_QK: of each, the items that are this very picture, which are left out.
+        max_false_acceptance: p, in (0, 1).
+        seed: of the folds.
+
+    Raises `InputError` for a level outside (0, 1), fewer than two classes of pictures, or an index of one class.
+    """
+    require(wrong_number("max_false_acceptance", max_false_acceptance, above=0, below=1, example=0.05))
+    names, code_Q = np.unique(class_Q.astype(np.str_), return_inverse=True)
+    if len(names) < 2:
+        raise InputError(
+            Problem("pictures", f"{len(names)} class", "calibrate on pictures of two classes or more, better of 50")
+        )
+    if len(set(vectors.class_N.tolist())) < 2:
+        raise InputError(Problem("index", "its items are of one class", "add items of other classes"))
+    is_own_QN = class_Q[:, None] == vectors.class_N[None, :]
+    distance_Q = np.array([d[0] for _, d in nearest_items(vectors, query_QD, 1, allowed_QN=~is_own_QN)])
+    threshold = _threshold(distance_Q, max_false_acceptance)
+
+    order_C = generator(seed, "folds of held-out classes").permutation(len(names))
+    fold_Q = (order_C % min(_NUM_FOLDS, len(names)))[code_Q]
+    accepted_Q = np.empty(len(distance_Q))
+    for fold in np.unique(fold_Q):
+        here = fold_Q == fold
+        accepted_Q[here] = distance_Q[here] < _threshold(distance_Q[~here], max_false_acceptance)
+
+    aside_QN = np.zeros_like(is_own_QN)
+    for row, items in enumerate(own_QK):
+        aside_QN[row, items] = True
+    known_Q = (is_own_QN & ~aside_QN).any(axis=1)
+    found = wrong = unknown = slope = intercept = None
+    if known_Q.any():
+        matches = nearest_items(vectors, query_QD[known_Q], _SHOWN, allowed_QN=~aside_QN[known_Q])
+        own_K = class_Q[known_Q]
+        same = [vectors.class_N[items] == label for (items, _), label in zip(matches, own_K, strict=True)]
+        given = np.array([distance[0] < threshold for _, distance in matches])
+        right = np.array([bool(each[0]) for each in same])
+        found, wrong, unknown = (float(share.mean()) for share in (given & right, given & ~right, ~given))
+        slope, intercept = _fit_probability(np.concatenate([d for _, d in matches]), np.concatenate(same))
+    return Calibration(
+        max_false_acceptance=float(max_false_acceptance),
+        threshold_distance=threshold,
+        false_acceptance=float(accepted_Q.mean()),
+        false_acceptance_interval=class_interval(accepted_Q, code_Q),
+        num_pictures=len(query_QD),
+        num_classes=len(names),
+        num_known=int(known_Q.sum()),
+        found=found,
+        wrong=wrong,
+        unknown=unknown,
+        slope=slope,
+        intercept=intercept,
+    )
+
+
+def _threshold(distance_Q: NDArray[np.floating], level: float) -> float:
+    rank = int(np.floor(level * (len(distance_Q) + 1) + 1e-9))
+    return float(np.sort(distance_Q)[rank - 1]) if rank else 0.0
+
+
+def _fit_probability(distance_P: NDArray[np.floating], same_P: NDArray[np.bool_]) -> tuple[float, float]:
+    """Return slope and intercept of a logistic regression with Platt's targets, so that nothing is ever certain."""
+    num_same, num_other = int(same_P.sum()), int((~same_P).sum())
+    # A target t is a case of weight t with outcome 1 and one of weight 1 − t with outcome 0.
+    target_P = np.where(same_P, (num_same + 1) / (num_same + 2), 1 / (num_other + 2))
+    x = np.concatenate([distance_P, distance_P]).astype(np.float64)[:, None]
+    y = np.repeat([1, 0], len(distance_P))
+    model = LogisticRegression(C=np.inf, solver="newton-cholesky").fit(
+        x, y, sample_weight=np.concatenate([target_P, 1 - target_P])
+    )
+    return float(model.coef_[0, 0]), float(model.intercept_[0])

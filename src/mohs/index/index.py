@@ -1,0 +1,434 @@
+"""An index: a folder with items, the embedder that made their vectors, and what a distance means among them."""
+
+import shutil
+import tempfile
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from mohs.artefacts import fingerprint, read_json, write_json
+from mohs.checks import require, wrong_whole
+from mohs.data.reading import read_table
+from mohs.data.table import BUILT_IN, Table
+from mohs.errors import InputError, Problem, at_most_20
+from mohs.index.calibration import Calibration, calibrate
+from mohs.index.nearest import Vectors, nearest_items
+from mohs.index.rows import item_ids, item_rows, other_columns
+from mohs.index.store import FIXED_COLUMNS, Store, vectors_of
+from mohs.model.embedder import Embedder
+
+__all__ = ["Answer", "Index", "Match"]
+
+_FORMAT = 1
+
+
+@final
+@dataclass(frozen=True)
+class Match:
+    """An item that is near to a query.
+
+    Attributes:
+        id, label: of the item.
+        distance: Euclidean, of unit vectors: 0 is the same, 2 the opposite.
+        probability: that it is of the query's class; None if the index is not calibrated.
+        columns: the item's row: file, path, role, thumbnail (a PNG) and the table's other columns.
+    """
+
+    id: str
+    label: str
+    distance: float
+    probability: float | None
+    columns: Mapping[str, Any]
+
+
+@final
+@dataclass(frozen=True)
+class Answer:
+    """What a search found for one query.
+
+    Attributes:
+        matches: nearest first.
+        label: the class of the nearest item; None for "unknown", if the index is calibrated and the item is not near
+            enough, or if there is no item.
+        votes: of each class among the matches, the sum of their probabilities as a share of all; by distance alone
+            (1 − d/2) if the index is not calibrated. Largest first.
+    """
+
+    matches: tuple[Match, ...]
+    label: str | None
+    votes: Mapping[str, float]
+
+
+@final
+class Index:
+    """Items that can be searched by picture: built, added to, corrected and asked without training.
+
+    Exact: an answer is what a comparison with every item gives, ties by id. Vectors are kept in memory, and are read
+    again when the store on disk has a new version; each answer is of one version. Threads may search at once.
+
+    >>> index = Index.build("shop.index", "shop.csv", "runs/shop")       # doctest: +SKIP
+    >>> index.search(["photo.jpg"])[0].label                             # doctest: +SKIP
+    'ring-0815'
+    """
+
+    def __init__(self, folder: Path, store: Store, embedder: Embedder) -> None:
+        self.folder = folder
+        self.embedder = embedder
+        self._lock = threading.Lock()
+        self._store = store
+        self._vectors: Vectors | None = None
+
+    @classmethod
+    def build(
+        cls,
+        folder: str | Path,
+        source: str | Path | Table,
+        embedder: str | Path | Embedder,
+        *,
+        id_column: str | None = None,
+        catalog: str | Path | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> "Index":
+        """Embed the pictures of a table and write a new index; the folder is there when all is in it.
+
+        Args:
+            folder: must not exist.
+            source: a CSV, Parquet file or folder, as `mohs.read_table` takes it, a `Table`, or "glyphs". Columns beside
+                its own, such as a price, become columns of the index.
+            embedder: a run's folder, an embedder's, or an `Embedder`; a copy of it goes into the index.
+            id_column: the column that names each item; None: the file's name does.
+            catalog: a second table, whose items have the role "catalog".
+            progress: called with the number of items done, and of all.
+
+        Raises `InputError` for a folder that exists, a bad table, ids that are there twice, and pictures that cannot be
+        read.
+        """
+        folder = Path(folder)
+        if folder.exists():
+            raise InputError(Problem("folder", f"{folder} exists already", "give another, or remove it"))
+        network = embedder if isinstance(embedder, Embedder) else Embedder.from_pretrained(embedder)
+        table = _table(source, catalog)
+        columns = other_columns(table)
+        ids = item_ids(table, columns, id_column)
+        schema, batches = item_rows(table, network, ids, columns, progress=progress)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        place = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        try:
+            network.save_pretrained(place / "embedder")
+            Store.create(place, batches, schema)
+            record = {"format": _FORMAT, "embedder": embedder_hash(network), "id_column": id_column}
+            write_json(place / "index.json", record)
+            place.chmod(0o755)
+            place.rename(folder)
+        except BaseException:
+            shutil.rmtree(place, ignore_errors=True)
+            raise
+        return cls.open(folder)
+
+    @classmethod
+    def open(cls, folder: str | Path) -> "Index":
+        """Return the index in a folder.
+
+        Raises `InputError` if it is none, of a newer format, or if its embedder is not the one that made its vectors.
+        """
+        folder = Path(folder)
+        if not (folder / "index.json").is_file():
+            raise InputError(Problem(str(folder), "not an index (no index.json)", "make one with 'mohs index build'"))
+        about = read_json(folder / "index.json")
+        if not isinstance(about, dict) or about.get("format") != _FORMAT:
+            found = about.get("format") if isinstance(about, dict) else None
+            raise InputError(
+                Problem(f"{folder / 'index.json'}", f"format {found!r} is not {_FORMAT}", "use the mohs that wrote it")
+            )
+        embedder = Embedder.from_pretrained(folder / "embedder")
+        if embedder_hash(embedder) != about.get("embedder"):
+            raise InputError(
+                Problem(str(folder / "embedder"), "not the embedder that made the vectors", "build the index again")
+            )
+        return cls(folder, Store.open(folder), embedder)
+
+    def __len__(self) -> int:
+        """Return the number of items."""
+        return len(self._newest()[1])
+
+    def __repr__(self) -> str:
+        return f"Index({str(self.folder)!r}, {len(self):,} items)"
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """What `calibrate` learned last; None if it never did."""
+        file = self.folder / "calibration.json"
+        return Calibration.of_record(read_json(file)) if file.is_file() else None
+
+    def columns(self) -> tuple[str, ...]:
+        """Return the names that a filter may use."""
+        return tuple(name for name in self._store.schema.names if name not in ("vector", "thumbnail"))
+
+    def vectors(self) -> Vectors:
+        """Return the items of the newest version, in memory, in order of their ids."""
+        return self._newest()[1]
+
+    def _newest(self) -> tuple[Store, Vectors]:
+        """Return the newest version and its vectors; both are read once for each version."""
+        with self._lock:
+            store = self._store.newest()
+            if self._vectors is None or store is not self._store:
+                rows = store.read(["id", "class", "vector"]).sort_by("id")
+                id_N, class_N = (np.array(rows.column(name).to_pylist(), dtype=object) for name in ("id", "class"))
+                self._store, self._vectors = store, Vectors(id_N, class_N, vectors_of(rows))
+            return self._store, self._vectors
+
+    def search(
+        self,
+        pictures: Sequence[Any] | NDArray[np.uint8] | NDArray[np.floating],
+        *,
+        num_matches: int = 10,
+        where: str | None = None,
+        one_of_a_class: bool = False,
+        as_one: bool = False,
+    ) -> list[Answer]:
+        """Return an answer for each picture.
+
+        Args:
+            pictures: what `Embedder.embed` takes; or vectors, float [Q, D], by the index's embedder.
+            num_matches: at most so many for each, at least 1.
+            where: an SQL expression on the index's columns, such as "price < 100": only such items are matches.
+            one_of_a_class: only the nearest item of each class.
+            as_one: all pictures are of one thing: one answer, by the mean of their vectors.
+
+        Raises `InputError` for pictures that cannot be read, vectors of another length, and an expression that cannot
+        be read.
+        """
+        require(wrong_whole("num_matches", num_matches, example=10))
+        query_QD = self._embedded(pictures)
+        if as_one and len(query_QD):
+            query_QD = _unit(query_QD.mean(axis=0, keepdims=True))
+        store, vectors = self._newest()
+        allowed_1N = None
+        if where is not None:
+            wanted = set(store.read(["id"], where=where).column("id").to_pylist())
+            allowed_1N = np.fromiter((item in wanted for item in vectors.id_N), dtype=bool, count=len(vectors))[None]
+        num = len(vectors) if one_of_a_class else num_matches
+        found = nearest_items(vectors, query_QD, max(1, num), allowed_QN=allowed_1N)
+        if one_of_a_class:
+            found = [_first_of_class(vectors, *each, num_matches) for each in found]
+        shown = sorted({item for items, _ in found for item in items.tolist()})
+        of_id = {row["id"]: row for row in store.rows([vectors.id_N[item] for item in shown]).to_pylist()}
+        calibration = self.calibration
+        return [_answer(vectors, items, distance, of_id, calibration) for items, distance in found]
+
+    def calibrate(
+        self,
+        pictures: Sequence[Any] | NDArray[np.uint8] | NDArray[np.floating],
+        labels: Sequence[str] | NDArray[Any],
+        *,
+        ids: Sequence[str | None] | None = None,
+        max_false_acceptance: float = 0.05,
+        seed: int = 0,
+    ) -> Calibration:
+        """Learn from held-out pictures when to say "unknown", and keep it in the index (`calibration.json`).
+
+        Args:
+            pictures: as in `search`; none of them was trained on.
+            labels: their classes.
+            ids: of each picture that is in the index itself, its id there, so that it does not find itself.
+            max_false_acceptance: wanted share of pictures of unknown classes that are given a class.
+            seed: of the folds.
+
+        Raises `InputError` as `mohs.index.calibration.calibrate` does, and for labels that do not fit.
+        """
+        query_QD = self._embedded(pictures)
+        class_Q = np.array([str(label) for label in np.asarray(labels).tolist()], dtype=object)
+        if len(class_Q) != len(query_QD):
+            raise InputError(
+                Problem("labels", f"{len(class_Q)} for {len(query_QD)} pictures", "give one for each picture")
+            )
+        vectors = self.vectors()
+        place = {item: i for i, item in enumerate(vectors.id_N.tolist())}
+        own = [[place[item]] if item in place else [] for item in (ids or [None] * len(query_QD))]
+        found = calibrate(vectors, query_QD, class_Q, own, max_false_acceptance=max_false_acceptance, seed=seed)
+        write_json(self.folder / "calibration.json", found.as_record())
+        return found
+
+    def add(self, source: str | Path | Table, *, progress: Callable[[int, int], None] | None = None) -> int:
+        """Add the items of a table, in one transaction, and return how many; new classes need no training.
+
+        Raises `InputError` for ids that are there already, columns that the index does not have, cells of another type,
+        and pictures that cannot be read; nothing is added then.
+        """
+        rows = self._rows(source, progress)
+        ids = rows.column("id").to_pylist()
+        there = set(ids) - set(self._newest()[0].missing(ids))
+        if there:
+            what, fix = "there is an item of this id", "use replace, or give another id"
+            raise InputError(*at_most_20([Problem(repr(item), what, fix) for item in sorted(there)]))
+        self._store.add(rows)
+        return len(ids)
+
+    def replace(self, source: str | Path | Table, *, progress: Callable[[int, int], None] | None = None) -> int:
+        """Put the items of a table in the place of those with their ids, or add them; return how many.
+
+        One transaction. Raises `InputError` as `add` does, but not for ids that are there.
+        """
+        rows = self._rows(source, progress)
+        self._store.replace(rows)
+        return len(rows)
+
+    def remove(self, ids: Sequence[str]) -> int:
+        """Take the items of these ids out, in one transaction, and return how many.
+
+        Raises `InputError` if one is not there; nothing is taken out then.
+        """
+        unique = list(dict.fromkeys(ids))
+        missing = self._newest()[0].missing(unique)
+        if missing:
+            what, fix = "no item of this id", "see the ids in the index"
+            raise InputError(*at_most_20([Problem(repr(item), what, fix) for item in missing]))
+        self._store.remove(unique)
+        return len(unique)
+
+    def ids_of(self, paths: Sequence[str], files: Sequence[str]) -> list[str | None]:
+        """Return the id of the item that is this very file, None for files that are no item.
+
+        `paths` are absolute; where an item has none, as in the built-in set, `files` are compared as they are written.
+        """
+        rows = self._newest()[0].read(["id", "path", "file"])
+        of_file: dict[str, str] = {}
+        for item, path, file in zip(*(rows.column(name).to_pylist() for name in ("id", "path", "file")), strict=True):
+            of_file[path or file] = item
+        return [of_file.get(path) or of_file.get(file) for path, file in zip(paths, files, strict=True)]
+
+    def info(self) -> dict[str, Any]:
+        """Return what the index is, as JSON values: items, classes, columns, version, embedder, calibration."""
+        (store, vectors), calibration = self._newest(), self.calibration
+        return {
+            "folder": str(self.folder),
+            "num_items": len(vectors),
+            "num_classes": len(set(vectors.class_N.tolist())),
+            "embedding_dim": int(vectors.x_ND.shape[1]),
+            "columns": list(self.columns()),
+            "version": store.version,
+            "embedder": embedder_hash(self.embedder),
+            "calibration": None if calibration is None else calibration.as_record(),
+        }
+
+    def check(self) -> list[str]:
+        """Return what is wrong with the index, a line each: ids that are there twice, vectors that are no unit vectors.
+
+        None of it can come from this class; it would be a sign of a damaged disk, or of another writer.
+        """
+        vectors = self.vectors()
+        problems = []
+        names, count = np.unique(vectors.id_N.astype(np.str_), return_counts=True)
+        problems += [f"id {name!r} is there {num} times" for name, num in zip(names, count, strict=True) if num > 1]
+        length_N = np.linalg.norm(vectors.x_ND.astype(np.float64), axis=1)
+        bad = np.flatnonzero(~(np.abs(length_N - 1) < 1e-3))
+        problems += [f"item {vectors.id_N[i]!r}: a vector of length {length_N[i]:.3g}" for i in bad[:20].tolist()]
+        return problems
+
+    def _embedded(self, pictures: Any) -> NDArray[np.float32]:
+        if isinstance(pictures, np.ndarray) and pictures.dtype.kind == "f":
+            dim = self.embedder.embedding_dim
+            if pictures.ndim != 2 or pictures.shape[1] != dim or not np.isfinite(pictures).all():
+                raise InputError(
+                    Problem("pictures", f"vectors of shape {pictures.shape}", f"give finite float [Q, {dim}]")
+                )
+            return _unit(pictures)
+        return self.embedder.embed(pictures)
+
+    def _rows(self, source: str | Path | Table, progress: Callable[[int, int], None] | None) -> pa.Table:
+        table = _table(source, None)
+        schema = self._store.schema
+        columns = other_columns(table)
+        ids = item_ids(table, columns, read_json(self.folder / "index.json")["id_column"])
+        unknown = [name for name in columns if name not in schema.names]
+        if unknown:
+            raise InputError(
+                Problem(
+                    table.source,
+                    f"columns {', '.join(map(repr, unknown))} are not in the index",
+                    f"its columns are {', '.join(map(repr, self.columns()))}",
+                )
+            )
+        cells = {}
+        for field in schema:
+            if field.name in columns:
+                try:
+                    cells[field.name] = columns[field.name].cast(field.type)
+                except pa.ArrowInvalid as error:
+                    raise InputError(
+                        Problem(table.source, f"column {field.name!r}: {error}", f"the index holds {field.type} there")
+                    ) from None
+        own = {name: column for name, column in cells.items() if name != "id"}
+        for field in schema:
+            if field.name not in own and field.name not in columns and field.name not in FIXED_COLUMNS:
+                own[field.name] = pa.nulls(len(table), field.type)
+        found, batches = item_rows(table, self.embedder, ids, own, progress=progress)
+        return pa.Table.from_batches(batches, found).select(schema.names).cast(schema)
+
+
+def embedder_hash(embedder: Embedder) -> str:
+    """Return 32 hex digits of the weights and settings of an embedder: equal if it gives the same vectors."""
+    weights = [value.detach().cpu().float().numpy() for _, value in sorted(embedder.state_dict().items())]
+    settings = embedder.config.model_dump_json(exclude={"weights"}) + repr(embedder.policy)
+    return fingerprint(np.array([settings]), *weights)
+
+
+def _table(source: str | Path | Table, catalog: str | Path | None) -> Table:
+    if isinstance(source, Table):
+        return source
+    if source == BUILT_IN:
+        from mohs.data.glyphs import draw_glyphs
+
+        return draw_glyphs().table
+    return read_table(source, catalog=catalog)
+
+
+def _unit(x_QD: NDArray[np.floating]) -> NDArray[np.float32]:
+    length_Q1 = np.linalg.norm(x_QD.astype(np.float64), axis=1, keepdims=True)
+    return (x_QD / np.where(length_Q1 > 0, length_Q1, 1.0)).astype(np.float32)
+
+
+def _first_of_class(
+    vectors: Vectors, items: NDArray[np.int64], distance: NDArray[np.float32], num: int
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    first = np.unique(vectors.class_N[items].astype(np.str_), return_index=True)[1]
+    keep = np.sort(first)[:num]
+    return items[keep], distance[keep]
+
+
+def _answer(
+    vectors: Vectors,
+    items: NDArray[np.int64],
+    distance: NDArray[np.float32],
+    of_id: Mapping[str, Mapping[str, Any]],
+    calibration: Calibration | None,
+) -> Answer:
+    probability = None if calibration is None else calibration.probability(distance)
+    matches = tuple(
+        Match(
+            id=vectors.id_N[item],
+            label=vectors.class_N[item],
+            distance=float(distance[k]),
+            probability=None if probability is None else float(probability[k]),
+            columns={name: cell for name, cell in of_id[vectors.id_N[item]].items() if name not in ("id", "class")},
+        )
+        for k, item in enumerate(items.tolist())
+    )
+    weight = 1 - distance / 2 if probability is None else probability
+    votes: dict[str, float] = {}
+    for match, each in zip(matches, weight.tolist(), strict=True):
+        votes[match.label] = votes.get(match.label, 0.0) + float(each)
+    total = sum(votes.values()) or 1.0
+    near = bool(matches) and (calibration is None or matches[0].distance < calibration.threshold_distance)
+    return Answer(
+        matches=matches,
+        label=matches[0].label if near else None,
+        votes={label: votes[label] / total for label in sorted(votes, key=lambda each: -votes[each])},
+    )

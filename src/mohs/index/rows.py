@@ -1,0 +1,173 @@
+"""From a table of pictures to the rows of an index: vectors, thumbnails, and the table's other columns."""
+
+import io
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from PIL import Image
+
+from mohs.data.dataset import open_dataset
+from mohs.data.images import ImagePolicy, decode_images
+from mohs.data.rows import decimal_points, read_rows
+from mohs.data.table import BUILT_IN, Table
+from mohs.errors import InputError, Problem, at_most_20
+from mohs.index.store import FIXED_COLUMNS, item_schema
+from mohs.model.embedder import Embedder
+
+__all__ = ["item_ids", "item_rows", "other_columns"]
+
+_THUMBNAIL = ImagePolicy(size=96, channels=3, fit="pad")
+_BATCH = 256
+_THREADS = 4
+# Columns that the table of items has for itself.
+_READ = ("class", "file", "group", "label", "path", "role", "split")
+
+
+def item_ids(table: Table, columns: Mapping[str, pa.Array], id_column: str | None) -> list[str]:
+    """Return the id of each item: the cell of `id_column`, or the file as it is written.
+
+    Raises `InputError` for a column that is not there, empty cells, and ids that are there twice.
+    """
+    if id_column is None:
+        ids = list(table.files)
+    elif id_column in columns:
+        ids = ["" if cell is None else str(cell) for cell in columns[id_column].to_pylist()]
+    else:
+        known = ", ".join(map(repr, columns)) or "none"
+        raise InputError(Problem("id_column", f"{id_column!r} is no column of {table.source}", f"others are {known}"))
+    seen: dict[str, int] = {}
+    problems = []
+    for i, item in enumerate(ids):
+        if not item:
+            problems.append(f"{table.place(i)}: column {id_column!r} is empty; give each item an id")
+        elif item in seen:
+            problems.append(f"{table.place(i)}: id {item!r} is that of {table.place(seen[item])}; ids are of one item")
+        seen.setdefault(item, i)
+    if problems:
+        raise InputError(*at_most_20(problems))
+    return ids
+
+
+def other_columns(table: Table) -> dict[str, pa.Array]:
+    """Return the columns of the table's files that are not the items' own, by name, a cell for each item.
+
+    Cells of a Parquet file keep their type. A column of a CSV is of integers if all its cells are, else of numbers, or
+    of text; empty cells are null. Items of another file that lacks a column have null there.
+    """
+    places = [place.rpartition(": row ") for place in table.places]
+    if not places:
+        return {}
+    cells: dict[str, list[Any]] = {}
+    for source in dict.fromkeys(file for file, _, _ in places):
+        found, first = _cells_of(Path(source))
+        for name, values in found.items():
+            column = cells.setdefault(name, [None] * len(places))
+            for i, (file, _, row) in enumerate(places):
+                if file == source:
+                    column[i] = values[first[int(row)]]
+    return {name: pa.array(values) for name, values in cells.items()}
+
+
+def _cells_of(path: Path) -> tuple[dict[str, list[Any]], dict[int, int]]:
+    """Return the cells of a file's other columns, and the position of each row's cells."""
+    if path.suffix.lower() in (".parquet", ".pq"):
+        whole = pq.ParquetFile(path).read()
+        columns = {name: whole.column(name).to_pylist() for name in whole.column_names if name not in _READ}
+        return columns, {row: row - 1 for row in range(1, whole.num_rows + 1)}
+    text, rows = read_rows(path)
+    columns = {name: _typed(values) for name, values in text.items() if name and name not in _READ}
+    return columns, {row: i for i, row in enumerate(rows)}
+
+
+def _typed(cells: Sequence[str]) -> list[Any]:
+    for kind in (int, float):
+        try:
+            return [kind(cell) if cell.strip() else None for cell in decimal_points(cells)]
+        except ValueError:
+            continue
+    return [cell or None for cell in cells]
+
+
+def item_rows(
+    table: Table,
+    embedder: Embedder,
+    ids: Sequence[str],
+    columns: Mapping[str, pa.Array],
+    *,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
+    """Return the schema and the rows of a table's items, embedded batch by batch as they are taken.
+
+    Raises `InputError` for a column named as one of the index's own; and, as rows are taken, one that names up to 20
+    pictures that cannot be read.
+    """
+    taken = [name for name in columns if name in FIXED_COLUMNS and name != "id"]
+    if taken:
+        raise InputError(
+            Problem(table.source, f"columns {', '.join(map(repr, taken))} have names of the index's own", "rename them")
+        )
+    extras = [pa.field(name, column.type) for name, column in columns.items() if name != "id"]
+    schema = item_schema(embedder.embedding_dim, extras)
+    return schema, _batches(table, embedder, ids, columns, schema, progress)
+
+
+def _batches(
+    table: Table,
+    embedder: Embedder,
+    ids: Sequence[str],
+    columns: Mapping[str, pa.Array],
+    schema: pa.Schema,
+    progress: Callable[[int, int], None] | None,
+) -> Iterator[pa.RecordBatch]:
+    drawn = None
+    if table.source == BUILT_IN:
+        drawn = [open_dataset(BUILT_IN, policy=policy).pictures for policy in (embedder.policy, _THUMBNAIL)]
+    with ThreadPoolExecutor(_THREADS) as pool:
+        for start in range(0, len(table), _BATCH):
+            rows = range(start, min(start + _BATCH, len(table)))
+            paths = [table.path(i) for i in rows]
+            if drawn is None:
+                pictures = decode_images(paths, embedder.policy, pool=pool)
+                bad = [f"{table.place(i)}: {found}" for i, found in zip(rows, pictures, strict=True) if _is_bad(found)]
+                if bad:
+                    raise InputError(*at_most_20([f"{line}; replace the picture or remove the row" for line in bad]))
+                thumbnails = decode_images(paths, _THUMBNAIL, pool=pool)
+            else:
+                pictures, thumbnails = ([array[i] for i in rows] for array in drawn)
+            x_BD = embedder.embed(np.stack(pictures))
+            cells = {
+                "id": list(ids[start : rows.stop]),
+                "file": list(table.files[start : rows.stop]),
+                "path": ["" if drawn is not None else str(path.absolute()) for path in paths],
+                "class": table.labels[start : rows.stop].tolist(),
+                "role": table.roles[start : rows.stop].tolist(),
+                "thumbnail": [_png(picture) for picture in thumbnails],
+            }
+            arrays = [
+                pa.FixedSizeListArray.from_arrays(pa.array(x_BD.ravel()), x_BD.shape[1])
+                if field.name == "vector"
+                else pa.array(cells[field.name], field.type)
+                if field.name in cells
+                else columns[field.name].slice(start, len(rows)).cast(field.type)
+                for field in schema
+            ]
+            yield pa.RecordBatch.from_arrays(arrays, schema=schema)
+            if progress is not None:
+                progress(rows.stop, len(table))
+
+
+def _is_bad(found: NDArray[np.uint8] | str) -> bool:
+    return isinstance(found, str)
+
+
+def _png(picture: NDArray[np.uint8] | str) -> bytes:
+    buffer = io.BytesIO()
+    if not isinstance(picture, str):
+        Image.fromarray(picture).save(buffer, format="PNG")
+    return buffer.getvalue()

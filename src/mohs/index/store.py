@@ -1,0 +1,153 @@
+"""The items of an index on disk: a LanceDB table, changed in transactions, each of which makes a new version."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from mohs.errors import InputError, Problem
+
+__all__ = ["FIXED_COLUMNS", "Store", "item_schema", "vectors_of"]
+
+FIXED_COLUMNS = ("id", "file", "path", "class", "role", "vector", "thumbnail")
+_TABLE = "items"
+
+
+def item_schema(embedding_dim: int, extras: Sequence[pa.Field] = ()) -> pa.Schema:
+    """Return the columns of an index: the fixed ones, then those of the user's table.
+
+    `id` names an item and is there once; `file` is as the table has it and `path` where it lies; `vector` is
+    float32[D], of unit length; `thumbnail` holds a PNG.
+    """
+    vector = pa.list_(pa.float32(), embedding_dim)
+    kinds = (pa.string(), pa.string(), pa.string(), pa.string(), pa.string(), vector, pa.binary())
+    return pa.schema([*(pa.field(name, kind) for name, kind in zip(FIXED_COLUMNS, kinds, strict=True)), *extras])
+
+
+def vectors_of(rows: pa.Table) -> NDArray[np.float32]:
+    """Return the column `vector` as float32[N, D]."""
+    column = rows.column("vector").combine_chunks()
+    dim = column.type.list_size
+    flat: NDArray[np.float32] = column.flatten().to_numpy(zero_copy_only=False)
+    return flat.reshape(len(column), dim)
+
+
+@final
+class Store:
+    """A LanceDB table of items. Each change is one transaction: a killed process leaves the state before or after it.
+
+    A reader keeps the version that it was opened at (`newest` gives one), so that what is read together is of one
+    version, whoever writes meanwhile.
+    """
+
+    def __init__(self, table: Any, folder: Path) -> None:
+        self._table = table
+        self._folder = folder
+        self._version = int(table.version)
+
+    @classmethod
+    def create(cls, folder: Path, batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> "Store":
+        """Write a new store from batches of rows, in one transaction."""
+        return cls(_lancedb().connect(str(folder)).create_table(_TABLE, iter(batches), schema=schema), folder)
+
+    @classmethod
+    def open(cls, folder: Path) -> "Store":
+        """Return the store in a folder; raise `InputError` if there is none."""
+        try:
+            if not (folder / f"{_TABLE}.lance").is_dir():
+                raise ValueError("no table of items")
+            table = _lancedb().connect(str(folder)).open_table(_TABLE)
+        except (ValueError, RuntimeError, OSError) as error:
+            raise InputError(
+                Problem(str(folder), f"no store of items ({_first_line(error)})", "build the index again")
+            ) from None
+        return cls(table, folder)
+
+    @property
+    def version(self) -> int:
+        """The number of the version that is read."""
+        return self._version
+
+    def newest(self) -> "Store":
+        """Return the newest version on disk: this very store, if there is none since."""
+        table = _lancedb().connect(str(self._folder)).open_table(_TABLE)
+        return self if int(table.version) == self._version else Store(table, self._folder)
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The columns and their types."""
+        return self._table.schema
+
+    def __len__(self) -> int:
+        return int(self._table.count_rows())
+
+    def read(self, columns: Sequence[str] | None = None, *, where: str | None = None) -> pa.Table:
+        """Return rows, those for which the SQL expression `where` holds.
+
+        Raises `InputError` for an expression that cannot be read; columns are listed if one is not there.
+        """
+        query = self._table.search().limit(None)
+        if columns is not None:
+            query = query.select(list(columns))
+        if where is not None:
+            query = query.where(where)
+        try:
+            return query.to_arrow()
+        except (ValueError, RuntimeError, OSError) as error:
+            if where is None:
+                raise InputError(
+                    Problem(str(self._folder), f"cannot be read ({_first_line(error)})", "build the index again")
+                ) from None
+            names = ", ".join(map(repr, (name for name in self.schema.names if name not in ("vector", "thumbnail"))))
+            raise InputError(
+                Problem("where", f"{where!r} cannot be read ({_first_line(error)})", f"the columns are {names}")
+            ) from None
+
+    def rows(self, ids: Sequence[str]) -> pa.Table:
+        """Return the rows of these ids, in this order, without vectors; all must be there."""
+        names = [name for name in self.schema.names if name != "vector"]
+        found = self.read(names, where=_id_in(ids)) if ids else self.read(names, where="false")
+        place = {item: i for i, item in enumerate(found.column("id").to_pylist())}
+        return found.take(pa.array([place[item] for item in ids], pa.int64()))
+
+    def missing(self, ids: Sequence[str]) -> list[str]:
+        """Return those of the ids that are not there."""
+        known = set(self.read(["id"], where=_id_in(ids)).column("id").to_pylist()) if ids else set()
+        return [item for item in ids if item not in known]
+
+    def add(self, rows: pa.Table) -> None:
+        """Add rows whose ids are new; an id that is there already stays as it is."""
+        self._writer().merge_insert("id").when_not_matched_insert_all().execute(rows)
+
+    def replace(self, rows: pa.Table) -> None:
+        """Put rows in the place of those with the same ids, and add the others."""
+        self._writer().merge_insert("id").when_matched_update_all().when_not_matched_insert_all().execute(rows)
+
+    def remove(self, ids: Sequence[str]) -> None:
+        """Take the items with these ids out."""
+        if ids:
+            self._writer().delete(_id_in(ids))
+
+    def _writer(self) -> Any:
+        """Return a table of its own to write by: writing moves the version that a table reads."""
+        return _lancedb().connect(str(self._folder)).open_table(_TABLE)
+
+
+def _id_in(ids: Sequence[str]) -> str:
+    quoted = ", ".join("'" + item.replace("'", "''") + "'" for item in ids)
+    return f"id IN ({quoted})"
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+
+
+def _lancedb() -> Any:
+    try:
+        import lancedb
+    except ImportError:
+        raise InputError("mohs[search]: an index needs LanceDB; pip install 'mohs[search]'") from None
+    return lancedb

@@ -1,0 +1,138 @@
+"""The store: any order of changes leaves what a dictionary would hold, and a killed writer leaves a whole version."""
+
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from mohs.errors import InputError
+from mohs.index.store import Store, item_schema, vectors_of
+
+SCHEMA = item_schema(4, [pa.field("price", pa.float64())])
+
+
+def rows_of(ids, value):
+    cells = {name: [f"{name} of {item}" for item in ids] for name in ("file", "path", "class", "role")}
+    arrays = {
+        "id": pa.array(ids),
+        **cells,
+        "vector": pa.FixedSizeListArray.from_arrays(pa.array(np.full(4 * len(ids), value, dtype=np.float32)), 4),
+        "thumbnail": pa.array([b"png"] * len(ids)),
+        "price": pa.array([float(value)] * len(ids)),
+    }
+    return pa.table(arrays, schema=SCHEMA)
+
+
+IDS = st.lists(st.sampled_from([*"abcdefgh", "it's", 'a "b"', "ü; --"]), min_size=1, max_size=5, unique=True)
+
+
+class AsADictionary(RuleBasedStateMachine):
+    @initialize(ids=IDS)
+    def begin(self, ids):
+        self.place = tempfile.TemporaryDirectory()
+        self.folder = Path(self.place.name)
+        Store.create(self.folder, rows_of(ids, 0).to_batches(), SCHEMA)
+        self.model = dict.fromkeys(ids, 0.0)
+
+    @rule(ids=IDS, value=st.integers(1, 99))
+    def add(self, ids, value):
+        Store.open(self.folder).add(rows_of(ids, value))
+        self.model = dict.fromkeys(ids, float(value)) | self.model
+
+    @rule(ids=IDS, value=st.integers(1, 99))
+    def replace(self, ids, value):
+        Store.open(self.folder).replace(rows_of(ids, value))
+        self.model |= dict.fromkeys(ids, float(value))
+
+    @rule(ids=IDS)
+    def remove(self, ids):
+        Store.open(self.folder).remove(ids)
+        for item in ids:
+            self.model.pop(item, None)
+
+    @invariant()
+    def same(self):
+        if not hasattr(self, "model"):
+            return
+        store = Store.open(self.folder)
+        found = store.read()
+        assert dict(zip(found.column("id").to_pylist(), found.column("price").to_pylist(), strict=True)) == self.model
+        assert len(store) == len(self.model)
+        assert vectors_of(found)[:, 0].tolist() == found.column("price").to_pylist()
+        ids = [*self.model, "none"]
+        assert store.missing(ids) == ["none"]
+        assert store.rows(list(self.model)).column("id").to_pylist() == list(self.model)
+
+    def teardown(self):
+        if hasattr(self, "place"):
+            self.place.cleanup()
+
+
+AsADictionary.TestCase.settings = settings(
+    max_examples=6, stateful_step_count=12, deadline=None, suppress_health_check=list(HealthCheck)
+)
+TestAsADictionary = AsADictionary.TestCase
+
+
+def test_a_reader_keeps_its_version(tmp_path):
+    store = Store.create(tmp_path, rows_of(["a", "b"], 1).to_batches(), SCHEMA)
+    before = Store.open(tmp_path)
+    assert before.newest() is before
+    store.replace(rows_of(["a"], 2))
+    assert before.rows(["a"]).column("price").to_pylist() == [1.0]
+    after = before.newest()
+    assert after.version > before.version
+    assert after.rows(["a"]).column("price").to_pylist() == [2.0]
+    assert after.read(["id"], where="price > 1.5").column("id").to_pylist() == ["a"]
+
+
+def test_what_is_no_store_and_what_is_no_filter(tmp_path):
+    with pytest.raises(InputError, match="no store of items"):
+        Store.open(tmp_path)
+    (tmp_path / "items.lance").mkdir()
+    with pytest.raises(InputError, match="build the index again"):
+        Store.open(tmp_path)
+    store = Store.create(tmp_path / "i", rows_of(["a"], 1).to_batches(), SCHEMA)
+    for where in ("cost > 1", "price >", "; drop"):
+        with pytest.raises(InputError, match="the columns are 'id', 'file', 'path', 'class', 'role', 'price'") as error:
+            store.read(["id"], where=where)
+        assert "\n" not in str(error.value)
+
+
+WRITER = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[2])
+from test_store import rows_of
+from mohs.index.store import Store
+store = Store.open(Path(sys.argv[1]))
+print("ready", flush=True)
+for round in range(1, 10_000):
+    store.replace(rows_of([f"i{i}" for i in range(200)], round))
+"""
+
+
+def test_a_killed_writer_leaves_a_whole_version(tmp_path):
+    folder = tmp_path / "i"
+    Store.create(folder, rows_of([f"i{i}" for i in range(200)], 0).to_batches(), SCHEMA)
+    seen = set()
+    for delay_s in (0.05, 0.11, 0.23):
+        command = [sys.executable, "-c", WRITER, str(folder), str(Path(__file__).parent)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as writer:
+            assert writer.stdout.readline() == b"ready\n"
+            time.sleep(delay_s)
+            writer.send_signal(signal.SIGKILL)
+        prices = set(Store.open(folder).read(["price"]).column("price").to_pylist())
+        assert len(prices) == 1  # all rows are of one round
+        assert len(Store.open(folder)) == 200
+        seen |= prices
+    assert max(seen) > 0
