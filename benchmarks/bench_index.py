@@ -111,7 +111,8 @@ def enrolment(seed: int) -> None:
         low, high = class_interval(right, test.labels[asked])
         far, near = class_interval(refused, test.labels[np.isin(test.labels, unknown)])
         print(
-            f"seed {seed}: R@1 of 100 added classes {right.mean():.3f} ({low:.3f} to {high:.3f}), {len(right)} queries; of "
+            f"seed {seed}: R@1 of 100 added classes {right.mean():.3f} ({low:.3f} to {high:.3f}), "
+            f"{len(right)} queries; of "
             f"200 unknown classes {refused.mean():.3f} are told unknown ({far:.3f} to {near:.3f}), "
             f"asked 0.95, learned from {found.num_pictures} pictures of {found.num_classes} classes "
             f"({1 - found.false_acceptance_interval[1]:.3f} to {1 - found.false_acceptance_interval[0]:.3f})",
