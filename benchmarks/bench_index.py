@@ -21,8 +21,8 @@ from mohs.evaluation.intervals import class_interval
 from mohs.index.calibration import calibrate
 from mohs.index.nearest import Vectors, nearest_items
 from mohs.index.store import Store, item_schema
-from mohs.runs import open_split_data
 from mohs.settings.config import override_config
+from mohs.training.run_inputs import open_split_data
 
 
 def unit(random: np.random.Generator, num: int, dim: int) -> np.ndarray:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from mohs.doctor.findings import Finding as Finding
     from mohs.errors import MohsError as MohsError
     from mohs.hardness import curves as curves
+    from mohs.index.index import Index as Index
     from mohs.mining.mine import mine as mine
     from mohs.mining.positives import choose_positives as choose_positives
     from mohs.model.embedder import Embedder as Embedder
@@ -47,6 +48,7 @@ _HOME = {
     "Finding": "mohs.doctor.findings",
     "HardnessConfig": "mohs.settings.config",
     "ImagePolicy": "mohs.data.images",
+    "Index": "mohs.index.index",
     "LossConfig": "mohs.settings.config",
     "ModelConfig": "mohs.settings.config",
     "MohsError": "mohs.errors",

@@ -12,7 +12,22 @@ from typing import Annotated, NoReturn, TextIO, cast
 import typer
 
 from mohs import __version__
-from mohs.cli import check, classify, compare, demo, doctor, evaluate, fix, glyphs, mine, report, train
+from mohs.cli import (
+    check,
+    classify,
+    compare,
+    demo,
+    doctor,
+    embed,
+    evaluate,
+    fix,
+    glyphs,
+    index,
+    mine,
+    report,
+    search,
+    train,
+)  # fmt: skip
 from mohs.errors import DataWarning, MohsError
 
 __all__ = ["main"]
@@ -45,10 +60,11 @@ def _start(
 
 for _command in (
     demo.demo, check.check, fix.fix, glyphs.glyphs, mine.mine, train.train, evaluate.evaluate, report.report,
-    compare.compare, doctor.doctor,
+    compare.compare, doctor.doctor, embed.embed, search.search,
 ):  # fmt: skip
     app.command()(_command)
 app.add_typer(classify.classify, name="classify")
+app.add_typer(index.index, name="index")
 
 
 def _say_warnings() -> None:

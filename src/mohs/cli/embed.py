@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mohs.cli.console import counting_progress, require_file_place, say
+from mohs.cli.console import decoding_progress, require_file_place, say
 from mohs.cli.options import Catalog, ClassColumn, FileColumn, Quiet
 from mohs.errors import InputError
 
@@ -34,9 +34,15 @@ def embed(
     from mohs.model.embedder import Embedder
 
     network = Embedder.from_pretrained(embedder)
-    columns = {"file_column": file_column or "file", "class_column": class_column or "class"}
-    with counting_progress("reading pictures", quiet=quiet) as progress:
-        dataset = open_dataset(source, catalog=catalog, policy=network.policy, progress=progress, **columns)
+    with decoding_progress(quiet=quiet) as progress:
+        dataset = open_dataset(
+            source,
+            catalog=catalog,
+            policy=network.policy,
+            file_column=file_column or "file",
+            class_column=class_column or "class",
+            progress=progress,
+        )
     x_ND = network.embed(dataset.pictures)
     with atomic_path(out) as temporary:
         if out.suffix.lower() == ".npy":

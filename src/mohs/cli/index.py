@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mohs.cli.console import counting_progress, print_json, print_lines, print_table, require_folder_place, say
+from mohs.cli.console import (
+    counting_progress,
+    decoding_progress,
+    print_json,
+    print_lines,
+    print_table,
+    require_folder_place,
+    say,
+)
 from mohs.cli.options import Json, Quiet
 from mohs.errors import InputError
 
@@ -141,9 +149,10 @@ def _held_out(opened: Any, source: str | None, run: Path | None, *, quiet: bool)
     """Return the pictures to learn from, their classes, and the id of each that is in the index itself."""
     import numpy as np
 
-    with counting_progress("reading pictures", quiet=quiet) as progress:
+    with decoding_progress(quiet=quiet) as progress:
         if run is not None:
-            from mohs.runs import Run, open_split_data
+            from mohs.runs import Run
+            from mohs.training.run_inputs import open_split_data
 
             found = Run.open(run)
             data = open_split_data(found.config.data, seed=found.config.seed, progress=progress)
