@@ -69,7 +69,7 @@ def run(
     # Who is the anchor when, and how hard its negative is to be, over the whole run.
     num_triplets = num_segments * triplets_per_segment
     anchors_T = mohs.anchor_sequence(train.class_N, num_triplets, seed=seed)
-    hardness_T = mohs.hardness.curves.schedule(mohs.hardness.curves.sigmoid(0.8), num_triplets)
+    hardness_T = mohs.curves.schedule(mohs.curves.sigmoid(0.8), num_triplets)
     triplet_loss = TripletMarginLoss(margin=0.2)
     miner = mohs.PlanMiner()
     sampler: mohs.PlanSampler | None = None
