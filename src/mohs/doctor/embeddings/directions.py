@@ -87,9 +87,8 @@ def kinds_of_pictures(embedded: Embedded, *, seed: int = 0) -> Kinds | None:
 def find_domain_gap(embedded: Embedded, *, seed: int = 0) -> Finding | None:
     """Find kinds of pictures that are nearer to each other than pictures of one class: a domain gap.
 
-    There are `kinds_of_pictures`, and R@1 is better by 0.05 or more if each has its mean taken away, by the 95%
-    class interval of the difference too. Or R@1 is at chance, and more classes than by chance have pictures of
-    several kinds.
+    There are `kinds_of_pictures`, and R@1 is better by 0.05 or more if each has its mean taken away, by the 95% class
+    interval of the difference too. Or R@1 is at chance, and more classes than by chance have pictures of several kinds.
     """
     part = embedded.sample(seed=seed)
     before = part.recall
@@ -129,8 +128,7 @@ def find_dominating_direction(embedded: Embedded, *, seed: int = 0) -> Finding |
 
     Columns with 5 times the median standard deviation or more, that hold half of the variance or more, are brought to
     the median; if there are none, the direction of largest variance is, where it holds half of it or more. R@1 must be
-    better by 0.05 or more, by the 95% class interval of the difference too. Rows of unit length are brought
-    back to it.
+    better by 0.05 or more, by the 95% class interval of the difference too. Rows of unit length are brought back to it.
     """
     part = embedded.sample(seed=seed)
     before = part.recall

@@ -64,6 +64,8 @@ def find_split_classes(x_ND: NDArray[np.floating], class_N: Index) -> SplitClass
         x_ND: embeddings as they are compared.
         class_N: class codes, 0 to C − 1, each with an item.
     """
+    from scipy.special import ndtr
+
     none = np.zeros(0, dtype=np.int64)
     nothing = SplitClasses(none, none, np.zeros(0), float("nan"), float("nan"))
     count_C = np.bincount(class_N)
@@ -102,7 +104,7 @@ def find_split_classes(x_ND: NDArray[np.floating], class_N: Index) -> SplitClass
     by_ratio = np.argsort(ratio_P, kind="stable")
     pair_2P, ratio_P = pair_2P[:, by_ratio], ratio_P[by_ratio]
     limit = 1 + _SURE * float(np.sqrt(2 / dims))
-    expected_P = len(ratio_P) * _normal_below((np.log(np.maximum(ratio_P, 1e-12)) - usual) / max(deviation, 1e-12))
+    expected_P = len(ratio_P) * ndtr((np.log(np.maximum(ratio_P, 1e-12)) - usual) / max(deviation, 1e-12))
     false_P = expected_P / np.arange(1, len(ratio_P) + 1)
     good = np.flatnonzero((ratio_P <= limit) & (false_P <= _MAX_FALSE_SHARE))
     if not len(good):
@@ -150,10 +152,3 @@ def find_split_ids(embedded: Embedded) -> Finding | None:
         numbers=numbers,
         share=min(1.0, share),
     )
-
-
-def _normal_below(z: Float64) -> Float64:
-    from scipy.special import ndtr
-
-    below: Float64 = ndtr(z)
-    return below

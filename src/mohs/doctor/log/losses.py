@@ -9,7 +9,7 @@ from mohs.doctor.findings import Finding, Severity
 from mohs.doctor.log.evidence import NOTHING_BESIDE, Beside, Sign, ends_high, one_point, rose
 from mohs.doctor.log.rest import Rest, at_stuck_values, end_mean, finite, finite_tail, resting_tail
 from mohs.doctor.log.stuck_values import LossFacts
-from mohs.doctor.log.training_log import Column, TrainingLog
+from mohs.doctor.log.training_log import TrainingLog
 from mohs.settings.losses import INFONCE, StuckValue
 
 __all__ = ["find_collapsed", "find_not_finite", "find_stalled", "loss_at_rest"]
@@ -217,7 +217,9 @@ def _stood(log: TrainingLog, rest: Rest) -> bool:
     """Return whether a loss rests from the start, or within ±0.1% no lower than 95% of where it began."""
     if rest.value < 0.95 * rest.first_value:
         return False
-    return rest.share >= _FROM_START or (rest.half_range <= 1e-3 and not _fell(log.loss))
+    known = np.zeros(0) if log.loss is None else finite(log.loss)
+    fell = bool(len(known)) and float(np.median(finite_tail(known, 0.1))) < 0.95 * float(known[0])
+    return rest.share >= _FROM_START or (rest.half_range <= 1e-3 and not fell)
 
 
 def _still(log: TrainingLog, name: str, rest: Rest, high: bool) -> Finding | None:
@@ -304,11 +306,6 @@ def _does_not_move(log: TrainingLog, beside: Beside) -> Sign:
     if accuracy is not None and accuracy <= 0.6:
         return Sign(True, ", no better than it began")
     return Sign(True, f"; {beside.says_chance}") if beside.says_chance else Sign(None)
-
-
-def _fell(loss_T: Column | None) -> bool:
-    known = np.zeros(0) if loss_T is None else finite(loss_T)
-    return bool(len(known)) and float(np.median(finite_tail(known, 0.1))) < 0.95 * float(known[0])
 
 
 def _fell_search(log: TrainingLog) -> str:

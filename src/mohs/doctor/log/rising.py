@@ -97,7 +97,7 @@ def _ends_above(
     last = float(np.median(loss_T[-max(3, len(loss_T) // 10) :]))
     if abs(loss_T[-1]) > _BEYOND * max(float(np.abs(loss_T[:-1]).max()), _SMALLEST_START):
         last = float(loss_T[-1])
-    known = _at_most_stuck(loss)
+    known = None if loss.record is None else loss.record.most_stuck(loss.margin, loss.batch)
     if known is not None:
         # Mined triplets may cost more than a collapsed network pays, and no step is to blame for it.
         factor = _MINED if loss.record is not None and loss.record.of_triplets else _WORSE_THAN_STUCK
@@ -142,8 +142,3 @@ def _jumps(loss_T: Column, start: float) -> _Rise | None:
         f"typically by {jump:.0%} from one row to the next, and does not fall"
     )
     return what, numbers, "warning", " Or each row is of so few pictures that chance rules it: take means over more."
-
-
-def _at_most_stuck(loss: LossFacts) -> float | None:
-    """Return what one answer for everything costs at most, if the loss and its margin or batch are known."""
-    return None if loss.record is None else loss.record.most_stuck(loss.margin, loss.batch)

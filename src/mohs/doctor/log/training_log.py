@@ -99,11 +99,10 @@ def read_training_log(path: str | Path) -> TrainingLog:
 
     Columns are known by their usual names (`loss`, `train_loss_epoch`, `run - val/loss`, `acc`, `val_accuracy`, `lr`,
     `recall@1`, `val_mAP`, `EER`, `NMI`, `d_ap`, `d_an`, `s_ap`, `active_fraction`, …: `mohs.doctor.log.columns`),
-    others are passed over.
-    Of several columns with one meaning the plainest name is read (`loss` before `triplet_loss`, recall@1 before mAP,
-    means over epochs before single steps), and of learning rates the largest. A scalar of TensorBoard (`Wall time`,
-    `Step`, `Value`) is what its file's name says after "tag-", else the loss. Rows of one step that fill different
-    columns are one row.
+    others are passed over. Of several columns with one meaning the plainest name is read (`loss` before `triplet_loss`,
+    recall@1 before mAP, means over epochs before single steps), and of learning rates the largest. A scalar of
+    TensorBoard (`Wall time`, `Step`, `Value`) is what its file's name says after "tag-", else the loss. Rows of one
+    step that fill different columns are one row.
 
     An empty cell is a number that was not written in that row; "nan", "-nan(ind)" and "inf" are kept as losses that
     broke. An accuracy above 1 is in percent, and so is a cell with "%". Decimal commas are read (`decimal_points`).

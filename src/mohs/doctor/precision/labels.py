@@ -103,10 +103,9 @@ def label_doubt(
     that was trained on the wrong labels fits them better than it should, so that fewer are found.
 
     π is an estimate, and from few items where few labels are wrong; the added deviation favours finding them. So the
-    share of right labels is not held exactly. With simulated rows (24 numbers, 150 classes of 6) it
-    was 0.09, 0.16, 0.29 and 0.43 with 10%, 5%, 2% and 1% of the labels wrong where classes are apart (noise of 0.6),
-    and 0.29, 0.35, 0.42 and 0.48 where they overlap (0.9); 92% to 100% of the wrong labels were found. Look at the
-    pictures.
+    share of right labels is not held exactly. With simulated rows (24 numbers, 150 classes of 6) it was 0.09, 0.16,
+    0.29 and 0.43 with 10%, 5%, 2% and 1% of the labels wrong where classes are apart (noise of 0.6), and 0.29, 0.35,
+    0.42 and 0.48 where they overlap (0.9); 92% to 100% of the wrong labels were found. Look at the pictures.
 
     If more than a quarter of the labels seem wrong, none is called so: what then lies at margins of wrong labels are
     right ones, and the embedder does not know the classes well enough to judge. (Pixels called 43% of the emoji and

@@ -29,7 +29,11 @@ def find_fall(events: Sequence[Mapping[str, Any]]) -> Finding | None:
     recall_P = hits_PQ.mean(axis=1)
     peak = int(recall_P[:-1].argmax())
     fall = float(recall_P[peak] - recall_P[-1])
-    probability = _sign_test(hits_PQ[-1], hits_PQ[peak]) * (len(recall_P) - 1)
+    lost, won = (
+        int((one & ~other).sum()) for one, other in ((hits_PQ[peak], hits_PQ[-1]), (hits_PQ[-1], hits_PQ[peak]))
+    )
+    by_chance = float(binomtest(lost, lost + won, 0.5, alternative="greater").pvalue) if lost + won else 1.0
+    probability = by_chance * (len(recall_P) - 1)
     if fall < _LEAST or probability >= _LEVEL:
         return None
     at = int(events[peak]["triplets"])
@@ -98,9 +102,3 @@ def _hits(events: Sequence[Mapping[str, Any]]) -> Bools:
     if not events:
         return np.empty((0, 0), dtype=bool)
     return np.array([[digit == "1" for digit in event["hits"]] for event in events], dtype=bool)
-
-
-def _sign_test(before_Q: Bools, after_Q: Bools) -> float:
-    """Return the probability of at least so many won among all that changed, were winning and losing as likely."""
-    won, lost = int((after_Q & ~before_Q).sum()), int((before_Q & ~after_Q).sum())
-    return float(binomtest(won, won + lost, 0.5, alternative="greater").pvalue) if won + lost else 1.0
