@@ -30,7 +30,7 @@ from mohs.training.head_start import check_finetuning
 from mohs.training.held_out import choose_held_out
 from mohs.training.loop import FitResult, Folder, fit
 from mohs.training.losses.registry import check_kept_apart, check_loss
-from mohs.training.negative_bank import check_memory
+from mohs.training.negative_bank import check_negative_bank
 from mohs.training.processes import Processes, choose_device, processes
 from mohs.training.run_inputs import (
     RunInputs,
@@ -165,7 +165,7 @@ def train_on(
     """Train on data that is open already, as one of processes that may have met already; otherwise like `train`."""
     began = time.perf_counter()
     check_loss(config.loss, margin_is_mined=config.margin_is_mined)
-    check_memory(config)
+    check_negative_bank(config)
     if config.training.tensorboard:
         require_tensorboard()
     data.count_queries()  # a run that cannot be measured is not begun

@@ -16,7 +16,7 @@ from mohs.model.embedder import Embedder
 from mohs.settings.config import DataConfig, LossConfig, MemoryConfig, ModelConfig, RunConfig, TrainingConfig
 from mohs.training.events import Event, SegmentEvent, StepEvent
 from mohs.training.loop import fit
-from mohs.training.negative_bank import Memory, check_memory, extra_negatives
+from mohs.training.negative_bank import NegativeBank, check_negative_bank, extra_negatives
 
 MODEL = ModelConfig(widths=(4, 8), hidden_dim=16, embedding_dim=8)
 NO_PAIRS = np.empty((0, 2), dtype=np.int64)
@@ -29,10 +29,10 @@ def unit(seed: int, num: int, dim: int = 8) -> Tensor:
 
 def new_memory(
     class_N: list[int], *, pairs: np.ndarray = NO_PAIRS, num_negatives: int = 5, momentum: float = 0.9
-) -> tuple[Memory, Embedder]:
+) -> tuple[NegativeBank, Embedder]:
     embedder = Embedder.create(MODEL, ImagePolicy(16, 1), seed=0)
     config = RunConfig(model=MODEL, memory=MemoryConfig(num_negatives=num_negatives, momentum=momentum))
-    return Memory(embedder, np.array(class_N), pairs, config, torch.device("cpu")), embedder
+    return NegativeBank(embedder, np.array(class_N), pairs, config, torch.device("cpu")), embedder
 
 
 def brute_force(x_MD: Tensor, class_M: list[int], bank_CD: Tensor, allowed: list[list[bool]], t: float) -> float:
@@ -172,8 +172,8 @@ def test_losses_without_such_a_sum_are_refused(glyphs: Dataset, loss: LossConfig
     with pytest.raises(InputError) as caught:
         fit(Embedder.create(MODEL, ImagePolicy(16, 1)), glyphs, config)
     assert str(caught.value) == message
-    check_memory(config.model_copy(update={"memory": MemoryConfig()}))
-    check_memory(config.model_copy(update={"loss": LossConfig(name="supcon")}))
+    check_negative_bank(config.model_copy(update={"memory": MemoryConfig()}))
+    check_negative_bank(config.model_copy(update={"loss": LossConfig(name="supcon")}))
 
 
 def go(dataset: Dataset, **memory: Any) -> tuple[Embedder, list[StepEvent]]:

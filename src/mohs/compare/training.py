@@ -29,7 +29,7 @@ from mohs.training.false_negatives import read_review_rows
 from mohs.training.head_start import blend_weights, check_finetuning, start_head
 from mohs.training.loop import fit
 from mohs.training.losses.registry import build_loss, check_loss
-from mohs.training.negative_bank import check_memory
+from mohs.training.negative_bank import check_negative_bank
 from mohs.training.plan_segment import batch_slices
 from mohs.training.processes import Processes, choose_device
 from mohs.training.step import Stepper
@@ -144,7 +144,7 @@ def check_strategies(
                 config = strategy_config(strategy, settings, budget, choice, seed=0)
                 if strategy.online is None:
                     check_loss(config.loss, margin_is_mined=config.margin_is_mined)
-                    check_memory(config)
+                    check_negative_bank(config)
             check_finetuning(new_embedder(config), config)
         except InputError as error:
             for problem in error.problems:

@@ -1,6 +1,7 @@
 """What a run is: frozen settings, checked as they are read, from TOML, flags or Python.
 
-Every field says its unit and range; an unknown name is an error. `mohs train --print-config` shows the result.
+Every field says its unit and range; an unknown name is an error. `mohs train --print-config` shows the result. The file
+is long since it is the list of all settings, in the order in which they are shown.
 """
 
 import tomllib

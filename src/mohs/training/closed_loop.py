@@ -88,7 +88,7 @@ class MeasureGaps(Protocol):
 
 @final
 class HardnessController:
-    """The state of the loop: q and the largest spread. The rule: see `controller.py`.
+    """The state of the loop: q and the largest spread. The rule: see `closed_loop.py`.
 
     >>> loop = HardnessController(HardnessConfig(curve="closed-loop", scale="margin", cap=1.0), margin=0.0)
     >>> def gaps(hardness_G):  # at hardness h, gaps are spread evenly over h − 1 … h

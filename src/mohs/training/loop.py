@@ -1,4 +1,4 @@
-"""What a verdict of the guard brings: an event, and what the settings say is to be done."""
+"""The loop of a run: plan a segment, train on it, and do what the guard's verdicts bring."""
 
 import time
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ from mohs.training.guard import Verdict
 from mohs.training.head_start import blend_weights, start_head
 from mohs.training.held_out import HeldOut
 from mohs.training.losses.registry import Loss, build_loss, check_kept_apart
-from mohs.training.negative_bank import check_memory
+from mohs.training.negative_bank import check_negative_bank
 from mohs.training.plan_segment import Segment, batch_slices
 from mohs.training.processes import Processes, choose_device
 from mohs.training.shared_batch_norm import share_batch_norms
@@ -31,6 +31,7 @@ __all__ = ["FitResult", "Folder", "act_on", "fit", "remember"]
 
 
 _LOWER_HARDNESS, _CUT_RATE = 0.5, 0.3
+_POINTS_PER_SEGMENT = 200
 
 
 def act_on(run: RunState, verdict: Verdict) -> bool:
@@ -132,9 +133,6 @@ def _put_back(run: RunState) -> None:
     run.stepper.pace.num_steps = run.stepper.step + run.steps_left()
 
 
-_POINTS_PER_SEGMENT = 200
-
-
 @final
 @dataclass(frozen=True)
 class FitResult:
@@ -167,8 +165,8 @@ def fit(
     """Train `embedder` in place on all items of `dataset` and return what it took.
 
     For each segment of K triplets: (1) embed the items that the segment may use, in evaluation mode; (2) mine one
-    negative per anchor at the hardness that the curve or the closed loop asks for (`planning.py`); (3) train on the
-    triplets in plan order, `batch_triplets` at a time (`steps.py`), while the guard looks on (`guard.py`).
+    negative per anchor at the hardness that the curve or the closed loop asks for (`plan_segment.py`); (3) train on the
+    triplets in plan order, `batch_triplets` at a time (`step.py`), while the guard looks on (`guard.py`).
 
     Every random choice comes from `config.seed`; on the CPU the same inputs give the same weights for the same number
     of threads. `loss` takes the place of the one that `config.loss` names, which still says by its name whether the
@@ -199,7 +197,7 @@ def fit(
             seed=config.seed,
             margin_is_mined=config.margin_is_mined,
         )
-    check_memory(config)
+    check_negative_bank(config)
     check_kept_apart(dataset, config, loss)
     compile_kernels(config.hardness.scale)  # once after an installation; the seconds of mining leave it out
     run = RunState(embedder, dataset, config, loss, device, peers, listeners, folder)
@@ -208,12 +206,12 @@ def fit(
             start_head(embedder, dataset, peers, way=config.finetune.head, seed=config.seed)
         run.keep_start()
         warm_up(embedder, dataset, config, device, peers, emit=run.emit)
-        run.begin_memory()
+        run.begin_negative_bank()
         _look_at_held_out(run, held_out)
         _begin_segment(run)
     else:
         assert folder is not None, "a checkpoint belongs to a folder"
-        run.begin_memory()
+        run.begin_negative_bank()
         restore_run(run, resume, folder)
     while run.segment is not None:
         _train_segment(run)
@@ -246,9 +244,9 @@ def _begin_segment(run: RunState) -> None:
     ahead, run.ahead = run.ahead, None
     planned_at = run.stepper.step if ahead is None else run.ahead_from.step
     run.planned = run.make_plan(run.segment, run.embedder) if ahead is None else ahead.result()
-    if run.stepper.memory is not None and run.planned.embedded is not None:
+    if run.stepper.negative_bank is not None and run.planned.embedded is not None:
         items, embeddings = run.planned.embedded
-        run.stepper.memory.write(items, torch.from_numpy(embeddings), planned_at)
+        run.stepper.negative_bank.write(items, torch.from_numpy(embeddings), planned_at)
         run.planned = replace(run.planned, embedded=None)
     run.here = InSegment(num_dropped=len(run.planned.dropped.anchor_R))
     run.plans.append(run.planned.plan)

@@ -43,18 +43,18 @@ from mohs.settings.config import RunConfig
 from mohs.settings.losses import LOSSES, listed
 from mohs.training.kept_apart import Apart, by_first_item, near_pairs, own_positive_distance, pairs_between
 
-__all__ = ["Memory", "MemoryTerm", "check_memory", "extra_negatives"]
+__all__ = ["BankTerm", "NegativeBank", "check_negative_bank", "extra_negatives"]
 
 _NEVER = -1
 _NO_COLUMN = -1e9
 """Similarity / temperature of a pair that is not to count; finite, so that a row without any column has a gradient."""
 
 
-def check_memory(config: RunConfig) -> None:
+def check_negative_bank(config: RunConfig) -> None:
     """Raise `InputError` if a bank is asked for and the loss has no sum over negatives that it could extend.
 
     >>> from mohs.settings.config import LossConfig, MemoryConfig
-    >>> check_memory(RunConfig(loss=LossConfig(name="triplet"), memory=MemoryConfig(num_negatives=256)))
+    >>> check_negative_bank(RunConfig(loss=LossConfig(name="triplet"), memory=MemoryConfig(num_negatives=256)))
     Traceback (most recent call last):
     mohs.errors.InputError: memory.num_negatives: 256 with the loss 'triplet'; the bank's negatives are for infonce and
     supcon without a miner: set it to 0, or take such a loss
@@ -71,7 +71,7 @@ def check_memory(config: RunConfig) -> None:
 
 @final
 @dataclass(frozen=True, eq=False)
-class MemoryTerm:
+class BankTerm:
     """What the bank adds to the loss of a batch: today, and if all embeddings were the same.
 
     `num_kept_apart` counts the pairs (picture of the batch, column of another class) that are kept apart.
@@ -83,7 +83,7 @@ class MemoryTerm:
 
 
 @final
-class Memory:
+class NegativeBank:
     """The bank and the momentum encoder: state that a checkpoint keeps.
 
     Args:
@@ -124,9 +124,7 @@ class Memory:
         draw = generator(self._seed, "memory", step)
         return np.sort(draw.choice(known, min(self._config.num_negatives, len(known)), replace=False))
 
-    def term(
-        self, embedding_MD: Tensor, item_M: NDArray[np.int64], step: int, apart: Apart | None = None
-    ) -> MemoryTerm:
+    def term(self, embedding_MD: Tensor, item_M: NDArray[np.int64], step: int, apart: Apart | None = None) -> BankTerm:
         """Return what the bank adds to the loss of a batch.
 
         `embedding_MD` are all the batch's embeddings, of the items `item_M`, anchors and then positives; `apart` are
@@ -150,7 +148,7 @@ class Memory:
         num_kept_apart = int(other_class_MC.sum()) - int(allowed.sum())
         inside_MM = None if apart is None else apart.all_MM
         added = extra_negatives(embedding_MD, bank_CD, allowed, self._temperature, apart_MM=inside_MM)
-        return MemoryTerm(added, collapsed, num_kept_apart)
+        return BankTerm(added, collapsed, num_kept_apart)
 
     @torch.no_grad()
     def follow(self, embedder: Embedder) -> None:
@@ -181,7 +179,7 @@ class Memory:
         self._written_N[item] = step
 
     def state(self) -> dict[str, Any]:
-        """Return the tensors that a checkpoint keeps; they are the memory's own, and change with it."""
+        """Return the tensors that a checkpoint keeps; they are the bank's own, and change with it."""
         return {
             "bank": self._bank_ND,
             "written": torch.from_numpy(self._written_N),

@@ -152,7 +152,7 @@ class Segment:
 class Planned:
     """A segment's plan, in the order in which it is trained on, and what was seen on the way.
 
-    `embedded` are the items that were embedded and their embeddings, if a memory is to have them.
+    `embedded` are the items that were embedded and their embeddings, if a negative bank is to have them.
     """
 
     plan: TripletPlan

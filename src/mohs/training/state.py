@@ -30,7 +30,7 @@ from mohs.training.events import Event, Listener, as_record
 from mohs.training.false_negatives import Dropped, cut_review, review_bytes
 from mohs.training.guard import BankHealth, CollapseGuard
 from mohs.training.losses.registry import Loss
-from mohs.training.negative_bank import Memory
+from mohs.training.negative_bank import NegativeBank
 from mohs.training.plan_segment import Planned, Planner, Segment, all_segments, batch_slices
 from mohs.training.processes import Processes
 from mohs.training.step import Pace, Stepper
@@ -241,17 +241,12 @@ class RunState:
             state = self.embedder.state_dict()
             self.start = {name: value.detach().to("cpu", copy=True) for name, value in state.items()}
 
-    def begin_memory(self) -> None:
-        """Give the stepper a memory, if there is to be one, whose encoder begins as the network is now."""
+    def begin_negative_bank(self) -> None:
+        """Give the stepper a bank of negatives, if there is to be one, whose encoder begins as the network is now."""
         if self.config.memory.num_negatives:
-            planner = self.planner
-            self.stepper.memory = Memory(
-                self.embedder,
-                self.dataset.labels_id,
-                planner.distrusted_P2,
-                self.config,
-                self.device,
-                planner.negative_N,
+            class_N, planner = self.dataset.labels_id, self.planner
+            self.stepper.negative_bank = NegativeBank(
+                self.embedder, class_N, planner.distrusted_P2, self.config, self.device, planner.negative_N
             )
 
     def make_plan(self, segment: Segment, embedder: Embedder) -> Planned:

@@ -23,7 +23,7 @@ from mohs.training.events import StepEvent
 from mohs.training.guard import StepHealth
 from mohs.training.kept_apart import Apart, by_first_item, may_be_negatives, pairs_in_batch
 from mohs.training.losses.loss import Loss, LossValue
-from mohs.training.negative_bank import Memory
+from mohs.training.negative_bank import NegativeBank
 from mohs.training.optimizers import Optimizer, build_optimizer, shorten_gradient
 from mohs.training.processes import Processes, use_bfloat16
 
@@ -169,8 +169,8 @@ class Pace:
 class Stepper:
     """The network, its loss and its optimiser. Steps are counted here; every random draw comes from (seed, step).
 
-    `descent` is what each step does with them. `memory` adds negatives to the loss, if there is one; it is set once the
-    network is as metric learning finds it.
+    `descent` is what each step does with them. `negative_bank` adds negatives to the loss, if there is one; it is set
+    once the network is as metric learning finds it.
     """
 
     def __init__(
@@ -185,7 +185,7 @@ class Stepper:
     ) -> None:
         self.step = 0
         self.pace = Pace()
-        self.memory: Memory | None = None
+        self.negative_bank: NegativeBank | None = None
         self._progress = 0.0
         self._embedder = embedder
         self._dataset = dataset
@@ -226,16 +226,16 @@ class Stepper:
             embeddings = self.descent.embed(x)
         parts = [self._peers.gather_rows(part, len(batch)) for part in embeddings.chunk(num_parts)]
         items = np.concatenate([batch.anchor, batch.positive, *([batch.negative] if num_parts == 3 else [])])
-        memory = self.memory if self._progress >= self._config.memory.from_progress else None
-        value, collapsed_loss, num_kept_apart = self._lost(parts, items, memory)
+        bank = self.negative_bank if self._progress >= self._config.memory.from_progress else None
+        value, collapsed_loss, num_kept_apart = self._lost(parts, items, bank)
         norm = self.descent.step(value.loss, rate=rate, num_rows=len(batch), broken=self.broken)
         self.step += 1
-        if self.memory is not None:
-            self.memory.follow(self._embedder)
-        if memory is not None:
+        if self.negative_bank is not None:
+            self.negative_bank.follow(self._embedder)
+        if bank is not None:
             with self.descent.autocast():
-                written = memory.encode(x).chunk(num_parts)
-            memory.write(items, torch.cat([self._peers.gather_rows(part, len(batch)) for part in written]), self.step)
+                written = bank.encode(x).chunk(num_parts)
+            bank.write(items, torch.cat([self._peers.gather_rows(part, len(batch)) for part in written]), self.step)
         anchor_BD, positive_BD = parts[0].detach(), parts[1].detach()
         health = StepHealth(
             loss=float(value.loss.detach()),
@@ -249,22 +249,19 @@ class Stepper:
         return Stepped(health, num_parts * len(batch), num_kept_apart, rate, time.perf_counter() - began)
 
     def _lost(
-        self, parts: Sequence[Tensor], item_M: NDArray[np.int64], memory: Memory | None
+        self, parts: Sequence[Tensor], item_M: NDArray[np.int64], bank: NegativeBank | None
     ) -> tuple[LossValue, float | None, int]:
         """Return the loss of a batch, what it is if all embeddings are the same, and how many pairs are kept apart."""
         num_triplets = len(parts[0])
         negative_BD = parts[2] if len(parts) == 3 else None
         class_B = torch.from_numpy(self._class_N[item_M[:num_triplets]]).to(self._device)
         apart = self._apart(item_M, parts)
-        if apart is None:
-            value = self._loss(parts[0], parts[1], negative_BD, class_B)
-            collapsed_loss = self._loss.collapsed_loss(num_triplets)
-        else:
-            value = self._loss(parts[0], parts[1], negative_BD, class_B, apart.all_MM)
-            collapsed_loss = self._loss.collapsed_loss(num_triplets, class_B, apart.fixed_MM)
+        # A caller's own loss need not know of pairs that are kept apart where there are none.
+        value = self._loss(parts[0], parts[1], negative_BD, class_B, *(() if apart is None else (apart.all_MM,)))
+        collapsed_loss = self._loss.collapsed_loss(num_triplets, *(() if apart is None else (class_B, apart.fixed_MM)))
         num_kept_apart = 0 if apart is None else apart.num_pairs
-        if memory is not None:
-            term = memory.term(torch.cat(list(parts)), item_M, self.step, apart)
+        if bank is not None:
+            term = bank.term(torch.cat(list(parts)), item_M, self.step, apart)
             value = LossValue(value.loss + term.loss, value.active_fraction)
             collapsed_loss = None if collapsed_loss is None else collapsed_loss + term.collapsed_loss
             num_kept_apart += term.num_kept_apart
@@ -317,14 +314,10 @@ class Stepper:
 
     def state(self) -> dict[str, Any]:
         """Return the tensors that a checkpoint keeps, on the CPU and not shared with the network."""
-        loss = self._loss.state_dict() if isinstance(self._loss, nn.Module) else {}
-        state = {
-            "embedder": self._embedder.state_dict(),
-            "loss": loss,
-            "optimizer": self.descent.optimizer.state_dict(),
-        }
-        if self.memory is not None:
-            state["memory"] = self.memory.state()
+        state = {"embedder": self._embedder.state_dict(), "optimizer": self.descent.optimizer.state_dict()}
+        state["loss"] = self._loss.state_dict() if isinstance(self._loss, nn.Module) else {}
+        if self.negative_bank is not None:
+            state["memory"] = self.negative_bank.state()
         copied: dict[str, Any] = _copied(state)
         return copied
 
@@ -333,8 +326,8 @@ class Stepper:
         self._embedder.load_state_dict(state["embedder"])
         if isinstance(self._loss, nn.Module):
             self._loss.load_state_dict(state["loss"])
-        if self.memory is not None:
-            self.memory.restore(state["memory"])
+        if self.negative_bank is not None:
+            self.negative_bank.restore(state["memory"])
         # The optimiser keeps the tensors it is given.
         self.descent.optimizer.load_state_dict(_copied(state["optimizer"]))
 
@@ -356,12 +349,7 @@ class Stepper:
             # picture would be the same.
             views = [
                 augment_batch(
-                    part,
-                    self._augment,
-                    seed=seed,
-                    step=self.step * len(columns) + i,
-                    first=rows.start,
-                    of=len(batch),
+                    part, self._augment, seed=seed, step=self.step * len(columns) + i, first=rows.start, of=len(batch)
                 )
                 for i, part in enumerate(x.chunk(len(columns)))
             ]
