@@ -7,7 +7,7 @@ import shutil
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, final
@@ -78,9 +78,8 @@ class Run:
         if not (folder / "config.json").is_file():
             raise InputError(f"{folder}: not a run folder (no config.json); give one made by 'mohs train'")
         if not (folder / "run.json").is_file():
-            raise InputError(
-                f"{folder}: this run did not finish (no run.json); go on with 'mohs train --resume {folder}'"
-            )
+            problem = "this run did not finish (no run.json)"
+            raise InputError(f"{folder}: {problem}; go on with 'mohs train --resume {folder}'")
         return cls(folder, load_config(folder / "config.json"))
 
     def embedder(self) -> Embedder:
@@ -164,22 +163,13 @@ def train_on(
 ) -> Run:
     """Train on data that is open already, as one of processes that may have met already; otherwise like `train`."""
     began = time.perf_counter()
-    check_loss(config.loss, margin_is_mined=config.margin_is_mined)
-    check_negative_bank(config)
-    if config.training.tensorboard:
-        require_tensorboard()
-    data.count_queries()  # a run that cannot be measured is not begun
     config = config.for_classes(data.num_training_classes)
-    training_set = data.dataset.take(np.flatnonzero(data.train_N))
-    require_classes(training_set.table)
-    data.anchors_note(config)
-    check_kept_apart(training_set, config)
-    policy = config.data.policy
+    training_set = _checked(data, config)
     with processes(choose_device(config.training.device)) if peers is None else contextlib.nullcontext(peers) as peers:
         # Only the first process looks for a free folder: the others would find it taken.
         config = peers.from_first(with_run_folder(config, resume=resume) if peers.is_first else config)
         folder = Path(str(config.out))
-        embedder = Embedder.create(config.model, policy, seed=config.seed)
+        embedder = Embedder.create(config.model, config.data.policy, seed=config.seed)
         check_finetuning(embedder, config)
         if config.negatives.review_list is not None:
             rows = read_review_rows(Path(config.negatives.review_list))
@@ -191,21 +181,14 @@ def train_on(
             return Run(folder, config)
         begun = load_checkpoint(folder / "checkpoints") if resume else None
         peers.from_first(None)  # nobody writes before everybody has read
-        log_file = folder / "events.jsonl"
         if peers.is_first and begun is None:
-            folder.mkdir(parents=True, exist_ok=True)
-            write_json(folder / "config.json", _independent(config).model_dump(mode="json"))
-            write_table(data.dataset.table, folder / "items.csv")
-            RunInputs.of(data.dataset, config).save(folder)
-            # Before the first checkpoint there is nothing to take up: what was logged then is written anew.
-            log_file.unlink(missing_ok=True)
-            (folder / "review.csv").unlink(missing_ok=True)
+            _begin_folder(folder, data, config)
         held_out = None
         if config.training.held_out_curve and peers.is_first:
             held_out = choose_held_out(data.dataset, data.train_N, data.test_N, config)
         with_board, done = peers.is_first and config.training.tensorboard, begun and begun.values["triplets"]
         with (
-            EventLog(log_file) if peers.is_first else contextlib.nullcontext() as log,
+            EventLog(folder / "events.jsonl") if peers.is_first else contextlib.nullcontext() as log,
             TensorBoard(folder / "tensorboard", done) if with_board else contextlib.nullcontext() as board,
         ):
             result = fit(
@@ -213,8 +196,7 @@ def train_on(
                 training_set,
                 config,
                 listeners=[listen for listen in (*listeners, board) if listen is not None and peers.is_first],
-                folder=Folder(folder, log),
-                resume=begun,
+                folder=Folder(folder, log, begun),
                 peers=peers,
                 held_out=held_out,
             )
@@ -227,6 +209,30 @@ def train_on(
             shutil.rmtree(folder / "checkpoints", ignore_errors=True)
         peers.from_first(None)  # no process leaves before the files are there
     return Run(folder, config)
+
+
+def _checked(data: SplitData, config: RunConfig) -> Dataset:
+    """Return the items to train on; raise `InputError` for settings and data that do not go together."""
+    check_loss(config.loss, margin_is_mined=config.margin_is_mined)
+    check_negative_bank(config)
+    if config.training.tensorboard:
+        require_tensorboard()
+    data.count_queries()  # a run that cannot be measured is not begun
+    training_set = data.dataset.take(np.flatnonzero(data.train_N))
+    require_classes(training_set.table)
+    data.anchors_note(config)
+    check_kept_apart(training_set, config)
+    return training_set
+
+
+def _begin_folder(folder: Path, data: SplitData, config: RunConfig) -> None:
+    """Write what a run is. Before the first checkpoint there is nothing to take up: what was logged is removed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "config.json", _independent(config).model_dump(mode="json"))
+    write_table(data.dataset.table, folder / "items.csv")
+    RunInputs.of(data.dataset, config).save(folder)
+    for name in ("events.jsonl", "review.csv"):
+        (folder / name).unlink(missing_ok=True)
 
 
 def _check_same_run(folder: Path, data: SplitData, config: RunConfig) -> None:
@@ -276,12 +282,7 @@ def evaluate(
     write = data is None if write is None else write
     if data is None:
         data = open_split_data(run.config.data, seed=run.config.seed)
-    if write and data.fingerprint != run.facts()["data_fingerprint"]:
-        raise InputError(
-            f"{data.dataset.table.source}: not the items that {run.folder} was trained and split on "
-            "(see its items.csv); restore them, or measure the run on other pictures with --data"
-        )
-    if write and (changed := changed_pictures(run.folder, data.dataset)):
+    if write and (changed := _changed_since(run, data)):
         warnings.warn(f"{changed}; numbers are of what is there now", stacklevel=2)
     items = np.flatnonzero(data.test_N if data.unseen_classes else data.test_N | data.train_N)
     dataset = data.dataset.take(items)
@@ -292,10 +293,7 @@ def evaluate(
             f"exclude_same_group: {dataset.table.source} has no column {run.config.data.group_column or 'group'!r}; "
             "add one that says what each picture was taken with, such as its session"
         )
-    policy = run.config.data.policy
-    device = choose_device(run.config.training.device)
-    tested = np.unique(dataset.labels[test_N])
-    num_trained = int(np.isin(tested, run.trained_classes()).sum())
+    num_trained = int(np.isin(np.unique(dataset.labels[test_N]), run.trained_classes()).sum())
     protocol: SearchProtocol = "seen classes"
     if data.unseen_classes:
         protocol = "unseen classes" if num_trained == 0 else "classes seen and unseen"
@@ -312,6 +310,7 @@ def evaluate(
             seed=run.config.seed,
         )
 
+    device = choose_device(run.config.training.device)
     embedder = run.embedder().to(device)
     began = time.perf_counter()
     trained_ND = embedder.embed(dataset.pictures)
@@ -320,6 +319,7 @@ def evaluate(
     finished = time.perf_counter()
     measured: dict[str, EmbeddingReport] = {}
     if baselines:
+        policy = run.config.data.policy
         untrained = Embedder.create(run.config.model, policy, seed=run.config.seed).to(device)
         pixels_ND = pixel_embeddings(np.asarray(dataset.pictures), size=min(16, policy.size))
         measured = {"pixels": measured_by(pixels_ND), "untrained": measured_by(untrained.embed(dataset.pictures))}
@@ -328,6 +328,16 @@ def evaluate(
     if write:
         write_json(run.folder / "metrics.json", {name: found.as_record() for name, found in measured.items()})
     return evaluation
+
+
+def _changed_since(run: Run, data: SplitData) -> str | None:
+    """Return a line on pictures that changed since the run; raise `InputError` if the items are others."""
+    if data.fingerprint != run.facts()["data_fingerprint"]:
+        raise InputError(
+            f"{data.dataset.table.source}: not the items that {run.folder} was trained and split on "
+            "(see its items.csv); restore them, or measure the run on other pictures with --data"
+        )
+    return changed_pictures(run.folder, data.dataset)
 
 
 def versions() -> dict[str, str]:
@@ -365,17 +375,14 @@ def with_run_folder(config: RunConfig, *, resume: bool = False) -> RunConfig:
 
 def _independent(config: RunConfig) -> RunConfig:
     """Return the settings with absolute paths, so that the run can be evaluated from any working directory."""
-    data, model = config.data, config.model
-    if data.source != BUILT_IN:
-        data = data.model_copy(update={"source": str(Path(data.source).resolve())})
-    if data.catalog is not None:
-        data = data.model_copy(update={"catalog": str(Path(data.catalog).resolve())})
-    if model.weights is not None:
-        model = model.model_copy(update={"weights": str(Path(model.weights).resolve())})
-    negatives = config.negatives
-    if negatives.review_list is not None:
-        negatives = negatives.model_copy(update={"review_list": str(Path(negatives.review_list).resolve())})
-    return config.model_copy(update={"data": data, "model": model, "negatives": negatives})
+    changed: dict[str, Any] = {}
+    files = (("data", "source"), ("data", "catalog"), ("model", "weights"), ("negatives", "review_list"))
+    for section, name in files:
+        own = changed.get(section, getattr(config, section))
+        path = getattr(own, name)
+        if path is not None and (name != "source" or path != BUILT_IN):
+            changed[section] = own.model_copy(update={name: str(Path(path).resolve())})
+    return config.model_copy(update=changed)
 
 
 def _facts(data: SplitData, config: RunConfig, result: FitResult, *, total_s: float) -> dict[str, Any]:
@@ -391,12 +398,7 @@ def _facts(data: SplitData, config: RunConfig, result: FitResult, *, total_s: fl
         "left_out": list(data.dataset.left_out),
         "num_counted_queries": data.count_queries(),
         "num_triplets": config.training.length,
-        "num_steps": result.num_steps,
-        "num_pictures": result.num_pictures,
-        "num_kept_apart": result.num_kept_apart,
-        "embed_s": result.embed_s,
-        "mine_s": result.mine_s,
-        "train_s": result.train_s,
+        **{one.name: getattr(result, one.name) for one in fields(result) if one.name != "plans"},
         "total_s": total_s,
         "versions": versions(),
     }

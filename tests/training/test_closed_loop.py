@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mohs.settings.config import HardnessConfig, LossConfig
-from mohs.training.closed_loop import HardnessController, measure_gaps
+from mohs.settings.config import HardnessConfig, LossConfig, RunConfig
+from mohs.training.closed_loop import HardnessController, SegmentBank, measure_gaps
 
 Floats = NDArray[np.float64]
 
@@ -138,17 +138,10 @@ def test_gaps_do_not_change_when_the_embedding_grows_and_rise_with_hardness(squa
     anchors, positives = np.arange(0, 60, 2), np.arange(1, 60, 2)
 
     def gaps(factor: float) -> Floats:
-        measure = measure_gaps(
-            bank_ND * np.float32(factor),
-            class_N,
-            anchors,
-            positives,
-            hardness=HardnessConfig(curve="closed-loop"),
-            loss=LossConfig(name="triplet", squared=squared),
-            spread=factor,
-            seed=0,
-            step=0,
-        )
+        bank = SegmentBank(bank_ND * np.float32(factor), class_N, anchors, positives)
+        loss = LossConfig(name="triplet", squared=squared)
+        config = RunConfig(hardness=HardnessConfig(curve="closed-loop"), loss=loss)
+        measure = measure_gaps(bank, config, spread=factor, step=0)
         return measure(np.array([0.0, 0.5, 1.0]))
 
     small, large = gaps(1.0), gaps(8.0)

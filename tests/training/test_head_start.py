@@ -183,7 +183,7 @@ def go(dataset: Dataset, finetune: FinetuneConfig, path: Path, *, stop_at: int =
     path.mkdir(exist_ok=True)
     checkpoint = load_checkpoint(path / "checkpoints") if resume else None
     with EventLog(path / "events.jsonl") as log:
-        fit(embedder, dataset, config, listeners=listeners, folder=Folder(path, log), resume=checkpoint)
+        fit(embedder, dataset, config, listeners=listeners, folder=Folder(path, log, checkpoint))
     return embedder
 
 

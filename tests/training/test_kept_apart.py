@@ -28,7 +28,7 @@ from mohs.settings.config import (
     TrainingConfig,
 )
 from mohs.training import step as steps
-from mohs.training.closed_loop import measure_gaps
+from mohs.training.closed_loop import SegmentBank, measure_gaps
 from mohs.training.events import Event, StepEvent
 from mohs.training.false_negatives import distrusted_pairs
 from mohs.training.guard import bank_recall
@@ -420,15 +420,15 @@ def test_the_guards_recall_and_the_closed_loop_leave_them_out() -> None:
     bank = bank + np.float32(0.3) * unit(1, 20).numpy()
     bank[10:] = bank[:10]
     gaps = {}
-    for name, more in {
-        "all": {},
-        "trusted": {"excluded_pairs": pairs},
-        "near": {"excluded_pairs": pairs, "min_distance_ratio": 1.0},
-    }.items():
+    for name, excluded, ratio in (("all", None, 0.0), ("trusted", pairs, 0.0), ("near", pairs, 1.0)):
+        config = RunConfig(
+            hardness=HardnessConfig(scale="rank"),
+            loss=LossConfig(name="triplet"),
+            negatives=NegativesConfig(min_distance_ratio=ratio),
+        )
         measure = measure_gaps(
-            bank, classes, rows, rows ^ 1, hardness=HardnessConfig(scale="rank"), loss=LossConfig(name="triplet"),
-            spread=1.0, seed=0, step=0, **more,
-        )  # fmt: skip
+            SegmentBank(bank, classes, rows, rows ^ 1, excluded_P2=excluded), config, spread=1.0, step=0
+        )
         gaps[name] = measure(np.array([1.0]))[0]
     assert (gaps["all"] > 0).all()  # a copy is as near as can be
     assert (gaps["trusted"] > 0).mean() < 0.5

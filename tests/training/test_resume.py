@@ -107,7 +107,7 @@ def go(
     path.mkdir(exist_ok=True)
     with EventLog(path / "events.jsonl") as log:
         try:
-            result = fit(embedder, dataset, config, listeners=(stop,), folder=Folder(path, log), resume=checkpoint)
+            result = fit(embedder, dataset, config, listeners=(stop,), folder=Folder(path, log, checkpoint))
         except Stopped:
             return embedder, None
     return embedder, result

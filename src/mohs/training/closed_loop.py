@@ -45,12 +45,13 @@ from typing import Any, Protocol, final
 import numpy as np
 from numpy.typing import NDArray
 
-from mohs.hardness.scales import rule_of
+from mohs.hardness.scales import Scale, rule_of
 from mohs.mining import mine
+from mohs.plan import TripletPlan
 from mohs.randomness import generator
-from mohs.settings.config import HardnessConfig, LossConfig
+from mohs.settings.config import HardnessConfig, RunConfig
 
-__all__ = ["Control", "HardnessController", "MeasureGaps", "measure_gaps"]
+__all__ = ["Control", "HardnessController", "MeasureGaps", "SegmentBank", "measure_gaps"]
 
 _SAMPLE = 512
 _GRID = 17
@@ -156,50 +157,67 @@ class HardnessController:
         self._has_observed = bool(state["has_observed"])
 
 
-def measure_gaps(
-    bank_ND: NDArray[np.float32],
-    class_N: NDArray[np.int64],
-    anchors_T: NDArray[np.int64],
-    positives_T: NDArray[np.int64],
-    *,
-    hardness: HardnessConfig,
-    loss: LossConfig,
-    spread: float,
-    seed: int,
-    step: int,
-    candidates: NDArray[np.int64] | None = None,
-    excluded_pairs: NDArray[np.int64] | None = None,
-    min_distance_ratio: float = 0.0,
-) -> MeasureGaps:
+@final
+@dataclass(frozen=True, eq=False)
+class SegmentBank:
+    """What the K triplets of a segment are mined from: M embedded items, and who may be whose negative.
+
+    Attributes:
+        x_MD, class_M: the items' embeddings and class numbers.
+        anchor_K, positive_K: places in the bank.
+        origin_K: where positives come from; None: all are items.
+        candidates: places of those that may be negatives; None: all may.
+        excluded_P2: pairs of places that are never anchor and negative.
+    """
+
+    x_MD: NDArray[np.float32]
+    class_M: NDArray[np.int64]
+    anchor_K: NDArray[np.int64]
+    positive_K: NDArray[np.int64]
+    origin_K: NDArray[np.uint8] | None = None
+    candidates: NDArray[np.int64] | None = None
+    excluded_P2: NDArray[np.int64] | None = None
+
+    def mine(
+        self, rows: NDArray[np.int64], hardness_R: NDArray[np.float64], config: RunConfig, *, scale: Scale | None = None
+    ) -> TripletPlan:
+        """Return triplets of these rows of the segment at these hardnesses, on the settings' scale or another."""
+        scale = config.hardness.scale if scale is None else scale
+        by_margin = rule_of(scale).needs == "margin"
+        own_by_margin = rule_of(config.hardness.scale).needs == "margin"
+        return mine(
+            self.x_MD,
+            self.class_M,
+            anchors_T=self.anchor_K[rows],
+            positives_T=self.positive_K[rows],
+            positive_origin_T=None if self.origin_K is None else self.origin_K[rows],
+            hardness_T=hardness_R,
+            scale=scale,
+            candidates=self.candidates,
+            excluded_pairs=self.excluded_P2,
+            margin=config.loss.margin if by_margin else None,
+            squared=config.loss.squared and by_margin and own_by_margin,
+            seed=config.seed,
+        )
+
+
+def measure_gaps(bank: SegmentBank, config: RunConfig, *, spread: float, step: int) -> MeasureGaps:
     """Return a measure of g by mining up to 512 of the anchors, drawn by (seed, step), at each hardness asked for.
 
-    Pairs that are never anchor and negative do not count: `excluded_pairs` are not mined, and a negative nearer than
-    `min_distance_ratio` times the positive counts as one as far as the positive, beyond which its replacement lies.
+    Pairs that are never anchor and negative do not count: `excluded_P2` are not mined, and a negative nearer than
+    `negatives.min_distance_ratio` times the positive counts as one as far as the positive, beyond which its replacement
+    lies. `spread` is that of the bank.
     """
-    chosen = generator(seed, "hardness response", step).permutation(len(anchors_T))[:_SAMPLE]
-    by_margin = rule_of(hardness.scale).needs == "margin"
-    power = 2 if loss.squared else 1
+    chosen = generator(config.seed, "hardness response", step).permutation(len(bank.anchor_K))[:_SAMPLE]
+    power, ratio = 2 if config.loss.squared else 1, config.negatives.min_distance_ratio
 
     def measure(hardness_G: NDArray[np.float64]) -> NDArray[np.float64]:
-        count = len(hardness_G)
-        plan = mine(
-            bank_ND,
-            class_N,
-            anchors_T=np.tile(anchors_T[chosen], count),
-            positives_T=np.tile(positives_T[chosen], count),
-            hardness_T=np.repeat(hardness_G, len(chosen)),
-            scale=hardness.scale,
-            candidates=candidates,
-            excluded_pairs=excluded_pairs,
-            margin=loss.margin if by_margin else None,
-            squared=loss.squared and by_margin,
-            seed=seed,
-        )
-        near_T = plan.anchor_negative_distance < min_distance_ratio * plan.anchor_positive_distance
-        negative_T = np.where(near_T, plan.anchor_positive_distance, plan.anchor_negative_distance)
-        positive_T = plan.anchor_positive_distance.astype(np.float64) ** power
-        negative_T = negative_T.astype(np.float64) ** power
-        return ((positive_T - negative_T) / max(spread, 1e-12) ** power).reshape(count, -1)
+        plan = bank.mine(np.tile(chosen, len(hardness_G)), np.repeat(hardness_G, len(chosen)), config)
+        positive_T = plan.anchor_positive_distance
+        near_T = plan.anchor_negative_distance < ratio * positive_T
+        negative_T = np.where(near_T, positive_T, plan.anchor_negative_distance).astype(np.float64)
+        gap_T = positive_T.astype(np.float64) ** power - negative_T**power
+        return (gap_T / max(spread, 1e-12) ** power).reshape(len(hardness_G), -1)
 
     return measure
 

@@ -25,7 +25,7 @@ from mohs.training.negative_bank import check_negative_bank
 from mohs.training.plan_segment import Segment, batch_slices
 from mohs.training.processes import Processes, choose_device
 from mohs.training.shared_batch_norm import share_batch_norms
-from mohs.training.state import Checkpoint, Folder, InSegment, RunState, restore_run, save_run
+from mohs.training.state import Folder, InSegment, RunState, restore_run, save_run
 
 __all__ = ["FitResult", "Folder", "act_on", "fit", "remember"]
 
@@ -157,7 +157,6 @@ def fit(
     *,
     listeners: Sequence[Listener] = (),
     folder: Folder | None = None,
-    resume: Checkpoint | None = None,
     loss: Loss | None = None,
     peers: Processes | None = None,
     held_out: HeldOut | None = None,
@@ -170,9 +169,9 @@ def fit(
 
     Every random choice comes from `config.seed`; on the CPU the same inputs give the same weights for the same number
     of threads. `loss` takes the place of the one that `config.loss` names, which still says by its name whether the
-    plan's negatives are shown. With a `folder`, events, plans, reviews and checkpoints go there; `resume` goes on from
-    a checkpoint of the same run and ends with the same weights and plans, bit for bit. `held_out` pictures are embedded
-    before the first segment and after each one, and change nothing.
+    plan's negatives are shown. With a `folder`, events, plans, reviews and checkpoints go there; with its `resume` the
+    run goes on from a checkpoint and ends with the same weights and plans, bit for bit. `held_out` pictures are
+    embedded before the first segment and after each one, and change nothing.
 
     Raises `InputError` for fewer than two classes, `TrainingError` if numbers become NaN or Inf or if the guard stops a
     collapse.
@@ -201,7 +200,10 @@ def fit(
     check_kept_apart(dataset, config, loss)
     compile_kernels(config.hardness.scale)  # once after an installation; the seconds of mining leave it out
     run = RunState(embedder, dataset, config, loss, device, peers, listeners, folder)
-    if resume is None:
+    if folder is not None and folder.resume is not None:
+        run.begin_negative_bank()
+        restore_run(run, folder.resume, folder)
+    else:
         if config.finetune.head != "random":
             start_head(embedder, dataset, peers, way=config.finetune.head, seed=config.seed)
         run.keep_start()
@@ -209,10 +211,6 @@ def fit(
         run.begin_negative_bank()
         _look_at_held_out(run, held_out)
         _begin_segment(run)
-    else:
-        assert folder is not None, "a checkpoint belongs to a folder"
-        run.begin_negative_bank()
-        restore_run(run, resume, folder)
     while run.segment is not None:
         _train_segment(run)
         _look_at_held_out(run, held_out)

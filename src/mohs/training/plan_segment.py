@@ -15,13 +15,12 @@ from mohs.data.dataset import Dataset
 from mohs.errors import InputError, TrainingError
 from mohs.evaluation.spread import spread as spread_of
 from mohs.hardness.curves import schedule
-from mohs.hardness.scales import rule_of
 from mohs.mining import mine
 from mohs.mining.roles import choose_roles
 from mohs.model.embedder import Embedder
 from mohs.plan import TripletPlan
 from mohs.settings.config import RunConfig
-from mohs.training.closed_loop import Control, HardnessController, measure_gaps
+from mohs.training.closed_loop import Control, HardnessController, SegmentBank, measure_gaps
 from mohs.training.false_negatives import Dropped, distrusted_pairs, replace_false_negatives
 from mohs.training.guard import BankHealth, bank_recall
 from mohs.training.kept_apart import by_first_item, may_be_negatives
@@ -197,82 +196,63 @@ class Planner:
         neighbourhood order. Raises `TrainingError` if the network gives NaN or Inf.
         """
         config = self._config
-        anchor_K, positive_K = segment.anchor_K, segment.positive_K
-        items_M, in_batch = self._items(anchor_K, positive_K)
+        items_M, in_batch = self._items(segment.anchor_K, segment.positive_K)
         began = time.perf_counter()
         bank_MD = self._embed(embedder, items_M, progress)
         embedded = time.perf_counter()
         health = self._health(bank_MD, items_M)
-
-        local_anchor_K, local_positive_K = np.searchsorted(items_M, anchor_K), np.searchsorted(items_M, positive_K)
-        candidates = self._candidates(anchor_K, items_M, in_batch=in_batch)
-        excluded_P2 = self._excluded(bank_MD, items_M, np.unique(local_anchor_K), candidates)
+        bank = self._bank(segment, bank_MD, items_M, in_batch=in_batch)
         control, hardness_K = None, segment.hardness_K * segment.hardness_factor
         if controller is not None:
-            measure = measure_gaps(
-                bank_MD,
-                self._class_N[items_M],
-                local_anchor_K,
-                local_positive_K,
-                hardness=config.hardness,
-                loss=config.loss,
-                spread=health.spread,
-                seed=config.seed,
-                step=segment.number,
-                candidates=candidates,
-                excluded_pairs=excluded_P2,
-                min_distance_ratio=config.negatives.min_distance_ratio,
-            )
-            num_negatives = len(items_M if candidates is None else candidates)
             control = controller.next_hardness(
-                measure, spread=health.spread, num_negatives=num_negatives, factor=segment.hardness_factor
+                measure_gaps(bank, config, spread=health.spread, step=segment.number),
+                spread=health.spread,
+                num_negatives=len(items_M if bank.candidates is None else bank.candidates),
+                factor=segment.hardness_factor,
             )
-            hardness_K = np.full(len(anchor_K), control.hardness)
-        squared = config.loss.squared and rule_of(config.hardness.scale).needs == "margin"
+            hardness_K = np.full(len(segment.anchor_K), control.hardness)
 
         def mined(rows: NDArray[np.int64], *, beyond_positive: bool = False) -> TripletPlan:
-            scale, hardness_R = config.hardness.scale, hardness_K[rows]
             if beyond_positive:
-                scale, hardness_R = "margin", np.ones(len(rows))
-            by_margin = rule_of(scale).needs == "margin"
-            return mine(
-                bank_MD,
-                self._class_N[items_M],
-                anchors_T=local_anchor_K[rows],
-                hardness_T=hardness_R,
-                scale=scale,
-                positives_T=local_positive_K[rows],
-                positive_origin_T=segment.origin_K[rows],
-                candidates=candidates,
-                margin=config.loss.margin if by_margin else None,
-                squared=squared and by_margin,
-                seed=config.seed,
-                excluded_pairs=excluded_P2,
-            )
+                return bank.mine(rows, np.ones(len(rows)), config, scale="margin")
+            return bank.mine(rows, hardness_K[rows], config)
 
-        plan, dropped = replace_false_negatives(mined, len(anchor_K), config.negatives.min_distance_ratio)
-        plan = replace(
-            plan,
-            anchor=anchor_K,
-            positive=positive_K,
-            negative=items_M[plan.negative],
-            # What the miner says of its bank is of the items it was given: for in-batch losses not all.
-            header={
-                **{f"mined_{name}" if name.startswith("num_") else name: v for name, v in plan.header.items()},
-                **self._run_header,
-                "segment": segment.number,
-                "first_triplet": segment.first,
-            },
-        )
-        if in_batch and segment.first >= config.training.neighbourhood_from * config.training.length:
-            size = config.training.neighbourhood
-            anchor_class_K, negative_class_K = self._class_N[plan.anchor], self._class_N[plan.negative]
-            apart = self._apart(plan) if len(self.distrusted_P2) else None
-            plan = plan.take(neighbourhood_order(anchor_class_K, negative_class_K, size, apart=apart))
+        plan, dropped = replace_false_negatives(mined, len(hardness_K), config.negatives.min_distance_ratio)
+        plan = self._in_order(self._of_items(plan, segment, items_M), segment, in_batch=in_batch)
         finished = time.perf_counter()
         embed_s, mine_s = embedded - began, finished - embedded
         kept = (items_M, bank_MD) if config.memory.num_negatives else None
         return Planned(plan, health, control, dropped.of_items(items_M), embed_s, mine_s, kept)
+
+    def _bank(
+        self, segment: Segment, bank_MD: NDArray[np.float32], items_M: NDArray[np.int64], *, in_batch: bool
+    ) -> SegmentBank:
+        anchor_K, positive_K = (np.searchsorted(items_M, part) for part in (segment.anchor_K, segment.positive_K))
+        candidates = self._candidates(segment.anchor_K, items_M, in_batch=in_batch)
+        excluded_P2 = self._excluded(bank_MD, items_M, np.unique(anchor_K), candidates)
+        class_M = self._class_N[items_M]
+        return SegmentBank(bank_MD, class_M, anchor_K, positive_K, segment.origin_K, candidates, excluded_P2)
+
+    def _of_items(self, plan: TripletPlan, segment: Segment, items_M: NDArray[np.int64]) -> TripletPlan:
+        """Return a plan of places in the bank as one of items."""
+        # What the miner says of its bank is of the items it was given: for in-batch losses not all.
+        mined = {f"mined_{name}" if name.startswith("num_") else name: value for name, value in plan.header.items()}
+        return replace(
+            plan,
+            anchor=segment.anchor_K,
+            positive=segment.positive_K,
+            negative=items_M[plan.negative],
+            header={**mined, **self._run_header, "segment": segment.number, "first_triplet": segment.first},
+        )
+
+    def _in_order(self, plan: TripletPlan, segment: Segment, *, in_batch: bool) -> TripletPlan:
+        """Return a plan in neighbourhood order, if it is time for it."""
+        training = self._config.training
+        if not in_batch or segment.first < training.neighbourhood_from * training.length:
+            return plan
+        apart = self._apart(plan) if len(self.distrusted_P2) else None
+        anchor_class_K, negative_class_K = self._class_N[plan.anchor], self._class_N[plan.negative]
+        return plan.take(neighbourhood_order(anchor_class_K, negative_class_K, training.neighbourhood, apart=apart))
 
     def look(self, plan: TripletPlan, embedder: Embedder) -> BankHealth:
         """Return what a bank of the items shows that a plan of these triplets would be mined from."""

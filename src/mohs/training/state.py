@@ -129,11 +129,13 @@ def _by_step(folder: Path) -> list[Path]:
 class Folder:
     """Where a run leaves its files: `plans/`, `checkpoints/`, `review.csv`, and events in a log that is open.
 
-    Processes other than the first one read there, and have no log.
+    Processes other than the first one read there, and have no log. `resume` is the checkpoint, of the same run, that it
+    goes on from, if it is not to begin.
     """
 
     path: Path
     log: EventLog | None
+    resume: Checkpoint | None = None
 
 
 @final

@@ -1,6 +1,7 @@
 """Losses on the plan's own triplets: every negative is the one that was mined."""
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, final
@@ -12,12 +13,46 @@ from mohs.settings.config import LossConfig
 from mohs.settings.losses import CONTRASTIVE, SELECTIVE_TRIPLET, SOFT_TRIPLET, TRIPLET, LossRecord
 from mohs.training.losses.loss import Loss, LossValue
 
-__all__ = ["PLAN_LOSSES", "ContrastiveLoss", "SelectiveTripletLoss", "TripletLoss"]
+__all__ = ["PLAN_LOSSES", "ContrastiveLoss", "PlanLoss", "SelectiveTripletLoss", "TripletLoss"]
+
+
+class PlanLoss(ABC):
+    """A loss that is a mean over the plan's triplets: of each a term, and whether it is active."""
+
+    def __call__(
+        self,
+        anchor_BD: Tensor,
+        positive_BD: Tensor,
+        negative_BD: Tensor | None,
+        class_B: Tensor,  # noqa: ARG002
+        apart_MM: Tensor | None = None,
+    ) -> LossValue:
+        """Return the loss of the batch; `class_B` is not used, since the plan names every negative."""
+        assert negative_BD is not None, f"{type(self).__name__} needs the plan's negatives"
+        term_B, active_B = self._terms(anchor_BD, positive_BD, negative_BD, apart_MM)
+        return LossValue(term_B.mean(), active_B.float().mean())
+
+    def collapsed_loss(
+        self,
+        num_triplets: int,  # noqa: ARG002
+        class_B: Tensor | None = None,  # noqa: ARG002
+        apart_MM: Tensor | None = None,  # noqa: ARG002
+    ) -> float:
+        """Return the term of a triplet whose embeddings are exactly equal."""
+        return self._collapsed_term()
+
+    @abstractmethod
+    def _terms(
+        self, anchor_BD: Tensor, positive_BD: Tensor, negative_BD: Tensor, apart_MM: Tensor | None
+    ) -> tuple[Tensor, Tensor]: ...
+
+    @abstractmethod
+    def _collapsed_term(self) -> float: ...
 
 
 @final
 @dataclass(frozen=True)
-class TripletLoss:
+class TripletLoss(PlanLoss):
     """Mean over triplets of max(0, d_ap − d_an + margin), or of ln(1 + exp(d_ap − d_an)) if `soft`.
 
     d is the Euclidean distance or, if `squared`, its square (in [0, 4] on unit vectors, so a margin above 4 can never
@@ -43,16 +78,9 @@ class TripletLoss:
     soft: bool = False
     swap: bool = False
 
-    def __call__(
-        self,
-        anchor_BD: Tensor,
-        positive_BD: Tensor,
-        negative_BD: Tensor | None,
-        class_B: Tensor,  # noqa: ARG002
-        apart_MM: Tensor | None = None,
-    ) -> LossValue:
-        """Return the loss of the batch; `class_B` is not used, since the plan names every negative."""
-        assert negative_BD is not None, "the triplet loss needs the plan's negatives"
+    def _terms(
+        self, anchor_BD: Tensor, positive_BD: Tensor, negative_BD: Tensor, apart_MM: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
         negative_distance_B = self._distance(anchor_BD, negative_BD)
         if self.swap:
             swapped_B = self._distance(positive_BD, negative_BD)
@@ -61,18 +89,12 @@ class TripletLoss:
             negative_distance_B = torch.minimum(negative_distance_B, swapped_B)
         gap_B = self._distance(anchor_BD, positive_BD) - negative_distance_B
         if self.soft:
-            return LossValue(nn.functional.softplus(gap_B).mean(), (gap_B.detach() >= 0).float().mean())
+            return nn.functional.softplus(gap_B), gap_B.detach() >= 0
         term_B = torch.relu(gap_B + self.margin)
-        return LossValue(term_B.mean(), (term_B.detach() > 0).float().mean())
+        return term_B, term_B.detach() > 0
 
-    def collapsed_loss(
-        self,
-        num_triplets: int,  # noqa: ARG002
-        class_B: Tensor | None = None,  # noqa: ARG002
-        apart_MM: Tensor | None = None,  # noqa: ARG002
-    ) -> float:
-        """Return the margin, or ln 2 if soft: every gap is 0."""
-        return math.log(2) if self.soft else self.margin
+    def _collapsed_term(self) -> float:
+        return math.log(2) if self.soft else self.margin  # every gap is 0
 
     def _distance(self, a_BD: Tensor, b_BD: Tensor) -> Tensor:
         difference_BD = a_BD - b_BD
@@ -88,7 +110,7 @@ def _positive_negative(apart_MM: Tensor) -> Tensor:
 
 @final
 @dataclass(frozen=True)
-class SelectiveTripletLoss:
+class SelectiveTripletLoss(PlanLoss):
     """Mean over triplets of hard_weight · s_an where s_an > s_ap, else of ln(1 + exp((s_an − s_ap) / temperature)).
 
     s is the cosine similarity. The second case is −ln of the positive's share in a softmax over positive and negative.
@@ -113,36 +135,27 @@ class SelectiveTripletLoss:
     temperature: float = 0.1
     hard_weight: float = 1.0
 
-    def __call__(
+    def _terms(
         self,
         anchor_BD: Tensor,
         positive_BD: Tensor,
-        negative_BD: Tensor | None,
-        class_B: Tensor,  # noqa: ARG002
-        apart_MM: Tensor | None = None,  # noqa: ARG002
-    ) -> LossValue:
-        """Return the loss of the batch; `class_B` is not used, since the plan names every negative."""
-        assert negative_BD is not None, "the selective triplet loss needs the plan's negatives"
+        negative_BD: Tensor,
+        apart_MM: Tensor | None,  # noqa: ARG002
+    ) -> tuple[Tensor, Tensor]:
         positive_similarity_B = (anchor_BD * positive_BD).sum(1)
         negative_similarity_B = (anchor_BD * negative_BD).sum(1)
         gap_B = negative_similarity_B - positive_similarity_B
         easy_B = nn.functional.softplus(gap_B / self.temperature)
         term_B = torch.where(gap_B.detach() > 0, self.hard_weight * negative_similarity_B, easy_B)
-        return LossValue(term_B.mean(), (gap_B.detach() >= 0).float().mean())
+        return term_B, gap_B.detach() >= 0
 
-    def collapsed_loss(
-        self,
-        num_triplets: int,  # noqa: ARG002
-        class_B: Tensor | None = None,  # noqa: ARG002
-        apart_MM: Tensor | None = None,  # noqa: ARG002
-    ) -> float:
-        """Return ln 2, for embeddings that are exactly equal; see the class for nearly equal ones."""
-        return math.log(2)
+    def _collapsed_term(self) -> float:
+        return math.log(2)  # see above for nearly equal embeddings
 
 
 @final
 @dataclass(frozen=True)
-class ContrastiveLoss:
+class ContrastiveLoss(PlanLoss):
     """Mean over triplets of d_ap² + max(0, margin − d_an)², the loss of a Siamese network.
 
     d is the Euclidean distance, so on unit vectors a margin above 2 can never be met. Each triplet gives a pair of one
@@ -161,29 +174,20 @@ class ContrastiveLoss:
 
     margin: float
 
-    def __call__(
+    def _terms(
         self,
         anchor_BD: Tensor,
         positive_BD: Tensor,
-        negative_BD: Tensor | None,
-        class_B: Tensor,  # noqa: ARG002
-        apart_MM: Tensor | None = None,  # noqa: ARG002
-    ) -> LossValue:
-        """Return the loss of the batch; `class_B` is not used, since the plan names every negative."""
-        assert negative_BD is not None, "the contrastive loss needs the plan's negatives"
+        negative_BD: Tensor,
+        apart_MM: Tensor | None,  # noqa: ARG002
+    ) -> tuple[Tensor, Tensor]:
         # vector_norm has gradient 0, not NaN, where two embeddings coincide.
         missing_B = torch.relu(self.margin - torch.linalg.vector_norm(anchor_BD - negative_BD, dim=1))
         term_B = (anchor_BD - positive_BD).square().sum(1) + missing_B.square()
-        return LossValue(term_B.mean(), (missing_B.detach() > 0).float().mean())
+        return term_B, missing_B.detach() > 0
 
-    def collapsed_loss(
-        self,
-        num_triplets: int,  # noqa: ARG002
-        class_B: Tensor | None = None,  # noqa: ARG002
-        apart_MM: Tensor | None = None,  # noqa: ARG002
-    ) -> float:
-        """Return margin²: positives cost nothing, negatives lack the whole margin."""
-        return self.margin**2
+    def _collapsed_term(self) -> float:
+        return self.margin**2  # positives cost nothing, negatives lack the whole margin
 
 
 PLAN_LOSSES: Final[Mapping[LossRecord, Callable[[LossConfig], Loss]]] = {
