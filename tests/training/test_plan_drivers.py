@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from mohs.errors import InputError
 from mohs.plan import TripletPlan
-from mohs.training.losses.registry import TripletLoss
+from mohs.training.losses.plan_losses import TripletLoss
 from mohs.training.plan_drivers import PlanMiner, PlanSampler
 from mohs.training.plan_segment import batch_slices
 

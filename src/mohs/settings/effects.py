@@ -1,6 +1,7 @@
 """Settings that change nothing under the others, said before a run and not found out after it."""
 
 from collections.abc import Collection
+from typing import TypeAlias
 
 from mohs.errors import Problem
 from mohs.settings.config import RunConfig
@@ -29,14 +30,15 @@ def without_effect(config: RunConfig, given: Collection[str]) -> list[Problem]:
     return problems
 
 
-def _rules(config: RunConfig) -> list[tuple[str, bool, str]]:
-    """Return the settings that go together, whether they have an effect, and why they might have none."""
-    data, model, hardness, loss, training = config.data, config.model, config.hardness, config.loss, config.training
-    finetune, guard, memory = config.finetune, config.guard, config.memory
-    # Mined negatives of an in-batch loss say which classes meet in a batch, and nothing else.
-    mined = not loss.in_batch or (training.neighbourhood > 1 and training.neighbourhood_from < 1)
-    unmined = "where batches are not composed from mined negatives (training.neighbourhood 1 or neighbourhood_from 1)"
-    frozen = finetune.trainable_stages == 0 and not finetune.unfreeze_at
+_Rule: TypeAlias = tuple[str, bool, str]
+"""Settings that go together, whether they have an effect, and why they might have none."""
+
+
+def _rules(config: RunConfig) -> list[_Rule]:
+    data, model, loss, training = config.data, config.model, config.loss, config.training
+    guard, classification = config.guard, config.classification
+    frozen = config.finetune.trainable_stages == 0 and not config.finetune.unfreeze_at
+    warms_up = classification.num_pictures > 0
     return [
         (
             "data.file_column data.class_column data.group_column data.multi_label data.fit data.white_level "
@@ -50,6 +52,42 @@ def _rules(config: RunConfig) -> list[tuple[str, bool, str]]:
             loss.record.margin is not None or config.margin_is_mined,
             f"on the loss {loss.name!r}; it is of {listed(record for record in LOSSES if record.margin)}",
         ),
+        *_of_mining(config),
+        (
+            "training.momentum",
+            config.optimizer == "sgd",
+            f"with training.optimizer {training.optimizer!r}; it is of sgd",
+        ),
+        (
+            "finetune.backbone_rate finetune.layer_decay",
+            not frozen,
+            "with finetune.trainable_stages 0, which freezes the backbone",
+        ),
+        (
+            "classification.loss classification.temperature classification.margin classification.from_catalog "
+            "classification.learning_rate",
+            warms_up,
+            "with classification.num_pictures 0: there is no warm-up",
+        ),
+        (
+            "classification.margin",
+            not warms_up or classification.loss == "arcface",
+            f"with classification.loss {classification.loss!r}; it is of arcface",
+        ),
+        ("guard.action guard.max_actions", guard.enabled, "with guard.enabled false"),
+        (
+            "guard.max_actions",
+            not guard.enabled or guard.action not in ("warn", "stop"),
+            f"with guard.action {guard.action!r}, which corrects nothing",
+        ),
+    ]
+
+
+def _of_mining(config: RunConfig) -> list[_Rule]:
+    hardness, loss, training = config.hardness, config.loss, config.training
+    # Mined negatives of an in-batch loss say which classes meet in a batch, and nothing else.
+    mined = not loss.in_batch or (training.neighbourhood > 1 and training.neighbourhood_from < 1)
+    return [
         (
             "training.neighbourhood training.neighbourhood_from",
             loss.in_batch,
@@ -65,11 +103,11 @@ def _rules(config: RunConfig) -> list[tuple[str, bool, str]]:
             "hardness.curve hardness.cap hardness.growth hardness.scale hardness.target_active hardness.gain "
             "negatives.skip_nearest",
             mined,
-            unmined,
+            "where batches are not composed from mined negatives (training.neighbourhood 1 or neighbourhood_from 1)",
         ),
         (
             "memory.from_progress memory.momentum",
-            memory.num_negatives > 0,
+            config.memory.num_negatives > 0,
             "with memory.num_negatives 0: there is no bank",
         ),
         (
@@ -81,32 +119,5 @@ def _rules(config: RunConfig) -> list[tuple[str, bool, str]]:
             "hardness.target_active hardness.gain",
             not mined or hardness.curve == "closed-loop",
             f"on the curve {hardness.curve!r}; it is of the closed loop",
-        ),
-        (
-            "training.momentum",
-            config.optimizer == "sgd",
-            f"with training.optimizer {training.optimizer!r}; it is of sgd",
-        ),
-        (
-            "finetune.backbone_rate finetune.layer_decay",
-            not frozen,
-            "with finetune.trainable_stages 0, which freezes the backbone",
-        ),
-        (
-            "classification.loss classification.temperature classification.margin classification.from_catalog "
-            "classification.learning_rate",
-            config.classification.num_pictures > 0,
-            "with classification.num_pictures 0: there is no warm-up",
-        ),
-        (
-            "classification.margin",
-            config.classification.num_pictures == 0 or config.classification.loss == "arcface",
-            f"with classification.loss {config.classification.loss!r}; it is of arcface",
-        ),
-        ("guard.action guard.max_actions", guard.enabled, "with guard.enabled false"),
-        (
-            "guard.max_actions",
-            not guard.enabled or guard.action not in ("warn", "stop"),
-            f"with guard.action {guard.action!r}, which corrects nothing",
         ),
     ]

@@ -1,4 +1,4 @@
-"""The loss of a classification warm-up: tell the training classes apart by their direction."""
+"""The classification warm-up: before metric learning, tell the training classes apart by their direction."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -83,7 +83,8 @@ class ClassificationLoss(nn.Module):
         known = {} if known is None else known
         _check_known(known, num_classes, embedding_dim)
         for class_number, vector_D in known.items():
-            weight_CD[class_number] = nn.functional.normalize(_as_tensor(vector_D), dim=0)
+            vector = torch.from_numpy(np.array(vector_D, dtype=np.float32))
+            weight_CD[class_number] = nn.functional.normalize(vector, dim=0)
         self.weight = nn.Parameter(weight_CD)
 
     def forward(self, embedding_BD: Tensor, class_B: Tensor, apart_BC: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -107,10 +108,6 @@ def _with_margin(cosine: Tensor, margin: float) -> Tensor:
     sine = (1.0 - cosine.square()).clamp_min(_SMALLEST_SQUARE).sqrt()
     moved = cosine * math.cos(margin) - sine * math.sin(margin)
     return torch.where(cosine > math.cos(math.pi - margin), moved, cosine - margin * math.sin(margin))
-
-
-def _as_tensor(vector_D: ArrayLike) -> Tensor:
-    return torch.from_numpy(np.array(vector_D, dtype=np.float32))
 
 
 def _check_known(known: Mapping[int, ArrayLike], num_classes: int, embedding_dim: int) -> None:

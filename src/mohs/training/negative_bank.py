@@ -62,11 +62,9 @@ def check_negative_bank(config: RunConfig) -> None:
     loss, num_negatives = config.loss, config.memory.num_negatives
     if num_negatives and (not loss.record.extends_to_bank or loss.miner is not None):
         what = repr(loss.name) if loss.miner is None else f"{loss.name!r} and the miner {loss.miner!r}"
-        raise InputError(
-            f"memory.num_negatives: {num_negatives} with the loss {what}; the bank's negatives are for "
-            f"{listed(record for record in LOSSES if record.extends_to_bank)} without a miner: set it to 0, or take "
-            "such a loss"
-        )
+        losses = listed(record for record in LOSSES if record.extends_to_bank)
+        problem = f"{num_negatives} with the loss {what}; the bank's negatives are for {losses} without a miner"
+        raise InputError(f"memory.num_negatives: {problem}: set it to 0, or take such a loss")
 
 
 @final

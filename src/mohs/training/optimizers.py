@@ -1,7 +1,7 @@
 """Muon: an optimiser under which all directions of a layer learn at the same speed."""
 
 from collections.abc import Iterable
-from typing import Any, Protocol, final
+from typing import Any, TypeAlias, final
 
 import torch
 from torch import Tensor, nn
@@ -97,35 +97,7 @@ def orthogonalised(matrix_RC: Tensor) -> Tensor:
     return result if wide else result.T
 
 
-class Optimizer(Protocol):
-    """What the loop needs of an optimiser: torch's own have it.
-
-    `param_groups` hold "params", "lr" and what else they were given; rates are set there before each step.
-    """
-
-    @property
-    def param_groups(self) -> list[dict[str, Any]]:
-        """The groups, as they were given."""
-        ...
-
-    def zero_grad(self, set_to_none: bool = True) -> None:
-        """Forget all gradients."""
-        ...
-
-    def step(self) -> Any:
-        """Change the parameters by their gradients."""
-        ...
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return what a checkpoint keeps."""
-        ...
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over what `state_dict` returned."""
-        ...
-
-
-def build_optimizer(groups: list[dict[str, Any]], config: RunConfig) -> Optimizer:
+def build_optimizer(groups: list[dict[str, Any]], config: RunConfig) -> "Optimizer":
     """Return the optimiser of the settings on parameter groups; their rates are set before each step.
 
     Each group is {"params", "weight_decay", "name", …}. With "muon", parameters of a group whose "matrices" is False
@@ -147,7 +119,7 @@ def build_optimizer(groups: list[dict[str, Any]], config: RunConfig) -> Optimize
             return MuonWithAdamW(groups, learning_rate=training.learning_rate)
 
 
-def shorten_gradient(optimizer: Optimizer, max_norm: float) -> float:
+def shorten_gradient(optimizer: "Optimizer", max_norm: float) -> float:
     """Return the norm of the gradient of all that learns, and shorten it to `max_norm`, in place, if it is longer.
 
     With 0 it stays as it is. NaN and Inf are returned as they are: what they mean is the caller's to say.
@@ -167,20 +139,17 @@ class MuonWithAdamW:
 
     def __init__(self, groups: list[dict[str, Any]], *, learning_rate: float) -> None:
         self._groups = [{"lr": learning_rate, **group} for group in groups]
-        inner: tuple[list[dict[str, Any]], list[dict[str, Any]]] = ([], [])
-        # For each inner group the one whose rate it follows.
-        self._follow: tuple[list[dict[str, Any]], list[dict[str, Any]]] = ([], [])
-        for group in self._groups:
-            by_muon = [p for p in group["params"] if p.ndim >= 2 and group.get("matrices", True)]
-            by_adamw = [p for p in group["params"] if p.ndim < 2 or not group.get("matrices", True)]
-            for parameters, own, follow in zip((by_muon, by_adamw), inner, self._follow, strict=True):
-                if parameters:
-                    own.append({"params": parameters, "weight_decay": group.get("weight_decay", 0.0)})
+        # By place in the state: an optimiser, and for each of its groups the one whose rate it follows.
+        self._inner: dict[str, tuple[torch.optim.Optimizer, list[dict[str, Any]]]] = {}
+        for place, kind in enumerate((Muon, torch.optim.AdamW)):
+            own, follow = [], []
+            for group in self._groups:
+                matrices = group.get("matrices", True)
+                if chosen := [p for p in group["params"] if (matrices and p.ndim >= 2) == (kind is Muon)]:
+                    own.append({"params": chosen, "weight_decay": group.get("weight_decay", 0.0)})
                     follow.append(group)
-        self._inner: tuple[torch.optim.Optimizer | None, torch.optim.Optimizer | None] = (
-            Muon(inner[0], lr=learning_rate) if inner[0] else None,
-            torch.optim.AdamW(inner[1], lr=learning_rate) if inner[1] else None,
-        )
+            if own:
+                self._inner[str(place)] = kind(own, lr=learning_rate), follow
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:
@@ -189,24 +158,25 @@ class MuonWithAdamW:
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget all gradients."""
-        for optimizer in self._inner:
-            if optimizer is not None:
-                optimizer.zero_grad(set_to_none)
+        for optimizer, _ in self._inner.values():
+            optimizer.zero_grad(set_to_none)
 
     def step(self) -> None:
         """Change the parameters by their gradients; one without a gradient stays as it is."""
-        for optimizer, follow in zip(self._inner, self._follow, strict=True):
-            if optimizer is not None:
-                for own, leader in zip(optimizer.param_groups, follow, strict=True):
-                    own["lr"] = leader["lr"]
-                optimizer.step()
+        for optimizer, follow in self._inner.values():
+            for own, leader in zip(optimizer.param_groups, follow, strict=True):
+                own["lr"] = leader["lr"]
+            optimizer.step()
 
     def state_dict(self) -> dict[str, Any]:
         """Return the states of both, by place."""
-        return {str(i): each.state_dict() for i, each in enumerate(self._inner) if each is not None}
+        return {place: optimizer.state_dict() for place, (optimizer, _) in self._inner.items()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over what `state_dict` returned."""
-        for i, each in enumerate(self._inner):
-            if each is not None:
-                each.load_state_dict(state_dict[str(i)])
+        for place, (optimizer, _) in self._inner.items():
+            optimizer.load_state_dict(state_dict[place])
+
+
+Optimizer: TypeAlias = torch.optim.Optimizer | MuonWithAdamW
+"""What lowers a loss; the rates of its `param_groups` are set before each step."""

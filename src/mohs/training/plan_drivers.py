@@ -18,7 +18,8 @@ from pytorch_metric_learning.miners import BaseMiner
 from torch import Tensor
 from torch.utils.data import Sampler
 
-from mohs.errors import InputError
+from mohs.checks import is_whole, require, wrong_whole
+from mohs.errors import InputError, Problem
 from mohs.plan import TripletPlan
 from mohs.training.plan_segment import batch_slices
 
@@ -56,14 +57,9 @@ class PlanSampler(Sampler[list[int]]):
     """
 
     def __init__(self, plan: TripletPlan, batch_triplets: int, *, rank: int = 0, num_ranks: int = 1) -> None:
-        problems = []
-        for name, value in (("batch_triplets", batch_triplets), ("num_ranks", num_ranks)):
-            if not _is_whole(value) or value < 1:
-                problems.append(f"{name}: {value!r} is not a whole number of at least 1")
-        if not problems and (not _is_whole(rank) or not 0 <= rank < num_ranks):
-            problems.append(f"rank: {rank!r} is not in [0, {num_ranks}); processes are numbered from 0")
-        if problems:
-            raise InputError(*problems)
+        require(wrong_whole("batch_triplets", batch_triplets), wrong_whole("num_ranks", num_ranks))
+        if not is_whole(rank) or not 0 <= rank < num_ranks:
+            raise InputError(Problem("rank", f"{rank!r} is not in [0, {num_ranks})", "processes are numbered from 0"))
         self._batch_triplets = int(batch_triplets)
         self._rank = int(rank)
         self._num_ranks = int(num_ranks)
@@ -144,7 +140,3 @@ class PlanMiner(BaseMiner):  # type: ignore[misc]  # the library is untyped
                 f"the batch is not in plan order; {fix}"
             )
         return anchor, positive, negative
-
-
-def _is_whole(value: object) -> bool:
-    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)

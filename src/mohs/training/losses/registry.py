@@ -6,32 +6,24 @@ What is known of each loss is its record (`mohs.settings.losses`); how it is bui
 
 import inspect
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from torch import nn
 
+from mohs.checks import require
 from mohs.data.dataset import Dataset
-from mohs.errors import InputError, TrainingError
+from mohs.errors import InputError, Problem, TrainingError
 from mohs.randomness import torch_seeded
 from mohs.settings.config import LossConfig, RunConfig
 from mohs.training.false_negatives import duplicate_pairs, read_review_list
 from mohs.training.losses.in_batch import CLASS_VECTORS, IN_BATCH_LOSSES, InBatchLoss, build_miner
 from mohs.training.losses.library import LibraryClass, find_loss, find_miner
-from mohs.training.losses.loss import Loss, LossValue
-from mohs.training.losses.plan_losses import PLAN_LOSSES, ContrastiveLoss, SelectiveTripletLoss, TripletLoss
+from mohs.training.losses.loss import Loss
+from mohs.training.losses.plan_losses import PLAN_LOSSES
 
-__all__ = [
-    "ContrastiveLoss",
-    "InBatchLoss",
-    "Loss",
-    "LossValue",
-    "SelectiveTripletLoss",
-    "TripletLoss",
-    "build_loss",
-    "check_kept_apart",
-    "check_loss",
-]
+__all__ = ["build_loss", "check_kept_apart", "check_loss"]
 
 _TRIAL_CLASSES, _TRIAL_DIM = 4, 8
 
@@ -125,29 +117,26 @@ def check_kept_apart(dataset: Dataset, config: RunConfig, loss: Loss | None = No
     fix = "or take a loss on pairs or triplets, such as infonce"
     negatives, problems = config.negatives, []
     if negatives.drop_duplicates and (num := len(duplicate_pairs(dataset)) // 2):
-        problems.append(
-            f"negatives.drop_duplicates: {num:,} pairs of equal pictures under two classes {what}; join their classes, "
-            f"set it to false, {fix}"
-        )
+        found = f"{num:,} pairs of equal pictures under two classes {what}"
+        problems.append(Problem("negatives.drop_duplicates", found, f"join their classes, set it to false, {fix}"))
     if negatives.review_list is not None:
         num = len(read_review_list(Path(negatives.review_list), dataset.table.files)) // 2
         if num:
-            problems.append(f"negatives.review_list: {num:,} pairs {what}; leave it out, {fix}")
-    if negatives.min_distance_ratio > 0:
-        problems.append(f"negatives.min_distance_ratio: {negatives.min_distance_ratio:g} {what}; set it to 0, {fix}")
+            problems.append(Problem("negatives.review_list", f"{num:,} pairs {what}", f"leave it out, {fix}"))
+    if (ratio := negatives.min_distance_ratio) > 0:
+        problems.append(Problem("negatives.min_distance_ratio", f"{ratio:g} {what}", f"set it to 0, {fix}"))
     # Vectors of classes are no pictures, of the catalog or not.
     if config.training.anchors == "catalog" and compares_with != CLASS_VECTORS:
-        problems.append(f"training.anchors: 'catalog' {what}; use 'any', {fix}")
-    if problems:
-        raise InputError(*problems)
+        problems.append(Problem("training.anchors", f"'catalog' {what}", f"use 'any', {fix}"))
+    require(*problems)
 
 
 def _without_effect(config: LossConfig, reads: frozenset[str]) -> list[str]:
     fields = LossConfig.model_fields
     values = {name: getattr(config, name) for name in fields if name != "name" and name not in reads}
+    shown = {name: dict(value) if isinstance(value, Mapping) else value for name, value in values.items()}
     return [
-        f"loss.{name}: {dict(value) if name.endswith('options') else value!r} has no effect on the loss "
-        f"{config.name!r}; leave it out"
+        Problem(f"loss.{name}", f"{shown[name]!r} has no effect on the loss {config.name!r}", "leave it out")
         for name, value in values.items()
         if value != fields[name].get_default(call_default_factory=True)
     ]
