@@ -42,15 +42,7 @@ from mohs.training.run_inputs import (
 )
 from mohs.training.state import load_checkpoint
 
-__all__ = [
-    "Evaluation",
-    "Run",
-    "evaluate",
-    "train",
-    "train_on",
-    "versions",
-    "with_run_folder",
-]
+__all__ = ["Evaluation", "Run", "evaluate", "train", "train_on", "versions", "with_run_folder"]
 
 
 @final

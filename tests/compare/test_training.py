@@ -241,7 +241,9 @@ def test_muon_has_the_matrices_of_the_network_and_nothing_of_the_loss(small, mon
     monkeypatch.setattr(online_module, "MuonWithAdamW", watched)
     found, _ = trained(small, "online arcface with Muon", Budget(96, 48))
     [optimizer] = made
-    muon, adamw = ({id(p) for group in inner.param_groups for p in group["params"]} for inner in optimizer._inner)
+    muon, adamw = (
+        {id(p) for group in inner.param_groups for p in group["params"]} for inner, _ in optimizer._inner.values()
+    )
     weights = list(found.embedder.parameters())
     assert muon == {id(p) for p in weights if p.ndim >= 2}
     assert {id(p) for p in weights if p.ndim < 2} < adamw
