@@ -63,12 +63,12 @@ def test_all_can_be_refused_for_false_acceptance():
     ("known", "unseen", "asked", "message"),
     [
         ([0.5], [0.5], {}, "min_precision, max_false_acceptance: neither is given; ask for one, or for both"),
-        ([0.5], [0.5], {"min_precision": 0.0}, "min_precision: 0.0 is not in (0, 1]; use for example 0.95"),
+        ([0.5], [0.5], {"min_precision": 0.0}, "min_precision: 0.0 is not a number in (0, 1]; use for example 0.95"),
         (
             [0.5],
             [0.5],
             {"max_false_acceptance": 1.0},
-            "max_false_acceptance: 1.0 is not in [0, 1); use for example 0.01",
+            "max_false_acceptance: 1.0 is not a number in [0, 1); use for example 0.01",
         ),
         (
             [],

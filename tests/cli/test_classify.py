@@ -241,7 +241,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(run_cli, item_run, class_run, 
             [item_run, "--method", "svm"],
             "--method: 'svm' is not one of 'linear', 'nearest-neighbours', 'nearest-catalog'",
         ),
-        ([item_run, "--min-precision", "2"], "--min-precision: 2.0 is not in (0, 1]; use for example 0.95"),
+        ([item_run, "--min-precision", "2"], "--min-precision: 2.0 is not a number in (0, 1]; use for example 0.95"),
         (
             [item_run, "--min-precision", "0.5", "--min-probability", "0.5"],
             "--min-probability, --min-precision: both given; give the threshold or what it is to keep",

@@ -189,9 +189,9 @@ def test_the_record_is_short_json_without_nan():
     [
         (
             {"prevalence": 0.0},
-            "prevalence: 0.0 is not in (0, 1); give the share of pairs of one class, for example 0.5",
+            "prevalence: 0.0 is not a number in (0, 1); use for example 0.5",
         ),
-        ({"fprs": (0.1, 1.0)}, "fprs: 1.0 is not in (0, 1); use for example 0.001"),
+        ({"fprs": (0.1, 1.0)}, "fprs: 1.0 is not a number in (0, 1); use for example 0.001"),
     ],
 )
 def test_bad_parameters(arguments, message):

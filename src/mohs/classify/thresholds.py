@@ -6,6 +6,7 @@ from typing import final
 import numpy as np
 import numpy.typing as npt
 
+from mohs.checks import require, wrong_number
 from mohs.errors import InputError, Problem
 from mohs.evaluation.checked import Bools, Float64, Index
 
@@ -113,16 +114,14 @@ def choose_threshold(
 
 def check_wanted(min_precision: float | None, max_false_acceptance: float | None) -> None:
     """Raise `InputError` for what `choose_threshold` refuses whatever the pictures."""
-    problems = []
     if min_precision is None and max_false_acceptance is None:
-        problems.append(Problem("min_precision, max_false_acceptance", "neither is given", "ask for one, or for both"))
-    if min_precision is not None and not 0 < min_precision <= 1:
-        problems.append(Problem("min_precision", f"{min_precision!r} is not in (0, 1]", "use for example 0.95"))
-    if max_false_acceptance is not None and not 0 <= max_false_acceptance < 1:
-        what = f"{max_false_acceptance!r} is not in [0, 1)"
-        problems.append(Problem("max_false_acceptance", what, "use for example 0.01"))
-    if problems:
-        raise InputError(*problems)
+        raise InputError(Problem("min_precision, max_false_acceptance", "neither is given", "ask for one, or for both"))
+    problems = []
+    if min_precision is not None:
+        problems.append(wrong_number("min_precision", min_precision, above=0, at_most=1, example=0.95))
+    if max_false_acceptance is not None:
+        problems.append(wrong_number("max_false_acceptance", max_false_acceptance, at_least=0, below=1, example=0.01))
+    require(*problems)
 
 
 def _check(

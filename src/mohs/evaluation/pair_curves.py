@@ -1,14 +1,14 @@
 """Verification curves: what accepting all pairs closer than a threshold gets right and wrong."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, final
 
 import numpy as np
 import numpy.typing as npt
 from sklearn.metrics import auc, precision_recall_curve, roc_curve
 
-from mohs.errors import InputError
+from mohs.checks import require, wrong_number
 from mohs.evaluation.checked import Float64, Index
 from mohs.evaluation.pair_scores import PairScores, ScoreKind, pair_scores
 from mohs.evaluation.ranked_pairs import at_most, equal_error
@@ -91,10 +91,7 @@ class PairCurves:
             "auc": self.auc,
             "equal_error_rate": self.equal_error_rate,
             "equal_error_threshold": self.equal_error_threshold,
-            "tpr_at_fpr": [
-                {"fpr": at.fpr, "tpr": at.tpr, "num_negatives": at.num_negatives, "reason": at.reason}
-                for at in self.tpr_at_fpr
-            ],
+            "tpr_at_fpr": [asdict(at) for at in self.tpr_at_fpr],
             "precision_recall": {
                 "recall": self.recall[pr].tolist(),
                 "precision": self.precision[pr].tolist(),
@@ -147,9 +144,7 @@ def pair_curves(
 def pair_curves_of(scores: PairScores, *, prevalence: float | None = None, fprs: Sequence[float] = FPRS) -> PairCurves:
     """Return the curves of checked scores; the rules of `pair_curves`."""
     share = checked_prevalence(prevalence, scores)
-    for x in fprs:
-        if not 0 < x < 1:
-            raise InputError(f"fprs: {x!r} is not in (0, 1); use for example 0.001")
+    require(*(wrong_number("fprs", x, above=0, below=1, example=0.001) for x in fprs))
     same_P, weight_P, closeness_P = scores.same_P, scores.weights_at(share), scores.closeness
     precision, recall, pr_threshold = precision_recall_curve(
         same_P, closeness_P, sample_weight=weight_P, drop_intermediate=True
@@ -185,10 +180,7 @@ def checked_prevalence(prevalence: float | None, scores: PairScores) -> float:
     """Return the share of positive pairs to use; raise `InputError` if one is given that is not in (0, 1)."""
     if prevalence is None:
         return scores.prevalence
-    if not 0 < prevalence < 1:
-        raise InputError(
-            f"prevalence: {prevalence!r} is not in (0, 1); give the share of pairs of one class, for example 0.5"
-        )
+    require(wrong_number("prevalence", prevalence, above=0, below=1, example=0.5))
     return float(prevalence)
 
 
