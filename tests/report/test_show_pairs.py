@@ -15,6 +15,7 @@ def found():
 
 def test_the_tables_tell_what_was_measured(found):
     part = pairs_part("run", found)
+    assert f"Measured on {found.law}. Of the pairs" in part.note
     facts = {row[0]: row[1:] for row in part.facts.rows}
     low, high = found.intervals.auc
     assert facts["area under the ROC curve"] == [f"{found.curves.auc:.4f}", f"{low:.4f} to {high:.4f}", "0.5"]

@@ -124,7 +124,7 @@ def pairs_part(name: str, found: VerificationResult) -> Pairs:
         roc = Band(name, bands.fpr, curves.tpr[np.maximum(last, 0)], bands.tpr_low, bands.tpr_high)
     return Pairs(
         note=(
-            "Two pictures are said to be of one class if their distance is at most a threshold. EmbeddingReport on "
+            "Two pictures are said to be of one class if their distance is at most a threshold. Measured on "
             f"{found.law}. Of the pairs that these stand for, {curves.prevalence:.2%} are of one class; precision is "
             "for that share."
         ),
