@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from mohs.evaluation.summary import measure
-from mohs.report.of_run import METRIC_HEADER, _verdicts, metric_row
+from mohs.report.of_run import _verdicts
 from mohs.report.of_run_pictures import _one_per_class
+from mohs.report.words import METRIC_HEADER, metric_row
 
 
 def test_examples_are_of_different_classes_best_first():

@@ -9,18 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mohs.cli import options
 from mohs.cli.console import decoding_progress, print_json, require_file_place, say
-from mohs.cli.options import (
-    Catalog,
-    ClassColumn,
-    FileColumn,
-    GroupColumn,
-    Json,
-    MultiLabelOption,
-    Quiet,
-    WhiteLevel,
-    read_settings,
-)
 from mohs.errors import DataWarning, InputError
 
 if TYPE_CHECKING:
@@ -32,20 +22,20 @@ __all__ = ["check"]
 
 def check(
     source: Annotated[str, typer.Argument(help="CSV, Parquet, or folder of class folders.")],
-    catalog: Catalog = None,
-    file_column: FileColumn = None,
-    class_column: ClassColumn = None,
-    group_column: GroupColumn = None,
-    multi_label: MultiLabelOption = None,
-    white_level: WhiteLevel = None,
+    catalog: options.Catalog = None,
+    file_column: options.FileColumn = None,
+    class_column: options.ClassColumn = None,
+    group_column: options.GroupColumn = None,
+    multi_label: options.MultiLabelOption = None,
+    white_level: options.WhiteLevel = None,
     fixes: Annotated[
         Path | None, typer.Option(help="Write corrections for 'mohs fix' here, as --multi-label chooses (CSV).")
     ] = None,
-    quiet: Quiet = False,
-    as_json: Json = False,
+    quiet: options.Quiet = False,
+    as_json: options.Json = False,
 ) -> None:
     """Read a table and every picture of it; say what is there and what is wrong."""
-    data = read_settings(None, locals()).config.data
+    data = options.read_settings(None, locals()).config.data
     from mohs.data.check import check_table
     from mohs.data.fixes import listing_fixes, write_fixes
     from mohs.data.table import BUILT_IN

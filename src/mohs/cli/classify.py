@@ -1,4 +1,7 @@
-"""`mohs classify fit | predict | evaluate`: a classifier on a run's embedder, fitted, used and measured."""
+"""`mohs classify fit | predict | evaluate`: a classifier on a run's embedder, fitted, used and measured.
+
+Longer than other commands, since it is three.
+"""
 
 from __future__ import annotations
 
@@ -15,18 +18,8 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, cast, final
 import typer
 from rich.markup import escape
 
+from mohs.cli import options
 from mohs.cli.console import decoding_progress, print_json, print_table, require_folder_place, say
-from mohs.cli.options import (
-    Catalog,
-    ClassColumn,
-    FileColumn,
-    Json,
-    MultiLabelOption,
-    Quiet,
-    Seed,
-    flag_of,
-    naming_flags,
-)
 from mohs.errors import InputError, Problem, at_most_20
 
 if TYPE_CHECKING:
@@ -59,7 +52,7 @@ _PARAMETERS = {
     "seed": "seed",
 }
 _FLAGS = {
-    **{name: flag_of(parameter) for name, parameter in _PARAMETERS.items()},
+    **{name: options.flag_of(parameter) for name, parameter in _PARAMETERS.items()},
     "min_precision": "--min-precision",
     "max_false_acceptance": "--max-false-acceptance",
     "held_out": "--held-out",
@@ -99,13 +92,13 @@ def classify_fit(
     unseen: Annotated[
         str | None, typer.Option(help="Pictures of other classes; default: the run's test, if split by class.")
     ] = None,
-    catalog: Catalog = None,
-    file_column: FileColumn = None,
-    class_column: ClassColumn = None,
-    multi_label: MultiLabelOption = None,
-    seed: Seed = None,
-    quiet: Quiet = False,
-    as_json: Json = False,
+    catalog: options.Catalog = None,
+    file_column: options.FileColumn = None,
+    class_column: options.ClassColumn = None,
+    multi_label: options.MultiLabelOption = None,
+    seed: options.Seed = None,
+    quiet: options.Quiet = False,
+    as_json: options.Json = False,
 ) -> None:
     """Fit a classifier and its calibration; write a folder that can be used on its own."""
     given = locals()
@@ -121,7 +114,7 @@ def classify_fit(
     wanted = {"min_precision": min_precision, "max_false_acceptance": max_false_acceptance}
     names = [name for name, value in wanted.items() if value is not None]
     if names:
-        with naming_flags(_FLAGS):
+        with options.naming_flags(_FLAGS):
             check_wanted(min_precision, max_false_acceptance)
         for name in ("min_probability", "min_similarity"):
             if name in parameters:
@@ -145,7 +138,7 @@ def _check_place_and_parameters(out: Path, parameters: Mapping[str, Any]) -> Non
     require_folder_place(out, "--out")
     if out.exists():
         raise InputError(f"--out: {out} exists already; name another folder, or remove it")
-    with naming_flags(_FLAGS):
+    with options.naming_flags(_FLAGS):
         check_parameters(Classifier(None, **parameters).get_params())
 
 
@@ -172,7 +165,7 @@ def _fit(
     source = sources["fitted"]
     run, embedder = _open_run(folder, has_source=source is not None)
     embedder.to(choose_device("auto"))
-    with naming_flags(_FLAGS):
+    with options.naming_flags(_FLAGS):
         classifier = Classifier(embedder, **parameters)
     began = time.perf_counter()
     with decoding_progress(quiet=quiet) as progress:
@@ -192,7 +185,7 @@ def _fit(
     held_out_xy = None if held_out is None else (embedder.embed(held_out.pictures), held_out.labels)
     unseen_UD = None if unseen is None or wanted is None else embedder.embed(unseen.pictures)
     embedded = time.perf_counter()
-    with naming_flags(_FLAGS):
+    with options.naming_flags(_FLAGS):
         classifier.fit(x_ND, fitted.labels, catalog_N=fitted.roles == "catalog", held_out=held_out_xy)
     threshold = None if wanted is None else _choose_threshold(classifier, wanted, unseen, unseen_UD)
     facts = {
@@ -276,7 +269,7 @@ def _choose_threshold(
     elif wanted["max_false_acceptance"] is not None:
         what = "needs pictures of classes that are not fitted"
         raise InputError(Problem("--max-false-acceptance", what, "give them with --unseen"))
-    with naming_flags(_FLAGS):
+    with options.naming_flags(_FLAGS):
         threshold = classifier.find_threshold(unseen_UD, **wanted)
     name = "min_probability" if classifier.method == "linear" else "min_similarity"
     classifier.set_params(**{name: threshold.value})
@@ -311,7 +304,7 @@ def classify_predict(
     folder: ClassifierFolder,
     pictures: Annotated[list[Path], typer.Argument(help="Picture files.")],
     top: Annotated[int, typer.Option(help="So many of the most probable classes.")] = 5,
-    as_json: Json = False,
+    as_json: options.Json = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Results as CSV on stdout.")] = False,
 ) -> None:
     """Say which class each picture is of."""
@@ -359,12 +352,12 @@ def classify_predict(
 def classify_evaluate(
     folder: ClassifierFolder,
     source: Annotated[str | None, typer.Argument(help="Pictures to measure on; default: the run's test items.")] = None,
-    catalog: Catalog = None,
-    file_column: FileColumn = None,
-    class_column: ClassColumn = None,
-    multi_label: MultiLabelOption = None,
-    quiet: Quiet = False,
-    as_json: Json = False,
+    catalog: options.Catalog = None,
+    file_column: options.FileColumn = None,
+    class_column: options.ClassColumn = None,
+    multi_label: options.MultiLabelOption = None,
+    quiet: options.Quiet = False,
+    as_json: options.Json = False,
 ) -> None:
     """Measure accuracy and calibration on pictures that the classifier was not fitted on."""
     if source is None and (catalog or file_column or class_column or multi_label):
@@ -381,7 +374,7 @@ def classify_evaluate(
         dataset = _test_items(folder, facts, progress) if is_own else pictures.open(embedder.policy, progress)
     dataset = _samples(dataset)
     x_ND = embedder.embed(dataset.pictures)
-    with naming_flags({**_FLAGS, "y": dataset.table.source}):
+    with options.naming_flags({**_FLAGS, "y": dataset.table.source}):
         found = measure_classifier(classifier, x_ND, dataset.labels)
     if as_json:
         print_json(found.as_record())

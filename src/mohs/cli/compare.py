@@ -11,20 +11,8 @@ from typing import TYPE_CHECKING, Annotated, final
 
 import typer
 
+from mohs.cli import options
 from mohs.cli.console import decoding_progress, print_json, print_table, require_folder_place, say
-from mohs.cli.options import (
-    Catalog,
-    Channels,
-    ClassColumn,
-    Config,
-    FileColumn,
-    Json,
-    Quiet,
-    Setting,
-    Settings,
-    Size,
-    read_settings,
-)
 from mohs.errors import InputError, Problem
 
 if TYPE_CHECKING:
@@ -79,16 +67,16 @@ def compare(
     out: Annotated[Path, typer.Option(help="Folder for cells and report; what is there already is not run again.")] = (
         Path("mohs-compare")
     ),
-    config: Config = None,
+    config: options.Config = None,
     preset: Annotated[str | None, typer.Option(help="Settings to begin with: see mohs train.")] = None,
     budget: Annotated[
         str | None, typer.Option(help="Network and batch: small or medium (two cores), large (a GPU).")
     ] = None,
-    catalog: Catalog = None,
-    file_column: FileColumn = None,
-    class_column: ClassColumn = None,
-    size: Size = None,
-    channels: Channels = None,
+    catalog: options.Catalog = None,
+    file_column: options.FileColumn = None,
+    class_column: options.ClassColumn = None,
+    size: options.Size = None,
+    channels: options.Channels = None,
     per_class: Annotated[int | None, typer.Option(help="Pictures of a class that train; default 2.")] = None,
     test_fraction: Annotated[float | None, typer.Option(help="Share of the test classes; default 0.2.")] = None,
     rotations: Annotated[
@@ -96,13 +84,13 @@ def compare(
     ] = False,
     backbone: Annotated[str | None, typer.Option(help="small, or a timm model.")] = None,
     weights: Annotated[str | None, typer.Option(help="safetensors file for the backbone.")] = None,
-    setting: Setting = None,
-    quiet: Quiet = False,
-    as_json: Json = False,
+    setting: options.Setting = None,
+    quiet: options.Quiet = False,
+    as_json: options.Json = False,
 ) -> None:
     """Train strategies on the same budget with several seeds and compare them, with paired intervals."""
     given = locals() | dict.fromkeys(("out", "per_class"))  # --out is no run's folder
-    settings = read_settings(config, given, setting or (), preset, budget)
+    settings = options.read_settings(config, given, setting or (), preset, budget)
     from mohs.compare.strategies import STRATEGIES
 
     names = None if strategies is None else [name.strip() for name in strategies.split(",")]
@@ -139,7 +127,7 @@ class _Asked:
     equal: str
 
 
-def _compare(asked: _Asked, settings: Settings, *, quiet: bool, as_json: bool) -> None:
+def _compare(asked: _Asked, settings: options.Settings, *, quiet: bool, as_json: bool) -> None:
     """Run what is not there yet of a comparison, print its table and write its files."""
     from mohs.artefacts import write_json
     from mohs.compare.budget import common_segments, trial_budget, whole_budget

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mohs.cli import options
 from mohs.cli.console import print_json, print_table, require_folder_place, say, training_progress
-from mohs.cli.options import Json, Quiet
 from mohs.errors import InputError
 
 if TYPE_CHECKING:
@@ -33,14 +33,15 @@ def demo(
     seed: Annotated[int, typer.Option(help="Decides every random choice.")] = 0,
     pictures: Annotated[int | None, typer.Option(help="Pictures that each strategy may show to the network.")] = None,
     classes: Annotated[int | None, typer.Option(help="Use only this many classes, for a quick look.")] = None,
-    quiet: Quiet = False,
-    as_json: Json = False,
+    quiet: options.Quiet = False,
+    as_json: options.Json = False,
 ) -> None:
     """Train and measure four strategies on the built-in set, two pictures per class, in under three minutes."""
     import numpy as np
 
     from mohs.artefacts import write_json
-    from mohs.report.of_run import METRIC_HEADER, metric_row, queries_counted, write_run_report
+    from mohs.report.of_run import write_run_report
+    from mohs.report.words import METRIC_HEADER, metric_row, queries_counted
     from mohs.runs import evaluate, train_on
     from mohs.settings.config import DataConfig
     from mohs.training.run_inputs import open_split_data
@@ -72,31 +73,27 @@ def demo(
         )
     # From now on the folder is a demo, so that the next one may replace it even if this one is interrupted.
     write_json(out / _MARK, {"finished": False})
-    runs: dict[str, Run] = {}
-    evaluations: dict[str, Evaluation] = {}
+    runs: dict[str, tuple[Run, Evaluation]] = {}
     for name, settings in _strategies(config, seed=seed, num_pictures=num_pictures).items():
         folder = out / name.replace(" ", "-")
         with training_progress(name, quiet=quiet) as listeners:
             run = train_on(data, settings.model_copy(update={"out": str(folder)}), listeners=listeners)
-        runs[name] = run
-        evaluations[name] = evaluate(run, data=data, baselines=name == "default", write=True)
+        runs[name] = run, evaluate(run, data=data, baselines=name == "default", write=True)
     total_s = time.perf_counter() - began
 
-    measured = {name: evaluations["default"].measured[name] for name in ("pixels", "untrained")}
-    measured |= {name: evaluation.measured["trained"] for name, evaluation in evaluations.items()}
-    seconds = {name: _seconds(run, evaluations[name]) for name, run in runs.items()}
+    measured = {name: runs["default"][1].measured[name] for name in ("pixels", "untrained")}
+    measured |= {name: evaluation.measured["trained"] for name, (_, evaluation) in runs.items()}
+    seconds = {name: _seconds(*run) for name, run in runs.items()}
     report = out / "report.html"
     command = shlex.join(["mohs", "demo", "--seed", str(seed), "--pictures", str(num_pictures), "--out", str(out)])
     write_run_report(
         report,
         title="Mohs demo: characters, two pictures each",
         command=command if classes is None else f"{command} --classes {classes}",
-        run=runs["default"],
-        evaluation=evaluations["default"],
-        data=data,
+        shown="default",
         runs=runs,
-        evaluations=evaluations,
-        rows=list(measured.items()),
+        data=data,
+        rows=measured,
         summary=[
             ("data", "glyphs (built in)"),
             ("classes", f"{facts['classes']:,}"),
@@ -106,7 +103,7 @@ def demo(
             ("seed", str(seed)),
             ("seconds", f"{total_s:.0f}"),
         ],
-        highlight=list(measured).index("default"),
+        highlight="default",
     )
     result = {
         "finished": True,

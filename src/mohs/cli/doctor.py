@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, cast
 
 import typer
 
+from mohs.cli import options
 from mohs.cli.console import print_json, print_lines
-from mohs.cli.options import Json, Quiet, flag_of, naming_flags
 from mohs.errors import InputError
 
 if TYPE_CHECKING:
@@ -69,8 +69,8 @@ def doctor(
         Path | None, typer.Option(help="Of --precision: folder for the evidence; default RUN/precision.")
     ] = None,
     recall: Annotated[float | None, typer.Option(help="Of --precision: how far down to look; default 0.1.")] = None,
-    quiet: Quiet = False,
-    as_json: Json = False,
+    quiet: options.Quiet = False,
+    as_json: options.Json = False,
 ) -> None:
     """Say what is wrong with a run, a log, embeddings or pairs: the cause, its numbers, and what to change.
 
@@ -82,7 +82,7 @@ def doctor(
     own = {"data", "out", "recall"}
     if precision:
         used = own | {"run", "embeddings", "labels", "threshold", "precision", "quiet", "as_json"}
-        if unused := [flag_of(name) for name in given if name not in used]:
+        if unused := [options.flag_of(name) for name in given if name not in used]:
             raise InputError(f"{', '.join(unused)}: not used with --precision; leave out")
         from mohs.cli.precision import explain_precision
 
@@ -91,7 +91,7 @@ def doctor(
             quiet=quiet, as_json=as_json,
         )  # fmt: skip
         return
-    if unused := [flag_of(name) for name in given if name in own]:
+    if unused := [options.flag_of(name) for name in given if name in own]:
         raise InputError(f"{', '.join(unused)}: need --precision")
     from mohs.checks import require, wrong_choice
     from mohs.doctor import diagnose
@@ -99,7 +99,7 @@ def doctor(
     from mohs.settings.toml import flat_settings
 
     require(None if fail_on is None else wrong_choice("--fail-on", fail_on, tuple(_FAIL_ON)))
-    with naming_flags({name: flag_of(name) for name in parameters}):
+    with options.naming_flags({name: options.flag_of(name) for name in parameters}):
         diagnosis = diagnose(
             run,
             log=log,

@@ -11,18 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
+from mohs.cli import options
 from mohs.cli.console import counting_progress, decoding_progress, print_json, print_table, require_file_place, say
-from mohs.cli.options import (
-    Catalog,
-    ClassColumn,
-    FileColumn,
-    GroupColumn,
-    Json,
-    MultiLabelOption,
-    Quiet,
-    Seed,
-    naming_flags,
-)
 from mohs.errors import DataWarning, InputError, Problem
 
 if TYPE_CHECKING:
@@ -30,7 +20,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mohs.evaluation.classes import ClassResult
-    from mohs.evaluation.retrieval import RetrievalResult
     from mohs.evaluation.summary import EmbeddingReport
     from mohs.evaluation.verification import VerificationResult
     from mohs.runs import Evaluation, Run
@@ -41,14 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["evaluate"]
 
-_TABLE_HEADER = ("", "value", "95% interval", "chance")
-_METRIC_HEADER = ("", "over queries", "95% interval", "by class", "95% interval", "chance")
-
 _NUM_PAIRS = 5
-_FPR, _PRECISION = 1e-3, 0.95
-_SAFE = {False: "-", True: "too few pairs"}
-_NO_PAIRS = "no pairs: none of one class, or none of two, among queries and gallery; thresholds need both"
-
 _SAME_GROUP = "--exclude-same-group"
 
 
@@ -74,14 +56,14 @@ def evaluate(
         bool, typer.Option("--exclude-same-group", help="A query does not find items of its own group, or session.")
     ] = False,
     data: Annotated[str | None, typer.Option(help="Other data for the run, all of it for the test.")] = None,
-    catalog: Catalog = None,
-    file_column: FileColumn = None,
-    class_column: ClassColumn = None,
-    group_column: GroupColumn = None,
-    multi_label: MultiLabelOption = None,
-    seed: Seed = None,
-    quiet: Quiet = False,
-    as_json: Json = False,
+    catalog: options.Catalog = None,
+    file_column: options.FileColumn = None,
+    class_column: options.ClassColumn = None,
+    group_column: options.GroupColumn = None,
+    multi_label: options.MultiLabelOption = None,
+    seed: options.Seed = None,
+    quiet: options.Quiet = False,
+    as_json: options.Json = False,
 ) -> None:
     """Measure a run beside the untrained network and the pixels; or embeddings from anywhere (--embeddings)."""
     if embeddings is None:
@@ -170,7 +152,7 @@ def _evaluate_run(
     """Measure a run on its test items (or on other data) and write metrics.json and report.html."""
     import numpy as np
 
-    from mohs.report.of_run import METRIC_HEADER, metric_row, queries_counted, search_sentences
+    from mohs.report.words import METRIC_HEADER, metric_row, queries_counted, search_sentences
     from mohs.runs import Run, evaluate
     from mohs.training.run_inputs import open_split_data
 
@@ -184,7 +166,7 @@ def _evaluate_run(
     if exclude_same_group:
         table = opened.dataset.table
         _check_groups(table.groups, table.source, config.group_column)
-    with naming_flags({"query_groups_Q": _SAME_GROUP}):
+    with options.naming_flags({"query_groups_Q": _SAME_GROUP}):
         evaluation = evaluate(
             run, data=opened, exclude_same_group=exclude_same_group, verification=True, write=other is None
         )
@@ -204,10 +186,7 @@ def _evaluate_run(
             print(sentence)
         for note in trained.notes:
             say(f"note: {note}")
-        if trained.verification is None:
-            say(_NO_PAIRS)
-        else:
-            _print_pairs(trained.verification)
+        _print_pairs(trained.verification)
     if other is None:
         report = _write_report(run, evaluation, opened)
         if not as_json:
@@ -221,19 +200,18 @@ def _evaluate_run(
 
 
 def _write_report(run: Run, evaluation: Evaluation, data: SplitData) -> Path:
-    from mohs.report.of_run import queries_counted, write_run_report
+    from mohs.report.of_run import write_run_report
+    from mohs.report.words import queries_counted
 
     facts, name, measured = run.facts(), run.folder.name, evaluation.measured
     write_run_report(
         run.folder / "report.html",
         title=f"Run {name}",
         command=f"mohs train --config {run.folder / 'config.json'} --out NEW_FOLDER",
-        run=run,
-        evaluation=evaluation,
+        shown=name,
+        runs={name: (run, evaluation)},
         data=data,
-        runs={name: run},
-        evaluations={name: evaluation},
-        rows=list(measured.items()),
+        rows=measured,
         summary=[
             ("data", run.config.data.source),
             ("pictures", f"{facts['num_items']:,} of {facts['num_classes']:,} classes"),
@@ -246,7 +224,7 @@ def _write_report(run: Run, evaluation: Evaluation, data: SplitData) -> Path:
                 f"evaluate {evaluation.evaluate_s:.1f}",
             ),
         ],
-        highlight=2,
+        highlight="trained",
     )
     return run.folder / "report.html"
 
@@ -304,7 +282,7 @@ def _evaluate_embeddings(
             f"{labels}: none of the {len(queries.labels):,} queries has another item of its class to find; check "
             "that these are the classes, or add items"
         )
-    with counting_progress("ranking", quiet=quiet) as progress, naming_flags({"query_groups_Q": _SAME_GROUP}):
+    with counting_progress("ranking", quiet=quiet) as progress, options.naming_flags({"query_groups_Q": _SAME_GROUP}):
         report = evaluate_embeddings(
             items.x_ND,
             items.labels,
@@ -362,21 +340,19 @@ def _write_class_table(path: Path, classes: Sequence[ClassResult], query_files: 
 
 
 def _print_report(report: EmbeddingReport, num_classes: int, *, verification: bool) -> None:
-    from mohs.report.of_run import queries_counted, search_sentences
+    from mohs.report.words import MEANS_HEADER, metric_rows, queries_counted, search_sentences
 
     retrieval = report.retrieval
     print_table(
         f"{queries_counted(retrieval)}, {retrieval.num_gallery:,} items of {num_classes:,} classes, "
         f"{report.told_protocol}",
-        _METRIC_HEADER,
-        _metric_rows(report),
+        MEANS_HEADER,
+        metric_rows(report),
     )
     for sentence in search_sentences(report):
         print(sentence)
-    if report.verification is not None:
+    if verification:
         _print_pairs(report.verification)
-    elif verification:
-        say(_NO_PAIRS)
     sizes = report.gallery_sizes
     print_table(
         "recall@1 if the gallery had only so many classes",
@@ -396,6 +372,15 @@ def _print_report(report: EmbeddingReport, num_classes: int, *, verification: bo
         say(f"note: {note}")
 
 
+def _print_pairs(found: VerificationResult | None) -> None:
+    from mohs.report.words import PAIR_HEADER, pair_rows
+
+    if found is None:
+        say("no pairs: none of one class, or none of two, among queries and gallery; thresholds need both")
+    else:
+        print_table(f"pairs: {found.law}", PAIR_HEADER, pair_rows(found))
+
+
 def _check_groups(groups_N: Sequence[str] | NDArray[Any] | None, table: str | Path, group_column: str | None) -> None:
     """Raise `InputError` unless a table names a group for a row at least: else the flag would leave nothing out."""
     column = repr(group_column or "group")
@@ -406,68 +391,3 @@ def _check_groups(groups_N: Sequence[str] | NDArray[Any] | None, table: str | Pa
     if not any(str(group) not in ("", "-1") for group in groups_N):
         what = f"column {column} of {table} is empty in all {len(groups_N):,} rows, so nothing would be left out"
         raise InputError(Problem(_SAME_GROUP, what, f"fill it, or leave out {_SAME_GROUP}"))
-
-
-def _metric_rows(report: EmbeddingReport) -> list[list[str]]:
-    retrieval, catalog = report.retrieval, report.catalog
-    rows = [_retrieval_row(name, retrieval, name) for name in retrieval.metrics]
-    if catalog is not None:
-        rows.append(_retrieval_row("catalog accuracy", catalog, "recall@1"))
-    for kind, triplets in (
-        ("random", report.triplets),
-        ("semi-hard", report.semi_hard_triplets),
-        ("hard", report.hard_triplets),
-    ):
-        if triplets is not None:
-            *cells, chance = _row(f"triplets, {kind}", triplets.accuracy, triplets.interval, triplets.chance)
-            rows.append([*cells, "-", "-", chance])
-    rows.append(["spread", f"{report.spread.std_sqrt_dim:.3f}", "-", "-", "-", "-"])
-    return rows
-
-
-def _retrieval_row(title: str, found: RetrievalResult, name: str) -> list[str]:
-    """Return a metric over queries, by class, and by chance (over queries)."""
-    *cells, chance = _row(title, found.metrics[name], found.intervals.get(name), found.chance[name])
-    return [*cells, *_row("", found.macro.metrics[name], found.macro.intervals.get(name), None)[1:3], chance]
-
-
-def _print_pairs(found: VerificationResult) -> None:
-    """Print how well pairs are told apart, and thresholds to use."""
-    curves, intervals, best = found.curves, found.intervals, found.best
-    rows = [
-        _row(
-            "average precision", curves.average_precision, intervals and intervals.average_precision, curves.prevalence
-        ),
-        _row("area under ROC", curves.auc, intervals and intervals.auc, 0.5),
-        _row("equal error rate", curves.equal_error_rate, intervals and intervals.equal_error_rate, 0.5),
-    ]
-    points = () if intervals is None else intervals.operating_points
-    for point in points:
-        if (point.wanted, point.level) == ("false positive rate", _FPR) and point.tpr is not None:
-            rows.append(_row(f"TPR at FPR {_FPR:g}", point.tpr, point.tpr_interval, _FPR))
-    if best is not None:
-        rows.append(_row("best accuracy", best.accuracy, best.interval, 0.5))
-        rows.append(_row("  at distance up to", best.threshold, None, None))
-    for point in points:
-        if (point.wanted, point.level) == ("precision", _PRECISION):
-            name = f"precision {_PRECISION:g} at distance up to"
-            value = point.threshold
-            if value is None:
-                rows.append([name, "-", "-", "-"])
-                continue
-            rows.append(_row(name, value, point.threshold_interval, None))
-            rows.append(_row("  which on other classes has", point.precision or 0.0, point.reached_interval, None))
-            safe = point.safe_threshold
-            rows.append(
-                ["  safe on other classes up to", "-" if safe is None else f"{safe:.3f}", _SAFE[safe is None], "-"]
-            )
-    print_table(f"pairs: {found.law}", _TABLE_HEADER, rows)
-
-
-def _row(name: str, value: float, interval: tuple[float, float] | None, chance: Any) -> list[str]:
-    return [
-        name,
-        f"{value:.3f}",
-        "-" if interval is None else f"{interval[0]:.3f} to {interval[1]:.3f}",
-        "-" if chance is None else f"{chance:.3f}",
-    ]

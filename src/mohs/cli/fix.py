@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
+from mohs.cli import options
 from mohs.cli.console import print_json, require_file_place, say
-from mohs.cli.options import Catalog, ClassColumn, FileColumn, GroupColumn, Json, read_settings
 from mohs.errors import InputError
 
 __all__ = ["fix"]
@@ -20,14 +20,14 @@ def fix(
         Path, typer.Argument(help="fixes.csv of 'mohs doctor --precision' or 'mohs check --fixes', looked through.")
     ],
     out: Annotated[Path, typer.Option(help="The new table, CSV.")],
-    catalog: Catalog = None,
-    file_column: FileColumn = None,
-    class_column: ClassColumn = None,
-    group_column: GroupColumn = None,
-    as_json: Json = False,
+    catalog: options.Catalog = None,
+    file_column: options.FileColumn = None,
+    class_column: options.ClassColumn = None,
+    group_column: options.GroupColumn = None,
+    as_json: options.Json = False,
 ) -> None:
     """Write the table with corrections made: classes joined, pictures relabelled or left out; files stay."""
-    data = read_settings(None, locals() | {"out": None}).config.data  # --out is no run's folder
+    data = options.read_settings(None, locals() | {"out": None}).config.data  # --out is no run's folder
     from mohs.data.fixes import apply_fixes, read_fixes
     from mohs.data.table import BUILT_IN, write_table
 

@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
+from mohs.cli import options
 from mohs.cli.console import print_json, require_folder_place, say
-from mohs.cli.options import Json
 from mohs.errors import InputError, Problem
 
 __all__ = ["glyphs"]
@@ -19,7 +19,7 @@ def glyphs(
     keep_homoglyphs: Annotated[
         bool, typer.Option("--keep-homoglyphs", help="Leave Latin A and Greek Alpha two classes: equal pictures.")
     ] = False,
-    as_json: Json = False,
+    as_json: options.Json = False,
 ) -> None:
     """Write the built-in set of characters as files, to try the other commands on."""
     from mohs.data.glyphs import export_glyphs

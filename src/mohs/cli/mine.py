@@ -1,4 +1,7 @@
-"""`mohs mine`: a table in, a plan out."""
+"""`mohs mine`: a table in, a plan out.
+
+Longer than other commands, since it has the most options: those of a run that mining reads, and its own.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, final
 
 import typer
 
+from mohs.cli import options
 from mohs.cli.console import (
     counting_progress,
     decoding_progress,
@@ -19,26 +23,6 @@ from mohs.cli.console import (
     require_file_place,
     require_memory,
     say,
-)
-from mohs.cli.options import (
-    Cap,
-    Catalog,
-    Channels,
-    ClassColumn,
-    Curve,
-    Cycles,
-    FileColumn,
-    GroupColumn,
-    Growth,
-    Json,
-    MultiLabelOption,
-    Quiet,
-    Seed,
-    Size,
-    SourceArgument,
-    WhiteLevel,
-    naming_flags,
-    read_settings,
 )
 from mohs.errors import InputError, Problem
 
@@ -74,21 +58,21 @@ _LABEL_BYTES = 20  # for each character and item, beyond what the estimate count
 
 
 def mine(
-    source: SourceArgument,
+    source: options.SourceArgument,
     out: Annotated[Path, typer.Option(help="The plan, Parquet.")] = Path("plan.parquet"),
     csv: Annotated[Path | None, typer.Option(help="The plan as CSV with file names, too.")] = None,
-    catalog: Catalog = None,
-    file_column: FileColumn = None,
-    class_column: ClassColumn = None,
-    group_column: GroupColumn = None,
-    multi_label: MultiLabelOption = None,
-    white_level: WhiteLevel = None,
+    catalog: options.Catalog = None,
+    file_column: options.FileColumn = None,
+    class_column: options.ClassColumn = None,
+    group_column: options.GroupColumn = None,
+    multi_label: options.MultiLabelOption = None,
+    white_level: options.WhiteLevel = None,
     triplets: Annotated[int, typer.Option(help="Anchors; with one negative each, the length of the plan.")] = 10_000,
     negatives: Annotated[int, typer.Option(help="Negatives of each anchor: so many rows of the plan.")] = 1,
-    curve: Curve = None,
-    cap: Cap = None,
-    growth: Growth = None,
-    cycles: Cycles = None,
+    curve: options.Curve = None,
+    cap: options.Cap = None,
+    growth: options.Growth = None,
+    cycles: options.Cycles = None,
     scale: Annotated[str, typer.Option(help="range, rank, log-rank or margin.")] = "range",
     margin: Annotated[float | None, typer.Option(help="Of the scale 'margin', Euclidean distance.")] = None,
     metric: Annotated[str, typer.Option(help="euclidean, or cosine: rows are divided by their norms.")] = "euclidean",
@@ -119,17 +103,17 @@ def mine(
     ] = None,
     embedder: Annotated[Path | None, typer.Option(help="Run or embedder folder; default: untrained small one.")] = None,
     embeddings: Annotated[Path | None, typer.Option(help=".npy with a row per item, instead of an embedder.")] = None,
-    size: Size = None,
-    channels: Channels = None,
-    seed: Seed = None,
-    quiet: Quiet = False,
-    as_json: Json = False,
+    size: options.Size = None,
+    channels: options.Channels = None,
+    seed: options.Seed = None,
+    quiet: options.Quiet = False,
+    as_json: options.Json = False,
 ) -> None:
     """Mine a triplet for each anchor over the whole table, at scheduled hardness."""
     if (size is not None or channels is not None) and (embedder is not None or embeddings is not None):
         raise InputError("--size, --channels: decided already by --embedder or --embeddings; leave them out")
     # The margin, the device and the file of the plan are not those of a run.
-    config = read_settings(None, locals() | dict.fromkeys(("margin", "device", "out"))).config
+    config = options.read_settings(None, locals() | dict.fromkeys(("margin", "device", "out"))).config
     asked = _Asked(
         data=config.data,
         hardness=config.hardness,
@@ -198,7 +182,7 @@ def _check(asked: _Asked) -> None:
     if asked.on_accelerator:
         from mohs.mining.on_device import mining_device
 
-        with naming_flags(_FLAGS):
+        with options.naming_flags(_FLAGS):
             mining_device(str(asked.device))
     if asked.out.suffix.lower() == ".csv":
         raise InputError(f"--out: {asked.out}: the plan is a Parquet file; use --csv for CSV")
@@ -325,7 +309,7 @@ def _plan(
 
     is_random = asked.positive_rule == "random"
     bank = "the embeddings" if asked.embeddings is None else str(asked.embeddings)
-    with naming_flags({**_FLAGS, "embeddings_ND": bank}), counting_progress("mining", quiet=quiet) as progress:
+    with options.naming_flags({**_FLAGS, "embeddings_ND": bank}), counting_progress("mining", quiet=quiet) as progress:
         plan = mine(
             bank_ND,
             table.labels,

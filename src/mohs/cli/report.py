@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mohs.cli import options
 from mohs.cli.console import decoding_progress, print_json, print_table, require_file_place, say
-from mohs.cli.options import Json, Quiet
 from mohs.errors import InputError
 
 if TYPE_CHECKING:
@@ -22,11 +22,12 @@ __all__ = ["report"]
 def report(
     runs: Annotated[list[Path], typer.Argument(help="Run folders; the first one is shown in detail.")],
     out: Annotated[Path, typer.Option(help="The page.")] = Path("report.html"),
-    quiet: Quiet = False,
-    as_json: Json = False,
+    quiet: options.Quiet = False,
+    as_json: options.Json = False,
 ) -> None:
     """Compare runs on one page: results with paired intervals, curves, and the first one in detail."""
-    from mohs.report.of_run import METRIC_HEADER, metric_row, queries_counted, write_run_report
+    from mohs.report.of_run import write_run_report
+    from mohs.report.words import METRIC_HEADER, metric_row, queries_counted
     from mohs.runs import Run, evaluate
     from mohs.training.run_inputs import open_split_data
 
@@ -51,19 +52,17 @@ def report(
         out,
         title=f"Runs {', '.join(named)}" if len(named) > 1 else f"Run {first_name}",
         command=" ".join(["mohs", "report", *map(str, runs), "--out", str(out)]),
-        run=first,
-        evaluation=evaluations[first_name],
+        shown=first_name,
+        runs={name: (run, evaluations[name]) for name, run in named.items()},
         data=first_data,
-        runs=named,
-        evaluations=evaluations,
-        rows=list(rows.items()),
+        rows=rows,
         summary=[
             ("data", first.config.data.source),
             ("tested on", queries_counted(evaluations[first_name].measured["trained"].retrieval)),
             ("shown in detail", first_name),
             *((f"seed of {name}", str(run.config.seed)) for name, run in named.items()),
         ],
-        highlight=list(rows).index(first_name),
+        highlight=first_name,
         verdicts=[verdict for verdict, _ in differences],
     )
     if as_json:

@@ -9,31 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mohs.cli import options
 from mohs.cli.console import decoding_progress, print_json, require_folder_place, say, training_progress
-from mohs.cli.options import (
-    SETTINGS,
-    Cap,
-    Catalog,
-    Channels,
-    ClassColumn,
-    Config,
-    Curve,
-    Cycles,
-    FileColumn,
-    GroupColumn,
-    Growth,
-    Json,
-    MultiLabelOption,
-    Quiet,
-    ScaleOption,
-    Seed,
-    Setting,
-    Settings,
-    Size,
-    WhiteLevel,
-    flag_of,
-    read_settings,
-)
 from mohs.errors import InputError
 
 if TYPE_CHECKING:
@@ -49,21 +26,21 @@ def train(
     resume: Annotated[
         Path | None, typer.Option(help="Go on with the run in this folder (or begin it there, with SOURCE).")
     ] = None,
-    config: Config = None,
+    config: options.Config = None,
     preset: Annotated[
         str | None, typer.Option(help="Settings to begin with: small, frozen, fine-tune, fine-tune-sgd or photos.")
     ] = None,
     budget: Annotated[
         str | None, typer.Option(help="Network, batch and length: small or medium (two cores), large (a GPU).")
     ] = None,
-    catalog: Catalog = None,
-    file_column: FileColumn = None,
-    class_column: ClassColumn = None,
-    group_column: GroupColumn = None,
-    multi_label: MultiLabelOption = None,
-    white_level: WhiteLevel = None,
-    size: Size = None,
-    channels: Channels = None,
+    catalog: options.Catalog = None,
+    file_column: options.FileColumn = None,
+    class_column: options.ClassColumn = None,
+    group_column: options.GroupColumn = None,
+    multi_label: options.MultiLabelOption = None,
+    white_level: options.WhiteLevel = None,
+    size: options.Size = None,
+    channels: options.Channels = None,
     per_class: Annotated[int | None, typer.Option(help="Keep at most this many pictures of a class.")] = None,
     split_by: Annotated[str | None, typer.Option(help="class (test on unseen classes) or item.")] = None,
     test_fraction: Annotated[float | None, typer.Option(help="Share of the test; default 0.2.")] = None,
@@ -71,21 +48,21 @@ def train(
     weights: Annotated[str | None, typer.Option(help="safetensors file for the backbone.")] = None,
     loss: Annotated[str | None, typer.Option(help="infonce, triplet, arcface …: see --print-config.")] = None,
     margin: Annotated[float | None, typer.Option(help="Of triplet, contrastive and semi-hard.")] = None,
-    curve: Curve = None,
-    cap: Cap = None,
-    growth: Growth = None,
-    cycles: Cycles = None,
-    scale: ScaleOption = None,
+    curve: options.Curve = None,
+    cap: options.Cap = None,
+    growth: options.Growth = None,
+    cycles: options.Cycles = None,
+    scale: options.ScaleOption = None,
     triplets: Annotated[int | None, typer.Option(help="Length of the plan.")] = None,
     batch: Annotated[int | None, typer.Option(help="Triplets per step.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Peak rate of the head and of new networks.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or mps.")] = None,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Also write for TensorBoard.")] = False,
-    seed: Seed = None,
-    setting: Setting = None,
+    seed: options.Seed = None,
+    setting: options.Setting = None,
     print_config: Annotated[bool, typer.Option("--print-config", help="Show the settings and exit.")] = False,
-    quiet: Quiet = False,
-    as_json: Json = False,
+    quiet: options.Quiet = False,
+    as_json: options.Json = False,
 ) -> None:
     """Train an embedder: embed, mine, train in plan order, repeat."""
     given = locals() | {"out": out if resume is None else str(resume), "tensorboard": tensorboard or None}
@@ -94,7 +71,9 @@ def train(
             raise InputError(f"--out: {out} with --resume {resume}; leave one of them out")
         if source is None and config is None:
             # The first of the settings, in the order of the options, and then what else was given.
-            others = (flag_of(name) for name in SETTINGS if name != "out" and given.get(name) is not None)
+            others = (
+                options.flag_of(name) for name in options.SETTINGS if name != "out" and given.get(name) is not None
+            )
             unused = next(others, "--set" if setting or preset or budget else None)
             if unused is not None:
                 raise InputError(
@@ -106,7 +85,7 @@ def train(
                 raise InputError(f"--resume: {resume} holds no run (no config.json); give SOURCE to begin one there")
     if source is None and config is None and not print_config:
         raise InputError("SOURCE: missing; give a CSV, Parquet file or folder, 'glyphs', or --config FILE")
-    settings = read_settings(config, given, setting or (), preset, budget)
+    settings = options.read_settings(config, given, setting or (), preset, budget)
     if print_config:
         for note in settings.lines():
             print(note, file=sys.stderr)
@@ -115,7 +94,7 @@ def train(
     _train(settings, resume=resume is not None, quiet=quiet, as_json=as_json)
 
 
-def _train(settings: Settings, *, resume: bool, quiet: bool, as_json: bool) -> None:
+def _train(settings: options.Settings, *, resume: bool, quiet: bool, as_json: bool) -> None:
     """Train, and say what came of it; among several processes, the first one speaks."""
     from mohs.runs import train_on, with_run_folder
     from mohs.training.events import require_tensorboard

@@ -1,4 +1,4 @@
-"""Retrieval in words: what a search finds, how sure that is, and which queries were counted."""
+"""The page of a run, or of several beside each other."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,98 +11,17 @@ from mohs.doctor.run.evidence import RunEvidence
 from mohs.evaluation.gallery_size import recall_by_gallery_size
 from mohs.evaluation.intervals import Interval, class_difference_interval
 from mohs.evaluation.operating_points import OperatingPoint
-from mohs.evaluation.retrieval import RetrievalResult
 from mohs.evaluation.summary import EmbeddingReport, verified
 from mohs.evaluation.verification import VerificationResult
 from mohs.report.of_run_pictures import confusions, embedding_map, examples, find, mined_triplets
 from mohs.report.page import write_report
 from mohs.report.parts import Band, Pairs, Reliability, Report, Strategy, Table, Verdict
+from mohs.report.words import METRIC_HEADER, metric_row, of_100, search_sentences
 from mohs.runs import Evaluation, Run, versions
 from mohs.settings.toml import flat_settings
 from mohs.training.run_inputs import SplitData
 
-__all__ = [
-    "METRIC_HEADER",
-    "metric_row",
-    "of_100",
-    "pairs_part",
-    "queries_counted",
-    "search_sentences",
-    "write_run_report",
-]
-
-
-# Means over queries and over classes that differ by more are told apart in words.
-_UNEVEN = 0.05
-
-
-def search_sentences(measured: EmbeddingReport) -> list[str]:
-    """Return what a shop would ask: of 100 searches, how many find the right class; each a short sentence.
-
-    >>> from mohs.evaluation.summary import evaluate_embeddings
-    >>> report = evaluate_embeddings([[0.0], [0.1], [5.0], [5.1], [9.0]], ["a", "a", "b", "b", "c"], verification=False)
-    >>> for sentence in search_sentences(report):
-    ...     print(sentence)
-    Of 4 searches, 4 find a picture of the right class first, and 4 among the first five.
-    For other classes like these 2, expect 1 to 100 of 100 first (95% interval).
-    """
-    found, catalog = measured.retrieval, measured.catalog
-    num = min(found.num_counted, 100)
-    among = f", and {_count(found.recall[5], num)} among the first five" if 5 in found.recall else ""
-    sentences = [
-        f"Of {num} searches, {_count(found.recall[1], num)} find a picture of the right class first{among}.",
-        _expected(found),
-    ]
-    over_classes = found.macro.metrics["recall@1"]
-    if abs(over_classes - found.recall[1]) > _UNEVEN:
-        more = "many" if over_classes < found.recall[1] else "few"
-        sentences.append(
-            f"Counted by class it is {of_100(over_classes)} first: classes with {more} pictures are found more often."
-        )
-    if catalog is not None:
-        num = min(catalog.num_counted, 100)
-        sentences.append(
-            f"Of {num} searches in the catalog, {_count(catalog.recall[1], num)} find the right class first."
-        )
-    return sentences
-
-
-def of_100(share: float) -> str:
-    """Return a share as a number of 100; what is not all, or not none, is not said to be.
-
-    >>> of_100(0.371), of_100(0.998), of_100(1.0), of_100(0.001)
-    ('37 of 100', 'more than 99 of 100', '100 of 100', 'fewer than 1 of 100')
-    """
-    return f"{_count(share, 100)} of 100"
-
-
-def queries_counted(result: RetrievalResult) -> str:
-    """Return how many queries count, and of how many classes; then how many do not, if there are some.
-
-    >>> from mohs.evaluation.retrieval import evaluate_all_against_all
-    >>> queries_counted(evaluate_all_against_all([[0.0], [0.1], [5.0], [5.1], [9.0]], ["a", "a", "b", "b", "c"]))
-    '4 queries of 2 classes (1 more has nothing to find)'
-    """
-    num, classes, left = result.num_counted, result.macro.num_classes, result.num_queries_without_match
-    text = f"{num:,} {'query' if num == 1 else 'queries'} of {classes:,} {'class' if classes == 1 else 'classes'}"
-    if left:
-        text += f" ({left:,} more {'has' if left == 1 else 'have'} nothing to find)"
-    return text
-
-
-def _expected(found: RetrievalResult) -> str:
-    if "recall@1" not in found.intervals:
-        return "All searches were for one class: nothing follows for others."
-    low, high = (round(100 * end) for end in found.intervals["recall@1"])
-    classes = f"{found.macro.num_classes:,}"
-    return f"For other classes like these {classes}, expect {low} to {high} of 100 first (95% interval)."
-
-
-def _count(share: float, num: int) -> str:
-    count = round(share * num)
-    if count == num and share < 1:
-        return f"more than {num - 1}"
-    return "fewer than 1" if count == 0 and share > 0 else str(count)
+__all__ = ["pairs_part", "write_run_report"]
 
 
 def pairs_part(name: str, found: VerificationResult) -> Pairs:
@@ -234,56 +153,25 @@ def _pair_interval(interval: Interval | None, digits: int = 3) -> str:
     return "–" if not interval else f"{interval[0]:.{digits}f} to {interval[1]:.{digits}f}"
 
 
-METRIC_HEADER = (
-    "R@1", "95% interval", "by class", "95% interval", "R@5", "R@10", "Top-50", "mAP", "catalog", "triplets", "spread",
-)  # fmt: skip
-
-
-def metric_row(measured: EmbeddingReport) -> list[str]:
-    """Return the numbers under `METRIC_HEADER`.
-
-    "by class" is R@1 with each class counting the same, Top-50 is recall@50, catalog and triplets are accuracies.
-    """
-    recall, macro = measured.retrieval.recall, measured.retrieval.macro
-    return [
-        f"{recall[1]:.3f}",
-        _interval(measured.retrieval.intervals.get("recall@1")),
-        f"{macro.metrics['recall@1']:.3f}",
-        _interval(macro.intervals.get("recall@1")),
-        f"{recall[5]:.3f}",
-        f"{recall[10]:.3f}",
-        f"{recall[50]:.3f}",
-        f"{measured.retrieval.mean_average_precision:.3f}",
-        "-" if measured.catalog is None else f"{measured.catalog.recall[1]:.3f}",
-        "-" if measured.triplets is None else f"{measured.triplets.accuracy:.3f}",
-        f"{measured.spread.std_sqrt_dim:.2f}",
-    ]
-
-
-def _interval(interval: Interval | None) -> str:
-    return "-" if interval is None else f"{interval[0]:.3f} to {interval[1]:.3f}"
-
-
 def write_run_report(
     path: Path,
     *,
     title: str,
     command: str,
-    run: Run,
-    evaluation: Evaluation,
+    shown: str,
+    runs: Mapping[str, tuple[Run, Evaluation]],
     data: SplitData,
-    runs: Mapping[str, Run],
-    evaluations: Mapping[str, Evaluation],
-    rows: Sequence[tuple[str, EmbeddingReport]],
+    rows: Mapping[str, EmbeddingReport],
     summary: Sequence[tuple[str, str]],
-    highlight: int,
+    highlight: str,
     verdicts: Sequence[Verdict] = (),
 ) -> None:
-    """Write the page: `run` is the one that is shown in detail, `runs` are those whose curves are drawn, by name.
+    """Write the page: the run named `shown` is shown in detail, and the curves of all `runs` are drawn.
 
-    `evaluation` is that of `run`, with its baselines, and `data` are its pictures; the doctor looks at it, too.
-    `evaluations` are those of the `runs`; `verdicts` come before those on `run`.
+    The evaluation of `shown` has its baselines, and `data` are its pictures; the doctor looks at it, too. `rows` are
+    those of the table of results, `highlight` the one to mark; `verdicts` come before those on the run.
     """
+    run, evaluation = runs[shown]
     protocol = evaluation.measured["trained"].told_protocol
     found = find(evaluation)
     test_N = evaluation.test_N
@@ -297,26 +185,26 @@ def write_run_report(
         summary=summary,
         verdicts=[*verdicts, *_verdicts(evaluation, run.events())],
         table_header=["", *METRIC_HEADER],
-        table_rows=[[name, *metric_row(measured)] for name, measured in rows],
+        table_rows=[[name, *metric_row(measured)] for name, measured in rows.items()],
         table_caption=(
             f"Results on {protocol}: share of queries with a picture of their class among the 1, 5, 10, 50 nearest. "
             "R@1 stands there twice, each time with its 95% interval: over queries, and by class, where a class counts "
             "the same however many pictures it has. Then mean average precision; accuracy of the nearest catalog "
             "picture and of random triplets; spread of the embeddings (0 collapsed, 1 even)."
         ),
-        highlight=highlight,
+        highlight=list(rows).index(highlight),
         highlight_mark="shown below",
-        strategies=[Strategy(name, each.events()) for name, each in runs.items()],
+        strategies=[Strategy(name, each.events()) for name, (each, _) in runs.items()],
         examples_best=best,
         examples_worst=worst,
         diagnosis=diagnose_run(RunEvidence.open(run.folder, data=data)),
-        diagnosed=next((name for name, each in runs.items() if each.folder == run.folder), run.folder.name),
+        diagnosed=shown,
         settings=flat_settings(run.config.model_dump(mode="json")),
-        gallery=[_gallery_band(name, each) for name, each in evaluations.items()],
+        gallery=[_gallery_band(name, each) for name, (_, each) in runs.items()],
         pairs=None if pairs is None else pairs_part(run.folder.name, pairs),
         confusions=confusions(evaluation, found),
         embedding_map=embedding_map(evaluation, seed=run.config.seed),
-        mined=[triplet for name, each in runs.items() for triplet in mined_triplets(name, each, training_set)],
+        mined=[triplet for name, (each, _) in runs.items() for triplet in mined_triplets(name, each, training_set)],
         command=command,
         versions=versions(),
     )
