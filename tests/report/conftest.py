@@ -5,16 +5,16 @@ from mohs.doctor.findings import Diagnosis, Finding
 from mohs.report.parts import (
     Band,
     Confusion,
+    DrawnRun,
     EmbeddingMap,
     Example,
     Hit,
+    Judgement,
     MinedTriplet,
     Pairs,
     Reliability,
     Report,
-    Strategy,
-    Table,
-    Verdict,
+    TextTable,
 )
 
 
@@ -87,8 +87,8 @@ def pairs():
     bins = np.linspace(0.05, 0.95, 10)
     return Pairs(
         note="All 2,000 pairs of one class and 100,000 of two, drawn evenly.",
-        facts=Table(["measure", "value", "95% interval"], [["AP", "0.912", "0.900 to 0.924"]], "On pairs"),
-        thresholds=Table(
+        facts=TextTable(["measure", "value", "95% interval"], [["AP", "0.912", "0.900 to 0.924"]], "On pairs"),
+        thresholds=TextTable(
             ["threshold", "similarity", "precision"], [["best accuracy", "0.61", "0.93"], ["EER", "0.52", "0.88"]], "By"
         ),
         precision_recall=[Band("run", recall, precision, precision - 0.03, np.minimum(precision + 0.03, 1))],
@@ -123,7 +123,7 @@ def diagnosis():
 @pytest.fixture
 def report():
     names = ("one sigmoid", "ten sigmoids", "in-batch InfoNCE")
-    strategies = [Strategy(name, events(i, cycles=(1, 10, 3)[i])) for i, name in enumerate(names)]
+    strategies = [DrawnRun(name, events(i, cycles=(1, 10, 3)[i])) for i, name in enumerate(names)]
     return Report(
         title="Glyphs: scheduled hardness against in-batch losses",
         summary=[
@@ -134,9 +134,9 @@ def report():
             ("time", "4 min 12 s"),
         ],
         verdicts=[
-            Verdict("good", "No run collapsed: the spread stays above 0.8."),
-            Verdict("note", "Recall@1 of the first two runs differs by less than its interval."),
-            Verdict("bad", "ten sigmoids: 61% of the triplets were inactive at the end; ask for more hardness."),
+            Judgement("good", "No run collapsed: the spread stays above 0.8."),
+            Judgement("note", "Recall@1 of the first two runs differs by less than its interval."),
+            Judgement("bad", "ten sigmoids: 61% of the triplets were inactive at the end; ask for more hardness."),
         ],
         table_header=["run", "recall@1", "95% interval", "mAP", "triplet accuracy", "note"],
         table_rows=[

@@ -17,15 +17,15 @@ from mohs.report.page import write_report
 from mohs.report.parts import (
     Band,
     Confusion,
+    DrawnRun,
     EmbeddingMap,
     Example,
     Hit,
+    Judgement,
     MinedTriplet,
     Pairs,
     Report,
-    Strategy,
-    Table,
-    Verdict,
+    TextTable,
 )
 
 VOID = {"meta", "img", "br", "hr", "link", "input"}
@@ -78,7 +78,7 @@ def small(**parts):
 
 
 def one_event(**values):
-    return [Strategy("run", [{"event": "step", "triplets": 10, **values}])]
+    return [DrawnRun("run", [{"event": "step", "triplets": 10, **values}])]
 
 
 def test_everything_that_was_given_is_on_the_page(write, report):
@@ -135,11 +135,11 @@ def test_recall_against_gallery_size_is_a_plot_and_a_table(write):
         Band("one", np.array([2.0, 1000]), np.array([0.9, 0.5]), np.array([0.8, 0.4]), np.array([0.95, 0.6])),
         Band("two", np.array([2.0, 50]), np.array([0.97, 0.7])),
     ]
-    page = Page(write(small(gallery=curves, strategies=[Strategy("one", []), Strategy("two", [])])))
+    page = Page(write(small(gallery=curves, strategies=[DrawnRun("one", []), DrawnRun("two", [])])))
     assert "classes in the gallery 2 50 1,000 one 0.900 – 0.500 two 0.970 0.700 –" in page.words
     assert "one: from 0.9 at 2 to 0.5 at 1e+03; two: from 0.97 at 2 to 0.7 at 50" in page.words
     assert [each for each in page.all("ul") if each.get("class") == "legend"] != []
-    page = Page(write(small(gallery=curves[:1], strategies=[Strategy("one", [])])))
+    page = Page(write(small(gallery=curves[:1], strategies=[DrawnRun("one", [])])))
     assert [each for each in page.all("ul") if each.get("class") == "legend"] == []
 
 
@@ -236,13 +236,13 @@ def test_every_label_is_escaped(write):
     report = Report(
         title=evil,
         summary=[(evil, evil)],
-        verdicts=[Verdict("bad", evil)],
+        verdicts=[Judgement("bad", evil)],
         table_header=[evil, evil],
         table_rows=[[evil, evil]],
         table_caption=evil,
         highlight=0,
         highlight_mark=evil,
-        strategies=[Strategy(evil, [segment, {"event": "step", "triplets": 1, "loss": 0.5}])],
+        strategies=[DrawnRun(evil, [segment, {"event": "step", "triplets": 1, "loss": 0.5}])],
         examples_best=[Example(picture, evil, [Hit(picture, evil, 0.1, True)])],
         examples_worst=[Example(picture, evil, [Hit(picture, evil, 0.1, False)])],
         mined=[MinedTriplet(picture, picture, picture, evil, evil, 0.5, 3, evil)],
@@ -251,8 +251,8 @@ def test_every_label_is_escaped(write):
         ),
         pairs=Pairs(
             note=evil,
-            facts=Table([evil], [[evil]], evil),
-            thresholds=Table([evil], [[evil]], evil),
+            facts=TextTable([evil], [[evil]], evil),
+            thresholds=TextTable([evil], [[evil]], evil),
             precision_recall=[Band(evil, np.ones(2), np.ones(2))],
             roc=[Band(evil, np.ones(2), np.ones(2))],
             edges=np.arange(3.0),
@@ -289,7 +289,7 @@ def test_large_reports_stay_small(tmp_path, report):
         return random.integers(0, 256, size=(120, 120, 3), dtype=np.uint8)
 
     examples = [Example(noise(), "q", [Hit(noise(), "r", 0.1, False) for _ in range(10)]) for _ in range(20)]
-    strategies = [Strategy(f"{i}", report.strategies[i % 3].events) for i in range(10)]
+    strategies = [DrawnRun(f"{i}", report.strategies[i % 3].events) for i in range(10)]
     large = dataclasses.replace(report, examples_worst=examples, strategies=strategies)
     write_report(tmp_path / "report.html", large)
     assert 1_000_000 < (tmp_path / "report.html").stat().st_size < 3_000_000
@@ -300,7 +300,7 @@ def test_large_reports_stay_small(tmp_path, report):
 def test_empty_parts_are_left_out(write):
     page = Page(write(small()))
     assert [tag for tag, _ in page.elements if tag in ("h2", "section", "svg", "table", "img")] == []
-    page = Page(write(small(strategies=[Strategy("nothing yet", [])])))
+    page = Page(write(small(strategies=[DrawnRun("nothing yet", [])])))
     assert page.all("svg") == []
 
 
@@ -314,7 +314,7 @@ def test_missing_values_are_not_drawn(write, values):
 
 def test_unmeasured_time_is_a_dash(write):
     segment = {"event": "segment", "embed_s": 1.0, "mine_s": 3.0}
-    page = Page(write(small(strategies=[Strategy("run", [segment, segment])])))
+    page = Page(write(small(strategies=[DrawnRun("run", [segment, segment])])))
     assert "2.0 6.0 – 8.0" in page.words
     assert "embed 25.0 %, mine 75.0 %, train 0.0 %" in [a.get("aria-label") for _, a in page.elements]
 
@@ -339,8 +339,8 @@ def test_all_problems_are_told_together(write):
                 table_header=["a", "b"],
                 table_rows=[["x"]],
                 highlight=1,
-                verdicts=[Verdict("great", "all")],
-                strategies=[Strategy("run", [broken])],
+                verdicts=[Judgement("great", "all")],
+                strategies=[DrawnRun("run", [broken])],
             )
         )
     assert caught.value.problems == (

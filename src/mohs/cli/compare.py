@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from mohs.compare.cells import Comparison, Results
     from mohs.compare.strategies import Strategy
     from mohs.compare.tuning import Trial
-    from mohs.report.of_comparison import Measured
+    from mohs.report.of_comparison import MeasuredComparison
     from mohs.settings.config import RunConfig
 
 __all__ = ["compare"]
@@ -233,13 +233,13 @@ def _measured(
     equal: str,
     segments: int,
     quiet: bool,
-) -> list[Measured]:
+) -> list[MeasuredComparison]:
     """Train and measure the cells that are not there, for each thing that runs are to have alike."""
     from mohs.compare.cells import run_cells
     from mohs.compare.equal_cpu import cpu_budgets
     from mohs.compare.summary import summarise
     from mohs.compare.tuning import best_trial, is_at_edge
-    from mohs.report.of_comparison import Measured
+    from mohs.report.of_comparison import MeasuredComparison
 
     choices = {name: best_trial(own).choice for name, own in trials.items()}
     at_edge = [name for name, own in trials.items() if is_at_edge(own)]
@@ -259,7 +259,9 @@ def _measured(
                     f"{cell.strategy}, seed {cell.seed}: R@1 {cell.unseen_recall_1:.3f} on unseen classes, "
                     f"{cell.seen_recall_1:.3f} in the catalog{how}{', COLLAPSED' if cell.collapsed else ''}"
                 )
-        measured.append(Measured(alike, compared, cells, summarise(comparison.data, cells, results, at_edge=at_edge)))
+        measured.append(
+            MeasuredComparison(alike, compared, cells, summarise(comparison.data, cells, results, at_edge=at_edge))
+        )
     return measured
 
 
@@ -271,7 +273,7 @@ def _saying(what: str, *, quiet: bool) -> Callable[[str, int], None]:
     return started
 
 
-def _print_tables(measured: Sequence[Measured], asked: _Asked) -> None:
+def _print_tables(measured: Sequence[MeasuredComparison], asked: _Asked) -> None:
     from mohs.compare.table import SHORT, short_rows
 
     for each in measured:

@@ -13,7 +13,7 @@ from mohs.cli.console import decoding_progress, print_json, print_table, require
 from mohs.errors import InputError
 
 if TYPE_CHECKING:
-    from mohs.report.parts import Verdict
+    from mohs.report.parts import Judgement
     from mohs.runs import Evaluation, Run
 
 __all__ = ["report"]
@@ -92,16 +92,16 @@ def _named(runs: list[Run]) -> Mapping[str, Run]:
     return {"/".join(path[-length:]): run for path, run in zip(paths, runs, strict=True)}
 
 
-def _difference(first_name: str, first: Evaluation, name: str, other: Evaluation) -> tuple[Verdict, dict[str, Any]]:
+def _difference(first_name: str, first: Evaluation, name: str, other: Evaluation) -> tuple[Judgement, dict[str, Any]]:
     """Compare R@1 with that of the first run: paired by query, 95% interval over classes. Seeds are in no interval."""
     import numpy as np
 
     from mohs.evaluation.intervals import class_difference_interval
-    from mohs.report.parts import Verdict
+    from mohs.report.parts import Judgement
 
     if not _same_queries(first, other):
         text = f"{name} was tested on other pictures than {first_name}: their rows cannot be compared."
-        return Verdict("note", text), {"run": name, "against": first_name, "recall@1": None, "interval": None}
+        return Judgement("note", text), {"run": name, "against": first_name, "recall@1": None, "interval": None}
     ours, theirs = first.measured["trained"].retrieval, other.measured["trained"].retrieval
     counted = ours.counted
     change_Q = theirs.hit_at_1[counted].astype(np.float64) - ours.hit_at_1[counted]
@@ -109,7 +109,9 @@ def _difference(first_name: str, first: Evaluation, name: str, other: Evaluation
     mean = float(change_Q.mean())
     record = {"run": name, "against": first_name, "recall@1": mean, "interval": None}
     if len(np.unique(labels_Q)) < 2:
-        return Verdict("note", f"R@1 of {name} is {mean:+.3f} against {first_name}; one class has no interval."), record
+        return Judgement(
+            "note", f"R@1 of {name} is {mean:+.3f} against {first_name}; one class has no interval."
+        ), record
     low, high = class_difference_interval(change_Q, labels_Q)
     record["interval"] = [low, high]
     sure = "" if low > 0 or high < 0 else ", which may be chance"
@@ -117,7 +119,7 @@ def _difference(first_name: str, first: Evaluation, name: str, other: Evaluation
         f"R@1 of {name} is {mean:+.3f} against {first_name} (95% interval {low:+.3f} to {high:+.3f} over "
         f"classes{sure}). What another seed would give is not in it: mohs compare has several."
     )
-    return Verdict("note", text), record
+    return Judgement("note", text), record
 
 
 def _same_queries(a: Evaluation, b: Evaluation) -> bool:

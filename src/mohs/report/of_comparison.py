@@ -14,13 +14,13 @@ from mohs.compare.strategies import STRATEGIES
 from mohs.compare.summary import PROTOCOLS, Difference, Row, optimisers, schedules
 from mohs.compare.table import HEADER, intervals_of, pair_rows, table_rows, what_is_equal
 from mohs.report.page import write_report
-from mohs.report.parts import Band, Plot, Report, Strategy, Table, Verdict
+from mohs.report.parts import Band, DrawnRun, Judgement, Plot, Report, TextTable
 from mohs.report.plots import Line, interval_plot, line_plot
 from mohs.report.result_plots import band_plot
 from mohs.runs import versions
 from mohs.settings.config import override_config
 
-__all__ = ["Measured", "write_comparison_report"]
+__all__ = ["MeasuredComparison", "write_comparison_report"]
 
 # More curves than colours with dashes of their own could not be told apart.
 _MAX_CURVES = 12
@@ -30,7 +30,7 @@ _WHAT = {"unseen": "unseen classes", "seen": "the catalog of classes trained on"
 
 @final
 @dataclass(frozen=True, eq=False)
-class Measured:
+class MeasuredComparison:
     """A comparison at equal "pictures" or "cpu", with its cells and their rows."""
 
     equal: str
@@ -40,7 +40,7 @@ class Measured:
 
 
 def write_comparison_report(
-    path: Path, measured: Sequence[Measured], results: Results, *, paper: bool, command: str
+    path: Path, measured: Sequence[MeasuredComparison], results: Results, *, paper: bool, command: str
 ) -> None:
     """Write the page: tables, R@1 and differences with their intervals, and curves of the first seed.
 
@@ -85,7 +85,7 @@ def write_comparison_report(
         more_tables=[table for each in measured for table in _more_tables(each, results, whole=each is not first)],
         highlight=names.index("default") if "default" in names else None,
         comparison=plots,
-        strategies=[Strategy(name, _events(comparison, name, found)) for name, found in arrays.items()],
+        strategies=[DrawnRun(name, _events(comparison, name, found)) for name, found in arrays.items()],
         command=command,
         versions=versions(),
     )
@@ -97,11 +97,11 @@ def _num_pictures(comparison: Comparison) -> str:
     return f"{counts[0]:,}" if len(counts) == 1 else f"{counts[0]:,} to {counts[-1]:,}"
 
 
-def _more_tables(measured: Measured, results: Results, *, whole: bool) -> list[Table]:
+def _more_tables(measured: MeasuredComparison, results: Results, *, whole: bool) -> list[TextTable]:
     """Return the table of strategies, if `whole`, and what of the differences is the optimiser's or the schedule's."""
     comparison = measured.comparison
     at = f"At {what_is_equal(comparison)}. {intervals_of(comparison.num_seeds)}"
-    tables = [Table(["", *HEADER[1:]], table_rows(measured.rows), f"Means over seeds. {at}")] if whole else []
+    tables = [TextTable(["", *HEADER[1:]], table_rows(measured.rows), f"Means over seeds. {at}")] if whole else []
     optimiser, rest = optimisers(comparison, measured.cells, results)
     scheduled = schedules(comparison.data, measured.cells, results)
     parts = (
@@ -111,11 +111,11 @@ def _more_tables(measured: Measured, results: Results, *, whole: bool) -> list[T
     )
     for other, found, caption in parts:
         if found:
-            tables.append(Table(["", other, "R@1 unseen", "R@1 catalog"], pair_rows(found), f"{caption} {at}"))
+            tables.append(TextTable(["", other, "R@1 unseen", "R@1 catalog"], pair_rows(found), f"{caption} {at}"))
     return tables
 
 
-def _verdicts(measured: Measured, results: Results) -> list[Verdict]:
+def _verdicts(measured: MeasuredComparison, results: Results) -> list[Judgement]:
     """Return what the default is worth, how much of it is the optimiser's and the schedule's, and what went wrong."""
     comparison, rows = measured.comparison, measured.rows
     at = "At equal CPU, on" if measured.equal == "cpu" else "On"
@@ -130,12 +130,12 @@ def _verdicts(measured: Measured, results: Results) -> list[Verdict]:
                         f"{at} {_WHAT[protocol]}, R@1 of the default is {found.mean:+.3f} against {found.to}, the best "
                         f"{kind} strategy there ({_sure(found)})."
                     )
-                    verdicts.append(Verdict(level, text))  # type: ignore[arg-type]
+                    verdicts.append(Judgement(level, text))  # type: ignore[arg-type]
     optimiser, rest = optimisers(comparison, measured.cells, results)
     for name, by in optimiser:
         if name.startswith("default"):
             verdicts += [
-                Verdict("note", f"{at} {_WHAT[protocol]}, Muon adds {by[protocol].mean:+.3f} to R@1 of "
+                Judgement("note", f"{at} {_WHAT[protocol]}, Muon adds {by[protocol].mean:+.3f} to R@1 of "
                 f"{by[protocol].to} ({_sure(by[protocol])}).")
                 for protocol in PROTOCOLS
             ]  # fmt: skip
@@ -147,11 +147,11 @@ def _verdicts(measured: Measured, results: Results) -> list[Verdict]:
                 f"{at} {_WHAT[protocol]}, R@1 of the default is {found.mean:+.3f} against {found.to}, the best with "
                 f"the same optimiser ({_sure(found)})."
             )
-            verdicts.append(Verdict("note", text))
+            verdicts.append(Judgement("note", text))
     for name, by in schedules(comparison.data, measured.cells, results):
         if name == "default":
             verdicts += [
-                Verdict("note", f"{at} {_WHAT[protocol]}, scheduled hardness adds {by[protocol].mean:+.3f} to R@1 of "
+                Judgement("note", f"{at} {_WHAT[protocol]}, scheduled hardness adds {by[protocol].mean:+.3f} to R@1 of "
                 f"the same loss ({_sure(by[protocol])}).")
                 for protocol in PROTOCOLS
             ]  # fmt: skip
@@ -159,7 +159,7 @@ def _verdicts(measured: Measured, results: Results) -> list[Verdict]:
         happened = {"collapsed": row.num_collapsed, "ended below their start": row.num_below_start}
         told = [f"{count} of {row.num_seeds} runs {what}" for what, count in happened.items() if count]
         if told:
-            verdicts.append(Verdict("note", f"{row.strategy}: {', '.join(told)}."))
+            verdicts.append(Judgement("note", f"{row.strategy}: {', '.join(told)}."))
     return verdicts
 
 
@@ -170,9 +170,9 @@ def _sure(found: Difference) -> str:
     return f"95% interval {low:+.3f} to {high:+.3f} over {over}{'' if found.is_clear else ', which may be chance'}"
 
 
-def _trained_on(trained_on: bool) -> list[Verdict]:
+def _trained_on(trained_on: bool) -> list[Judgement]:
     text = "Catalog queries were trained on: next to no class has a picture more that could be held out."
-    return [Verdict("note", text)] if trained_on else []
+    return [Judgement("note", text)] if trained_on else []
 
 
 def _interval_plots(rows: Sequence[Row], protocol: Any, num_seeds: int) -> list[Plot]:

@@ -15,7 +15,7 @@ from mohs.evaluation.summary import EmbeddingReport, verified
 from mohs.evaluation.verification import VerificationResult
 from mohs.report.of_run_pictures import confusions, embedding_map, examples, find, mined_triplets
 from mohs.report.page import write_report
-from mohs.report.parts import Band, Pairs, Reliability, Report, Strategy, Table, Verdict
+from mohs.report.parts import Band, DrawnRun, Judgement, Pairs, Reliability, Report, TextTable
 from mohs.report.words import METRIC_HEADER, metric_row, of_100, search_sentences
 from mohs.runs import Evaluation, Run, versions
 from mohs.settings.toml import flat_settings
@@ -58,7 +58,7 @@ def pairs_part(name: str, found: VerificationResult) -> Pairs:
     )
 
 
-def _facts(found: VerificationResult) -> Table:
+def _facts(found: VerificationResult) -> TextTable:
     curves, intervals = found.curves, found.intervals
     chance = f"{curves.prevalence:.4f}"
     rows = [
@@ -91,10 +91,10 @@ def _facts(found: VerificationResult) -> Table:
     for name, calibration in found.calibration.items():
         rows.append([f"calibration error, {name}", f"{calibration.expected_calibration_error:.4f}", "–", "–"])
     rows += [[name.replace("_", " "), "–", f"– ({reason})", "–"] for name, reason in found.not_measured.items()]
-    return Table(["measure", "value", "95% interval", "chance"], rows, "Measures on pairs")
+    return TextTable(["measure", "value", "95% interval", "chance"], rows, "Measures on pairs")
 
 
-def _thresholds(found: VerificationResult) -> Table:
+def _thresholds(found: VerificationResult) -> TextTable:
     header = ["wanted", "fitted: distance at most", "95% interval", "true positive rate", "false positive rate",
               "precision", "on other classes", "safe: distance at most", "true positive rate"]  # fmt: skip
     rows = []
@@ -126,7 +126,7 @@ def _thresholds(found: VerificationResult) -> Table:
         "Fitted: the loosest threshold that keeps what is wanted on these pairs, and, 'on other classes', what it "
         "reaches on classes it was not chosen on (95%). Safe: the loosest one that keeps it there, too; use this one"
     )
-    return Table(header, rows, caption)
+    return TextTable(header, rows, caption)
 
 
 def _points(found: VerificationResult, wanted: str) -> list[OperatingPoint]:
@@ -164,7 +164,7 @@ def write_run_report(
     rows: Mapping[str, EmbeddingReport],
     summary: Sequence[tuple[str, str]],
     highlight: str,
-    verdicts: Sequence[Verdict] = (),
+    verdicts: Sequence[Judgement] = (),
 ) -> None:
     """Write the page: the run named `shown` is shown in detail, and the curves of all `runs` are drawn.
 
@@ -194,7 +194,7 @@ def write_run_report(
         ),
         highlight=list(rows).index(highlight),
         highlight_mark="shown below",
-        strategies=[Strategy(name, each.events()) for name, (each, _) in runs.items()],
+        strategies=[DrawnRun(name, each.events()) for name, (each, _) in runs.items()],
         examples_best=best,
         examples_worst=worst,
         diagnosis=diagnose_run(RunEvidence.open(run.folder, data=data)),
@@ -220,24 +220,24 @@ def _gallery_band(name: str, evaluation: Evaluation) -> Band:
     return Band(name, np.array(sizes.num_classes, dtype=np.float64), np.array(sizes.recall_at_1), low, high)
 
 
-def _verdicts(evaluation: Evaluation, events: Sequence[Mapping[str, Any]]) -> list[Verdict]:
+def _verdicts(evaluation: Evaluation, events: Sequence[Mapping[str, Any]]) -> list[Judgement]:
     """Return what the numbers say at first sight; the reasons are for the reader of the curves."""
     trained = evaluation.measured["trained"]
-    verdicts = [Verdict("result", " ".join(search_sentences(trained))), *_beside_baselines(evaluation)]
+    verdicts = [Judgement("result", " ".join(search_sentences(trained))), *_beside_baselines(evaluation)]
     if trained.spread.std_sqrt_dim < 0.1:
         verdicts.append(
-            Verdict("bad", f"The embeddings have collapsed: spread {trained.spread.std_sqrt_dim:.3f}, near 0.")
+            Judgement("bad", f"The embeddings have collapsed: spread {trained.spread.std_sqrt_dim:.3f}, near 0.")
         )
     steps = [event for event in events if event["event"] == "step"]
     if steps and (active := float(np.mean([event["active_fraction"] for event in steps[-20:]]))) < 0.02:
         verdicts.append(
-            Verdict("note", f"At the end {active:.1%} of the anchors still taught anything: raise the hardness.")
+            Judgement("note", f"At the end {active:.1%} of the anchors still taught anything: raise the hardness.")
         )
-    verdicts += [Verdict("note", note) for note in trained.notes]
+    verdicts += [Judgement("note", note) for note in trained.notes]
     return verdicts
 
 
-def _beside_baselines(evaluation: Evaluation) -> list[Verdict]:
+def _beside_baselines(evaluation: Evaluation) -> list[Judgement]:
     """Return how the same searches do without training, and by pixels: paired differences over classes."""
     ours = evaluation.measured["trained"].retrieval
     queries, _ = evaluation.query_and_gallery()
@@ -254,12 +254,12 @@ def _beside_baselines(evaluation: Evaluation) -> list[Verdict]:
             beaten.append(f"{label} finds {count}")
         elif gain_Q.mean() > 0:
             text = f"{label} finds {count} first, fewer by less than chance would explain ({interval})."
-            verdicts.append(Verdict("note", _sentence(text)))
+            verdicts.append(Judgement("note", _sentence(text)))
         else:
             degree = "more" if high < 0 else "as many"
-            verdicts.append(Verdict("bad", _sentence(f"{label} finds {degree}: {count} first ({interval}).")))
+            verdicts.append(Judgement("bad", _sentence(f"{label} finds {degree}: {count} first ({interval}).")))
     if beaten:
-        verdicts.insert(0, Verdict("result", _sentence(f"{', '.join(beaten)} first.")))
+        verdicts.insert(0, Judgement("result", _sentence(f"{', '.join(beaten)} first.")))
     return verdicts
 
 

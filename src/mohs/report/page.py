@@ -11,7 +11,7 @@ import numpy.typing as npt
 from mohs.artefacts import atomic_path
 from mohs.doctor.findings import settings_diff
 from mohs.errors import InputError
-from mohs.report.parts import EmbeddingMap, MinedTriplet, Pairs, Report, Strategy, Table
+from mohs.report.parts import DrawnRun, EmbeddingMap, MinedTriplet, Pairs, Report, TextTable
 from mohs.report.pictures import data_uris, thumbnail_uris
 from mohs.report.plots import DASHES, NUM_COLOURS, Line, hardness_plot, line_plot
 from mohs.report.result_plots import band_plot, distance_plot, reliability_plot
@@ -58,7 +58,7 @@ def write_report(path: str | Path, report: Report) -> None:
         hardness_plots=_hardness_plots(report.strategies),
         line_plots=_line_plots(report.strategies),
         times=_times(report.strategies),
-        results=Table(report.table_header, report.table_rows, report.table_caption),
+        results=TextTable(report.table_header, report.table_rows, report.table_caption),
         numeric=_numeric_columns,
         pair_plots=[] if report.pairs is None else _pair_plots(report.pairs),
         gallery_plot=_gallery_plot(report),
@@ -92,7 +92,7 @@ class _Pictures:
 
 
 def _check(report: Report) -> None:
-    tables = [("table_rows", Table(report.table_header, report.table_rows, ""))]
+    tables = [("table_rows", TextTable(report.table_header, report.table_rows, ""))]
     tables += [(f"more_tables {i}", table) for i, table in enumerate(report.more_tables)]
     if report.pairs is not None:
         tables += [("pairs.facts", report.pairs.facts), ("pairs.thresholds", report.pairs.thresholds)]
@@ -121,11 +121,11 @@ def _check(report: Report) -> None:
         raise InputError(*problems)
 
 
-def _of_kind(strategy: Strategy, kind: str) -> list[Mapping[str, Any]]:
+def _of_kind(strategy: DrawnRun, kind: str) -> list[Mapping[str, Any]]:
     return [event for event in strategy.events if event["event"] == kind]
 
 
-def _hardness_plots(strategies: Sequence[Strategy]) -> list[dict[str, Any]]:
+def _hardness_plots(strategies: Sequence[DrawnRun]) -> list[dict[str, Any]]:
     plots = []
     for series, strategy in enumerate(strategies):
         segments = _of_kind(strategy, "segment")
@@ -155,7 +155,7 @@ def _hardness_plots(strategies: Sequence[Strategy]) -> list[dict[str, Any]]:
     return plots
 
 
-def _line_plots(strategies: Sequence[Strategy]) -> list[dict[str, Any]]:
+def _line_plots(strategies: Sequence[DrawnRun]) -> list[dict[str, Any]]:
     wanted: list[tuple[str, str, str, tuple[float, float] | None, str]] = [
         ("loss", "Loss", "loss", None, "Losses of different kinds have different scales: compare shapes, not heights."),
         (
@@ -191,7 +191,7 @@ def _line_plots(strategies: Sequence[Strategy]) -> list[dict[str, Any]]:
     return plots
 
 
-def _times(strategies: Sequence[Strategy]) -> list[dict[str, Any]]:
+def _times(strategies: Sequence[DrawnRun]) -> list[dict[str, Any]]:
     rows = []
     for strategy in strategies:
         seconds = {
@@ -217,7 +217,7 @@ def _times(strategies: Sequence[Strategy]) -> list[dict[str, Any]]:
     return rows
 
 
-def _numeric_columns(table: Table) -> list[bool]:
+def _numeric_columns(table: TextTable) -> list[bool]:
     # Numbers stand right, one below the other. "0.53 ± 0.01", "12 %" and "–" count as numbers.
     return [
         column > 0
@@ -284,14 +284,14 @@ def _gallery_plot(report: Report) -> Any:
     )
 
 
-def _gallery_table(report: Report) -> Table:
+def _gallery_table(report: Report) -> TextTable:
     """Return recall@1 by size, a row for each curve; a size that a curve lacks is a dash."""
     sizes = sorted({float(size) for band in report.gallery for size in band.x})
     rows = []
     for band in report.gallery:
         at = dict(zip(band.x.tolist(), band.y.tolist(), strict=True))
         rows.append([band.name, *(f"{at[size]:.3f}" if size in at else "–" for size in sizes)])
-    return Table(["classes in the gallery", *(f"{size:,.0f}" for size in sizes)], rows, "Recall@1 by gallery size")
+    return TextTable(["classes in the gallery", *(f"{size:,.0f}" for size in sizes)], rows, "Recall@1 by gallery size")
 
 
 def _map_points(shown: EmbeddingMap) -> list[dict[str, Any]]:

@@ -13,23 +13,23 @@ from mohs.doctor.findings import Diagnosis
 __all__ = [
     "Band",
     "Confusion",
+    "DrawnRun",
     "EmbeddingMap",
     "Example",
     "Hit",
+    "Judgement",
     "MinedTriplet",
     "Pairs",
     "Plot",
     "Reliability",
     "Report",
-    "Strategy",
-    "Table",
-    "Verdict",
+    "TextTable",
 ]
 
 
 @final
 @dataclass(frozen=True)
-class Verdict:
+class Judgement:
     """A sentence or two: "result" (no judgement), "good" (better), "note" (worth knowing) or "bad" (a problem)."""
 
     level: Literal["result", "good", "note", "bad"]
@@ -38,7 +38,7 @@ class Verdict:
 
 @final
 @dataclass(frozen=True)
-class Strategy:
+class DrawnRun:
     """One trained run to be drawn.
 
     `events` are those of its log, in order. Step events: {"event": "step", "triplets": seen so far} and any of "loss",
@@ -101,7 +101,7 @@ class Band:
 
 @final
 @dataclass(frozen=True)
-class Table:
+class TextTable:
     """A table, formatted: the first column names the row, every row is as long as the header."""
 
     header: Sequence[str]
@@ -139,8 +139,8 @@ class Pairs:
     """
 
     note: str
-    facts: Table
-    thresholds: Table
+    facts: TextTable
+    thresholds: TextTable
     precision_recall: Sequence[Band]
     roc: Sequence[Band]
     edges: npt.NDArray[np.float64]
@@ -225,11 +225,11 @@ class Report:
 
     title: str
     summary: Sequence[tuple[str, str]] = ()
-    verdicts: Sequence[Verdict] = ()
+    verdicts: Sequence[Judgement] = ()
     table_header: Sequence[str] = ()
     table_rows: Sequence[Sequence[str]] = ()
     table_caption: str = "Results on held-out data"
-    more_tables: Sequence[Table] = ()
+    more_tables: Sequence[TextTable] = ()
     highlight: int | None = None
     highlight_mark: str = "default"
     comparison: Sequence[Plot] = ()
@@ -238,7 +238,7 @@ class Report:
     settings: Mapping[str, Any] = field(default_factory=dict)
     pairs: Pairs | None = None
     gallery: Sequence[Band] = ()
-    strategies: Sequence[Strategy] = ()
+    strategies: Sequence[DrawnRun] = ()
     examples_best: Sequence[Example] = ()
     examples_worst: Sequence[Example] = ()
     confusions: Sequence[Confusion] = ()
