@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, final
+from typing import TYPE_CHECKING, Annotated, Any, final
 
 import typer
 
@@ -136,9 +136,8 @@ def _compare(asked: _Asked, settings: options.Settings, *, quiet: bool, as_json:
     from mohs.compare.protocols import PerClass, fewest_classes, open_comparison
     from mohs.compare.table import comparison_markdown
     from mohs.compare.training import check_strategies
-    from mohs.compare.tuning import best_trial, is_at_edge, tune
+    from mohs.compare.tuning import tune
     from mohs.report.of_comparison import write_comparison_report
-    from mohs.runs import versions
     from mohs.settings.toml import flat_settings
 
     config, own_budget = settings.config, asked.budget
@@ -190,32 +189,7 @@ def _compare(asked: _Asked, settings: options.Settings, *, quiet: bool, as_json:
     (results.folder / "table.md").write_text(text, encoding="utf-8")
     report = results.folder / "report.html"
     write_comparison_report(report, measured, results, paper=asked.paper, command=_command(asked, config))
-    record = {
-        "finished": True,
-        "data": facts,
-        "equal": measured[0].equal,
-        "num_pictures": budget.num_pictures,
-        "batch_pictures": budget.batch_pictures,
-        "num_seeds": asked.num_seeds,
-        "settings": values,
-        "tuned": {
-            name: {
-                "learning_rate": best_trial(own).learning_rate,
-                "value": best_trial(own).value,
-                "validation_mrr": best_trial(own).validation_mrr,
-                "rate_at_edge": is_at_edge(own),
-                "num_trials": len(own),
-            }
-            for name, own in trials.items()
-        },
-        "strategies": [row.as_record() for row in measured[0].rows],
-        "versions": versions(),
-        "report": str(report),
-    }
-    if len(measured) > 1:
-        record["strategies_at_equal_cpu"] = [row.as_record() for row in measured[1].rows]
-    if asked.paper:
-        record["published_top_50"] = _PAPER_TOP_50
+    record = _record(measured, asked, values, trials, report)
     write_json(asked.out / _MARK, record)
     if as_json:
         print_json(record)
@@ -223,6 +197,50 @@ def _compare(asked: _Asked, settings: options.Settings, *, quiet: bool, as_json:
     _print_tables(measured, asked)
     print(f"all figures: {results.folder / 'table.md'}, {results.table}")
     print(f"report: {report}")
+
+
+def _record(
+    measured: Sequence[MeasuredComparison],
+    asked: _Asked,
+    settings: Mapping[str, Any],
+    trials: Mapping[str, list[Trial]],
+    report: Path,
+) -> dict[str, Any]:
+    """Return what comparison.json says."""
+    from mohs.runs import versions
+
+    first = measured[0]
+    record = {
+        "finished": True,
+        "data": first.comparison.data.facts(),
+        "equal": first.equal,
+        "num_pictures": first.comparison.budget.num_pictures,
+        "batch_pictures": first.comparison.budget.batch_pictures,
+        "num_seeds": asked.num_seeds,
+        "settings": settings,
+        "tuned": {name: _tuned(own) for name, own in trials.items()},
+        "strategies": [row.as_record() for row in first.rows],
+        "versions": versions(),
+        "report": str(report),
+    }
+    if len(measured) > 1:
+        record["strategies_at_equal_cpu"] = [row.as_record() for row in measured[1].rows]
+    if asked.paper:
+        record["published_top_50"] = _PAPER_TOP_50
+    return record
+
+
+def _tuned(trials: list[Trial]) -> dict[str, Any]:
+    from mohs.compare.tuning import best_trial, is_at_edge
+
+    best = best_trial(trials)
+    return {
+        "learning_rate": best.learning_rate,
+        "value": best.value,
+        "validation_mrr": best.validation_mrr,
+        "rate_at_edge": is_at_edge(trials),
+        "num_trials": len(trials),
+    }
 
 
 def _measured(

@@ -5,8 +5,9 @@ from __future__ import annotations
 import shlex
 import shutil
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,6 +16,7 @@ from mohs.cli.console import print_json, print_table, require_folder_place, say,
 from mohs.errors import InputError
 
 if TYPE_CHECKING:
+    from mohs.evaluation.summary import Measured
     from mohs.runs import Evaluation, Run
     from mohs.settings.config import DataConfig, RunConfig
 
@@ -41,7 +43,6 @@ def demo(
 
     from mohs.artefacts import write_json
     from mohs.report.of_run import write_run_report
-    from mohs.report.words import METRIC_HEADER, metric_row, queries_counted
     from mohs.runs import evaluate, train_on
     from mohs.settings.config import DataConfig
     from mohs.training.run_inputs import open_split_data
@@ -94,15 +95,7 @@ def demo(
         runs=runs,
         data=data,
         rows=measured,
-        summary=[
-            ("data", "glyphs (built in)"),
-            ("classes", f"{facts['classes']:,}"),
-            ("pictures", f"{facts['pictures']:,}, two per class"),
-            ("test", f"{facts['test_classes']:,} unseen classes"),
-            ("pictures shown by each strategy", f"{num_pictures:,}"),
-            ("seed", str(seed)),
-            ("seconds", f"{total_s:.0f}"),
-        ],
+        summary=_summary(facts, num_pictures, seed, total_s),
         highlight="default",
     )
     result = {
@@ -118,14 +111,33 @@ def demo(
     write_json(out / _MARK, result)
     if as_json:
         print_json(result)
-        return
-    title = f"{queries_counted(measured['default'].retrieval)}, unseen, seed {seed}"
+    else:
+        _tell(result, measured)
+
+
+def _summary(facts: Mapping[str, Any], num_pictures: int, seed: int, total_s: float) -> list[tuple[str, str]]:
+    return [
+        ("data", "glyphs (built in)"),
+        ("classes", f"{facts['classes']:,}"),
+        ("pictures", f"{facts['pictures']:,}, two per class"),
+        ("test", f"{facts['test_classes']:,} unseen classes"),
+        ("pictures shown by each strategy", f"{num_pictures:,}"),
+        ("seed", str(seed)),
+        ("seconds", f"{total_s:.0f}"),
+    ]
+
+
+def _tell(result: Mapping[str, Any], measured: Mapping[str, Measured]) -> None:
+    from mohs.report.words import METRIC_HEADER, metric_row, queries_counted
+
+    title = f"{queries_counted(measured['default'].retrieval)}, unseen, seed {result['seed']}"
     rows = [[name, *metric_row(found)] for name, found in measured.items()]
     print_table(title, ["strategy", *METRIC_HEADER], rows, strong=len(rows) - 1)
+    seconds = result["seconds"]
     header = ["seconds", *next(iter(seconds.values()))]
     print_table("", header, [[name, *(f"{s:.1f}" for s in each.values())] for name, each in seconds.items()])
-    print(f"{facts['classes']:,} classes, {facts['pictures']:,} pictures, {total_s:.0f} s in all")
-    print(f"report: {report}")
+    print(f"{result['classes']:,} classes, {result['pictures']:,} pictures, {result['total_s']:.0f} s in all")
+    print(f"report: {result['report']}")
 
 
 def _strategies(data: DataConfig, *, seed: int, num_pictures: int) -> dict[str, RunConfig]:

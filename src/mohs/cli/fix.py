@@ -1,15 +1,21 @@
 """`mohs fix`: the corrections of a table, made."""
 
+from __future__ import annotations
+
 import difflib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mohs.cli import options
 from mohs.cli.console import print_json, require_file_place, say
 from mohs.errors import InputError
+
+if TYPE_CHECKING:
+    from mohs.data.fixes import Applied
+    from mohs.data.table import Table
 
 __all__ = ["fix"]
 
@@ -55,7 +61,11 @@ def fix(
                 "new_classes": list(applied.new_classes),
             }
         )
-        return
+    else:
+        _tell(applied, listing, fixes, out)
+
+
+def _tell(applied: Applied, listing: Table, fixes: Path, out: Path) -> None:
     say(
         f"joined {applied.num_merged:,} classes to others, relabelled {applied.num_relabelled:,} pictures, "
         f"left out {applied.num_dropped:,}"
