@@ -19,8 +19,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, final
 
+from against_itself import against_itself, itself_markdown
+
 from mohs.artefacts import atomic_path, write_json
-from mohs.compare.against_itself import against_itself, itself_markdown
 from mohs.compare.budget import Budget, common_segments, trial_budget, whole_budget
 from mohs.compare.cells import Comparison, Results, run_cells
 from mohs.compare.equal_cpu import cpu_budgets

@@ -15,6 +15,7 @@ FILE = Path(__file__).parents[2] / "benchmarks" / "bench_strategies.py"
 
 @pytest.fixture
 def bench(blot_data, small, monkeypatch):
+    monkeypatch.syspath_prepend(FILE.parent)
     spec = importlib.util.spec_from_file_location("bench_strategies", FILE)
     module = importlib.util.module_from_spec(spec)
     monkeypatch.setitem(sys.modules, "bench_strategies", module)  # dataclasses look their module up
