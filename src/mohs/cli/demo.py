@@ -16,7 +16,7 @@ from mohs.cli.console import print_json, print_table, require_folder_place, say,
 from mohs.errors import InputError
 
 if TYPE_CHECKING:
-    from mohs.evaluation.summary import Measured
+    from mohs.evaluation.summary import EmbeddingReport
     from mohs.runs import Evaluation, Run
     from mohs.settings.config import DataConfig, RunConfig
 
@@ -127,7 +127,7 @@ def _summary(facts: Mapping[str, Any], num_pictures: int, seed: int, total_s: fl
     ]
 
 
-def _tell(result: Mapping[str, Any], measured: Mapping[str, Measured]) -> None:
+def _tell(result: Mapping[str, Any], measured: Mapping[str, EmbeddingReport]) -> None:
     from mohs.report.words import METRIC_HEADER, metric_row, queries_counted
 
     title = f"{queries_counted(measured['default'].retrieval)}, unseen, seed {result['seed']}"
