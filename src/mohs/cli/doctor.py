@@ -94,7 +94,7 @@ def doctor(
     if unused := [options.flag_of(name) for name in given if name in own]:
         raise InputError(f"{', '.join(unused)}: need --precision")
     from mohs.checks import require, wrong_choice
-    from mohs.doctor import diagnose
+    from mohs.doctor.diagnose import diagnose
     from mohs.settings.config import load_config
     from mohs.settings.toml import flat_settings
 

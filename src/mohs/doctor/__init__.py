@@ -1,5 +1,1 @@
-"""`mohs.diagnose`: what is wrong with a run, or with what another library left."""
-
-from mohs.doctor.diagnose import diagnose
-
-__all__ = ["diagnose"]
+"""What is wrong with a run, or with what another library left."""
