@@ -20,7 +20,7 @@ from mohs.training.false_negatives import append_review
 from mohs.training.guard import Verdict
 from mohs.training.head_start import blend_weights, start_head
 from mohs.training.held_out import HeldOut
-from mohs.training.losses.loss import Loss
+from mohs.training.losses.protocol import Loss
 from mohs.training.losses.registry import build_loss, check_kept_apart
 from mohs.training.negative_bank import check_negative_bank
 from mohs.training.plan_segment import Segment, batch_slices

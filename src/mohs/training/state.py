@@ -29,7 +29,7 @@ from mohs.training.closed_loop import Control, HardnessController
 from mohs.training.events import Event, Listener, as_record
 from mohs.training.false_negatives import Dropped, cut_review, review_bytes
 from mohs.training.guard import BankHealth, CollapseGuard
-from mohs.training.losses.loss import Loss
+from mohs.training.losses.protocol import Loss
 from mohs.training.negative_bank import NegativeBank
 from mohs.training.plan_segment import Planned, Planner, Segment, all_segments, batch_slices
 from mohs.training.processes import Processes

@@ -22,7 +22,7 @@ from mohs.settings.config import RunConfig, TrainingConfig
 from mohs.training.events import StepEvent
 from mohs.training.guard import StepHealth
 from mohs.training.kept_apart import Apart, by_first_item, may_be_negatives, pairs_in_batch
-from mohs.training.losses.loss import Loss, LossValue
+from mohs.training.losses.protocol import Loss, LossValue
 from mohs.training.negative_bank import NegativeBank
 from mohs.training.optimizers import Optimizer, build_optimizer, shorten_gradient
 from mohs.training.processes import Processes, use_bfloat16

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from mohs.training.losses.loss import Loss
 from mohs.training.losses.plan_losses import ContrastiveLoss, SelectiveTripletLoss, TripletLoss
+from mohs.training.losses.protocol import Loss
 
 LOSSES: dict[str, Loss] = {
     "triplet": TripletLoss(margin=1.0),

@@ -6,8 +6,8 @@ import numpy as np
 
 from mohs.doctor import of_labels
 from mohs.doctor.embeddings import causes, queries, two_sets
-from mohs.doctor.embeddings.chance import find_chance, find_shifted_labels
 from mohs.doctor.embeddings.directions import find_domain_gap, find_dominating_direction
+from mohs.doctor.embeddings.label_order import find_chance, find_shifted_labels
 from mohs.doctor.embeddings.mixed_labels import find_mixed_labels
 from mohs.doctor.embeddings.split_classes import find_split_ids
 from mohs.doctor.findings import Check, Finding, unavailable, unless

@@ -19,7 +19,7 @@ from mohs.randomness import check_seed, torch_seeded
 from mohs.settings.config import LossConfig
 from mohs.settings.losses import INFONCE, SEMI_HARD, SUPCON, LossRecord
 from mohs.training.losses.library import find_miner
-from mohs.training.losses.loss import LossValue
+from mohs.training.losses.protocol import LossValue
 
 __all__ = ["CLASS_VECTORS", "IN_BATCH_LOSSES", "InBatchLoss", "active_fraction", "build_miner"]
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mohs.settings.config import LossConfig
 from mohs.settings.losses import CONTRASTIVE, SELECTIVE_TRIPLET, SOFT_TRIPLET, TRIPLET, LossRecord
-from mohs.training.losses.loss import Loss, LossValue
+from mohs.training.losses.protocol import Loss, LossValue
 
 __all__ = ["PLAN_LOSSES", "ContrastiveLoss", "PlanLoss", "SelectiveTripletLoss", "TripletLoss"]
 

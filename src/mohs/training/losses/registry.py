@@ -20,8 +20,8 @@ from mohs.settings.config import LossConfig, RunConfig
 from mohs.training.false_negatives import duplicate_pairs, read_review_list
 from mohs.training.losses.in_batch import CLASS_VECTORS, IN_BATCH_LOSSES, InBatchLoss, build_miner
 from mohs.training.losses.library import LibraryClass, find_loss, find_miner
-from mohs.training.losses.loss import Loss
 from mohs.training.losses.plan_losses import PLAN_LOSSES
+from mohs.training.losses.protocol import Loss
 
 __all__ = ["build_loss", "check_kept_apart", "check_loss"]
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import mohs
-from mohs.doctor.embeddings.chance import find_chance, find_shifted_labels
+from mohs.doctor.embeddings.label_order import find_chance, find_shifted_labels
 from mohs.evaluation.embedded import Embedded
 
 
