@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 from PIL import Image
 
 import mohs
@@ -86,9 +87,21 @@ def test_changes_and_calibration(shop, run_cli):
         ),
         (
             ("index", "build", "i", "shop.csv", "--embedder", "network"),
-            "folder: i exists already; give another, or remove it",
+            "INDEX: i exists already; give another, or remove it",
         ),
         (("index", "build", "j", "shop.csv", "--embedder", "none"), "none/embedder.json: no such file; check the path"),
+        (
+            ("index", "build", "j", "shop.csv"),
+            "--embedder, --backbone: give one of them, what makes the vectors",
+        ),
+        (
+            ("index", "build", "j", "shop.csv", "--backbone", "resnet18"),
+            "--backbone, --weights: one without the other; give both or neither",
+        ),
+        (
+            ("index", "build", "j", "shop.csv", "--embedder", "network", "--size", "32"),
+            "--size: is of a --backbone; an embedder has its own",
+        ),
         (("embed", "network", "shop.csv", "--out", "x.csv"), "--out: x.csv: neither .npy nor .parquet; name it so"),
     ],
 )
@@ -104,6 +117,24 @@ def test_a_filter_names_its_flag(shop, run_cli):
     assert bad.code == 2
     assert bad.err[0].startswith("mohs: --where: 'prize < 3' cannot be read (")
     assert bad.err[0].endswith("; the columns are 'id', 'file', 'path', 'class', 'role', 'price'")
+
+
+def test_a_pretrained_backbone_without_training(shop, run_cli):
+    import timm
+    from safetensors.torch import save_file
+
+    torch.manual_seed(0)
+    network = timm.create_model("resnet10t", pretrained=False)
+    save_file({name: value.contiguous() for name, value in network.state_dict().items()}, "weights.safetensors")
+    words = ("--backbone", "resnet10t", "--weights", "weights.safetensors", "--size", "32")
+    made = run_cli("index", "build", "i", "shop.csv", *words)
+    assert made.code == 0, made.err
+    index = mohs.Index.open("i")
+    vectors = index.vectors()
+    assert np.allclose(np.linalg.norm(vectors.x_ND, axis=1), 1, atol=1e-5)
+    answers = index.search(sorted(str(file) for file in shop.glob("*.png")), num_matches=2)
+    # The nearest besides itself is the other picture of the product: the head has seen these classes.
+    assert np.mean([answer.matches[1].label == answer.matches[0].label for answer in answers]) > 0.9
 
 
 def test_vectors_in_a_file(shop, run_cli):

@@ -34,18 +34,37 @@ _Items = Annotated[str, typer.Argument(metavar="TABLE", help="CSV, Parquet or fo
 def build(
     folder: Annotated[Path, typer.Argument(metavar="INDEX", help="New folder for the index.")],
     source: Annotated[str, typer.Argument(metavar="TABLE", help="CSV, Parquet, folder of class folders, or 'glyphs'.")],
-    embedder: Annotated[Path, typer.Option(help="Run folder, or folder of a saved embedder.")],
+    embedder: Annotated[Path | None, typer.Option(help="Run folder, or folder of a saved embedder.")] = None,
+    backbone: Annotated[
+        str | None, typer.Option(help="Instead of --embedder: a pretrained timm model, without training.")
+    ] = None,
+    weights: Annotated[Path | None, typer.Option(help="Safetensors file of the --backbone.")] = None,
+    size: Annotated[int | None, typer.Option(help="With --backbone: side of its input, pixels; default 224.")] = None,
     id_column: Annotated[str | None, typer.Option(help="Column that names each item; default: its file.")] = None,
     catalog: Annotated[str | None, typer.Option(help="Table with one reference picture per class.")] = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Embed the pictures of a table into a new index. Its other columns, such as a price, become filters."""
+    if (embedder is None) == (backbone is None):
+        raise InputError("--embedder, --backbone: give one of them, what makes the vectors")
+    if (backbone is None) != (weights is None):
+        raise InputError("--backbone, --weights: one without the other; give both or neither")
+    if backbone is None and size is not None:
+        raise InputError("--size: is of a --backbone; an embedder has its own")
     require_folder_place(folder, "INDEX")
+    if folder.exists():
+        raise InputError(f"INDEX: {folder} exists already; give another, or remove it")
     from mohs.index.index import Index
 
+    network: Any = embedder
+    if backbone is not None and weights is not None:
+        from mohs.index.frozen import frozen_embedder
+
+        with decoding_progress(quiet=quiet) as progress:
+            network = frozen_embedder(source, backbone=backbone, weights=weights, size=size or 224, progress=progress)
     with counting_progress("embedding", quiet=quiet) as progress:
-        made = Index.build(folder, source, embedder, id_column=id_column, catalog=catalog, progress=progress)
+        made = Index.build(folder, source, network, id_column=id_column, catalog=catalog, progress=progress)
     info = made.info()
     if as_json:
         print_json(info)
