@@ -13,24 +13,29 @@ MOST_FILES = 2
 
 USED = """
 import numpy as np
+import torch
 
 import mohs
 from mohs.evaluation.retrieval import evaluate_all_against_all
-from mohs.settings.config import HardnessConfig, LossConfig, override_config
+from mohs.hardness.scales import achieved_by_rank, rank_of
+from mohs.settings.config import HardnessConfig, LossConfig
 from mohs.training.losses.registry import build_loss
 
 # A curve, by its name in the settings.
 assert HardnessConfig(curve="square", cap=1.0).build()(np.array([0.5])).tolist() == [0.25]
 
-# A loss and a scale, in a training.
-assert build_loss(LossConfig(name="square-triplet", margin=0.5)).margin == 0.5
-few = {"data.size": 16, "data.channels": 1, "data.max_classes": 40, "training.num_triplets": 64}
-few |= {"training.batch_triplets": 16, "training.num_segments": 2, "model.widths": [8], "model.hidden_dim": 0}
-config = override_config(None, ["loss.name=square-triplet", "hardness.scale=square-rank"], few | {"out": "run"})
-run = mohs.train(config)
-assert {event["loss"] > 0 for event in run.events() if event["event"] == "step"} == {True}
-plan = mohs.TripletPlan.load("run/plans/segment-001.parquet")
-assert plan.header["scale"] == "square-rank"
+# A loss, by its name.
+loss = build_loss(LossConfig(name="square-triplet", margin=0.5))
+near, far = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]])
+assert float(loss(near, near, far, torch.tensor([0])).loss) == 0
+assert abs(float(loss(near, far, near, torch.tensor([0])).loss) - (2**0.5 + 0.5) ** 2) < 1e-6
+assert not LossConfig(name="square-triplet").in_batch
+
+# A scale, by its name (that mining asks nothing but the record is a test of mining).
+assert HardnessConfig(scale="square-rank").scale == "square-rank"
+rank = rank_of("square-rank", np.array([0.0, 0.5, 1.0]), np.array([101, 101, 101]))
+assert rank.tolist() == [100, 25, 0]
+assert achieved_by_rank("square-rank", rank, np.array([101] * 3), np.zeros(3)).tolist() == [0.0, 0.5, 1.0]
 
 # A metric, with its interval and what a guess has.
 random = np.random.default_rng(0)

@@ -33,12 +33,12 @@ def accepted(vectors, x_QD, threshold):
 def test_false_acceptance_is_kept_and_its_interval_holds():
     inside, reached = 0, []
     for seed in range(40):
-        pictures = world(seed, num_classes=3000)
+        pictures = world(seed, num_classes=1300)
         vectors = index_of(*pictures(np.arange(200), 2))
         held_x, held_class = pictures(np.arange(200, 300), 2)
         found = calibrate(vectors, held_x, held_class, [[]] * len(held_x), max_false_acceptance=0.05, seed=seed)
         # Pictures of classes that neither the index nor the calibration has seen.
-        true = accepted(vectors, pictures(np.arange(300, 3000), 1)[0], found.threshold_distance)
+        true = accepted(vectors, pictures(np.arange(300, 1300), 1)[0], found.threshold_distance)
         low, high = found.false_acceptance_interval
         inside += low <= true <= high
         reached.append(true)

@@ -127,7 +127,10 @@ def _batches(
 ) -> Iterator[pa.RecordBatch]:
     drawn = None
     if table.source == BUILT_IN:
-        drawn = [open_dataset(BUILT_IN, policy=policy).pictures for policy in (embedder.policy, _THUMBNAIL)]
+        # It is drawn and not read: what the network sees is shown, too.
+        whole = open_dataset(BUILT_IN, policy=embedder.policy)
+        place = {file: i for i, file in enumerate(whole.table.files)}
+        drawn = whole.pictures[[place[file] for file in table.files]]
     with ThreadPoolExecutor(_THREADS) as pool:
         for start in range(0, len(table), _BATCH):
             rows = range(start, min(start + _BATCH, len(table)))
@@ -139,7 +142,7 @@ def _batches(
                     raise InputError(*at_most_20([f"{line}; replace the picture or remove the row" for line in bad]))
                 thumbnails = decode_images(paths, _THUMBNAIL, pool=pool)
             else:
-                pictures, thumbnails = ([array[i] for i in rows] for array in drawn)
+                pictures = thumbnails = list(drawn[rows.start : rows.stop])
             x_BD = embedder.embed(np.stack(pictures))
             cells = {
                 "id": list(ids[start : rows.stop]),
@@ -169,5 +172,5 @@ def _is_bad(found: NDArray[np.uint8] | str) -> bool:
 def _png(picture: NDArray[np.uint8] | str) -> bytes:
     buffer = io.BytesIO()
     if not isinstance(picture, str):
-        Image.fromarray(picture).save(buffer, format="PNG")
+        Image.fromarray(picture.squeeze()).save(buffer, format="PNG")
     return buffer.getvalue()

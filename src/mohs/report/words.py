@@ -26,7 +26,7 @@ _UNEVEN = 0.05
 def search_sentences(measured: EmbeddingReport) -> list[str]:
     """Return what a shop would ask: of 100 searches, how many find the right class; each a short sentence.
 
-    >>> from mohs.evaluation.summary import EmbeddingReport
+    >>> from mohs.evaluation.summary import evaluate_embeddings
     >>> report = evaluate_embeddings([[0.0], [0.1], [5.0], [5.1], [9.0]], ["a", "a", "b", "b", "c"], verification=False)
     >>> for sentence in search_sentences(report):
     ...     print(sentence)
