@@ -10,7 +10,8 @@ from PIL import Image
 
 from mohs.data.check import check_table
 from mohs.data.dataset import open_dataset
-from mohs.data.images import Depth, ImagePolicy, decode_image, decode_images, depth_warning, reduced_bits
+from mohs.data.depth import Depth, depth_warning, reduced_bits
+from mohs.data.images import ImagePolicy, decode_image, decode_images
 from mohs.data.reading import read_table
 from mohs.errors import DataWarning, InputError
 

@@ -12,7 +12,7 @@ from mohs.cli.options import Json, naming_flags
 from mohs.errors import InputError
 
 if TYPE_CHECKING:
-    from mohs.index.index import Answer
+    from mohs.index.answers import Answer
 
 __all__ = ["search"]
 

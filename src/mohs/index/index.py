@@ -3,8 +3,7 @@
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, final
 
@@ -17,52 +16,16 @@ from mohs.checks import require, wrong_whole
 from mohs.data.reading import read_table
 from mohs.data.table import BUILT_IN, Table
 from mohs.errors import InputError, Problem, at_most_20
+from mohs.index.answers import Answer, first_of_class, make_answer
 from mohs.index.calibration import Calibration, calibrate
 from mohs.index.nearest import Vectors, nearest_items
 from mohs.index.rows import item_ids, item_rows, other_columns
 from mohs.index.store import FIXED_COLUMNS, Store, vectors_of
 from mohs.model.embedder import Embedder
 
-__all__ = ["Answer", "Index", "Match"]
+__all__ = ["Index"]
 
 _FORMAT = 1
-
-
-@final
-@dataclass(frozen=True)
-class Match:
-    """An item that is near to a query.
-
-    Attributes:
-        id, label: of the item.
-        distance: Euclidean, of unit vectors: 0 is the same, 2 the opposite.
-        probability: that it is of the query's class; None if the index is not calibrated.
-        columns: the item's row: file, path, role, thumbnail (a PNG) and the table's other columns.
-    """
-
-    id: str
-    label: str
-    distance: float
-    probability: float | None
-    columns: Mapping[str, Any]
-
-
-@final
-@dataclass(frozen=True)
-class Answer:
-    """What a search found for one query.
-
-    Attributes:
-        matches: nearest first.
-        label: the class of the nearest item; None for "unknown", if the index is calibrated and the item is not near
-            enough, or if there is no item.
-        votes: of each class among the matches, the sum of their probabilities as a share of all; by distance alone
-            (1 − d/2) if the index is not calibrated. Largest first.
-    """
-
-    matches: tuple[Match, ...]
-    label: str | None
-    votes: Mapping[str, float]
 
 
 @final
@@ -217,11 +180,11 @@ class Index:
         num = len(vectors) if one_of_a_class else num_matches
         found = nearest_items(vectors, query_QD, max(1, num), allowed_QN=allowed_1N)
         if one_of_a_class:
-            found = [_first_of_class(vectors, *each, num_matches) for each in found]
+            found = [first_of_class(vectors, *each, num_matches) for each in found]
         shown = sorted({item for items, _ in found for item in items.tolist()})
         of_id = {row["id"]: row for row in store.rows([vectors.id_N[item] for item in shown]).to_pylist()}
         calibration = self.calibration
-        return [_answer(vectors, items, distance, of_id, calibration) for items, distance in found]
+        return [make_answer(vectors, items, distance, of_id, calibration) for items, distance in found]
 
     def calibrate(
         self,
@@ -393,42 +356,3 @@ def _table(source: str | Path | Table, catalog: str | Path | None) -> Table:
 def _unit(x_QD: NDArray[np.floating]) -> NDArray[np.float32]:
     length_Q1 = np.linalg.norm(x_QD.astype(np.float64), axis=1, keepdims=True)
     return (x_QD / np.where(length_Q1 > 0, length_Q1, 1.0)).astype(np.float32)
-
-
-def _first_of_class(
-    vectors: Vectors, items: NDArray[np.int64], distance: NDArray[np.float32], num: int
-) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    first = np.unique(vectors.class_N[items].astype(np.str_), return_index=True)[1]
-    keep = np.sort(first)[:num]
-    return items[keep], distance[keep]
-
-
-def _answer(
-    vectors: Vectors,
-    items: NDArray[np.int64],
-    distance: NDArray[np.float32],
-    of_id: Mapping[str, Mapping[str, Any]],
-    calibration: Calibration | None,
-) -> Answer:
-    probability = None if calibration is None else calibration.probability(distance)
-    matches = tuple(
-        Match(
-            id=vectors.id_N[item],
-            label=vectors.class_N[item],
-            distance=float(distance[k]),
-            probability=None if probability is None else float(probability[k]),
-            columns={name: cell for name, cell in of_id[vectors.id_N[item]].items() if name not in ("id", "class")},
-        )
-        for k, item in enumerate(items.tolist())
-    )
-    weight = 1 - distance / 2 if probability is None else probability
-    votes: dict[str, float] = {}
-    for match, each in zip(matches, weight.tolist(), strict=True):
-        votes[match.label] = votes.get(match.label, 0.0) + float(each)
-    total = sum(votes.values()) or 1.0
-    near = bool(matches) and (calibration is None or matches[0].distance < calibration.threshold_distance)
-    return Answer(
-        matches=matches,
-        label=matches[0].label if near else None,
-        votes={label: votes[label] / total for label in sorted(votes, key=lambda each: -votes[each])},
-    )

@@ -9,7 +9,7 @@ import jinja2
 
 from mohs.data.images import ImagePolicy
 from mohs.data.picture_input import prepare_pictures
-from mohs.index.index import Answer
+from mohs.index.answers import Answer
 from mohs.report.pictures import data_uris
 
 __all__ = ["search_page"]
