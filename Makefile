@@ -23,7 +23,7 @@ $(READY): requirements.lock pyproject.toml
 # Renews requirements.lock; it holds names, versions and hashes, never an index address.
 lock: | $(VENV)/bin/uv
 	$(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --no-annotate --no-header \
-		--no-emit-index-url --python-version 3.11 --extra dev --extra docs --extra heif --extra search --extra track pyproject.toml \
+		--no-emit-index-url --python-version 3.11 --extra dev --extra docs --extra heif --extra search --extra serve --extra track pyproject.toml \
 		--output-file requirements.lock
 
 $(VENV)/bin/uv: $(READY)

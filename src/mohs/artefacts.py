@@ -13,7 +13,16 @@ import numpy as np
 
 from mohs.errors import InputError
 
-__all__ = ["EventLog", "atomic_path", "fingerprint", "read_events", "read_json", "sha256_file", "write_json"]
+__all__ = [
+    "EventLog",
+    "atomic_path",
+    "file_stamp",
+    "fingerprint",
+    "read_events",
+    "read_json",
+    "sha256_file",
+    "write_json",
+]
 
 _HASHED_BYTES = 2**24
 
@@ -59,6 +68,15 @@ def read_json(path: str | Path) -> Any:
         raise InputError(f"{path}: no such file; check the path") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not JSON ({error}); write it again or use another file") from None
+
+
+def file_stamp(path: str | Path) -> tuple[int, ...] | None:
+    """Return what changes when a file is written or replaced: inode, time and length; None if there is none."""
+    try:
+        found = Path(path).stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size
 
 
 def sha256_file(path: str | Path) -> str:

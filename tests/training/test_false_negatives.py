@@ -18,6 +18,7 @@ from mohs.training.false_negatives import (
     duplicate_pairs,
     pairs_of_files,
     read_review_list,
+    read_review_rows,
     replace_false_negatives,
     review_bytes,
 )
@@ -135,3 +136,13 @@ def test_review_list_messages(tmp_path: Path) -> None:
 def test_a_review_list_may_write_paths_otherwise() -> None:
     found = pairs_of_files([("./a.png", "x/../c.png"), ("a.png", "gone.png")], ["a.png", "b.png", "./c.png"])
     assert found.tolist() == [[0, 2], [2, 0]]
+
+
+def test_the_last_verdict_on_a_pair_counts(tmp_path: Path) -> None:
+    path = tmp_path / "review.csv"
+    rows = ["a,b,same", "a,c,same", "./c,a,different", "a,d,different", "d,a,same", "b,c,"]
+    path.write_text("\n".join(["file,other,verdict", *rows]) + "\n")
+    assert read_review_rows(path) == [("a", "b"), ("a", "d"), ("d", "a"), ("b", "c")]
+    path.write_text("file,other,verdict\na,b,perhaps\n")
+    with pytest.raises(InputError, match="row 2: verdict 'perhaps' is not one of 'same', 'different', ''; correct it"):
+        read_review_rows(path)

@@ -26,6 +26,7 @@ from mohs.cli import (
     mine,
     report,
     search,
+    serve,
     train,
 )  # fmt: skip
 from mohs.errors import DataWarning, MohsError
@@ -60,7 +61,7 @@ def _start(
 
 for _command in (
     demo.demo, check.check, fix.fix, glyphs.glyphs, mine.mine, train.train, evaluate.evaluate, report.report,
-    compare.compare, doctor.doctor, embed.embed, search.search,
+    compare.compare, doctor.doctor, embed.embed, search.search, serve.serve,
 ):  # fmt: skip
     app.command()(_command)
 app.add_typer(classify.classify, name="classify")

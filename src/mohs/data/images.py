@@ -138,13 +138,17 @@ def picture_warnings(decoded: Sequence[Decoded], name_of: Callable[[int], str], 
 
 
 def decode_all(
-    paths: Sequence[str | Path], policy: ImagePolicy, *, pool: ThreadPoolExecutor | None = None
+    paths: Sequence[str | Path | bytes],
+    policy: ImagePolicy,
+    *,
+    pool: ThreadPoolExecutor | None = None,
+    max_pixels: int = MAX_PIXELS,
 ) -> list[Decoded]:
-    """Return what became of each path; warns of nothing."""
+    """Return what became of each path, or of the bytes of each file; warns of nothing."""
     with _quiet:
         if pool is None:
-            return [_decode(path, policy) for path in paths]
-        return list(pool.map(_decode, paths, [policy] * len(paths)))
+            return [_decode(path, policy, max_pixels) for path in paths]
+        return list(pool.map(_decode, paths, [policy] * len(paths), [max_pixels] * len(paths)))
 
 
 @final
@@ -177,12 +181,12 @@ class _Quiet:
 _quiet = _Quiet()
 
 
-def _decode(path: str | Path | bytes, policy: ImagePolicy) -> Decoded:
+def _decode(path: str | Path | bytes, policy: ImagePolicy, max_pixels: int = MAX_PIXELS) -> Decoded:
     try:
         file = io.BytesIO(path) if isinstance(path, bytes) else path
         with Image.open(file, formats=picture_formats()[0]) as image:
-            if image.width * image.height > MAX_PIXELS:
-                return Decoded(None, f"too large ({image.width} x {image.height}; at most {MAX_PIXELS:,} pixels)")
+            if image.width * image.height > max_pixels:
+                return Decoded(None, f"too large ({image.width} x {image.height}; at most {max_pixels:,} pixels)")
             frames = num_frames(image, io.BytesIO(path) if isinstance(path, bytes) else path)
             return replace(_to_array(image, policy), num_frames=frames)
     except FileNotFoundError:

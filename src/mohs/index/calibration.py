@@ -16,6 +16,7 @@ from mohs.checks import require, wrong_number
 from mohs.errors import InputError, Problem
 from mohs.evaluation.intervals import class_interval
 from mohs.index.nearest import Vectors, nearest_items
+from mohs.index.operating import OperatingCurve, operating_curve
 from mohs.randomness import generator
 
 __all__ = ["Calibration", "calibrate"]
@@ -40,6 +41,8 @@ class Calibration:
         found: given their own class. wrong: given another. unknown: given none.
         slope, intercept: the probability that a match at distance d is of the query's class is
             1 / (1 + exp(−(slope · d + intercept))); None if no held-out picture has its class in the index.
+        curve: what to expect at other thresholds; None if no held-out picture has its class in the index, and in files
+            of older versions.
     """
 
     max_false_acceptance: float
@@ -54,6 +57,7 @@ class Calibration:
     unknown: float | None
     slope: float | None
     intercept: float | None
+    curve: OperatingCurve | None = None
 
     def probability(self, distance: ArrayLike) -> NDArray[np.float64] | None:
         """Return the probability that a match at each distance is of the query's class; None if it was not learned."""
@@ -71,7 +75,8 @@ class Calibration:
     def of_record(cls, record: Mapping[str, Any]) -> "Calibration":
         """Return what `as_record` wrote."""
         low, high = record["false_acceptance_interval"]
-        return cls(**{**record, "false_acceptance_interval": (low, high)})
+        curve = None if record.get("curve") is None else OperatingCurve.of_record(record["curve"])
+        return cls(**{**record, "false_acceptance_interval": (low, high), "curve": curve})
 
 
 def calibrate(
@@ -125,14 +130,16 @@ def calibrate(
     for row, items in enumerate(own_QK):
         aside_QN[row, items] = True
     known_Q = (is_own_QN & ~aside_QN).any(axis=1)
-    found = wrong = unknown = slope = intercept = None
+    found = wrong = unknown = slope = intercept = curve = None
     if known_Q.any():
         matches = nearest_items(vectors, query_QD[known_Q], _SHOWN, allowed_QN=~aside_QN[known_Q])
         own_K = class_Q[known_Q]
         same = [vectors.class_N[items] == label for (items, _), label in zip(matches, own_K, strict=True)]
-        given = np.array([distance[0] < threshold for _, distance in matches])
+        nearest = np.array([distance[0] for _, distance in matches])
+        given = nearest < threshold
         right = np.array([bool(each[0]) for each in same])
         found, wrong, unknown = (float(share.mean()) for share in (given & right, given & ~right, ~given))
+        curve = operating_curve(nearest, right, distance_Q)
         slope, intercept = _fit_probability(np.concatenate([d for _, d in matches]), np.concatenate(same))
     return Calibration(
         max_false_acceptance=float(max_false_acceptance),
@@ -147,6 +154,7 @@ def calibrate(
         unknown=unknown,
         slope=slope,
         intercept=intercept,
+        curve=curve,
     )
 
 

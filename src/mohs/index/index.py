@@ -4,6 +4,7 @@ import shutil
 import tempfile
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, final
 
@@ -11,21 +12,22 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from mohs.artefacts import fingerprint, read_json, write_json
-from mohs.checks import require, wrong_whole
+from mohs.artefacts import file_stamp, fingerprint, read_json, write_json
 from mohs.data.reading import read_table
 from mohs.data.table import BUILT_IN, Table
 from mohs.errors import InputError, Problem, at_most_20
-from mohs.index.answers import Answer, first_of_class, make_answer
+from mohs.index.answers import Answer
 from mohs.index.calibration import Calibration, calibrate
-from mohs.index.nearest import Vectors, nearest_items
-from mohs.index.rows import item_ids, item_rows, other_columns
-from mohs.index.store import FIXED_COLUMNS, Store, vectors_of
+from mohs.index.nearest import Vectors
+from mohs.index.rows import NewItem, item_ids, item_rows, other_columns, picture_rows
+from mohs.index.snapshot import Snapshot
+from mohs.index.store import FIXED_COLUMNS, Store
 from mohs.model.embedder import Embedder
 
 __all__ = ["Index"]
 
 _FORMAT = 1
+_CALIBRATION = "calibration.json"
 
 
 @final
@@ -45,7 +47,8 @@ class Index:
         self.embedder = embedder
         self._lock = threading.Lock()
         self._store = store
-        self._vectors: Vectors | None = None
+        self._snapshot: Snapshot | None = None
+        self._stamp: tuple[int, ...] | None = None
 
     @classmethod
     def build(
@@ -118,7 +121,7 @@ class Index:
 
     def __len__(self) -> int:
         """Return the number of items."""
-        return len(self._newest()[1])
+        return len(self.vectors())
 
     def __repr__(self) -> str:
         return f"Index({str(self.folder)!r}, {len(self):,} items)"
@@ -126,7 +129,7 @@ class Index:
     @property
     def calibration(self) -> Calibration | None:
         """What `calibrate` learned last; None if it never did."""
-        file = self.folder / "calibration.json"
+        file = self.folder / _CALIBRATION
         return Calibration.of_record(read_json(file)) if file.is_file() else None
 
     def columns(self) -> tuple[str, ...]:
@@ -135,17 +138,18 @@ class Index:
 
     def vectors(self) -> Vectors:
         """Return the items of the newest version, in memory, in order of their ids."""
-        return self._newest()[1]
+        return self.snapshot().vectors
 
-    def _newest(self) -> tuple[Store, Vectors]:
-        """Return the newest version and its vectors; both are read once for each version."""
+    def snapshot(self) -> Snapshot:
+        """Return the newest version, read from disk once; what is found in it does not change with the index."""
         with self._lock:
-            store = self._store.newest()
-            if self._vectors is None or store is not self._store:
-                rows = store.read(["id", "class", "vector"]).sort_by("id")
-                id_N, class_N = (np.array(rows.column(name).to_pylist(), dtype=object) for name in ("id", "class"))
-                self._store, self._vectors = store, Vectors(id_N, class_N, vectors_of(rows))
-            return self._store, self._vectors
+            store, stamp = self._store.newest(), file_stamp(self.folder / _CALIBRATION)
+            if self._snapshot is None or store is not self._store:
+                self._store, self._snapshot = store, Snapshot.read(store, self.calibration)
+            elif stamp != self._stamp:
+                self._snapshot = replace(self._snapshot, calibration=self.calibration)
+            self._stamp = stamp
+            return self._snapshot
 
     def search(
         self,
@@ -168,23 +172,10 @@ class Index:
         Raises `InputError` for pictures that cannot be read, vectors of another length, and an expression that cannot
         be read.
         """
-        require(wrong_whole("num_matches", num_matches, example=10))
         query_QD = self._embedded(pictures)
         if as_one and len(query_QD):
             query_QD = _unit(query_QD.mean(axis=0, keepdims=True))
-        store, vectors = self._newest()
-        allowed_1N = None
-        if where is not None:
-            wanted = set(store.read(["id"], where=where).column("id").to_pylist())
-            allowed_1N = np.fromiter((item in wanted for item in vectors.id_N), dtype=bool, count=len(vectors))[None]
-        num = len(vectors) if one_of_a_class else num_matches
-        found = nearest_items(vectors, query_QD, max(1, num), allowed_QN=allowed_1N)
-        if one_of_a_class:
-            found = [first_of_class(vectors, *each, num_matches) for each in found]
-        shown = sorted({item for items, _ in found for item in items.tolist()})
-        of_id = {row["id"]: row for row in store.rows([vectors.id_N[item] for item in shown]).to_pylist()}
-        calibration = self.calibration
-        return [make_answer(vectors, items, distance, of_id, calibration) for items, distance in found]
+        return self.snapshot().search(query_QD, num_matches=num_matches, where=where, one_of_a_class=one_of_a_class)
 
     def calibrate(
         self,
@@ -216,7 +207,7 @@ class Index:
         place = {item: i for i, item in enumerate(vectors.id_N.tolist())}
         own = [[place[item]] if item in place else [] for item in (ids or [None] * len(query_QD))]
         found = calibrate(vectors, query_QD, class_Q, own, max_false_acceptance=max_false_acceptance, seed=seed)
-        write_json(self.folder / "calibration.json", found.as_record())
+        write_json(self.folder / _CALIBRATION, found.as_record())
         return found
 
     def add(self, source: str | Path | Table, *, progress: Callable[[int, int], None] | None = None) -> int:
@@ -225,9 +216,23 @@ class Index:
         Raises `InputError` for ids that are there already, columns that the index does not have, cells of another type,
         and pictures that cannot be read; nothing is added then.
         """
-        rows = self._rows(source, progress)
+        return self._add(self._rows(source, progress))
+
+    def add_pictures(self, items: Sequence[NewItem]) -> int:
+        """Add pictures that are in no table, in one transaction, and return how many.
+
+        Raises `InputError` as `add` does, and for ids that are given twice.
+        """
+        ids = [item.id for item in items]
+        twice = sorted({item for item in ids if ids.count(item) > 1})
+        if twice:
+            raise InputError(*at_most_20([Problem(repr(item), "is given twice", "give each an id") for item in twice]))
+        id_column = read_json(self.folder / "index.json")["id_column"]
+        return self._add(picture_rows(items, self.embedder, self._store.schema, id_column))
+
+    def _add(self, rows: pa.Table) -> int:
         ids = rows.column("id").to_pylist()
-        there = set(ids) - set(self._newest()[0].missing(ids))
+        there = set(ids) - set(self._store.newest().missing(ids))
         if there:
             what, fix = "there is an item of this id", "use replace, or give another id"
             raise InputError(*at_most_20([Problem(repr(item), what, fix) for item in sorted(there)]))
@@ -249,7 +254,7 @@ class Index:
         Raises `InputError` if one is not there; nothing is taken out then.
         """
         unique = list(dict.fromkeys(ids))
-        missing = self._newest()[0].missing(unique)
+        missing = self._store.newest().missing(unique)
         if missing:
             what, fix = "no item of this id", "see the ids in the index"
             raise InputError(*at_most_20([Problem(repr(item), what, fix) for item in missing]))
@@ -261,7 +266,7 @@ class Index:
 
         `paths` are absolute; where an item has none, as in the built-in set, `files` are compared as they are written.
         """
-        rows = self._newest()[0].read(["id", "path", "file"])
+        rows = self.snapshot().rows
         of_file: dict[str, str] = {}
         for item, path, file in zip(*(rows.column(name).to_pylist() for name in ("id", "path", "file")), strict=True):
             of_file[path or file] = item
@@ -269,14 +274,15 @@ class Index:
 
     def info(self) -> dict[str, Any]:
         """Return what the index is, as JSON values: items, classes, columns, version, embedder, calibration."""
-        (store, vectors), calibration = self._newest(), self.calibration
+        found = self.snapshot()
+        vectors, calibration = found.vectors, found.calibration
         return {
             "folder": str(self.folder),
             "num_items": len(vectors),
             "num_classes": len(set(vectors.class_N.tolist())),
             "embedding_dim": int(vectors.x_ND.shape[1]),
             "columns": list(self.columns()),
-            "version": store.version,
+            "version": found.version,
             "embedder": embedder_hash(self.embedder),
             "calibration": None if calibration is None else calibration.as_record(),
         }

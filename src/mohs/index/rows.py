@@ -3,8 +3,9 @@
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
 import numpy as np
 import pyarrow as pa
@@ -14,19 +15,79 @@ from PIL import Image
 
 from mohs.data.dataset import open_dataset
 from mohs.data.images import ImagePolicy, decode_images
+from mohs.data.picture_input import prepare_pictures
 from mohs.data.rows import decimal_points, read_rows
 from mohs.data.table import BUILT_IN, Table
 from mohs.errors import InputError, Problem, at_most_20
 from mohs.index.store import FIXED_COLUMNS, item_schema
 from mohs.model.embedder import Embedder
 
-__all__ = ["item_ids", "item_rows", "other_columns"]
+__all__ = ["NewItem", "item_ids", "item_rows", "other_columns", "picture_rows"]
 
 _THUMBNAIL = ImagePolicy(size=96, channels=3, fit="pad")
 _BATCH = 256
 _THREADS = 4
 # Columns that the table of items has for itself.
 _READ = ("class", "file", "group", "label", "path", "role", "split")
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class NewItem:
+    """A picture, in any form that `prepare_pictures` takes, with its id, its class and cells of other columns."""
+
+    id: str
+    label: str
+    picture: Any
+    cells: Mapping[str, Any]
+
+
+def picture_rows(
+    items: Sequence[NewItem], embedder: Embedder, schema: pa.Schema, id_column: str | None = None
+) -> pa.Table:
+    """Return the rows of pictures that are in no table; their file is their id, and they have no path.
+
+    The cells of `id_column` are the ids.
+
+    Raises `InputError` for pictures that cannot be read, empty ids and classes, cells that are no columns of the
+    schema's own beyond the fixed ones, and cells of another type; other cells are null.
+    """
+    others = [field.name for field in schema if field.name not in FIXED_COLUMNS]
+    problems = []
+    for i, item in enumerate(items):
+        place = f"items[{i}]"
+        problems += [
+            Problem(place, f"{name} is empty", "give one") for name in ("id", "label") if not getattr(item, name)
+        ]
+        unknown = [name for name in item.cells if name not in others]
+        if unknown:
+            what = f"columns {', '.join(map(repr, unknown))} are not in the index"
+            problems.append(Problem(place, what, f"its other columns are {', '.join(map(repr, others)) or 'none'}"))
+    if problems:
+        raise InputError(*at_most_20(problems))
+    pictures = [item.picture for item in items]
+    cells: dict[str, list[Any]] = {
+        "id": [item.id for item in items],
+        "file": [item.id for item in items],
+        "path": [""] * len(items),
+        "class": [item.label for item in items],
+        "role": ["sample"] * len(items),
+        "vector": list(embedder.embed(pictures)),
+        "thumbnail": [_png(picture) for picture in prepare_pictures(pictures, _THUMBNAIL)],
+    }
+    arrays = []
+    for field in schema:
+        values = cells.get(field.name) or [item.cells.get(field.name) for item in items]
+        try:
+            if field.name == id_column and field.name not in cells:
+                arrays.append(pa.array(cells["id"]).cast(field.type))
+            else:
+                arrays.append(pa.array(values, field.type))
+        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+            raise InputError(
+                Problem("items", f"column {field.name!r}: {error}", f"the index holds {field.type} there")
+            ) from None
+    return pa.Table.from_arrays(arrays, schema=schema)
 
 
 def item_ids(table: Table, columns: Mapping[str, pa.Array], id_column: str | None) -> list[str]:

@@ -114,7 +114,11 @@ def read_review_list(path: Path, files: Sequence[str]) -> NDArray[np.int64]:
 
 
 def read_review_rows(path: Path, *, name: str = "negatives.review_list") -> list[tuple[str, str]]:
-    """Return the two files of each row of a review list; `name` is the setting or flag that messages name."""
+    """Return the two files of each row of a review list; `name` is the setting or flag that messages name.
+
+    Where a column `verdict` says "different", the pair is of different things after all, and is left out; of several
+    rows on a pair the last one counts.
+    """
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
             rows = list(csv.DictReader(stream))
@@ -132,9 +136,17 @@ def read_review_rows(path: Path, *, name: str = "negatives.review_list") -> list
         for column in ("file", "other")
         if not row[column]
     ]
-    if empty:
-        raise InputError(*at_most_20(empty))
-    return [(row["file"], row["other"]) for row in rows]
+    unknown = [
+        f"{name}: {path}: row {number}: verdict {row['verdict']!r} is not one of 'same', 'different', ''; correct it"
+        for number, row in enumerate(rows, start=2)
+        if row.get("verdict") not in (None, "", "same", "different")
+    ]
+    if empty or unknown:
+        raise InputError(*at_most_20([*empty, *unknown]))
+    last = {frozenset((normpath(row["file"]), normpath(row["other"]))): row.get("verdict") for row in rows}
+    differ = {pair for pair, verdict in last.items() if verdict == "different"}
+    pairs = [(row["file"], row["other"]) for row in rows]
+    return [pair for pair in pairs if frozenset(map(normpath, pair)) not in differ]
 
 
 def pairs_of_files(rows: Sequence[tuple[str, str]], files: Sequence[str]) -> NDArray[np.int64]:

@@ -1,0 +1,47 @@
+"""`mohs serve`: an index as a page and a service."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mohs.cli.console import require_file_place, say
+from mohs.cli.options import naming_flags
+from mohs.errors import InputError
+
+__all__ = ["serve"]
+
+_NEEDED = ("fastapi", "uvicorn", "prometheus_client", "pydantic_settings", "python_multipart")
+_FLAGS = {"host": "--host", "port": "--port", "allowed_hosts": "--allow-host", "token": "MOHS_SERVE_TOKEN"}
+
+
+def serve(
+    folder: Annotated[Path, typer.Argument(metavar="INDEX", help="Folder of an index.")],
+    host: Annotated[str | None, typer.Option(help="Address to listen on; default: this machine alone.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port; default 8000, 0: any that is free.")] = None,
+    allow_host: Annotated[
+        list[str] | None, typer.Option(help="Further name by which it may be asked, as in the browser's address.")
+    ] = None,
+    review: Annotated[Path | None, typer.Option(help="Where feedback goes; default: review.csv in the index.")] = None,
+) -> None:
+    """Let people search an index in a browser, and programs over HTTP. Limits are set by MOHS_SERVE_... variables."""
+    missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
+    if missing:
+        raise InputError(f"mohs[serve]: the service needs {missing[0]}; pip install 'mohs[serve]'")
+    if review is not None:
+        require_file_place(review, "--review")
+    from mohs.serve.server import bind, make_server
+    from mohs.serve.settings import read_settings
+
+    given = {"host": host, "port": port, "allowed_hosts": allow_host or None, "review_list": review and str(review)}
+    with naming_flags(_FLAGS):
+        settings = read_settings({name: value for name, value in given.items() if value is not None})
+        listener = bind(settings)
+    with listener:
+        server = make_server(folder, settings)
+        name = f"[{settings.host}]" if ":" in settings.host else settings.host
+        say(f"serving {folder} at http://{name}:{listener.getsockname()[1]} (stop with Ctrl-C)")
+        server.run(sockets=[listener])

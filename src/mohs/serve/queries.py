@@ -1,0 +1,131 @@
+"""From the bytes of a picture, or an item's id, to what is found: decoded, embedded and searched in one edition."""
+
+import asyncio
+import hashlib
+from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TypeVar, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mohs.data.images import ImagePolicy, decode_all
+from mohs.errors import InputError
+from mohs.serve.batching import Batcher, QueuePlaces
+from mohs.serve.editions import Edition, Editions
+from mohs.serve.filters import require_plain_filter
+from mohs.serve.messages import Found, found
+from mohs.serve.metrics import Metrics
+from mohs.serve.settings import ServeSettings
+
+__all__ = ["NoItemError", "Queries", "SearchOptions"]
+
+T = TypeVar("T")
+
+
+@final
+class NoItemError(Exception):
+    """There is no item of this id."""
+
+
+@final
+@dataclass(frozen=True)
+class SearchOptions:
+    """How much a search returns, and of which items; see `Index.search`."""
+
+    num_matches: int = 10
+    where: str | None = None
+    one_of_a_class: bool = False
+
+
+@final
+class Queries:
+    """Answers queries, each from one edition: the newest when it began."""
+
+    def __init__(self, editions: Editions, settings: ServeSettings, metrics: Metrics) -> None:
+        self._editions = editions
+        self._settings = settings
+        self._metrics = metrics
+        self._places = QueuePlaces(settings.max_queue, metrics)
+        self._batcher = Batcher(settings.max_batch, metrics)
+        self._pool = ThreadPoolExecutor(2, thread_name_prefix="decode-and-search")
+
+    async def by_picture(self, data: bytes, options: SearchOptions) -> Found:
+        """Return what is found for the bytes of a picture.
+
+        Raises `InputError` for what is no picture, or too large a one, and for a bad filter; `QueueFullError`; and
+        `TimeoutError` if it is not done in time.
+        """
+
+        async def ask(edition: Edition) -> Found:
+            picture_HWC = await self.in_thread(self.decode, data, edition.index.embedder.policy)
+            x_D = await self._batcher.embed(edition.index.embedder, picture_HWC)
+            return await self.in_thread(self._search, edition, hashlib.sha256(data).hexdigest(), x_D, options)
+
+        with self._places.place():
+            async with asyncio.timeout(self._settings.inference_s):
+                return await self.in_newest(ask)
+
+    async def by_id(self, item: str, options: SearchOptions) -> Found:
+        """Return what is found for an item's own picture; raise `NoItemError` if there is none of this id."""
+
+        async def ask(edition: Edition) -> Found:
+            place = edition.snapshot.place(item)
+            if place is None:
+                raise NoItemError
+            x_D = edition.snapshot.vectors.x_ND[place]
+            return await self.in_thread(self._search, edition, item, x_D, options)
+
+        with self._places.place():
+            async with asyncio.timeout(self._settings.inference_s):
+                return await self.in_newest(ask)
+
+    async def in_newest(self, ask: Callable[[Edition], Awaitable[T]]) -> T:
+        """Return what `ask` makes of the current edition; if its files are gone, of the one that took its place."""
+        edition = self._editions.current
+        try:
+            return await ask(edition)
+        except InputError:
+            newest = await self._editions.refresh()
+            if newest is edition:
+                raise
+            return await ask(newest)
+
+    async def in_thread(self, work: Callable[..., T], *given: object) -> T:
+        """Return what `work` does in a thread for work that takes milliseconds."""
+        return await asyncio.get_running_loop().run_in_executor(self._pool, work, *given)
+
+    def decode(self, data: bytes, policy: ImagePolicy) -> NDArray[np.uint8]:
+        """Return a picture prepared as `policy` says; raise `InputError` if it is none, or too large."""
+        decoded = decode_all([data], policy, max_pixels=self._settings.max_pixels)[0]
+        if decoded.pixels_HWC is None:
+            raise InputError(f"picture: {decoded.problem}; send another picture")
+        return decoded.pixels_HWC
+
+    def close(self) -> None:
+        """End the threads."""
+        self._batcher.close()
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """Hold a place in the queue; raise `QueueFullError` if there is none."""
+        with self._places.place():
+            yield
+
+    def _search(self, edition: Edition, query: str, x_D: NDArray[np.float32], options: SearchOptions) -> Found:
+        if options.where is not None:
+            require_plain_filter(options.where, edition.index.columns())
+        [answer] = edition.snapshot.search(
+            x_D[None],
+            num_matches=options.num_matches,
+            where=options.where,
+            one_of_a_class=options.one_of_a_class,
+            thumbnails=False,
+        )
+        told = found(edition, query, answer)
+        if told.unknown:
+            self._metrics.unknown.inc()
+        return told
