@@ -26,8 +26,11 @@ class Seen:
 
 
 @contextmanager
-def opened(address: str, *, colour_scheme: str = "light") -> Iterator[Seen]:
-    """Open a page; requests other than for the page itself and for data inside it are noted, and refused."""
+def opened(address: str, *, colour_scheme: str = "light", of_site: bool = False, phone: bool = False) -> Iterator[Seen]:
+    """Open a page; requests other than for the page itself and for data inside it are noted, and refused.
+
+    With `of_site` the page may ask for all that is below its address, and for pictures that it has made itself.
+    """
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
@@ -37,14 +40,16 @@ def opened(address: str, *, colour_scheme: str = "light") -> Iterator[Seen]:
             args=["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync"],
         )
         try:
-            page = browser.new_page(color_scheme=colour_scheme, viewport={"width": 1280, "height": 900})
+            size = {"width": 390, "height": 844} if phone else {"width": 1280, "height": 900}
+            page = browser.new_page(color_scheme=colour_scheme, viewport=size, is_mobile=phone, has_touch=phone)
             seen = Seen(page)
             page.on("console", lambda message: seen.console.append(message.text) if message.type != "log" else None)
             page.on("pageerror", lambda error: seen.console.append(str(error)))
 
             def route(asked: Any) -> None:
                 url = asked.request.url
-                if url == address or url.startswith("data:"):
+                own = of_site and url.startswith((address, f"blob:{address}"))
+                if url == address or own or url.startswith("data:"):
                     asked.continue_()
                     return
                 seen.requests.append(url)

@@ -9,27 +9,10 @@ import time
 import pytest
 
 from mohs.errors import InputError
-from mohs.serve.server import bind, make_server
+from mohs.serve.server import bind
 from mohs.serve.settings import read_settings
 
-
-@contextlib.contextmanager
-def served(folder, **given):
-    """Yield the port of a service that runs in a thread."""
-    settings = read_settings({"port": 0, **given})
-    listener = bind(settings)
-    server = make_server(folder, settings)
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-    thread.start()
-    try:
-        until = time.monotonic() + 20
-        while not server.started and time.monotonic() < until:
-            time.sleep(0.01)
-        yield listener.getsockname()[1]
-    finally:
-        server.should_exit = True
-        thread.join()
-        listener.close()
+from .live import served
 
 
 def lifetime_s(port, first, then=b"", every_s=0.05):
