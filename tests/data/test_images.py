@@ -1,3 +1,4 @@
+import io
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from mohs.data import images
-from mohs.data.images import ImagePolicy, decode_image, decode_images
+from mohs.data.images import ImagePolicy, decode_image, decode_images, decode_untrusted
 from mohs.errors import DataWarning, InputError
 
 GREY = ImagePolicy(size=8, channels=1)
@@ -182,3 +183,24 @@ def test_bombs_are_refused_without_warnings(tmp_path: Path, monkeypatch: pytest.
         assert caught == []
         Image.open(tmp_path / "a.png").close()
         assert len(caught) == 1  # and outside, Pillow may warn
+
+
+def test_what_anybody_may_have_sent_takes_no_minutes():
+    def bytes_of(kind, **options):
+        buffer = io.BytesIO()
+        more = [Image.new("RGB", (20, 10), (9, 9, 9))] if kind == "GIF" else []
+        Image.new("RGB", (20, 10), (200, 0, 0)).save(buffer, kind, save_all=bool(more), append_images=more, **options)
+        return buffer.getvalue()
+
+    policy = ImagePolicy(8)
+    found = decode_untrusted(bytes_of("PNG"), policy, 200)
+    assert (found.problem, found.pixels_HWC.shape) == ("", (8, 8, 3))
+    assert decode_untrusted(bytes_of("PNG"), policy, 199).problem == "too large (20 x 10; at most 199 pixels)"
+    assert decode_untrusted(bytes_of("GIF"), policy, 200).num_frames == 1
+    jpeg = bytes_of("JPEG", progressive=True)
+    assert decode_untrusted(jpeg, policy, 200).problem == ""
+    # The last scan again and again: each would go over the whole picture.
+    last = jpeg.rindex(b"\xff\xda")
+    assert decode_untrusted(jpeg[:-2] + 100 * jpeg[last:-2] + jpeg[-2:], policy, 200).problem == (
+        "has more than 100 scans"
+    )

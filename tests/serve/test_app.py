@@ -100,8 +100,8 @@ def test_unknown_is_said(client):
         (lambda c: c.delete("/items/07-1.png"), 403, "token: changes are off"),
         (
             lambda c: c.post("/feedback", json=said("x", "07-1.png")),
-            422,
-            "q",
+            404,
+            "query: neither",
         ),
         (
             lambda c: c.post("/feedback", json=said("07-1.png", "x")),
@@ -146,6 +146,28 @@ def test_too_many_pixels_are_refused_before_they_are_decoded(client_of, built):
     assert answer.json()["detail"] == "picture: too large (20 x 21; at most 400 pixels); send another picture"
 
 
+def test_why_two_are_alike(client, products, client_of, built):
+    data = (products / "07-1.png").read_bytes()
+    by_picture = client.post("/alike", params={"item": "07-0.png"}, content=data, headers=PNG).json()
+    by_id = client.get("/alike", params={"query": "07-1.png", "item": "07-0.png"}).json()
+    assert by_picture == by_id
+    assert len(by_id["query"]["cost"]) == len(by_id["query"]["cost"][0]) == 8
+    assert by_id["query"]["picture"].startswith("data:image/png;base64,")
+    distance = client.get("/search", params={"id": "07-1.png"}).json()["matches"][1]["distance"]
+    assert by_id["similarity"] == pytest.approx(1 - distance**2 / 2, abs=1e-4)
+    # A random tenth of what is alike costs less than the tenth that costs most.
+    assert by_id["item"]["marked_cost"] > by_id["item"]["random_cost"]
+    assert client.get("/alike", params={"query": "07-1.png", "item": "none"}).status_code == 404
+    assert client_of(built, inference_s=1e-6).get("/alike?query=07-1.png&item=07-0.png").status_code == 504
+
+
+def test_what_an_address_takes_is_said(client):
+    for path, methods in (("/search", {"GET", "POST"}), ("/items/a/image", {"GET"}), ("/items/a", {"DELETE"})):
+        answer = client.request("OPTIONS", path)
+        assert answer.status_code == 405
+        assert set(answer.headers["allow"].split(", ")) == methods
+
+
 def test_state(client):
     health = client.get("/health").json()
     assert health == {"status": "ok", "version": health["version"], "num_items": 60, "problem": None}
@@ -159,7 +181,7 @@ def test_state(client):
     assert "mohs_items 60.0" in text
     paths = client.get("/openapi.json").json()["paths"]
     assert set(paths) == {
-        "/search", "/items", "/items/{id}", "/items/{id}/image", "/feedback", "/about", "/health", "/metrics"
+        "/search", "/alike", "/items", "/items/{id}", "/items/{id}/image", "/feedback", "/about", "/health", "/metrics"
     }  # fmt: skip
 
 

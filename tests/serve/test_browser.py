@@ -55,6 +55,10 @@ def test_from_a_picture_to_feedback(address, products, phone, scheme):
             ("07-1.png", "same"),
             (page.locator("#results .id").nth(3).inner_text(), "different"),
         ]
+        # Why alike: a map of both, and a test of it, in words.
+        first.get_by_text("Why alike?").click()
+        expect(first.get_by_role("img", name=re.compile("what counts most is at the "))).to_have_count(2)
+        assert re.search(r"Hiding the marked tenth costs -?\d\.\d\d similarity, a random", first.inner_text())
         # The threshold: what is farther is marked, and what to expect is said.
         page.locator("#slider").focus()
         told = []

@@ -27,6 +27,7 @@ __all__ = [
     "decode_bytes",
     "decode_image",
     "decode_images",
+    "decode_untrusted",
     "picture_warnings",
     "prepare_image",
 ]
@@ -35,6 +36,8 @@ Fit = Literal["pad", "stretch", "crop"]
 
 # Pillow's own limit, kept here because its variable can be changed by any other library.
 MAX_PIXELS = 89_478_485
+# Encoders make about ten.
+_MAX_SCANS = 100
 
 
 @final
@@ -138,17 +141,26 @@ def picture_warnings(decoded: Sequence[Decoded], name_of: Callable[[int], str], 
 
 
 def decode_all(
-    paths: Sequence[str | Path | bytes],
-    policy: ImagePolicy,
-    *,
-    pool: ThreadPoolExecutor | None = None,
-    max_pixels: int = MAX_PIXELS,
+    paths: Sequence[str | Path], policy: ImagePolicy, *, pool: ThreadPoolExecutor | None = None
 ) -> list[Decoded]:
-    """Return what became of each path, or of the bytes of each file; warns of nothing."""
+    """Return what became of each path; warns of nothing."""
     with _quiet:
         if pool is None:
-            return [_decode(path, policy, max_pixels) for path in paths]
-        return list(pool.map(_decode, paths, [policy] * len(paths), [max_pixels] * len(paths)))
+            return [_decode(path, policy) for path in paths]
+        return list(pool.map(_decode, paths, [policy] * len(paths)))
+
+
+def decode_untrusted(data: bytes, policy: ImagePolicy, max_pixels: int) -> Decoded:
+    """Return what became of the bytes of a file that anybody may have sent; warns of nothing.
+
+    Frames are not counted: an animation can take minutes for it. A JPEG of very many scans is refused for the same
+    reason: each of them goes over the whole picture.
+    """
+    # In the data of a scan 0xff is followed by 0, so this is found as a marker only.
+    if data.startswith(b"\xff\xd8") and data.count(b"\xff\xda") > _MAX_SCANS:
+        return Decoded(None, f"has more than {_MAX_SCANS} scans")
+    with _quiet:
+        return _decode(data, policy, max_pixels, count_frames=False)
 
 
 @final
@@ -181,13 +193,16 @@ class _Quiet:
 _quiet = _Quiet()
 
 
-def _decode(path: str | Path | bytes, policy: ImagePolicy, max_pixels: int = MAX_PIXELS) -> Decoded:
+def _decode(
+    path: str | Path | bytes, policy: ImagePolicy, max_pixels: int = MAX_PIXELS, *, count_frames: bool = True
+) -> Decoded:
     try:
         file = io.BytesIO(path) if isinstance(path, bytes) else path
         with Image.open(file, formats=picture_formats()[0]) as image:
             if image.width * image.height > max_pixels:
                 return Decoded(None, f"too large ({image.width} x {image.height}; at most {max_pixels:,} pixels)")
-            frames = num_frames(image, io.BytesIO(path) if isinstance(path, bytes) else path)
+            again = io.BytesIO(path) if isinstance(path, bytes) else path
+            frames = num_frames(image, again) if count_frames else 1
             return replace(_to_array(image, policy), num_frames=frames)
     except FileNotFoundError:
         return Decoded(None, "no such file" + _hint(str(path)))
@@ -199,7 +214,7 @@ def _decode(path: str | Path | bytes, policy: ImagePolicy, max_pixels: int = MAX
         why = "" if isinstance(path, bytes) else why_not_read(path)
         return Decoded(None, why or "not a picture of a known format")
     except Image.DecompressionBombError:
-        return Decoded(None, f"too large (more than {MAX_PIXELS:,} pixels)")
+        return Decoded(None, f"too large (more than {max_pixels:,} pixels)")
     except MemoryError:
         raise
     except Exception as error:  # Pillow's decoders raise almost anything on a broken file.

@@ -9,10 +9,12 @@ from typing import Annotated, Any
 from fastapi import FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from starlette.routing import Match, Route
 
 from mohs import __version__
 from mohs.errors import InputError, ResourceError
-from mohs.serve import changes, pictures
+from mohs.serve import alike, changes, pictures
+from mohs.serve.alike import WhyAlike
 from mohs.serve.batching import QueueFullError
 from mohs.serve.editions import Editions
 from mohs.serve.feedback import ReviewList
@@ -40,6 +42,7 @@ def create_app(folder: str | Path, settings: ServeSettings | None = None) -> Fas
     metrics = Metrics()
     editions = Editions(Path(folder), metrics)
     queries = Queries(editions, settings, metrics)
+    why = WhyAlike(editions, queries, settings)
     review = ReviewList(Path(settings.review_list or Path(folder) / "review.csv"), settings.max_review_bytes)
 
     @contextlib.asynccontextmanager
@@ -50,6 +53,7 @@ def create_app(folder: str | Path, settings: ServeSettings | None = None) -> Fas
         finally:
             watching.cancel()
             queries.close()
+            why.close()
             editions.close()
 
     app = FastAPI(
@@ -65,8 +69,10 @@ def create_app(folder: str | Path, settings: ServeSettings | None = None) -> Fas
     _add_searches(app, queries, settings)
     _add_state(app, editions, metrics, settings)
     _add_page(app)
-    changes.add_routes(app, editions, queries, review, settings, metrics)
+    # Before those of items by id, whose ids may have slashes.
     pictures.add_routes(app, queries)
+    changes.add_routes(app, editions, queries, review, settings, metrics)
+    alike.add_routes(app, why)
     _add_failures(app)
     app.add_middleware(Counting, metrics=metrics)
     app.add_middleware(Limits, settings=settings, metrics=metrics)
@@ -136,6 +142,14 @@ def _add_page(app: FastAPI) -> None:
 def _add_failures(app: FastAPI) -> None:
     def failure(status: int, detail: str, headers: dict[str, str] | None = None) -> JSONResponse:
         return JSONResponse({"detail": detail}, status_code=status, headers=headers)
+
+    @app.exception_handler(405)
+    async def other_method(request: Request, _: Exception) -> JSONResponse:
+        # The first route of a path knows its own methods alone.
+        routes = [route for route in app.routes if isinstance(route, Route)]
+        first = next((route.path for route in routes if route.matches(request.scope)[0] != Match.NONE), None)
+        allowed = {method for route in routes if route.path == first for method in route.methods or ()}
+        return failure(405, "method: not one of this address", {"allow": ", ".join(sorted(allowed))})
 
     @app.exception_handler(InputError)
     async def bad_input(_: Request, error: InputError) -> JSONResponse:

@@ -101,6 +101,8 @@ def add_routes(
         if item is None:
             raise NoItemError
         query = _reviewed(edition, verdict.query) or _upload(verdict.query)
+        if query is None:
+            raise HTTPException(404, "query: neither an item nor the hash of an upload; send it as the answer has it")
         num = await queries.in_thread(review.add, query, item, verdict.verdict, verdict.distance)
         metrics.feedback.labels(verdict.verdict).inc()
         return Told(num_rows=num)
@@ -127,7 +129,7 @@ def _reviewed(edition: Edition, item: str) -> ReviewPicture | None:
     return ReviewPicture(edition.snapshot.rows.column("file")[place].as_py(), edition.snapshot.vectors.class_N[place])
 
 
-def _upload(query: str) -> ReviewPicture:
+def _upload(query: str) -> ReviewPicture | None:
     if len(query) != 64 or set(query) - set("0123456789abcdef"):
-        raise InputError("query: neither an item nor the hash of an upload; send it as the answer has it")
+        return None
     return ReviewPicture.of_upload(query)

@@ -10,7 +10,20 @@ from pydantic import BaseModel, ConfigDict, Field
 from mohs.index.answers import Answer, Match
 from mohs.serve.editions import Edition
 
-__all__ = ["About", "Column", "Failure", "Found", "FoundMatch", "Health", "Stored", "Told", "about", "found"]
+__all__ = [
+    "About",
+    "Alike",
+    "AlikePicture",
+    "Column",
+    "Failure",
+    "Found",
+    "FoundMatch",
+    "Health",
+    "Stored",
+    "Told",
+    "about",
+    "found",
+]
 
 # Columns that a match shows in another way, or that are nobody's business.
 _APART = ("path", "thumbnail")
@@ -48,6 +61,26 @@ class Found(BaseModel):
     unknown: bool = Field(description="that the nearest item is not near enough")
     votes: dict[str, float]
     matches: list[FoundMatch]
+
+
+@final
+class AlikePicture(BaseModel):
+    """One of two pictures, and what hiding parts of it costs their similarity."""
+
+    picture: str = Field(description="as the network sees it: a PNG, as a data address")
+    cost: list[list[float]] = Field(description="similarity that is lost where a part is hidden, row by row")
+    marked_cost: float = Field(description="similarity that is lost if the tenth that costs most is hidden")
+    random_cost: float = Field(description="the same for a random tenth")
+
+
+@final
+class Alike(BaseModel):
+    """Why a query and an item are alike."""
+
+    version: str
+    similarity: float
+    query: AlikePicture
+    item: AlikePicture
 
 
 @final

@@ -11,7 +11,7 @@ from typing import TypeVar, final
 import numpy as np
 from numpy.typing import NDArray
 
-from mohs.data.images import ImagePolicy, decode_all
+from mohs.data.images import ImagePolicy, decode_untrusted
 from mohs.errors import InputError
 from mohs.serve.batching import Batcher, QueuePlaces
 from mohs.serve.editions import Edition, Editions
@@ -99,7 +99,7 @@ class Queries:
 
     def decode(self, data: bytes, policy: ImagePolicy) -> NDArray[np.uint8]:
         """Return a picture prepared as `policy` says; raise `InputError` if it is none, or too large."""
-        decoded = decode_all([data], policy, max_pixels=self._settings.max_pixels)[0]
+        decoded = decode_untrusted(data, policy, self._settings.max_pixels)
         if decoded.pixels_HWC is None:
             raise InputError(f"picture: {decoded.problem}; send another picture")
         return decoded.pixels_HWC

@@ -46,6 +46,16 @@ export function imageOf(id, large = false) {
   return `/items/${encodeURIComponent(id)}/image${large ? "?large=true" : ""}`;
 }
 
+export function whyPicture(blob, id) {
+  const form = new FormData();
+  form.append("picture", blob, "picture");
+  return ask(`/alike?${new URLSearchParams({ item: id })}`, { method: "POST", body: form });
+}
+
+export function whyItem(query, id) {
+  return ask(`/alike?${new URLSearchParams({ query, item: id })}`);
+}
+
 export function tell(query, match, verdict) {
   const said = { query, item: match.id, verdict, distance: match.distance };
   return ask("/feedback", {

@@ -1,6 +1,6 @@
 // The page: a picture comes in, is searched, and what is found is shown.
 
-import { about, imageOf, searchById, searchByPicture } from "/page/api.js";
+import { about, imageOf, searchById, searchByPicture, whyItem, whyPicture } from "/page/api.js";
 import { chosenPart, listen as listenToCrop, wholePicture } from "/page/crop.js";
 import { options, showColumns } from "/page/filters.js";
 import { percent, showResults, showVerdict } from "/page/results.js";
@@ -50,13 +50,13 @@ async function search() {
   element("problem").textContent = "";
   element("results").setAttribute("aria-busy", "true");
   try {
-    const found = state.file
-      ? await searchByPicture(await chosenPart(state.file), options())
-      : await searchById(state.id, options());
+    const id = state.id;
+    const part = state.file && (await chosenPart(state.file));
+    const found = part ? await searchByPicture(part, options()) : await searchById(id, options());
     // An answer that comes after a later question is not shown.
     if (number !== state.number) return;
     state.found = found;
-    showResults(found, takeItem);
+    showResults(found, takeItem, (match) => (part ? whyPicture(part, match.id) : whyItem(id, match.id)));
     showVerdict(found, state.threshold);
   } catch (error) {
     if (number === state.number) element("problem").textContent = error.message;

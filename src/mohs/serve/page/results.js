@@ -1,5 +1,6 @@
 // What was found, as a list; text is always set as text, never as HTML.
 
+import { showAlike } from "/page/alike.js";
 import { imageOf, tell } from "/page/api.js";
 
 const APART = ["file", "role"];
@@ -52,7 +53,24 @@ function feedback(found, match) {
   return group;
 }
 
-function card(found, match, onSearchFrom) {
+function why(match, onWhy) {
+  const details = make("details", undefined, "why");
+  const place = make("div", undefined, "maps");
+  place.setAttribute("aria-live", "polite");
+  details.append(make("summary", "Why alike?"), place);
+  details.addEventListener("toggle", async () => {
+    if (!details.open || place.children.length) return;
+    place.textContent = "Looking …";
+    try {
+      showAlike(place, await onWhy(match));
+    } catch (error) {
+      place.textContent = error.message;
+    }
+  });
+  return details;
+}
+
+function card(found, match, onSearchFrom, onWhy) {
   const item = make("li");
   item.dataset.id = match.id;
   item.dataset.distance = String(match.distance);
@@ -76,13 +94,14 @@ function card(found, match, onSearchFrom) {
     make("p", "Too far", "far"),
     facts(match),
     feedback(found, match),
+    why(match, onWhy),
   );
   item.append(open, text);
   return item;
 }
 
-export function showResults(found, onSearchFrom) {
-  element("results").replaceChildren(...found.matches.map((match) => card(found, match, onSearchFrom)));
+export function showResults(found, onSearchFrom, onWhy) {
+  element("results").replaceChildren(...found.matches.map((match) => card(found, match, onSearchFrom, onWhy)));
 }
 
 // Say what the answer is at a threshold; null: the index is not calibrated.
