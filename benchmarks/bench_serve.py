@@ -37,7 +37,8 @@ from mohs.model.embedder import Embedder
 from mohs.settings.config import ModelConfig
 
 TOP = 10
-NUM_QUERIES = 60
+NUM_QUERIES = 30
+NUM_PICTURES = 60
 
 
 def picture(seed: int, side: int = 320) -> bytes:
@@ -61,18 +62,19 @@ def network(weights: Path | None, seed: int) -> Embedder:
 
 
 def build(folder: Path, embedder: Embedder, num_items: int) -> Index:
-    """Write an index: 200 pictures, and for the rest random unit vectors, which differ from all pictures."""
+    """Write an index of 60 pictures; the vectors of the other items are theirs, with noise."""
     pictures = folder.parent / f"{folder.name}-pictures"
     pictures.mkdir()
     lines = ["file,class"]
-    for i in range(200):
+    for i in range(NUM_PICTURES):
         (pictures / f"p{i:03d}.jpg").write_bytes(picture(i))
         lines.append(f"p{i:03d}.jpg,c{i:03d}")
     (pictures / "t.csv").write_text("\n".join(lines) + "\n")
     index = Index.build(folder, pictures / "t.csv", embedder)
     schema = index.snapshot().store.schema
     random = np.random.default_rng(1)
-    num, base = num_items - 200, index.vectors().x_ND[random.integers(0, 200, num_items - 200)]
+    num = num_items - NUM_PICTURES
+    base = index.vectors().x_ND[random.integers(0, NUM_PICTURES, num)]
     x = base + random.normal(size=base.shape).astype(np.float32) * 0.05
     x /= np.linalg.norm(x, axis=1, keepdims=True)
     ids = [f"r{i:06d}" for i in range(num)]
@@ -87,18 +89,28 @@ def build(folder: Path, embedder: Embedder, num_items: int) -> Index:
     return Index.open(folder)
 
 
-def bare_per_s(embedder: Embedder, queries: list[bytes], for_s: float = 8.0) -> tuple[float, float]:
-    """Return pictures a second that the embedder alone does in batches of 32: from files, and from arrays."""
+def bare(embedder: Embedder, queries: list[bytes], for_s: float = 8.0) -> tuple[float, float, float]:
+    """Return what the embedder alone does in batches of 32: pictures a second, from files and from arrays; and CPU.
+
+    CPU is milliseconds for a picture from a file. It tells more than a clock beside other programs.
+    """
     batch = [queries[i % len(queries)] for i in range(32)]
     arrays = prepare_pictures(batch, embedder.policy)
-    found = []
+    found, cpu_ms = [], []
     for given in (batch, arrays):
         embedder.embed(given)
-        began, num = time.perf_counter(), 0
+        began, num, cpu_s = time.perf_counter(), 0, time.process_time()
         while time.perf_counter() - began < for_s:
             num += len(embedder.embed(given))
         found.append(num / (time.perf_counter() - began))
-    return found[0], found[1]
+        cpu_ms.append(1e3 * (time.process_time() - cpu_s) / num)
+    return found[0], found[1], cpu_ms[0]
+
+
+def cpu_s_of(process: int) -> float:
+    """Return the CPU seconds that a process has taken."""
+    words = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
 
 
 class Changes(threading.Thread):
@@ -126,11 +138,11 @@ class Changes(threading.Thread):
                 self._others.pop(0).rename(self._folder)
                 index = self.keep(Index.open(self._folder))
             elif i % 2 == 0:
-                added = [NewItem(f"n{i}-{k}", "new", picture(100 + 3 * i + k), {}) for k in range(3)]
+                added = [NewItem(f"n{i}-{k}", "new", picture((3 * i + k) % NUM_QUERIES), {}) for k in range(3)]
                 index.add_pictures(added)
                 self.keep(index)
             else:
-                index.remove([f"p{100 + 5 * i + k:03d}.jpg" for k in range(3)])
+                index.remove([f"p{(3 * (i // 2) + k) % NUM_QUERIES:03d}.jpg" for k in range(3)])
                 self.keep(index)
 
 
@@ -167,22 +179,26 @@ def wrong_answers(asked: list[Asked], changes: Changes, query_of: dict[str, np.n
 def load(arguments: argparse.Namespace, place: Path) -> None:
     """Measure right answers and throughput, and print them."""
     embedders = [network(arguments.weights, seed) for seed in range(3)]
-    queries = [picture(i) for i in range(100, 100 + NUM_QUERIES)]
+    queries = [picture(i) for i in range(NUM_QUERIES)]
     folder = place / "index"
     build(folder, embedders[0], arguments.items)
     others = [build(place / f"other-{seed}", embedders[seed], arguments.items).folder for seed in (1, 2)]
     query_of = {embedder_hash(each): each.embed(queries) for each in embedders}
-    before = bare_per_s(embedders[0], queries)
-    with serving(folder) as port:
+    before = bare(embedders[0], queries)
+    service = serving(folder)
+    with service as port:
         ask_for(port, queries, 4, 3, TOP)
+        cpu_s = cpu_s_of(service.process.pid)
         quiet = ask_for(port, queries, arguments.clients, arguments.seconds, TOP)
+        cpu_ms = 1e3 * (cpu_s_of(service.process.pid) - cpu_s) / len(quiet)
         changes = Changes(folder, others, arguments.changes, arguments.seconds / (arguments.changes + 1))
         changes.start()
         busy = ask_for(port, queries, arguments.clients, arguments.seconds, TOP)
         changes.join()
-    after = bare_per_s(embedders[0], queries)
-    files, arrays = ((one + other) / 2 for one, other in zip(before, after, strict=True))
-    print(f"bare embedder, batches of 32: {files:.0f} pictures/s from files, {arrays:.0f} from arrays")
+    after = bare(embedders[0], queries)
+    files, arrays, bare_ms = ((one + other) / 2 for one, other in zip(before, after, strict=True))
+    print(f"bare embedder, batches of 32: {files:.1f} pictures/s from files, {arrays:.1f} from arrays")
+    print(f"CPU: {bare_ms:.1f} ms a picture bare, {cpu_ms:.1f} ms a query in the service: {bare_ms / cpu_ms:.2f} ×")
     for name, asked in (("unchanged", quiet), (f"{arguments.changes} changes", busy)):
         good = [each for each in asked if each.status == 200]
         wrong, mixed, nowhere = wrong_answers(good, changes, query_of)
@@ -191,7 +207,7 @@ def load(arguments: argparse.Namespace, place: Path) -> None:
         versions = len({each.answer["version"] for each in good})
         print(
             f"{name}: {len(asked):,} queries of {arguments.clients} clients in {arguments.seconds:g} s, statuses "
-            f"{dict(Counter(each.status for each in asked))}, {per_s:.0f}/s = {per_s / files:.2f} × bare from files "
+            f"{dict(Counter(each.status for each in asked))}, {per_s:.1f}/s = {per_s / files:.2f} × bare from files "
             f"({per_s / arrays:.2f} × from arrays), p50 {1e3 * times[0]:.0f} ms, p99 {1e3 * times[1]:.0f} ms; "
             f"{versions} versions; wrong {wrong}, mixed {mixed}, of no version {nowhere}",
             flush=True,
@@ -232,24 +248,24 @@ class serving:  # noqa: N801
         self._command = [sys.executable, "-m", "mohs", "serve", str(folder), "--port", "0"]
 
     def __enter__(self) -> int:
-        self._process = subprocess.Popen(self._command, stderr=subprocess.PIPE, text=True)
-        assert self._process.stderr is not None
-        line = self._process.stderr.readline()
+        self.process = subprocess.Popen(self._command, stderr=subprocess.PIPE, text=True)
+        assert self.process.stderr is not None
+        line = self.process.stderr.readline()
         threading.Thread(target=self._tell, daemon=True).start()
         return int(line.split(":")[-1].split()[0])
 
     def _tell(self) -> None:
-        assert self._process.stderr is not None
-        for line in self._process.stderr:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
             print(f"service: {line.rstrip()}")
 
     def __exit__(self, *_: object) -> None:
-        peak = Path(f"/proc/{self._process.pid}/status")
+        peak = Path(f"/proc/{self.process.pid}/status")
         if peak.exists():
             line = next(each for each in peak.read_text().splitlines() if each.startswith("VmHWM"))
             print(f"service: peak memory {int(line.split()[1]) / 1e6:.2f} GB")
-        self._process.send_signal(signal.SIGINT)
-        self._process.wait(30)
+        self.process.send_signal(signal.SIGINT)
+        self.process.wait(30)
 
 
 def main() -> None:

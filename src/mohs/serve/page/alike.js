@@ -28,7 +28,7 @@ function draw(canvas, picture, cost) {
   cost.forEach((row, y) => row.forEach((value, x) => {
     // What does not count is darkened, so that colours stay what they are.
     context.fillStyle = `rgba(0, 0, 0, ${0.75 * (1 - Math.max(0, value) / largest)})`;
-    context.fillRect(x * cell, y * cell, cell + 0.5, cell + 0.5);
+    context.fillRect(x * cell, y * cell, cell, cell);
   }));
 }
 
