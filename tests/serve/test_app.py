@@ -161,6 +161,12 @@ def test_why_two_are_alike(client, products, client_of, built):
     assert client_of(built, inference_s=1e-6).get("/alike?query=07-1.png&item=07-0.png").status_code == 504
 
 
+def test_a_filter_does_not_tell_where_files_lie(client):
+    answer = client.get("/search", params={"id": "07-1.png", "where": "path LIKE '/tmp/%'"})
+    assert answer.status_code == 422
+    assert answer.json()["detail"].startswith("where: 'path' is no column; the columns are 'id', 'file', 'class'")
+
+
 def test_what_an_address_takes_is_said(client):
     for path, methods in (("/search", {"GET", "POST"}), ("/items/a/image", {"GET"}), ("/items/a", {"DELETE"})):
         answer = client.request("OPTIONS", path)
