@@ -121,8 +121,11 @@ def augment_batch(
         or not (is_uint8 or pictures_BCHW.is_floating_point())
     ):
         raise InputError(
-            f"pictures_BCHW: {pictures_BCHW.dtype}{list(pictures_BCHW.shape)} is not [B, 1 or 3, H, W] of uint8 or "
-            "floats; put channels second"
+            Problem(
+                "pictures_BCHW",
+                f"{pictures_BCHW.dtype}{list(pictures_BCHW.shape)} is not [B, 1 or 3, H, W] of uint8 or floats",
+                "put channels second",
+            )
         )
     if policy.is_identity or pictures_BCHW.numel() == 0:
         return pictures_BCHW

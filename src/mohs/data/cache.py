@@ -18,7 +18,7 @@ from mohs.artefacts import atomic_path, read_json, write_json
 from mohs.checks import require, wrong_whole
 from mohs.data.images import Decoded, ImagePolicy, decode_all, picture_warnings
 from mohs.data.table import Table
-from mohs.errors import BadImagesError, DataWarning, InputError, ResourceError, at_most_20
+from mohs.errors import BadImagesError, DataWarning, InputError, Problem, ResourceError, at_most_20
 
 __all__ = ["BadPicture", "LoadedPictures", "bad_picture_message", "default_cache_dir", "load_pictures"]
 
@@ -78,7 +78,7 @@ def load_pictures(
     """
     require(wrong_whole("max_bad_images", max_bad_images, at_least=0, example=0))
     if not len(table):
-        raise InputError(f"{table.source}: no items; add a row for each picture")
+        raise InputError(Problem(table.source, "no items", "add a row for each picture"))
     folder = Path(cache_dir) if cache_dir is not None else default_cache_dir()
     path = folder / f"{_fingerprint(table, policy)}.npy"
     loaded = _open(table, policy, path)
@@ -204,5 +204,7 @@ def _explain(error: OSError, folder: Path, table: Table, policy: ImagePolicy) ->
             "free some, or set XDG_CACHE_HOME to another folder"
         )
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
-        return InputError(f"{folder}: cannot be written ({error.strerror}); set XDG_CACHE_HOME to another folder")
+        return InputError(
+            Problem(str(folder), f"cannot be written ({error.strerror})", "set XDG_CACHE_HOME to another folder")
+        )
     return error

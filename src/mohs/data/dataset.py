@@ -13,7 +13,7 @@ from mohs.data.images import ImagePolicy
 from mohs.data.multi_label import MultiLabel
 from mohs.data.reading import read_table
 from mohs.data.table import BUILT_IN, Table, as_indices
-from mohs.errors import InputError
+from mohs.errors import InputError, Problem
 
 __all__ = ["Dataset", "open_dataset"]
 
@@ -35,8 +35,11 @@ class Dataset:
         found = self.pictures.shape
         if self.pictures.dtype != np.uint8 or len(found) != 4 or found[0] != len(self.table) or found[3] not in (1, 3):
             raise InputError(
-                f"pictures: {self.pictures.dtype}{found} is not uint8 [{len(self.table)}, H, W, 1 or 3]; "
-                "give one picture an item, channels last"
+                Problem(
+                    "pictures",
+                    f"{self.pictures.dtype}{found} is not uint8 [{len(self.table)}, H, W, 1 or 3]",
+                    "give one picture an item, channels last",
+                )
             )
 
     def __len__(self) -> int:
@@ -100,9 +103,13 @@ def open_dataset(
     """
     if source == BUILT_IN:
         if catalog is not None:
-            raise InputError(f"catalog: {str(catalog)!r} with 'glyphs', which has its own; leave catalog out")
+            raise InputError(
+                Problem("catalog", f"{str(catalog)!r} with 'glyphs', which has its own", "leave catalog out")
+            )
         if group_column not in ("", "group"):
-            raise InputError(f"group_column: {group_column!r} with 'glyphs', which has no groups; leave it out")
+            raise InputError(
+                Problem("group_column", f"{group_column!r} with 'glyphs', which has no groups", "leave it out")
+            )
         from mohs.data.glyphs import draw_glyphs
 
         return draw_glyphs(policy.size, channels=policy.channels)

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias, final
 import numpy as np
 import numpy.typing as npt
 
-from mohs.errors import InputError
+from mohs.errors import InputError, Problem
 from mohs.nearest import nearest_rows
 from mohs.randomness import generator
 
@@ -60,7 +60,9 @@ def small_pictures(pictures_NHWC: npt.NDArray[np.uint8]) -> _Pictures:
     pictures = np.asarray(pictures_NHWC)
     if pictures.ndim != 4 or pictures.dtype != np.uint8 or 0 in pictures.shape[1:]:
         raise InputError(
-            f"pictures_NHWC: {pictures.dtype}{pictures.shape} is not uint8 [N, H, W, C]; give such pictures"
+            Problem(
+                "pictures_NHWC", f"{pictures.dtype}{pictures.shape} is not uint8 [N, H, W, C]", "give such pictures"
+            )
         )
     small: npt.NDArray[np.floating[Any]] = pictures.transpose(0, 3, 1, 2).astype(np.float32) / 255
     for axis in (2, 3):

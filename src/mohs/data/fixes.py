@@ -15,7 +15,7 @@ from mohs.data.multi_label import MultiLabel, file_keys, one_row_each, resolve_l
 from mohs.data.names import same_name_groups
 from mohs.data.rows import read_rows
 from mohs.data.table import Table
-from mohs.errors import InputError, at_most_20
+from mohs.errors import InputError, Problem, at_most_20
 
 __all__ = ["Applied", "LabelFix", "Suggestion", "apply_fixes", "listing_fixes", "read_fixes", "write_fixes"]
 
@@ -92,7 +92,7 @@ def read_fixes(path: str | Path) -> list[LabelFix]:
     """
     path = Path(path)
     if not path.is_file():
-        raise InputError(f"{path}: no such file; give the fixes.csv of 'mohs doctor --precision'")
+        raise InputError(Problem(str(path), "no such file", "give the fixes.csv of 'mohs doctor --precision'"))
     columns, rows = read_rows(path)
     problems = [f"{path}: no column {name!r}; keep the columns of fixes.csv" for name in _NEEDED if name not in columns]
     if problems:
@@ -135,7 +135,9 @@ def apply_fixes(table: Table, fixes: Sequence[LabelFix], *, source: str = "fixes
         new[i] = label
     kept = np.array([i not in dropped for i in range(len(table))], dtype=bool)
     if not kept.any():
-        raise InputError(f"{source}: all {len(table):,} pictures of {table.source} are left out; drop fewer of them")
+        raise InputError(
+            Problem(source, f"all {len(table):,} pictures of {table.source} are left out", "drop fewer of them")
+        )
     fixed = replace(table, labels=np.array(new, dtype=np.str_)).take(kept)
     new = fixed.labels.tolist()
     left = [

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from mohs.errors import InputError, at_most_20
+from mohs.errors import InputError, Problem, at_most_20
 
 __all__ = ["is_picture_name", "picture_formats", "read_class_folders", "why_not_read"]
 
@@ -138,8 +138,11 @@ def read_class_folders(folder: Path) -> tuple[list[str], list[str], str]:
     if not files:
         seen = f"; {found}" if found else ""
         raise InputError(
-            f"{folder}: no pictures (jpg, png, webp, tif and others); put those of each class in a sub-folder named "
-            f"after it{seen}"
+            Problem(
+                str(folder),
+                "no pictures (jpg, png, webp, tif and others)",
+                f"put those of each class in a sub-folder named after it{seen}",
+            )
         )
     return files, labels, f"{folder}: {found}" if found else ""
 

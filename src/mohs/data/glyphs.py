@@ -17,7 +17,7 @@ from mohs.data.dataset import Dataset
 from mohs.data.images import ImagePolicy
 from mohs.data.multi_label import joined_sets
 from mohs.data.table import BUILT_IN, Table, write_table
-from mohs.errors import InputError
+from mohs.errors import InputError, Problem
 
 __all__ = ["CATALOG_FACE", "draw_glyphs", "export_glyphs"]
 
@@ -81,7 +81,7 @@ def export_glyphs(
     """
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError(f"{folder}: not an empty folder; name a new one")
+        raise InputError(Problem(str(folder), "not an empty folder", "name a new one"))
     require(None if num_classes is None else wrong_whole("num_classes", num_classes))
     dataset = draw_glyphs(size, merge_homoglyphs=merge_homoglyphs)
     if num_classes is not None:
@@ -135,7 +135,9 @@ def _find_faces() -> dict[str, Path]:
     paths = [path for path in folder.glob("*.ttf") if path.name.startswith(("DejaVu", "STIXGeneral"))]
     faces = {path.stem: path for path in paths if "Display" not in path.name}
     if CATALOG_FACE not in faces or len(faces) < 2:
-        raise InputError(f"glyphs: matplotlib's DejaVu fonts are not in {folder}; install matplotlib from its wheel")
+        raise InputError(
+            Problem("glyphs", f"matplotlib's DejaVu fonts are not in {folder}", "install matplotlib from its wheel")
+        )
     return {name: faces[name] for name in sorted(faces, key=lambda name: (name != CATALOG_FACE, name))}
 
 

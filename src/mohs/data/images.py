@@ -95,7 +95,7 @@ def decode_image(path: str | Path, policy: ImagePolicy) -> np.ndarray:
     """
     picture = decode_images([path], policy)[0]
     if isinstance(picture, str):
-        raise InputError(f"{str(path)!r}: {picture}; replace the file")
+        raise InputError(Problem(f"{str(path)!r}", str(picture), "replace the file"))
     return picture
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from mohs.checks import require, wrong_choice
 from mohs.data.table import ROLES, Table
-from mohs.errors import DataWarning, InputError, at_most_20
+from mohs.errors import DataWarning, InputError, Problem, at_most_20
 
 __all__ = [
     "MULTI_LABEL",
@@ -124,7 +124,9 @@ def one_class_each(table: Table, multi_label: MultiLabel) -> Table:
         raise InputError(*at_most_20(problems))
     new, found = one_row_each(table, multi_label)
     if not len(new):
-        raise InputError(f"{table.source}: every picture is under several classes; 'drop' leaves none: use 'first'")
+        raise InputError(
+            Problem(table.source, "every picture is under several classes", "'drop' leaves none: use 'first'")
+        )
     if found.num_pictures or found.num_repeats > _num_in_both(table, pictures):
         lost = len(set(labels)) - new.num_classes - len(found.merged)
         example = next(iter(rows_of_several_classes(pictures, labels)), [])

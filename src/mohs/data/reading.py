@@ -15,7 +15,7 @@ from mohs.data.multi_label import MultiLabel, one_class_each, repeat_problems
 from mohs.data.names import find_as_written, joined_warning, name_warning
 from mohs.data.rows import read_rows
 from mohs.data.table import ROLES, SPLITS, Table, concatenate
-from mohs.errors import DataWarning, InputError, at_most_20
+from mohs.errors import DataWarning, InputError, Problem, at_most_20
 
 __all__ = ["read_listing", "read_table"]
 
@@ -111,17 +111,21 @@ class _Columns:
 def _read_one(path: Path, wanted: _Columns, *, default_role: str) -> Table:
     if path.is_dir():
         if wanted.group not in ("", "group") and default_role == "sample":
-            raise InputError(f"{path}: a folder has no column {wanted.group!r}; write a table with 'file,class,group'")
+            raise InputError(
+                Problem(str(path), f"a folder has no column {wanted.group!r}", "write a table with 'file,class,group'")
+            )
         files, labels, passed_over = read_class_folders(path)
         if passed_over:
             warnings.warn(passed_over, DataWarning, stacklevel=5)
         return _make_table(files, labels, [default_role] * len(files), [""] * len(files), root=path, source=str(path))
     if not path.is_file():
-        raise InputError(f"{path}: no such file or folder; give a CSV or Parquet table, or a folder with one per class")
+        raise InputError(
+            Problem(str(path), "no such file or folder", "give a CSV or Parquet table, or a folder with one per class")
+        )
     columns, rows = read_rows(path)
     wanted = _choose_columns(path, list(columns), wanted, is_catalog=default_role == "catalog")
     if not rows:
-        raise InputError(f"{path}: no items; add a row for each picture")
+        raise InputError(Problem(str(path), "no items", "add a row for each picture"))
     return _check_cells(path, rows, columns, wanted, default_role=default_role)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mohs.errors import InputError, at_most_20
+from mohs.errors import InputError, Problem, at_most_20
 
 __all__ = ["decimal_points", "read_rows"]
 
@@ -57,7 +57,9 @@ def _read_csv(path: Path) -> tuple[dict[str, list[str]], list[int]]:
                 rows.append(row)
                 records.append(cells[: len(header)])
     except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8 text ({error.reason}); save the table as CSV UTF-8") from None
+        raise InputError(
+            Problem(str(path), f"not UTF-8 text ({error.reason})", "save the table as CSV UTF-8")
+        ) from None
     except csv.Error as error:
         problems.append(f"{path}: row {row + 1}: not CSV ({error}); check quotes and line ends")
     if not header:
@@ -109,7 +111,9 @@ def _read_parquet(path: Path) -> tuple[dict[str, list[str]], list[int]]:
         # One file; a folder named like 'split=1' above it must not add a column.
         table = pq.ParquetFile(path).read()
     except pa.ArrowInvalid as error:
-        raise InputError(f"{path}: not a Parquet file ({str(error).splitlines()[0]}); write it again") from None
+        raise InputError(
+            Problem(str(path), f"not a Parquet file ({str(error).splitlines()[0]})", "write it again")
+        ) from None
     columns: dict[str, list[str]] = {}
     for name, column in zip(table.column_names, table.columns, strict=True):
         # Text, integers and booleans have one written form; a float (1.0, NaN) has not: left without cells, it is

@@ -15,7 +15,7 @@ from mohs.checks import require, wrong_choice, wrong_number, wrong_whole
 from mohs.data.dataset import Dataset
 from mohs.data.multi_label import joined_sets
 from mohs.data.table import SPLITS, Table
-from mohs.errors import DataWarning, InputError, at_most_20
+from mohs.errors import DataWarning, InputError, Problem, at_most_20
 from mohs.randomness import generator
 
 __all__ = ["assign_splits", "classes_by_group", "limit_per_class", "split_by_class", "split_by_item"]
@@ -41,7 +41,11 @@ def split_by_class(
     sizes = [max(1, round(share * len(names))) for share in shares.values()]
     if sum(sizes) >= len(names):
         raise InputError(
-            f"fractions: {dict(fractions)} of {len(names)} classes leave none for 'train'; lower them or add classes"
+            Problem(
+                "fractions",
+                f"{dict(fractions)} of {len(names)} classes leave none for 'train'",
+                "lower them or add classes",
+            )
         )
     order = generator(seed, "split").permutation(len(names))
     set_of_class = np.arange(len(names)) if groups is None else classes_by_group(class_of_item, groups)
@@ -50,9 +54,12 @@ def split_by_class(
     size_of = np.bincount(set_of_class, minlength=len(names)).tolist()
     if len(left) <= len(sizes):
         raise InputError(
-            f"groups: they join {len(names)} classes into {len(left)} {'set' if len(left) == 1 else 'sets'} of classes "
-            f"that share groups, too few for {len(sizes) + 1} splits; split by item, or read no groups "
-            "(--group-column '')"
+            Problem(
+                "groups",
+                f"they join {len(names)} classes into {len(left)} {'set' if len(left) == 1 else 'sets'} of classes "
+                f"that share groups, too few for {len(sizes) + 1} splits",
+                "split by item, or read no groups (--group-column '')",
+            )
         )
     split_of_class = np.full(len(names), "train", dtype="<U10")
     for place, (name, size) in enumerate(zip(shares, sizes, strict=True)):
@@ -224,9 +231,13 @@ def _check_fractions(fractions: Mapping[str, float]) -> dict[str, float]:
     shares = {name: float(share) for name, share in fractions.items() if name != "train"}
     total = sum(shares.values())
     if not shares or total >= 1:
-        raise InputError(f"fractions: {dict(fractions)} leave nothing to divide; give shares such as {{'test': 0.2}}")
+        raise InputError(
+            Problem("fractions", f"{dict(fractions)} leave nothing to divide", "give shares such as {'test': 0.2}")
+        )
     if "train" in fractions and abs(total + fractions["train"] - 1) > 1e-6:
-        raise InputError(f"fractions: {dict(fractions)} do not add up to 1; leave 'train' out, it has the rest")
+        raise InputError(
+            Problem("fractions", f"{dict(fractions)} do not add up to 1", "leave 'train' out, it has the rest")
+        )
     return shares
 
 
@@ -338,9 +349,12 @@ def split_groups_by_item(
         if not taken:
             num_groups = len(set(groups[groups != ""].tolist()))
             raise InputError(
-                f"groups: none of {num_groups:,} groups can be for {split!r}: each holds all pictures of a class, or a "
-                "catalog picture, or is far larger than the share; split by class, or read no groups "
-                "(--group-column '')"
+                Problem(
+                    "groups",
+                    f"none of {num_groups:,} groups can be for {split!r}: each holds all pictures of a class, or a "
+                    "catalog picture, or is far larger than the share",
+                    "split by class, or read no groups (--group-column '')",
+                )
             )
     return splits
 

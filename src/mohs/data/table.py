@@ -11,7 +11,7 @@ from typing import final
 import numpy as np
 
 from mohs.artefacts import atomic_path
-from mohs.errors import InputError
+from mohs.errors import InputError, Problem
 
 __all__ = ["BUILT_IN", "ROLES", "SPLITS", "Table", "concatenate", "require_classes", "table_bytes", "write_table"]
 
@@ -55,9 +55,13 @@ class Table:
             column = getattr(self, name)
             if not isinstance(column, np.ndarray) or column.shape != (num_items,) or column.dtype.kind not in "UO":
                 found = f"{column.dtype}{column.shape}" if isinstance(column, np.ndarray) else type(column).__name__
-                raise InputError(f"{name}: {found} is not an array of strings [{num_items}]; give one string a file")
+                raise InputError(
+                    Problem(name, f"{found} is not an array of strings [{num_items}]", "give one string a file")
+                )
         if len(self.places) not in (0, num_items):
-            raise InputError(f"places: {len(self.places)} names for {num_items} files; give one a file, or none")
+            raise InputError(
+                Problem("places", f"{len(self.places)} names for {num_items} files", "give one a file, or none")
+            )
 
     def __len__(self) -> int:
         return len(self.files)
@@ -105,15 +109,19 @@ def as_indices(indices: Sequence[int] | np.ndarray, num_items: int) -> np.ndarra
     rows = np.asarray(indices)
     if rows.dtype == np.bool_:
         if rows.shape != (num_items,):
-            raise InputError(f"indices: a mask of shape {rows.shape} for {num_items} items; give one flag an item")
+            raise InputError(
+                Problem("indices", f"a mask of shape {rows.shape} for {num_items} items", "give one flag an item")
+            )
         return np.flatnonzero(rows)
     if rows.size == 0:
         return np.empty(0, np.int64)
     if rows.ndim != 1 or rows.dtype.kind not in "iu":
-        raise InputError(f"indices: {rows.dtype}{rows.shape} is not int [K]; give item positions")
+        raise InputError(Problem("indices", f"{rows.dtype}{rows.shape} is not int [K]", "give item positions"))
     if rows.min() < 0 or rows.max() >= num_items:
         raise InputError(
-            f"indices: {int(rows.min())} to {int(rows.max())} for {num_items} items; stay in [0, {num_items})"
+            Problem(
+                "indices", f"{int(rows.min())} to {int(rows.max())} for {num_items} items", f"stay in [0, {num_items})"
+            )
         )
     return rows.astype(np.int64)
 
@@ -146,8 +154,12 @@ def require_classes(table: Table, minimum: int = 2) -> None:
     if len(names) < minimum:
         shown = ", ".join(map(repr, names)) or "none"
         raise InputError(
-            f"{table.source}: {len(names)} {'class' if len(names) == 1 else 'classes'} ({shown}); "
-            f"similarity learning needs at least {minimum}; add pictures of other classes"
+            Problem(
+                table.source,
+                f"{len(names)} {'class' if len(names) == 1 else 'classes'} ({shown}); similarity learning needs at "
+                f"least {minimum}",
+                "add pictures of other classes",
+            )
         )
 
 

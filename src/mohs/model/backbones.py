@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from mohs.errors import InputError
+from mohs.errors import InputError, Problem
 from mohs.settings.config import ModelConfig
 
 __all__ = ["Backbone", "SmallNetwork", "build_backbone", "load_weights"]
@@ -77,7 +77,7 @@ def build_backbone(config: ModelConfig, *, channels: int, size: int) -> Backbone
     if not timm.is_model(config.backbone):
         close = difflib.get_close_matches(config.backbone, ["small", *timm.list_models()], n=3)
         hint = f"did you mean {' or '.join(map(repr, close))}?" if close else "timm.list_models() lists the names"
-        raise InputError(f"model.backbone: {config.backbone!r} is neither 'small' nor a timm model; {hint}")
+        raise InputError(Problem("model.backbone", f"{config.backbone!r} is neither 'small' nor a timm model", hint))
     try:
         network = timm.create_model(
             config.backbone, pretrained=False, num_classes=0, in_chans=channels, **config.backbone_options
@@ -85,7 +85,9 @@ def build_backbone(config: ModelConfig, *, channels: int, size: int) -> Backbone
     except (TypeError, AssertionError, RuntimeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(
-            f"model.backbone_options: {dict(config.backbone_options)} does not fit {config.backbone!r} ({reason})"
+            Problem(
+                "model.backbone_options", f"{dict(config.backbone_options)} does not fit {config.backbone!r} ({reason})"
+            )
         ) from None
     settings = network.pretrained_cfg
     mean, std = tuple(settings["mean"]), tuple(settings["std"])
@@ -104,12 +106,19 @@ def _measure_features(network: nn.Module, name: str, channels: int, size: int) -
     except (RuntimeError, AssertionError, ValueError, IndexError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(
-            f"model.backbone: {name!r} does not take pictures of {size} x {size} ({reason}); use the size it was made "
-            "for (--size 224 is common)"
+            Problem(
+                "model.backbone",
+                f"{name!r} does not take pictures of {size} x {size} ({reason})",
+                "use the size it was made for (--size 224 is common)",
+            )
         ) from None
     if len(shape) != 2:
         raise InputError(
-            f"model.backbone: {name!r} gives {tuple(shape)} for a picture, not one vector; use another timm model"
+            Problem(
+                "model.backbone",
+                f"{name!r} gives {tuple(shape)} for a picture, not one vector",
+                "use another timm model",
+            )
         )
     network.train()
     return int(shape[1])
@@ -125,9 +134,9 @@ def load_weights(network: nn.Module, path: str | Path) -> None:
     try:
         state = load_file(path)
     except FileNotFoundError:
-        raise InputError(f"model.weights: {path}: no such file; check the path") from None
+        raise InputError(Problem("model.weights", f"{path}: no such file", "check the path")) from None
     except (SafetensorError, OSError) as error:
-        raise InputError(f"model.weights: {path}: not a safetensors file ({error})") from None
+        raise InputError(Problem("model.weights", f"{path}: not a safetensors file ({error})")) from None
     own: Mapping[str, Tensor] = network.state_dict()
     classifier = _classifier_prefixes(network)
     state = {name: value for name, value in state.items() if not name.startswith(classifier)}
@@ -164,8 +173,12 @@ def _statistics(
     for name, given, default in (("mean", config.mean, mean), ("std", config.std, std)):
         value = default if given is None else given
         if len(value) != channels:
-            raise InputError(f"model.{name}: {len(value)} values for {channels} channels; give one per channel")
+            raise InputError(
+                Problem(f"model.{name}", f"{len(value)} values for {channels} channels", "give one per channel")
+            )
         chosen.append(value)
     if min(chosen[1]) <= 0:
-        raise InputError(f"model.std: {min(chosen[1])} is not positive; give the spread of pictures in [0, 1]")
+        raise InputError(
+            Problem("model.std", f"{min(chosen[1])} is not positive", "give the spread of pictures in [0, 1]")
+        )
     return chosen[0], chosen[1]

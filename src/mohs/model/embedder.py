@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from mohs.artefacts import atomic_path, read_json, write_json
 from mohs.data.images import ImagePolicy
 from mohs.data.picture_input import prepare_pictures
-from mohs.errors import InputError
+from mohs.errors import InputError, Problem
 from mohs.model.backbones import build_backbone, load_weights
 from mohs.randomness import torch_seeded
 from mohs.settings.config import ModelConfig, setting_problems
@@ -85,13 +85,16 @@ class Embedder(nn.Module):
         """
         if isinstance(pictures, str | Path | bytes):
             name = "bytes" if isinstance(pictures, bytes) else repr(str(pictures))
-            raise InputError(f"pictures: {name} is one file; give a list of files")
+            raise InputError(Problem("pictures", f"{name} is one file", "give a list of files"))
         num_pictures = len(pictures)
         expected = (self.policy.size, self.policy.size, self.policy.channels)
         if isinstance(pictures, np.ndarray) and (pictures.shape[1:] != expected or pictures.dtype != np.uint8):
             raise InputError(
-                f"pictures: {pictures.dtype}{pictures.shape} is not uint8[N, H, W, C] with H, W, C = {expected}; "
-                "prepare them with decode_image"
+                Problem(
+                    "pictures",
+                    f"{pictures.dtype}{pictures.shape} is not uint8[N, H, W, C] with H, W, C = {expected}",
+                    "prepare them with decode_image",
+                )
             )
         embeddings_ND = np.empty((num_pictures, self.embedding_dim), dtype=np.float32)
         was_training = self.training
@@ -134,11 +137,13 @@ class Embedder(nn.Module):
         embedder = cls.create(*_read_settings(folder / "embedder.json"))
         file = folder / "model.safetensors"
         if not file.is_file():
-            raise InputError(f"{file}: no such file; copy it beside embedder.json")
+            raise InputError(Problem(str(file), "no such file", "copy it beside embedder.json"))
         try:
             embedder.load_state_dict(load_file(file))
         except Exception as error:  # safetensors and torch raise several kinds, none of them public
-            raise InputError(f"{file}: does not hold this network's weights ({str(error).splitlines()[0]})") from None
+            raise InputError(
+                Problem(str(file), f"does not hold this network's weights ({str(error).splitlines()[0]})")
+            ) from None
         return embedder.eval()
 
 
@@ -147,7 +152,9 @@ def _read_settings(file: Path) -> tuple[ModelConfig, ImagePolicy]:
     try:
         if settings["format"] != _FORMAT:
             raise InputError(
-                f"{file}: format {settings['format']} is not {_FORMAT}; use the version of mohs that saved it"
+                Problem(
+                    str(file), f"format {settings['format']} is not {_FORMAT}", "use the version of mohs that saved it"
+                )
             )
         return ModelConfig.model_validate(settings["model"]), ImagePolicy(**settings["pictures"])
     except InputError as error:
@@ -155,7 +162,9 @@ def _read_settings(file: Path) -> tuple[ModelConfig, ImagePolicy]:
     except ValidationError as error:
         raise InputError(*setting_problems(error, source=str(file))) from None
     except (KeyError, TypeError) as error:
-        raise InputError(f"{file}: not an embedder's settings ({error!r}); use one saved by mohs") from None
+        raise InputError(
+            Problem(str(file), f"not an embedder's settings ({error!r})", "use one saved by mohs")
+        ) from None
 
 
 def _build_head(config: ModelConfig, num_features: int) -> nn.Sequential:

@@ -25,7 +25,7 @@ from typing import Any, final
 
 from torch import nn
 
-from mohs.errors import InputError
+from mohs.errors import InputError, Problem
 from mohs.model.backbones import SmallNetwork
 from mohs.model.embedder import Embedder
 from mohs.settings.config import FinetuneConfig, RunConfig
@@ -122,7 +122,9 @@ class Finetuning:
         step. Raises `InputError` for progress outside [0, 1].
         """
         if not 0.0 <= progress <= 1.0:
-            raise InputError(f"progress: {progress} is not in [0, 1]; give the share of the run that is done")
+            raise InputError(
+                Problem("progress", f"{progress} is not in [0, 1]", "give the share of the run that is done")
+            )
         changed = False
         for parameter, share in self._begin:
             learns = share <= progress

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from mohs.data.dataset import Dataset
-from mohs.errors import InputError
+from mohs.errors import InputError, Problem
 from mohs.model.embedder import Embedder
 from mohs.randomness import generator
 
@@ -166,8 +166,11 @@ def require_tensorboard() -> None:
     """Raise `InputError` if TensorBoard is not installed."""
     if importlib.util.find_spec("tensorboard") is None:
         raise InputError(
-            "training.tensorboard: the package tensorboard is not installed; install it with "
-            "pip install 'mohs[track]', or leave the setting out"
+            Problem(
+                "training.tensorboard",
+                "the package tensorboard is not installed",
+                "install it with pip install 'mohs[track]', or leave the setting out",
+            )
         )
 
 

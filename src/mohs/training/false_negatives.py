@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from mohs.data.dataset import Dataset
 from mohs.data.equal_pictures import picture_numbers
-from mohs.errors import InputError, at_most_20
+from mohs.errors import InputError, Problem, at_most_20
 from mohs.plan import TripletPlan
 from mohs.settings.config import NegativesConfig
 
@@ -124,9 +124,9 @@ def read_review_rows(path: Path, *, name: str = "negatives.review_list") -> list
             rows = list(csv.DictReader(stream))
             names = rows[0].keys() if rows else ("file", "other")
     except FileNotFoundError:
-        raise InputError(f"{name}: {path}: no such file; check the path") from None
+        raise InputError(Problem(name, f"{path}: no such file", "check the path")) from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{name}: {path}: not a CSV file ({error})") from None
+        raise InputError(Problem(name, f"{path}: not a CSV file ({error})")) from None
     missing = [column for column in ("file", "other") if column not in names]
     if missing:
         raise InputError(*(f"{name}: {path}: no column {column!r}; use the review.csv of a run" for column in missing))

@@ -36,7 +36,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from mohs.errors import InputError
+from mohs.errors import InputError, Problem
 from mohs.model.embedder import Embedder
 from mohs.randomness import generator
 from mohs.settings.config import RunConfig
@@ -64,7 +64,7 @@ def check_negative_bank(config: RunConfig) -> None:
         what = repr(loss.name) if loss.miner is None else f"{loss.name!r} and the miner {loss.miner!r}"
         losses = listed(record for record in LOSSES if record.extends_to_bank)
         problem = f"{num_negatives} with the loss {what}; the bank's negatives are for {losses} without a miner"
-        raise InputError(f"memory.num_negatives: {problem}: set it to 0, or take such a loss")
+        raise InputError(Problem("memory.num_negatives", f"{problem}: set it to 0, or take such a loss"))
 
 
 @final

@@ -68,13 +68,17 @@ class PlanSampler(Sampler[list[int]]):
     def set_plan(self, plan: TripletPlan) -> None:
         """Take another plan, for the next segment. An iteration that is under way goes on with the one before."""
         if len(plan) == 0:
-            raise InputError("plan: has no triplets; mine some")
+            raise InputError(Problem("plan", "has no triplets", "mine some"))
         slices = batch_slices(len(plan), self._batch_triplets)
         smallest = min(piece.stop - piece.start for piece in slices)
         if smallest < self._num_ranks:
             raise InputError(
-                f"batch_triplets: {self._batch_triplets} gives batches of {smallest} triplets from a plan of "
-                f"{len(plan)}, fewer than {self._num_ranks} processes; use more triplets a batch"
+                Problem(
+                    "batch_triplets",
+                    f"{self._batch_triplets} gives batches of {smallest} triplets from a plan of {len(plan)}, fewer "
+                    f"than {self._num_ranks} processes",
+                    "use more triplets a batch",
+                )
             )
         self._plan = plan
         self._slices = [self._own(piece) for piece in slices]
@@ -126,17 +130,21 @@ class PlanMiner(BaseMiner):  # type: ignore[misc]  # the library is untyped
         """Return the triplets; called by the library, with `ref_emb` the embeddings themselves."""
         fix = "use PlanSampler as the batch_sampler and pass its batches on whole"
         if ref_emb is not embeddings:
-            raise InputError("ref_emb: a plan's triplets lie within the batch; leave ref_emb out")
+            raise InputError(Problem("ref_emb", "a plan's triplets lie within the batch", "leave ref_emb out"))
         num_rows = len(labels)
         if num_rows == 0 or num_rows % 3:
-            raise InputError(f"embeddings: {num_rows} rows are not anchors, positives and negatives; {fix}")
+            raise InputError(Problem("embeddings", f"{num_rows} rows are not anchors, positives and negatives", fix))
         anchor, positive, negative = torch.arange(num_rows, device=embeddings.device).chunk(3)
         wrong = (labels[anchor] != labels[positive]) | (labels[anchor] == labels[negative])
         if bool(wrong.any()):
             row = int(wrong.nonzero()[0])
             classes = [labels[part[row]].item() for part in (anchor, positive, negative)]
             raise InputError(
-                f"labels: triplet {row} has the classes {classes[0]}, {classes[1]} and {classes[2]}, not a, a and b: "
-                f"the batch is not in plan order; {fix}"
+                Problem(
+                    "labels",
+                    f"triplet {row} has the classes {classes[0]}, {classes[1]} and {classes[2]}, not a, a and b: the "
+                    "batch is not in plan order",
+                    fix,
+                )
             )
         return anchor, positive, negative

@@ -21,7 +21,7 @@ import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from mohs.errors import InputError, TrainingError
+from mohs.errors import InputError, Problem, TrainingError
 
 __all__ = ["Heartbeat", "Processes", "choose_device", "name_ranks", "processes", "use_bfloat16"]
 
@@ -32,7 +32,7 @@ def choose_device(name: Literal["auto", "cpu", "cuda", "mps"]) -> torch.device:
     if name == "auto":
         return torch.device(next(device for device in ("cuda", "mps", "cpu") if available[device]))
     if not available[name]:
-        raise InputError(f"training.device: {name!r} is not available here; use 'auto' or 'cpu'")
+        raise InputError(Problem("training.device", f"{name!r} is not available here", "use 'auto' or 'cpu'"))
     return torch.device(name)
 
 
@@ -318,8 +318,11 @@ def _take_own_gpu() -> None:
     text, available = os.environ.get("LOCAL_RANK", "0"), torch.cuda.device_count()
     if not text.isdecimal() or int(text) >= available:
         raise InputError(
-            f"LOCAL_RANK: {text!r} is not a GPU of this machine, which has {available}; start one process for each "
-            "GPU with torchrun (--nproc-per-node), or train with --device cpu"
+            Problem(
+                "LOCAL_RANK",
+                f"{text!r} is not a GPU of this machine, which has {available}",
+                "start one process for each GPU with torchrun (--nproc-per-node), or train with --device cpu",
+            )
         )
     torch.cuda.set_device(int(text))
 

@@ -17,7 +17,7 @@ from mohs.data.dataset import Dataset
 from mohs.data.equal_pictures import picture_digest
 from mohs.data.split import assign_splits, limit_per_class
 from mohs.data.table import require_classes
-from mohs.errors import InputError
+from mohs.errors import InputError, Problem
 from mohs.mining.roles import anchor_items, num_without_catalog, without_catalog
 from mohs.model.finetune import random_weights_warning, rate_warning
 from mohs.sequence import length_warning
@@ -61,8 +61,11 @@ class SplitData:
         count = int(test_C[train_C > 0 if seen else test_C > 1].sum())
         if not count:
             raise InputError(
-                f"{table.source}: every test class has one picture, so no query has another to find; add pictures, or "
-                "a catalog"
+                Problem(
+                    table.source,
+                    "every test class has one picture, so no query has another to find",
+                    "add pictures, or a catalog",
+                )
             )
         return count
 
@@ -106,8 +109,11 @@ def open_split_data(
     unsplit = not (dataset.table.splits != "").any()
     if unsplit and config.split_by == "item" and np.bincount(dataset.labels_id).max() < 2:
         raise InputError(
-            f"{dataset.table.source}: every class has one picture, so by item none is left for the test; add "
-            "pictures, or a catalog"
+            Problem(
+                dataset.table.source,
+                "every class has one picture, so by item none is left for the test",
+                "add pictures, or a catalog",
+            )
         )
     table = assign_splits(dataset.table, config.split_by, config.test_fraction, seed=seed)
     dataset = Dataset(table, dataset.pictures, dataset.left_out)
@@ -116,7 +122,9 @@ def open_split_data(
         test_N = table.splits == "validation"
     for name, marked_N in (("train", train_N), ("test", test_N)):
         if not marked_N.any():
-            raise InputError(f"{table.source}: no item is for {name}; mark some in the column 'split', or leave it out")
+            raise InputError(
+                Problem(table.source, f"no item is for {name}", "mark some in the column 'split', or leave it out")
+            )
     unseen = not np.isin(table.labels[test_N], table.labels[train_N]).any()
     return SplitData(dataset, train_N, test_N, unseen)
 

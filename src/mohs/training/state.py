@@ -21,7 +21,7 @@ from torch import Tensor
 
 from mohs.artefacts import EventLog, atomic_path, fingerprint, read_json, sha256_file, write_json
 from mohs.data.dataset import Dataset
-from mohs.errors import InputError, TrainingError
+from mohs.errors import InputError, Problem, TrainingError
 from mohs.model.embedder import Embedder
 from mohs.plan import TripletPlan
 from mohs.settings.config import RunConfig
@@ -346,9 +346,12 @@ def restore_run(run: RunState, checkpoint: Checkpoint, folder: Folder) -> None:
     values, place = checkpoint.values, checkpoint.values["segment"]
     if fingerprint(run.planner.distrusted_P2) != values["distrusted"]:
         raise InputError(
-            "negatives: the pairs that may not be anchor and negative are not those that the run began with: equal "
-            f"pictures or the review list ({run.config.negatives.review_list}) have changed; restore them, or train "
-            "into another folder"
+            Problem(
+                "negatives",
+                "the pairs that may not be anchor and negative are not those that the run began with: equal "
+                f"pictures or the review list ({run.config.negatives.review_list}) have changed",
+                "restore them, or train into another folder",
+            )
         )
     if torch.get_num_threads() != values["num_threads"]:
         warnings.warn(
@@ -377,7 +380,9 @@ def restore_run(run: RunState, checkpoint: Checkpoint, folder: Folder) -> None:
     plans = folder.path / "plans"
     file = plans / f"segment-{place['number']:03d}.parquet"
     if not file.is_file() or sha256_file(file) != place["plan_sha256"]:
-        raise InputError(f"{file}: not the plan that the checkpoint belongs to; train again into another folder")
+        raise InputError(
+            Problem(str(file), "not the plan that the checkpoint belongs to", "train again into another folder")
+        )
     run.plans = [TripletPlan.load(plans / f"segment-{number:03d}.parquet") for number in range(run.tally.num_plans)]
     nothing = Dropped(none, none, none.astype(np.float32), none.astype(np.float32))
     control = None if place["control"] is None else Control(**place["control"])

@@ -15,7 +15,7 @@ import pytorch_metric_learning.losses
 import pytorch_metric_learning.miners
 from torch import nn
 
-from mohs.errors import InputError
+from mohs.errors import InputError, Problem
 from mohs.settings.losses import LOSSES, find_record
 
 __all__ = [
@@ -191,13 +191,16 @@ def _find(
     library: str,
 ) -> type[nn.Module]:
     if name in refused:
-        raise InputError(f"{setting}: {name} cannot be used: {refused[name]}")
+        raise InputError(Problem(setting, f"{name} cannot be used: {refused[name]}"))
     if name in classes:
         return classes[name]
     usable = [*own, *(known for known in classes if known not in refused)]
     raise InputError(
-        f"{setting}: {name!r} is unknown{_did_you_mean(name, usable)}; use {', '.join(own)} or a class of "
-        f"pytorch_metric_learning.{library}"
+        Problem(
+            setting,
+            f"{name!r} is unknown{_did_you_mean(name, usable)}",
+            f"use {', '.join(own)} or a class of pytorch_metric_learning.{library}",
+        )
     )
 
 

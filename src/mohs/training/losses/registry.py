@@ -178,8 +178,11 @@ def _try(config: LossConfig) -> None:
     learns = isinstance(loss, nn.Module) and any(True for _ in loss.parameters())
     if config.learning_rate is not None and not learns:
         raise InputError(
-            f"loss.learning_rate: {config.learning_rate} has no effect on the loss {config.name!r}, which has no "
-            "parameters; leave it out"
+            Problem(
+                "loss.learning_rate",
+                f"{config.learning_rate} has no effect on the loss {config.name!r}, which has no parameters",
+                "leave it out",
+            )
         )
 
 
@@ -195,7 +198,11 @@ def _library_loss(config: LossConfig, num_classes: int | None, embedding_dim: in
     loss = find_loss(config.name)
     if loss.needs_data and (num_classes is None or embedding_dim is None):
         raise InputError(
-            f"num_classes, embedding_dim: the loss {config.name!r} has parameters for each class; give build_loss both"
+            Problem(
+                "num_classes, embedding_dim",
+                f"the loss {config.name!r} has parameters for each class",
+                "give build_loss both",
+            )
         )
     with torch_seeded(seed, "loss parameters"):
         return loss.build(config.options, num_classes=num_classes or 0, embedding_dim=embedding_dim or 0)
