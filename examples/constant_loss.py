@@ -97,9 +97,13 @@ def photos_and_catalog(glyphs: mohs.Dataset, num_classes: int, *, seed: int) -> 
     order = random.permutation(len(glyphs))
     order = order[np.argsort(glyphs.labels_id[order], kind="stable")]  # by class, within a class at random
     first = random.permutation(np.unique(glyphs.labels_id[order], return_index=True)[1])
-    pictures = 1.0 - torch.from_numpy(np.array(glyphs.pictures)).permute(0, 3, 1, 2).float() / 255.0
     parts = (first[:num_classes], first[num_classes : 2 * num_classes])
-    return [(pictures[order[part]], pictures[order[part + 1]]) for part in parts]
+    return [(to_tensor(glyphs.pictures[order[part]]), to_tensor(glyphs.pictures[order[part + 1]])) for part in parts]
+
+
+def to_tensor(pictures: np.ndarray) -> Tensor:
+    """Return pictures, uint8 [B, H, W, C], as float [B, C, H, W], ink 1 and paper 0."""
+    return 1.0 - torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 255.0
 
 
 def make_network() -> nn.Module:

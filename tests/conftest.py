@@ -1,3 +1,4 @@
+import functools
 import importlib.util
 import os
 import signal
@@ -6,16 +7,23 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import final
+from typing import Any, final
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
 from PIL import Image
 
 from mohs.cli import main
+from mohs.data import glyphs
+from mohs.data.dataset import Dataset
 
 # As the command line does: threads that spin make the suite slow beside any other program.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+# How fast this machine is at the moment is no property of the code.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 NUM_CLASSES = 12
@@ -37,6 +45,28 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Keep decoded pictures out of the user's cache folder; subprocesses inherit it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_waits_for_the_disk() -> Iterator[None]:
+    """Files need not outlast a loss of power here; waiting for the disk thousands of times takes minutes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda _: None)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def glyphs_drawn_once() -> Iterator[None]:
+    """Drawing the built-in set takes seconds: whoever asks for it by its module gets a copy of the first drawing."""
+    with pytest.MonkeyPatch.context() as patch:
+        drawn_once = functools.cache(glyphs.draw_glyphs)
+
+        def copy(*how: Any, **more: Any) -> Dataset:
+            drawn = drawn_once(*how, **more)
+            return Dataset(drawn.table, drawn.pictures.copy())
+
+        patch.setattr(glyphs, "draw_glyphs", copy)
         yield
 
 

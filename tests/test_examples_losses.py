@@ -16,7 +16,7 @@ def causes(diagnosis: mohs.Diagnosis, severity: str | None = None) -> list[str]:
     return [finding.cause for finding in diagnosis.findings if severity in (None, finding.severity)]
 
 
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", [0])
 def test_a_filter_that_keeps_easy_triplets_holds_accuracy_at_chance(seed, glyphs, tmp_path, load_example):
     example = load_example("fifty_percent")
     size = {"num_classes": 150, "num_epochs": 6, "steps_per_epoch": 20, "seed": seed}
@@ -34,7 +34,7 @@ def test_a_filter_that_keeps_easy_triplets_holds_accuracy_at_chance(seed, glyphs
     assert "only-easy-triplets" in right.diagnosis.checked
 
 
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", [0])
 def test_a_sigmoid_on_the_distance_and_large_steps_hold_the_loss_at_one_half(seed, glyphs, tmp_path, load_example):
     example = load_example("constant_loss")
     size = {"num_classes": 150, "num_epochs": 6, "steps_per_epoch": 12, "seed": seed}

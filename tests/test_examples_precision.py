@@ -1,10 +1,6 @@
 """Faults planted in a table of real pictures: the doctor finds them, and the corrected table has no dip at the top."""
 
-from functools import cache
-
 import pytest
-
-from mohs.data.glyphs import draw_glyphs
 
 pytestmark = pytest.mark.usefixtures("torch_as_it_was")
 
@@ -12,13 +8,10 @@ pytestmark = pytest.mark.usefixtures("torch_as_it_was")
 # 0.96, as the processor rounds.)
 SIZE = {"num_groups": 400, "triplets": 2000}
 
-draw_once = cache(draw_glyphs)
-
 
 @pytest.mark.parametrize("seed", [0])
-def test_copies_and_wrong_labels_are_found_and_the_dip_goes_with_them(seed, tmp_path, load_example, monkeypatch):
+def test_copies_and_wrong_labels_are_found_and_the_dip_goes_with_them(seed, tmp_path, load_example):
     example = load_example("precision_at_the_top")
-    monkeypatch.setattr(example, "draw_glyphs", draw_once)
     lines: list[str] = []
     result = example.run(tmp_path, **SIZE, seed=seed, say=lines.append)
 

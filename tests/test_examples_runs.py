@@ -1,11 +1,8 @@
 """Runs of Mohs that go wrong, planted in programs of examples/: the doctor names the plant first, and only there."""
 
-from collections.abc import Iterator
-
 import pytest
 
 import mohs
-from mohs.data import glyphs
 
 pytestmark = pytest.mark.usefixtures("torch_as_it_was")
 
@@ -13,27 +10,11 @@ pytestmark = pytest.mark.usefixtures("torch_as_it_was")
 # processor rounds. With these they do not.
 
 
-@pytest.fixture(autouse=True, scope="module")
-def draw_once() -> Iterator[None]:
-    """Draw the set once for all runs of this file; it is the same each time."""
-    drawn: dict[tuple[int, int], mohs.Dataset] = {}
-    draw = glyphs.draw_glyphs
-
-    def remember(size: int = 64, *, channels: int = 1) -> mohs.Dataset:
-        if (size, channels) not in drawn:
-            drawn[size, channels] = draw(size, channels=channels)
-        return drawn[size, channels]
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(glyphs, "draw_glyphs", remember)
-        yield
-
-
 def causes(diagnosis: mohs.Diagnosis, severity: str | None = None) -> list[str]:
     return [finding.cause for finding in diagnosis.findings if severity in (None, finding.severity)]
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1])
 def test_a_margin_without_room_is_named_and_a_small_one_is_not(seed, tmp_path, load_example):
     example = load_example("margin")
     size = {"num_classes": 400, "num_triplets": 1500, "seed": seed}
@@ -51,7 +32,7 @@ def test_a_margin_without_room_is_named_and_a_small_one_is_not(seed, tmp_path, l
     assert small.active_share < large.active_share
 
 
-@pytest.mark.parametrize("seed", [0, 2])
+@pytest.mark.parametrize("seed", [0])
 def test_the_hardest_negatives_collapse_a_network_and_the_closed_loop_does_not(seed, tmp_path, load_example):
     example = load_example("hardest_collapse")
     size = {"num_classes": 400, "num_triplets": 2000, "seed": seed}

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from mohs.data import glyphs as built_in
 from mohs.data.dataset import Dataset
-from mohs.data.glyphs import draw_glyphs
 from mohs.data.split import limit_per_class
 
 
@@ -21,7 +21,7 @@ def one_thread() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def glyphs() -> Dataset:
     """Twenty-four letters in five drawings each, one of them in the catalog: 120 pictures of 16 pixels."""
-    drawn = draw_glyphs(16, channels=1)
+    drawn = built_in.draw_glyphs(16, channels=1)
     letters = [f"U+{ord(letter):04X}" for letter in "ABCDEFGHKLMNQRSTUVWXYZbd"]
     drawn = drawn.take(np.isin(drawn.labels, letters))
     return drawn.take(limit_per_class(drawn, 5, seed=0))
