@@ -104,16 +104,11 @@ def create_data(
     >>> [sum(f"{name}," in catalog for name in names) for names in lists]
     [50, 0, 0, 50, 0, 0]
     """
+    kept = "0.2, which keeps 20% of the classes for the test"
     require(
         wrong_whole("total_data_points", total_data_points, example=10_000),
         wrong_whole("num_hardness_cycles", num_hardness_cycles, example=10),
-        wrong_number(
-            "train_test_split_ratio",
-            train_test_split_ratio,
-            above=0,
-            below=1,
-            example="0.2, which keeps 20% of the classes for the test",
-        ),
+        wrong_number("train_test_split_ratio", train_test_split_ratio, above=0, below=1, example=kept),
         wrong_choice("split_by", split_by, get_args(SplitBy)),
         wrong_number("hardness_threshold", hardness_threshold, at_least=0, at_most=1, example=0.85),
     )
@@ -122,7 +117,6 @@ def create_data(
         from mohs.report.plots import check_picture_place, save_hardness_plot  # matplotlib is slow to import
 
         check_picture_place(plot, name="plot")
-    curve = cyclic(sigmoid(hardness_threshold), num_hardness_cycles)
     table = read_table(
         data_filename,
         catalog=catalog_filename,
@@ -141,7 +135,7 @@ def create_data(
     if encoder is None:
         encoder = Embedder.create(ModelConfig(), ImagePolicy(size=_PICTURE_SIZE), seed=seed)
     embeddings_ND = encoder.embed(load_pictures(table, encoder.policy).pictures)
-    hardness_T = schedule(curve, total_data_points)
+    hardness_T = schedule(cyclic(sigmoid(hardness_threshold), num_hardness_cycles), total_data_points)
     plans = {
         name: _plan(table, items, embeddings_ND, hardness_T, seed=derived_seed(seed, f"create_data {name}"))
         for name, items in items_of.items()
@@ -151,9 +145,16 @@ def create_data(
         warnings.warn(without_catalog(num, table.num_classes), stacklevel=2)
     if plot is not None:
         save_hardness_plot(plot, plans)
-    columns = [column for plan in plans.values() for column in (plan.anchor, plan.positive, plan.negative)]
-    lists = [[table.files[item] for item in column.tolist()] for column in columns]
-    return lists[0], lists[1], lists[2], lists[3], lists[4], lists[5]
+    train, test = (_files(table, plans[name]) for name in ("train", "test"))
+    return *train, *test
+
+
+def _files(table: Table, plan: TripletPlan) -> tuple[list[str], list[str], list[str]]:
+    """Return the files of anchors, positives and negatives."""
+    anchors, positives, negatives = (
+        [table.files[item] for item in column.tolist()] for column in (plan.anchor, plan.positive, plan.negative)
+    )
+    return anchors, positives, negatives
 
 
 def _split(table: Table, ratio: float, by: SplitBy, *, seed: int) -> dict[str, np.ndarray]:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mohs.evaluation.classes import ClassResult
+    from mohs.evaluation.embedded import Embedded
     from mohs.evaluation.summary import EmbeddingReport
     from mohs.evaluation.verification import VerificationResult
     from mohs.runs import Evaluation, Run
@@ -229,26 +230,18 @@ def _write_report(run: Run, evaluation: Evaluation, data: SplitData) -> Path:
     return run.folder / "report.html"
 
 
-def _evaluate_embeddings(
+def _read_embeddings(
     files: tuple[Path, Path],
     query_files: tuple[Path, Path] | None,
-    *,
     columns: Mapping[str, str | None],
+    *,
     exclude_same_group: bool,
-    seed: int,
-    out: Path | None,
-    per_class: Path | None,
-    verification: bool,
-    quiet: bool,
-    as_json: bool,
-) -> None:
-    """Measure embeddings all against all, or queries against them; print and write what was found."""
+) -> tuple[Embedded, Embedded]:
+    """Return the items and the queries, which are the items themselves if no files are theirs."""
     import numpy as np
 
-    from mohs.artefacts import write_json
     from mohs.data.names import name_warning
     from mohs.evaluation.embedding_files import read_embedded
-    from mohs.evaluation.summary import evaluate_embeddings
 
     embeddings, labels = files
     query_embeddings, query_labels = query_files or files
@@ -276,12 +269,36 @@ def _evaluate_embeddings(
             warnings.warn(f"{labels}: {line}", DataWarning, stacklevel=2)
     if line := name_warning({*items.labels.tolist(), *queries.labels.tolist()}, "classes"):
         warnings.warn(f"{labels}: {line}", DataWarning, stacklevel=2)
-    classes, num_found_C = np.unique(items.labels, return_counts=True)
+    num_found_C = np.unique(items.labels, return_counts=True)[1]
     if (num_found_C.max() < 2) if queries is items else not np.isin(queries.labels, items.labels).any():
         raise InputError(
             f"{labels}: none of the {len(queries.labels):,} queries has another item of its class to find; check "
             "that these are the classes, or add items"
         )
+    return items, queries
+
+
+def _evaluate_embeddings(
+    files: tuple[Path, Path],
+    query_files: tuple[Path, Path] | None,
+    *,
+    columns: Mapping[str, str | None],
+    exclude_same_group: bool,
+    seed: int,
+    out: Path | None,
+    per_class: Path | None,
+    verification: bool,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Measure embeddings all against all, or queries against them; print and write what was found."""
+    import numpy as np
+
+    from mohs.artefacts import write_json
+    from mohs.evaluation.summary import evaluate_embeddings
+
+    items, queries = _read_embeddings(files, query_files, columns, exclude_same_group=exclude_same_group)
+    num_classes = len(np.unique(items.labels))
     with counting_progress("ranking", quiet=quiet) as progress, options.naming_flags({"query_groups_Q": _SAME_GROUP}):
         report = evaluate_embeddings(
             items.x_ND,
@@ -296,10 +313,10 @@ def _evaluate_embeddings(
             progress=progress,
         )
     record = {
-        "embeddings": str(embeddings),
-        "queries": None if queries is items else str(query_embeddings),
+        "embeddings": str(files[0]),
+        "queries": None if query_files is None else str(query_files[0]),
         "num_dimensions": items.x_ND.shape[1],
-        "num_classes": len(classes),
+        "num_classes": num_classes,
         **report.as_record(),
     }
     if out is not None:
@@ -309,7 +326,7 @@ def _evaluate_embeddings(
     if as_json:
         print_json(record)
         return
-    _print_report(report, len(classes), verification=verification)
+    _print_report(report, num_classes, verification=verification)
     for place in (out, per_class):
         if place is not None:
             say(f"written: {place}")

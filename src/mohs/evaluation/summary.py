@@ -158,14 +158,7 @@ def evaluate_embeddings(
         raise InputError("query_labels_Q: missing; give the class of each query")
     query_labels = checked_labels(query_labels_Q, "query_labels_Q", len(query_QD))
     class_codes(query_labels, labels)  # of one kind, or they cannot be joined
-    groups = None
-    if groups_N is not None or query_groups_Q is not None:
-        if groups_N is None or query_groups_Q is None:
-            raise InputError("groups_N, query_groups_Q: one without the other; give both or neither")
-        names = checked_labels(groups_N, "groups_N", len(x_ND))
-        query_names = checked_labels(query_groups_Q, "query_groups_Q", len(query_QD))
-        class_codes(names, query_names)
-        groups = np.concatenate([names, query_names])
+    groups = _joined_groups(groups_N, query_groups_Q, len(x_ND), len(query_QD))
     if query_QD.shape[1] != x_ND.shape[1]:
         raise InputError(
             f"query_embeddings_QD, embeddings_ND: {query_QD.shape[1]} and {x_ND.shape[1]} dimensions; "
@@ -182,6 +175,20 @@ def evaluate_embeddings(
         seed=seed,
         progress=progress,
     )
+
+
+def _joined_groups(
+    groups_N: npt.ArrayLike | None, query_groups_Q: npt.ArrayLike | None, num_items: int, num_queries: int
+) -> Array | None:
+    """Return the groups of all items and then of all queries, [N + Q]; None if neither has any."""
+    if groups_N is None and query_groups_Q is None:
+        return None
+    if groups_N is None or query_groups_Q is None:
+        raise InputError("groups_N, query_groups_Q: one without the other; give both or neither")
+    names = checked_labels(groups_N, "groups_N", num_items)
+    query_names = checked_labels(query_groups_Q, "query_groups_Q", num_queries)
+    class_codes(names, query_names)
+    return np.concatenate([names, query_names])
 
 
 def measure(
@@ -218,29 +225,24 @@ def measure(
     test = np.ones(len(labels), dtype=bool) if test_N is None else np.asarray(test_N, dtype=bool)
     gallery = test if test_N is None else ~test
     groups = None if groups_N is None else checked_labels(groups_N, "groups_N", len(x_ND))
+
+    def found_by(query_N: Bools, in_gallery_N: Bools, progress: Progress | None = None) -> RetrievalResult:
+        return evaluate_retrieval(
+            x_ND[query_N],
+            labels[query_N],
+            x_ND[in_gallery_N],
+            labels[in_gallery_N],
+            query_groups_Q=None if groups is None else groups[query_N],
+            gallery_groups_G=None if groups is None else groups[in_gallery_N],
+            progress=progress,
+        )
+
     if test_N is None:
         retrieval = evaluate_all_against_all(x_ND, labels, groups_N=groups, progress=progress)
     else:
-        retrieval = evaluate_retrieval(
-            x_ND[test],
-            labels[test],
-            x_ND[gallery],
-            labels[gallery],
-            query_groups_Q=None if groups is None else groups[test],
-            gallery_groups_G=None if groups is None else groups[gallery],
-            progress=progress,
-        )
+        retrieval = found_by(test, gallery, progress)
     queries_N = test & ~catalog_N
-    catalog = None
-    if _have_match(labels, groups, queries_N, catalog_N):
-        catalog = evaluate_retrieval(
-            x_ND[queries_N],
-            labels[queries_N],
-            x_ND[catalog_N],
-            labels[catalog_N],
-            query_groups_Q=None if groups is None else groups[queries_N],
-            gallery_groups_G=None if groups is None else groups[catalog_N],
-        )
+    catalog = found_by(queries_N, catalog_N) if _have_match(labels, groups, queries_N, catalog_N) else None
     both = labels[test], labels[gallery]
     return EmbeddingReport(
         protocol=protocol or ("unseen classes" if test_N is None else "seen classes"),

@@ -128,19 +128,13 @@ def evaluate_pairs(
     """
     x_ND = checked_embeddings(embeddings_ND, "embeddings_ND")
     if pairs is None:
-        if labels_N is None:
-            raise InputError("labels_N: none, and no pairs either; give one of them")
-        if query_N is None:
-            pairs = sample_pairs(labels_N, embeddings_ND=x_ND, num_nearest=NUM_NEAREST, seed=seed)
-        else:
-            pairs = cross_pairs(labels_N, query_N, embeddings_ND=x_ND, num_nearest=NUM_NEAREST, seed=seed)
+        pairs = _closest_and_drawn(x_ND, labels_N, query_N, seed=seed)
     scores = pair_scores(pairs.same, distance_P=pair_distances(x_ND, pairs), weight_P=pairs.weight_P)
     class_2P = np.stack([pairs.class_N[pairs.first_P], pairs.class_N[pairs.second_P]])
     unit_length = bool((np.abs(np.linalg.norm(x_ND, axis=1) - 1) <= _UNIT_TOLERANCE).all())
-    probable = scores
-    if unit_length:
-        probable = replace(scores, value_P=similarity_at_distance(scores.value_P), kind="similarity")
-
+    similar = (
+        replace(scores, value_P=similarity_at_distance(scores.value_P), kind="similarity") if unit_length else None
+    )
     not_measured: dict[str, str] = {}
 
     def measured(name: str, measure: Callable[[], _T]) -> _T | None:
@@ -164,23 +158,35 @@ def evaluate_pairs(
         )
     else:
         not_measured["intervals"] = "positive pairs are of one class only; resampling classes needs two"
-    calibration: dict[str, PairCalibration] = {}
     methods: tuple[CalibrationMethod, ...] = ("isotonic", "Platt")
-    for method in methods:
-        found = measured(f"calibration, {method}", partial(calibrate_pairs, probable, class_2P, method, seed=seed))
-        if found is not None:
-            calibration[method] = found
+    calibrated = {
+        method: measured(
+            f"calibration, {method}", partial(calibrate_pairs, similar or scores, class_2P, method, seed=seed)
+        )
+        for method in methods
+    }
     return VerificationResult(
         law=pairs.law,
         unit_length=unit_length,
         curves=curves,
         intervals=intervals,
         best=measured("best_accuracy", lambda: best_threshold(scores, class_2P, num_folds=num_folds, seed=seed)),
-        calibration=calibration,
+        calibration={method: found for method, found in calibrated.items() if found is not None},
         top=measured("top", lambda: _top(scores, num_ranks)),
         histogram=score_histogram(scores),
         not_measured=not_measured,
     )
+
+
+def _closest_and_drawn(
+    x_ND: npt.ArrayLike, labels_N: npt.ArrayLike | None, query_N: npt.ArrayLike | None, *, seed: int
+) -> Pairs:
+    """Return all pairs of few items, and of many the closest negative ones and a sample."""
+    if labels_N is None:
+        raise InputError("labels_N: none, and no pairs either; give one of them")
+    if query_N is None:
+        return sample_pairs(labels_N, embeddings_ND=x_ND, num_nearest=NUM_NEAREST, seed=seed)
+    return cross_pairs(labels_N, query_N, embeddings_ND=x_ND, num_nearest=NUM_NEAREST, seed=seed)
 
 
 def _top(scores: PairScores, num_ranks: int) -> TopPrecision:

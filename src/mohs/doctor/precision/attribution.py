@@ -159,12 +159,8 @@ def attribute(
     twin_N[spare_N], difference_N[spare_N] = leader_N[spare_N], 0.0
     wrong_N |= spare_N
     right_N[spare_N] = same_N[leader_N[spare_N]]
-    near_NK = neighbours_NK[:, :HUB_NEIGHBOURS]
-    if query_N is not None:
-        near_NK = nearest_items(x_ND, HUB_NEIGHBOURS, query_N=query_N)
-    seen = occurrence(near_NK, np.where(wrong_N, right_N, same_N))
-    names, code_N = np.unique(same_N, return_inverse=True)
-    split = find_split_classes(x_ND, code_N.astype(np.int64))
+    near_NK = neighbours_NK if query_N is None else nearest_items(x_ND, HUB_NEIGHBOURS, query_N=query_N)
+    seen = occurrence(near_NK[:, :HUB_NEIGHBOURS], np.where(wrong_N, right_N, same_N))
     found = Attribution(
         cause_P=np.zeros(0, dtype=np.int64),
         picture_N=None if picture_N is None else number_N,
@@ -177,12 +173,20 @@ def attribute(
         twin_difference_N=difference_N,
         spare_N=spare_N,
         occurrence=seen,
-        split_2S=names[np.stack([split.first_P, split.second_P])],
+        split_2S=_split_classes(x_ND, same_N),
         hub_N=seen.hubs(),
         information=information,
         random_R=random_similarities(x_ND, class_N, seed=seed),
     )
     return replace(found, cause_P=_causes(pairs, found, class_N, number_N, poor_N, has_gallery=query_N is not None))
+
+
+def _split_classes(x_ND: Float32, class_N: Index) -> Index:
+    """Return the pairs of classes that are perhaps one, int64 [2, S]."""
+    names, code_N = np.unique(class_N, return_inverse=True)
+    split = find_split_classes(x_ND, code_N.astype(np.int64))
+    pairs_2S: Index = names[np.stack([split.first_P, split.second_P])]
+    return pairs_2S
 
 
 def _information(

@@ -16,7 +16,7 @@ from mohs.doctor.precision.suggestions import ItemFix, suggest_fixes
 from mohs.doctor.precision.top_curve import TopCurve, top_curve
 from mohs.doctor.precision.top_pairs import TopPairs, find_top_pairs
 from mohs.errors import InputError
-from mohs.evaluation.checked import Bools, Index, checked_labels
+from mohs.evaluation.checked import Bools, Float32, Index, checked_labels
 
 __all__ = ["AS_IT_IS", "WITHOUT_ALL", "PrecisionDiagnosis", "diagnose_precision"]
 
@@ -117,12 +117,7 @@ def diagnose_precision(
         raise InputError(f"recall: {recall!r} is not in (0, {_CURVE_RECALL}]; use for example 0.1")
     classes_C, class_N = np.unique(checked_labels(labels_N, "labels_N", len(x_ND)), return_inverse=True)
     class_N = class_N.astype(np.int64)
-    pairs = find_top_pairs(x_ND, class_N, query_N=query_N, recall=_CURVE_RECALL)
-    if threshold is not None and threshold < pairs.threshold:
-        pairs = find_top_pairs(x_ND, class_N, query_N=query_N, threshold=threshold)
-    num_top = len(pairs.before_recall(recall))
-    if threshold is not None:
-        num_top = int((pairs.similarity_P >= threshold).sum())
+    pairs, num_top = _top(x_ND, class_N, query_N, recall, threshold)
     top = pairs.take(np.arange(num_top))
     found = attribute(
         pairs, num_top, x_ND, class_N, pictures_NHWC=pictures_NHWC, longer_side=longer_side, query_N=query_N, seed=seed
@@ -139,9 +134,7 @@ def diagnose_precision(
             of_curves = {"as_it_is": as_it_is, "without": without}
             findings.append(cause_finding(cause, top, found, fixes, recall=reached, query=query, **of_curves))
     removed_P = (found.cause_P >= 0) & ~found.of("look-alikes")
-    if query_N is None:
-        removed_P &= ~pairs.same_P
-    curves[WITHOUT_ALL] = top_curve(pairs, without_P=removed_P)
+    curves[WITHOUT_ALL] = top_curve(pairs, without_P=removed_P if query else removed_P & ~pairs.same_P)
     findings.append(dip_finding(as_it_is))
     findings.append(norm_finding(raw_ND, class_N, as_it_is, query_N=query_N, recall=reached))
     not_checked: dict[str, str] = {}
@@ -150,9 +143,8 @@ def diagnose_precision(
     if margin is None:
         not_checked["margin-too-large"] = "the margin of no triplet loss is known"
     else:
-        findings.append(
-            margin_finding(check_margin(x_ND, class_N, margin, squared=squared, seed=seed), margin, squared)
-        )
+        reachable = check_margin(x_ND, class_N, margin, squared=squared, seed=seed)
+        findings.append(margin_finding(reachable, margin, squared))
     names = (*CAUSES, "too-few-pairs", "unnormalised", "margin-too-large")
     return PrecisionDiagnosis(
         diagnosis=Diagnosis(
@@ -168,3 +160,15 @@ def diagnose_precision(
         fixes=fixes,
         curves=curves,
     )
+
+
+def _top(
+    x_ND: Float32, class_N: Index, query_N: Bools | None, recall: float, threshold: float | None
+) -> tuple[TopPairs, int]:
+    """Return the pairs of the curves, and how many of them are the top: down to the recall, or to the threshold."""
+    pairs = find_top_pairs(x_ND, class_N, query_N=query_N, recall=_CURVE_RECALL)
+    if threshold is None:
+        return pairs, len(pairs.before_recall(recall))
+    if threshold < pairs.threshold:
+        pairs = find_top_pairs(x_ND, class_N, query_N=query_N, threshold=threshold)
+    return pairs, int((pairs.similarity_P >= threshold).sum())
