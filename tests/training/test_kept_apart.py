@@ -27,6 +27,7 @@ from mohs.settings.config import (
     RunConfig,
     TrainingConfig,
 )
+from mohs.training import compose_batches, plan_segment
 from mohs.training import step as steps
 from mohs.training.closed_loop import SegmentBank, measure_gaps
 from mohs.training.events import Event, StepEvent
@@ -38,7 +39,7 @@ from mohs.training.losses.in_batch import InBatchLoss, active_fraction
 from mohs.training.losses.library import REFUSED_LOSSES, LibraryClass, library_losses
 from mohs.training.losses.plan_losses import TripletLoss
 from mohs.training.losses.registry import build_loss, check_kept_apart
-from mohs.training.plan_segment import neighbourhood_order
+from mohs.training.neighbourhoods import Clique, find_cliques
 
 MODEL = ModelConfig(widths=(4, 8), hidden_dim=16, embedding_dim=8)
 NO_PAIRS = np.empty((0, 2), dtype=np.int64)
@@ -344,22 +345,30 @@ def test_the_ratio_acts_within_a_batch(glyphs: Dataset, meetings: list[Any]) -> 
     assert strict.num_kept_apart < result.num_kept_apart
 
 
-def test_forbidden_pairs_do_not_stand_together_in_a_neighbourhood(twice: Dataset) -> None:
-    config = config_of(training={"neighbourhood": 12, "batch_triplets": 12})
-    pairs = distrusted_pairs(twice, config.negatives)
-    classes = twice.labels_id
-    for plan in train(twice, config)[1].plans:
-        start = 0
-        for t in range(1, len(plan) + 1):
-            linked = t < len(plan) and classes[plan.negative[t - 1]] == classes[plan.anchor[t]] and t - start < 12
-            if not linked:
-                items = np.r_[plan.anchor[start:t], plan.positive[start:t]]
-                assert num_forbidden(items, pairs, None)[0] == 0
-                start = t
-    # By hand: 0 → 1 → 2, but 2 must not stand with 0; the next triplet of its class may.
-    order = neighbourhood_order([0, 1, 2, 2, 3], [1, 2, 3, 3, 0], 4, apart=lambda t, u: {t, u} == {0, 2})
-    assert order.tolist() == [0, 1, 3, 4, 2]
-    assert neighbourhood_order([0, 1, 2, 2, 3], [1, 2, 3, 3, 0], 4).tolist() == [0, 1, 2, 4, 3]
+def test_forbidden_pairs_are_in_no_clique(twice: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of what a clique shows, anchors and positives, no two are kept apart."""
+    found: list[tuple[list[Clique], SegmentBank]] = []
+    banks: list[SegmentBank] = []
+
+    def compose(bank: SegmentBank, *given: Any, **how: Any) -> Any:
+        banks.append(bank)
+        return compose_batches.compose_batches(bank, *given, **how)
+
+    def find(*given: Any) -> Any:
+        cliques, distrusted = find_cliques(*given)
+        found.append((cliques, banks[-1]))
+        return cliques, distrusted
+
+    monkeypatch.setattr(plan_segment, "compose_batches", compose)
+    monkeypatch.setattr(compose_batches, "find_cliques", find)
+    train(twice, config_of(training={"neighbourhood": 12, "batch_triplets": 12}))
+    assert len(found) == 2
+    for cliques, bank in found:
+        assert max(len(clique.triplets) for clique in cliques) > 4
+        for clique in cliques:
+            rows = list(clique.triplets)
+            items = np.r_[bank.anchor_K[rows], bank.positive_K[rows]]
+            assert num_forbidden(items, bank.excluded_P2, None)[0] == 0
 
 
 def test_the_bank_of_negatives_keeps_to_the_same_rules(twice: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:

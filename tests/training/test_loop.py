@@ -26,9 +26,10 @@ from mohs.settings.config import (
     RunConfig,
     TrainingConfig,
 )
+from mohs.training import plan_segment
 from mohs.training.events import Event, SegmentEvent, StepEvent
 from mohs.training.loop import FitResult, Folder, fit
-from mohs.training.plan_segment import batch_slices, neighbourhood_order
+from mohs.training.plan_segment import Planner, batch_slices
 from mohs.training.run_inputs import SplitData
 
 SETTINGS: dict[str, Any] = {
@@ -149,25 +150,47 @@ def test_pictures_are_shown_in_the_order_of_the_plan(glyphs: Dataset, tmp_path: 
     assert result.num_pictures == len(columns) * 96 == sum(map(len, shown))
 
 
-def test_neighbourhoods_only_after_their_share_of_the_run(glyphs: Dataset) -> None:
-    classes = glyphs.labels_id
-
+def test_cliques_only_after_their_share_of_the_run(glyphs: Dataset) -> None:
     def plans(**training: Any) -> tuple[TripletPlan, ...]:
-        return run(glyphs, settings(augment=0.0, **training))[1].plans
+        return run(glyphs, settings(augment=0.0, embed_anew=True, **training))[1].plans
 
     plain = plans(neighbourhood=1)
     for start, together in ((0.0, (True, True, True)), (0.4, (False, False, True)), (1.0, (False, False, False))):
         for i, (plan, expected) in enumerate(zip(plans(neighbourhood_from=start), together, strict=True)):
             assert sorted(plan.anchor.tolist()) == sorted(plain[i].anchor.tolist())
-            linked = np.mean(classes[plan.negative[:-1]] == classes[plan.anchor[1:]])
-            assert (linked > 0.3) == expected
+            # The negative of the first of a clique is shown next, and that of the next is the first.
+            linked = (plan.negative[:-1] == plan.anchor[1:]) & (plan.negative[1:] == plan.anchor[:-1])
+            assert (linked.sum() >= len(plan) // 8) == expected
             if not expected:
                 np.testing.assert_array_equal(plan.anchor, plain[i].anchor)
-    # The order is the rule's, applied to what was mined.
-    first = plans(neighbourhood_from=0.0)[0]
-    order = neighbourhood_order(classes[plain[0].anchor], classes[plain[0].negative], 4)
-    np.testing.assert_array_equal(first.anchor, plain[0].anchor[order])
-    np.testing.assert_array_equal(first.negative, plain[0].negative[order])
+                np.testing.assert_array_equal(plan.negative, plain[i].negative)
+
+
+def test_a_plan_is_of_the_embeddings_of_the_steps(glyphs: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each picture is embedded once to be planned, before a step has shown it, and then no more; anew each time."""
+    embedded: list[int] = []
+    own = Planner._embed
+
+    def counted(self: Planner, embedder: Embedder, items_M: Any) -> Any:
+        embedded.append(len(items_M))
+        return own(self, embedder, items_M)
+
+    monkeypatch.setattr(Planner, "_embed", counted)
+    monkeypatch.setattr(plan_segment, "_HEALTH_PAIRS", 4)
+    off = {"guard": GuardConfig(enabled=False)}
+    _, result, _ = run(glyphs, settings(num_triplets=480, num_segments=10).model_copy(update=off))
+    shown_in = [np.unique(np.r_[plan.anchor, plan.positive]) for plan in result.plans]
+    new, known = [], np.empty(0, np.int64)
+    for items in shown_in:
+        new.append(len(np.setdiff1d(items, known)))
+        known = np.union1d(known, items)
+    assert sum(new) == len(known)
+    # Beside them, 4 pairs of each segment are looked at.
+    assert sum(n for n in embedded if n > 8) == sum(n for n in new if n > 8) > 0
+    assert sum(n <= 8 for n in embedded) == 10 + sum(0 < n <= 8 for n in new)
+    embedded.clear()
+    run(glyphs, settings(num_triplets=480, num_segments=10, embed_anew=True).model_copy(update=off))
+    assert embedded == [len(items) for items in shown_in]
 
 
 @pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: f"{loss.name}-{'squared' if loss.squared else 'plain'}")

@@ -180,7 +180,8 @@ def go(dataset: Dataset, **memory: Any) -> tuple[Embedder, list[StepEvent]]:
     config = RunConfig(
         data=DataConfig(size=16, channels=1),
         model=MODEL,
-        training=TrainingConfig(num_triplets=96, batch_triplets=12, num_segments=2, device="cpu"),
+        # With a bank, segments are always embedded anew.
+        training=TrainingConfig(num_triplets=96, batch_triplets=12, num_segments=2, device="cpu", embed_anew=True),
         memory=MemoryConfig(**memory),
     )
     embedder, events = Embedder.create(MODEL, ImagePolicy(16, 1)), list[Event]()

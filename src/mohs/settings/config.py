@@ -231,10 +231,15 @@ class TrainingConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False
     batch_triplets: Annotated[int, Field(ge=2)] = Field(96, description="triplets per step")
     num_segments: _Count = Field(10, description="times that negatives are mined again, by today's network")
     neighbourhood: _Count = Field(
-        4, description="in-batch losses: classes that enter a batch together, each the mined negative of the one before"
+        8, description="in-batch losses: classes that enter a batch together, one and its mined negatives; 1: at random"
     )
     neighbourhood_from: _Unit = Field(
-        0.3, description="in-batch losses: share of the run before which mined negatives are not used"
+        0.1, description="in-batch losses: share of the run before which mined negatives are not used"
+    )
+    embed_anew: bool = Field(
+        False,
+        description="in-batch losses: embed the pictures of each segment before it is planned; false: take the "
+        "embeddings that they had when training last showed them, at no cost",
     )
     anchors: Literal["any", "sample", "catalog"] = Field(
         "any",
@@ -399,6 +404,14 @@ class RunConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
         if self.training.optimizer != "auto":
             return self.training.optimizer
         return "muon" if self.loss.record.prefers_muon and self.model.weights is None else "adamw"
+
+    @property
+    def plans_from_steps(self) -> bool:
+        """Whether segments are planned from the embeddings that training steps gave, see `training.embed_anew`.
+
+        A negative bank takes the embeddings of each segment, so that they must be those of the network as it is.
+        """
+        return self.loss.in_batch and not self.training.embed_anew and not self.memory.num_negatives
 
     def for_classes(self, num_classes: int) -> "RunConfig":
         """Return the settings of a run on so many training classes: with its length, if none is given.

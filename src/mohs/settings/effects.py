@@ -95,6 +95,13 @@ def _of_mining(config: RunConfig) -> list[_Rule]:
         ),
         ("training.neighbourhood_from", training.neighbourhood > 1, "with training.neighbourhood 1"),
         (
+            "training.embed_anew",
+            loss.in_batch and not config.memory.num_negatives,
+            f"on the loss {loss.name!r}, which mines over all items; it is of in-batch losses"
+            if not loss.in_batch
+            else "with memory.num_negatives above 0: the bank takes the embeddings of each segment",
+        ),
+        (
             "training.prefer_positive",
             training.anchors == "any",
             f"with training.anchors {training.anchors!r}, which decides who is the positive",

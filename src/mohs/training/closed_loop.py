@@ -179,7 +179,13 @@ class SegmentBank:
     excluded_P2: NDArray[np.int64] | None = None
 
     def mine(
-        self, rows: NDArray[np.int64], hardness_R: NDArray[np.float64], config: RunConfig, *, scale: Scale | None = None
+        self,
+        rows: NDArray[np.int64],
+        hardness_R: NDArray[np.float64],
+        config: RunConfig,
+        *,
+        scale: Scale | None = None,
+        num_negatives: int = 1,
     ) -> TripletPlan:
         """Return triplets of these rows of the segment at these hardnesses, on the settings' scale or another."""
         scale = config.hardness.scale if scale is None else scale
@@ -193,6 +199,7 @@ class SegmentBank:
             positive_origin_T=None if self.origin_K is None else self.origin_K[rows],
             hardness_T=hardness_R,
             scale=scale,
+            num_negatives=num_negatives,
             candidates=self.candidates,
             excluded_pairs=self.excluded_P2,
             margin=config.loss.margin if by_margin else None,

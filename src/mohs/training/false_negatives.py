@@ -45,6 +45,15 @@ class Dropped:
         """Return the same with positions in `items_M` replaced by the items there."""
         return Dropped(items_M[self.anchor_R], items_M[self.negative_R], self.distance_R, self.positive_distance_R)
 
+    def and_also(self, other: "Dropped") -> "Dropped":
+        """Return these pairs and then those."""
+        return Dropped(
+            np.concatenate([self.anchor_R, other.anchor_R]),
+            np.concatenate([self.negative_R, other.negative_R]),
+            np.concatenate([self.distance_R, other.distance_R]),
+            np.concatenate([self.positive_distance_R, other.positive_distance_R]),
+        )
+
 
 class MineRows(Protocol):
     """Mine the triplets at some rows, at the hardness asked for or, instead, the nearest beyond the positive."""

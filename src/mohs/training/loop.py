@@ -88,6 +88,8 @@ def remember(run: RunState, *, ahead: bool) -> None:
 def _go_back(run: RunState, before: dict[str, Any]) -> None:
     """Take up the last healthy state. What guard and loop have seen since is of another network: it is forgotten."""
     run.stepper.restore(before)
+    if run.stepper.last_seen is not None:
+        run.stepper.last_seen.forget()
     run.stepper.ramp_again()
     run.guard.restore(run.before.known["guard"])
     if run.controller is not None:
@@ -242,7 +244,7 @@ def _begin_segment(run: RunState) -> None:
     run.tally.num_plans += 1
     ahead, run.ahead = run.ahead, None
     planned_at = run.stepper.step if ahead is None else run.ahead_from.step
-    run.planned = run.make_plan(run.segment, run.embedder) if ahead is None else ahead.result()
+    run.planned = run.make_plan(run.segment, run.embedder, run.seen(run.segment)) if ahead is None else ahead.result()
     if run.stepper.negative_bank is not None and run.planned.embedded is not None:
         items, embeddings = run.planned.embedded
         run.stepper.negative_bank.write(items, torch.from_numpy(embeddings), planned_at)

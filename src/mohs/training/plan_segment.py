@@ -8,22 +8,25 @@ from dataclasses import dataclass, replace
 from typing import Any, final
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from mohs.artefacts import fingerprint
 from mohs.data.dataset import Dataset
-from mohs.errors import InputError, TrainingError
+from mohs.errors import TrainingError
 from mohs.evaluation.spread import spread as spread_of
 from mohs.hardness.curves import schedule
 from mohs.mining import mine
 from mohs.mining.roles import choose_roles
 from mohs.model.embedder import Embedder
 from mohs.plan import TripletPlan
+from mohs.randomness import generator
 from mohs.settings.config import RunConfig
 from mohs.training.closed_loop import Control, HardnessController, SegmentBank, measure_gaps
-from mohs.training.false_negatives import Dropped, distrusted_pairs, replace_false_negatives
+from mohs.training.compose_batches import compose_batches, mine_rows
+from mohs.training.false_negatives import Dropped, distrusted_pairs
 from mohs.training.guard import BankHealth, bank_recall
 from mohs.training.kept_apart import by_first_item, may_be_negatives
+from mohs.training.last_seen import Seen
 from mohs.training.processes import Processes
 
 __all__ = [
@@ -32,7 +35,6 @@ __all__ = [
     "Segment",
     "all_segments",
     "batch_slices",
-    "neighbourhood_order",
     "segment_bounds",
 ]
 
@@ -65,63 +67,9 @@ def batch_slices(num_triplets: int, batch_triplets: int) -> list[slice]:
     return [slice(a, b) for a, b in itertools.pairwise(edges)]
 
 
-def neighbourhood_order(
-    anchor_class_T: ArrayLike,
-    negative_class_T: ArrayLike,
-    size: int,
-    *,
-    apart: Callable[[int, int], bool] | None = None,
-) -> NDArray[np.int64]:
-    """Return an order of the triplets in which classes and their mined negatives stand together, int64[T].
-
-    Rule: take the first triplet not yet taken; then the first not yet taken triplet whose anchor is of the class of
-    the last one's negative; and so on until `size` triplets stand together or there is no such triplet; then start
-    again. Every triplet appears once. With an in-batch loss, a mined negative thus enters the batch as a class with a
-    positive of its own, and costs no extra picture. `size` 1 keeps the plan's order.
-
-    Triplets t and u with `apart(t, u)` never stand together: the next one is the first that may stand with all.
-
-    >>> neighbourhood_order([0, 1, 2, 3], [2, 3, 0, 1], 2)
-    array([0, 2, 1, 3])
-    """
-    anchor_class = np.asarray(anchor_class_T).tolist()
-    negative_class = np.asarray(negative_class_T).tolist()
-    if len(anchor_class) != len(negative_class):
-        raise InputError(
-            f"negative_class_T: {len(negative_class)} values for {len(anchor_class)} anchors; give one per triplet"
-        )
-    waiting: dict[int, list[int]] = {}
-    for t in reversed(range(len(anchor_class))):
-        waiting.setdefault(anchor_class[t], []).append(t)  # the earliest triplet of a class is popped first
-    taken = [False] * len(anchor_class)
-    order: list[int] = []
-    for first in range(len(anchor_class)):
-        next_one: int | None = None if taken[first] else first
-        together: list[int] = []
-        while next_one is not None:
-            t = next_one
-            taken[t] = True
-            together.append(t)
-            _remove(waiting[anchor_class[t]], t)
-            following = waiting.get(negative_class[t], []) if len(together) < size else []
-            if apart is None:
-                next_one = following[-1] if following else None
-            else:
-                next_one = next((u for u in reversed(following) if not any(apart(u, v) for v in together)), None)
-        order += together
-    return np.array(order, dtype=np.int64)
-
-
-def _remove(waiting: list[int], t: int) -> None:
-    """Take t out; it is most often the last."""
-    if waiting[-1] == t:
-        waiting.pop()
-    else:
-        waiting.remove(t)
-
-
 _ITEMS_AT_ONCE = 8192
 _EMBED_BATCH = 256
+_HEALTH_PAIRS = 512
 
 
 @final
@@ -187,20 +135,27 @@ class Planner:
         segment: Segment,
         embedder: Embedder,
         controller: HardnessController | None = None,
-        progress: Callable[[int, int], None] | None = None,
+        seen: Seen | None = None,
     ) -> Planned:
         """Return the plan of a segment by this network; a closed loop decides the hardness and takes note of it.
 
         Triplet losses mine over all items. In-batch losses show anchors and positives only, so just these are embedded,
-        negatives are mined among the segment's anchors, and from `training.neighbourhood_from` on the plan is put into
-        neighbourhood order. Raises `TrainingError` if the network gives NaN or Inf.
+        and negatives are mined among the segment's anchors. From `training.neighbourhood_from` on batches are composed
+        of cliques (`neighbourhoods.py`). Of `seen`, what training has shown of the segment's `items`, only what is
+        missing is embedded, and a sample for the guard. Raises `TrainingError` if the network gives NaN or Inf.
         """
         config = self._config
         items_M, in_batch = self._items(segment.anchor_K, segment.positive_K)
         began = time.perf_counter()
-        bank_MD = self._embed(embedder, items_M, progress)
+        if seen is None:
+            bank_MD = self._embed(embedder, items_M)
+            health = self._health(bank_MD, items_M)
+        else:
+            bank_MD = seen.x_MD
+            if not seen.known_M.all():
+                bank_MD[~seen.known_M] = self._embed(embedder, items_M[~seen.known_M])
+            health = self._health_of_sample(embedder, segment.anchor_K, segment.positive_K, segment.number)
         embedded = time.perf_counter()
-        health = self._health(bank_MD, items_M)
         bank = self._bank(segment, bank_MD, items_M, in_batch=in_batch)
         control, hardness_K = None, segment.hardness_K * segment.hardness_factor
         if controller is not None:
@@ -211,14 +166,13 @@ class Planner:
                 factor=segment.hardness_factor,
             )
             hardness_K = np.full(len(segment.anchor_K), control.hardness)
-
-        def mined(rows: NDArray[np.int64], *, beyond_positive: bool = False) -> TripletPlan:
-            if beyond_positive:
-                return bank.mine(rows, np.ones(len(rows)), config, scale="margin")
-            return bank.mine(rows, hardness_K[rows], config)
-
-        plan, dropped = replace_false_negatives(mined, len(hardness_K), config.negatives.min_distance_ratio)
-        plan = self._in_order(self._of_items(plan, segment, items_M), segment, in_batch=in_batch)
+        training = config.training
+        if in_batch and training.neighbourhood > 1 and segment.first >= training.neighbourhood_from * training.length:
+            apart = self._apart(segment) if len(self.distrusted_P2) else None
+            plan, dropped = compose_batches(bank, hardness_K, config, step=segment.number, apart=apart)
+        else:
+            plan, dropped = mine_rows(bank, np.arange(len(hardness_K)), hardness_K, config)
+        plan = self._of_items(plan, segment, items_M)
         finished = time.perf_counter()
         embed_s, mine_s = embedded - began, finished - embedded
         kept = (items_M, bank_MD) if config.memory.num_negatives else None
@@ -239,25 +193,22 @@ class Planner:
         mined = {f"mined_{name}" if name.startswith("num_") else name: value for name, value in plan.header.items()}
         return replace(
             plan,
-            anchor=segment.anchor_K,
-            positive=segment.positive_K,
+            anchor=items_M[plan.anchor],
+            positive=items_M[plan.positive],
             negative=items_M[plan.negative],
             header={**mined, **self._run_header, "segment": segment.number, "first_triplet": segment.first},
         )
 
-    def _in_order(self, plan: TripletPlan, segment: Segment, *, in_batch: bool) -> TripletPlan:
-        """Return a plan in neighbourhood order, if it is time for it."""
-        training = self._config.training
-        if not in_batch or segment.first < training.neighbourhood_from * training.length:
-            return plan
-        apart = self._apart(plan) if len(self.distrusted_P2) else None
-        anchor_class_K, negative_class_K = self._class_N[plan.anchor], self._class_N[plan.negative]
-        return plan.take(neighbourhood_order(anchor_class_K, negative_class_K, training.neighbourhood, apart=apart))
+    def items(self, segment: Segment) -> NDArray[np.int64]:
+        """Return the items that a segment is planned from, ascending."""
+        return self._items(segment.anchor_K, segment.positive_K)[0]
 
     def look(self, plan: TripletPlan, embedder: Embedder) -> BankHealth:
         """Return what a bank of the items shows that a plan of these triplets would be mined from."""
+        if self._config.plans_from_steps:
+            return self._health_of_sample(embedder, plan.anchor, plan.positive, plan.header["segment"])
         items_M, _ = self._items(plan.anchor, plan.positive)
-        return self._health(self._embed(embedder, items_M, None), items_M)
+        return self._health(self._embed(embedder, items_M), items_M)
 
     def _excluded(
         self,
@@ -283,13 +234,13 @@ class Planner:
         )
         return np.concatenate([excluded_P2, np.stack([nearest.anchor, nearest.negative], axis=1)])
 
-    def _apart(self, plan: TripletPlan) -> Callable[[int, int], bool]:
+    def _apart(self, segment: Segment) -> Callable[[int, int], bool]:
         """Return which two triplets show pictures that are kept apart."""
         first, other = self.distrusted_P2.T.tolist()
         others_of: dict[int, set[int]] = {}
         for a, b in zip(first, other, strict=True):
             others_of.setdefault(a, set()).add(b)
-        shown = list(zip(plan.anchor.tolist(), plan.positive.tolist(), strict=True))
+        shown = list(zip(segment.anchor_K.tolist(), segment.positive_K.tolist(), strict=True))
 
         def apart(t: int, u: int) -> bool:
             return any(not others_of.get(item, set()).isdisjoint(shown[u]) for item in shown[t])
@@ -316,9 +267,7 @@ class Planner:
             return np.searchsorted(items_M, self._negatives_among(anchor_K, items_M))
         return None if self.negative_N.all() else np.flatnonzero(self.negative_N[items_M])
 
-    def _embed(
-        self, embedder: Embedder, items_M: NDArray[np.int64], progress: Callable[[int, int], None] | None
-    ) -> NDArray[np.float32]:
+    def _embed(self, embedder: Embedder, items_M: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return the embeddings of the items, reading their pictures a few thousand at a time.
 
         Blocks are cut in the same places whatever the number of processes: a block's last digits depend on its size.
@@ -329,12 +278,19 @@ class Planner:
             if number % self._peers.num_ranks == self._peers.rank:
                 piece = items_M[start : start + _ITEMS_AT_ONCE]
                 blocks[number] = embedder.embed(self._dataset.pictures[piece], batch_size=_EMBED_BATCH)
-            if progress is not None:
-                progress(min(start + _ITEMS_AT_ONCE, len(items_M)), len(items_M))
         bank_MD = np.concatenate(self._peers.gather_blocks(blocks, len(starts)))
         if not np.isfinite(bank_MD).all():
             raise TrainingError("embeddings are NaN or Inf")
         return bank_MD
+
+    def _health_of_sample(
+        self, embedder: Embedder, anchor_K: NDArray[np.int64], positive_K: NDArray[np.int64], number: int
+    ) -> BankHealth:
+        """Return the health of the network on up to 512 pairs of a segment."""
+        draw = generator(self._config.seed, "bank health", number)
+        rows = draw.permutation(len(anchor_K))[:_HEALTH_PAIRS]
+        items_M = np.unique(np.concatenate([anchor_K[rows], positive_K[rows]]))
+        return self._health(self._embed(embedder, items_M), items_M)
 
     def _health(self, bank_MD: NDArray[np.float32], items_M: NDArray[np.int64]) -> BankHealth:
         spread = spread_of(bank_MD)

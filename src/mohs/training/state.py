@@ -29,6 +29,7 @@ from mohs.training.closed_loop import Control, HardnessController
 from mohs.training.events import Event, Listener, as_record
 from mohs.training.false_negatives import Dropped, cut_review, review_bytes
 from mohs.training.guard import BankHealth, CollapseGuard
+from mohs.training.last_seen import Seen
 from mohs.training.losses.protocol import Loss
 from mohs.training.negative_bank import NegativeBank
 from mohs.training.plan_segment import Planned, Planner, Segment, all_segments, batch_slices
@@ -47,7 +48,7 @@ __all__ = [
 ]
 
 
-_FORMAT = 3
+_FORMAT = 4
 _KEPT = 2
 _Kept = TypeVar("_Kept", "Tally", "InSegment", Pace)
 
@@ -166,11 +167,15 @@ class InSegment:
 @final
 @dataclass(frozen=True, eq=False)
 class Moment:
-    """A state to plan from or to go back to: the stepper's tensors, what guard and controller knew, steps taken."""
+    """A state to plan from or to go back to: the stepper's tensors, what guard and controller knew, steps taken.
+
+    `seen` is what training had shown of the segment that is planned from it.
+    """
 
     tensors: dict[str, Any] | None = None
     known: dict[str, Any] = field(default_factory=dict)
     step: int = 0
+    seen: Seen | None = None
 
 
 @final
@@ -251,11 +256,17 @@ class RunState:
                 self.embedder, class_N, planner.distrusted_P2, self.config, self.device, planner.negative_N
             )
 
-    def make_plan(self, segment: Segment, embedder: Embedder) -> Planned:
-        """Return the plan of a segment by this network."""
+    def seen(self, segment: Segment) -> Seen | None:
+        """Return what training has shown of a segment; None where its pictures are embedded anew."""
+        if self.stepper.last_seen is None:
+            return None
+        return self.stepper.last_seen.of(self.planner.items(segment))
+
+    def make_plan(self, segment: Segment, embedder: Embedder, seen: Seen | None) -> Planned:
+        """Return the plan of a segment by this network, and by what training has shown of it."""
         try:
             with self.stepper.descent.autocast():
-                return self.planner.plan(segment, embedder, self.controller)
+                return self.planner.plan(segment, embedder, self.controller, seen)
         except TrainingError as error:
             raise self.stepper.broken(error.problems[0]) from None
 
@@ -272,14 +283,14 @@ class RunState:
         if not self.config.training.overlap or not self.waiting:
             return
         network = deepcopy(self.embedder)
+        following = self.numbered(self.waiting[0])
         if resumed:
             assert self.ahead_from.tensors is not None
             network.load_state_dict(self.ahead_from.tensors["embedder"])
         else:
-            self.ahead_from = self.now()
-        following = self.numbered(self.waiting[0])
+            self.ahead_from = replace(self.now(), seen=self.seen(following))
         pool = ThreadPoolExecutor(1)
-        self.ahead = pool.submit(self.make_plan, following, network)
+        self.ahead = pool.submit(self.make_plan, following, network, _copy_of(self.ahead_from.seen))
         pool.shutdown(wait=False)  # the future is what is waited for
 
     def now(self) -> Moment:
@@ -310,6 +321,11 @@ def save_run(run: RunState) -> None:
         return
     tensors = run.stepper.state()
     others = {"before": run.before.tensors, "start": run.start, "ahead": run.ahead and run.ahead_from.tensors}
+    if run.stepper.last_seen is not None:
+        others["last_seen"] = run.stepper.last_seen.state()
+    if run.ahead and run.ahead_from.seen is not None:
+        seen = run.ahead_from.seen
+        others["ahead_seen"] = {"x": torch.from_numpy(seen.x_MD), "known": torch.from_numpy(seen.known_M)}
     tensors |= {name: other for name, other in others.items() if other is not None}
     control = run.planned.control
     values = {
@@ -369,7 +385,11 @@ def restore_run(run: RunState, checkpoint: Checkpoint, folder: Folder) -> None:
         run.controller.restore(values["controller"])
     run.start = tensors.get("start")
     run.before = Moment(tensors.get("before"), values["before"])
-    run.ahead_from = Moment(tensors.get("ahead"), values["ahead_memory"], values["ahead_step"])
+    if run.stepper.last_seen is not None:
+        run.stepper.last_seen.restore(tensors["last_seen"])
+    seen = tensors.get("ahead_seen")
+    ahead_seen = None if seen is None else Seen(seen["x"].numpy(), seen["known"].numpy())
+    run.ahead_from = Moment(tensors.get("ahead"), values["ahead_memory"], values["ahead_step"], ahead_seen)
     while len(run.waiting) > values["num_waiting"]:
         run.waiting.popleft()
     none = np.empty(0, dtype=np.int64)
@@ -393,6 +413,10 @@ def restore_run(run: RunState, checkpoint: Checkpoint, folder: Folder) -> None:
         run.folder.log.cut(values["log_bytes"])
         cut_review(run.folder.path / "review.csv", values["review_bytes"])
     run.look_ahead(resumed=True)
+
+
+def _copy_of(seen: Seen | None) -> Seen | None:
+    return None if seen is None else Seen(seen.x_MD.copy(), seen.known_M.copy())
 
 
 def _read(kind: type[_Kept], values: Mapping[str, Any]) -> _Kept:

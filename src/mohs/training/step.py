@@ -22,6 +22,7 @@ from mohs.settings.config import RunConfig, TrainingConfig
 from mohs.training.events import StepEvent
 from mohs.training.guard import StepHealth
 from mohs.training.kept_apart import Apart, by_first_item, may_be_negatives, pairs_in_batch
+from mohs.training.last_seen import LastSeen
 from mohs.training.losses.protocol import Loss, LossValue
 from mohs.training.negative_bank import NegativeBank
 from mohs.training.optimizers import Optimizer, build_optimizer, shorten_gradient
@@ -170,7 +171,7 @@ class Stepper:
     """The network, its loss and its optimiser. Steps are counted here; every random draw comes from (seed, step).
 
     `descent` is what each step does with them. `negative_bank` adds negatives to the loss, if there is one; it is set
-    once the network is as metric learning finds it.
+    once the network is as metric learning finds it. `last_seen`, if there is one, takes note of the embeddings.
     """
 
     def __init__(
@@ -186,6 +187,7 @@ class Stepper:
         self.step = 0
         self.pace = Pace()
         self.negative_bank: NegativeBank | None = None
+        self.last_seen = LastSeen(len(dataset), embedder.embedding_dim) if config.plans_from_steps else None
         self._progress = 0.0
         self._embedder = embedder
         self._dataset = dataset
@@ -236,6 +238,8 @@ class Stepper:
             with self.descent.autocast():
                 written = bank.encode(x).chunk(num_parts)
             bank.write(items, torch.cat([self._peers.gather_rows(part, len(batch)) for part in written]), self.step)
+        if self.last_seen is not None:
+            self.last_seen.write(items, torch.cat(parts))
         anchor_BD, positive_BD = parts[0].detach(), parts[1].detach()
         health = StepHealth(
             loss=float(value.loss.detach()),

@@ -1,0 +1,320 @@
+"""Which classes should meet in a batch? One plain loop with a switch for each idea, on 32,000 characters.
+
+    python benchmarks/han.py han
+    python benchmarks/lab_neighbours.py --han han
+    python benchmarks/lab_neighbours.py --han han clique=8 clique_from=0.1
+    python benchmarks/lab_neighbours.py --han han --classes 4000 --out rows.jsonl "clique=1" "clique=8 clique_from=0.1"
+
+Two faces of each training character are shown in pairs; every pass shows each class once. Printed is one line of JSON a
+run: R@1 of the third face in a catalog of all training characters ("seen"), and of unseen characters among those
+("unseen"), CPU seconds of training, and of them those of composing batches. What was found: docs/lab-book.md.
+"""
+
+import argparse
+import copy
+import json
+import math
+import time
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+import torch
+from neighbours import chains, cliques, walks
+from numpy.typing import NDArray
+from pytorch_metric_learning import losses
+from torch import Tensor
+from torch.nn import functional
+
+import mohs
+from mohs.data.augment import AugmentPolicy, augment_batch
+from mohs.data.images import ImagePolicy
+from mohs.model.embedder import Embedder
+from mohs.nearest import nearest_rows
+from mohs.settings.config import ModelConfig
+from mohs.training.optimizers import Muon
+
+NUM_UNSEEN = 8_000
+
+
+@final
+@dataclass(frozen=True)
+class Switches:
+    """What can be tried. `pictures` and `pairs` are the budget and the batch; the others are ideas."""
+
+    pictures: int = 400_000
+    pairs: int = 96
+    optimizer: str = "muon"
+    rate: float = 0.016
+    temperature: float = 0.1
+    last_temperature: float = 0.0  # 0: it stays; else it goes there with progress
+    hidden: int = 256
+    form: str = "clique"  # chain, walk
+    clique: int = 1  # classes that enter a batch together; 1: random batches
+    last_clique: int = 0  # 0: it stays; else the size grows (or shrinks) to it, by progress
+    clique_from: float = 0.1
+    clique_until: float = 1.0
+    share: float = 1.0  # of the classes of a pass that are put in cliques, at most
+    curve: str = "constant"  # of hardness: linear, sigmoid, cyclic (four sigmoids), reversed (falls from `cap` to 0)
+    cap: float = 1.0  # largest hardness, on the scale log-rank: M free classes, M^(1 - h) - 1 nearest passed over
+    piece: int = 0  # classes that are composed at once; 0: a whole pass
+    skip: int = 0  # nearest classes that are passed over
+    aware: float = 0.0  # pass over classes more similar than this share of the similarity of the class's own two
+    restart: float = 0.2  # of a walk
+    one: int = 0  # 1: a class is the embedding of one of its two pictures, not their mean
+    key: float = 0.0  # momentum of the encoder that positives and negatives come from; 0: none
+    live: float = 0.0  # with a key encoder: weight of the loss without it
+    queue: int = 0  # keys of earlier steps that are negatives, too
+    key_mode: str = "train"  # of batch norm in the key encoder
+    loss: str = "infonce"  # decoupled; hard: negatives weighted by exp(beta s); xbm, ntxent: the library's, with a queue
+    beta: float = 0.5
+
+    @classmethod
+    def parse(cls, text: str) -> "Switches":
+        """Return the switches of a text "name=value name=value"."""
+        kinds = {field.name: type(getattr(cls(), field.name)) for field in fields(cls)}
+        values: dict[str, Any] = {}
+        for part in text.split():
+            name, _, value = part.partition("=")
+            if name not in kinds:
+                raise SystemExit(f"lab_neighbours: {name!r} is unknown; use some of {', '.join(kinds)}")
+            values[name] = kinds[name](value)
+        return cls(**values)
+
+
+CURVES = {
+    "constant": lambda p: 1.0,
+    "linear": lambda p: p,
+    "sigmoid": mohs.curves.sigmoid(1.0),
+    "cyclic": mohs.curves.cyclic(mohs.curves.sigmoid(1.0), 4),
+    "reversed": lambda p: 1.0 - p,
+}
+
+
+@final
+class Passes:
+    """Whose turn it is: every class once a pass, in groups once it is time for them."""
+
+    def __init__(self, s: Switches, num_classes: int, dim: int, seed: int) -> None:
+        self._s = s
+        self._random = np.random.default_rng(seed)
+        self._waiting: list[int] = []
+        self._grouped = False
+        self._of_pass: list[NDArray[np.int64]] = []
+        self.vector_CD = np.zeros((num_classes, dim), np.float32)
+        self.own_similarity_C = np.zeros(num_classes, np.float32)
+        self.spent_s = 0.0
+
+    def saw(self, classes: NDArray[np.int64], first_BD: Tensor, second_BD: Tensor) -> None:
+        """Take note of the embeddings of a step."""
+        vector_BD = first_BD if self._s.one else functional.normalize(first_BD + second_BD, dim=1)
+        self.vector_CD[classes] = vector_BD.numpy()
+        self.own_similarity_C[classes] = (first_BD * second_BD).sum(1).numpy()
+
+    def next(self, progress: float) -> NDArray[np.int64]:
+        """Return the classes of the next batch."""
+        s = self._s
+        grouped = s.clique > 1 and s.clique_from <= progress < s.clique_until
+        began = time.process_time()
+        if grouped != self._grouped:
+            self._grouped = grouped
+            self._waiting = self._compose(np.array(self._waiting, dtype=np.int64), progress)
+        while len(self._waiting) < s.pairs:
+            # What is left over of a pass stands before the next one, unless it would be shown twice in a batch.
+            left = self._waiting
+            if not self._of_pass:
+                order = self._random.permutation(len(self.vector_CD))
+                self._of_pass = np.array_split(order, max(1, round(len(order) / (s.piece or len(order)))))
+            fresh = self._compose(self._of_pass.pop(0), progress)
+            if left:
+                late = set(left)
+                head = [c for c in fresh[: s.pairs * 2] if c not in late]
+                fresh = head + [c for c in fresh[: s.pairs * 2] if c in late] + fresh[s.pairs * 2 :]
+            self._waiting = left + fresh
+        chosen, self._waiting = self._waiting[: s.pairs], self._waiting[s.pairs :]
+        self.spent_s += time.process_time() - began
+        return np.array(chosen)
+
+    def _compose(self, pool: NDArray[np.int64], progress: float) -> list[int]:
+        s = self._s
+        if not self._grouped or len(pool) < 2:
+            return self._random.permutation(pool).tolist()  # type: ignore[no-any-return]
+        known = np.abs(self.vector_CD[pool]).sum(1) > 0
+        in_groups = known & (self._random.random(len(pool)) < s.share)
+        by_rank = round(int(in_groups.sum()) ** (1.0 - s.cap * CURVES[s.curve](progress))) - 1 if in_groups.any() else 0
+        apart = [[c] for c in pool[~in_groups].tolist()]
+        size = s.clique
+        if s.last_clique:
+            size = round(s.clique * (s.last_clique / s.clique) ** progress)
+        if s.form == "chain":
+            groups = chains(self.vector_CD, pool[in_groups], size, self._random)
+        elif s.form == "walk":
+            groups = walks(self.vector_CD, pool[in_groups], size, self._random, restart=s.restart)
+        else:
+            ceiling_C = s.aware * self.own_similarity_C if s.aware else None
+            groups = cliques(
+                self.vector_CD, pool[in_groups], size, self._random, skip=s.skip + by_rank, ceiling_C=ceiling_C
+            )
+        groups += apart
+        order = self._random.permutation(len(groups)).tolist()
+        return [c for at in order for c in groups[at]]
+
+
+def scores_loss(s: Switches, scores_MK: Tensor, own_MK: Tensor, positive_M: Tensor, progress: float) -> Tensor:
+    """Return the loss of similarities to keys, of which those in `own_MK` (one's own class) count only as positive."""
+    t = s.temperature * (s.last_temperature / s.temperature) ** progress if s.last_temperature else s.temperature
+    at_positive = scores_MK.gather(1, positive_M[:, None])[:, 0] / t
+    negative_MK = (scores_MK / t).masked_fill(own_MK, -torch.inf)
+    if s.loss == "hard":
+        weight_MK = (s.beta * scores_MK.detach() / t).masked_fill(own_MK, -torch.inf)
+        weight_MK = torch.log_softmax(weight_MK, 1) + (~own_MK).sum(1, keepdim=True).log()
+        negative_MK = negative_MK + weight_MK
+    if s.loss == "decoupled":
+        return (negative_MK.logsumexp(1) - at_positive).mean()
+    return (torch.cat([negative_MK, at_positive[:, None]], 1).logsumexp(1) - at_positive).mean()
+
+
+@final
+class Keys:
+    """A momentum encoder and the queue of what it wrote."""
+
+    def __init__(self, s: Switches, embedder: Embedder) -> None:
+        self._s = s
+        self._network = copy.deepcopy(embedder).train(s.key_mode == "train")
+        self.queue_QD = torch.zeros(0, 0)
+        self.class_Q = torch.zeros(0, dtype=torch.int64)
+
+    @torch.no_grad()
+    def write(self, pictures: Tensor) -> Tensor:
+        """Return keys of a batch."""
+        return self._network(pictures)  # type: ignore[no-any-return]
+
+    def push(self, key_MD: Tensor, class_M: Tensor) -> None:
+        """Put the keys of a step at the end of the queue."""
+        if self._s.queue:
+            self.queue_QD = torch.cat([self.queue_QD, key_MD] if len(self.queue_QD) else [key_MD])[-self._s.queue :]
+            self.class_Q = torch.cat([self.class_Q, class_M])[-self._s.queue :]
+
+    @torch.no_grad()
+    def follow(self, embedder: Embedder) -> None:
+        """Move the key encoder a little towards the network."""
+        for own, live in zip(self._network.parameters(), embedder.parameters(), strict=True):
+            own.lerp_(live, 1 - self._s.key)
+        for own, live in zip(self._network.buffers(), embedder.buffers(), strict=True):
+            own.copy_(live)
+
+
+def train(s: Switches, pictures_2C: NDArray[np.uint8], *, seed: int) -> tuple[Embedder, float]:
+    """Return the embedder after `s.pictures` pictures, and the CPU seconds that composing batches took."""
+    num_classes = pictures_2C.shape[1]
+    embedder = Embedder.create(ModelConfig(hidden_dim=s.hidden), ImagePolicy(size=32, channels=1), seed=seed)
+    policy = AugmentPolicy(**{**asdict(AugmentPolicy.of_strength(0.7)), "num_draws": 8})
+    by_muon = [p for p in embedder.parameters() if s.optimizer == "muon" and p.ndim >= 2]
+    rest = [p for p in embedder.parameters() if all(p is not q for q in by_muon)]
+    optimizers: list[tuple[torch.optim.Optimizer, float]] = [(torch.optim.AdamW(rest, weight_decay=1e-2), s.rate)]
+    if by_muon:
+        optimizers.append((Muon(by_muon, momentum=0.8, weight_decay=4e-2), s.rate / 4))
+    library = None
+    if s.loss in ("xbm", "ntxent"):
+        inner = losses.SupConLoss(s.temperature) if s.loss == "ntxent" else losses.ContrastiveLoss(0.0, 0.5)
+        library = losses.CrossBatchMemory(inner, 128, memory_size=s.queue)
+    num_steps = s.pictures // (2 * s.pairs)
+    passes = Passes(s, num_classes, 128, seed)
+    keys = Keys(s, embedder) if s.key else None
+    random = np.random.default_rng(seed + 1)
+    own = torch.arange(s.pairs).repeat(2)
+    own_MM = own[:, None] == own[None, :]
+    positive_M = torch.cat([torch.arange(s.pairs) + s.pairs, torch.arange(s.pairs)])
+    embedder.train()
+    for step in range(num_steps):
+        progress = step / num_steps
+        chosen = passes.next(progress)
+        which = random.integers(0, 2, size=s.pairs)
+        shown = torch.cat(
+            [
+                augment_batch(embedder.to_input(pictures_2C[w, chosen][..., None]), policy, seed=seed, step=2 * step + i)
+                for i, w in enumerate((which, 1 - which))
+            ]
+        )
+        class_M = torch.from_numpy(np.concatenate([chosen, chosen]))
+        e_MD = embedder(shown)
+        passes.saw(chosen, *e_MD.detach().split(s.pairs))
+        if keys is not None:
+            key_MD = keys.write(shown)
+            bank_KD = torch.cat([key_MD, keys.queue_QD]) if len(keys.queue_QD) else key_MD
+            own_MK = class_M[:, None] == torch.cat([class_M, keys.class_Q])[None, :]
+            value = scores_loss(s, e_MD @ bank_KD.T, own_MK, positive_M, progress)
+            if s.live:
+                value = value + s.live * scores_loss(s, e_MD @ e_MD.T, own_MM, positive_M, progress)
+            keys.push(key_MD, class_M)
+        elif library is not None:
+            value = library(e_MD, class_M)
+        else:
+            value = scores_loss(s, e_MD @ e_MD.T, own_MM, positive_M, progress)
+        num_rise = int(0.05 * num_steps)
+        factor = (step + 1) / num_rise if step < num_rise else 0.5 * (
+            1 + math.cos(math.pi * (step - num_rise) / max(1, num_steps - num_rise))
+        )  # fmt: skip
+        for optimizer, rate in optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = rate * factor
+            optimizer.zero_grad(set_to_none=True)
+        value.backward()  # type: ignore[no-untyped-call]
+        for optimizer, _ in optimizers:
+            optimizer.step()
+        if keys is not None:
+            keys.follow(embedder)
+    return embedder.eval(), passes.spent_s
+
+
+def measure(embedder: Embedder, pictures_3C: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Return for each character whether the third face finds it in a catalog of the first face, bool [C]."""
+    catalog_CD, query_CD = (embedder.embed(np.ascontiguousarray(pictures_3C[face][..., None])) for face in (0, 2))
+    found_C = nearest_rows(query_CD, catalog_CD, 1)[:, 0]
+    return found_C == np.arange(len(found_C))
+
+
+def main() -> None:
+    """Train, measure, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--han", type=Path, required=True, help="the folder that han.py wrote")
+    parser.add_argument("--classes", type=int, default=32_000)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--out", type=Path, help="append the lines to this file, and leave out what stands there")
+    parser.add_argument("runs", nargs="*", default=[""], help='each "name=value name=value"')
+    arguments = parser.parse_args()
+    pictures = np.load(arguments.han / "pictures.npy")
+    # Unseen characters are the last ones, so that they are the same for any number of classes.
+    trained, unseen = pictures[:, : arguments.classes], pictures[:, -NUM_UNSEEN:]
+    if arguments.classes + NUM_UNSEEN > pictures.shape[1]:
+        raise SystemExit(f"lab_neighbours: {pictures.shape[1]} characters are too few; draw more with han.py")
+    done = set()
+    if arguments.out is not None and arguments.out.exists():
+        rows = [json.loads(line) for line in arguments.out.read_text().splitlines()]
+        done = {(row["classes"], row["switches"], row["seed"]) for row in rows}
+    for text in arguments.runs:
+        for seed in arguments.seeds:
+            if (arguments.classes, text, seed) in done:
+                continue
+            began = time.process_time()
+            embedder, composing_s = train(Switches.parse(text), trained[:2], seed=seed)
+            cpu_s = time.process_time() - began
+            row = {
+                "classes": arguments.classes,
+                "switches": text,
+                "seed": seed,
+                "seen": round(float(measure(embedder, trained).mean()), 4),
+                "unseen": round(float(measure(embedder, unseen).mean()), 4),
+                "cpu_s": round(cpu_s, 1),
+                "composing_s": round(composing_s, 1),
+            }
+            line = json.dumps(row)
+            print(line, flush=True)
+            if arguments.out is not None:
+                with arguments.out.open("a") as file:
+                    file.write(line + "\n")
+
+
+if __name__ == "__main__":
+    main()
