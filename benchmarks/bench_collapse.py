@@ -146,7 +146,7 @@ def run_cell(name: str, strategy: str, split: SplitData, config: RunConfig, *, p
     """Train one cell and return what happened."""
     train_set, test_set = split.dataset.take(split.train_N), split.dataset.take(split.test_N)
     policy = ImagePolicy(size=config.data.size, channels=config.data.channels, fit=config.data.fit)
-    embedder = Embedder.create(config.model, policy, seed=config.seed)
+    embedder = Embedder.create(config.network, policy, seed=config.seed)
 
     def look() -> tuple[float, float]:
         x_ND = embedder.embed(test_set.pictures)

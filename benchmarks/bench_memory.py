@@ -55,7 +55,7 @@ def main() -> None:
                     ),
                     memory=VARIANTS[name],
                 )
-                embedder = Embedder.create(config.model, policy, seed=seed)
+                embedder = Embedder.create(config.network, policy, seed=seed)
                 began = time.process_time()
                 fit(embedder, seen, config)
                 took_s = time.process_time() - began

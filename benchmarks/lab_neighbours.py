@@ -67,7 +67,9 @@ class Switches:
     live: float = 0.0  # with a key encoder: weight of the loss without it
     queue: int = 0  # keys of earlier steps that are negatives, too
     key_mode: str = "train"  # of batch norm in the key encoder
-    loss: str = "infonce"  # decoupled; hard: negatives weighted by exp(beta s); xbm, ntxent: the library's, with a queue
+    loss: str = (
+        "infonce"  # decoupled; hard: negatives weighted by exp(beta s); xbm, ntxent: the library's, with a queue
+    )
     beta: float = 0.5
 
     @classmethod
@@ -233,7 +235,9 @@ def train(s: Switches, pictures_2C: NDArray[np.uint8], *, seed: int) -> tuple[Em
         which = random.integers(0, 2, size=s.pairs)
         shown = torch.cat(
             [
-                augment_batch(embedder.to_input(pictures_2C[w, chosen][..., None]), policy, seed=seed, step=2 * step + i)
+                augment_batch(
+                    embedder.to_input(pictures_2C[w, chosen][..., None]), policy, seed=seed, step=2 * step + i
+                )
                 for i, w in enumerate((which, 1 - which))
             ]
         )

@@ -161,7 +161,7 @@ def train_on(
         # Only the first process looks for a free folder: the others would find it taken.
         config = peers.from_first(with_run_folder(config, resume=resume) if peers.is_first else config)
         folder = Path(str(config.out))
-        embedder = Embedder.create(config.model, config.data.policy, seed=config.seed)
+        embedder = Embedder.create(config.network, config.data.policy, seed=config.seed)
         check_finetuning(embedder, config)
         if config.negatives.review_list is not None:
             rows = read_review_rows(Path(config.negatives.review_list))
@@ -312,7 +312,7 @@ def evaluate(
     measured: dict[str, EmbeddingReport] = {}
     if baselines:
         policy = run.config.data.policy
-        untrained = Embedder.create(run.config.model, policy, seed=run.config.seed).to(device)
+        untrained = Embedder.create(run.config.network, policy, seed=run.config.seed).to(device)
         pixels_ND = pixel_embeddings(np.asarray(dataset.pictures), size=min(16, policy.size))
         measured = {"pixels": measured_by(pixels_ND), "untrained": measured_by(untrained.embed(dataset.pictures))}
     measured["trained"] = trained

@@ -101,7 +101,8 @@ def strategy_config(
     tuned = {"training.learning_rate": base.training.learning_rate * choice.rate_factor}
     if strategy.online is None:
         tuned[strategy.parameter.name] = parameter_value(strategy, settings, choice)
-    merged = {**settings, **strategy.settings, **tuned, "seed": seed}
+    # All train the same network, whatever their losses would have for one.
+    merged = {"model.hidden_dim": base.network.hidden_dim, **settings, **strategy.settings, **tuned, "seed": seed}
     shown = override_config(None, (), merged).loss.pictures_per_triplet
     merged["training.num_triplets"] = budget.num_pictures // shown
     merged["training.batch_triplets"] = budget.batch_pictures // shown
@@ -183,7 +184,7 @@ def made_by(config: RunConfig, pictures: str, *more: Any) -> str:
 def new_embedder(config: RunConfig) -> Embedder:
     """Return the network of the settings, untrained."""
     data = config.data
-    return Embedder.create(config.model, data.policy, seed=config.seed)
+    return Embedder.create(config.network, data.policy, seed=config.seed)
 
 
 def started_embedder(config: RunConfig, dataset: Dataset) -> Embedder:

@@ -18,7 +18,7 @@ from mohs.data.picture_input import prepare_pictures
 from mohs.errors import InputError, Problem
 from mohs.model.backbones import build_backbone, load_weights
 from mohs.randomness import torch_seeded
-from mohs.settings.config import ModelConfig, setting_problems
+from mohs.settings.config import USUAL_HIDDEN, ModelConfig, setting_problems
 
 __all__ = ["Embedder"]
 
@@ -172,11 +172,12 @@ def _build_head(config: ModelConfig, num_features: int) -> nn.Sequential:
     if config.dropout > 0:
         layers.append(nn.Dropout(config.dropout))
     width = num_features
-    if config.hidden_dim > 0:
-        layers.append(nn.Linear(width, config.hidden_dim, bias=not config.batch_norm))
+    hidden_dim = USUAL_HIDDEN if config.hidden_dim is None else config.hidden_dim
+    if hidden_dim > 0:
+        layers.append(nn.Linear(width, hidden_dim, bias=not config.batch_norm))
         if config.batch_norm:
-            layers.append(nn.BatchNorm1d(config.hidden_dim))
+            layers.append(nn.BatchNorm1d(hidden_dim))
         layers.append(nn.ReLU(inplace=True))
-        width = config.hidden_dim
+        width = hidden_dim
     layers.append(nn.Linear(width, config.embedding_dim))
     return nn.Sequential(*layers)

@@ -108,6 +108,10 @@ class DataConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
         )
 
 
+USUAL_HIDDEN = 256
+"""Units of the first dense layer of a head, where nothing says how many."""
+
+
 @final
 class ModelConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     """Backbone and embedding head."""
@@ -121,7 +125,11 @@ class ModelConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     std: tuple[float, ...] | None = Field(None, description="per channel; none: the backbone's")
     widths: tuple[_Count, ...] = Field((32, 64, 128), description="channels of the stages of the small network")
     embedding_dim: _Count = 128
-    hidden_dim: Annotated[int, Field(ge=0)] = Field(256, description="units of the first dense layer; 0: no such layer")
+    hidden_dim: Annotated[int, Field(ge=0)] | None = Field(
+        None,
+        description="units of the first dense layer; 0: no such layer; none: 0 where muon trains a new network, "
+        "else 256",
+    )
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(0.0, description="before the first dense layer")
     batch_norm: bool = Field(True, description="in the head and in the small network")
 
@@ -130,10 +138,16 @@ class ModelConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
 class HardnessConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     """Which negative, when."""
 
-    curve: Literal["constant", "linear", "sine", "tanh", "logarithmic", "sigmoid", "closed-loop"] = Field(
-        "sigmoid", description="closed-loop: not a curve but a controller that reads training, see target_active"
+    curve: Literal["auto", "constant", "linear", "sine", "tanh", "logarithmic", "sigmoid", "closed-loop"] = Field(
+        "auto",
+        description="auto: constant for in-batch losses, sigmoid for others; closed-loop: not a curve but a controller "
+        "that reads training, see target_active",
     )
-    cap: _Unit = Field(0.85, description="largest hardness of the curve, or of the closed loop")
+    cap: _Unit | None = Field(
+        None,
+        description="largest hardness of the curve, or of the closed loop; none: 0.85, or 1 with auto on in-batch "
+        "losses",
+    )
     growth: Annotated[float, Field(gt=0.0)] = Field(3.0, description="of tanh, logarithmic and sigmoid")
     cycles: _Count = Field(1, description="repetitions of the curve within the run")
     scale: Scale = "log-rank"
@@ -146,23 +160,44 @@ class HardnessConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False
         1.0, description="closed loop: share of what a segment showed that counts at once, see training/closed_loop.py"
     )
 
+    def resolved(self, *, in_batch: bool) -> "HardnessConfig":
+        """Return these settings with the curve that "auto" and the cap that none mean for a loss.
+
+        On in-batch losses the classes that meet are the nearest from the start: that beat every rising curve
+        (docs/lab-book.md). Triplets of the hardest negatives collapse, so that theirs rise.
+
+        >>> HardnessConfig().resolved(in_batch=True).cap, HardnessConfig(curve="linear").resolved(in_batch=True).cap
+        (1.0, 0.85)
+        """
+        nearest = in_batch and self.curve == "auto"
+        values: dict[str, Any] = {"cap": (1.0 if nearest else 0.85) if self.cap is None else self.cap}
+        if self.curve == "auto":
+            values["curve"] = "constant" if in_batch else "sigmoid"
+        return self.model_copy(update=values)
+
     def build(self) -> Curve:
-        """Return the curve as a function from progress to hardness; for the closed loop, the constant it starts at."""
-        match self.curve:
-            case "closed-loop":
+        """Return the curve as a function from progress to hardness; for the closed loop, the constant it starts at.
+
+        What is left open is as for losses on triplets.
+        """
+        resolved = self.resolved(in_batch=False)
+        cap = resolved.cap
+        assert cap is not None
+        match resolved.curve:
+            case "auto" | "closed-loop":
                 return curves.constant(0.0)
             case "constant":
-                curve = curves.constant(self.cap)
+                curve = curves.constant(cap)
             case "linear":
-                curve = curves.linear(self.cap)
+                curve = curves.linear(cap)
             case "sine":
-                curve = curves.sine(self.cap)
+                curve = curves.sine(cap)
             case "tanh":
-                curve = curves.tanh(self.cap, self.growth)
+                curve = curves.tanh(cap, self.growth)
             case "logarithmic":
-                curve = curves.logarithmic(self.cap, self.growth)
+                curve = curves.logarithmic(cap, self.growth)
             case "sigmoid":
-                curve = curves.sigmoid(self.cap, self.growth)
+                curve = curves.sigmoid(cap, self.growth)
         return curve if self.cycles == 1 else curves.cyclic(curve, self.cycles)
 
 
@@ -404,6 +439,22 @@ class RunConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
         if self.training.optimizer != "auto":
             return self.training.optimizer
         return "muon" if self.loss.record.prefers_muon and self.model.weights is None else "adamw"
+
+    @property
+    def asked_hardness(self) -> HardnessConfig:
+        """The hardness settings with what is left open decided for the loss, see `HardnessConfig.resolved`."""
+        return self.hardness.resolved(in_batch=self.loss.in_batch)
+
+    @property
+    def network(self) -> ModelConfig:
+        """The settings of the network with the hidden layer decided: none where Muon trains a new network.
+
+        There it cost 1 to 8 points of R@1 on four data sets; with Adam it gained as much (docs/lab-book.md).
+        """
+        if self.model.hidden_dim is not None:
+            return self.model
+        hidden_dim = 0 if self.optimizer == "muon" and self.model.weights is None else USUAL_HIDDEN
+        return self.model.model_copy(update={"hidden_dim": hidden_dim})
 
     @property
     def plans_from_steps(self) -> bool:

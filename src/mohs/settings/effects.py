@@ -84,7 +84,7 @@ def _rules(config: RunConfig) -> list[_Rule]:
 
 
 def _of_mining(config: RunConfig) -> list[_Rule]:
-    hardness, loss, training = config.hardness, config.loss, config.training
+    hardness, loss, training = config.asked_hardness, config.loss, config.training
     # Mined negatives of an in-batch loss say which classes meet in a batch, and nothing else.
     mined = not loss.in_batch or (training.neighbourhood > 1 and training.neighbourhood_from < 1)
     return [

@@ -104,7 +104,9 @@ class HardnessController:
     """
 
     def __init__(self, config: HardnessConfig, *, margin: float) -> None:
-        self._config = config
+        cap = config.resolved(in_batch=False).cap
+        assert cap is not None
+        self._config, self._cap = config, cap
         self._relative_margin = margin
         self._largest_spread = 0.0
         self._has_observed = False
@@ -115,8 +117,8 @@ class HardnessController:
         `spread` is that of its bank, `num_negatives` about how many negatives an anchor has, and `factor` the share
         of h − h0 that the guard has left.
         """
-        least = min(rule_of(self._config.scale).least_hardness(num_negatives), self._config.cap)
-        hardness_G = np.linspace(least, self._config.cap, _GRID)
+        least = min(rule_of(self._config.scale).least_hardness(num_negatives), self._cap)
+        hardness_G = np.linspace(least, self._cap, _GRID)
         gap_GS = measure(hardness_G)
         # Harder negatives are nearer, so the share can only rise; what falls is noise of the sample.
         active_G = np.maximum.accumulate((gap_GS > -self._relative_margin).mean(axis=1))
@@ -128,7 +130,7 @@ class HardnessController:
         if self._has_observed:
             wanted = max(wanted, _largest_below(hardness_G, active_G, self._config.target_active))
         # Rounding must not carry it over the cap.
-        hardness = min(least + (wanted - least) * back_off * factor, self._config.cap)
+        hardness = min(least + (wanted - least) * back_off * factor, self._cap)
         quantile_GU = np.quantile(gap_GS, np.linspace(0.0, 1.0, 101), axis=1).T
         quantiles = tuple(float(np.interp(hardness, hardness_G, column)) for column in quantile_GU.T)
         predicted = float(np.interp(hardness, hardness_G, active_G))

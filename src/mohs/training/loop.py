@@ -98,7 +98,7 @@ def _go_back(run: RunState, before: dict[str, Any]) -> None:
 
 
 def _diagnosis(run: RunState, verdict: Verdict) -> str:
-    training, hardness = run.config.training, run.config.hardness
+    training, hardness = run.config.training, run.config.asked_hardness
     after = f" after {run.tally.num_actions - 1} corrections" if run.tally.num_actions > 1 else ""
     return (
         f"training: collapsed at step {run.stepper.step} of {run.stepper.pace.num_steps}{after}: {verdict.cause}; "

@@ -126,7 +126,7 @@ class Planner:
             "num_items": len(dataset),
             "num_classes": int(self._class_N.max()) + 1,
             "data_fingerprint": fingerprint(np.array(dataset.table.files), dataset.labels),
-            "curve": config.hardness.model_dump(mode="json"),
+            "curve": config.asked_hardness.model_dump(mode="json"),
             "run_seed": config.seed,
         }
 
@@ -318,7 +318,7 @@ def all_segments(dataset: Dataset, config: RunConfig) -> list[Segment]:
         seed=config.seed,
         name="training.anchors",
     )
-    hardness_T = schedule(config.hardness.build(), training.length)
+    hardness_T = schedule(config.asked_hardness.build(), training.length)
     segments = []
     for start, stop in segment_bounds(training.length, training.num_segments, config.hardness.cycles):
         part = slice(start, stop)

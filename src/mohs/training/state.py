@@ -217,7 +217,7 @@ class RunState:
         self.guard = CollapseGuard()
         has_margin = config.loss.record.margin is not None
         self.controller = (
-            HardnessController(config.hardness, margin=config.loss.margin if has_margin else 0.0)
+            HardnessController(config.asked_hardness, margin=config.loss.margin if has_margin else 0.0)
             if config.hardness.curve == "closed-loop"
             else None
         )

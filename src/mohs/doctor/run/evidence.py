@@ -125,7 +125,7 @@ class RunEvidence:
         """The network that the run began with."""
         policy = self.config.data.policy
         try:
-            return Embedder.create(self.config.model, policy, seed=self.config.seed).eval()
+            return Embedder.create(self.config.network, policy, seed=self.config.seed).eval()
         except (MohsError, OSError) as error:
             self.missing["start"] = f"the network that the run began with ({str(error).splitlines()[0]})"
             return None

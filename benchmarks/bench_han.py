@@ -1,0 +1,157 @@
+"""What hardness is worth on tens of thousands of classes: strategies on Han characters, as mohs trains them.
+
+    python benchmarks/han.py han
+    python benchmarks/bench_han.py --han han
+    python benchmarks/bench_han.py --han han --pictures 1200000 --seeds 0 1 2 --out rows.jsonl
+    python benchmarks/bench_han.py --han han --classes 4000 --batch 48 --pictures 200000
+    python benchmarks/bench_han.py --out rows.jsonl --table
+
+Two faces of each training character are trained on. Printed is one line of JSON a run: R@1 of the third face in a
+catalog of the first face of all training characters ("seen"), and of 8,000 unseen characters among those ("unseen"),
+CPU seconds of the run, and of them those of embedding and mining for plans. `--table` prints means over seeds, and
+differences to the first strategy with intervals over seeds and characters (`mohs.compare.seeds`).
+"""
+
+import argparse
+import json
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mohs.compare.budget import Budget
+from mohs.compare.strategies import find_strategies
+from mohs.compare.training import Choice, strategy_config, train_strategy
+from mohs.data.dataset import Dataset
+from mohs.data.table import Table
+from mohs.model.embedder import Embedder
+from mohs.nearest import nearest_rows
+
+NUM_UNSEEN = 8_000
+USUAL = ("default", "default without scheduled hardness")
+
+
+def training_set(pictures_2C: NDArray[np.uint8]) -> Dataset:
+    """Return two faces of each character as a dataset; the first is the catalog's."""
+    num = pictures_2C.shape[1]
+    labels = np.array([f"{c:05d}" for c in range(num)])
+    table = Table(
+        files=tuple(f"{face}/{c:05d}.png" for c in range(num) for face in ("first", "second")),
+        labels=np.repeat(labels, 2),
+        roles=np.full(2 * num, "sample"),
+        splits=np.full(2 * num, "", dtype="<U10"),
+        root=Path(),
+        source="han",
+    )
+    return Dataset(table, np.ascontiguousarray(pictures_2C.swapaxes(0, 1)).reshape(2 * num, 32, 32, 1))
+
+
+def measure(embedder: Embedder, pictures_3C: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Return for each character whether the third face finds it in a catalog of the first face, bool [C]."""
+    catalog_CD, query_CD = (embedder.embed(np.ascontiguousarray(pictures_3C[face][..., None])) for face in (0, 2))
+    return nearest_rows(query_CD, catalog_CD, 1)[:, 0] == np.arange(len(query_CD))
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Train and measure what is not in the file yet."""
+    pictures = np.load(arguments.han / "pictures.npy")
+    if arguments.classes + NUM_UNSEEN > pictures.shape[1]:
+        raise SystemExit(f"bench_han: {pictures.shape[1]} characters are too few; draw more with han.py")
+    # Unseen characters are the last ones, so that they are the same for any number of classes.
+    trained, unseen = pictures[:, : arguments.classes], pictures[:, -NUM_UNSEEN:]
+    dataset = training_set(trained[:2])
+    settings: dict[str, Any] = {"data.size": 32, "data.channels": 1}
+    for text in arguments.set:
+        name, _, value = text.partition("=")
+        settings[name] = json.loads(value)
+    budget = Budget(arguments.pictures, 2 * arguments.batch)
+    done = {row_key(row) for row in read_rows(arguments.out)}
+    for seed in arguments.seeds:
+        for strategy in find_strategies(arguments.strategies):
+            row: dict[str, Any] = {
+                "classes": arguments.classes,
+                "pictures": arguments.pictures,
+                "batch": arguments.batch,
+                "strategy": strategy.name,
+                "set": arguments.set,
+                "seed": seed,
+            }
+            if row_key(row) in done:
+                continue
+            config = strategy_config(strategy, settings, budget, Choice(arguments.rate), seed=seed)
+            result = train_strategy(strategy, dataset, config, budget, Choice(arguments.rate))
+            seen_C, unseen_C = measure(result.embedder, trained), measure(result.embedder, unseen)
+            row |= {
+                "seen": round(float(seen_C.mean()), 4),
+                "unseen": round(float(unseen_C.mean()), 4),
+                "cpu_s": round(result.cpu_s, 1),
+                "embed_s": round(result.embed_s, 1),
+                "mine_s": round(result.mine_s, 1),
+                "stopped": result.stopped,
+            }
+            line = json.dumps(row)
+            print(line, flush=True)
+            if arguments.out is not None:
+                with arguments.out.open("a") as file:
+                    file.write(line + "\n")
+
+
+def row_key(row: dict[str, Any]) -> tuple[Any, ...]:
+    """Return what tells a run from others."""
+    return (*(row[name] for name in ("classes", "pictures", "batch", "strategy", "seed")), *row["set"])
+
+
+def read_rows(file: Path | None) -> list[dict[str, Any]]:
+    """Return the runs in a file."""
+    return [] if file is None or not file.exists() else [json.loads(line) for line in file.read_text().splitlines()]
+
+
+def print_table(rows: list[dict[str, Any]]) -> None:
+    """Print means over seeds, and differences to the first strategy, of the same seeds, with their standard error."""
+    groups: dict[tuple[Any, ...], dict[str, dict[int, dict[str, Any]]]] = defaultdict(lambda: defaultdict(dict))
+    for row in rows:
+        group = (row["classes"], row["pictures"], row["batch"])
+        groups[group][" ".join([row["strategy"], *row["set"]])][row["seed"]] = row
+    print("| classes | pictures | batch | strategy | seeds | seen | to the first | unseen | to the first | CPU, s |")
+    print("|---|---|---|---|---|---|---|---|---|---|")
+    for group, by_name in sorted(groups.items()):
+        first = next(iter(by_name.values()))
+        for by_seed in by_name.values():
+            row = next(iter(by_seed.values()))
+            cells = [f"{value:,}" for value in group] + [" ".join([row["strategy"], *row["set"]]), str(len(by_seed))]
+            for figure in ("seen", "unseen"):
+                values = [by_seed[seed][figure] for seed in sorted(by_seed)]
+                both = sorted(by_seed.keys() & first.keys())
+                differences = np.array([by_seed[seed][figure] - first[seed][figure] for seed in both])
+                error = f" ± {differences.std(ddof=1) / len(both) ** 0.5:.3f}" if len(both) > 1 else ""
+                cells += [f"{np.mean(values):.3f}", "" if by_seed is first else f"{differences.mean():+.3f}{error}"]
+            cells.append(f"{np.mean([found['cpu_s'] for found in by_seed.values()]):.0f}")
+            print("| " + " | ".join(cells) + " |")
+
+
+def main() -> None:
+    """Run, or print what was run."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--han", type=Path, help="the folder that han.py wrote")
+    parser.add_argument("--classes", type=int, default=32_000)
+    parser.add_argument("--pictures", type=int, default=400_000)
+    parser.add_argument("--batch", type=int, default=96, help="pairs in a batch")
+    parser.add_argument("--rate", type=float, default=1.0, help="of the learning rate, as a share of the usual one")
+    parser.add_argument("--strategies", nargs="+", default=USUAL)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--set", nargs="*", default=[], help="settings of all strategies, name=value in JSON")
+    parser.add_argument("--out", type=Path, help="append the lines to this file, and leave out what stands there")
+    parser.add_argument("--table", action="store_true", help="train nothing; print what is in --out")
+    arguments = parser.parse_args()
+    if not arguments.table:
+        if arguments.han is None:
+            parser.error("give --han, the folder that han.py wrote")
+        run(arguments)
+    else:
+        print_table(read_rows(arguments.out))
+
+
+if __name__ == "__main__":
+    main()
