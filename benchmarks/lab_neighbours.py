@@ -67,9 +67,7 @@ class Switches:
     live: float = 0.0  # with a key encoder: weight of the loss without it
     queue: int = 0  # keys of earlier steps that are negatives, too
     key_mode: str = "train"  # of batch norm in the key encoder
-    loss: str = (
-        "infonce"  # decoupled; hard: negatives weighted by exp(beta s); xbm, ntxent: the library's, with a queue
-    )
+    loss: str = "infonce"  # decoupled; hard: weights exp(beta s) on negatives; xbm, ntxent: the library's, a queue
     beta: float = 0.5
 
     @classmethod
@@ -86,7 +84,7 @@ class Switches:
 
 
 CURVES = {
-    "constant": lambda p: 1.0,
+    "constant": lambda _: 1.0,
     "linear": lambda p: p,
     "sigmoid": mohs.curves.sigmoid(1.0),
     "cyclic": mohs.curves.cyclic(mohs.curves.sigmoid(1.0), 4),
