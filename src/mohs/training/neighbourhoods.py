@@ -27,7 +27,7 @@ from mohs.plan import TripletPlan
 
 __all__ = ["Clique", "MineAmong", "Pairs", "find_cliques"]
 
-_SEEDS_AT_ONCE = 256
+_SEEDS_AT_ONCE = 1024
 # Negatives that are sought for each, as a multiple of the size: others take some of them.
 _SOUGHT = 4
 
