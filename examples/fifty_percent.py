@@ -101,10 +101,13 @@ def photos_and_catalog(glyphs: mohs.Dataset, num_classes: int, *, seed: int) -> 
     order = random.permutation(len(glyphs))
     order = order[np.argsort(glyphs.labels_id[order], kind="stable")]  # by class, within a class at random
     first = random.permutation(np.unique(glyphs.labels_id[order], return_index=True)[1])
-    pictures = torch.from_numpy(np.array(glyphs.pictures)).permute(0, 3, 1, 2).float() / 255.0
     parts = []
     for part in (first[:num_classes], first[num_classes : 2 * num_classes]):
-        parts.append((1.0 - pictures[order[part]], pictures[order[part + 1]]))
+        photo, catalog = (
+            torch.from_numpy(glyphs.pictures[order[items]]).permute(0, 3, 1, 2).float() / 255.0
+            for items in (part, part + 1)
+        )
+        parts.append((1.0 - photo, catalog))
     return parts
 
 
