@@ -30,7 +30,7 @@ FLAG_PROBLEMS = [
     ),
     (
         ["mine", "SET", "--curve", "foo"],
-        "mohs: --curve: 'foo' is wrong: input should be 'constant', 'linear', 'sine', 'tanh', 'logarithmic', "
+        "mohs: --curve: 'foo' is wrong: input should be 'auto', 'constant', 'linear', 'sine', 'tanh', 'logarithmic', "
         "'sigmoid' or 'closed-loop'",
     ),
     (["mine", "SET", "--channels", "2"], "mohs: --channels: 2 is wrong: input should be 1 or 3"),

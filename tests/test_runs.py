@@ -443,4 +443,4 @@ def test_plans_of_a_run_say_what_their_indices_count(tmp_path: Path) -> None:
     plan = TripletPlan.load(run.folder / "plans" / "segment-000.parquet")
     assert plan.header["num_items"] == num_training > max(plan.anchor.max(), plan.negative.max())
     assert plan.header["mined_num_items"] <= num_training
-    assert plan.header["curve"]["curve"] == "sigmoid"
+    assert plan.header["curve"]["curve"] == "constant"

@@ -85,6 +85,14 @@ def test_a_loss_at_its_collapsed_value_counts_only_while_the_spread_is_low() -> 
     assert verdicts(CollapseGuard(), [0.3] * 200, loss=0.1) == []
 
 
+def test_a_fall_of_recall_over_a_few_queries_is_chance() -> None:
+    for num_queries, expected in ((20, None), (99, None), (1000, "collapse")):
+        guard = CollapseGuard()
+        guard.after_bank(bank(recall=0.65, num_queries=num_queries))
+        verdict = guard.after_bank(bank(recall=0.2, num_queries=num_queries))
+        assert (verdict and verdict.level) == expected
+
+
 def test_recall_that_falls_beyond_chance() -> None:
     guard = CollapseGuard()
     assert guard.after_bank(bank(recall=0.6)) is None

@@ -23,10 +23,11 @@ network that began without batch norm may have no more than 3 to 6 directions; s
 it counts only where recall is lost: much of it, or a little where nearly all directions or all but one are gone, for
 R@1 of a few hundred classes is noisy and may be lost before it shows. Recall is R@1 of training classes in the bank:
 unlike the loss it cannot be lowered by shrinking. It depends on how many classes there are to confuse, so a bank with
-less than 9/10 of the most queries so far is not judged by it. A healthy network, too, may lose recall in its first
-steps, when much is rearranged, but not for two banks in a row ("twice"). A loss at its collapsed value is seen in runs
-that get better, too, where negatives are hard and the margin small: alone it calls for no action. "The last steps" are
-an exponential mean over 10 steps, begun after as many. NaN and Inf end a run with or without a guard.
+less than 9/10 of the most queries so far is not judged by it, and a fall in banks of under 100 is chance. A healthy
+network, too, may lose recall in its first steps, when much is rearranged, but not for two banks in a row ("twice"). A
+loss at its collapsed value is seen in runs that get better, too, where negatives are hard and the margin small: alone
+it calls for no action. "The last steps" are an exponential mean over 10 steps, begun after as many. NaN and Inf end a
+run with or without a guard.
 """
 
 import math
@@ -47,7 +48,7 @@ _KEPT_SPREAD, _WARN_SPREAD = 0.8, 0.5
 _WARN_RECALL, _DEAD_RECALL = 0.8, 0.5
 _WARN_RANK, _DEAD_RANK = 3.0, 2.0
 _KEPT_RANK = 0.125
-_SAME_QUERIES = 0.9
+_SAME_QUERIES, _FEWEST_QUERIES = 0.9, 100
 _NEAR_LOSS = 0.02
 _MAX_QUERIES = 1024
 _GRACE_STEPS = 30
@@ -214,7 +215,7 @@ class CollapseGuard:
 
     def _recall(self, bank: BankHealth, recall: float) -> Verdict | None:
         best, num, error = self.best_recall, bank.num_queries, self._error(bank.num_queries)
-        if recall >= _WARN_RECALL * best - error:
+        if recall >= _WARN_RECALL * best - error or num < _FEWEST_QUERIES:
             self.num_low = 0
             self._recovered("recall")
             return None
