@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 
-.PHONY: setup demo test lint type docs bench bench-mining bench-resume bench-collapse bench-evaluation bench-finetune bench-strategies lock clean
+.PHONY: setup demo test lint type docs bench bench-mining bench-resume bench-collapse bench-evaluation bench-finetune bench-strategies bench-export lock clean
 
 setup: $(READY)
 
@@ -23,7 +23,7 @@ $(READY): requirements.lock pyproject.toml
 # Renews requirements.lock; it holds names, versions and hashes, never an index address.
 lock: | $(VENV)/bin/uv
 	$(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --no-annotate --no-header \
-		--no-emit-index-url --python-version 3.11 --extra dev --extra docs --extra heif --extra search --extra serve --extra track pyproject.toml \
+		--no-emit-index-url --python-version 3.11 --extra dev --extra docs --extra heif --extra onnx --extra qdrant --extra search --extra serve --extra track pyproject.toml \
 		--output-file requirements.lock
 
 $(VENV)/bin/uv: $(READY)
@@ -76,6 +76,10 @@ bench-evaluation: setup
 bench-finetune: setup
 	$(BIN)/python benchmarks/bench_finetune.py $(if $(CALTECH30),--data "$(CALTECH30)") \
 		$(if $(MOBILENETV2),--weights "$(MOBILENETV2)") $(MORE)
+
+# CALTECH30 is the folder of the pictures, LITE0 the weights of tf_efficientnet_lite0.
+bench-export: setup
+	$(BIN)/python benchmarks/bench_export.py --data "$(CALTECH30)" $(if $(LITE0),--weights "$(LITE0)")
 
 # Thirty runs killed at random moments and taken up again: all must end with the same weights and plans.
 bench-resume: setup

@@ -102,7 +102,10 @@ def test_changes_and_calibration(shop, run_cli):
             ("index", "build", "j", "shop.csv", "--embedder", "network", "--size", "32"),
             "--size: is of a --backbone; an embedder has its own",
         ),
-        (("embed", "network", "shop.csv", "--out", "x.csv"), "--out: x.csv: neither .npy nor .parquet; name it so"),
+        (
+            ("embed", "network", "shop.csv", "--out", "x.txt"),
+            "--out: x.txt: not one of .npy, .parquet, .csv, .tsv; name it so",
+        ),
     ],
 )
 def test_bad_input_is_one_line(shop, run_cli, words, message):

@@ -20,6 +20,7 @@ from mohs.cli import (
     doctor,
     embed,
     evaluate,
+    export,
     fix,
     glyphs,
     index,
@@ -61,7 +62,7 @@ def _start(
 
 for _command in (
     demo.demo, check.check, fix.fix, glyphs.glyphs, mine.mine, train.train, evaluate.evaluate, report.report,
-    compare.compare, doctor.doctor, embed.embed, search.search, serve.serve,
+    compare.compare, doctor.doctor, embed.embed, export.export, search.search, serve.serve,
 ):  # fmt: skip
     app.command()(_command)
 app.add_typer(classify.classify, name="classify")

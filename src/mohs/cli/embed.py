@@ -17,19 +17,23 @@ __all__ = ["embed"]
 def embed(
     embedder: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder, or folder of a saved embedder.")],
     source: Annotated[str, typer.Argument(metavar="TABLE", help="CSV, Parquet, folder of class folders, or 'glyphs'.")],
-    out: Annotated[Path, typer.Option(help="The vectors: .npy, rows as in the table; or .parquet, with its columns.")],
+    out: Annotated[
+        Path,
+        typer.Option(
+            help="The vectors: .npy, .parquet, .csv (as FiftyOne takes them) or .tsv (TensorBoard's projector)."
+        ),
+    ],
     catalog: Catalog = None,
     file_column: FileColumn = None,
     class_column: ClassColumn = None,
     quiet: Quiet = False,
 ) -> None:
     """Write the vectors of all pictures of a table, float32 [items, dimensions], of unit length."""
-    if out.suffix.lower() not in (".npy", ".parquet"):
-        raise InputError(f"--out: {out}: neither .npy nor .parquet; name it so")
-    require_file_place(out, "--out")
-    import numpy as np
+    from mohs.export.vector_files import SUFFIXES, write_vectors
 
-    from mohs.artefacts import atomic_path
+    if out.suffix.lower() not in SUFFIXES:
+        raise InputError(f"--out: {out}: not one of {', '.join(SUFFIXES)}; name it so")
+    require_file_place(out, "--out")
     from mohs.data.dataset import open_dataset
     from mohs.model.embedder import Embedder
 
@@ -44,15 +48,5 @@ def embed(
             progress=progress,
         )
     x_ND = network.embed(dataset.pictures)
-    with atomic_path(out) as temporary:
-        if out.suffix.lower() == ".npy":
-            np.save(temporary, x_ND)
-        else:
-            import pyarrow as pa
-            import pyarrow.parquet as pq
-
-            table = dataset.table
-            vectors = pa.FixedSizeListArray.from_arrays(pa.array(x_ND.ravel()), x_ND.shape[1])
-            cells = {"file": list(table.files), "class": table.labels.tolist(), "role": table.roles.tolist()}
-            pq.write_table(pa.table({**cells, "vector": vectors}), temporary)
-    say(f"{len(x_ND):,} vectors of {x_ND.shape[1]} dimensions: {out}")
+    files = write_vectors(out, dataset.table, x_ND)
+    say(f"{len(x_ND):,} vectors of {x_ND.shape[1]} dimensions: {' and '.join(map(str, files))}")

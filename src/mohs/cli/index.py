@@ -13,10 +13,11 @@ from mohs.cli.console import (
     print_json,
     print_lines,
     print_table,
+    require_file_place,
     require_folder_place,
     say,
 )
-from mohs.cli.options import Json, Quiet
+from mohs.cli.options import Json, Quiet, naming_flags
 from mohs.errors import InputError
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["index"]
 
-index = typer.Typer(help="An index that can be searched: build, add, remove, replace, calibrate, info, check.")
+index = typer.Typer(help="An index that can be searched: build, add, remove, replace, calibrate, export, info, check.")
 
 _Index = Annotated[Path, typer.Argument(metavar="INDEX", help="Folder of an index.")]
 _Items = Annotated[str, typer.Argument(metavar="TABLE", help="CSV, Parquet or folder with the items.")]
@@ -111,7 +112,6 @@ def calibrate(
     """Learn when to say "unknown" from held-out pictures, and what a distance is worth."""
     if (source is None) == (run is None):
         raise InputError("TABLE, --run: give one of them, the pictures to learn from")
-    from mohs.cli.options import naming_flags
     from mohs.index.index import Index
 
     opened = Index.open(folder)
@@ -142,6 +142,43 @@ def info(folder: _Index, as_json: Json = False) -> None:
         say(f"not calibrated; to tell unknown classes: mohs index calibrate {folder} TABLE")
     else:
         print_lines(_in_words(opened.calibration))
+
+
+@index.command()
+def export(
+    folder: _Index,
+    to: Annotated[str, typer.Option(help="qdrant or pgvector.")],
+    out: Annotated[
+        Path | None, typer.Option(help="pgvector: new SQL file; qdrant: the folder of its local mode.")
+    ] = None,
+    url: Annotated[str | None, typer.Option(help="qdrant: address of a server; QDRANT_API_KEY is its key.")] = None,
+    name: Annotated[str, typer.Option(help="Of the new collection or table.")] = "items",
+) -> None:
+    """Write the items of an index for another store, whose distances are those of Mohs."""
+    from mohs.checks import require, wrong_choice
+
+    require(wrong_choice("--to", to, ("qdrant", "pgvector")))
+    if to == "pgvector":
+        if out is None or url is not None:
+            raise InputError("--out: pgvector is a file of SQL, for psql; give --out FILE.sql, and no --url")
+        require_file_place(out, "--out")
+    elif (out is None) == (url is None):
+        raise InputError("--url, --out: give one of them, a server or a folder of the local mode")
+    from mohs.index.index import Index
+
+    opened = Index.open(folder)
+    if to == "pgvector":
+        from mohs.export.pgvector import export_to_pgvector
+
+        assert out is not None
+        with naming_flags({"table": "--name"}):
+            num = export_to_pgvector(opened, out, table=name)
+    else:
+        from mohs.export.qdrant import export_to_qdrant
+
+        with naming_flags({"collection": "--name"}):
+            num = export_to_qdrant(opened, name, url=url, folder=out)
+    say(f"written: {num:,} items to {url or out}, {'table' if to == 'pgvector' else 'collection'} {name}")
 
 
 @index.command()

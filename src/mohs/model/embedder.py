@@ -17,6 +17,7 @@ from mohs.data.images import ImagePolicy
 from mohs.data.picture_input import prepare_pictures
 from mohs.errors import InputError, Problem
 from mohs.model.backbones import build_backbone, load_weights
+from mohs.model.hub import HUB_PREFIX, hub_embedder
 from mohs.randomness import torch_seeded
 from mohs.settings.config import USUAL_HIDDEN, ModelConfig, setting_problems
 
@@ -129,9 +130,10 @@ class Embedder(nn.Module):
     def from_pretrained(cls, folder: str | Path) -> "Embedder":
         """Return the embedder saved in a folder (or in the `embedder` folder of a run), in evaluation mode.
 
-        Raises `InputError` if a file is missing, of another format, or does not fit the network it describes.
+        "hf-hub:user/name" is one of the Hugging Face hub, or of its cache (`mohs.model.hub`). Raises `InputError` if a
+        file is missing, of another format, or does not fit the network it describes.
         """
-        folder = Path(folder)
+        folder = hub_embedder(str(folder)) if str(folder).startswith(HUB_PREFIX) else Path(folder)
         if not (folder / "embedder.json").is_file() and (folder / "embedder" / "embedder.json").is_file():
             folder = folder / "embedder"
         embedder = cls.create(*_read_settings(folder / "embedder.json"))
