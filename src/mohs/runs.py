@@ -16,12 +16,12 @@ import numpy as np
 
 from mohs.artefacts import EventLog, read_events, read_json, write_json
 from mohs.data.dataset import Dataset
-from mohs.data.rows import read_rows
 from mohs.data.table import BUILT_IN, require_classes, table_bytes, write_table
 from mohs.errors import DataWarning, InputError
 from mohs.evaluation.pixels import pixel_embeddings
 from mohs.evaluation.summary import EmbeddingReport, SearchProtocol, measure
 from mohs.model.embedder import Embedder
+from mohs.model.hub import HUB_PREFIX
 from mohs.settings.config import RunConfig, load_config
 from mohs.settings.toml import flat_settings
 from mohs.training.events import Listener, TensorBoard, require_tensorboard
@@ -33,12 +33,13 @@ from mohs.training.losses.registry import check_kept_apart, check_loss
 from mohs.training.negative_bank import check_negative_bank
 from mohs.training.processes import Processes, choose_device, processes
 from mohs.training.run_inputs import (
-    RunInputs,
     SplitData,
     changed_files,
     changed_pictures,
     forewarnings,
     open_split_data,
+    save_inputs,
+    trained_classes,
 )
 from mohs.training.state import load_checkpoint
 
@@ -53,7 +54,8 @@ class Run:
     `config.json` settings · `items.csv` every item with its split · `inputs.json` fingerprints of pictures and files ·
     `events.jsonl` steps and segments · `plans/segment-000.parquet` …, whose indices count the training items of
     `items.csv` in their order · `embedder/` weights and settings · `run.json` seconds, counts, versions ·
-    `tensorboard/` if it was asked for · and after `evaluate`: `metrics.json` and `report.html`.
+    `tensorboard/` if it was asked for · `trained_before.json` the classes of a run that it started from · and after
+    `evaluate`: `metrics.json` and `report.html`.
     """
 
     folder: Path
@@ -83,11 +85,8 @@ class Run:
         return read_events(self.folder / "events.jsonl")
 
     def trained_classes(self) -> np.ndarray:
-        """Return the classes that the run was trained on, str, sorted."""
-        columns, _ = read_rows(self.folder / "items.csv")
-        return np.unique(
-            [name for name, split in zip(columns["class"], columns["split"], strict=True) if split == "train"]
-        )
+        """Return the classes that the run was trained on, or one that it started from, str, sorted."""
+        return trained_classes(self.folder)
 
     def facts(self) -> Mapping[str, Any]:
         """Return what run.json says: counts, seconds, versions."""
@@ -222,7 +221,7 @@ def _begin_folder(folder: Path, data: SplitData, config: RunConfig) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "config.json", _independent(config).model_dump(mode="json"))
     write_table(data.dataset.table, folder / "items.csv")
-    RunInputs.of(data.dataset, config).save(folder)
+    save_inputs(folder, data.dataset, config)
     for name in ("events.jsonl", "review.csv"):
         (folder / name).unlink(missing_ok=True)
 
@@ -368,11 +367,17 @@ def with_run_folder(config: RunConfig, *, resume: bool = False) -> RunConfig:
 def _independent(config: RunConfig) -> RunConfig:
     """Return the settings with absolute paths, so that the run can be evaluated from any working directory."""
     changed: dict[str, Any] = {}
-    files = (("data", "source"), ("data", "catalog"), ("model", "weights"), ("negatives", "review_list"))
+    files = (
+        ("data", "source"),
+        ("data", "catalog"),
+        ("model", "weights"),
+        ("model", "start"),
+        ("negatives", "review_list"),
+    )
     for section, name in files:
         own = changed.get(section, getattr(config, section))
         path = getattr(own, name)
-        if path is not None and (name != "source" or path != BUILT_IN):
+        if path is not None and (name != "source" or path != BUILT_IN) and not path.startswith(HUB_PREFIX):
             changed[section] = own.model_copy(update={name: str(Path(path).resolve())})
     return config.model_copy(update=changed)
 

@@ -51,6 +51,43 @@ def test_train_says_what_it_did(run_cli, picture_set, tmp_path):
     assert {path.name for path in (tmp_path / "run").iterdir()} == names
 
 
+def test_it_goes_on_from_a_run_with_other_pictures(run_cli, class_run, own_picture_set, tmp_path):
+    command = ("train", own_picture_set / "images.csv", "--triplets", "24", "--batch", "8", "--test-fraction", "0.2")
+    answer = run_cli(*command, "--from", class_run, "--size", "24", "--seed", "1", "--quiet", "--out", tmp_path / "run")
+    assert answer.code == 0, answer.err
+    assert answer.err[0].startswith("model.start: the preset fine-tune, so that what they know is kept (training.")
+    assert answer.err[1:3] == [f"starts from {class_run}: backbone and head", "data.size: 24 here, 16 there"]
+    known = set(mohs.Run.open(class_run).trained_classes())
+    run = mohs.Run.open(tmp_path / "run")
+    assert run.config.model.widths == (8, 8)
+    assert run.config.data.channels == 1
+    assert known < set(run.trained_classes())
+    tested = {line.split(",")[1] for line in (run.folder / "items.csv").read_text().splitlines() if "test" in line}
+    seen = len(tested & known)
+    assert seen > 0
+    line = f"warning: {seen} test classes were trained on by {class_run}; what is measured on them is not on unseen "
+    assert f"{line}classes" in answer.err
+    found = as_json(run_cli("evaluate", run.folder, "--json").out)
+    assert found["untrained"]["protocol"] == "classes seen and unseen"
+
+
+def test_what_it_cannot_go_on_from_is_one_line(run_cli, class_run, picture_set, tmp_path):
+    wrong = run_cli("train", picture_set, "--from", picture_set, "--out", tmp_path / "run")
+    assert (wrong.code, wrong.err) == (
+        2,
+        [f"mohs: model.start: {picture_set}: no embedder (no embedder.json); give a finished run, or a saved embedder"],
+    )
+    other = run_cli("train", picture_set, "--from", class_run, "--channels", "3", "--out", tmp_path / "run", "--quiet")
+    assert other.code == 2
+    assert other.err[-1] == (
+        f"mohs: data.channels: 3, and 1 in {class_run}, whose weights fit nothing else; leave it out"
+    )
+    head = ("--set", "finetune.head=rca", "--quiet", "--out", tmp_path / "run")
+    replaced = run_cli("train", picture_set, "--from", class_run, *head)
+    assert replaced.err[-1] == "mohs: finetune.head: 'rca' would replace the head of model.start; leave it out"
+    assert not (tmp_path / "run").exists()
+
+
 def test_train_quiet_with_json(run_cli, picture_set, tmp_path):
     (tmp_path / "run").mkdir()  # an empty folder may be there already
     answer = run_cli("train", picture_set, *SMALL, "--out", tmp_path / "run", "--quiet", "--json")
@@ -295,7 +332,7 @@ def test_a_backbone_without_weights_is_told(run_cli, picture_set, tmp_path):
     command = ["train", picture_set, *SMALL, "--backbone", "test_resnet", "--channels", "3"]
     answer = run_cli(*command, "--set", "data.channels=3", "--out", tmp_path / "run")
     assert answer.code == 0, answer.err
-    line = "warning: backbone: 'test_resnet' starts from random weights; give pretrained ones by --weights"
+    line = "warning: backbone: 'test_resnet' starts from random weights; give --pretrained, or --weights FILE"
     assert answer.err.count(line) == 1
     assert run_cli(*command, "--quiet", "--out", tmp_path / "quiet").err.count(line) == 1
     fine = run_cli(*command, "--quiet", "--preset", "fine-tune", "--out", tmp_path / "fine").err

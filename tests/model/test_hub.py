@@ -113,5 +113,5 @@ def test_a_hub_that_is_not_there_is_one_line(hub: Hub, tmp_path: Path) -> None:
 def test_an_embedder_is_named_by_its_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = ModelConfig(widths=(4,), hidden_dim=0, embedding_dim=4)
     Embedder.create(config, ImagePolicy(size=16)).save_pretrained(tmp_path / "own")
-    monkeypatch.setattr("mohs.model.embedder.hub_embedder", {"hf-hub:shop/rings": tmp_path / "own"}.__getitem__)
+    monkeypatch.setattr("mohs.model.saved.hub_embedder", {"hf-hub:shop/rings": tmp_path / "own"}.__getitem__)
     assert Embedder.from_pretrained(Path("hf-hub:shop/rings")).embedding_dim == 4

@@ -23,6 +23,7 @@ from mohs.cli import (
     export,
     fix,
     glyphs,
+    import_weights,
     index,
     mine,
     report,
@@ -61,8 +62,9 @@ def _start(
 
 
 for _command in (
-    demo.demo, check.check, fix.fix, glyphs.glyphs, mine.mine, train.train, evaluate.evaluate, report.report,
-    compare.compare, doctor.doctor, embed.embed, export.export, search.search, serve.serve,
+    demo.demo, check.check, fix.fix, glyphs.glyphs, import_weights.import_weights, mine.mine, train.train,
+    evaluate.evaluate, report.report, compare.compare, doctor.doctor, embed.embed, export.export, search.search,
+    serve.serve,
 ):  # fmt: skip
     app.command()(_command)
 app.add_typer(classify.classify, name="classify")

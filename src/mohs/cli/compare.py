@@ -380,7 +380,7 @@ def _command(asked: _Asked, config: RunConfig) -> str:
         words += ["--strategies", ",".join(asked.names)]
     words += ["--equal", asked.equal] if asked.equal != "pictures" else []
     words += [flag for flag, on in (("--paper", asked.paper), ("--rotations", asked.rotations)) if on]
-    if config.model.weights is not None:
+    if config.model.beginning is not None:
         words += ["--preset", "small"]  # else weights alone would choose one; its settings follow
     for name, value in own.items():
         if value != usual[name] and name not in elsewhere:

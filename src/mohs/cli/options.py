@@ -59,6 +59,8 @@ SETTINGS = {
     "test_fraction": "data.test_fraction",
     "backbone": "model.backbone",
     "weights": "model.weights",
+    "pretrained": "model.pretrained",
+    "from_": "model.start",
     "loss": "loss.name",
     "margin": "loss.margin",
     "curve": "hardness.curve",
@@ -147,8 +149,14 @@ def read_settings(
     values = {setting: parameters[name] for setting, name in given.items()}
     said = {**parse_settings(settings), **values}
     in_file = {} if file is None else flat_settings(read_settings_file(file))
-    weights = said.get("model.weights", in_file.get("model.weights"))
-    chosen = preset_settings(preset or ("small" if weights is None else "fine-tune"))
+    begins = [name for name in ("model.weights", "model.pretrained", "model.start") if name in said or name in in_file]
+    chosen = dict(preset_settings(preset or ("fine-tune" if begins else "small")))
+    start = said.get("model.start", in_file.get("model.start"))
+    if start is not None:
+        from mohs.model.beginning import settings_of_start
+
+        chosen.pop("finetune.head", None)  # it comes with the weights
+        chosen |= settings_of_start(str(start))
     base = {**budget_settings(budget or "small"), **chosen}
     with naming_flags({setting: flag_of(name) for setting, name in given.items()}):
         config = override_config(file, settings, values, preset=base)
@@ -157,11 +165,11 @@ def read_settings(
     taken = [
         f"{name} {value}"
         for name, value in chosen.items()
-        if name not in said and name not in in_file and value != usual[name]
+        if name not in said and name not in in_file and value != usual[name] and name in preset_settings("fine-tune")
     ]
     if preset is None and taken:
         notes.append(
-            f"model.weights: the preset fine-tune, so that what they know is kept ({', '.join(taken)}); --preset small "
+            f"{begins[0]}: the preset fine-tune, so that what they know is kept ({', '.join(taken)}); --preset small "
             "trains like a new network"
         )
     changed = {name for name, value in flat_settings(config.model_dump()).items() if value != usual[name]}
@@ -174,7 +182,7 @@ def flag_of(parameter: str) -> str:
     >>> flag_of("one_means"), flag_of("run")
     ('--one-means', 'RUN')
     """
-    return parameter.upper() if parameter in ("run", "source") else f"--{parameter.replace('_', '-')}"
+    return parameter.upper() if parameter in ("run", "source") else f"--{parameter.rstrip('_').replace('_', '-')}"
 
 
 @contextmanager

@@ -46,6 +46,12 @@ def train(
     test_fraction: Annotated[float | None, typer.Option(help="Share of the test; default 0.2.")] = None,
     backbone: Annotated[str | None, typer.Option(help="small, or a timm model.")] = None,
     weights: Annotated[str | None, typer.Option(help="safetensors file for the backbone.")] = None,
+    pretrained: Annotated[
+        bool, typer.Option("--pretrained", help="timm's weights of the backbone, from the Hugging Face hub.")
+    ] = False,
+    from_: Annotated[
+        str | None, typer.Option("--from", help="Begin with the weights of this run, or saved embedder.")
+    ] = None,
     loss: Annotated[str | None, typer.Option(help="infonce, triplet, arcface …: see --print-config.")] = None,
     margin: Annotated[float | None, typer.Option(help="Of triplet, contrastive and semi-hard.")] = None,
     curve: options.Curve = None,
@@ -66,6 +72,7 @@ def train(
 ) -> None:
     """Train an embedder: embed, mine, train in plan order, repeat."""
     given = locals() | {"out": out if resume is None else str(resume), "tensorboard": tensorboard or None}
+    given["pretrained"] = "default" if pretrained else None
     if resume is not None:
         if out is not None and Path(out) != resume:
             raise InputError(f"--out: {out} with --resume {resume}; leave one of them out")
@@ -139,11 +146,12 @@ def _train(settings: options.Settings, *, resume: bool, quiet: bool, as_json: bo
 
 def _before(config: RunConfig, data: SplitData, *, lengths: bool) -> list[str]:
     """Return what is told of a run before it begins: its length, the test items that count, what may go wrong."""
+    from mohs.model.beginning import differences
     from mohs.model.finetune import random_weights_warning
     from mohs.sequence import describe_length
-    from mohs.training.run_inputs import forewarnings
+    from mohs.training.run_inputs import classes_before, forewarnings
 
-    lines = []
+    lines = differences(config.network, config.data.policy)
     num_classes = data.num_training_classes
     if lengths:
         num_queries, num_counted = int(data.test_N.sum()), data.count_queries()
@@ -155,10 +163,18 @@ def _before(config: RunConfig, data: SplitData, *, lengths: bool) -> list[str]:
             )
     lines += [f"warning: {line}" for line in forewarnings(config, num_classes)]
     model = config.model
-    if model.backbone != "small" and model.weights is None and not random_weights_warning(config):
+    if model.backbone != "small" and model.beginning is None and not random_weights_warning(config):
         # A network that was asked for by name, as pretrained ones are.
         lines.append(
-            f"warning: backbone: {model.backbone!r} starts from random weights; give pretrained ones by --weights"
+            f"warning: backbone: {model.backbone!r} starts from random weights; give --pretrained, or --weights FILE"
         )
+    if config.model.start is not None and data.unseen_classes:
+        known = classes_before(config)
+        seen = sum(label in known for label in set(data.dataset.labels[data.test_N].tolist()))
+        if seen:
+            lines.append(
+                f"warning: {seen:,} test classes were trained on by {config.model.start}; what is measured on them is "
+                "not on unseen classes"
+            )
     anchors = data.anchors_note(config)
     return lines + ([anchors] if anchors else [])

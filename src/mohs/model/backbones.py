@@ -14,10 +14,12 @@ from torch import Tensor, nn
 from mohs.errors import InputError, Problem
 from mohs.settings.config import ModelConfig
 
-__all__ = ["Backbone", "SmallNetwork", "build_backbone", "load_weights"]
+__all__ = ["Backbone", "SmallNetwork", "build_backbone", "load_weights", "timm_name"]
 
 
 _GRID = 4
+# Options of timm.create_model that read files; settings may come from the hub.
+_LOADING = frozenset({"cache_dir", "checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay", "pretrained"})
 
 
 @final
@@ -78,9 +80,13 @@ def build_backbone(config: ModelConfig, *, channels: int, size: int) -> Backbone
         close = difflib.get_close_matches(config.backbone, ["small", *timm.list_models()], n=3)
         hint = f"did you mean {' or '.join(map(repr, close))}?" if close else "timm.list_models() lists the names"
         raise InputError(Problem("model.backbone", f"{config.backbone!r} is neither 'small' nor a timm model", hint))
+    if taken := sorted(_LOADING & set(config.backbone_options)):
+        raise InputError(
+            Problem("model.backbone_options", f"{', '.join(taken)} would load a file", "use model.weights")
+        )
     try:
         network = timm.create_model(
-            config.backbone, pretrained=False, num_classes=0, in_chans=channels, **config.backbone_options
+            timm_name(config), pretrained=False, num_classes=0, in_chans=channels, **config.backbone_options
         )
     except (TypeError, AssertionError, RuntimeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -95,6 +101,24 @@ def build_backbone(config: ModelConfig, *, channels: int, size: int) -> Backbone
         mean, std = (sum(mean) / len(mean),), (sum(std) / len(std),)
     num_features = _measure_features(network, config.backbone, channels, size)
     return Backbone(network, num_features, *_statistics(config, channels, mean, std))
+
+
+def timm_name(config: ModelConfig) -> str:
+    """Return timm's name of the backbone with the tag of `config.pretrained`, whose mean and spread pictures have.
+
+    Raises `InputError` for a tag that timm does not have.
+    """
+    import timm
+
+    tag = config.pretrained
+    if tag in (None, "default"):
+        return config.backbone
+    bare = config.backbone.partition(".")[0]
+    known = [name.partition(".")[2] for name in timm.list_pretrained(f"{bare}.*")]
+    if tag not in known or config.backbone not in (bare, f"{bare}.{tag}"):
+        has = f"its tags are {', '.join(known[:20])}" if known else "it has none"
+        raise InputError(f"model.pretrained: {tag!r} is no tag of {config.backbone!r}; {has}")
+    return f"{bare}.{tag}"
 
 
 def _measure_features(network: nn.Module, name: str, channels: int, size: int) -> int:

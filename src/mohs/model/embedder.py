@@ -1,29 +1,26 @@
 """The embedder: backbone, head, unit length; saved as two readable files."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from mohs.artefacts import atomic_path, read_json, write_json
+from mohs.artefacts import atomic_path
 from mohs.data.images import ImagePolicy
 from mohs.data.picture_input import prepare_pictures
 from mohs.errors import InputError, Problem
-from mohs.model.backbones import build_backbone, load_weights
-from mohs.model.hub import HUB_PREFIX, hub_embedder
+from mohs.model.backbones import build_backbone
+from mohs.model.beginning import load_beginning
+from mohs.model.saved import embedder_folder, read_embedder_settings, write_embedder_settings
 from mohs.randomness import torch_seeded
-from mohs.settings.config import USUAL_HIDDEN, ModelConfig, setting_problems
+from mohs.settings.config import ModelConfig
 
 __all__ = ["Embedder"]
-
-_FORMAT = 1
 
 
 @final
@@ -49,11 +46,13 @@ class Embedder(nn.Module):
 
     @classmethod
     def create(cls, config: ModelConfig, policy: ImagePolicy, *, seed: int = 0) -> "Embedder":
-        """Return a new embedder whose random weights come from `seed`; `config.weights` is loaded if given."""
+        """Return a new embedder whose random weights come from `seed`; what `config` begins with is loaded into it.
+
+        That is a file (`weights`), a tag of timm on the hub (`pretrained`) or another embedder (`start`).
+        """
         with torch_seeded(seed, "initial weights"):
             embedder = cls(config, policy)
-        if config.weights is not None:
-            load_weights(embedder.backbone, config.weights)
+        load_beginning(embedder.backbone, embedder.head, config, policy)
         # Convolutions of small pictures run 1.3 to 3 times faster in this layout on a CPU.
         return embedder.to(memory_format=torch.channels_last)
 
@@ -121,10 +120,7 @@ class Embedder(nn.Module):
         state = {name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()}
         with atomic_path(folder / "model.safetensors") as temporary:
             save_file(state, temporary)
-        # Without a white level as before it could be set, so that older versions read it.
-        policy = {name: value for name, value in asdict(self.policy).items() if value is not None}
-        model = self.config.model_dump(mode="json", exclude={"weights"})
-        write_json(folder / "embedder.json", {"format": _FORMAT, "model": model, "pictures": policy})
+        write_embedder_settings(folder, self.config, self.policy)
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> "Embedder":
@@ -133,10 +129,8 @@ class Embedder(nn.Module):
         "hf-hub:user/name" is one of the Hugging Face hub, or of its cache (`mohs.model.hub`). Raises `InputError` if a
         file is missing, of another format, or does not fit the network it describes.
         """
-        folder = hub_embedder(str(folder)) if str(folder).startswith(HUB_PREFIX) else Path(folder)
-        if not (folder / "embedder.json").is_file() and (folder / "embedder" / "embedder.json").is_file():
-            folder = folder / "embedder"
-        embedder = cls.create(*_read_settings(folder / "embedder.json"))
+        folder = embedder_folder(folder)
+        embedder = cls.create(*read_embedder_settings(folder))
         file = folder / "model.safetensors"
         if not file.is_file():
             raise InputError(Problem(str(file), "no such file", "copy it beside embedder.json"))
@@ -149,32 +143,12 @@ class Embedder(nn.Module):
         return embedder.eval()
 
 
-def _read_settings(file: Path) -> tuple[ModelConfig, ImagePolicy]:
-    settings: Any = read_json(file)
-    try:
-        if settings["format"] != _FORMAT:
-            raise InputError(
-                Problem(
-                    str(file), f"format {settings['format']} is not {_FORMAT}", "use the version of mohs that saved it"
-                )
-            )
-        return ModelConfig.model_validate(settings["model"]), ImagePolicy(**settings["pictures"])
-    except InputError as error:
-        raise InputError(*(p if p.startswith(str(file)) else f"{file}: {p}" for p in error.problems)) from None
-    except ValidationError as error:
-        raise InputError(*setting_problems(error, source=str(file))) from None
-    except (KeyError, TypeError) as error:
-        raise InputError(
-            Problem(str(file), f"not an embedder's settings ({error!r})", "use one saved by mohs")
-        ) from None
-
-
 def _build_head(config: ModelConfig, num_features: int) -> nn.Sequential:
     layers: list[nn.Module] = []
     if config.dropout > 0:
         layers.append(nn.Dropout(config.dropout))
     width = num_features
-    hidden_dim = USUAL_HIDDEN if config.hidden_dim is None else config.hidden_dim
+    hidden_dim = config.hidden_units
     if hidden_dim > 0:
         layers.append(nn.Linear(width, hidden_dim, bias=not config.batch_norm))
         if config.batch_norm:

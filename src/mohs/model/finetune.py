@@ -220,11 +220,11 @@ def rate_warning(config: RunConfig) -> str | None:
     training, finetune = config.training, config.finetune
     rate = training.learning_rate * finetune.backbone_rate
     frozen = finetune.trainable_stages == 0 and not finetune.unfreeze_at
-    if config.model.weights is None or config.optimizer != "adamw" or rate <= _FAST or frozen:
+    if config.model.beginning is None or config.optimizer != "adamw" or rate <= _FAST or frozen:
         return None
     return (
-        f"model.weights: the backbone learns at a rate of {rate:.2g}, which washes out what they know; lower "
-        "training.learning_rate or finetune.backbone_rate, or take the settings of the preset 'fine-tune'"
+        f"{config.model.beginning}: the backbone learns at a rate of {rate:.2g}, which washes out what they know; "
+        "lower training.learning_rate or finetune.backbone_rate, or take the settings of the preset 'fine-tune'"
     )
 
 
@@ -241,7 +241,7 @@ pretrained ones; give --weights FILE, or leave it out
     """
     usual, own = FinetuneConfig().model_dump(), config.finetune.model_dump()
     changed = [f"finetune.{name} {value}" for name, value in own.items() if value != usual[name]]
-    if config.model.weights is not None or not changed:
+    if config.model.beginning is not None or not changed:
         return None
     are, them = ("is", "it") if len(changed) == 1 else ("are", "them")
     return (

@@ -118,6 +118,12 @@ class ModelConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
 
     backbone: str = Field("small", description="'small' (built in) or the name of a timm model")
     weights: str | None = Field(None, description="safetensors file with the backbone's weights")
+    pretrained: str | None = Field(
+        None, description="tag of timm's weights, from the Hugging Face hub or its cache; 'default': the model's own"
+    )
+    start: str | None = Field(
+        None, description="run, saved embedder or hf-hub:user/name whose weights the network begins with"
+    )
     backbone_options: Mapping[str, str | int | float | bool] = Field(
         default_factory=dict, description="passed to timm.create_model, for example {pad_type = 'same'}"
     )
@@ -132,6 +138,17 @@ class ModelConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     )
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(0.0, description="before the first dense layer")
     batch_norm: bool = Field(True, description="in the head and in the small network")
+
+    @property
+    def hidden_units(self) -> int:
+        """Units of the head's first dense layer: `hidden_dim`, or the usual number where it is left open."""
+        return USUAL_HIDDEN if self.hidden_dim is None else self.hidden_dim
+
+    @property
+    def beginning(self) -> str | None:
+        """The setting that gives weights to begin with, "model.weights" and so on; None for a new network."""
+        given = (name for name in ("weights", "pretrained", "start") if getattr(self, name) is not None)
+        return next((f"model.{name}" for name in given), None)
 
 
 @final
@@ -438,7 +455,7 @@ class RunConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
         """
         if self.training.optimizer != "auto":
             return self.training.optimizer
-        return "muon" if self.loss.record.prefers_muon and self.model.weights is None else "adamw"
+        return "muon" if self.loss.record.prefers_muon and self.model.beginning is None else "adamw"
 
     @property
     def asked_hardness(self) -> HardnessConfig:
@@ -453,7 +470,7 @@ class RunConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
         """
         if self.model.hidden_dim is not None:
             return self.model
-        hidden_dim = 0 if self.optimizer == "muon" and self.model.weights is None else USUAL_HIDDEN
+        hidden_dim = 0 if self.optimizer == "muon" and self.model.beginning is None else USUAL_HIDDEN
         return self.model.model_copy(update={"hidden_dim": hidden_dim})
 
     @property

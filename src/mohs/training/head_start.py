@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from mohs.data.dataset import Dataset
 from mohs.errors import InputError, Problem
+from mohs.model.beginning import takes_head
 from mohs.model.embedder import Embedder
 from mohs.model.finetune import Finetuning
 from mohs.randomness import generator
@@ -69,8 +70,13 @@ def check_finetuning(embedder: Embedder, config: RunConfig) -> None:
 
     `Finetuning` says which these are, `start_head` what its head must be.
     """
-    Finetuning(embedder, config.finetune, pretrained=config.model.weights is not None)
+    Finetuning(embedder, config.finetune, pretrained=config.model.beginning is not None)
     if config.finetune.head != "random":
+        if takes_head(config.network):
+            fix = "leave it out"
+            raise InputError(
+                Problem("finetune.head", f"{config.finetune.head!r} would replace the head of model.start", fix)
+            )
         _only_layer(embedder, config.finetune.head)
 
 

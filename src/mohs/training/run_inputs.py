@@ -15,6 +15,7 @@ import numpy as np
 from mohs.artefacts import fingerprint, read_json, sha256_file, write_json
 from mohs.data.dataset import Dataset
 from mohs.data.equal_pictures import picture_digest
+from mohs.data.rows import read_rows
 from mohs.data.split import assign_splits, limit_per_class
 from mohs.data.table import require_classes
 from mohs.errors import InputError, Problem
@@ -23,9 +24,20 @@ from mohs.model.finetune import random_weights_warning, rate_warning
 from mohs.sequence import length_warning
 from mohs.settings.config import DataConfig, RunConfig
 
-__all__ = ["RunInputs", "SplitData", "changed_files", "changed_pictures", "forewarnings", "open_split_data"]
+__all__ = [
+    "RunInputs",
+    "SplitData",
+    "changed_files",
+    "changed_pictures",
+    "classes_before",
+    "forewarnings",
+    "open_split_data",
+    "save_inputs",
+    "trained_classes",
+]
 
 _FILE = "inputs.json"
+_BEFORE = "trained_before.json"
 _DIGEST_BYTES = 8
 _NUM_NAMED = 5
 
@@ -203,6 +215,29 @@ def changed_files(folder: Path, config: RunConfig) -> list[str]:
         for name, digest in ({} if before is None else before.files).items()
         if now.get(name) != digest
     ]
+
+
+def trained_classes(folder: Path) -> np.ndarray:
+    """Return the classes that the run in a folder was trained on, or one that it started from, str, sorted."""
+    columns, _ = read_rows(folder / "items.csv")
+    own = [name for name, split in zip(columns["class"], columns["split"], strict=True) if split == "train"]
+    before = folder / _BEFORE
+    return np.unique([*own, *(read_json(before) if before.is_file() else ())])
+
+
+def classes_before(config: RunConfig) -> set[str]:
+    """Return the classes that the run was trained on which a run starts from; none if it starts from none."""
+    start = config.model.start
+    if start is None or not (Path(start) / "items.csv").is_file():
+        return set()
+    return set(trained_classes(Path(start)).tolist())
+
+
+def save_inputs(folder: Path, dataset: Dataset, config: RunConfig) -> None:
+    """Write what a run reads, and the classes that it knew before it began, since the run it starts from may go."""
+    RunInputs.of(dataset, config).save(folder)
+    if before := classes_before(config):
+        write_json(folder / _BEFORE, sorted(before))
 
 
 def _picture_digests(dataset: Dataset) -> tuple[str, ...]:

@@ -88,7 +88,7 @@ class Descent:
         self._peers = Processes() if peers is None else peers
         self._max_norm = training.max_gradient_norm
         self._bfloat16 = use_bfloat16(training.precision, device)
-        self._finetuning = Finetuning(embedder, config.finetune, pretrained=config.model.weights is not None)
+        self._finetuning = Finetuning(embedder, config.finetune, pretrained=config.model.beginning is not None)
         groups = self._finetuning.parameter_groups(training.weight_decay if weight_decay is None else weight_decay)
         if isinstance(loss, nn.Module) and (own := list(loss.parameters())):
             groups.append({"params": own, "rate_factor": loss_rate, "name": "loss", "matrices": False})
@@ -310,10 +310,10 @@ class Stepper:
 
     def broken(self, what: str) -> TrainingError:
         """Return the error for numbers that are no numbers."""
-        rate = self._config.training.learning_rate
+        rate, weights = self._config.training.learning_rate, self._config.model.beginning or "model.weights"
         return TrainingError(
             f"training: {what} at step {self.step} of {self.pace.num_steps} (training.learning_rate {rate:.2g}); "
-            f"lower it (try {rate / 10:.1g}), or check model.weights and, with 'mohs check', the pictures"
+            f"lower it (try {rate / 10:.1g}), or check {weights} and, with 'mohs check', the pictures"
         )
 
     def state(self) -> dict[str, Any]:

@@ -119,7 +119,7 @@ def find_damage(run: RunEvidence) -> Finding | None:
     standard errors. It is an error if the last bank is still as far below, else a warning.
     """
     banks = [event for event in run.events if event["event"] == "segment" and event["recall"] is not None]
-    if run.config.model.weights is None or len(banks) < 2:
+    if run.config.model.beginning is None or len(banks) < 2:
         return None
     start, second, last = (float(banks[i]["recall"]) for i in (0, 1, -1))
     num = int(banks[0]["num_queries"])

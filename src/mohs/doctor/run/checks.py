@@ -84,7 +84,7 @@ def _of_embeddings(run: RunEvidence) -> list[Check]:
     no_plans = alone or ("" if run.plans else "no plans")
     no_batch_norm = alone or ("" if run.has_batch_norm else "no batch norm")
     no_start = run.why_no("start") if run.data.unseen_classes else "the test is on classes that were trained on"
-    start = "the untrained network" if run.config.model.weights is None else "the pretrained network"
+    start = "the untrained network" if run.config.model.beginning is None else "the pretrained network"
     harm = Check(
         "worse-than-untrained", lambda: find_harm(run.test, run.test_at_start, start=start, seed=seed), no_start
     )
