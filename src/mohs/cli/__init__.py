@@ -15,6 +15,7 @@ from mohs import __version__
 from mohs.cli import (
     check,
     classify,
+    clean,
     compare,
     demo,
     doctor,
@@ -62,9 +63,9 @@ def _start(
 
 
 for _command in (
-    demo.demo, check.check, fix.fix, glyphs.glyphs, import_weights.import_weights, mine.mine, train.train,
-    evaluate.evaluate, report.report, compare.compare, doctor.doctor, embed.embed, export.export, search.search,
-    serve.serve,
+    demo.demo, check.check, clean.clean, fix.fix, glyphs.glyphs, import_weights.import_weights, mine.mine,
+    train.train, evaluate.evaluate, report.report, compare.compare, doctor.doctor, embed.embed, export.export,
+    search.search, serve.serve,
 ):  # fmt: skip
     app.command()(_command)
 app.add_typer(classify.classify, name="classify")

@@ -238,11 +238,12 @@ class NearDuplicates:
 
 def find_near_duplicates(
     pictures_NHWC: npt.NDArray[np.uint8],
-    labels_N: npt.NDArray[np.str_],
+    labels_N: npt.NDArray[Any],
     *,
     query_Q: Index | None = None,
     gallery_G: Index | None = None,
     groups_N: npt.NDArray[np.str_] | None = None,
+    max_queries: int = MAX_QUERIES,
     seed: int = 0,
 ) -> NearDuplicates:
     """Return which pictures have a near-duplicate among others, itself and its own group left out.
@@ -254,21 +255,23 @@ def find_near_duplicates(
 
     Args:
         pictures_NHWC: uint8 [N, H, W, 1 or 3].
-        labels_N: classes.
-        query_Q: pictures to look at; none: all. Of more than 300 a random sample.
+        labels_N: classes, as text or numbers.
+        query_Q: pictures to look at; none: all. Of more than `max_queries` a random sample.
         gallery_G: where to look for theirs; none: among all.
         groups_N: "" for none.
+        max_queries: see `query_Q`.
         seed: of the sample.
     """
     query_Q = np.arange(len(labels_N)) if query_Q is None else query_Q
     gallery_G = np.arange(len(labels_N)) if gallery_G is None else gallery_G
     empty = np.empty(0, dtype=np.int64)
-    if len(query_Q) > MAX_QUERIES:
-        chosen = generator(seed, "near-duplicates").permutation(len(query_Q))[:MAX_QUERIES]
+    if len(query_Q) > max_queries:
+        chosen = generator(seed, "near-duplicates").permutation(len(query_Q))[:max_queries]
         query_Q = query_Q[np.sort(chosen)]
     if not len(query_Q) or not len(gallery_G):
         return NearDuplicates(0, empty, empty, np.empty(0), "no pictures to compare")
-    if _share_of_line_drawings(np.asarray(pictures_NHWC[query_Q])) >= 0.5:
+    # What pictures are like in general is seen on some of them.
+    if _share_of_line_drawings(np.asarray(pictures_NHWC[_some(query_Q)])) >= 0.5:
         return NearDuplicates(len(query_Q), empty, empty, np.empty(0), "line drawings, which are alike by nature")
     candidates_QK = gallery_G[
         nearest_rows(_rows(pictures_NHWC, query_Q), _rows(pictures_NHWC, gallery_G), _NUM_CANDIDATES, by="similarity")
@@ -283,10 +286,16 @@ def find_near_duplicates(
     difference_P = picture_difference(pictures_NHWC, query_Q[found_Q], nearest_Q[found_Q])
     limit = NEAR_DIFFERENCE
     if compared_Q.any():
-        apart = picture_difference(pictures_NHWC, query_Q[compared_Q], unrelated_Q[compared_Q])
+        compared = _some(np.flatnonzero(compared_Q))
+        apart = picture_difference(pictures_NHWC, query_Q[compared], unrelated_Q[compared])
         limit = min(limit, float(np.quantile(apart, 0.05)) / 2)
     near_P = difference_P <= limit
     return NearDuplicates(len(query_Q), query_Q[found_Q][near_P], nearest_Q[found_Q][near_P], difference_P[near_P])
+
+
+def _some(items: Index) -> Index:
+    """Return every k-th item, as many as are looked at where a sample will do."""
+    return items[:: -(-len(items) // MAX_QUERIES)] if len(items) else items
 
 
 def _rows(pictures_NHWC: npt.NDArray[np.uint8], items: Index) -> npt.NDArray[np.float32]:

@@ -22,9 +22,9 @@ from mohs.errors import InputError, Problem, at_most_20
 from mohs.index.store import FIXED_COLUMNS, item_schema
 from mohs.model.embedder import Embedder
 
-__all__ = ["NewItem", "item_ids", "item_rows", "other_columns", "picture_rows"]
+__all__ = ["THUMBNAIL", "NewItem", "item_ids", "item_rows", "other_columns", "picture_rows"]
 
-_THUMBNAIL = ImagePolicy(size=96, channels=3, fit="pad")
+THUMBNAIL = ImagePolicy(size=96, channels=3, fit="pad")
 _BATCH = 256
 _THREADS = 4
 # Columns that the table of items has for itself.
@@ -73,7 +73,7 @@ def picture_rows(
         "class": [item.label for item in items],
         "role": ["sample"] * len(items),
         "vector": list(embedder.embed(pictures)),
-        "thumbnail": [_png(picture) for picture in prepare_pictures(pictures, _THUMBNAIL)],
+        "thumbnail": [_png(picture) for picture in prepare_pictures(pictures, THUMBNAIL)],
     }
     arrays = []
     for field in schema:
@@ -201,7 +201,7 @@ def _batches(
                 bad = [f"{table.place(i)}: {found}" for i, found in zip(rows, pictures, strict=True) if _is_bad(found)]
                 if bad:
                     raise InputError(*at_most_20([f"{line}; replace the picture or remove the row" for line in bad]))
-                thumbnails = decode_images(paths, _THUMBNAIL, pool=pool)
+                thumbnails = decode_images(paths, THUMBNAIL, pool=pool)
             else:
                 pictures = thumbnails = list(drawn[rows.start : rows.stop])
             x_BD = embedder.embed(np.stack(pictures))

@@ -1,0 +1,191 @@
+"""What to mend in a table of pictures before training: copies, doubtful labels, pictures that show nothing."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias, final
+
+import numpy as np
+import numpy.typing as npt
+
+from mohs.data.equal_pictures import find_near_duplicates, picture_numbers
+from mohs.data.fixes import LabelFix, Suggestion
+from mohs.data.table import Table
+from mohs.doctor.precision.labels import label_doubt
+from mohs.doctor.precision.low_information import picture_information
+from mohs.evaluation.nearest import nearest_items
+
+__all__ = ["CLEAN_CAUSES", "CleanCause", "Issue", "find_issues", "issue_fixes"]
+
+CleanCause: TypeAlias = Literal[
+    "unreadable",
+    "duplicate",
+    "two-labels",
+    "near-duplicate",
+    "near-duplicate-two-labels",
+    "label-error",
+    "blank",
+    "blurred",
+]
+
+CLEAN_CAUSES: dict[CleanCause, str] = {
+    "unreadable": "files that cannot be read",
+    "duplicate": "copies within a class, pixel for pixel",
+    "two-labels": "one picture under two classes, pixel for pixel",
+    "near-duplicate": "nearly the same picture twice, of one class",
+    "near-duplicate-two-labels": "nearly the same picture under two classes",
+    "label-error": "labels that are likely wrong",
+    "blank": "pictures of one tone",
+    "blurred": "pictures far less sharp than the others",
+}
+"""The causes of an issue and what they are, in the order in which they are shown."""
+
+_DROPPED: frozenset[CleanCause] = frozenset({"unreadable", "duplicate", "blank"})
+_NEIGHBOURS = 16
+
+
+@final
+@dataclass(frozen=True)
+class Issue:
+    """Something about one item.
+
+    Attributes:
+        item: its row.
+        cause: see `CLEAN_CAUSES`.
+        other: the row of the picture that shows it; -1 if there is none.
+        to: the class that it may be of instead; "" if no other one is meant.
+        difference: of the two pictures (`picture_difference`; 0: equal); NaN if they were not compared.
+        own_fit, other_fit: how well the item fits its own class and `to`, as similarities; NaN if not known.
+    """
+
+    item: int
+    cause: CleanCause
+    other: int = -1
+    to: str = ""
+    difference: float = math.nan
+    own_fit: float = math.nan
+    other_fit: float = math.nan
+
+    @property
+    def suggestion(self) -> Suggestion:
+        """What a correction does: only what says nothing at all, or nothing new, is dropped unseen."""
+        return "drop" if self.cause in _DROPPED else "look"
+
+
+def find_issues(
+    labels_N: npt.NDArray[np.str_],
+    pictures_NHWC: npt.NDArray[np.uint8],
+    *,
+    x_ND: npt.NDArray[np.float32] | None = None,
+    seed: int = 0,
+) -> tuple[list[Issue], list[str]]:
+    """Return what is wrong with pictures and labels, by cause, and a line for each search that could not be made.
+
+    Every picture is compared with all others; of copies the first in order is kept. Pictures may lie in a file: beside
+    them memory is needed for 2 KB a picture and for `x_ND`.
+
+    Args:
+        labels_N: classes.
+        pictures_NHWC: uint8 [N, H, W, 1 or 3].
+        x_ND: unit vectors of the pictures; None: labels are not doubted.
+        seed: of samples.
+    """
+    issues, notes = [], []
+    number_N = picture_numbers(pictures_NHWC)
+    issues += _copies(labels_N, number_N)
+    copied = {issue.item for issue in issues}
+    first_N = np.unique(number_N, return_index=True)[1]
+    near = find_near_duplicates(
+        pictures_NHWC,
+        np.unique(labels_N, return_inverse=True)[1],
+        query_Q=np.sort(first_N),
+        gallery_G=np.sort(first_N),
+        max_queries=len(labels_N),
+        seed=seed,
+    )
+    if near.why_not:
+        notes.append(f"near-duplicates: not looked for ({near.why_not})")
+    difference_of = dict(
+        zip(zip(near.query_P.tolist(), near.other_P.tolist(), strict=True), near.difference_P, strict=True)
+    )
+    for pair in near.pairs():
+        other, item = sorted(pair)
+        same = labels_N[item] == labels_N[other]
+        cause: CleanCause = "near-duplicate" if same else "near-duplicate-two-labels"
+        to = "" if same else str(labels_N[other])
+        issues.append(Issue(item, cause, other, to, float(difference_of[pair])))
+    if x_ND is None:
+        notes.append("wrong labels: not looked for; give an embedder")
+    else:
+        issues += [each for each in _doubted(labels_N, number_N, x_ND, seed) if each.item not in copied]
+    why_N = picture_information(pictures_NHWC).why_N
+    issues += [Issue(item, str(why_N[item])) for item in np.flatnonzero(why_N != "").tolist()]  # type: ignore[arg-type]
+    order = {cause: place for place, cause in enumerate(CLEAN_CAUSES)}
+    return sorted(issues, key=lambda each: (order[each.cause], each.item)), notes
+
+
+def _copies(labels_N: npt.NDArray[np.str_], number_N: npt.NDArray[np.int64]) -> list[Issue]:
+    """Return an issue for each picture that was there before: of its class, or else of another one."""
+    first_of_class: dict[tuple[int, str], int] = {}
+    first: dict[int, int] = {}
+    issues = []
+    for item, (number, label) in enumerate(zip(number_N.tolist(), labels_N.tolist(), strict=True)):
+        if (number, label) in first_of_class:
+            issues.append(Issue(item, "duplicate", first_of_class[number, label], difference=0.0))
+            continue
+        first_of_class[number, label] = item
+        if number in first:
+            issues.append(Issue(item, "two-labels", first[number], str(labels_N[first[number]]), 0.0))
+        first.setdefault(number, item)
+    return issues
+
+
+def _doubted(
+    labels_N: npt.NDArray[np.str_], number_N: npt.NDArray[np.int64], x_ND: npt.NDArray[np.float32], seed: int
+) -> list[Issue]:
+    names, class_N = np.unique(labels_N, return_inverse=True)
+    if len(names) < 3 or len(x_ND) <= _NEIGHBOURS:
+        return []
+    neighbours_NK = nearest_items(x_ND, _NEIGHBOURS)
+    doubt = label_doubt(x_ND, class_N, neighbours_NK, picture_N=number_N, seed=seed)
+    issues = []
+    for item in np.flatnonzero(doubt.wrong_N).tolist():
+        rival = int(doubt.rival_N[item])
+        of_rival = neighbours_NK[item][class_N[neighbours_NK[item]] == rival]
+        fits = {"own_fit": float(doubt.own_fit_N[item]), "other_fit": float(doubt.rival_fit_N[item])}
+        issues.append(Issue(item, "label-error", int(of_rival[0]), str(names[rival]), **fits))
+    return issues
+
+
+def issue_fixes(issues: Sequence[Issue], table: Table) -> list[LabelFix]:
+    """Return the corrections of a table that issues suggest, a row for each; `mohs fix` applies them once edited.
+
+    A picture that is dropped for one cause has no second row that drops it.
+    """
+    labels, dropped, fixes = table.labels.tolist(), set(), []
+    for issue in issues:
+        suggestion = issue.suggestion
+        if suggestion == "drop" and issue.item in dropped:
+            continue
+        if suggestion == "drop":
+            dropped.add(issue.item)
+        shown = issue.other >= 0
+        fixes.append(
+            LabelFix(
+                table.files[issue.item],
+                labels[issue.item],
+                suggestion,
+                issue.to,
+                issue.cause,
+                table.files[issue.other] if shown else "",
+                labels[issue.other] if shown else "",
+                difference=_text(issue.difference),
+                own_fit=_text(issue.own_fit),
+                other_fit=_text(issue.other_fit),
+            )
+        )
+    return fixes
+
+
+def _text(number: float) -> str:
+    return "" if math.isnan(number) else f"{number:.3f}"
