@@ -36,7 +36,7 @@ def test_the_sql_makes_the_table_of_the_items(index: Index, tmp_path: Path) -> N
         for insert in inserts
         for row in insert.expression.find_all(exp.Tuple)
     ]
-    items = index.items().to_pylist()
+    items = index.snapshot().rows.to_pylist()
     assert [row["id"].name for row in rows] == [item["id"] for item in items]
     notes = [None if isinstance(row["note"], exp.Null) else row["note"].name for row in rows]
     assert notes == [item["note"] for item in items]

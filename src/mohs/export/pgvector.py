@@ -6,12 +6,13 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from mohs.artefacts import atomic_path
 from mohs.errors import InputError, Problem
 from mohs.index.index import Index
-from mohs.index.store import vectors_of
 
 __all__ = ["export_to_pgvector"]
 
@@ -43,10 +44,9 @@ def export_to_pgvector(index: Index, path: str | Path, *, table: str = "items") 
     Raises `InputError` for names longer than PostgreSQL's 63 bytes, for columns of a type that has no place there, and
     for text with a NUL.
     """
-    rows = index.items()
-    columns = [field for field in rows.schema if field.name != "vector"]
-    dim = rows.schema.field("vector").type.list_size
-    kinds = {field.name: _type(field) for field in columns}
+    snapshot = index.snapshot()
+    rows, x_ND = snapshot.rows, snapshot.vectors.x_ND
+    kinds = {field.name: _type(field) for field in rows.schema}
     for name in (table, *kinds):
         if not 1 <= len(name.encode()) <= _NAME_BYTES or "\0" in name:
             place = "table" if name == table else "columns"
@@ -54,21 +54,21 @@ def export_to_pgvector(index: Index, path: str | Path, *, table: str = "items") 
     own = ",\n".join(f"  {_name(name)} {kind}{' PRIMARY KEY' if name == 'id' else ''}" for name, kind in kinds.items())
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
         file.write("SET standard_conforming_strings = on;\nBEGIN;\nCREATE EXTENSION IF NOT EXISTS vector;\n")
-        file.write(f'CREATE TABLE {_name(table)} (\n{own},\n  "vector" vector({dim}) NOT NULL\n);\n')
-        for line in _inserts(rows, table, list(kinds)):
+        file.write(f'CREATE TABLE {_name(table)} (\n{own},\n  "vector" vector({x_ND.shape[1]}) NOT NULL\n);\n')
+        for line in _inserts(rows, x_ND, table):
             file.write(line)
         file.write("COMMIT;\n")
     return len(rows)
 
 
-def _inserts(rows: pa.Table, table: str, names: list[str]) -> Iterator[str]:
+def _inserts(rows: pa.Table, x_ND: NDArray[np.float32], table: str) -> Iterator[str]:
+    names = rows.schema.names
     into = f'INSERT INTO {_name(table)} ({", ".join(map(_name, names))}, "vector") VALUES\n'
     for start in range(0, len(rows), _BATCH):
-        block = rows.slice(start, _BATCH)
-        cells = block.select(names).to_pylist()
+        cells = rows.slice(start, _BATCH).to_pylist()
         values = [
             f"  ({', '.join(_literal(name, row[name]) for name in names)}, '[{','.join(f'{x:.9g}' for x in x_D)}]')"
-            for row, x_D in zip(cells, vectors_of(block).tolist(), strict=True)
+            for row, x_D in zip(cells, x_ND[start : start + _BATCH].tolist(), strict=True)
         ]
         yield into + ",\n".join(values) + ";\n"
 

@@ -8,7 +8,6 @@ from typing import Any
 
 from mohs.errors import InputError, Problem
 from mohs.index.index import Index
-from mohs.index.store import vectors_of
 
 __all__ = ["export_to_qdrant"]
 
@@ -39,9 +38,8 @@ def export_to_qdrant(index: Index, collection: str, *, url: str | None = None, f
     if (url is None) == (folder is None):
         raise InputError(Problem("url, folder", "give one of them, where the collection goes"))
     place = str(folder if url is None else url)
-    rows = index.items()
-    vectors = vectors_of(rows)
-    columns = rows.drop_columns(["vector"])
+    snapshot = index.snapshot()
+    rows, vectors = snapshot.rows, snapshot.vectors.x_ND
     made = False
     client: Any = None
     try:
@@ -54,7 +52,7 @@ def export_to_qdrant(index: Index, collection: str, *, url: str | None = None, f
         client.create_collection(collection, vectors_config=params)
         made = True
         for start in range(0, len(rows), _BATCH):
-            payloads = columns.slice(start, _BATCH).to_pylist()
+            payloads = rows.slice(start, _BATCH).to_pylist()
             points = [
                 models.PointStruct(id=point_id(payload["id"]), vector=x_D.tolist(), payload=_json(payload))
                 for payload, x_D in zip(payloads, vectors[start : start + _BATCH], strict=True)

@@ -140,11 +140,6 @@ class Index:
         """Return the items of the newest version, in memory, in order of their ids."""
         return self.snapshot().vectors
 
-    def items(self) -> pa.Table:
-        """Return all items of the newest version, all columns but the thumbnails, in order of their ids."""
-        store = self.snapshot().store
-        return store.read([name for name in store.schema.names if name != "thumbnail"]).sort_by("id")
-
     def snapshot(self) -> Snapshot:
         """Return the newest version, read from disk once; what is found in it does not change with the index."""
         with self._lock:
