@@ -43,9 +43,12 @@ def export_to_qdrant(index: Index, collection: str, *, url: str | None = None, f
     made = False
     client: Any = None
     try:
-        client = (
-            QdrantClient(path=place) if url is None else QdrantClient(url, api_key=os.environ.get("QDRANT_API_KEY"))
-        )
+        if url is None:
+            client = QdrantClient(path=place)
+        else:
+            # The check of versions warns, from a thread of its own, of a server that is not there.
+            key = os.environ.get("QDRANT_API_KEY")
+            client = QdrantClient(url, api_key=key, check_compatibility=False)
         if client.collection_exists(collection):
             raise InputError(Problem("collection", f"{collection!r} exists in {place}", "give another, or delete it"))
         params = models.VectorParams(size=vectors.shape[1], distance=models.Distance.EUCLID)
