@@ -54,8 +54,7 @@ class Run:
     `config.json` settings · `items.csv` every item with its split · `inputs.json` fingerprints of pictures and files ·
     `events.jsonl` steps and segments · `plans/segment-000.parquet` …, whose indices count the training items of
     `items.csv` in their order · `embedder/` weights and settings · `run.json` seconds, counts, versions ·
-    `tensorboard/` if it was asked for · `trained_before.json` the classes of a run that it started from · and after
-    `evaluate`: `metrics.json` and `report.html`.
+    `tensorboard/` and `trained_before.json` if need be · and after `evaluate`: `metrics.json` and `report.html`.
     """
 
     folder: Path
