@@ -148,6 +148,7 @@ def _strategies(data: DataConfig, *, seed: int, num_pictures: int) -> dict[str, 
     """
     from mohs.settings.config import HardnessConfig, LossConfig, RunConfig, TrainingConfig
 
+    network = RunConfig().network
     hardest = HardnessConfig(curve="constant", cap=1.0, scale="rank")
     sigmoid = HardnessConfig(curve="sigmoid", scale="range")
     chosen = {
@@ -160,6 +161,7 @@ def _strategies(data: DataConfig, *, seed: int, num_pictures: int) -> dict[str, 
         name: RunConfig(
             seed=seed,
             data=data,
+            model=network,
             hardness=hardness,
             loss=loss,
             training=TrainingConfig(num_triplets=max(2, num_pictures // loss.pictures_per_triplet)),
