@@ -62,6 +62,7 @@ def glyphs_drawn_once() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         drawn_once = functools.cache(glyphs.draw_glyphs)
 
+        @functools.wraps(glyphs.draw_glyphs)
         def copy(*how: Any, **more: Any) -> Dataset:
             drawn = drawn_once(*how, **more)
             return Dataset(drawn.table, drawn.pictures.copy())

@@ -24,6 +24,7 @@ from mohs.model.embedder import Embedder
 from mohs.model.hub import HUB_PREFIX
 from mohs.settings.config import RunConfig, load_config
 from mohs.settings.toml import flat_settings
+from mohs.training.checkpoint import load_checkpoint
 from mohs.training.events import Listener, TensorBoard, require_tensorboard
 from mohs.training.false_negatives import passed_over, read_review_rows
 from mohs.training.head_start import check_finetuning
@@ -41,7 +42,6 @@ from mohs.training.run_inputs import (
     save_inputs,
     trained_classes,
 )
-from mohs.training.state import load_checkpoint
 
 __all__ = ["Evaluation", "Run", "evaluate", "train", "train_on", "versions", "with_run_folder"]
 

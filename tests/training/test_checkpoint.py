@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from mohs.errors import InputError
-from mohs.training import state as module
-from mohs.training.state import Checkpoint, load_checkpoint, save_checkpoint
+from mohs.training import checkpoint as module
+from mohs.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 
 
 def moment(step: int) -> Checkpoint:

@@ -15,11 +15,11 @@ from mohs.data.images import ImagePolicy
 from mohs.errors import InputError
 from mohs.model.embedder import Embedder
 from mohs.settings.config import DataConfig, FinetuneConfig, ModelConfig, RunConfig, TrainingConfig
+from mohs.training.checkpoint import load_checkpoint
 from mohs.training.events import Event, StepEvent
 from mohs.training.head_start import _head, _whole_classes, blend_weights, start_head
 from mohs.training.loop import Folder, fit
 from mohs.training.processes import Processes
-from mohs.training.state import load_checkpoint
 
 POLICY = ImagePolicy(16, 1)
 MODEL = ModelConfig(widths=(8, 16), hidden_dim=0, embedding_dim=16)

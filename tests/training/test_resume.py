@@ -27,10 +27,10 @@ from mohs.settings.config import (
     RunConfig,
     TrainingConfig,
 )
+from mohs.training.checkpoint import load_checkpoint
 from mohs.training.events import Event, StepEvent
 from mohs.training.guard import BankHealth, CollapseGuard, StepHealth, Verdict
 from mohs.training.loop import FitResult, Folder, fit
-from mohs.training.state import load_checkpoint
 from mohs.training.step import Stepped, Stepper
 
 Changes = dict[str, Any]

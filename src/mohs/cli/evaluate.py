@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import warnings
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 import typer
 
 from mohs.cli import options
+from mohs.cli.class_table import write_class_table
 from mohs.cli.console import counting_progress, decoding_progress, print_json, print_table, require_file_place, say
 from mohs.errors import DataWarning, InputError, Problem
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from mohs.evaluation.classes import ClassResult
     from mohs.evaluation.embedded import Embedded
     from mohs.evaluation.summary import EmbeddingReport
     from mohs.evaluation.verification import VerificationResult
@@ -176,7 +175,7 @@ def _evaluate_run(
     if per_class is not None:
         queries, gallery = evaluation.query_and_gallery()
         files = evaluation.dataset.table.files
-        _write_class_table(per_class, trained.classes, [files[i] for i in queries], [files[i] for i in gallery])
+        write_class_table(per_class, trained.classes, [files[i] for i in queries], [files[i] for i in gallery])
     if as_json:
         print_json({name: found.as_record() for name, found in measured.items()})
     else:
@@ -322,7 +321,7 @@ def _evaluate_embeddings(
     if out is not None:
         write_json(out, record)
     if per_class is not None:
-        _write_class_table(per_class, report.classes, queries.files, items.files)
+        write_class_table(per_class, report.classes, queries.files, items.files)
     if as_json:
         print_json(record)
         return
@@ -330,30 +329,6 @@ def _evaluate_embeddings(
     for place in (out, per_class):
         if place is not None:
             say(f"written: {place}")
-
-
-def _write_class_table(path: Path, classes: Sequence[ClassResult], query_files: _Files, gallery_files: _Files) -> None:
-    """Write a CSV with a row for each class; examples are files where they are known, else 0-based row numbers."""
-    from mohs.artefacts import atomic_path
-
-    header = ["class", "queries", "recall@1", "average_precision", "confused_with", "times", "query", "found"]
-    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(header)
-        for each in classes:
-            query, found = ("", "") if each.example is None else each.example
-            writer.writerow(
-                [
-                    each.label,
-                    each.num_queries,
-                    "" if each.recall_at_1 is None else f"{each.recall_at_1:.6g}",
-                    "" if each.average_precision is None else f"{each.average_precision:.6g}",
-                    "" if each.confused_with is None else each.confused_with,
-                    each.num_confused,
-                    query if query_files is None or query == "" else query_files[int(query)],
-                    found if gallery_files is None or found == "" else gallery_files[int(found)],
-                ]
-            )
 
 
 def _print_report(report: EmbeddingReport, num_classes: int, *, verification: bool) -> None:

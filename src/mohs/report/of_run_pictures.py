@@ -151,10 +151,11 @@ def _one_per_class(ordered: np.ndarray, labels_Q: np.ndarray) -> np.ndarray:
 
 def mined_triplets(name: str, run: Run, training_set: Dataset) -> list[MinedTriplet]:
     """Return triplets from the start, the middle and the end of a run, and of a segment (which may be a cycle)."""
-    files = sorted((run.folder / "plans").glob("*.parquet"))
+    # A plan that the guard broke off before its first step is empty.
+    plans = [plan for file in sorted((run.folder / "plans").glob("*.parquet")) if len(plan := TripletPlan.load(file))]
     chosen = []
-    for moment, part in zip(np.linspace(0, len(files) - 1, _NUM_MINED), _PARTS_OF_SEGMENT, strict=True):
-        plan = TripletPlan.load(files[int(moment)])
+    for moment, part in zip(np.linspace(0, len(plans) - 1, _NUM_MINED), _PARTS_OF_SEGMENT, strict=True):
+        plan = plans[int(moment)]
         t = int(part * len(plan))
         pictures = [
             np.asarray(training_set.pictures[int(column[t])]) for column in (plan.anchor, plan.positive, plan.negative)

@@ -1,0 +1,94 @@
+"""Checkpoints: everything that decides what comes next, in files that are whole or not there.
+
+`checkpoints/step-00000120.pt` holds the tensors, `step-00000120.json` the rest and the SHA-256 of the other file; it is
+written last, so a checkpoint without it does not count. The newest two are kept: if the newest does not match its hash,
+the one before it is used.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+import torch
+from torch import Tensor
+
+from mohs.artefacts import atomic_path, read_json, sha256_file, write_json
+from mohs.errors import InputError
+
+__all__ = ["Checkpoint", "load_checkpoint", "save_checkpoint"]
+
+_FORMAT = 4
+_KEPT = 2
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """A moment of a run.
+
+    Attributes:
+        step: optimiser steps taken.
+        tensors: state_dicts by name ("embedder", "optimizer", "loss" …).
+        values: JSON: positions, counters, states of controller and guard.
+        skipped: why newer checkpoints were passed over, a line each; empty for the newest.
+    """
+
+    step: int
+    tensors: Mapping[str, Any]
+    values: Mapping[str, Any]
+    skipped: tuple[str, ...] = ()
+
+
+def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint, then remove all but the newest two."""
+    stem = f"step-{checkpoint.step:08d}"
+    # Run at one step twice (a segment's end and the next one's beginning), the later one replaces the earlier.
+    (folder / f"{stem}.json").unlink(missing_ok=True)
+    with atomic_path(folder / f"{stem}.pt") as temporary:
+        torch.save(dict(checkpoint.tensors), temporary)
+    record = {
+        "format": _FORMAT,
+        "step": checkpoint.step,
+        "sha256": sha256_file(folder / f"{stem}.pt"),
+        "values": dict(checkpoint.values),
+    }
+    write_json(folder / f"{stem}.json", record)
+    for old in _by_step(folder)[:-_KEPT]:
+        old.unlink()
+    # Tensors go after their JSON: what a kill leaves in between is tensors without JSON, which do not count.
+    kept = {path.stem for path in folder.glob("step-*.json")}
+    for file in folder.glob("step-*.pt"):
+        if file.stem not in kept:
+            file.unlink()
+
+
+def load_checkpoint(folder: Path) -> Checkpoint | None:
+    """Return the newest whole checkpoint, or None if there is none at all.
+
+    Raises `InputError` if there are checkpoints and every one is damaged or of another format.
+    """
+    problems: list[str] = []
+    for file in reversed(_by_step(folder)):
+        tensors_file = file.with_suffix(".pt")
+        try:
+            record = read_json(file)
+        except InputError as error:
+            problems.extend(error.problems)
+            continue
+        if not isinstance(record, dict) or record.get("format") != _FORMAT:
+            problems.append(f"{file}: not a checkpoint of format {_FORMAT}; use the version of mohs that wrote it")
+        elif not tensors_file.is_file():
+            problems.append(f"{tensors_file}: no such file; it belongs to {file.name}")
+        elif sha256_file(tensors_file) != record["sha256"]:
+            problems.append(f"{tensors_file}: SHA-256 is not the one in {file.name}; the file is damaged")
+        else:
+            tensors: Mapping[str, Tensor | Any] = torch.load(tensors_file, map_location="cpu", weights_only=True)
+            return Checkpoint(record["step"], tensors, record["values"], tuple(problems))
+    if problems:
+        raise InputError(*problems)
+    return None
+
+
+def _by_step(folder: Path) -> list[Path]:
+    return sorted(folder.glob("step-*.json"), key=lambda file: (len(file.name), file.name))
