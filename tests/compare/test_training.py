@@ -342,3 +342,15 @@ def test_the_active_share_of_a_library_loop_falls_as_it_learns(small):
 def test_a_library_loop_needs_two_pictures_of_each_class_of_a_batch(small):
     with pytest.raises(InputError, match="batch_pictures: 192 are more than two of each of 48 classes; lower it"):
         trained(small, "online supcon", Budget(192, 192))
+
+
+@pytest.mark.parametrize(
+    ("name", "hidden_dim"),
+    [("default", 0), ("online supcon", 256), ("online supcon with Muon", 0), ("closed loop", 256)],
+)
+def test_the_head_is_that_of_the_optimiser_unless_it_is_given(name: str, hidden_dim: int) -> None:
+    (strategy,) = find_strategies([name])
+    config = strategy_config(strategy, {}, Budget(1920), Choice(), seed=0)
+    assert config.network.hidden_dim == hidden_dim
+    given = strategy_config(strategy, {"model.hidden_dim": 32}, Budget(1920), Choice(), seed=0)
+    assert given.network.hidden_dim == 32

@@ -143,12 +143,13 @@ def _tell(result: Mapping[str, Any], measured: Mapping[str, EmbeddingReport]) ->
 def _strategies(data: DataConfig, *, seed: int, num_pictures: int) -> dict[str, RunConfig]:
     """Return the settings of the strategies by name: the same network, rate and number of pictures shown.
 
+    Each has the head of its optimiser (`RunConfig.network`): triplets were worse without a hidden layer.
+
     "hardest": triplets with the nearest negative; "sigmoid": triplets on the sigmoid curve and the `range` scale, as
     published; "cyclic sigmoid": ten cycles of it; "default": what `mohs train` does.
     """
     from mohs.settings.config import HardnessConfig, LossConfig, RunConfig, TrainingConfig
 
-    network = RunConfig().network
     hardest = HardnessConfig(curve="constant", cap=1.0, scale="rank")
     sigmoid = HardnessConfig(curve="sigmoid", scale="range")
     chosen = {
@@ -161,7 +162,6 @@ def _strategies(data: DataConfig, *, seed: int, num_pictures: int) -> dict[str, 
         name: RunConfig(
             seed=seed,
             data=data,
-            model=network,
             hardness=hardness,
             loss=loss,
             training=TrainingConfig(num_triplets=max(2, num_pictures // loss.pictures_per_triplet)),
