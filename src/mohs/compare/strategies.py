@@ -2,10 +2,11 @@
 
 All train the same network on the same number of pictures, in batches of the same number of pictures, with a learning
 rate that rises and then follows half a cosine. Its head is that of their optimiser: with Muon a new network has no
-hidden layer (`RunConfig.network`), unless `model.hidden_dim` says how many units it has. Those of Mohs differ from `mohs train` in the settings below and in
-nothing else. The online ones are the loop that a user of pytorch-metric-learning would write (`mohs.compare.online`),
-with the start of the head and the end that the comparison's settings give to all strategies. The plain ones are the
-same loops with a new head and the weights that training ends with, whatever the settings say of these.
+hidden layer (`RunConfig.network`), unless `model.hidden_dim` says how many units it has. Those of Mohs differ from
+`mohs train` in the settings below and in nothing else. The online ones are the loop that a user of pytorch-metric-
+learning would write (`mohs.compare.online`), with the start of the head and the end that the comparison's settings
+give to all strategies. The plain ones are the same loops with a new head and the weights that training ends with,
+whatever the settings say of these.
 """
 
 import difflib
