@@ -258,7 +258,7 @@ def test_a_run_that_did_not_finish_and_its_settings(run_cli, finished_run, tmp_p
     (folder / "events.jsonl").write_text("\n".join(lines) + '\n{"event": "st')
     out = run_cli("doctor", folder).out
     assert "   The run has not finished: its log ends at step 20 of 99.\n   (step 20 · num_steps 99)\n" in out
-    assert '   [hardness]\n   -curve = "sigmoid"\n   +curve = "closed-loop"\n' in out
+    assert '   [hardness]\n   -curve = "auto"\n   +curve = "closed-loop"\n' in out
     assert "\nnot looked for (the run left no embedder): failed-pictures, domain-gap, at-chance, swapped, " in out
 
 

@@ -69,9 +69,14 @@ def test_it_serves_until_it_is_stopped(index, run_cli):
         os.kill(os.getpid(), signal.SIGINT)
 
     asking = threading.Thread(target=ask_and_stop)
-    asking.start()
-    stopped = run_cli("serve", "i", "--port", port)
-    asking.join()
+    # A process that runs tests beside others ignores Ctrl-C.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        asking.start()
+        stopped = run_cli("serve", "i", "--port", port)
+        asking.join()
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert b'"num_items":3' in seen[0]
     assert stopped.err == [f"serving i at http://127.0.0.1:{port} (stop with Ctrl-C)", "mohs: interrupted"]
     assert stopped.code == 130

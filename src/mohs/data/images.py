@@ -194,8 +194,9 @@ _quiet = _Quiet()
 
 
 def _decode(
-    path: str | Path | bytes, policy: ImagePolicy, max_pixels: int = MAX_PIXELS, *, count_frames: bool = True
+    path: str | Path | bytes, policy: ImagePolicy, max_pixels: int | None = None, *, count_frames: bool = True
 ) -> Decoded:
+    max_pixels = MAX_PIXELS if max_pixels is None else max_pixels
     try:
         file = io.BytesIO(path) if isinstance(path, bytes) else path
         with Image.open(file, formats=picture_formats()[0]) as image:
