@@ -21,6 +21,7 @@ from typing import Any, final
 
 import numpy as np
 import torch
+from bench_han import NUM_UNSEEN, measure
 from neighbours import chains, cliques, walks
 from numpy.typing import NDArray
 from pytorch_metric_learning import losses
@@ -31,11 +32,8 @@ import mohs
 from mohs.data.augment import AugmentPolicy, augment_batch
 from mohs.data.images import ImagePolicy
 from mohs.model.embedder import Embedder
-from mohs.nearest import nearest_rows
 from mohs.settings.config import ModelConfig
 from mohs.training.optimizers import Muon
-
-NUM_UNSEEN = 8_000
 
 
 @final
@@ -268,13 +266,6 @@ def train(s: Switches, pictures_2C: NDArray[np.uint8], *, seed: int) -> tuple[Em
         if keys is not None:
             keys.follow(embedder)
     return embedder.eval(), passes.spent_s
-
-
-def measure(embedder: Embedder, pictures_3C: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Return for each character whether the third face finds it in a catalog of the first face, bool [C]."""
-    catalog_CD, query_CD = (embedder.embed(np.ascontiguousarray(pictures_3C[face][..., None])) for face in (0, 2))
-    found_C = nearest_rows(query_CD, catalog_CD, 1)[:, 0]
-    return found_C == np.arange(len(found_C))
 
 
 def main() -> None:
