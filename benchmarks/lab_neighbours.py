@@ -13,7 +13,6 @@ run: R@1 of the third face in a catalog of all training characters ("seen"), and
 import argparse
 import copy
 import json
-import math
 import time
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -32,8 +31,9 @@ import mohs
 from mohs.data.augment import AugmentPolicy, augment_batch
 from mohs.data.images import ImagePolicy
 from mohs.model.embedder import Embedder
-from mohs.settings.config import ModelConfig
+from mohs.settings.config import ModelConfig, TrainingConfig
 from mohs.training.optimizers import Muon
+from mohs.training.step import rate_factor
 
 
 @final
@@ -252,10 +252,7 @@ def train(s: Switches, pictures_2C: NDArray[np.uint8], *, seed: int) -> tuple[Em
             value = library(e_MD, class_M)
         else:
             value = scores_loss(s, e_MD @ e_MD.T, own_MM, positive_M, progress)
-        num_rise = int(0.05 * num_steps)
-        factor = (step + 1) / num_rise if step < num_rise else 0.5 * (
-            1 + math.cos(math.pi * (step - num_rise) / max(1, num_steps - num_rise))
-        )  # fmt: skip
+        factor = rate_factor(step, num_steps, TrainingConfig())
         for optimizer, rate in optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = rate * factor

@@ -24,6 +24,7 @@ from mohs.settings.config import (
 from mohs.training.events import Event, GuardEvent, SegmentEvent, StepEvent
 from mohs.training.guard import BankHealth, CollapseGuard, Verdict
 from mohs.training.loop import fit
+from mohs.training.plan_segment import Planner
 
 COLLAPSE = Verdict("collapse", "bank spread", "for the test", {"spread": 0.0})
 WARNING = Verdict("warning", "bank spread", "for the test", {"spread": 0.3})
@@ -90,6 +91,24 @@ def test_it_goes_back_past_warned_states_to_the_last_healthy_one(
     assert not same(again, collapsed)
     assert [event.action for event in run.of(GuardEvent)] == ["none", "roll-back"]
     assert run.of(StepEvent)[-1].triplets == 120  # what was trained on before is not shown again
+
+
+def test_what_a_network_showed_that_is_no_longer_trusted_is_forgotten(
+    glyphs: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A segment of an in-batch loss is planned from what steps showed; after going back, all of it is embedded."""
+    num_known: list[int] = []
+    own = Planner.plan
+
+    def plan(self: Planner, segment: Any, embedder: Any, controller: Any = None, seen: Any = None) -> Any:
+        num_known.append(int(seen.known_M.sum()))
+        return own(self, segment, embedder, controller, seen)
+
+    monkeypatch.setattr(Planner, "plan", plan)
+    config = settings(curve="auto").model_copy(update={"loss": LossConfig()})
+    Watched(monkeypatch, glyphs, config, None, None, COLLAPSE)
+    assert num_known[0] == 0 < num_known[2]
+    assert num_known[3] == 0
 
 
 def test_with_plans_made_ahead_it_goes_back_to_what_the_healthy_bank_was_of(

@@ -23,7 +23,7 @@ from mohs.plan import TripletPlan
 from mohs.randomness import generator
 from mohs.runs import versions
 from mohs.sequence import anchor_sequence
-from mohs.settings.config import USUAL_HIDDEN, RunConfig, override_config
+from mohs.settings.config import RunConfig, override_config
 from mohs.training.events import Event, Listener, SegmentEvent, StepEvent
 from mohs.training.false_negatives import read_review_rows
 from mohs.training.head_start import blend_weights, check_finetuning, start_head
@@ -102,10 +102,11 @@ def strategy_config(
     if strategy.online is None:
         tuned[strategy.parameter.name] = parameter_value(strategy, settings, choice)
     merged = {**settings, **strategy.settings, **tuned, "seed": seed}
-    if strategy.online is not None and base.model.hidden_dim is None:
-        # As of a run, the head is that of the optimiser.
-        by_muon = strategy.online_optimizer == "muon" and base.model.weights is None
-        merged["model.hidden_dim"] = 0 if by_muon else USUAL_HIDDEN
+    if strategy.online is not None:
+        # The head of a library loop is that of a run with its optimiser.
+        optimizer = "muon" if strategy.online_optimizer == "muon" else "adamw"
+        alike = override_config(None, (), {**merged, "training.optimizer": optimizer})
+        merged["model.hidden_dim"] = alike.network.hidden_dim
     shown = override_config(None, (), merged).loss.pictures_per_triplet
     merged["training.num_triplets"] = budget.num_pictures // shown
     merged["training.batch_triplets"] = budget.batch_pictures // shown

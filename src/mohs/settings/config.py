@@ -180,8 +180,8 @@ class HardnessConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False
     def resolved(self, *, in_batch: bool) -> "HardnessConfig":
         """Return these settings with the curve that "auto" and the cap that none mean for a loss.
 
-        On in-batch losses the classes that meet are the nearest from the start: that beat every rising curve
-        (docs/lab-book.md). Triplets of the hardest negatives collapse, so that theirs rise.
+        On in-batch losses the classes that meet are the nearest from the start: that beat the rising sigmoid, the one
+        curve that was tried beside it (docs/lab-book.md). Triplets of the hardest negatives collapse: theirs rise.
 
         >>> HardnessConfig().resolved(in_batch=True).cap, HardnessConfig(curve="linear").resolved(in_batch=True).cap
         (1.0, 0.85)
@@ -466,7 +466,8 @@ class RunConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     def network(self) -> ModelConfig:
         """The settings of the network with the hidden layer decided: none where Muon trains a new network.
 
-        There it cost 1 to 8 points of R@1 on four data sets; with Adam it gained as much (docs/lab-book.md).
+        There it cost 1 to 8 points of R@1 on four data sets; with Adam it made no clear difference to SupCon
+        (docs/lab-book.md).
         """
         if self.model.hidden_dim is not None:
             return self.model

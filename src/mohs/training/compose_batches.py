@@ -43,9 +43,8 @@ def compose_batches(
 
     The negative of the first triplet of a clique is that of its mates which mining found nearest; each mate's is the
     first triplet, by its anchor, or by its positive where anchors may be no negatives. Achieved hardness is that of the
-    pair as mining found it for the first. A triplet that is alone has the
-    negative that mining gives it among all. Cliques come in random order, drawn by (seed, step), since those
-    found last are of what the others left over.
+    pair as mining found it for the first. A triplet that is alone has the negative that mining gives it among all.
+    Cliques come in random order, drawn by (seed, step): those found last are of what the others left over.
     """
     anchor_K, x_MD = bank.anchor_K, bank.x_MD
 
@@ -67,6 +66,7 @@ def compose_batches(
             negative_K[mates], achieved_K[mates] = item_K[first], clique.achieved_hardness
     alone = np.flatnonzero(negative_K < 0)
 
+    # What a header says is of the whole bank; cliques are mined among what waits.
     first_row = np.zeros(1, np.int64)
     header = dict(bank.mine(first_row, hardness_K[first_row], config).header)
     positive_distance_K = exact_distance(x_MD[anchor_K], x_MD[bank.positive_K])

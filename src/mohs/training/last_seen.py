@@ -1,9 +1,8 @@
 """The embedding that each item had when training last showed it: what an in-batch plan is made from, at no cost.
 
-To plan a segment by the network as it is, its pictures must be embedded: a forward pass of every picture that is shown,
-a third to a half of what training on it costs. Training has embedded each of them before, one pass ago. Those vectors
-are older, of augmented pictures, and of batch norm over a batch; for who is near whom that was enough: see
-docs/lab-book.md.
+To plan a segment by the network as it is, its pictures must be embedded: one more forward pass of every picture that is
+shown. Training has embedded each of them before, one pass ago. Those vectors are older, of augmented pictures, and of
+batch norm over a batch; what cliques made from them gain is in docs/lab-book.md.
 """
 
 from collections.abc import Mapping
