@@ -1,7 +1,6 @@
 """A run: from settings to a folder with a trained, measured embedder."""
 
 import contextlib
-import itertools
 import platform
 import shutil
 import time
@@ -16,14 +15,12 @@ import numpy as np
 
 from mohs.artefacts import EventLog, read_events, read_json, write_json
 from mohs.data.dataset import Dataset
-from mohs.data.table import BUILT_IN, require_classes, table_bytes, write_table
+from mohs.data.table import require_classes
 from mohs.errors import DataWarning, InputError
 from mohs.evaluation.pixels import pixel_embeddings
 from mohs.evaluation.summary import EmbeddingReport, SearchProtocol, measure
 from mohs.model.embedder import Embedder
-from mohs.model.hub import HUB_PREFIX
 from mohs.settings.config import RunConfig, load_config
-from mohs.settings.toml import flat_settings
 from mohs.training.checkpoint import load_checkpoint
 from mohs.training.events import Listener, TensorBoard, require_tensorboard
 from mohs.training.false_negatives import passed_over, read_review_rows
@@ -33,17 +30,10 @@ from mohs.training.loop import FitResult, Folder, fit
 from mohs.training.losses.registry import check_kept_apart, check_loss
 from mohs.training.negative_bank import check_negative_bank
 from mohs.training.processes import Processes, choose_device, processes
-from mohs.training.run_inputs import (
-    SplitData,
-    changed_files,
-    changed_pictures,
-    forewarnings,
-    open_split_data,
-    save_inputs,
-    trained_classes,
-)
+from mohs.training.run_folder import begin_folder, check_same_run, held_run_folder, with_run_folder
+from mohs.training.run_inputs import SplitData, changed_pictures, forewarnings, open_split_data, trained_classes
 
-__all__ = ["Evaluation", "Run", "evaluate", "train", "train_on", "versions", "with_run_folder"]
+__all__ = ["Evaluation", "Run", "evaluate", "train", "train_on", "versions"]
 
 
 @final
@@ -134,7 +124,8 @@ def train(
     exists; `TrainingError` if training fails.
     """
     with processes(choose_device(config.training.device)) as peers:
-        config = with_run_folder(config, resume=resume) if peers.is_first else config
+        if peers.is_first:
+            with_run_folder(config, resume=resume)  # before pictures are read
         data = open_split_data(config.data, seed=config.seed, progress=progress)
         for line in forewarnings(config, data.num_training_classes):
             warnings.warn(line, stacklevel=2)
@@ -155,9 +146,12 @@ def train_on(
     began = time.perf_counter()
     config = config.for_classes(data.num_training_classes)
     training_set = _checked(data, config)
-    with processes(choose_device(config.training.device)) if peers is None else contextlib.nullcontext(peers) as peers:
+    with (
+        processes(choose_device(config.training.device)) if peers is None else contextlib.nullcontext(peers) as peers,
         # Only the first process looks for a free folder: the others would find it taken.
-        config = peers.from_first(with_run_folder(config, resume=resume) if peers.is_first else config)
+        held_run_folder(config, resume=resume) if peers.is_first else contextlib.nullcontext(config) as held,
+    ):
+        config = peers.from_first(held)
         folder = Path(str(config.out))
         embedder = Embedder.create(config.network, config.data.policy, seed=config.seed)
         check_finetuning(embedder, config)
@@ -166,13 +160,13 @@ def train_on(
             if peers.is_first and (line := passed_over(rows, data.dataset.table.files)):
                 warnings.warn(f"{config.negatives.review_list}: {line}", DataWarning, stacklevel=2)
         if peers.is_first and resume:
-            _check_same_run(folder, data, config)
+            check_same_run(folder, data, config)
         if peers.from_first((folder / "run.json").is_file()):
             return Run(folder, config)
         begun = load_checkpoint(folder / "checkpoints") if resume else None
         peers.from_first(None)  # nobody writes before everybody has read
         if peers.is_first and begun is None:
-            _begin_folder(folder, data, config)
+            begin_folder(folder, data, config)
         held_out = None
         if config.training.held_out_curve and peers.is_first:
             held_out = choose_held_out(data.dataset, data.train_N, data.test_N, config)
@@ -213,43 +207,6 @@ def _checked(data: SplitData, config: RunConfig) -> Dataset:
     data.anchors_note(config)
     check_kept_apart(training_set, config)
     return training_set
-
-
-def _begin_folder(folder: Path, data: SplitData, config: RunConfig) -> None:
-    """Write what a run is. Before the first checkpoint there is nothing to take up: what was logged is removed."""
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "config.json", _independent(config).model_dump(mode="json"))
-    write_table(data.dataset.table, folder / "items.csv")
-    save_inputs(folder, data.dataset, config)
-    for name in ("events.jsonl", "review.csv"):
-        (folder / name).unlink(missing_ok=True)
-
-
-def _check_same_run(folder: Path, data: SplitData, config: RunConfig) -> None:
-    """Raise `InputError` if the folder holds another run: other settings, items, pictures or files."""
-    if not (folder / "config.json").is_file():
-        return
-    own = flat_settings(_independent(config).model_dump(mode="json"))
-    other = flat_settings(load_config(folder / "config.json").model_dump(mode="json"))
-    problems = [
-        f"{folder}: {name} is {other.get(name)!r} in this run and {value!r} now; leave it as it was, or train into "
-        "another folder"
-        for name, value in own.items()
-        if name != "out" and other.get(name) != value
-    ]
-    if problems:
-        raise InputError(*problems)
-    items = folder / "items.csv"
-    if not items.is_file() or (folder / "run.json").is_file():
-        return
-    # Files are written relative to the run's folder: elsewhere the same items have other bytes.
-    if items.read_bytes() != table_bytes(data.dataset.table, folder):
-        source = data.dataset.table.source
-        raise InputError(f"{items}: not the items of {source} today; restore them, or train into another folder")
-    pictures = changed_pictures(folder, data.dataset)
-    changed = changed_files(folder, config) if pictures is None else [pictures, *changed_files(folder, config)]
-    if changed:
-        raise InputError(*(f"{line}; restore what was there, or train into another folder" for line in changed))
 
 
 def evaluate(
@@ -334,51 +291,6 @@ def versions() -> dict[str, str]:
     """Return the versions of Python and of the packages that decide a result."""
     packages = ("mohs", "torch", "torchvision", "timm", "numpy", "numba", "pytorch-metric-learning", "pillow")
     return {"python": platform.python_version()} | {name: version(name) for name in packages}
-
-
-def with_run_folder(config: RunConfig, *, resume: bool = False) -> RunConfig:
-    """Return the settings with a run folder that is free; raise `InputError` if the one they name is not.
-
-    No run overwrites another. Without a name it is `runs/NAME-001`, or the next free number, NAME being the data's.
-    With `resume` the folder must be named, and may hold a run (what a killed process left half-written does not count).
-    """
-    if config.out is None:
-        source = Path(config.data.source)
-        name = source.parent.name if source.stem == "images" and source.parent.name else source.stem
-        numbers = (f"runs/{name or 'run'}-{number:03d}" for number in itertools.count(1))
-        return config.model_copy(update={"out": next(folder for folder in numbers if not Path(folder).exists())})
-    folder = Path(config.out)
-    if resume and folder.is_dir():
-        left = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
-        if not left or (folder / "config.json").is_file():
-            return config
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        unfinished = (folder / "config.json").is_file() and not (folder / "run.json").is_file()
-        if unfinished:
-            raise InputError(
-                f"out: {folder} holds a run that did not finish; go on with --resume {folder}, or give another folder "
-                "with --out"
-            )
-        raise InputError(f"out: {folder} exists already; give another folder with --out, or remove it")
-    return config
-
-
-def _independent(config: RunConfig) -> RunConfig:
-    """Return the settings with absolute paths, so that the run can be evaluated from any working directory."""
-    changed: dict[str, Any] = {}
-    files = (
-        ("data", "source"),
-        ("data", "catalog"),
-        ("model", "weights"),
-        ("model", "start"),
-        ("negatives", "review_list"),
-    )
-    for section, name in files:
-        own = changed.get(section, getattr(config, section))
-        path = getattr(own, name)
-        if path is not None and (name != "source" or path != BUILT_IN) and not path.startswith(HUB_PREFIX):
-            changed[section] = own.model_copy(update={name: str(Path(path).resolve())})
-    return config.model_copy(update=changed)
 
 
 def _facts(data: SplitData, config: RunConfig, result: FitResult, *, total_s: float) -> dict[str, Any]:

@@ -103,9 +103,10 @@ def train(
 
 def _train(settings: options.Settings, *, resume: bool, quiet: bool, as_json: bool) -> None:
     """Train, and say what came of it; among several processes, the first one speaks."""
-    from mohs.runs import train_on, with_run_folder
+    from mohs.runs import train_on
     from mohs.training.events import require_tensorboard
     from mohs.training.processes import choose_device, processes
+    from mohs.training.run_folder import with_run_folder
     from mohs.training.run_inputs import open_split_data
 
     config = settings.config

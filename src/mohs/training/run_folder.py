@@ -1,0 +1,121 @@
+"""The folder of a run: which one, who may write there, what it begins with, and whether it holds this very run."""
+
+import contextlib
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from mohs.artefacts import write_json
+from mohs.data.table import BUILT_IN, table_bytes, write_table
+from mohs.errors import InputError
+from mohs.lock import LOCK_NAME, only_writer
+from mohs.model.hub import HUB_PREFIX
+from mohs.settings.config import RunConfig, load_config
+from mohs.settings.toml import flat_settings
+from mohs.training.run_inputs import SplitData, changed_files, changed_pictures, save_inputs
+
+__all__ = ["begin_folder", "check_same_run", "held_run_folder", "with_run_folder"]
+
+
+def with_run_folder(config: RunConfig, *, resume: bool = False) -> RunConfig:
+    """Return the settings with a run folder that is free; raise `InputError` if the one they name is not.
+
+    No run overwrites another. Without a name it is `runs/NAME-001`, or the next free number, NAME being the data's.
+    With `resume` the folder must be named, and may hold a run (what a killed process left half-written does not count).
+    """
+    if config.out is None:
+        source = Path(config.data.source)
+        name = source.parent.name if source.stem == "images" and source.parent.name else source.stem
+        numbers = (f"runs/{name or 'run'}-{number:03d}" for number in itertools.count(1))
+        return config.model_copy(update={"out": next(folder for folder in numbers if not Path(folder).exists())})
+    folder = Path(config.out)
+    if resume and folder.is_dir():
+        left = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
+        if not left or (folder / "config.json").is_file():
+            return config
+    if folder.exists() and (not folder.is_dir() or any(entry.name != LOCK_NAME for entry in folder.iterdir())):
+        unfinished = (folder / "config.json").is_file() and not (folder / "run.json").is_file()
+        if unfinished:
+            raise InputError(
+                f"out: {folder} holds a run that did not finish; go on with --resume {folder}, or give another folder "
+                "with --out"
+            )
+        raise InputError(f"out: {folder} exists already; give another folder with --out, or remove it")
+    return config
+
+
+@contextlib.contextmanager
+def held_run_folder(config: RunConfig, *, resume: bool = False) -> Iterator[RunConfig]:
+    """Hold the run folder of these settings against every other writer, and yield the settings that name it.
+
+    Where they name none, it is the next free one, whoever else is looking for one. Raises `InputError` if another
+    process writes there, and as `with_run_folder` does, of what is there once it is held.
+    """
+    while True:
+        named = with_run_folder(config, resume=resume)
+        try:
+            held = contextlib.ExitStack()
+            held.enter_context(only_writer(Path(str(named.out)), "a training"))
+            break
+        except InputError:
+            if config.out is not None:
+                raise
+    with held:
+        # Between the look and the lock another run may have come and gone.
+        yield with_run_folder(named, resume=resume)
+
+
+def begin_folder(folder: Path, data: SplitData, config: RunConfig) -> None:
+    """Write what a run is. Before the first checkpoint there is nothing to take up: what was logged is removed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "config.json", _independent(config).model_dump(mode="json"))
+    write_table(data.dataset.table, folder / "items.csv")
+    save_inputs(folder, data.dataset, config)
+    for name in ("events.jsonl", "review.csv"):
+        (folder / name).unlink(missing_ok=True)
+
+
+def check_same_run(folder: Path, data: SplitData, config: RunConfig) -> None:
+    """Raise `InputError` if the folder holds another run: other settings, items, pictures or files."""
+    if not (folder / "config.json").is_file():
+        return
+    own = flat_settings(_independent(config).model_dump(mode="json"))
+    other = flat_settings(load_config(folder / "config.json").model_dump(mode="json"))
+    problems = [
+        f"{folder}: {name} is {other.get(name)!r} in this run and {value!r} now; leave it as it was, or train into "
+        "another folder"
+        for name, value in own.items()
+        if name != "out" and other.get(name) != value
+    ]
+    if problems:
+        raise InputError(*problems)
+    items = folder / "items.csv"
+    if not items.is_file() or (folder / "run.json").is_file():
+        return
+    # Files are written relative to the run's folder: elsewhere the same items have other bytes.
+    if items.read_bytes() != table_bytes(data.dataset.table, folder):
+        source = data.dataset.table.source
+        raise InputError(f"{items}: not the items of {source} today; restore them, or train into another folder")
+    pictures = changed_pictures(folder, data.dataset)
+    changed = changed_files(folder, config) if pictures is None else [pictures, *changed_files(folder, config)]
+    if changed:
+        raise InputError(*(f"{line}; restore what was there, or train into another folder" for line in changed))
+
+
+def _independent(config: RunConfig) -> RunConfig:
+    """Return the settings with absolute paths, so that the run can be evaluated from any working directory."""
+    changed: dict[str, Any] = {}
+    files = (
+        ("data", "source"),
+        ("data", "catalog"),
+        ("model", "weights"),
+        ("model", "start"),
+        ("negatives", "review_list"),
+    )
+    for section, name in files:
+        own = changed.get(section, getattr(config, section))
+        path = getattr(own, name)
+        if path is not None and (name != "source" or path != BUILT_IN) and not path.startswith(HUB_PREFIX):
+            changed[section] = own.model_copy(update={name: str(Path(path).resolve())})
+    return config.model_copy(update=changed)
