@@ -5,7 +5,8 @@
 
 Operations add, replace and remove one to twenty items; after each the number of items is compared, and after every
 hundredth all ids, all vectors and the ten nearest to a query, by brute force over the dictionary. Kills hit a process
-that adds a hundred items at a time: after each the store must open, and hold every hundred whole or not at all.
+that adds a hundred items at a time, and in every other round also compacts and cleans up after each: the store must
+then open, and hold every hundred whole or not at all.
 """
 
 import argparse
@@ -22,6 +23,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mohs.distances import exact_distance, unit_rows
+from mohs.index import store as stores
 from mohs.index.nearest import Vectors, nearest_items
 from mohs.index.store import Store, item_schema, vectors_of
 
@@ -98,14 +100,19 @@ def operations(num: int) -> None:
     print(f"{num:,} operations ({counts}): all equal to a dictionary, {1e3 * took / num:.0f} ms each")
 
 
-def add_for_ever(place: Path) -> None:
-    """Add a hundred items again and again, saying so."""
+def add_for_ever(place: Path, *, compact: bool) -> None:
+    """Add a hundred items again and again, and compact after each if wanted, saying so."""
+    stores.KEPT_S = 0.0
     random = np.random.default_rng(os.getpid())
     store = Store.open(place)
     print("ready", flush=True)
     for number in range(10**6):
         ids = [f"{os.getpid()}-{number}-{i}" for i in range(BATCH)]
         store.add(rows_of(ids, unit(random, BATCH)))
+        if compact:
+            print("compacting", flush=True)
+            store.compact()
+            print("compacted", flush=True)
 
 
 def kills(num: int) -> None:
@@ -114,14 +121,15 @@ def kills(num: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         new_store(place, ["first"], np.zeros((1, DIM), np.float32))
-        num_added = 0
+        num_added = num_in_compaction = 0
         for number in range(num):
-            command = [sys.executable, __file__, "--add-to", folder]
+            command = [sys.executable, __file__, "--add-to", folder, *([] if number % 2 else ["--compact"])]
             with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
                 assert child.stdout is not None
                 child.stdout.readline()
                 time.sleep(float(random.uniform(0.0, 0.3)))
                 child.send_signal(signal.SIGKILL)
+                num_in_compaction += child.stdout.read().endswith("compacting\n")
             ids = Store.open(place).read(["id"]).column("id").to_pylist()
             batches: dict[str, int] = {}
             for item in ids:
@@ -130,7 +138,7 @@ def kills(num: int) -> None:
             assert set(batches.values()) <= {BATCH}, f"kill {number}: {sorted(set(batches.values()))} items of a batch"
             assert len(batches) >= num_added, f"kill {number}: a batch that was there is gone"
             num_added = len(batches)
-    print(f"{num} kills: {num_added} batches of {BATCH} whole, none in part")
+    print(f"{num} kills, {num_in_compaction} in a compaction: {num_added} batches of {BATCH} whole, none in part")
 
 
 def main() -> None:
@@ -139,9 +147,10 @@ def main() -> None:
     parser.add_argument("--operations", type=int, default=10_000)
     parser.add_argument("--kills", type=int, default=60)
     parser.add_argument("--add-to", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--compact", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.add_to is not None:
-        add_for_ever(arguments.add_to)
+        add_for_ever(arguments.add_to, compact=arguments.compact)
     if arguments.operations:
         operations(arguments.operations)
     if arguments.kills:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from mohs.errors import InputError
+from mohs.index import store as stores
 from mohs.index.store import Store, item_schema, vectors_of
 
 SCHEMA = item_schema(4, [pa.field("price", pa.float64())])
@@ -93,6 +94,60 @@ def test_a_reader_keeps_its_version(tmp_path):
     assert after.version > before.version
     assert after.rows(["a"]).column("price").to_pylist() == [2.0]
     assert after.read(["id"], where="price > 1.5").column("id").to_pylist() == ["a"]
+
+
+def fragments(store):
+    return store._writer().stats()["fragment_stats"]["num_fragments"]
+
+
+def versions(store):
+    return [each["version"] for each in store._writer().list_versions()]
+
+
+def test_many_changes_leave_few_fragments_and_versions(tmp_path, monkeypatch):
+    monkeypatch.setattr(stores, "KEPT_S", 0.0)
+    monkeypatch.setattr(stores, "_CLEAN_EVERY_VERSIONS", 32)
+    store = Store.create(tmp_path, rows_of(["first"], 0).to_batches(), SCHEMA)
+    for i in range(60):
+        store.add(rows_of([f"i{i:02d}"], i + 1))
+    assert fragments(store) <= 18
+    assert len(versions(store)) <= 34
+    assert sorted(store.newest().read().column("price").to_pylist()) == list(range(61))
+
+
+def test_a_version_that_was_newest_lately_stays(tmp_path, monkeypatch):
+    store = Store.create(tmp_path, rows_of(["a", "b"], 1).to_batches(), SCHEMA)
+    old = Store.open(tmp_path)
+    store.remove(["b"])
+    store.compact()
+    assert old.read(["id"]).column("id").to_pylist() == ["a", "b"]
+    monkeypatch.setattr(stores, "KEPT_S", 0.24)
+    # The version that is replaced just now was read until now, however old it is.
+    between = Store.open(tmp_path)
+    time.sleep(0.27)
+    store.remove(["a"])
+    store.compact()
+    assert between.version in versions(store)
+    assert between.read(["id"]).column("id").to_pylist() == ["a"]
+    monkeypatch.setattr(stores, "KEPT_S", 0.0)
+    store.compact()
+    with pytest.raises(InputError, match="version 1 is cleaned up, there are newer ones; read the newest"):
+        old.read()
+    assert len(store.newest()) == 0
+
+
+def test_a_change_that_cannot_tidy_up_is_made(tmp_path, monkeypatch):
+    monkeypatch.setattr(stores, "_MIN_FRAGMENTS", 0)
+    store = Store.create(tmp_path, rows_of(["a"], 1).to_batches(), SCHEMA)
+
+    def conflict(table, **_):
+        raise RuntimeError("lance error: Retryable commit conflict")
+
+    monkeypatch.setattr(type(store._writer()), "optimize", conflict)
+    store.add(rows_of(["b"], 2))
+    assert len(store.newest()) == 2
+    with pytest.raises(InputError, match=r"cannot be compacted \(lance error: Retryable commit conflict\); try again"):
+        store.compact()
 
 
 def test_what_is_no_store_and_what_is_no_filter(tmp_path):

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["index"]
 
-index = typer.Typer(help="An index that can be searched: build, add, remove, replace, calibrate, export, info, check.")
+index = typer.Typer(help="An index to search: build, add, remove, replace, compact, calibrate, export, info, check.")
 
 _Index = Annotated[Path, typer.Argument(metavar="INDEX", help="Folder of an index.")]
 _Items = Annotated[str, typer.Argument(metavar="TABLE", help="CSV, Parquet or folder with the items.")]
@@ -94,6 +94,15 @@ def remove(folder: _Index, ids: Annotated[list[str], typer.Argument(metavar="ID.
     opened = Index.open(folder)
     num = opened.remove(ids)
     say(f"removed {num:,}; {len(opened):,} items are left")
+
+
+@index.command()
+def compact(folder: _Index) -> None:
+    """Make an index small and quick again, as changes do now and then. It stays usable meanwhile."""
+    from mohs.index.index import Index
+
+    Index.open(folder).compact()
+    say(f"{folder}: compact; what was replaced within two minutes stays on the disk until it is compacted again")
 
 
 @index.command()

@@ -261,6 +261,13 @@ class Index:
         self._store.remove(unique)
         return len(unique)
 
+    def compact(self) -> None:
+        """Make the store small and quick again; changes do it, too, now and then.
+
+        Raises `InputError` if another process changes the index meanwhile, or the disk is full; nothing is lost then.
+        """
+        self._store.compact()
+
     def ids_of(self, paths: Sequence[str], files: Sequence[str]) -> list[str | None]:
         """Return the id of the item that is this very file, None for files that are no item.
 

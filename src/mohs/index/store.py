@@ -1,6 +1,9 @@
 """The items of an index on disk: a LanceDB table, changed in transactions, each of which makes a new version."""
 
-from collections.abc import Iterable, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime, timedelta
+from math import sqrt
 from pathlib import Path
 from typing import Any, final
 
@@ -10,10 +13,17 @@ from numpy.typing import NDArray
 
 from mohs.errors import InputError, Problem
 
-__all__ = ["FIXED_COLUMNS", "Store", "item_schema", "vectors_of"]
+__all__ = ["FIXED_COLUMNS", "KEPT_S", "Store", "item_schema", "vectors_of"]
 
 FIXED_COLUMNS = ("id", "file", "path", "class", "role", "vector", "thumbnail")
 _TABLE = "items"
+# A change makes a fragment, and each makes all later changes slower, by some 0.3 ms; compaction takes a time that grows
+# with the items. The sum is least where compaction waits for a number of fragments as the root of the items.
+_MIN_FRAGMENTS, _FRAGMENTS_PER_ROOT = 16, 0.2
+# Each version is a file.
+_CLEAN_EVERY_VERSIONS = 256
+KEPT_S = 120.0
+"""How long a version can still be read after a newer one has replaced it."""
 
 
 def item_schema(embedding_dim: int, extras: Sequence[pa.Field] = ()) -> pa.Schema:
@@ -40,7 +50,8 @@ class Store:
     """A LanceDB table of items. Each change is one transaction: a killed process leaves the state before or after it.
 
     A reader keeps the version that it was opened at (`newest` gives one), so that what is read together is of one
-    version, whoever writes meanwhile.
+    version, whoever writes meanwhile. Changes tidy up now and then: small fragments become one, and versions that
+    newer ones have replaced for two minutes are cleaned up; what still reads such a version is told so.
     """
 
     def __init__(self, table: Any, folder: Path) -> None:
@@ -97,6 +108,9 @@ class Store:
         try:
             return query.to_arrow()
         except (ValueError, RuntimeError, OSError) as error:
+            if self._is_cleaned_up():
+                what, fix = f"version {self._version} is cleaned up, there are newer ones", "read the newest"
+                raise InputError(Problem(str(self._folder), what, fix)) from None
             if where is None:
                 raise InputError(
                     Problem(str(self._folder), f"cannot be read ({_first_line(error)})", "build the index again")
@@ -120,20 +134,74 @@ class Store:
 
     def add(self, rows: pa.Table) -> None:
         """Add rows whose ids are new; an id that is there already stays as it is."""
-        self._writer().merge_insert("id").when_not_matched_insert_all().execute(rows)
+        self._change(lambda table: table.merge_insert("id").when_not_matched_insert_all().execute(rows))
 
     def replace(self, rows: pa.Table) -> None:
         """Put rows in the place of those with the same ids, and add the others."""
-        self._writer().merge_insert("id").when_matched_update_all().when_not_matched_insert_all().execute(rows)
+        self._change(
+            lambda table: table.merge_insert("id").when_matched_update_all().when_not_matched_insert_all().execute(rows)
+        )
 
     def remove(self, ids: Sequence[str]) -> None:
         """Take the items with these ids out."""
         if ids:
-            self._writer().delete(_id_in(ids))
+            self._change(lambda table: table.delete(_id_in(ids)))
+
+    def compact(self) -> None:
+        """Make small fragments one, and clean up versions that newer ones have replaced for two minutes.
+
+        Each step is one transaction. Raises `InputError` if another writer came between, or the disk is full.
+        """
+        table = self._writer()
+        try:
+            _compact(table)
+            _clean_up(table)
+        except (ValueError, RuntimeError, OSError) as error:
+            raise InputError(
+                Problem(str(self._folder), f"cannot be compacted ({_first_line(error)})", "try again")
+            ) from None
+
+    def _change(self, write: Callable[[Any], object]) -> None:
+        # A table of its own: writing moves the version that a table reads.
+        table = self._writer()
+        before = int(table.version)
+        write(table)
+        try:
+            statistics = table.stats()
+            most = _MIN_FRAGMENTS + _FRAGMENTS_PER_ROOT * sqrt(statistics["num_rows"])
+            if statistics["fragment_stats"]["num_fragments"] > most:
+                _compact(table)
+            if int(table.version) // _CLEAN_EVERY_VERSIONS > before // _CLEAN_EVERY_VERSIONS:
+                _clean_up(table)
+        except (ValueError, RuntimeError, OSError):
+            # The change is made. Another writer came between, or the disk is full: a later change tidies up.
+            return
+
+    def _is_cleaned_up(self) -> bool:
+        try:
+            return all(each["version"] != self._version for each in self._writer().list_versions())
+        except (ValueError, RuntimeError, OSError):
+            return False
 
     def _writer(self) -> Any:
-        """Return a table of its own to write by: writing moves the version that a table reads."""
         return _lancedb().connect(str(self._folder)).open_table(_TABLE)
+
+
+def _compact(table: Any) -> None:
+    table.optimize(cleanup_older_than=timedelta(days=36500))
+
+
+def _clean_up(table: Any) -> None:
+    """Delete the versions that nothing reads any more."""
+    now = datetime.now()
+    replaced = [each["timestamp"] for each in table.list_versions()]
+    replaced = [time for time in replaced if now - time >= timedelta(seconds=KEPT_S)]
+    if replaced:
+        # The newest of these was read until a newer one came, which is less than `KEPT_S` ago: it stays. LanceDB counts
+        # the age from a moment later on.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            table.optimize(cleanup_older_than=now - max(replaced) + timedelta(seconds=KEPT_S / 12))
 
 
 def _id_in(ids: Sequence[str]) -> str:
