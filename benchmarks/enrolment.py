@@ -5,8 +5,8 @@
 
 For each seed a small network trains on 1,050 classes of the built-in set. Of the classes that it has not seen, 100 are
 added to an index with one picture each, 100 calibrate it at a false acceptance of 5%, and 200 unknown ones are asked
-for. What the intervals claim to hold is measured on the rest, some 3,700 classes: the share of all their pictures that this
-index gives a class, and R@1 as the mean of 200 other draws of 100 classes.
+for. What the intervals claim to hold is measured on the rest, some 3,700 classes: the share of all their pictures that
+this index gives a class, and R@1 as the mean of 200 other draws of 100 classes.
 """
 
 import argparse
