@@ -244,8 +244,8 @@ def attack(arguments: argparse.Namespace, place: Path) -> None:
 class serving:  # noqa: N801
     """A service in a process of its own, for the length of a block; its port."""
 
-    def __init__(self, folder: Path) -> None:
-        self._command = [sys.executable, "-m", "mohs", "serve", str(folder), "--port", "0"]
+    def __init__(self, *words: str | Path) -> None:
+        self._command = [sys.executable, "-m", "mohs", "serve", *map(str, words), "--port", "0"]
 
     def __enter__(self) -> int:
         self.process = subprocess.Popen(self._command, stderr=subprocess.PIPE, text=True)

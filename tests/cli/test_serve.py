@@ -39,6 +39,10 @@ def test_what_is_wrong_is_one_line(index, run_cli, monkeypatch):
         assert (bad.code, bad.out) == (2, "")
         return bad.err
 
+    line = "mohs: INDEX, --run: give one of them, an index to search or a run to look through"
+    assert told() == told("i", "--run", "r") == [line]
+    line = "mohs: i: not a run folder (no config.json); give one made by 'mohs train'"
+    assert told("--run", "i", "--port", "0") == [line]
     line = "mohs: none: not an index (no index.json); make one with 'mohs index build'"
     assert told("none", "--port", "0") == [line]
     assert told("i", "--port", "-1") == ["mohs: --port: -1 is wrong: input should be greater than or equal to 0"]

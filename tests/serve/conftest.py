@@ -1,4 +1,5 @@
 import os
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,13 @@ from PIL import Image
 from mohs.data.images import ImagePolicy
 from mohs.index.index import Index
 from mohs.model.embedder import Embedder
-from mohs.settings.config import ModelConfig
+from mohs.runs import train
+from mohs.settings.config import DataConfig, LossConfig, ModelConfig, RunConfig, TrainingConfig
 
 pytest.importorskip("lancedb", reason="needs mohs[search]")
 pytest.importorskip("fastapi", reason="needs mohs[serve]")
 
+from fastapi import FastAPI
 from starlette.testclient import TestClient
 
 from mohs.serve.app import create_app
@@ -72,9 +75,9 @@ def client_of(tmp_path: Path) -> Iterator[Callable[..., TestClient]]:
     """Clients of a service for an index, with settings; feedback goes to review.csv in the test's folder."""
     opened: list[TestClient] = []
 
-    def make(folder: Path, **settings: Any) -> TestClient:
+    def make(folder: Path, create: Callable[..., FastAPI] = create_app, **settings: Any) -> TestClient:
         given = {"reload_s": 30.0, "review_list": str(tmp_path / "review.csv"), **settings}
-        client = TestClient(create_app(folder, read_settings(given)), base_url=ADDRESS, raise_server_exceptions=False)
+        client = TestClient(create(folder, read_settings(given)), base_url=ADDRESS, raise_server_exceptions=False)
         client.__enter__()
         opened.append(client)
         return client
@@ -87,3 +90,29 @@ def client_of(tmp_path: Path) -> Iterator[Callable[..., TestClient]]:
 @pytest.fixture
 def client(client_of: Callable[..., TestClient], built: Path) -> TestClient:
     return client_of(built)
+
+
+def trained(folder: Path, products: Path, loss: str) -> Path:
+    """A run of 60 triplets on the products."""
+    config = RunConfig(
+        out=str(folder / loss),
+        data=DataConfig(source=str(products / "shop.csv"), size=16, cache=str(folder / "cache")),
+        model=ModelConfig(widths=(8, 16), hidden_dim=0, embedding_dim=16),
+        loss=LossConfig(name=loss),
+        training=TrainingConfig(num_triplets=60, num_segments=3, batch_triplets=10, held_out_curve=False),
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return train(config).folder
+
+
+@pytest.fixture(scope="session")
+def run(products: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with the triplet loss, not to be changed."""
+    return trained(tmp_path_factory.mktemp("runs"), products, "triplet")
+
+
+@pytest.fixture(scope="session")
+def in_batch_run(products: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run whose negatives are those of the batch."""
+    return trained(tmp_path_factory.mktemp("runs"), products, "infonce")

@@ -3,20 +3,23 @@
 import contextlib
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from fastapi import FastAPI
+
+from mohs.serve.app import create_app
 from mohs.serve.server import bind, make_server
 from mohs.serve.settings import read_settings
 
 
 @contextlib.contextmanager
-def served(folder: Path, **given: Any) -> Iterator[int]:
-    """Yield the port of a service for an index."""
+def served(folder: Path, make: Callable[..., FastAPI] = create_app, **given: Any) -> Iterator[int]:
+    """Yield the port of a service for an index, or of what else is made of a folder."""
     settings = read_settings({"port": 0, **given})
     listener = bind(settings)
-    server = make_server(folder, settings)
+    server = make_server(make(folder, settings))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     try:

@@ -1,33 +1,24 @@
-"""The service: what is asked under which address."""
+"""The service of an index: what is asked under which address."""
 
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-from fastapi import FastAPI, Query, Request, Response
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
-from starlette.routing import Match, Route
+from fastapi import FastAPI, Query, Request
 
-from mohs import __version__
-from mohs.errors import InputError, ResourceError
 from mohs.serve import alike, changes, pictures
 from mohs.serve.alike import WhyAlike
-from mohs.serve.batching import QueueFullError
 from mohs.serve.editions import Editions
 from mohs.serve.feedback import ReviewList
-from mohs.serve.limits import Limits
 from mohs.serve.messages import About, Failure, Found, Health, about
-from mohs.serve.metrics import Counting, Metrics
-from mohs.serve.queries import NoItemError, Queries, SearchOptions
+from mohs.serve.metrics import Metrics
+from mohs.serve.queries import Queries, SearchOptions
 from mohs.serve.settings import ServeSettings
+from mohs.serve.shell import make_shell
 
 __all__ = ["create_app"]
-
-_PAGE = Path(__file__).parent / "page"
-_TYPES = {".html": "text/html; charset=utf-8", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 
 Where = Annotated[str | None, Query(description="only items for which this holds: price < 100 AND note = 'new'")]
 OneOfAClass = Annotated[bool, Query(description="only the nearest item of each class")]
@@ -56,26 +47,14 @@ def create_app(folder: str | Path, settings: ServeSettings | None = None) -> Fas
             why.close()
             editions.close()
 
-    app = FastAPI(
-        title="Mohs",
-        version=__version__,
-        summary="Search by picture.",
-        docs_url=None,  # its page is fetched from another host
-        redoc_url=None,
-        lifespan=life,
-        responses={code: {"model": Failure} for code in (400, 403, 408, 413, 422, 503, 504)},
-    )
-    app.state.metrics, app.state.editions, app.state.settings = metrics, editions, settings
+    app = make_shell(settings, metrics, life, page="index.html", summary="Search by picture.")
+    app.state.editions = editions
     _add_searches(app, queries, settings)
-    _add_state(app, editions, metrics, settings)
-    _add_page(app)
+    _add_state(app, editions, settings)
     # Before those of items by id, whose ids may have slashes.
     pictures.add_routes(app, queries)
     changes.add_routes(app, editions, queries, review, settings, metrics)
     alike.add_routes(app, why)
-    _add_failures(app)
-    app.add_middleware(Counting, metrics=metrics)
-    app.add_middleware(Limits, settings=settings, metrics=metrics)
     return app
 
 
@@ -104,7 +83,7 @@ def _add_searches(app: FastAPI, queries: Queries, settings: ServeSettings) -> No
         return await queries.by_id(id, SearchOptions(top, where or None, one_of_a_class))
 
 
-def _add_state(app: FastAPI, editions: Editions, metrics: Metrics, settings: ServeSettings) -> None:
+def _add_state(app: FastAPI, editions: Editions, settings: ServeSettings) -> None:
     @app.get("/about", tags=["state"])
     async def tell_about() -> About:
         """Say what the index is: items, columns, and what to expect of each threshold."""
@@ -116,63 +95,3 @@ def _add_state(app: FastAPI, editions: Editions, metrics: Metrics, settings: Ser
         edition = editions.current
         num = len(edition.snapshot.vectors)
         return Health(status="ok", version=edition.version, num_items=num, problem=editions.problem)
-
-    @app.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}}, tags=["state"])
-    async def counters() -> Response:
-        """Return counters for Prometheus."""
-        return Response(metrics.as_text(), media_type="text/plain; version=0.0.4")
-
-
-def _add_page(app: FastAPI) -> None:
-    # Read once: no address ever becomes a file's name.
-    files = {path.name: path.read_bytes() for path in sorted(_PAGE.iterdir()) if path.suffix in _TYPES}
-
-    @app.get("/", include_in_schema=False)
-    async def page() -> Response:
-        return Response(files["index.html"], headers={"content-type": _TYPES[".html"], "cache-control": "no-cache"})
-
-    @app.get("/page/{name}", include_in_schema=False)
-    async def page_file(name: str) -> Response:
-        if name not in files:
-            return JSONResponse({"detail": "no such page"}, status_code=404)
-        kind = _TYPES[Path(name).suffix]
-        return Response(files[name], headers={"content-type": kind, "cache-control": "no-cache"})
-
-
-def _add_failures(app: FastAPI) -> None:
-    def failure(status: int, detail: str, headers: dict[str, str] | None = None) -> JSONResponse:
-        return JSONResponse({"detail": detail}, status_code=status, headers=headers)
-
-    @app.exception_handler(405)
-    async def other_method(request: Request, _: Exception) -> JSONResponse:
-        # The first route of a path knows its own methods alone.
-        routes = [route for route in app.routes if isinstance(route, Route)]
-        first = next((route.path for route in routes if route.matches(request.scope)[0] != Match.NONE), None)
-        allowed = {method for route in routes if route.path == first for method in route.methods or ()}
-        return failure(405, "method: not one of this address", {"allow": ", ".join(sorted(allowed))})
-
-    @app.exception_handler(InputError)
-    async def bad_input(_: Request, error: InputError) -> JSONResponse:
-        return failure(422, error.problems[0])
-
-    @app.exception_handler(RequestValidationError)
-    async def bad_request(_: Request, error: RequestValidationError) -> JSONResponse:
-        first: dict[str, Any] = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"][1:]) or str(first["loc"][0])
-        return failure(422, f"{place}: {first['msg'][:1].lower()}{first['msg'][1:]}")
-
-    @app.exception_handler(NoItemError)
-    async def no_item(_: Request, __: NoItemError) -> JSONResponse:
-        return failure(404, "id: no item of this id; see the ids of a search")
-
-    @app.exception_handler(QueueFullError)
-    async def queue_full(_: Request, __: QueueFullError) -> JSONResponse:
-        return failure(503, "busy: the queue is full; try again in a second", {"retry-after": "1"})
-
-    @app.exception_handler(TimeoutError)
-    async def too_late(_: Request, __: TimeoutError) -> JSONResponse:
-        return failure(504, "busy: no answer in time; try again, or send a smaller picture", {"retry-after": "1"})
-
-    @app.exception_handler(ResourceError)
-    async def no_room(_: Request, error: ResourceError) -> JSONResponse:
-        return failure(503, error.problems[0], {"retry-after": "60"})

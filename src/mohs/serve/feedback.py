@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, TypeAlias, final
 
-from mohs.errors import ResourceError
+from mohs.errors import InputError, Problem, ResourceError
 
 __all__ = ["ReviewList", "ReviewPicture", "Verdict"]
 
@@ -40,9 +40,26 @@ class ReviewList:
     """
 
     def __init__(self, path: Path, max_bytes: int) -> None:
+        """Raise `InputError` if there is a file already that is no such list: rows of it would mean something else."""
         self.path = path
         self._max_bytes = max_bytes
         self._lock = threading.Lock()
+        if self._has_rows():
+            with path.open(encoding="utf-8", errors="replace", newline="") as stream:
+                found = next(csv.reader(stream), [])
+            if tuple(found) != _COLUMNS:
+                problem = f"has the columns {','.join(found)[:80]!r}, not those of feedback"
+                raise InputError(Problem(str(path), problem, "give another file with --review"))
+
+    def last_verdicts(self) -> dict[frozenset[str], Verdict]:
+        """Return the verdict that counts of each pair of files: the last one."""
+        if not self._has_rows():
+            return {}
+        with self.path.open(encoding="utf-8", newline="") as stream:
+            return {
+                frozenset((row["file"], row["other"])): "same" if row["verdict"] == "same" else "different"
+                for row in csv.DictReader(stream)
+            }
 
     def add(self, query: ReviewPicture, item: ReviewPicture, verdict: Verdict, distance: float) -> int:
         """Write a verdict and what follows from it, and return how many rows; raise `ResourceError` if it is full."""
@@ -50,7 +67,7 @@ class ReviewList:
             rows = [(query, item, f"{distance:.6g}", verdict)]
             if query.file.startswith(_UPLOAD):
                 rows += [(other, item, "", follows) for other, follows in self._follows(query, item, verdict)]
-            new = not self.path.exists()
+            new = not self._has_rows()
             if not new and self.path.stat().st_size > self._max_bytes:
                 raise ResourceError(f"{self.path}: has {self._max_bytes:,} bytes; move it away, and go on")
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -64,6 +81,9 @@ class ReviewList:
                 stream.flush()
                 os.fsync(stream.fileno())
         return len(rows)
+
+    def _has_rows(self) -> bool:
+        return self.path.exists() and self.path.stat().st_size > 0
 
     def _follows(
         self, query: ReviewPicture, item: ReviewPicture, verdict: Verdict

@@ -1,6 +1,7 @@
 """Pictures that come in, and those of items that go out."""
 
 import io
+from pathlib import Path
 from typing import Annotated, Any, Final
 
 from fastapi import FastAPI, HTTPException, Query, Request, Response
@@ -13,7 +14,7 @@ from mohs.serve.editions import Edition
 from mohs.serve.messages import Failure
 from mohs.serve.queries import NoItemError, Queries
 
-__all__ = ["PICTURE_BODY", "add_routes", "read_picture"]
+__all__ = ["PICTURE_BODY", "add_routes", "large_png", "read_picture"]
 
 _BYTES = {"schema": {"type": "string", "format": "binary"}}
 _FORM = {"type": "object", "required": ["picture"], "properties": {"picture": {"type": "string", "format": "binary"}}}
@@ -55,6 +56,16 @@ async def read_picture(request: Request) -> bytes:
     return data
 
 
+def large_png(path: str | Path) -> bytes | None:
+    """Return the picture in a file as a PNG of 512 × 512 pixels; None if it cannot be read."""
+    pixels_HWC = decode_all([path], _LARGE)[0].pixels_HWC
+    if pixels_HWC is None:
+        return None
+    buffer = io.BytesIO()
+    Image.fromarray(pixels_HWC).save(buffer, format="PNG", compress_level=1)
+    return buffer.getvalue()
+
+
 def add_routes(app: FastAPI, queries: Queries) -> None:
     """Add the address of items' pictures."""
 
@@ -82,11 +93,8 @@ def _picture_of(edition: Edition, item: str, large: bool) -> bytes:
     if place is None:
         raise NoItemError
     path = edition.snapshot.rows.column("path")[place].as_py()
-    if large and path:
-        pixels_HWC = decode_all([path], _LARGE)[0].pixels_HWC
-        if pixels_HWC is not None:
-            buffer = io.BytesIO()
-            Image.fromarray(pixels_HWC).save(buffer, format="PNG", compress_level=1)
-            return buffer.getvalue()
+    png = large_png(path) if large and path else None
+    if png is not None:
+        return png
     thumbnail: bytes = edition.snapshot.store.rows([item]).column("thumbnail")[0].as_py()
     return thumbnail

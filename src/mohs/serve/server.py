@@ -3,12 +3,11 @@
 import errno
 import functools
 import socket
-from pathlib import Path
 
 import uvicorn
+from fastapi import FastAPI
 
 from mohs.errors import InputError, Problem
-from mohs.serve.app import create_app
 from mohs.serve.connections import Connection
 from mohs.serve.settings import ServeSettings
 
@@ -41,12 +40,11 @@ def bind(settings: ServeSettings) -> socket.socket:
     return listener
 
 
-def make_server(folder: str | Path, settings: ServeSettings) -> uvicorn.Server:
-    """Return uvicorn with the service for an index; its `run(sockets=[...])` serves until a signal comes."""
-    app = create_app(folder, settings)
+def make_server(app: FastAPI) -> uvicorn.Server:
+    """Return uvicorn with a service of Mohs; its `run(sockets=[...])` serves until a signal comes."""
     config = uvicorn.Config(
         app,
-        http=functools.partial(Connection, settings=settings, metrics=app.state.metrics),  # type: ignore[arg-type]
+        http=functools.partial(Connection, settings=app.state.settings, metrics=app.state.metrics),  # type: ignore[arg-type]
         ws="none",
         lifespan="on",
         log_level="warning",

@@ -1,6 +1,6 @@
 // What the page asks of the service. Every failure becomes an Error with one line for a person.
 
-async function ask(address, options) {
+export async function ask(address, options) {
   let answer;
   try {
     answer = await fetch(address, options);
