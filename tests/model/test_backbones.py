@@ -75,8 +75,8 @@ def test_misspelt_timm_name_is_corrected() -> None:
         build_backbone(ModelConfig(backbone="mobilnetv2_100"), channels=3, size=64)
 
 
-@pytest.mark.parametrize("options", [{"no_such_option": 1}, {"in_chans": 3}])
-def test_options_that_do_not_fit(options: dict[str, int]) -> None:
+@pytest.mark.parametrize("options", [{"img_size": 1}, {"act_layer": "round"}])
+def test_options_that_do_not_fit(options: dict[str, int | str]) -> None:
     with pytest.raises(InputError) as caught:
         build_backbone(ModelConfig(backbone="mobilenetv2_100", backbone_options=options), channels=3, size=64)
     assert str(caught.value).startswith(f"model.backbone_options: {options} does not fit 'mobilenetv2_100' (")

@@ -150,6 +150,7 @@ def test_pretrained_weights_that_are_not_there(hub: Hub, backbone: str, tag: str
 def test_a_file_of_settings_loads_no_other_file() -> None:
     config = ModelConfig(backbone="test_efficientnet", backbone_options={"checkpoint_path": "evil.pth"})
     with pytest.raises(
-        InputError, match=r"model.backbone_options: checkpoint_path would load a file; use model.weights"
+        InputError,
+        match=r"model.backbone_options.checkpoint_path: no option that shapes a network; weights are given by",
     ):
         Embedder.create(config, ImagePolicy(size=32))

@@ -11,15 +11,15 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from mohs.bounds import STAGES
 from mohs.errors import InputError, Problem
+from mohs.model.backbone_options import check_options
 from mohs.settings.config import ModelConfig
 
 __all__ = ["Backbone", "SmallNetwork", "build_backbone", "load_weights", "timm_name"]
 
 
 _GRID = 4
-# Options of timm.create_model that read files; settings may come from the hub.
-_LOADING = frozenset({"cache_dir", "checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay", "pretrained"})
 
 
 @final
@@ -67,10 +67,12 @@ def build_backbone(config: ModelConfig, *, channels: int, size: int) -> Backbone
     """Return the backbone that `config` names, without pretrained weights (see `load_weights`).
 
     `size` is the side of its square input in pixels. Raises `InputError` for a name that neither Mohs nor timm has
-    (close names are suggested), for options that the model does not take, and for a model that does not give one vector
-    per picture of that size. Parameters are drawn from torch's generator: seed it, or use `Embedder.create`.
+    (close names are suggested), for options that the model does not take or that would read a file, and for a model
+    that does not give one vector per picture of that size. Parameters are drawn from torch's generator: seed it, or use
+    `Embedder.create`.
     """
     if config.backbone == "small":
+        STAGES.check("model.widths", len(config.widths))
         small = SmallNetwork(channels, config.widths, batch_norm=config.batch_norm)
         mean, std = (0.5,) * channels, (0.5,) * channels
         return Backbone(small, small.num_features, *_statistics(config, channels, mean, std))
@@ -80,15 +82,14 @@ def build_backbone(config: ModelConfig, *, channels: int, size: int) -> Backbone
         close = difflib.get_close_matches(config.backbone, ["small", *timm.list_models()], n=3)
         hint = f"did you mean {' or '.join(map(repr, close))}?" if close else "timm.list_models() lists the names"
         raise InputError(Problem("model.backbone", f"{config.backbone!r} is neither 'small' nor a timm model", hint))
-    if taken := sorted(_LOADING & set(config.backbone_options)):
-        raise InputError(
-            Problem("model.backbone_options", f"{', '.join(taken)} would load a file", "use model.weights")
-        )
+    check_options(config.backbone_options)
     try:
         network = timm.create_model(
             timm_name(config), pretrained=False, num_classes=0, in_chans=channels, **config.backbone_options
         )
-    except (TypeError, AssertionError, RuntimeError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # a model's own code raises almost anything on values that it was not made for
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(
             Problem(

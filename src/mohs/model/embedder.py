@@ -7,10 +7,12 @@ from typing import Any, final
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from mohs.artefacts import atomic_path
+from mohs.bounds import PARAMETERS
 from mohs.data.images import ImagePolicy
 from mohs.data.picture_input import prepare_pictures
 from mohs.errors import InputError, Problem
@@ -48,8 +50,10 @@ class Embedder(nn.Module):
     def create(cls, config: ModelConfig, policy: ImagePolicy, *, seed: int = 0) -> "Embedder":
         """Return a new embedder whose random weights come from `seed`; what `config` begins with is loaded into it.
 
-        That is a file (`weights`), a tag of timm on the hub (`pretrained`) or another embedder (`start`).
+        That is a file (`weights`), a tag of timm on the hub (`pretrained`) or another embedder (`start`). Raises
+        `InputError` for a network that cannot be made, or has more parameters than `mohs.bounds.PARAMETERS` allows.
         """
+        _outline(config, policy)
         with torch_seeded(seed, "initial weights"):
             embedder = cls(config, policy)
         load_beginning(embedder.backbone, embedder.head, config, policy)
@@ -130,16 +134,18 @@ class Embedder(nn.Module):
         file is missing, of another format, or does not fit the network it describes.
         """
         folder = embedder_folder(folder)
-        embedder = cls.create(*read_embedder_settings(folder))
+        config, policy = read_embedder_settings(folder)
         file = folder / "model.safetensors"
         if not file.is_file():
             raise InputError(Problem(str(file), "no such file", "copy it beside embedder.json"))
+        # What the settings ask for is allocated only once the file is known to hold it.
+        _check_shapes(file, _outline(config, policy))
+        with torch_seeded(0, "initial weights"):
+            embedder = cls(config, policy).to(memory_format=torch.channels_last)
         try:
             embedder.load_state_dict(load_file(file))
         except Exception as error:  # safetensors and torch raise several kinds, none of them public
-            raise InputError(
-                Problem(str(file), f"does not hold this network's weights ({str(error).splitlines()[0]})")
-            ) from None
+            raise _no_weights(file, str(error).splitlines()[0]) from None
         return embedder.eval()
 
 
@@ -157,3 +163,34 @@ def _build_head(config: ModelConfig, num_features: int) -> nn.Sequential:
         width = hidden_dim
     layers.append(nn.Linear(width, config.embedding_dim))
     return nn.Sequential(*layers)
+
+
+def _outline(config: ModelConfig, policy: ImagePolicy) -> Embedder:
+    """Return an embedder whose tensors have shapes and no memory; raise `InputError` if none can be made."""
+    try:
+        with torch.device("meta"):
+            outline = Embedder(config, policy)
+    except (RuntimeError, OverflowError, TypeError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(Problem("model", f"no such network can be made ({reason})", "use smaller numbers")) from None
+    PARAMETERS.check("model", sum(parameter.numel() for parameter in outline.parameters()))
+    return outline
+
+
+def _check_shapes(file: Path, outline: Embedder) -> None:
+    """Raise `InputError` if a safetensors file does not hold the tensors of a network, by names and shapes."""
+    try:
+        with safe_open(file, framework="pt") as opened:
+            found = {name: tuple(opened.get_slice(name).get_shape()) for name in opened.keys()}  # noqa: SIM118 - no dict
+    except Exception as error:  # as above
+        raise _no_weights(file, str(error).splitlines()[0]) from None
+    wanted = {name: tuple(value.shape) for name, value in outline.state_dict().items()}
+    if found == wanted:
+        return
+    names = sorted(name for name in {*found, *wanted} if found.get(name) != wanted.get(name))
+    of_file, of_network = (str(shapes.get(names[0], "not there")) for shapes in (found, wanted))
+    raise _no_weights(file, f"{names[0]}: {of_file} in the file, {of_network} in the network; {len(names)} differ")
+
+
+def _no_weights(file: Path, reason: str) -> InputError:
+    return InputError(Problem(str(file), f"does not hold this network's weights ({reason})"))

@@ -49,7 +49,7 @@ def read_embedder_settings(folder: Path) -> tuple[ModelConfig, ImagePolicy]:
         if settings["format"] != _FORMAT:
             what = f"format {settings['format']} is not {_FORMAT}"
             raise InputError(Problem(str(file), what, "use the version of mohs that saved it"))
-        return ModelConfig.model_validate(settings["model"]), ImagePolicy(**settings["pictures"])
+        return _without_beginning(ModelConfig.model_validate(settings["model"])), ImagePolicy(**settings["pictures"])
     except InputError as error:
         raise InputError(*(p if p.startswith(str(file)) else f"{file}: {p}" for p in error.problems)) from None
     except ValidationError as error:
@@ -57,3 +57,10 @@ def read_embedder_settings(folder: Path) -> tuple[ModelConfig, ImagePolicy]:
     except (KeyError, TypeError) as error:
         what = f"not an embedder's settings ({error!r})"
         raise InputError(Problem(str(file), what, "use one saved by mohs")) from None
+
+
+def _without_beginning(config: ModelConfig) -> ModelConfig:
+    """Return the settings; raise `InputError` if they name other weights than those beside them."""
+    if config.beginning is not None:
+        raise InputError(Problem(config.beginning, "a saved embedder loads no other file", "remove the line"))
+    return config

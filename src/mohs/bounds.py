@@ -1,0 +1,60 @@
+"""How much a file may make Mohs allocate: bounds that no honest file reaches, and how each is lifted.
+
+A bound is read from the environment, never from a file: what comes from a stranger must not lift it.
+
+    >>> ROWS.problem("plan.parquet", 60_000_000)
+    'plan.parquet: 60,000,000 rows are more than 10,000,000; if that is meant, set MOHS_MAX_ROWS=60000000'
+"""
+
+import os
+from dataclasses import dataclass
+from typing import Final, final
+
+from mohs.errors import InputError, Problem
+
+__all__ = ["CELL_BYTES", "LABEL_CHARACTERS", "PARAMETERS", "ROWS", "STAGES", "Bound"]
+
+
+@final
+@dataclass(frozen=True)
+class Bound:
+    """A largest number of something, by default and by the environment variable that replaces it."""
+
+    variable: str
+    default: int
+    what: str
+
+    def value(self) -> int:
+        """Return the largest number that is allowed; raise `InputError` if the variable is no whole number above 0."""
+        text = os.environ.get(self.variable, "").strip()
+        if not text:
+            return self.default
+        if not text.isdecimal() or not int(text):
+            raise InputError(Problem(self.variable, f"{text!r} is not a whole number above 0", "unset it"))
+        return int(text)
+
+    def problem(self, place: str, found: int) -> Problem | None:
+        """Return what is wrong with so many at a place: that they are more than is allowed."""
+        allowed = self.value()
+        if found <= allowed:
+            return None
+        what = f"{found:,} {self.what} are more than {allowed:,}"
+        return Problem(place, what, f"if that is meant, set {self.variable}={found}")
+
+    def check(self, place: str, found: int) -> None:
+        """Raise `InputError` if so many at a place are more than is allowed."""
+        problem = self.problem(place, found)
+        if problem is not None:
+            raise InputError(problem)
+
+
+ROWS: Final = Bound("MOHS_MAX_ROWS", 10_000_000, "rows")
+"""Of a table, or triplets of a plan."""
+CELL_BYTES: Final = Bound("MOHS_MAX_CELL_BYTES", 2**31, "bytes of cells")
+"""Of the columns of a Parquet table, decoded: a few kilobytes of a file can hold any number of them."""
+LABEL_CHARACTERS: Final = Bound("MOHS_MAX_LABEL_CHARACTERS", 1_000, "characters")
+"""Of the name of a class or group."""
+PARAMETERS: Final = Bound("MOHS_MAX_PARAMETERS", 2_000_000_000, "parameters")
+"""Of a network."""
+STAGES: Final = Bound("MOHS_MAX_STAGES", 32, "stages")
+"""Of the small network; each halves its picture, so that the eleventh of the largest one has nothing left to see."""
