@@ -11,20 +11,20 @@ import pytest
 
 from mohs import lock
 from mohs.errors import DataWarning, InputError
-from mohs.lock import is_held, only_writer
+from mohs.lock import is_locked, only_writer
 
 HOLDER = """
 import sys, time
 from mohs.lock import only_writer
-with only_writer(sys.argv[1], "a training"):
+with only_writer(sys.argv[1], "training"):
     print("held", flush=True)
     time.sleep(60)
 """
 
 
 def test_a_second_writer_is_told_who_holds_the_folder(tmp_path: Path) -> None:
-    pattern = rf"^{tmp_path}: in use by a training, process {os.getpid()} on \S+ since .*; wait for its end"
-    with only_writer(tmp_path, "a training"), pytest.raises(InputError, match=pattern), only_writer(tmp_path, "other"):
+    pattern = rf"^{tmp_path}: in use by process {os.getpid()} on \S+ \(training since .*\); wait for its end"
+    with only_writer(tmp_path, "training"), pytest.raises(InputError, match=pattern), only_writer(tmp_path, "other"):
         pass
     with only_writer(tmp_path, "other"):
         pass
@@ -33,10 +33,10 @@ def test_a_second_writer_is_told_who_holds_the_folder(tmp_path: Path) -> None:
 
 def test_a_folder_made_for_the_lock_goes_again_unless_something_is_in_it(tmp_path: Path) -> None:
     folder = tmp_path / "runs" / "one"
-    with only_writer(folder, "a training"):
+    with only_writer(folder, "training"):
         assert folder.is_dir()
     assert not (tmp_path / "runs").exists()
-    with only_writer(folder, "a training"):
+    with only_writer(folder, "training"):
         (folder / "result").touch()
     assert [file.name for file in folder.iterdir()] == ["result"]
 
@@ -45,7 +45,7 @@ def test_a_file_is_locked_beside_it(tmp_path: Path) -> None:
     file = tmp_path / "plan.parquet"
     with only_writer(file, "mining", of_file=True):
         with (
-            pytest.raises(InputError, match=r"plan\.parquet: in use by mining"),
+            pytest.raises(InputError, match=r"plan\.parquet: in use by process .* \(mining"),
             only_writer(file, "mining", of_file=True),
         ):
             pass
@@ -58,11 +58,11 @@ def test_a_kill_releases_it(tmp_path: Path) -> None:
     with subprocess.Popen([sys.executable, "-c", HOLDER, str(tmp_path)], stdout=subprocess.PIPE) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == b"held\n"
-        assert is_held(tmp_path / ".lock")
+        assert is_locked(tmp_path / ".lock")
         with pytest.raises(InputError, match=f"process {holder.pid} "), only_writer(tmp_path, "another"):
             pass
         os.kill(holder.pid, signal.SIGKILL)
-    assert not is_held(tmp_path / ".lock")
+    assert not is_locked(tmp_path / ".lock")
     with only_writer(tmp_path, "another"):
         pass
 
@@ -84,4 +84,4 @@ def test_where_no_lock_is_to_be_had_it_is_said_and_not_in_silence(
     told = r"no lock on this file system \(No locks available\); take care that"
     with pytest.warns(DataWarning, match=told), only_writer(tmp_path, "one"):
         assert not list(tmp_path.iterdir())
-    assert is_held(tmp_path)  # not known: then it is not taken for free
+    assert is_locked(tmp_path)  # not known: then it is not taken for free

@@ -1,9 +1,13 @@
-"""Files that are either whole or absent: atomic writes, hashes, event logs."""
+"""Files and folders that are either whole or absent: atomic writes, full disks, hashes, event logs."""
 
 import contextlib
+import errno
+import glob
 import hashlib
 import json
 import os
+import re
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -11,52 +15,196 @@ from typing import Any, final
 
 import numpy as np
 
-from mohs.errors import InputError
+from mohs.errors import InputError, MohsError, ResourceError
+from mohs.lock import is_locked, lock_handle, only_writer
 
 __all__ = [
+    "DISK_FULL",
     "EventLog",
+    "atomic_folder",
     "atomic_path",
+    "disk_named",
     "file_stamp",
     "fingerprint",
     "read_events",
     "read_json",
+    "remove_left_over",
+    "require_disk",
     "sha256_file",
+    "why_not_writable",
     "write_json",
+    "write_text",
 ]
 
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Numbers of errors that say of a disk, a share of it, or a file that nothing more goes in."""
+
 _HASHED_BYTES = 2**24
+_PROBE_BYTES = 2**16
+_MARK = ".tmp-"
 
 
 @contextlib.contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it is flushed to disk and takes `path`'s place in one step.
 
-    If the block raises (Ctrl-C too), the temporary file is removed and an older `path` stays as it was.
+    If the block raises (Ctrl-C too), the temporary file is removed and an older `path` stays as it was. What a kill
+    leaves is found by `remove_left_over`. Raises `ResourceError` where the disk is full, whatever the block raised.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+    handle, temporary = _new_temporary(path)
     try:
-        yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        # mkstemp makes private files; a result is as readable as any other new file.
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
-        temporary.replace(path)
+        with disk_named(path, temporary):
+            yield temporary
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
+            # mkstemp makes private files; a result is as readable as any other new file.
+            temporary.chmod(0o666 & ~_umask())
+            temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def atomic_folder(folder: str | Path) -> Iterator[Path]:
+    """Yield a temporary folder beside `folder` that takes its place in one step, or is removed if the block raises.
+
+    One process at a time makes this folder (`mohs.lock`), and it removes what killed ones left of theirs. Raises
+    `InputError` if there is something at `folder`, or if another process is making it, `ResourceError` where the disk
+    is full.
+    """
+    folder = Path(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with only_writer(folder, "making it", of_file=True) as is_held:
+        if folder.exists():
+            raise InputError(f"{folder}: exists already; name another folder, or remove it")
+        for left in folder.parent.glob(f".{glob.escape(folder.name)}{_MARK}*") if is_held else ():
+            shutil.rmtree(left, ignore_errors=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}{_MARK}", dir=folder.parent))
+        try:
+            with disk_named(folder, temporary / "probe"):
+                yield temporary
+                temporary.chmod(0o777 & ~_umask())
+                temporary.rename(folder)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+
+
+def remove_left_over(folder: Path) -> int:
+    """Remove the temporary files of `atomic_path` in a folder whose processes are gone; return how many they were.
+
+    A process holds its own under a lock. Where a file system keeps no locks, nothing is removed.
+    """
+    left = [file for file in folder.glob(f".*{_MARK}*") if file.is_file() and not is_locked(file)]
+    for file in left:
+        file.unlink(missing_ok=True)
+    return len(left)
+
+
+@contextlib.contextmanager
+def disk_named(place: str | Path, probe: Path | None = None) -> Iterator[None]:
+    """Have a full disk told as a `ResourceError` of one line that names the place, whatever the block raises for it.
+
+    Libraries say it in many ways, and some not at all: then a file `probe` that cannot grow any more says it.
+    """
+    try:
+        yield
+    except MohsError:
+        raise
+    except Exception as error:
+        reason = _full_reason(error) or (None if probe is None else _cannot_grow(probe))
+        if reason is None:
+            raise
+        raise ResourceError(
+            f"{place}: cannot be written ({reason}); free some space, or write to another disk"
+        ) from error
+
+
+def require_disk(place: str | Path, num_bytes: int, what: str) -> None:
+    """Raise `ResourceError` if the disk of `place`, which need not be there yet, has not so much room."""
+    folder = Path(place).absolute()
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    if free < num_bytes:
+        raise ResourceError(
+            f"{place}: {what} takes about {num_bytes / 1e6:,.0f} MB of the disk, and {free / 1e6:,.0f} MB are free; "
+            "free some space, or write to another disk"
+        )
+
+
+def why_not_writable(folder: str | Path) -> str:
+    """Return why no file can be made in a folder that is there, in the system's words; "" if one can.
+
+    It is tried, since permissions say little: of a disk that is mounted to be read, or to the superuser.
+    """
+    try:
+        handle, name = tempfile.mkstemp(prefix=f".{_MARK}", dir=folder)
+    except OSError as error:
+        return error.strerror or str(error)
+    os.close(handle)
+    Path(name).unlink()
+    return ""
+
+
+def _new_temporary(path: Path) -> tuple[int, Path]:
+    """Return an open file beside `path` and its name; it is held until it is closed."""
+    while True:
+        try:
+            handle, name = tempfile.mkstemp(prefix=f".{path.name}{_MARK}", suffix=path.suffix, dir=path.parent)
+        except OSError as error:
+            error.filename = str(path)  # nobody knows the temporary one
+            raise
+        # Between the making and the lock somebody may have taken it for left over.
+        if lock_handle(handle) and os.fstat(handle).st_nlink:
+            return handle, Path(name)
+        os.close(handle)
+
+
+def _umask() -> int:
+    umask = os.umask(0)
+    os.umask(umask)
+    return umask
+
+
+def _full_reason(error: Exception) -> str | None:
+    """Return what an error says of a full disk, or of a file that may not grow; None if it says nothing of it."""
+    if isinstance(error, OSError):
+        number = error.errno
+    else:  # libraries in Rust have the number in their text
+        found = re.search(r"\(os error (\d+)\)", str(error))
+        number = int(found[1]) if found else None
+    return os.strerror(number) if number in DISK_FULL else None
+
+
+def _cannot_grow(probe: Path) -> str | None:
+    was_there = probe.exists()
+    try:
+        with probe.open("ab") as file:
+            file.write(bytes(_PROBE_BYTES))
+            file.flush()
+    except OSError as error:
+        return _full_reason(error)
+    finally:
+        if not was_there:
+            probe.unlink(missing_ok=True)
+    return None
 
 
 def write_json(path: str | Path, value: Any) -> None:
     """Write `value` as indented JSON, atomically. NaN and Inf are refused (they are not JSON)."""
-    text = json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False)
+    write_text(path, json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a text as UTF-8, atomically."""
     with atomic_path(path) as temporary:
-        temporary.write_text(text + "\n", encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8")
 
 
 def read_json(path: str | Path) -> Any:

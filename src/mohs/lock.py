@@ -23,7 +23,7 @@ else:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-__all__ = ["LOCK_NAME", "is_held", "only_writer"]
+__all__ = ["LOCK_NAME", "is_locked", "lock_handle", "only_writer"]
 
 LOCK_NAME = ".lock"
 """The file in a folder that is locked; it is removed at the end, and what a kill leaves of it holds nobody up."""
@@ -33,23 +33,23 @@ _AGAIN_S = 0.05
 
 
 @contextlib.contextmanager
-def only_writer(place: str | Path, doing: str, *, of_file: bool = False, wait_s: float = 0.0) -> Iterator[None]:
+def only_writer(place: str | Path, doing: str, *, of_file: bool = False, wait_s: float = 0.0) -> Iterator[bool]:
     """Hold a folder (made if it is not there), or with `of_file` a file, against all other writers.
 
     The lock is the operating system's (flock), on a file beside what is written: it ends with the process, by a kill or
-    a loss of power, too. Where a file system keeps no locks, a `DataWarning` says so in one line, and nothing is held.
+    a loss of power, too. Where a file system keeps no locks, a `DataWarning` says so in one line, and False is yielded.
     A folder that was made for the lock and that is empty at the end is removed.
 
     Args:
         place: what is written.
-        doing: what the holder does, for the message of others, such as "a training".
+        doing: what the holder does, for the message of others, such as "training".
         of_file: `place` is a file.
         wait_s: how long to wait for the holder.
 
     Raises `InputError` that names the holder's process and machine.
 
     >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder, only_writer(folder, "a training"):
+    >>> with tempfile.TemporaryDirectory() as folder, only_writer(folder, "training"):
     ...     sorted(os.listdir(folder))
     ['.lock']
     """
@@ -59,7 +59,7 @@ def only_writer(place: str | Path, doing: str, *, of_file: bool = False, wait_s:
     try:
         handle = _locked(place, file, doing, wait_s)
         try:
-            yield
+            yield handle is not None
         finally:
             if handle is not None:
                 # Removed while it is held: whoever opened it meanwhile sees that it is gone, and makes a new one.
@@ -71,8 +71,8 @@ def only_writer(place: str | Path, doing: str, *, of_file: bool = False, wait_s:
                 folder.rmdir()
 
 
-def is_held(file: Path) -> bool:
-    """Return whether a process holds this file open under a lock of its own; True where that cannot be found out."""
+def is_locked(file: Path) -> bool:
+    """Return whether a process holds this file open under a lock; True where that cannot be found out."""
     try:
         handle = os.open(file, os.O_RDWR | os.O_CLOEXEC)
     except OSError:
@@ -84,6 +84,15 @@ def is_held(file: Path) -> bool:
     finally:
         os.close(handle)
     return False
+
+
+def lock_handle(handle: int) -> bool:
+    """Lock an open file until it is closed; return False if another process has it. No locks here: True."""
+    try:
+        _flock(handle)
+    except OSError as error:
+        return error.errno not in _TAKEN
+    return True
 
 
 def _make_folder(folder: Path) -> list[Path]:
@@ -155,4 +164,4 @@ def _write(handle: int, doing: str) -> None:
     began = time.strftime("%Y-%m-%d %H:%M:%S")
     with contextlib.suppress(OSError):  # a full disk: the lock holds without a name
         os.ftruncate(handle, 0)
-        os.pwrite(handle, f"{doing}, process {os.getpid()} on {socket.gethostname()} since {began}\n".encode(), 0)
+        os.pwrite(handle, f"process {os.getpid()} on {socket.gethostname()} ({doing} since {began})\n".encode(), 0)

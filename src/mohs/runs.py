@@ -13,7 +13,7 @@ from typing import Any, final
 
 import numpy as np
 
-from mohs.artefacts import EventLog, read_events, read_json, write_json
+from mohs.artefacts import EventLog, read_events, read_json, require_disk, write_json
 from mohs.data.dataset import Dataset
 from mohs.data.table import require_classes
 from mohs.errors import DataWarning, InputError
@@ -155,6 +155,8 @@ def train_on(
         folder = Path(str(config.out))
         embedder = Embedder.create(config.network, config.data.policy, seed=config.seed)
         check_finetuning(embedder, config)
+        if peers.is_first:
+            require_disk(folder, _disk_bytes(embedder, config), "a training")
         if config.negatives.review_list is not None:
             rows = read_review_rows(Path(config.negatives.review_list))
             if peers.is_first and (line := passed_over(rows, data.dataset.table.files)):
@@ -291,6 +293,14 @@ def versions() -> dict[str, str]:
     """Return the versions of Python and of the packages that decide a result."""
     packages = ("mohs", "torch", "torchvision", "timm", "numpy", "numba", "pytorch-metric-learning", "pillow")
     return {"python": platform.python_version()} | {name: version(name) for name in packages}
+
+
+def _disk_bytes(embedder: Embedder, config: RunConfig) -> int:
+    """Return about what a run leaves on disk while it trains: checkpoints, plans and the log of steps."""
+    weights: int = sum(value.numel() * value.element_size() for value in embedder.state_dict().values())
+    # Three checkpoints, two kept and one being written, of weights and up to two moments of the optimiser.
+    num_steps = config.training.length // config.training.batch_triplets + 1
+    return 9 * weights + 41 * config.training.length + 400 * num_steps
 
 
 def _facts(data: SplitData, config: RunConfig, result: FitResult, *, total_s: float) -> dict[str, Any]:

@@ -40,7 +40,7 @@ def test_of_twenty_pairs_of_trainings_in_one_folder_exactly_one_goes_on(tmp_path
         told = both(lambda number, folder=folder: train(number, folder))
         assert told.count("trained") == 1, told
         lost = next(line for line in told if line != "trained")
-        assert "in use by a training, process" in lost or "holds a run that did not finish" in lost
+        assert "in use by process" in lost or "holds a run that did not finish" in lost
         assert (folder / "config.json").read_text() == str(told.index("trained"))
 
 

@@ -1,12 +1,8 @@
 """Proof that a network was not changed: the hash of its weights."""
 
-import contextlib
 import hashlib
 import json
-import os
-import shutil
-import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, final
 
@@ -16,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 from safetensors.numpy import load_file, save_file
 from torch import nn
 
-from mohs.artefacts import atomic_path, read_json, write_json
+from mohs.artefacts import atomic_folder, atomic_path, read_json, write_json
 from mohs.classify.calibration import Calibration
 from mohs.errors import InputError
 from mohs.evaluation.checked import Array
@@ -75,7 +71,7 @@ def save_classifier(
 ) -> None:
     """Write a new folder with settings, tensors and a copy of the embedder; raise `InputError` if there is one."""
     require_new_folder(folder)
-    with _atomic_folder(Path(folder)) as temporary:
+    with atomic_folder(folder) as temporary:
         with atomic_path(temporary / _TENSORS) as file:
             save_file({name: np.ascontiguousarray(array) for name, array in tensors.items()}, file)
         if embedder is not None:
@@ -116,20 +112,3 @@ def load_classifier(folder: str | Path) -> tuple[SavedClassifier, dict[str, Arra
                 f"{found[:12]}…, not {saved.embedder_sha256[:12]}…); fit the classifier again on this one"
             )
     return saved, tensors, embedder
-
-
-@contextlib.contextmanager
-def _atomic_folder(folder: Path) -> Iterator[Path]:
-    """Yield a temporary folder beside `folder` that takes its place in one step, or is removed if the block raises."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
-        yield temporary
-        # mkdtemp makes private folders; a result is as readable as any other new folder.
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o777 & ~umask)
-        temporary.rename(folder)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise

@@ -160,10 +160,12 @@ def _usage_line(error: Exception) -> str:
 
 def _explain_os_error(error: OSError) -> tuple[int, Sequence[str]]:
     """Return exit code and message for a path that cannot be used, or a resource that is used up."""
+    from mohs.artefacts import DISK_FULL
+
     path = error.filename2 or error.filename
     place = "" if path is None else f"{os.fsdecode(path)}: "
     reason = error.strerror or str(error)
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if error.errno in DISK_FULL:
         return 4, (f"mohs: {place}{reason}; free some space, or write to another disk",)
     if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
         return 4, (f"mohs: {place}{reason}; close other programs, or raise the limit",)

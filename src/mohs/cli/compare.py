@@ -129,7 +129,7 @@ class _Asked:
 
 def _compare(asked: _Asked, settings: options.Settings, *, quiet: bool, as_json: bool) -> None:
     """Run what is not there yet of a comparison, print its table and write its files."""
-    from mohs.artefacts import write_json
+    from mohs.artefacts import write_json, write_text
     from mohs.compare.budget import common_segments, trial_budget, whole_budget
     from mohs.compare.cells import Comparison, Results, read_cells
     from mohs.compare.notes import budget_notes, comparison_notes
@@ -186,7 +186,7 @@ def _compare(asked: _Asked, settings: options.Settings, *, quiet: bool, as_json:
         )  # fmt: skip
     measured = _measured(comparison, results, trials, equal=asked.equal, segments=segments, quiet=quiet)
     text = "\n".join(comparison_markdown(each.comparison, each.cells, results, each.rows) for each in measured)
-    (results.folder / "table.md").write_text(text, encoding="utf-8")
+    write_text(results.folder / "table.md", text)
     report = results.folder / "report.html"
     write_comparison_report(report, measured, results, paper=asked.paper, command=_command(asked, config))
     record = _record(measured, asked, values, trials, report)

@@ -45,9 +45,10 @@ def search(
         )
     names = [" + ".join(pictures)] if as_one else list(pictures)
     if html is not None:
+        from mohs.artefacts import write_text
         from mohs.report.of_search import search_page
 
-        html.write_text(search_page(names, [pictures] if as_one else [[each] for each in pictures], answers), "utf-8")
+        write_text(html, search_page(names, [pictures] if as_one else [[each] for each in pictures], answers))
         say(f"page: {html}")
     if as_json:
         print_json([_record(name, answer) for name, answer in zip(names, answers, strict=True)])

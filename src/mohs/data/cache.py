@@ -14,7 +14,7 @@ from typing import IO, final
 import numpy as np
 import PIL
 
-from mohs.artefacts import atomic_path, read_json, write_json
+from mohs.artefacts import DISK_FULL, atomic_path, read_json, remove_left_over, write_json
 from mohs.checks import require, wrong_whole
 from mohs.data.images import Decoded, ImagePolicy, decode_all, picture_warnings
 from mohs.data.table import Table
@@ -85,8 +85,9 @@ def load_pictures(
     if loaded is None:
         try:
             _write(table, policy, path, max_bad_images, progress)
-        except OSError as error:
-            raise _explain(error, folder, table, policy) from error
+        except (OSError, ResourceError) as error:
+            cause = error.__cause__ if isinstance(error, ResourceError) else error
+            raise _explain(cause, folder, table, policy) if isinstance(cause, OSError) else error from error
         loaded = _open(table, policy, path)
         if loaded is None:
             raise ResourceError(f"{path}: the file just written cannot be read back; check the disk")
@@ -155,6 +156,7 @@ def _write(
     reasons: list[tuple[int, str]] = []
     decoded: list[Decoded] = []
     path.parent.mkdir(parents=True, exist_ok=True)
+    remove_left_over(path.parent)
     free = shutil.disk_usage(path.parent).free
     if free < num_items * picture_bytes:
         raise OSError(errno.ENOSPC, "not enough space")
@@ -197,7 +199,7 @@ def _write_header(file: IO[bytes], num_items: int, shape: tuple[int, ...]) -> in
 
 
 def _explain(error: OSError, folder: Path, table: Table, policy: ImagePolicy) -> Exception:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if error.errno in DISK_FULL:
         num_bytes = len(table) * policy.size**2 * policy.channels
         return ResourceError(
             f"{folder}: no space for the decoded pictures ({num_bytes:,} bytes); "

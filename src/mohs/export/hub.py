@@ -1,14 +1,12 @@
 """An embedder as a model repository of the Hugging Face hub: weights, settings and a card."""
 
-import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from huggingface_hub import HfApi, ModelCardData
 
-from mohs.artefacts import read_json
+from mohs.artefacts import atomic_folder, read_json, write_text
 from mohs.errors import InputError, Problem
 from mohs.model.embedder import Embedder
 from mohs.model.hub import HUB_PREFIX, hub_errors
@@ -38,16 +36,9 @@ def write_hub_folder(
     folder = Path(folder)
     if folder.exists():
         raise InputError(Problem("folder", f"{folder} exists already", "give another, or remove it"))
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    place = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
+    with atomic_folder(folder) as place:
         embedder.save_pretrained(place)
-        (place / "README.md").write_text(model_card(embedder, name=name, run=run, licence=licence), encoding="utf-8")
-        place.chmod(0o755)
-        place.rename(folder)
-    except BaseException:
-        shutil.rmtree(place, ignore_errors=True)
-        raise
+        write_text(place / "README.md", model_card(embedder, name=name, run=run, licence=licence))
 
 
 def push_to_hub(folder: str | Path, repo: str, *, private: bool = True) -> str:

@@ -1,7 +1,5 @@
 """An index: a folder with items, the embedder that made their vectors, and what a distance means among them."""
 
-import shutil
-import tempfile
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -12,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from mohs.artefacts import file_stamp, fingerprint, read_json, write_json
+from mohs.artefacts import atomic_folder, file_stamp, fingerprint, read_json, write_json
 from mohs.data.reading import read_table
 from mohs.data.table import BUILT_IN, Table
 from mohs.errors import InputError, Problem, at_most_20
@@ -83,18 +81,11 @@ class Index:
         columns = other_columns(table)
         ids = item_ids(table, columns, id_column)
         schema, batches = item_rows(table, network, ids, columns, progress=progress)
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        place = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-        try:
+        with atomic_folder(folder) as place:
             network.save_pretrained(place / "embedder")
             Store.create(place, batches, schema)
             record = {"format": _FORMAT, "embedder": embedder_hash(network), "id_column": id_column}
             write_json(place / "index.json", record)
-            place.chmod(0o755)
-            place.rename(folder)
-        except BaseException:
-            shutil.rmtree(place, ignore_errors=True)
-            raise
         return cls.open(folder)
 
     @classmethod

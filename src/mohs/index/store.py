@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from mohs.artefacts import disk_named
 from mohs.errors import InputError, Problem
 
 __all__ = ["FIXED_COLUMNS", "KEPT_S", "Store", "item_schema", "vectors_of"]
@@ -165,7 +166,8 @@ class Store:
         # A table of its own: writing moves the version that a table reads.
         table = self._writer()
         before = int(table.version)
-        write(table)
+        with disk_named(self._folder):
+            write(table)
         try:
             statistics = table.stats()
             most = _MIN_FRAGMENTS + _FRAGMENTS_PER_ROOT * sqrt(statistics["num_rows"])

@@ -1,8 +1,8 @@
 """Checkpoints: everything that decides what comes next, in files that are whole or not there.
 
-`checkpoints/step-00000120.pt` holds the tensors, `step-00000120.json` the rest and the SHA-256 of the other file; it is
-written last, so a checkpoint without it does not count. The newest two are kept: if the newest does not match its hash,
-the one before it is used.
+`checkpoints/step-00000120.pt` holds the tensors, `step-00000120.json` the rest, the name of the other file and its
+SHA-256; it is written last, so a checkpoint without it does not count. The newest two are kept: if the newest does not
+match its hash, the one before it is used.
 """
 
 from collections.abc import Mapping
@@ -41,25 +41,30 @@ class Checkpoint:
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint, then remove all but the newest two."""
+    """Write a checkpoint, then remove all but the newest two.
+
+    At one step twice (a segment's end and the next one's beginning), the later one replaces the earlier: its tensors
+    have another name, so that this happens in the one moment in which its JSON takes the other's place.
+    """
     stem = f"step-{checkpoint.step:08d}"
-    # Run at one step twice (a segment's end and the next one's beginning), the later one replaces the earlier.
-    (folder / f"{stem}.json").unlink(missing_ok=True)
-    with atomic_path(folder / f"{stem}.pt") as temporary:
+    names = (f"{stem}.pt", f"{stem}-again.pt")
+    tensors_file = folder / next(name for name in names if name != _tensors_of(folder / f"{stem}.json"))
+    with atomic_path(tensors_file) as temporary:
         torch.save(dict(checkpoint.tensors), temporary)
     record = {
         "format": _FORMAT,
         "step": checkpoint.step,
-        "sha256": sha256_file(folder / f"{stem}.pt"),
+        "tensors": tensors_file.name,
+        "sha256": sha256_file(tensors_file),
         "values": dict(checkpoint.values),
     }
     write_json(folder / f"{stem}.json", record)
     for old in _by_step(folder)[:-_KEPT]:
         old.unlink()
     # Tensors go after their JSON: what a kill leaves in between is tensors without JSON, which do not count.
-    kept = {path.stem for path in folder.glob("step-*.json")}
+    kept = {_tensors_of(file) for file in _by_step(folder)}
     for file in folder.glob("step-*.pt"):
-        if file.stem not in kept:
+        if file.name not in kept:
             file.unlink()
 
 
@@ -70,12 +75,12 @@ def load_checkpoint(folder: Path) -> Checkpoint | None:
     """
     problems: list[str] = []
     for file in reversed(_by_step(folder)):
-        tensors_file = file.with_suffix(".pt")
         try:
             record = read_json(file)
         except InputError as error:
             problems.extend(error.problems)
             continue
+        tensors_file = folder / _tensors_of(file)
         if not isinstance(record, dict) or record.get("format") != _FORMAT:
             problems.append(f"{file}: not a checkpoint of format {_FORMAT}; use the version of mohs that wrote it")
         elif not tensors_file.is_file():
@@ -88,6 +93,15 @@ def load_checkpoint(folder: Path) -> Checkpoint | None:
     if problems:
         raise InputError(*problems)
     return None
+
+
+def _tensors_of(file: Path) -> str:
+    """Return the name of the tensors that belong to a checkpoint's JSON; "" if it cannot be read."""
+    try:
+        record = read_json(file)
+    except InputError:
+        return ""
+    return Path(str(record.get("tensors", f"{file.stem}.pt"))).name if isinstance(record, dict) else ""
 
 
 def _by_step(folder: Path) -> list[Path]:

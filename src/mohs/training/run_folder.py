@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from mohs.artefacts import write_json
+from mohs.artefacts import remove_left_over, write_json
 from mohs.data.table import BUILT_IN, table_bytes, write_table
 from mohs.errors import InputError
 from mohs.lock import LOCK_NAME, only_writer
@@ -56,14 +56,17 @@ def held_run_folder(config: RunConfig, *, resume: bool = False) -> Iterator[RunC
         named = with_run_folder(config, resume=resume)
         try:
             held = contextlib.ExitStack()
-            held.enter_context(only_writer(Path(str(named.out)), "a training"))
+            held.enter_context(only_writer(Path(str(named.out)), "training"))
             break
         except InputError:
             if config.out is not None:
                 raise
     with held:
         # Between the look and the lock another run may have come and gone.
-        yield with_run_folder(named, resume=resume)
+        config, folder = with_run_folder(named, resume=resume), Path(str(named.out))
+        for place in (folder, *(entry for entry in folder.iterdir() if entry.is_dir())):
+            remove_left_over(place)
+        yield config
 
 
 def begin_folder(folder: Path, data: SplitData, config: RunConfig) -> None:
