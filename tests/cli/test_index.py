@@ -97,7 +97,15 @@ def test_changes_and_calibration(shop, run_cli):
         ),
         (
             ("index", "build", "j", "shop.csv", "--backbone", "resnet18"),
-            "--backbone, --weights: one without the other; give both or neither",
+            "--backbone: needs weights; give --pretrained, or --weights FILE, one of them",
+        ),
+        (
+            ("index", "build", "j", "shop.csv", "--embedder", "network", "--pretrained"),
+            "--weights, --pretrained: are of a --backbone; name it, or leave them out",
+        ),
+        (
+            ("index", "build", "j", "shop.csv", "--backbone", "small", "--pretrained"),
+            "--pretrained: 'small' has no pretrained weights; name a timm model",
         ),
         (
             ("index", "build", "j", "shop.csv", "--embedder", "network", "--size", "32"),

@@ -6,10 +6,13 @@ import pytest
 import timm
 import torch
 from huggingface_hub import constants
+from PIL import Image
 from safetensors.torch import save_file
 
 from mohs.data.images import ImagePolicy
 from mohs.errors import InputError
+from mohs.index.frozen import frozen_embedder
+from mohs.index.index import Index
 from mohs.model.beginning import differences, settings_of_start, takes_head
 from mohs.model.embedder import Embedder
 from mohs.settings.config import ModelConfig
@@ -127,6 +130,24 @@ def test_weights_of_timm_are_fetched_once(hub: Hub, tmp_path: Path, channels: in
     first.save_pretrained(tmp_path / "own")
     assert Embedder.from_pretrained(tmp_path / "own").config.pretrained is None
     assert COMMIT in str(next((tmp_path / "cache").rglob("snapshots/*")))
+
+
+def test_an_index_of_weights_from_the_hub_opens_without_it(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("lancedb", reason="needs mohs[search]")
+    for label in ("a", "b", "c"):
+        (tmp_path / "shop" / label).mkdir(parents=True)
+        for i in range(2):
+            Image.new("RGB", (9, 9), (40 * i, 80 * ord(label) % 256, 90)).save(tmp_path / "shop" / label / f"{i}.png")
+    network = frozen_embedder(tmp_path / "shop", backbone="test_efficientnet", size=32, embedding_dim=8)
+    Index.build(tmp_path / "i", tmp_path / "shop", network)
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    assert len(Index.open(tmp_path / "i")) == 6
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "empty"))
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", "http://127.0.0.1:9/{repo_id}/{revision}/{filename}")
+    with pytest.raises(InputError, match=r"127.0.0.1:9 cannot be reached, and .* not in the cache"):
+        frozen_embedder(tmp_path / "shop", backbone="test_efficientnet", size=32)
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,9 @@ def build(
         str | None, typer.Option(help="Instead of --embedder: a pretrained timm model, without training.")
     ] = None,
     weights: Annotated[Path | None, typer.Option(help="Safetensors file of the --backbone.")] = None,
+    pretrained: Annotated[
+        bool, typer.Option("--pretrained", help="timm's weights of the --backbone, from the Hugging Face hub.")
+    ] = False,
     size: Annotated[int | None, typer.Option(help="With --backbone: side of its input, pixels; default 224.")] = None,
     id_column: Annotated[str | None, typer.Option(help="Column that names each item; default: its file.")] = None,
     catalog: Annotated[str | None, typer.Option(help="Table with one reference picture per class.")] = None,
@@ -49,8 +52,10 @@ def build(
     """Embed the pictures of a table into a new index. Its other columns, such as a price, become filters."""
     if (embedder is None) == (backbone is None):
         raise InputError("--embedder, --backbone: give one of them, what makes the vectors")
-    if (backbone is None) != (weights is None):
-        raise InputError("--backbone, --weights: one without the other; give both or neither")
+    if backbone is None and (weights is not None or pretrained):
+        raise InputError("--weights, --pretrained: are of a --backbone; name it, or leave them out")
+    if backbone is not None and (weights is not None) == pretrained:
+        raise InputError("--backbone: needs weights; give --pretrained, or --weights FILE, one of them")
     if backbone is None and size is not None:
         raise InputError("--size: is of a --backbone; an embedder has its own")
     require_folder_place(folder, "INDEX")
@@ -59,10 +64,11 @@ def build(
     from mohs.index.index import Index
 
     network: Any = embedder
-    if backbone is not None and weights is not None:
+    if backbone is not None:
         from mohs.index.frozen import frozen_embedder
 
-        with decoding_progress(quiet=quiet) as progress:
+        flags = {"model.backbone": "--backbone", "model.weights": "--weights", "model.pretrained": "--pretrained"}
+        with decoding_progress(quiet=quiet) as progress, naming_flags(flags):
             network = frozen_embedder(source, backbone=backbone, weights=weights, size=size or 224, progress=progress)
     with counting_progress("embedding", quiet=quiet) as progress:
         made = Index.build(folder, source, network, id_column=id_column, catalog=catalog, progress=progress)

@@ -17,7 +17,7 @@ def frozen_embedder(
     source: str | Path,
     *,
     backbone: str,
-    weights: str | Path,
+    weights: str | Path | None = None,
     size: int = 224,
     embedding_dim: int = 256,
     backbone_options: Mapping[str, str | int | float | bool] | None = None,
@@ -32,25 +32,27 @@ def frozen_embedder(
     Args:
         source: a table or folder, as `mohs.read_table` takes it: classes to learn the head from.
         backbone: a name of timm.
-        weights: a safetensors file for it.
+        weights: a safetensors file for it; None: timm's weights, from the Hugging Face hub or its cache.
         size: side of the square input, pixels; colour, padded to a square.
         embedding_dim: D of the vectors; more than the backbone has features are 0.
         backbone_options: for `timm.create_model`.
         progress: called with the number of pictures decoded, and of all.
         seed: of directions beyond those that the pictures have.
 
-    Raises `InputError` for a bad table, an unknown backbone, and weights that do not fit it.
+    Raises `InputError` for a bad table, an unknown backbone, weights that do not fit it, and a hub that is not reached.
     """
     config = ModelConfig(
         backbone=backbone,
-        weights=str(weights),
+        weights=None if weights is None else str(weights),
+        pretrained="default" if weights is None else None,
         backbone_options=dict(backbone_options or {}),
         hidden_dim=0,
         embedding_dim=embedding_dim,
         batch_norm=False,
     )
     policy = ImagePolicy(size=size, channels=3)
-    dataset = open_dataset(source, policy=policy, progress=progress)
+    # First, so that wrong weights are told before the pictures are decoded.
     embedder = Embedder.create(config, policy, seed=seed).eval()
+    dataset = open_dataset(source, policy=policy, progress=progress)
     start_head(embedder, dataset, Processes(), way="rca", seed=seed)
     return embedder

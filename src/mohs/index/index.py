@@ -343,7 +343,9 @@ class Index:
 def embedder_hash(embedder: Embedder) -> str:
     """Return 32 hex digits of the weights and settings of an embedder: equal if it gives the same vectors."""
     weights = [value.detach().cpu().float().numpy() for _, value in sorted(embedder.state_dict().items())]
-    settings = embedder.config.model_dump_json(exclude={"weights"}) + repr(embedder.policy)
+    # Where the weights came from is no part of it.
+    config = embedder.config.model_copy(update={"pretrained": None, "start": None})
+    settings = config.model_dump_json(exclude={"weights"}) + repr(embedder.policy)
     return fingerprint(np.array([settings]), *weights)
 
 

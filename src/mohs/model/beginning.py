@@ -43,7 +43,7 @@ def _pretrained(config: ModelConfig, channels: int) -> Mapping[str, Tensor]:
 
     place = "model.pretrained"
     if config.backbone == "small":
-        fix = "name a timm model by model.backbone"
+        fix = "name a timm model"
         raise InputError(Problem(place, "'small' has no pretrained weights", fix))
     name = timm_name(config)
     about = timm.get_pretrained_cfg(name)
