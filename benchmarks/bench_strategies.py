@@ -188,9 +188,10 @@ def run_set(
         cells = []
         for cell in run_cells(compared, results, choices, started=said("seed")):
             cells.append(cell)
+            told = cell.metrics
             print(
-                f"{cell.data} {cell.strategy} seed {cell.seed}: R@1 {cell.unseen_recall_1:.3f} unseen, "
-                f"{cell.seen_recall_1:.3f} catalog, spread {cell.spread:.2f}{', COLLAPSED' if cell.collapsed else ''}; "
+                f"{cell.data} {cell.strategy} seed {cell.seed}: R@1 {told.unseen_recall_1:.3f} unseen, "
+                f"{told.seen_recall_1:.3f} catalog, spread {told.spread:.2f}{', COLLAPSED' if cell.collapsed else ''}; "
                 f"{cell.num_pictures:,} pictures, {cell.train_s:.1f} s, CPU {cell.cpu_s:.1f} s, measured in "
                 f"{cell.evaluate_s:.1f} s",
                 file=sys.stderr,

@@ -9,7 +9,7 @@ from mohs.compare import equal_cpu as equal_cpu_module
 from mohs.compare.budget import Budget
 from mohs.compare.cells import Results, run_cells
 from mohs.compare.equal_cpu import Probe, cpu_budgets, scaled_steps
-from mohs.compare.metrics import read_rows
+from mohs.compare.row_files import read_rows
 
 
 def probes(once, step, lengths=(10, 30)):

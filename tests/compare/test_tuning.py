@@ -4,7 +4,7 @@ import pytest
 
 from mohs.compare import tuning as tuning_module
 from mohs.compare.budget import Budget
-from mohs.compare.metrics import read_rows
+from mohs.compare.row_files import read_rows
 from mohs.compare.training import Choice
 from mohs.compare.tuning import MOST_TRIALS, Trial, best_trial, is_at_edge, next_choice, tune
 from mohs.errors import InputError

@@ -5,11 +5,11 @@ import pytest
 
 import mohs
 from mohs.doctor.of_pairs import (
-    PairScores,
+    ReportedPairs,
     find_constant_scores,
     find_sigmoid_on_distance,
     find_swapped_scores,
-    read_pair_scores,
+    read_reported_pairs,
 )
 from mohs.doctor.pair_threshold import find_fixed_threshold
 from mohs.errors import InputError
@@ -20,11 +20,11 @@ def pairs_of(apart=2.0, *, middle=1.0, width=0.1, num=200, share=0.5, kind="dist
     random = np.random.default_rng(seed)
     same = np.arange(num) < share * num
     value = middle + width * (random.normal(size=num) + np.where(same, -apart / 2, apart / 2))
-    return PairScores("pairs.csv", value, same, kind)
+    return ReportedPairs("pairs.csv", value, same, kind)
 
 
 def changed(pairs, change, kind=None):
-    return PairScores(pairs.source, change(pairs.value), pairs.same, pairs.kind if kind is None else kind)
+    return ReportedPairs(pairs.source, change(pairs.value), pairs.same, pairs.kind if kind is None else kind)
 
 
 def sigmoid(value):
@@ -98,7 +98,7 @@ def around(same, different, *, width=(0.03, 0.04), num=400, seed=0, kind="distan
     random = np.random.default_rng(seed)
     flag = np.arange(num) % 2 == 0
     value = np.where(flag, random.normal(same, width[0], num), random.normal(different, width[1], num))
-    return PairScores("pairs.csv", value, flag, kind)
+    return ReportedPairs("pairs.csv", value, flag, kind)
 
 
 def sigmoid_of(same, different, *, num=400, share=0.5, seed=0):
@@ -106,7 +106,7 @@ def sigmoid_of(same, different, *, num=400, share=0.5, seed=0):
     random = np.random.default_rng(seed)
     flag = np.arange(num) < share * num
     distance = np.abs(np.where(flag, same * random.normal(size=num), different + random.normal(size=num)))
-    return PairScores("pairs.csv", sigmoid(distance), flag, "score")
+    return ReportedPairs("pairs.csv", sigmoid(distance), flag, "score")
 
 
 def test_healthy_distances_in_the_range_of_a_sigmoid_have_no_cause():
@@ -354,7 +354,7 @@ def rows(num=10, *, sign=1, first=0.0):
 )
 def test_pairs_of_a_file(tmp_path, header, kind):
     (tmp_path / "pairs.csv").write_text(f"{header}\n{rows()}")
-    found = read_pair_scores(tmp_path / "pairs.csv")
+    found = read_reported_pairs(tmp_path / "pairs.csv")
     assert (found.kind, len(found.value), int(found.same.sum())) == (kind, 20, 10)
     assert (found.value[0], found.same[0]) == (0.1, True)
 
@@ -362,19 +362,21 @@ def test_pairs_of_a_file(tmp_path, header, kind):
 def test_words_for_the_same(tmp_path):
     words = "TRUE,0.1\nno,0.9\nsame,0.1\nFalse,0.9\nyes,0.1\n0.0,0.9\n1.0,0.1\n-1,0.9\n"
     (tmp_path / "pairs.csv").write_text("same,distance\n" + words + rows())
-    found = read_pair_scores(tmp_path / "pairs.csv")
+    found = read_reported_pairs(tmp_path / "pairs.csv")
     assert found.same[:8].tolist() == [True, False] * 4
     assert found.reading == ""
     (tmp_path / "pairs.csv").write_text("is_different,distance\n" + words + rows())
     # A word says it itself.
-    assert read_pair_scores(tmp_path / "pairs.csv").same[:8].tolist() == [False, True, True, True] + [False, True] * 2
+    assert (
+        read_reported_pairs(tmp_path / "pairs.csv").same[:8].tolist() == [False, True, True, True] + [False, True] * 2
+    )
 
 
 def test_a_column_that_may_be_either_way_round_is_told_by_distances(tmp_path):
     path = tmp_path / "pairs.csv"
     for header, value in (("label,distance", rows()), ("Y,Cosine", rows(sign=-1)), ("class,dist", rows())):
         path.write_text(f"{header}\n{value}")
-        found = read_pair_scores(path)
+        found = read_reported_pairs(path)
         assert found.same[:2].tolist() == [True, False]
         name = header.split(",")[0]
         assert found.reading == (
@@ -384,9 +386,9 @@ def test_a_column_that_may_be_either_way_round_is_told_by_distances(tmp_path):
         assert told.notes == (found.reading,)
         assert "swapped" in told.not_checked
     path.write_text("label,distance\n" + rows().replace("1,", "same,").replace("0,", "different,"))
-    assert (read_pair_scores(path).same[:2].tolist(), read_pair_scores(path).reading) == ([True, False], "")
+    assert (read_reported_pairs(path).same[:2].tolist(), read_reported_pairs(path).reading) == ([True, False], "")
     path.write_text("label,same,distance\n" + "".join(f"7,{row}\n" for row in rows().splitlines()))
-    assert read_pair_scores(path).same[:2].tolist() == [True, False]  # `same` says it, whatever the label is
+    assert read_reported_pairs(path).same[:2].tolist() == [True, False]  # `same` says it, whatever the label is
 
 
 ASK = "say which with one_means, or name the column 'same' or 'different'"
@@ -410,11 +412,11 @@ def test_what_the_scores_do_not_tell_is_asked(tmp_path, header, text, why):
     noise = "".join(f"1,{i}\n0,{i}\n" for i in range(20))
     path.write_text(f"{header}\n" + {"rows": rows(), "other": rows(sign=-1, first=2.0), "noise": noise}[text])
     with pytest.raises(InputError) as error:
-        read_pair_scores(path)
+        read_reported_pairs(path)
     name = header.split(",")[0]
     assert str(error.value) == f"{path}: column {name!r}: 1 may mean the same or different{why}; {ASK}"
-    assert read_pair_scores(path, one_means="same").same[:2].tolist() == [True, False]
-    assert read_pair_scores(path, one_means="different").same[:2].tolist() == [False, True]
+    assert read_reported_pairs(path, one_means="same").same[:2].tolist() == [True, False]
+    assert read_reported_pairs(path, one_means="different").same[:2].tolist() == [False, True]
     assert mohs.diagnose(pairs=path, one_means="different").notes == ()
 
 
@@ -442,7 +444,7 @@ def test_pairs_that_cannot_be_read(tmp_path, text, lines):
     path = tmp_path / "pairs.csv"
     path.write_text(text)
     with pytest.raises(InputError) as error:
-        read_pair_scores(path)
+        read_reported_pairs(path)
     assert error.value.problems == tuple(f"{path}: {line}" for line in lines)
 
 
@@ -457,10 +459,10 @@ def test_places_without_pairs(tmp_path):
         tmp_path / "pairs.parquet": "pairs are a CSV file; write them as CSV",
     }.items():
         with pytest.raises(InputError) as error:
-            read_pair_scores(path)
+            read_reported_pairs(path)
         assert error.value.problems == (f"{path}: {line}",)
 
 
 def test_values_and_pairs_of_other_numbers():
     with pytest.raises(InputError, match=r"^p: \(3,\) values for \(2,\) pairs; give one each$"):
-        PairScores("p", np.zeros(3), np.zeros(2, dtype=bool))
+        ReportedPairs("p", np.zeros(3), np.zeros(2, dtype=bool))

@@ -274,8 +274,8 @@ def _measured(
             if not quiet:
                 how = f"; trained in {cell.train_s:.1f} s" if cell.num_pictures else ""
                 say(
-                    f"{cell.strategy}, seed {cell.seed}: R@1 {cell.unseen_recall_1:.3f} on unseen classes, "
-                    f"{cell.seen_recall_1:.3f} in the catalog{how}{', COLLAPSED' if cell.collapsed else ''}"
+                    f"{cell.strategy}, seed {cell.seed}: R@1 {cell.metrics.unseen_recall_1:.3f} on unseen classes, "
+                    f"{cell.metrics.seen_recall_1:.3f} in the catalog{how}{', COLLAPSED' if cell.collapsed else ''}"
                 )
         measured.append(
             MeasuredComparison(alike, compared, cells, summarise(comparison.data, cells, results, at_edge=at_edge))

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from mohs.artefacts import atomic_path
 from mohs.compare.budget import Budget
-from mohs.compare.metrics import METRIC_NAMES, Measured, Metrics, append_row, measure, measure_embeddings, read_rows
+from mohs.compare.metrics import Measured, Metrics, measure, measure_embeddings
 from mohs.compare.protocols import ComparisonData
+from mohs.compare.row_files import append_row, read_rows
 from mohs.compare.strategies import Strategy
 from mohs.compare.training import (
     Choice,
@@ -76,13 +77,14 @@ class Comparison:
 @final
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """One strategy with one seed, and what came of it: `Metrics`, and these; untrained by default.
+    """One strategy with one seed, and what came of it; untrained by default.
 
     Attributes:
         data, strategy, seed: which cell.
         made_by: 16 hex digits of all that decides its figures: settings, budget, and the pictures themselves.
         budget_pictures: pictures that it was given; `num_pictures` is what it showed, in whole batches.
         learning_rate, parameter, value: what tuning chose, or the defaults.
+        metrics: what the network is worth at the end.
         collapsed: the spread of the test embeddings fell to a tenth of the untrained network's, or training stopped.
             The untrained network has the head that the strategy begins with.
         below_start: R@1 on unseen classes is below the untrained network's by more than two standard errors.
@@ -104,22 +106,7 @@ class Cell:
     learning_rate: float = 0.0
     parameter: str = ""
     value: float = 0.0
-    unseen_recall_1: float
-    unseen_recall_10: float
-    unseen_top_50: float
-    unseen_map_at_r: float
-    unseen_mrr: float
-    unseen_ap: float
-    unseen_tpr: float
-    unseen_triplets: float
-    seen_recall_1: float
-    seen_recall_10: float
-    seen_top_50: float
-    seen_mrr: float
-    train_triplets: float
-    mined_triplets: float
-    spread: float
-    effective_rank: float
+    metrics: Metrics
     collapsed: bool = False
     below_start: bool = False
     stopped: str = ""
@@ -241,14 +228,10 @@ def _baseline(data: ComparisonData, config: RunConfig, name: str, made_by: str) 
         strategy=name,
         seed=config.seed,
         made_by=made_by,
-        **_metrics(measured),
+        metrics=measured.metrics,
         evaluate_s=time.perf_counter() - began,
     )
     return cell, measured
-
-
-def _metrics(measured: Measured) -> dict[str, Any]:
-    return {name: getattr(measured.metrics, name) for name in METRIC_NAMES}
 
 
 def _cell(
@@ -265,19 +248,18 @@ def _cell(
     start = starts[config.finetune.head]
     active = trained.curves.get("active", np.full(1, np.nan))
     tenth = max(1, len(active) // 10)
-    metrics = measured.metrics
     return Cell(
         data=comparison.data.name,
         strategy=strategy.name,
         seed=config.seed,
         made_by=made_by,
-        **_metrics(measured),
+        metrics=measured.metrics,
         budget_pictures=comparison.budget_of(strategy.name).num_pictures,
         learning_rate=config.training.learning_rate,
         parameter=strategy.parameter.name,
         value=value,
-        collapsed=bool(trained.stopped) or metrics.spread < _SPREAD_LEFT * start.spread,
-        below_start=is_below_start(metrics, start, int((measured.unseen_rank > 0).sum())),
+        collapsed=bool(trained.stopped) or measured.metrics.spread < _SPREAD_LEFT * start.metrics.spread,
+        below_start=is_below_start(measured.metrics, start, int((measured.unseen_rank > 0).sum())),
         stopped=trained.stopped,
         active_start=float(active[:tenth].mean()),
         active_end=float(active[-tenth:].mean()),
@@ -294,7 +276,7 @@ def _cell(
 
 def is_below_start(metrics: Metrics, start: Cell, num_queries: int) -> bool:
     """Return whether a network is worse than it was at its start: see `Cell.below_start`."""
-    share = start.unseen_recall_1
+    share = start.metrics.unseen_recall_1
     noise = 2 * math.sqrt(max(share * (1 - share), 1e-4) / num_queries)
     return metrics.unseen_recall_1 < share - noise
 

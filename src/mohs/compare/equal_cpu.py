@@ -8,7 +8,7 @@ from typing import final
 
 from mohs.compare.budget import Budget
 from mohs.compare.cells import Comparison
-from mohs.compare.metrics import append_row, read_rows
+from mohs.compare.row_files import append_row, read_rows
 from mohs.compare.strategies import Strategy
 from mohs.compare.training import Choice, made_by, strategy_config, train_strategy
 

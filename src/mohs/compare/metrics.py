@@ -1,18 +1,12 @@
-"""A CSV of frozen dataclasses, one a row, that may be cut short at any moment and gone on with."""
+"""What a network of a comparison is worth: unseen classes among each other, and queries in the catalog of training."""
 
-import csv
-import io
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
-from pathlib import Path
-from typing import Any, TypeVar, final
+from dataclasses import dataclass, fields
+from typing import final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mohs.artefacts import atomic_path
 from mohs.compare.protocols import ComparisonData
-from mohs.errors import InputError
 from mohs.evaluation.pair_curves import pair_curves
 from mohs.evaluation.pairs import pair_distances, sample_pairs
 from mohs.evaluation.retrieval import evaluate_all_against_all, evaluate_retrieval
@@ -21,51 +15,7 @@ from mohs.evaluation.triplets import triplet_accuracy, triplet_accuracy_of
 from mohs.model.embedder import Embedder
 from mohs.plan import TripletPlan
 
-__all__ = ["METRIC_NAMES", "Measured", "Metrics", "append_row", "measure", "measure_embeddings", "read_rows"]
-
-
-_T = TypeVar("_T")
-
-_READS: dict[Any, Callable[[str], Any]] = {bool: lambda text: text == "True", int: int, float: float, str: str}
-
-
-def append_row(path: Path, row: Any) -> None:
-    """Add a dataclass of bool, int, float and str fields to a CSV, at once; the first one brings the header."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, [field.name for field in fields(row)])
-        if stream.tell() == 0:
-            writer.writeheader()
-        writer.writerow(asdict(row))
-
-
-def read_rows(path: Path, cls: type[_T]) -> list[_T]:
-    """Return the rows of a CSV as objects of a dataclass; none without a file.
-
-    A row without its end (the program was killed while it wrote) is left out, and taken off the file, so that the next
-    one is not joined to it. Raises `InputError` for a table of something else.
-    """
-    if not path.exists():
-        return []
-    try:
-        text = path.read_bytes().decode()
-    except UnicodeDecodeError:
-        raise InputError(f"{path}: not a table of mohs; remove the file to measure again") from None
-    whole = text[: text.rfind("\n") + 1]
-    if whole != text:
-        with atomic_path(path) as temporary:
-            temporary.write_bytes(whole.encode())
-    rows = []
-    for number, row in enumerate(csv.DictReader(io.StringIO(whole, newline="")), start=2):
-        try:
-            # A dataclass's field types are classes here: no module of this package postpones annotations.
-            rows.append(cls(**{field.name: _READS[field.type](row[field.name]) for field in fields(cls)}))  # type: ignore[arg-type]
-        except (KeyError, TypeError, ValueError, csv.Error):
-            raise InputError(
-                f"{path}: row {number}: not of this version of mohs; remove the file to measure again"
-            ) from None
-    return rows
-
+__all__ = ["METRIC_NAMES", "Measured", "Metrics", "measure", "measure_embeddings"]
 
 _NUM_NEGATIVE_PAIRS = 200_000
 

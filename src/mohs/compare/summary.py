@@ -151,9 +151,8 @@ SCHEDULES = (
 )
 """Strategies with a schedule of hardness, each beside one with the same loss and without it."""
 
-_MEANS = (
-    *METRIC_NAMES, "train_s", "cpu_s", "mine_s", "embed_s", "pictures_per_s", "num_pictures", "active_start",
-    "active_end",
+_COST_NAMES = (
+    "train_s", "cpu_s", "mine_s", "embed_s", "pictures_per_s", "num_pictures", "active_start", "active_end",
 )  # fmt: skip
 
 
@@ -170,7 +169,7 @@ def summarise(
     labels = labels_of(data)
 
     def recall(name: str, protocol: ProtocolName) -> float:
-        return float(np.mean([getattr(cell, f"{protocol}_recall_1") for cell in own[name]]))
+        return float(np.mean([getattr(cell.metrics, f"{protocol}_recall_1") for cell in own[name]]))
 
     def best_of(some: Sequence[str]) -> dict[ProtocolName, str]:
         return {protocol: max(some, key=lambda name: recall(name, protocol)) for protocol in PROTOCOLS if some}
@@ -192,7 +191,7 @@ def summarise(
         deviations: dict[ProtocolName, float] = {}
         intervals: dict[ProtocolName, Interval] = {}
         for protocol in PROTOCOLS:
-            recalls = [getattr(cell, f"{protocol}_recall_1") for cell in own[name]]
+            recalls = [getattr(cell.metrics, f"{protocol}_recall_1") for cell in own[name]]
             deviations[protocol] = float(np.std(recalls, ddof=1)) if len(recalls) > 1 else np.nan
             intervals[protocol] = recall_interval(hits[name][protocol], labels[protocol])
         first = own[name][0]
@@ -200,7 +199,7 @@ def summarise(
             Row(
                 name,
                 len(own[name]),
-                {metric: float(np.mean([getattr(cell, metric) for cell in own[name]])) for metric in _MEANS},
+                _means(own[name]),
                 deviations,
                 intervals,
                 {} if baseline else differences(name, dict.fromkeys(PROTOCOLS, "default")),
@@ -213,6 +212,12 @@ def summarise(
             )
         )
     return rows
+
+
+def _means(cells: Sequence[Cell]) -> dict[str, float]:
+    found = {name: [getattr(cell.metrics, name) for cell in cells] for name in METRIC_NAMES}
+    found |= {name: [getattr(cell, name) for cell in cells] for name in _COST_NAMES}
+    return {name: float(np.mean(values)) for name, values in found.items()}
 
 
 def schedules(data: ComparisonData, cells: Sequence[Cell], results: Results) -> list[tuple[str, Differences]]:

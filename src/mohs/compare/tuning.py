@@ -16,8 +16,8 @@ import numpy as np
 
 from mohs.compare.budget import Budget
 from mohs.compare.cells import Comparison
-from mohs.compare.metrics import append_row, read_rows
 from mohs.compare.protocols import validation_parts
+from mohs.compare.row_files import append_row, read_rows
 from mohs.compare.training import Choice, made_by, parameter_value, strategy_config, train_strategy
 from mohs.errors import InputError
 from mohs.evaluation.retrieval import evaluate_all_against_all

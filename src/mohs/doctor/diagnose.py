@@ -14,7 +14,7 @@ from mohs.doctor.log import losses, rising, signals
 from mohs.doctor.log.evidence import Beside, rose
 from mohs.doctor.log.stuck_values import LossFacts
 from mohs.doctor.log.training_log import TrainingLog, read_training_log
-from mohs.doctor.of_pairs import PairScores, read_pair_scores
+from mohs.doctor.of_pairs import ReportedPairs, read_reported_pairs
 from mohs.doctor.of_triplets import find_easy_selection
 from mohs.doctor.pair_threshold import find_fixed_threshold, why_no_threshold
 from mohs.doctor.run.checks import diagnose_run
@@ -49,7 +49,7 @@ class Material:
     test: Embedded | None = None
     train: Embedded | None = None
     queries: Embedded | None = None
-    pairs: PairScores | None = None
+    pairs: ReportedPairs | None = None
     threshold: float | None = None
 
     @property
@@ -170,7 +170,7 @@ def diagnose(
     train_labels: ArrayLike | str | Path | None = None,
     query_embeddings: ArrayLike | str | Path | None = None,
     query_labels: ArrayLike | str | Path | None = None,
-    pairs: PairScores | str | Path | None = None,
+    pairs: ReportedPairs | str | Path | None = None,
     threshold: float | None = None,
     one_means: OneMeans | None = None,
     seed: int = 0,
@@ -193,7 +193,7 @@ def diagnose(
         train_labels: their classes.
         query_embeddings: of queries, made as the service makes them.
         query_labels: their classes.
-        pairs: CSV with a column `same` and one of `distance`, `similarity` or `score`, see `read_pair_scores`.
+        pairs: CSV with a column `same` and one of `distance`, `similarity` or `score`, see `read_reported_pairs`.
         threshold: where accuracy on pairs is read; None if that is not known: 0.5 if the log's accuracy says so.
         one_means: what 1 means in a column of `pairs` that does not say it, "same" or "different".
         seed: decides which classes and triplets are drawn where there are too many to take all.
@@ -235,7 +235,7 @@ def diagnose(
         test=test,
         train=read["train_embeddings"],
         queries=read["query_embeddings"],
-        pairs=read_pair_scores(pairs, one_means=one_means) if isinstance(pairs, str | Path) else pairs,
+        pairs=read_reported_pairs(pairs, one_means=one_means) if isinstance(pairs, str | Path) else pairs,
         threshold=threshold,
     )
     if not material.empty:

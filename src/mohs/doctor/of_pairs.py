@@ -15,8 +15,8 @@ from mohs.errors import InputError, Problem, at_most_20
 from mohs.evaluation.checked import Bools, Float64
 
 __all__ = [
-    "PairScores", "ScoreKind", "find_constant_scores", "find_scores_at_chance", "find_sigmoid_on_distance",
-    "find_swapped_scores", "read_pair_scores",
+    "ReportedPairs", "ScoreKind", "find_constant_scores", "find_scores_at_chance", "find_sigmoid_on_distance",
+    "find_swapped_scores", "read_reported_pairs",
 ]  # fmt: skip
 
 ScoreKind: TypeAlias = Literal["distance", "similarity", "score"]
@@ -38,7 +38,7 @@ DEFAULT_THRESHOLD = 0.5
 
 @final
 @dataclass(frozen=True, eq=False)
-class PairScores:
+class ReportedPairs:
     """P pairs: a number for each, float64[P], and whether both pictures are of one class, bool[P].
 
     `kind` says what the number is: a distance (smaller for the same), a similarity (larger for the same), or a score of
@@ -115,11 +115,11 @@ def _kind(name: str) -> ScoreKind | None:
     return None
 
 
-def read_pair_scores(path: str | Path, *, one_means: OneMeans | None = None) -> PairScores:
+def read_reported_pairs(path: str | Path, *, one_means: OneMeans | None = None) -> ReportedPairs:
     """Return the pairs of a CSV with a column `same` and one of `distance`, `similarity` or `score`.
 
     The names and cells of `read_same_column` are taken. In a column such as `label`, `y` or `target` 1 may be either:
-    it is read as the same if distances or similarities say so (`told_by_distances`; `PairScores.reading` then holds
+    it is read as the same if distances or similarities say so (`told_by_distances`; `ReportedPairs.reading` then holds
     the line to show), or as `one_means` says.
 
     Raises `InputError`, a line for each problem, if it is no CSV, if a column is missing or there twice, if a cell is
@@ -162,15 +162,15 @@ def read_pair_scores(path: str | Path, *, one_means: OneMeans | None = None) -> 
         raise InputError(*at_most_20(problems))
     value_P, reading = np.array(values, dtype=np.float64), ""
     if column.one_means is not None:
-        return PairScores(str(path), value_P, column.same(column.one_means), kind)
+        return ReportedPairs(str(path), value_P, column.same(column.one_means), kind)
     if kind == "score":
         raise column.ask(f", and {value_column!r} has no direction that would tell")
-    same = PairScores(str(path), value_P, column.same("same"), kind).same  # refused if there are too few
+    same = ReportedPairs(str(path), value_P, column.same("same"), kind).same  # refused if there are too few
     same, reading = told_by_distances(column, value_P if kind == "distance" else -value_P)
-    return PairScores(str(path), value_P, same, kind, reading)
+    return ReportedPairs(str(path), value_P, same, kind, reading)
 
 
-def find_swapped_scores(pairs: PairScores) -> Finding | None:
+def find_swapped_scores(pairs: ReportedPairs) -> Finding | None:
     """Find a distance that is larger for the same class, or a similarity that is smaller, by AUC: 0.4 or less.
 
     And by 3 standard errors below 0.5. A score without a direction cannot be swapped.
@@ -197,7 +197,7 @@ def find_swapped_scores(pairs: PairScores) -> Finding | None:
 
 
 def find_sigmoid_on_distance(
-    pairs: PairScores,
+    pairs: ReportedPairs,
     *,
     threshold: float | None = None,
     reported: float | None = None,
@@ -270,7 +270,7 @@ def find_sigmoid_on_distance(
     )
 
 
-def find_constant_scores(pairs: PairScores) -> Finding | None:
+def find_constant_scores(pairs: ReportedPairs) -> Finding | None:
     """Find scores that are all the same, within a millionth of the largest."""
     low, high = float(pairs.value.min()), float(pairs.value.max())
     if not pairs.constant:
@@ -286,7 +286,7 @@ def find_constant_scores(pairs: PairScores) -> Finding | None:
     )
 
 
-def find_scores_at_chance(pairs: PairScores) -> Finding | None:
+def find_scores_at_chance(pairs: ReportedPairs) -> Finding | None:
     """Find scores whose order says nothing: an AUC within 3 standard errors of 0.5, and surely below 0.65.
 
     None for scores that are all the same.

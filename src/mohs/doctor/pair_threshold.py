@@ -6,7 +6,7 @@ from typing import final
 import numpy as np
 
 from mohs.doctor.findings import Finding
-from mohs.doctor.of_pairs import AS_REPORTED, BETTER, DEFAULT_THRESHOLD, USELESS, PairScores
+from mohs.doctor.of_pairs import AS_REPORTED, BETTER, DEFAULT_THRESHOLD, USELESS, ReportedPairs
 from mohs.evaluation.checked import Bools, Float64
 from mohs.evaluation.intervals import wilson_interval
 from mohs.randomness import generator
@@ -17,7 +17,7 @@ _PERHAPS_SIGMOID = " Or it is a sigmoid of a distance, which never crosses 0.5: 
 
 
 def find_fixed_threshold(
-    pairs: PairScores, *, threshold: float | None = None, reported: float | None = None
+    pairs: ReportedPairs, *, threshold: float | None = None, reported: float | None = None
 ) -> Finding | None:
     """Find an accuracy read at a threshold that does not fit the scores.
 
@@ -64,7 +64,7 @@ def find_fixed_threshold(
     )
 
 
-def why_no_threshold(pairs: PairScores) -> str:
+def why_no_threshold(pairs: ReportedPairs) -> str:
     """Return why a threshold that is not known cannot be judged, with the accuracy at 0.5 and at the best one."""
     read = _read_at(pairs, DEFAULT_THRESHOLD)
     numbers = ""
@@ -89,7 +89,7 @@ class _Reading:
     high: float
 
 
-def _read_at(pairs: PairScores, threshold: float) -> _Reading | None:
+def _read_at(pairs: ReportedPairs, threshold: float) -> _Reading | None:
     """Return the accuracies; None if the scores say nothing, or say it the wrong way round."""
     auc, error = pairs.auc()
     sign = pairs.sign

@@ -14,7 +14,7 @@ import numpy as np
 from mohs.doctor.log.rest import end_mean, finite, finite_tail, number_noise
 from mohs.doctor.log.stuck_values import LossFacts
 from mohs.doctor.log.training_log import Column, TrainingLog
-from mohs.doctor.of_pairs import PairScores
+from mohs.doctor.of_pairs import ReportedPairs
 from mohs.evaluation.embedded import Embedded, Recall, recall_at_1
 from mohs.evaluation.spread import at_one_point
 
@@ -47,7 +47,7 @@ class Beside:
 
     shown: Embedded | None = None
     queries: Embedded | None = None
-    pairs: PairScores | None = None
+    pairs: ReportedPairs | None = None
     seed: int = 0
 
     @cached_property
