@@ -5,11 +5,13 @@
     python benchmarks/bench_han.py --han han --pictures 1200000 --seeds 0 1 2 --out rows.jsonl
     python benchmarks/bench_han.py --han han --classes 4000 --batch 48 --pictures 200000
     python benchmarks/bench_han.py --out rows.jsonl --table
+    python benchmarks/bench_han.py --out rows.jsonl --figure gain.svg
 
 Two faces of each training character are trained on. Printed is one line of JSON a run: R@1 of the third face in a
 catalog of the first face of all training characters ("seen"), and of 8,000 unseen characters among those ("unseen"),
 CPU seconds of the run, and of them those of embedding and mining for plans. `--table` prints means over seeds, and
-differences to the first strategy with intervals over seeds and characters (`mohs.compare.seeds`).
+differences to the first strategy with their standard error over seeds. `--figure` draws what the default gains over
+random batches, by number of classes and batch.
 """
 
 import argparse
@@ -20,6 +22,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import t as student
 
 from mohs.compare.budget import Budget
 from mohs.compare.strategies import find_strategies
@@ -131,8 +134,68 @@ def print_table(rows: list[dict[str, Any]]) -> None:
             print("| " + " | ".join(cells) + " |")
 
 
+def gains(rows: list[dict[str, Any]], figure: str) -> dict[int, list[tuple[int, float, float, int]]]:
+    """Return by batch, for each number of classes: the gain, half of its 95% interval, and the number of seeds.
+
+    The standard deviation of one seed's gain is pooled over all points, since a point has few seeds: s² is the sum of
+    squares around the means of points, over the number of runs less that of points, and the interval is Student's.
+    """
+    by_point: dict[tuple[int, int], dict[int, dict[str, float]]] = defaultdict(lambda: defaultdict(dict))
+    for row in rows:
+        if row["strategy"] in USUAL and not row["set"]:
+            by_point[row["batch"], row["classes"]][row["seed"]][row["strategy"]] = row[figure]
+    default, without = USUAL
+    found = {
+        point: np.array([two[default] - two[without] for two in by_seed.values() if len(two) == 2])
+        for point, by_seed in sorted(by_point.items())
+    }
+    found = {point: gain for point, gain in found.items() if len(gain)}
+    free = sum(len(gain) - 1 for gain in found.values())
+    if not free:
+        raise SystemExit("bench_han: an interval needs a point with two seeds; run more with --seeds 0 1")
+    deviation = (sum(float(((gain - gain.mean()) ** 2).sum()) for gain in found.values()) / free) ** 0.5
+    lines: dict[int, list[tuple[int, float, float, int]]] = defaultdict(list)
+    for (batch, classes), gain in found.items():
+        half = float(student.ppf(0.975, free)) * deviation / len(gain) ** 0.5
+        lines[batch].append((classes, float(gain.mean()), half, len(gain)))
+    return dict(lines)
+
+
+def draw(rows: list[dict[str, Any]], file: Path) -> None:
+    """Draw the gain in the catalog and on unseen classes against the number of classes, a line for each batch."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    with mpl.rc_context({"svg.hashsalt": "mohs", "font.size": 10, "svg.fonttype": "none"}):
+        figure = Figure(figsize=(8.4, 3.4), layout="constrained")
+        for axes, name, title in zip(
+            figure.subplots(1, 2, sharey=True),
+            ("seen", "unseen"),
+            ("catalog of all classes", "unseen classes"),
+            strict=True,
+        ):
+            for shift, (batch, points) in enumerate(gains(rows, name).items()):
+                classes, gain, half, _ = (np.array(column) for column in zip(*points, strict=True))
+                axes.errorbar(
+                    classes * 1.04 ** (shift - 1),
+                    100 * gain,
+                    100 * half,
+                    marker="o",
+                    capsize=3,
+                    label=f"{batch} pairs a batch",
+                )
+            axes.axhline(0.0, color="0.6", linewidth=0.8)
+            axes.set(title=title, xlabel="training classes", xscale="log")
+            ticks = sorted({row["classes"] for row in rows})
+            axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
+            axes.minorticks_off()
+        figure.axes[0].set_ylabel("gain of R@1, in points")
+        figure.axes[0].legend(frameon=False)
+        figure.savefig(file, metadata={"Date": None} if file.suffix == ".svg" else None)
+
+
 def main() -> None:
-    """Run, or print what was run."""
+    """Run, or print or draw what was run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--han", type=Path, help="the folder that han.py wrote")
     parser.add_argument("--classes", type=int, default=32_000)
@@ -144,8 +207,11 @@ def main() -> None:
     parser.add_argument("--set", nargs="*", default=[], help="settings of all strategies, name=value in JSON")
     parser.add_argument("--out", type=Path, help="append the lines to this file, and leave out what stands there")
     parser.add_argument("--table", action="store_true", help="train nothing; print what is in --out")
+    parser.add_argument("--figure", type=Path, help="train nothing; draw what is in --out, SVG or PNG")
     arguments = parser.parse_args()
-    if not arguments.table:
+    if arguments.figure is not None:
+        draw(read_rows(arguments.out), arguments.figure)
+    elif not arguments.table:
         if arguments.han is None:
             parser.error("give --han, the folder that han.py wrote")
         run(arguments)

@@ -64,6 +64,7 @@ class Switches:
     key: float = 0.0  # momentum of the encoder that positives and negatives come from; 0: none
     live: float = 0.0  # with a key encoder: weight of the loss without it
     queue: int = 0  # keys of earlier steps that are negatives, too
+    near: int = 0  # of the queue, only so many keys count for a row: those most similar to it; 0: all
     key_mode: str = "train"  # of batch norm in the key encoder
     loss: str = "infonce"  # decoupled; hard: weights exp(beta s) on negatives; xbm, ntxent: the library's, a queue
     beta: float = 0.5
@@ -188,6 +189,15 @@ class Keys:
         """Return keys of a batch."""
         return self._network(pictures)  # type: ignore[no-any-return]
 
+    def compare(self, e_MD: Tensor, class_M: Tensor) -> tuple[Tensor, Tensor]:
+        """Return similarities to keys of the queue, and where a key is of the row's own class."""
+        if not 0 < self._s.near < len(self.queue_QD):
+            return e_MD @ self.queue_QD.T, class_M[:, None] == self.class_Q[None, :]
+        with torch.no_grad():
+            near_MK = (e_MD @ self.queue_QD.T).topk(self._s.near, dim=1, sorted=False).indices
+        score_MK = torch.einsum("md,mkd->mk", e_MD, self.queue_QD[near_MK])
+        return score_MK, class_M[:, None] == self.class_Q[near_MK]
+
     def push(self, key_MD: Tensor, class_M: Tensor) -> None:
         """Put the keys of a step at the end of the queue."""
         if self._s.queue:
@@ -242,9 +252,11 @@ def train(s: Switches, pictures_2C: NDArray[np.uint8], *, seed: int) -> tuple[Em
         passes.saw(chosen, *e_MD.detach().split(s.pairs))
         if keys is not None:
             key_MD = keys.write(shown)
-            bank_KD = torch.cat([key_MD, keys.queue_QD]) if len(keys.queue_QD) else key_MD
-            own_MK = class_M[:, None] == torch.cat([class_M, keys.class_Q])[None, :]
-            value = scores_loss(s, e_MD @ bank_KD.T, own_MK, positive_M, progress)
+            own_MK, score_MK = own_MM, e_MD @ key_MD.T
+            if len(keys.queue_QD):
+                queued_MK, queued_own_MK = keys.compare(e_MD, class_M)
+                score_MK, own_MK = torch.cat([score_MK, queued_MK], 1), torch.cat([own_MK, queued_own_MK], 1)
+            value = scores_loss(s, score_MK, own_MK, positive_M, progress)
             if s.live:
                 value = value + s.live * scores_loss(s, e_MD @ e_MD.T, own_MM, positive_M, progress)
             keys.push(key_MD, class_M)
