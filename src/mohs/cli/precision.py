@@ -8,14 +8,12 @@ from pathlib import Path
 from typing import cast, final
 
 import numpy as np
-from PIL import Image
 
 from mohs.artefacts import atomic_path, write_json
 from mohs.cli.console import decoding_progress, print_json, print_table, require_folder_place, say
 from mohs.data.dataset import Dataset, open_dataset
 from mohs.data.fixes import LabelFix, write_fixes
-from mohs.data.folder import picture_formats
-from mohs.data.images import ImagePolicy
+from mohs.data.images import ImagePolicy, open_picture
 from mohs.data.reading import read_table
 from mohs.data.table import BUILT_IN, Table, require_classes
 from mohs.doctor.precision.attribution import CAUSES
@@ -144,9 +142,9 @@ def _bare_table(items: Embedded, path: Path) -> Table:
 def _side_of(table: Table) -> Callable[[int], int]:
     def side(item: int) -> int:
         try:
-            with Image.open(table.path(item), formats=picture_formats()[0]) as image:
+            with open_picture(table.path(item)) as image:
                 return max(image.size)
-        except OSError:
+        except (OSError, InputError):
             return 0
 
     return side

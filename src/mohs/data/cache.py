@@ -23,7 +23,7 @@ from mohs.errors import BadImagesError, DataWarning, InputError, Problem, Resour
 __all__ = ["BadPicture", "LoadedPictures", "bad_picture_message", "default_cache_dir", "load_pictures"]
 
 # Change this when decoding changes, so that older files are not used.
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 
 
 @final

@@ -1,8 +1,7 @@
 """Pictures of several frames or pages, of which one is taken: animations, scans of many pages, stacks."""
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import BinaryIO
+from contextlib import AbstractContextManager
 
 from PIL import Image, TiffImagePlugin
 
@@ -16,8 +15,10 @@ _COUNTED = ("GIF", "TIFF")
 _REDUCED = 1  # bit of the TIFF tag NewSubfileType: the page is a smaller copy of another
 
 
-def num_frames(image: Image.Image, path: str | Path | BinaryIO) -> int:
-    """Return how many frames or pages the picture in `path` has, which is open as `image` and stays as it is.
+def num_frames(image: Image.Image, open_again: Callable[[], AbstractContextManager[Image.Image]]) -> int:
+    """Return how many frames or pages a picture has, which is open as `image` and stays as it is.
+
+    `open_again` opens the same file once more.
 
     Smaller copies of a page are not counted, nor the pictures that a camera adds to a JPEG (MPO), nor layers (PSD).
     What cannot be counted, since a later page is broken, counts as 1.
@@ -27,7 +28,7 @@ def num_frames(image: Image.Image, path: str | Path | BinaryIO) -> int:
     if image.format not in _COUNTED:
         return int(getattr(image, "n_frames", 1))
     try:
-        with Image.open(path, formats=(image.format,)) as again:
+        with open_again() as again:
             num = int(getattr(again, "n_frames", 1))
             if num == 1 or not isinstance(again, TiffImagePlugin.TiffImageFile):
                 return num

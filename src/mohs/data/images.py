@@ -2,9 +2,11 @@
 
 import contextlib
 import io
+import os
+import stat
 import threading
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +16,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from mohs.checks import require, wrong_choice, wrong_number, wrong_whole
+from mohs.data.colour import as_srgb
 from mohs.data.depth import Depth, depth_of, depth_warning, reduced_bits
 from mohs.data.folder import picture_formats, why_not_read
 from mohs.data.frames import frames_warning, num_frames
@@ -28,6 +31,7 @@ __all__ = [
     "decode_image",
     "decode_images",
     "decode_untrusted",
+    "open_picture",
     "picture_warnings",
     "prepare_image",
 ]
@@ -38,6 +42,8 @@ Fit = Literal["pad", "stretch", "crop"]
 MAX_PIXELS = 89_478_485
 # Encoders make about ten.
 _MAX_SCANS = 100
+# Tags of TIFF.
+_PHOTOMETRIC, _BITS_PER_SAMPLE = 262, 258
 
 
 @final
@@ -85,13 +91,14 @@ class Decoded:
 def decode_image(path: str | Path, policy: ImagePolicy) -> np.ndarray:
     """Return the picture in `path` as uint8 [H, W, C], H = W = `policy.size`, C = `policy.channels`.
 
-    EXIF orientation is applied, transparency is flattened on white, 16 bits become 8 (see `ImagePolicy.white_level`),
-    an animation gives its first frame. Resizing is antialiased (Lanczos); a large JPEG is first reduced while it is
-    decoded. Formats are those of `mohs.data.folder`.
+    EXIF orientation is applied, colours become sRGB if a profile says that they are not (`mohs.data.colour`),
+    transparency is flattened on white, 16 bits become 8 (see `ImagePolicy.white_level`), an animation gives its first
+    frame. Resizing is antialiased (Lanczos); a large JPEG is first reduced while it is decoded. Formats are those of
+    `mohs.data.folder`.
 
     Warns (`DataWarning`) of 16 bits that use a quarter of their range at most, which come out nearly black, and of
-    several frames or pages. Raises `InputError` if the file is missing, truncated, no picture, or has more than
-    89,478,485 pixels.
+    several frames or pages. Raises `InputError` if the file is missing, no regular file, truncated, no picture, or has
+    more than 89,478,485 pixels.
     """
     picture = decode_images([path], policy)[0]
     if isinstance(picture, str):
@@ -193,25 +200,58 @@ class _Quiet:
 _quiet = _Quiet()
 
 
+@contextlib.contextmanager
+def open_picture(source: str | Path | bytes) -> Iterator[Image.Image]:
+    """Open a picture file, or the bytes of one: the only place where Pillow is given either.
+
+    Only formats of `mohs.data.folder.picture_formats` are tried. Only regular files are opened: a FIFO or device would
+    be waited for without end. Raises `InputError` for another kind of file and an empty one, and what Pillow and the
+    system raise.
+    """
+    if isinstance(source, bytes):
+        if not source:
+            raise InputError("empty file")
+        with Image.open(io.BytesIO(source), formats=picture_formats()[0]) as image:
+            yield image
+        return
+    _require_regular(os.stat(source))  # noqa: PTH116 - a Path costs ten times as much, for every picture
+    # Without waiting, and looked at again: what was a file may be a FIFO by now.
+    handle = os.open(source, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    with os.fdopen(handle, "rb") as file:
+        _require_regular(os.fstat(handle))
+        with Image.open(file, formats=picture_formats()[0]) as image:
+            yield image
+
+
+def _require_regular(status: os.stat_result) -> None:
+    if stat.S_ISDIR(status.st_mode):
+        raise InputError("cannot be opened (is a directory)")
+    if not stat.S_ISREG(status.st_mode):
+        kinds = ((stat.S_ISFIFO, "a FIFO"), (stat.S_ISSOCK, "a socket"))
+        raise InputError(
+            f"is {next((kind for is_kind, kind in kinds if is_kind(status.st_mode)), 'a device')}, no file"
+        )
+    if not status.st_size:
+        raise InputError("empty file")
+
+
 def _decode(
     path: str | Path | bytes, policy: ImagePolicy, max_pixels: int | None = None, *, count_frames: bool = True
 ) -> Decoded:
     max_pixels = MAX_PIXELS if max_pixels is None else max_pixels
     try:
-        file = io.BytesIO(path) if isinstance(path, bytes) else path
-        with Image.open(file, formats=picture_formats()[0]) as image:
+        with open_picture(path) as image:
             if image.width * image.height > max_pixels:
                 return Decoded(None, f"too large ({image.width} x {image.height}; at most {max_pixels:,} pixels)")
-            again = io.BytesIO(path) if isinstance(path, bytes) else path
-            frames = num_frames(image, again) if count_frames else 1
+            frames = num_frames(image, lambda: open_picture(path)) if count_frames else 1
             return replace(_to_array(image, policy), num_frames=frames)
+    except InputError as error:
+        return Decoded(None, str(error))
     except FileNotFoundError:
         return Decoded(None, "no such file" + _hint(str(path)))
     except (IsADirectoryError, PermissionError) as error:
         return Decoded(None, f"cannot be opened ({(error.strerror or '').lower()})")
     except UnidentifiedImageError:
-        if not (len(path) if isinstance(path, bytes) else Path(path).stat().st_size):
-            return Decoded(None, "empty file")
         why = "" if isinstance(path, bytes) else why_not_read(path)
         return Decoded(None, why or "not a picture of a known format")
     except Image.DecompressionBombError:
@@ -240,17 +280,25 @@ def _to_array(image: Image.Image, policy: ImagePolicy) -> Decoded:
     else:
         image.draft(None, (2 * size, 2 * size))
     image.load()
+    inverted_from = _white_is_zero(image)
     ImageOps.exif_transpose(image, in_place=True)
     depth = None
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        values = np.asarray(image)
-        image = Image.fromarray(reduced_bits(values, policy.white_level))
-        depth = depth_of(values)
+        values, transparent = np.asarray(image), image.info.get("transparency")
+        if inverted_from and values.dtype.kind in "iu":
+            values = np.maximum((policy.white_level or inverted_from) - values.astype(np.int64), 0)
+        pixels_HW, depth = reduced_bits(values, policy.white_level), depth_of(values)
+        if isinstance(transparent, int):
+            pixels_HW = np.where(values == transparent, np.uint8(255), pixels_HW)
+        image = Image.fromarray(pixels_HW)
     elif cut_to_8_bits:
         depth = _colour_depth(image)
         if policy.white_level is not None:
             raise ValueError("white_level is of grey pictures, and colour of 16 bits is read as 8; save it with 8 bits")
-    picture = _without_transparency(image).convert("L" if policy.channels == 1 else "RGB")
+        transparent = image.info.get("transparency")
+        if isinstance(transparent, tuple):  # given in 16 bits
+            image.info["transparency"] = tuple(value >> 8 for value in transparent)
+    picture = _without_transparency(as_srgb(image)).convert("L" if policy.channels == 1 else "RGB")
     if policy.fit == "stretch":
         picture = picture.resize((size, size), Image.Resampling.LANCZOS, reducing_gap=3.0)
     elif policy.fit == "crop":
@@ -263,6 +311,15 @@ def _to_array(image: Image.Image, policy: ImagePolicy) -> Decoded:
     if pixels_HWC.shape[:2] != (size, size):
         pixels_HWC = _pad(pixels_HWC, size)
     return Decoded(pixels_HWC, depth=depth)
+
+
+def _white_is_zero(image: Image.Image) -> int:
+    """Return the largest value of a grey TIFF of more than 8 bits whose white is 0; 0 for others."""
+    tags = getattr(image, "tag_v2", {})
+    if tags.get(_PHOTOMETRIC) != 0 or not (image.mode == "I" or image.mode.startswith("I;16")):
+        return 0
+    bits = tags.get(_BITS_PER_SAMPLE, (16,))[0]
+    return int(2**bits) - 1
 
 
 def _colour_depth(image: Image.Image) -> Depth:

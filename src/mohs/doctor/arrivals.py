@@ -1,17 +1,15 @@
 """New pictures held against an index: those that are there already, and those whose label the index doubts."""
 
-import io
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import final
 
 import numpy as np
-from PIL import Image
 
 from mohs.data.equal_pictures import NEAR_DIFFERENCE, picture_difference
 from mohs.data.fixes import LabelFix
-from mohs.data.images import decode_images
+from mohs.data.images import decode_images, open_picture
 from mohs.data.table import Table
 from mohs.doctor.clean import CleanCause
 from mohs.index.answers import Answer
@@ -79,7 +77,8 @@ def _fix(table: Table, row: int, picture_HWC: np.ndarray, answer: Answer, known:
     if not answer.matches:
         return None
     match, label = answer.matches[0], str(table.labels[row])
-    other = np.asarray(Image.open(io.BytesIO(match.columns["thumbnail"])).convert("RGB"))
+    with open_picture(match.columns["thumbnail"]) as thumbnail:
+        other = np.asarray(thumbnail.convert("RGB"))
     difference = 0.0
     if not np.array_equal(other, picture_HWC):
         both = np.stack([picture_HWC, other])
