@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 
-.PHONY: setup demo test lint type docs bench bench-mining bench-resume bench-collapse bench-evaluation bench-finetune bench-strategies bench-export lock clean
+.PHONY: setup demo test lint type docs bench bench-mining bench-resume bench-collapse bench-evaluation bench-finetune bench-strategies bench-export test-api lock clean
 
 setup: $(READY)
 
@@ -42,6 +42,11 @@ type: setup
 # Two processes, each with whole files: a file's fixtures are made once.
 test: lint type
 	$(BIN)/pytest --numprocesses 2 --dist loadfile
+
+# Whether the services answer as their OpenAPI documents say: requests are made up by schemathesis, which uvx fetches.
+# Two minutes. MORE="--examples 1000" asks longer.
+test-api: setup
+	$(BIN)/python benchmarks/check_api.py $(MORE)
 
 # The reference, from the docstrings, as HTML pages in build/docs.
 docs: setup

@@ -109,6 +109,11 @@ def test_unknown_is_said(client):
             "id",
         ),
         (
+            lambda c: c.post("/feedback", json=said("07-1.png", "07-0.png") | {"distance": True}),
+            422,
+            "distance: input should be a valid number",
+        ),
+        (
             lambda c: c.post("/feedback", content=b'{"query": "07-1.png"}', headers={"content-type": "text/plain"}),
             422,
             "body: ",
@@ -186,6 +191,8 @@ def test_state(client):
     assert 'mohs_requests_total{route="/health",status="200"} 1.0' in text
     assert "mohs_items 60.0" in text
     paths = client.get("/openapi.json").json()["paths"]
+    # uvicorn itself answers what is no HTTP, and the document says so.
+    assert set(paths["/search"]["get"]["responses"]["400"]["content"]) == {"application/json", "text/plain"}
     assert set(paths) == {
         "/search", "/alike", "/items", "/items/{id}", "/items/{id}/image", "/feedback", "/about", "/health", "/metrics"
     }  # fmt: skip

@@ -119,7 +119,10 @@ def test_what_is_marked_is_a_review_list_that_training_reads(walked, products, t
     assert walk(walked)[other["triplet"]]["verdict"] == "same"
     assert len(read_review_list(review, table.files)) == 2
     assert walked.post("/feedback", json={"triplet": 60, "verdict": "same"}).status_code == 404
-    assert walked.post("/feedback", json={"triplet": 0, "verdict": "maybe"}).status_code == 422
+    for wrong in ({"verdict": "maybe"}, {"triplet": True}, {"triplet": "7"}, {"triplet": 7.5}, {"triplet": -1}):
+        said = {"triplet": 0, "verdict": "same", **wrong}
+        assert walked.post("/feedback", json=said).status_code == 422, wrong
+    assert walked.post("/feedback", json={"triplet": 7.0, "verdict": "different"}).status_code == 201
 
 
 def test_what_is_not_known_is_not_told(client_of, in_batch_run):

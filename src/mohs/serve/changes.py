@@ -29,7 +29,7 @@ _DENIED: dict[int | str, dict[str, Any]] = {401: {"model": Failure}, 404: {"mode
 class Verdict(BaseModel):
     """What somebody says of a match."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)  # true is no number
 
     query: str = Field(min_length=1, max_length=1000, description="as the answer has it: an id, or an upload's hash")
     item: str = Field(min_length=1, max_length=1000, description="the match's id")
@@ -67,7 +67,10 @@ def add_routes(
         request: Request,
         id: Annotated[str, Query(min_length=1, max_length=1000)],  # noqa: A002
         label: Annotated[str, Query(alias="class", min_length=1, max_length=1000)],
-        cells: Annotated[str, Query(description="other columns, as a JSON object", max_length=100_000)] = "{}",
+        cells: Annotated[
+            str,
+            Query(description="other columns, as a JSON object; an address has room for 32 KiB", max_length=10_000),
+        ] = "{}",
     ) -> Stored:
         """Add an item, of a new class too, by its picture."""
         values = _cells(cells)

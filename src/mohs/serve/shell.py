@@ -29,6 +29,13 @@ _TYPES: Final = {
     ".svg": "image/svg+xml",
 }
 
+# What is no HTTP never reaches the application: uvicorn answers it, in plain text.
+_BAD_REQUEST: Final[dict[str, Any]] = {
+    "model": Failure,
+    "description": "a host that is not allowed, a body that ended early; as text: no HTTP, or a header over 32 KiB",
+    "content": {"text/plain": {"schema": {"type": "string"}}},
+}
+
 
 def make_shell(
     settings: ServeSettings,
@@ -46,7 +53,7 @@ def make_shell(
         docs_url=None,  # its page is fetched from another host
         redoc_url=None,
         lifespan=life,
-        responses={code: {"model": Failure} for code in (400, 403, 408, 413, 422, 503, 504)},
+        responses={**{code: {"model": Failure} for code in (403, 408, 413, 422, 503, 504)}, 400: _BAD_REQUEST},
     )
     app.state.metrics, app.state.settings = metrics, settings
     _add_page(app, page)

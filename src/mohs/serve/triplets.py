@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final, Literal, TypeVar, final
 from fastapi import FastAPI, HTTPException, Query, Response
 from fastapi import Path as InPath
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from mohs.serve.feedback import ReviewList, ReviewPicture, Verdict
 from mohs.serve.messages import Failure, Told
@@ -93,13 +93,20 @@ class RunHealth(BaseModel):
     num_triplets: int
 
 
+def _number(value: Any) -> Any:
+    # As JSON Schema has it: 7.0 is whole, and neither true nor "7" is a number.
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError("give a number")
+    return value
+
+
 @final
 class Mark(BaseModel):
     """What somebody says of the negative of a triplet: the same as its anchor, or different after all."""
 
     model_config = ConfigDict(extra="forbid")
 
-    triplet: int = Field(ge=0, le=_LARGEST)
+    triplet: Annotated[int, BeforeValidator(_number)] = Field(ge=0, le=_LARGEST)
     verdict: Verdict
 
 
