@@ -1,5 +1,6 @@
 """What the service answers, and what it says of what it cannot answer."""
 
+import asyncio
 import io
 
 import numpy as np
@@ -8,6 +9,9 @@ from PIL import Image
 
 from mohs.errors import InputError
 from mohs.index.index import Index
+from mohs.serve.editions import Editions
+from mohs.serve.metrics import Metrics
+from mohs.serve.queries import Queries, SearchOptions
 from mohs.serve.settings import read_settings
 
 PNG = {"content-type": "image/png"}
@@ -54,6 +58,37 @@ def test_answers_are_those_of_the_index(client, built, products):
             [match.distance for match in expected.matches], abs=1e-6
         )
         assert found["class"] == expected.label
+
+
+def test_queries_of_many_kinds_at_once_are_answered_each_as_asked(built, products):
+    metrics = Metrics()
+    editions = Editions(built, metrics)
+    queries = Queries(editions, read_settings({}), metrics)
+    asked = [
+        (f"{c:02d}-0.png", SearchOptions(num, where, one))
+        for c, (num, where, one) in enumerate(
+            [(3, None, False), (5, None, False), (3, "price < 10", False), (4, None, True), (5, None, False)] * 3
+        )
+    ]
+
+    async def ask():
+        data = {file: (products / file).read_bytes() for file, _ in asked}
+        return await asyncio.gather(*(queries.by_picture(data[file], options) for file, options in asked))
+
+    found = asyncio.run(ask())
+    assert "mohs_batch_pictures_sum 15.0" in metrics.as_text().decode()
+    assert "mohs_batch_pictures_count 15.0" not in metrics.as_text().decode()
+    for (file, options), answer in zip(asked, found, strict=True):
+        [expected] = editions.current.index.search(
+            [products / file],
+            num_matches=options.num_matches,
+            where=options.where,
+            one_of_a_class=options.one_of_a_class,
+        )
+        assert [match.id for match in answer.matches] == [match.id for match in expected.matches]
+        assert answer.label == expected.label
+    queries.close()
+    editions.close()
 
 
 def test_unknown_is_said(client):

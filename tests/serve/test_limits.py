@@ -4,7 +4,6 @@ import asyncio
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-import numpy as np
 import pytest
 from starlette.applications import Starlette
 from starlette.responses import Response
@@ -118,31 +117,24 @@ def test_the_app_is_given_no_more_than_the_limit_and_nothing_late():
     assert given == [b"1234567890", b"123456"]
 
 
-class SlowEmbedder:
-    """Stands for an embedder that takes its time, and notes how many pictures it was given."""
+def test_queries_that_come_together_are_answered_together_and_each_its_own():
+    sizes = {"one": [], "other": []}
 
-    def __init__(self):
-        self.sizes = []
-
-    def embed(self, pictures):
-        self.sizes.append(len(pictures))
+    def work(group, queries):
+        sizes[group].append(len(queries))
         time.sleep(0.02)
-        return np.array([[picture.sum()] for picture in pictures], dtype=np.float32)
-
-
-def test_queries_that_come_together_are_embedded_together_and_answered_each():
-    one, other = SlowEmbedder(), SlowEmbedder()
+        return [3 * query for query in queries]
 
     async def ask():
-        batcher = Batcher(8, Metrics())
-        asked = [batcher.embed(one if i < 20 else other, np.full(3, i)) for i in range(30)]
+        batcher = Batcher(work, 8, Metrics())
+        asked = [batcher.ask("one" if i < 20 else "other", i) for i in range(30)]
         found = await asyncio.gather(*asked)
         batcher.close()
-        return [int(x[0]) for x in found]
+        return found
 
     assert asyncio.run(ask()) == [3 * i for i in range(30)]
-    # Never two embedders in a batch, never more than eight pictures.
-    assert (one.sizes, other.sizes) == ([8, 8, 4], [8, 2])
+    # Never two groups in a batch, never more than eight queries.
+    assert sizes == {"one": [8, 8, 4], "other": [8, 2]}
 
 
 def test_a_full_queue_says_so_and_late_answers_are_told(client_of, built, products, monkeypatch):

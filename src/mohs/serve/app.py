@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Annotated
 
-from fastapi import FastAPI, Query, Request
+from fastapi import FastAPI, Query, Request, Response
 
 from mohs.serve import alike, changes, pictures
 from mohs.serve.alike import WhyAlike
@@ -61,16 +61,24 @@ def create_app(folder: str | Path, settings: ServeSettings | None = None) -> Fas
 def _add_searches(app: FastAPI, queries: Queries, settings: ServeSettings) -> None:
     top = Query(ge=1, le=settings.max_matches, description="matches")
 
-    @app.post("/search", openapi_extra=pictures.PICTURE_BODY, responses={415: {"model": Failure}}, tags=["search"])
+    @app.post(
+        "/search",
+        response_model=Found,
+        openapi_extra=pictures.PICTURE_BODY,
+        responses={415: {"model": Failure}},
+        tags=["search"],
+    )
     async def search_by_picture(
         request: Request,
         top: Annotated[int, top] = 10,
         where: Where = None,
         one_of_a_class: OneOfAClass = False,
-    ) -> Found:
+    ) -> Response:
         """Find the items nearest to a picture: one file of a form, or the bytes themselves."""
         options = SearchOptions(top, where or None, one_of_a_class)
-        return await queries.by_picture(await pictures.read_picture(request), options)
+        told = await queries.by_picture(await pictures.read_picture(request), options)
+        # As it is: FastAPI would check and copy it once more.
+        return Response(told.model_dump_json(by_alias=True), media_type="application/json")
 
     @app.get("/search", responses={404: {"model": Failure}}, tags=["search"])
     async def search_by_id(

@@ -1,19 +1,19 @@
-"""Queries that come at the same time are embedded together; a queue that is full says so."""
+"""Queries that come at the same time are answered together; a queue that is full says so."""
 
 import asyncio
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import NamedTuple, final
+from typing import Generic, NamedTuple, TypeVar, final
 
-import numpy as np
-from numpy.typing import NDArray
-
-from mohs.model.embedder import Embedder
 from mohs.serve.metrics import Metrics
 
 __all__ = ["Batcher", "QueueFullError", "QueuePlaces"]
+
+G = TypeVar("G")
+Q = TypeVar("Q")
+A = TypeVar("A")
 
 
 @final
@@ -44,27 +44,31 @@ class QueuePlaces:
             self._metrics.under_way.set(self._taken)
 
 
-class _Waiting(NamedTuple):
-    embedder: Embedder
-    picture_HWC: NDArray[np.uint8]
-    answer: asyncio.Future[NDArray[np.float32]]
+class _Waiting(NamedTuple, Generic[G, Q, A]):
+    group: G
+    query: Q
+    answer: asyncio.Future[A]
 
 
 @final
-class Batcher:
-    """Embeds in one thread; while a batch is under way the next one gathers, so nothing waits for company."""
+class Batcher(Generic[G, Q, A]):
+    """Answers queries of one group together, in one thread; `work` returns an answer for each query.
 
-    def __init__(self, max_batch: int, metrics: Metrics) -> None:
+    While a batch is under way the next one gathers, so nothing waits for company.
+    """
+
+    def __init__(self, work: Callable[[G, Sequence[Q]], Sequence[A]], max_batch: int, metrics: Metrics) -> None:
+        self._work = work
         self._max_batch = max_batch
         self._metrics = metrics
-        self._waiting: deque[_Waiting] = deque()
+        self._waiting: deque[_Waiting[G, Q, A]] = deque()
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="embed")
         self._running: asyncio.Task[None] | None = None
 
-    async def embed(self, embedder: Embedder, picture_HWC: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return the unit vector float32[D] of a picture that is prepared by the embedder's policy."""
-        answer: asyncio.Future[NDArray[np.float32]] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Waiting(embedder, picture_HWC, answer))
+    async def ask(self, group: G, query: Q) -> A:
+        """Return the answer to a query; what is not the same group is never in one batch."""
+        answer: asyncio.Future[A] = asyncio.get_running_loop().create_future()
+        self._waiting.append(_Waiting(group, query, answer))
         if self._running is None:
             self._running = asyncio.create_task(self._run())
         return await answer
@@ -79,10 +83,9 @@ class Batcher:
                 batch = self._next_batch()
                 if not batch:
                     continue
-                pictures_BHWC = np.stack([each.picture_HWC for each in batch])
                 try:
-                    x_BD = await asyncio.get_running_loop().run_in_executor(
-                        self._pool, batch[0].embedder.embed, pictures_BHWC
+                    answers = await asyncio.get_running_loop().run_in_executor(
+                        self._pool, self._work, batch[0].group, [each.query for each in batch]
                     )
                 except Exception as error:
                     for each in batch:
@@ -90,17 +93,17 @@ class Batcher:
                             each.answer.set_exception(error)
                     continue
                 self._metrics.batch_size.observe(len(batch))
-                for each, x_D in zip(batch, x_BD, strict=True):
+                for each, answer in zip(batch, answers, strict=True):
                     if not each.answer.done():
-                        each.answer.set_result(x_D)
+                        each.answer.set_result(answer)
         finally:
             self._running = None
 
-    def _next_batch(self) -> list[_Waiting]:
-        """Return the queries that have waited longest and are for one embedder; those that gave up are left out."""
-        batch: list[_Waiting] = []
+    def _next_batch(self) -> list[_Waiting[G, Q, A]]:
+        """Return the queries that have waited longest and are of one group; those that gave up are left out."""
+        batch: list[_Waiting[G, Q, A]] = []
         while self._waiting and len(batch) < self._max_batch:
-            if batch and self._waiting[0].embedder is not batch[0].embedder:
+            if batch and self._waiting[0].group is not batch[0].group:
                 break
             each = self._waiting.popleft()
             if not each.answer.done():

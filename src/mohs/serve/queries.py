@@ -2,17 +2,18 @@
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeVar, final
+from typing import NamedTuple, TypeVar, final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mohs.data.images import ImagePolicy, decode_untrusted
 from mohs.errors import InputError
+from mohs.index.answers import Answer
 from mohs.serve.batching import Batcher, QueuePlaces
 from mohs.serve.editions import Edition, Editions
 from mohs.serve.filters import require_plain_filter
@@ -39,6 +40,11 @@ class SearchOptions:
     where: str | None = None
     one_of_a_class: bool = False
 
+    @property
+    def over_all(self) -> bool:
+        """Whether every item may be an answer."""
+        return self.where is None and not self.one_of_a_class
+
 
 @final
 class Queries:
@@ -49,7 +55,7 @@ class Queries:
         self._settings = settings
         self._metrics = metrics
         self._places = QueuePlaces(settings.max_queue, metrics)
-        self._batcher = Batcher(settings.max_batch, metrics)
+        self._batcher = Batcher(_embed_and_search, settings.max_batch, metrics)
         self._pool = ThreadPoolExecutor(2, thread_name_prefix="decode-and-search")
 
     async def by_picture(self, data: bytes, options: SearchOptions) -> Found:
@@ -61,8 +67,11 @@ class Queries:
 
         async def ask(edition: Edition) -> Found:
             picture_HWC = await self.in_thread(self.decode, data, edition.index.embedder.policy)
-            x_D = await self._batcher.embed(edition.index.embedder, picture_HWC)
-            return await self.in_thread(self._search, edition, hashlib.sha256(data).hexdigest(), x_D, options)
+            x_D, answer = await self._batcher.ask(edition, _Query(picture_HWC, options))
+            query = hashlib.sha256(data).hexdigest()
+            if answer is not None:
+                return self._told(edition, query, answer)
+            return await self.in_thread(self._search, edition, query, x_D, options)
 
         with self._places.place():
             async with asyncio.timeout(self._settings.inference_s):
@@ -127,7 +136,32 @@ class Queries:
             one_of_a_class=options.one_of_a_class,
             thumbnails=False,
         )
+        return self._told(edition, query, answer)
+
+    def _told(self, edition: Edition, query: str, answer: Answer) -> Found:
         told = found(edition, query, answer)
         if told.unknown:
             self._metrics.unknown.inc()
         return told
+
+
+class _Query(NamedTuple):
+    picture_HWC: NDArray[np.uint8]
+    options: SearchOptions
+
+
+def _embed_and_search(edition: Edition, queries: Sequence[_Query]) -> list[tuple[NDArray[np.float32], Answer | None]]:
+    """Return the unit vector float32[D] of each query, and its answer if the search is one over all items.
+
+    One product of matrices for all queries costs a quarter of one for each. A filter may have to read the store, for
+    which other queries should not wait: those have no answer yet.
+    """
+    x_BD = edition.index.embedder.embed(np.stack([query.picture_HWC for query in queries]))
+    answers: list[Answer | None] = [None] * len(queries)
+    plain = [i for i, query in enumerate(queries) if query.options.over_all]
+    for num in {queries[i].options.num_matches for i in plain}:
+        these = [i for i in plain if queries[i].options.num_matches == num]
+        found_here = edition.snapshot.search(x_BD[these], num_matches=num, thumbnails=False)
+        for i, answer in zip(these, found_here, strict=True):
+            answers[i] = answer
+    return list(zip(x_BD, answers, strict=True))
