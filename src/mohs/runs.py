@@ -5,7 +5,7 @@ import platform
 import shutil
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from importlib.metadata import version
 from pathlib import Path
@@ -16,7 +16,7 @@ import numpy as np
 from mohs.artefacts import EventLog, read_events, read_json, require_disk, write_json
 from mohs.data.dataset import Dataset
 from mohs.data.table import require_classes
-from mohs.errors import DataWarning, InputError
+from mohs.errors import DataWarning, InputError, ResourceError
 from mohs.evaluation.pixels import pixel_embeddings
 from mohs.evaluation.summary import EmbeddingReport, SearchProtocol, measure
 from mohs.model.embedder import Embedder
@@ -176,6 +176,7 @@ def train_on(
         with (
             EventLog(folder / "events.jsonl") if peers.is_first else contextlib.nullcontext() as log,
             TensorBoard(folder / "tensorboard", done) if with_board else contextlib.nullcontext() as board,
+            _way_on(folder),
         ):
             result = fit(
                 embedder,
@@ -195,6 +196,16 @@ def train_on(
             shutil.rmtree(folder / "checkpoints", ignore_errors=True)
         peers.from_first(None)  # no process leaves before the files are there
     return Run(folder, config)
+
+
+@contextlib.contextmanager
+def _way_on(folder: Path) -> Iterator[None]:
+    """Have an interruption say how the run in a folder is taken up again."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit) as stop:
+        stop.add_note(f"{folder} has what was trained; go on with: mohs train --resume {folder}")
+        raise
 
 
 def _checked(data: SplitData, config: RunConfig) -> Dataset:
@@ -229,9 +240,10 @@ def evaluate(
     pictures it knows would be in the test. Raises `InputError` if they are not, or have no groups to exclude.
     """
     write = data is None if write is None else write
+    is_own = write or data is None
     if data is None:
         data = open_split_data(run.config.data, seed=run.config.seed)
-    if write and (changed := _changed_since(run, data)):
+    if is_own and (changed := _changed_since(run, data)):
         warnings.warn(f"{changed}; numbers are of what is there now", stacklevel=2)
     items = np.flatnonzero(data.test_N if data.unseen_classes else data.test_N | data.train_N)
     dataset = data.dataset.take(items)
@@ -275,7 +287,11 @@ def evaluate(
     measured["trained"] = trained
     evaluation = Evaluation(measured, dataset, test_N, trained_ND, embedded - began, finished - embedded, num_trained)
     if write:
-        write_json(run.folder / "metrics.json", {name: found.as_record() for name, found in measured.items()})
+        record = {name: found.as_record() for name, found in measured.items()}
+        try:
+            write_json(run.folder / "metrics.json", {**record, "pictures_read": data.reading.as_record()})
+        except (OSError, ResourceError) as error:  # what was measured is not lost for that
+            warnings.warn(f"{run.folder}: metrics.json is not written ({error})", DataWarning, stacklevel=2)
     return evaluation
 
 
@@ -313,6 +329,7 @@ def _facts(data: SplitData, config: RunConfig, result: FitResult, *, total_s: fl
         "num_test_items": int(data.test_N.sum()),
         "num_test_classes": len(np.unique(labels[data.test_N])),
         "data_fingerprint": data.fingerprint,
+        "pictures_read": data.reading.as_record(),
         "left_out": list(data.dataset.left_out),
         "num_counted_queries": data.count_queries(),
         "num_triplets": config.training.length,

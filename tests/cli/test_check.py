@@ -7,6 +7,7 @@ def test_what_is_there(run_cli, picture_set):
     answer = run_cli("check", picture_set)
     assert (answer.code, answer.out) == (0, "")
     assert answer.err == [
+        "pictures: 48 read = 48 used + 0 set aside",
         "36 samples and 12 catalog pictures of 12 classes",
         "pictures of a class: 4 to 4, median 4; 0 classes have one",
     ]

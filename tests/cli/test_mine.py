@@ -209,7 +209,8 @@ def test_a_folder_without_permission(run_cli, picture_set, tmp_path, monkeypatch
     monkeypatch.setattr(os, "access", lambda path, _: path.name != "locked")  # root may write everywhere
     answer = run_cli("mine", picture_set, "--out", tmp_path / "locked" / "p")
     assert answer.err == [
-        f"mohs: --out: {tmp_path}/locked/p cannot be written (no permission in {tmp_path}/locked); name another place"
+        f"mohs: --out: {tmp_path}/locked/p cannot be written (in {tmp_path}/locked: Permission denied); "
+        "name another place"
     ]
 
 

@@ -1,5 +1,6 @@
 """A run that was stopped and taken up ends with the weights, plans, events and reviews of one that never was."""
 
+import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -95,13 +96,21 @@ class Stopped(BaseException):
 
 
 def go(
-    dataset: Dataset, config: RunConfig, path: Path, *, stop_at: int | None = None, resume: bool = False
+    dataset: Dataset,
+    config: RunConfig,
+    path: Path,
+    *,
+    stop_at: int | None = None,
+    resume: bool = False,
+    by_signal: signal.Signals | None = None,
 ) -> tuple[Embedder, FitResult | None]:
     embedder = Embedder.create(config.model, ImagePolicy(16, 1), seed=0)
 
     def stop(event: Event) -> None:
         if isinstance(event, StepEvent) and event.step == stop_at:
-            raise Stopped
+            if by_signal is None:
+                raise Stopped
+            signal.raise_signal(by_signal)
 
     checkpoint = load_checkpoint(path / "checkpoints") if resume else None
     path.mkdir(exist_ok=True)
@@ -170,6 +179,33 @@ def test_stopped_and_taken_up_is_the_same(
     if "roll-back" in name:
         actions = [event["action"] for event in logs[0] if event["event"] == "guard"]
         assert [action for action in actions if action != "none"] == ["roll-back"]  # beside a warning, which is real
+
+
+@pytest.mark.parametrize("stop_at", [2, 3, 4])  # 3 is the last step of a segment
+@pytest.mark.parametrize("by_signal", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_lets_the_step_end_and_leaves_a_checkpoint_of_it(
+    glyphs: Dataset, tmp_path: Path, stop_at: int, by_signal: signal.Signals
+) -> None:
+    def as_the_command_line_does(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    config = settings({"checkpoint_s": 1000.0})
+    whole, _ = go(glyphs, config, tmp_path / "whole")
+    before = signal.signal(by_signal, as_the_command_line_does)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            go(glyphs, config, tmp_path / "cut", stop_at=stop_at, by_signal=by_signal)
+        assert signal.getsignal(by_signal) is as_the_command_line_does
+    finally:
+        signal.signal(by_signal, before)
+    left = load_checkpoint(tmp_path / "cut" / "checkpoints")
+    assert left is not None
+    assert left.step == stop_at
+    again, _ = go(glyphs, config, tmp_path / "cut", resume=True)
+    for key, value in whole.state_dict().items():
+        assert torch.equal(value, again.state_dict()[key]), key
+    logs = [without_times(read_events(tmp_path / folder / "events.jsonl")) for folder in ("whole", "cut")]
+    assert logs[0] == logs[1]
 
 
 def test_a_checkpoint_with_another_plan_is_refused(glyphs: Dataset, tmp_path: Path) -> None:

@@ -126,8 +126,10 @@ def _run(arguments: list[str]) -> tuple[int, Sequence[str]]:
         return stop.exit_code, ()
     except _UsageError as error:
         return 2, (_usage_line(error),)
-    except (typer.Abort, KeyboardInterrupt):
-        return 130, ("mohs: interrupted",)
+    except (typer.Abort, KeyboardInterrupt) as stop:
+        return 130, ("mohs: interrupted", *_notes(stop))
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else 1, _notes(stop)
     except MohsError as error:
         return error.exit_code, [f"mohs: {problem}" for problem in error.problems]
     except BrokenPipeError:
@@ -142,6 +144,11 @@ def _run(arguments: list[str]) -> tuple[int, Sequence[str]]:
             raise
         return 4, ("mohs: out of memory; use fewer or smaller pictures (--size), smaller batches, or a larger machine",)
     return 0, ()
+
+
+def _notes(stop: BaseException) -> list[str]:
+    """Return what was added on the way to what ends a command: how to go on."""
+    return [f"mohs: {note}" for note in getattr(stop, "__notes__", ())]
 
 
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")

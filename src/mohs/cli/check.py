@@ -11,9 +11,11 @@ import typer
 
 from mohs.cli import options
 from mohs.cli.console import decoding_progress, print_json, require_file_place, say
+from mohs.cli.pictures_read import beside, tell_pictures
 from mohs.errors import DataWarning, InputError
 
 if TYPE_CHECKING:
+    from mohs.data.check import CheckResult
     from mohs.data.table import Table
     from mohs.settings.config import DataConfig
 
@@ -31,6 +33,9 @@ def check(
     fixes: Annotated[
         Path | None, typer.Option(help="Write corrections for 'mohs fix' here, as --multi-label chooses (CSV).")
     ] = None,
+    write: Annotated[
+        Path | None, typer.Option(help="Write the table without the pictures that cannot be read here (CSV).")
+    ] = None,
     quiet: options.Quiet = False,
     as_json: options.Json = False,
 ) -> None:
@@ -38,10 +43,13 @@ def check(
     data = options.read_settings(None, locals()).config.data
     from mohs.data.check import check_table
     from mohs.data.fixes import listing_fixes, write_fixes
+    from mohs.data.quarantine import Reading
     from mohs.data.table import BUILT_IN
 
     if fixes is not None:
         require_file_place(fixes, "--fixes")
+    if write is not None:
+        require_file_place(write, "--write")
     if data.source == BUILT_IN:
         raise InputError(
             "SOURCE: 'glyphs' has no files to check; write them with 'mohs glyphs FOLDER' and check FOLDER"
@@ -49,18 +57,24 @@ def check(
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always", DataWarning)
         listing = data.read_listing()
-        table, problems = _with_one_class_each(listing, data)
+        table, repeated = _with_one_class_each(listing, data)
     with decoding_progress(quiet=quiet) as progress:
         result = check_table(table, white_level=data.white_level, progress=progress)
     lines = [str(warning.message) for warning in said]
-    result = replace(result, problems=(*problems, *result.problems), warnings=(*lines, *result.warnings))
+    result = replace(result, table_problems=(*repeated, *result.table_problems), warnings=(*lines, *result.warnings))
     if fixes is not None:
         found = listing_fixes(listing, data.multi_label)
         write_fixes(found, fixes)
         say(f"written: {fixes} ({len(found):,} rows; next: look at it, then mohs fix SOURCE {fixes} --out NEW.csv)")
+    reading = Reading(len(table) - len(result.bad), result.bad)
+    if write is not None:
+        _write_clean(table, result, write)
+        tell_pictures(reading, beside(write), quiet=as_json)
     if as_json:
-        print_json(asdict(result))
+        print_json({**asdict(result), "problems": result.problems, "pictures_read": reading.as_record()})
     else:
+        if write is None:
+            say(str(reading))
         say(
             f"{result.num_samples:,} samples and {result.num_catalog:,} catalog pictures "
             f"of {result.num_classes:,} classes"
@@ -71,7 +85,21 @@ def check(
         )
         for line in result.warnings:
             say(f"warning: {line}")
-    result.raise_problems()
+    # What was set aside is named already, and is in the table that was written no more.
+    problems = result.problems if write is None else result.table_problems
+    if problems:
+        raise InputError(*problems)
+
+
+def _write_clean(table: Table, result: CheckResult, path: Path) -> None:
+    """Write the rows whose pictures can be read; raise `BadImagesError` if there is none."""
+    from mohs.data.quarantine import refuse
+    from mohs.data.table import write_table
+
+    refuse(result.bad, len(table), len(table))
+    bad = {each.index for each in result.bad}
+    write_table(table.take([i for i in range(len(table)) if i not in bad]), path)
+    say(f"written: {path} ({len(table) - len(bad):,} of {len(table):,} rows)")
 
 
 def _with_one_class_each(listing: Table, data: DataConfig) -> tuple[Table, tuple[str, ...]]:

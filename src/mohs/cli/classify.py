@@ -20,7 +20,8 @@ from rich.markup import escape
 
 from mohs.cli import options
 from mohs.cli.console import decoding_progress, print_json, print_table, require_folder_place, say
-from mohs.errors import InputError, Problem, at_most_20
+from mohs.cli.pictures_read import QUARANTINE, tell_pictures
+from mohs.errors import BadImagesError, InputError, Problem, at_most_20
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from mohs.classify.thresholds import Threshold
     from mohs.data.dataset import Dataset
     from mohs.data.images import ImagePolicy
+    from mohs.data.quarantine import Reading
     from mohs.model.embedder import Embedder
     from mohs.runs import Run
     from mohs.training.run_inputs import SplitData
@@ -96,6 +98,7 @@ def classify_fit(
     file_column: options.FileColumn = None,
     class_column: options.ClassColumn = None,
     multi_label: options.MultiLabelOption = None,
+    max_bad: options.MaxBad = None,
     seed: options.Seed = None,
     quiet: options.Quiet = False,
     as_json: options.Json = False,
@@ -105,11 +108,11 @@ def classify_fit(
     from mohs.classify.thresholds import check_wanted
 
     parameters = {name: given[own] for name, own in _PARAMETERS.items() if given[own] is not None}
-    pictures = _Pictures.of(source, catalog, file_column, class_column, multi_label)
+    pictures = _Pictures.of(source, catalog, file_column, class_column, multi_label, max_bad)
     if source is None and catalog is not None:
         raise InputError("--catalog: needs SOURCE; the run's own data is known")
-    if not (source or held_out or unseen) and (file_column or class_column or multi_label):
-        raise InputError("--file-column, --class-column, --multi-label: need SOURCE, --held-out or --unseen")
+    if not (source or held_out or unseen) and (file_column or class_column or multi_label or max_bad):
+        raise InputError("--file-column, --class-column, --multi-label, --max-bad: need SOURCE, --held-out or --unseen")
     _check_place_and_parameters(out, parameters)
     wanted = {"min_precision": min_precision, "max_false_acceptance": max_false_acceptance}
     names = [name for name, value in wanted.items() if value is not None]
@@ -180,6 +183,7 @@ def _fit(
         )
         held_out = None if held_out is None else _samples(held_out)
         unseen = unseen if other is None else other
+    reading = _reading([fitted, held_out, unseen])
     read = time.perf_counter()
     x_ND = embedder.embed(fitted.pictures)
     held_out_xy = None if held_out is None else (embedder.embed(held_out.pictures), held_out.labels)
@@ -200,6 +204,7 @@ def _fit(
         "versions": versions(),
     }
     classifier.save(out, facts=facts)
+    pictures = tell_pictures(reading, out / QUARANTINE, quiet=quiet or as_json)
     record = {
         "classifier": str(out),
         "method": classifier.method,
@@ -207,6 +212,7 @@ def _fit(
         "min_similarity": classifier.min_similarity,
         "calibration": asdict(classifier.calibration_),
         "embedder_sha256": classifier.embedder_sha256_,
+        "pictures_read": pictures,
         **facts,
     }
     if as_json:
@@ -214,6 +220,15 @@ def _fit(
     _warn(classifier)
     if not as_json:
         _tell_fit(record)
+
+
+def _reading(datasets: Sequence[Dataset | None]) -> Reading:
+    """Return what became of the pictures of data sets, which may be parts of one."""
+    from mohs.data.quarantine import Reading
+
+    there = [dataset for dataset in datasets if dataset is not None]
+    bad = dict.fromkeys(each for dataset in there for each in dataset.bad)
+    return Reading(sum(map(len, there)), tuple(bad))
 
 
 def _open_run(folder: Path, *, has_source: bool) -> tuple[Run | None, Embedder]:
@@ -304,10 +319,11 @@ def classify_predict(
     folder: ClassifierFolder,
     pictures: Annotated[list[Path], typer.Argument(help="Picture files.")],
     top: Annotated[int, typer.Option(help="So many of the most probable classes.")] = 5,
+    max_bad: options.MaxBad = None,
     as_json: options.Json = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Results as CSV on stdout.")] = False,
 ) -> None:
-    """Say which class each picture is of."""
+    """Say which class each picture is of; exits with 3 if more than --max-bad of them cannot be read."""
     import numpy as np
 
     if as_json and as_csv:
@@ -315,7 +331,7 @@ def classify_predict(
     if top < 1:
         raise InputError(f"--top: {top} is below 1; use for example --top 5")
     classifier, embedder = _load(folder)
-    x_ND = _embed_files(embedder, pictures)
+    pictures, x_ND, problems = _embed_files(embedder, pictures)
     predicted_N = classifier.predict(x_ND)
     confidence_N = classifier.confidence(x_ND)
     proba_NC = classifier.predict_proba(x_ND)
@@ -330,7 +346,9 @@ def classify_predict(
         for n, file in enumerate(pictures)
     ]
     if as_json:
-        print_json({"calibration_warning": classifier.calibration_.warning, "pictures": found})
+        set_aside = [{"file": problem.place, "reason": problem.problem} for problem in problems]
+        warning = classifier.calibration_.warning
+        print_json({"calibration_warning": warning, "pictures": found, "set_aside": set_aside})
     elif as_csv:
         _print_predictions(found)
     else:
@@ -346,6 +364,10 @@ def classify_predict(
         ]
         print_table(f"{len(found):,} pictures", ["", "predicted", kind, "most probable classes"], rows)
     _warn(classifier)
+    if len(problems) > (max_bad or 0):
+        raise BadImagesError(*at_most_20(problems))
+    for line in at_most_20(problems):
+        say(f"set aside: {line}")
 
 
 @classify.command("evaluate")
@@ -356,28 +378,31 @@ def classify_evaluate(
     file_column: options.FileColumn = None,
     class_column: options.ClassColumn = None,
     multi_label: options.MultiLabelOption = None,
+    max_bad: options.MaxBad = None,
     quiet: options.Quiet = False,
     as_json: options.Json = False,
 ) -> None:
     """Measure accuracy and calibration on pictures that the classifier was not fitted on."""
-    if source is None and (catalog or file_column or class_column or multi_label):
+    if source is None and (catalog or file_column or class_column or multi_label or max_bad):
         raise InputError(
-            "--catalog, --file-column, --class-column, --multi-label: need SOURCE; the run's own data is known"
+            "--catalog, --file-column, --class-column, --multi-label, --max-bad: need SOURCE; the run's own data is "
+            "known"
         )
     from mohs.classify.measure import measure_classifier
 
-    pictures = _Pictures.of(source, catalog, file_column, class_column, multi_label)
+    pictures = _Pictures.of(source, catalog, file_column, class_column, multi_label, max_bad)
     classifier, embedder = _load(folder)
     facts = classifier.facts_
     with decoding_progress(quiet=quiet) as progress:
         is_own = source is None
         dataset = _test_items(folder, facts, progress) if is_own else pictures.open(embedder.policy, progress)
+    told = tell_pictures(_reading([dataset]), quiet=quiet or as_json)
     dataset = _samples(dataset)
     x_ND = embedder.embed(dataset.pictures)
     with options.naming_flags({**_FLAGS, "y": dataset.table.source}):
         found = measure_classifier(classifier, x_ND, dataset.labels)
     if as_json:
-        print_json(found.as_record())
+        print_json({**found.as_record(), "pictures_read": told})
     else:
         _tell_measurement(found, classifier.method)
     if source is not None and _absolute(source) == facts.get("source"):
@@ -428,27 +453,33 @@ def _samples(dataset: Dataset) -> Dataset:
     return dataset.take(samples)
 
 
-def _embed_files(embedder: Embedder, files: Sequence[Path]) -> np.ndarray:
+def _embed_files(embedder: Embedder, files: Sequence[Path]) -> tuple[list[Path], np.ndarray, list[Problem]]:
+    """Return the files that can be read, their vectors, and what is wrong with each of the others.
+
+    Raises `BadImagesError` if none can be read.
+    """
     import numpy as np
 
     from mohs.data.images import decode_images
 
-    problems: list[str] = []
-    blocks = []
+    read: list[Path] = []
+    blocks: list[np.ndarray] = []
+    problems: list[Problem] = []
     with ThreadPoolExecutor() as pool:
         for start in range(0, len(files), _BATCH):
             block = files[start : start + _BATCH]
-            decoded = decode_images(block, embedder.policy, pool=pool)
-            problems += [
-                Problem(str(file), each, "replace the file, or leave it out")
-                for file, each in zip(block, decoded, strict=True)
-                if isinstance(each, str)
-            ]
-            if not problems:
-                blocks.append(embedder.embed(np.stack([each for each in decoded if not isinstance(each, str)])))
-    if problems:
-        raise InputError(*at_most_20(problems))
-    return np.concatenate(blocks)
+            good = []
+            for file, picture in zip(block, decode_images(block, embedder.policy, pool=pool), strict=True):
+                if isinstance(picture, str):
+                    problems.append(Problem(str(file), picture, "replace the file, or leave it out"))
+                else:
+                    good.append(picture)
+                    read.append(file)
+            if good:
+                blocks.append(embedder.embed(np.stack(good)))
+    if not blocks:
+        raise BadImagesError(*at_most_20(problems))
+    return read, np.concatenate(blocks), problems
 
 
 def _absolute(source: str) -> str:
@@ -470,6 +501,7 @@ class _Pictures:
     file_column: str
     class_column: str
     multi_label: Any
+    max_bad: int
 
     @classmethod
     def of(
@@ -479,6 +511,7 @@ class _Pictures:
         file_column: str | None,
         class_column: str | None,
         multi_label: str | None,
+        max_bad: int | None,
     ) -> _Pictures:
         """Return what options say, with their defaults; without a source it is to be replaced, or not opened."""
         from mohs.data.multi_label import MULTI_LABEL
@@ -486,7 +519,9 @@ class _Pictures:
         if multi_label is not None and multi_label not in MULTI_LABEL:
             known = ", ".join(map(repr, MULTI_LABEL))
             raise InputError(Problem("--multi-label", f"{multi_label!r} is not one of {known}", "change it"))
-        return cls(source or "", catalog, file_column or "file", class_column or "class", multi_label or "error")
+        return cls(
+            source or "", catalog, file_column or "file", class_column or "class", multi_label or "error", max_bad or 0
+        )
 
     def open(self, policy: ImagePolicy, progress: _Progress) -> Dataset:
         """Return its items, decoded by `policy`."""
@@ -499,6 +534,7 @@ class _Pictures:
             file_column=self.file_column,
             class_column=self.class_column,
             multi_label=self.multi_label,
+            max_bad_images=self.max_bad,
             progress=progress,
         )
 

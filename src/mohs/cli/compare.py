@@ -13,6 +13,7 @@ import typer
 
 from mohs.cli import options
 from mohs.cli.console import decoding_progress, print_json, print_table, require_folder_place, say
+from mohs.cli.pictures_read import tell_pictures
 from mohs.errors import InputError, Problem
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ def compare(
     catalog: options.Catalog = None,
     file_column: options.FileColumn = None,
     class_column: options.ClassColumn = None,
+    max_bad: options.MaxBad = None,
     size: options.Size = None,
     channels: options.Channels = None,
     per_class: Annotated[int | None, typer.Option(help="Pictures of a class that train; default 2.")] = None,
@@ -102,12 +104,17 @@ def compare(
         pictures = _PAPER_EPOCHS * _PAPER_TRIPLETS * 3 if paper else _PICTURES
     if per_class is None:
         per_class = settings.config.data.per_class or _PER_CLASS
-    _compare(
-        _Asked(names, seeds, pictures, tune, paper, out, per_class, rotations, budget, equal),
-        settings,
-        quiet=quiet,
-        as_json=as_json,
-    )
+    require_folder_place(out, "--out")
+    _require_own(out)
+    from mohs.lock import only_writer
+
+    with only_writer(out, "comparing"):
+        _compare(
+            _Asked(names, seeds, pictures, tune, paper, out, per_class, rotations, budget, equal),
+            settings,
+            quiet=quiet,
+            as_json=as_json,
+        )
 
 
 @final
@@ -171,6 +178,7 @@ def _compare(asked: _Asked, settings: options.Settings, *, quiet: bool, as_json:
     read_cells(results.table)  # a table of something else is told before anything trains
     write_json(asked.out / _MARK, {"finished": False})  # an older one's figures may not be these
     facts = data.facts()
+    pictures = tell_pictures(data.reading, asked.out / "quarantine.csv", quiet=quiet or as_json)
     if not quiet:
         say(
             f"{data.name}: train on {facts['training_pictures']:,} pictures of {facts['training_classes']:,} classes; "
@@ -189,7 +197,7 @@ def _compare(asked: _Asked, settings: options.Settings, *, quiet: bool, as_json:
     write_text(results.folder / "table.md", text)
     report = results.folder / "report.html"
     write_comparison_report(report, measured, results, paper=asked.paper, command=_command(asked, config))
-    record = _record(measured, asked, values, trials, report)
+    record = {**_record(measured, asked, values, trials, report), "pictures_read": pictures}
     write_json(asked.out / _MARK, record)
     if as_json:
         print_json(record)
@@ -348,8 +356,9 @@ def _checked(asked: _Asked, config: RunConfig) -> list[Strategy]:
 def _require_own(out: Path) -> None:
     """Raise `InputError` if the folder holds anything but a comparison."""
     from mohs.artefacts import read_json
+    from mohs.lock import LOCK_NAME
 
-    if out.is_dir() and not any(out.iterdir()):
+    if out.is_dir() and not any(entry.name != LOCK_NAME for entry in out.iterdir()):
         return
     own = False
     if (out / _MARK).is_file():

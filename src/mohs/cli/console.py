@@ -6,7 +6,6 @@ It is imported by every command, and what takes long to import only where it is 
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -57,8 +56,10 @@ def _require_writable_parent(path: Path, flag: str) -> None:
         place = place.parent
     if not place.is_dir():
         raise InputError(f"{flag}: {path} cannot be written, because {place} is a file; name another place")
-    if not os.access(place, os.W_OK | os.X_OK):
-        raise InputError(f"{flag}: {path} cannot be written (no permission in {place}); name another place")
+    from mohs.artefacts import why_not_writable
+
+    if why := why_not_writable(place):
+        raise InputError(f"{flag}: {path} cannot be written (in {place}: {why}); name another place")
 
 
 # Version 2 of control groups, then version 1: limit, use, and pages of files, which count as used but are given back.

@@ -68,6 +68,7 @@ def doctor(
     out: Annotated[
         Path | None, typer.Option(help="Of --precision: folder for the evidence; default RUN/precision.")
     ] = None,
+    max_bad: options.MaxBad = None,
     recall: Annotated[float | None, typer.Option(help="Of --precision: how far down to look; default 0.1.")] = None,
     quiet: options.Quiet = False,
     as_json: options.Json = False,
@@ -79,15 +80,18 @@ def doctor(
     """
     parameters = locals()
     given = [name for name, value in parameters.items() if value is not None]
-    own = {"data", "out", "recall"}
+    own = {"data", "max_bad", "out", "recall"}
     if precision:
         used = own | {"run", "embeddings", "labels", "threshold", "precision", "quiet", "as_json"}
         if unused := [options.flag_of(name) for name in given if name not in used]:
             raise InputError(f"{', '.join(unused)}: not used with --precision; leave out")
         from mohs.cli.precision import explain_precision
 
+        if max_bad is not None and data is None:
+            raise InputError("--max-bad: needs --data; what the run put up with is known")
         explain_precision(
-            run, data, embeddings, labels, out=out, recall=0.1 if recall is None else recall, threshold=threshold,
+            run, data, embeddings, labels, max_bad=max_bad or 0, out=out,
+            recall=0.1 if recall is None else recall, threshold=threshold,
             quiet=quiet, as_json=as_json,
         )  # fmt: skip
         return

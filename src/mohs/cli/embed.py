@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from mohs.cli.console import decoding_progress, require_file_place, say
-from mohs.cli.options import Catalog, ClassColumn, FileColumn, Quiet
+from mohs.cli.options import Catalog, ClassColumn, FileColumn, MaxBad, Quiet, naming_flags
+from mohs.cli.pictures_read import beside, tell_pictures
 from mohs.errors import InputError
 
 __all__ = ["embed"]
@@ -26,6 +27,7 @@ def embed(
     catalog: Catalog = None,
     file_column: FileColumn = None,
     class_column: ClassColumn = None,
+    max_bad: MaxBad = None,
     quiet: Quiet = False,
 ) -> None:
     """Write the vectors of all pictures of a table, float32 [items, dimensions], of unit length."""
@@ -38,15 +40,18 @@ def embed(
     from mohs.model.embedder import Embedder
 
     network = Embedder.from_pretrained(embedder)
-    with decoding_progress(quiet=quiet) as progress:
+    flags = {"max_bad_images": "--max-bad"}
+    with naming_flags(flags), decoding_progress(quiet=quiet) as progress:
         dataset = open_dataset(
             source,
             catalog=catalog,
             policy=network.policy,
             file_column=file_column or "file",
             class_column=class_column or "class",
+            max_bad_images=max_bad or 0,
             progress=progress,
         )
+    tell_pictures(dataset.reading, beside(out), quiet=quiet)
     x_ND = network.embed(dataset.pictures)
     files = write_vectors(out, dataset.table, x_ND)
     say(f"{len(x_ND):,} vectors of {x_ND.shape[1]} dimensions: {' and '.join(map(str, files))}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
@@ -13,6 +14,8 @@ import typer
 from mohs.cli import options
 from mohs.cli.class_table import write_class_table
 from mohs.cli.console import counting_progress, decoding_progress, print_json, print_table, require_file_place, say
+from mohs.cli.held_run import held_run
+from mohs.cli.pictures_read import QUARANTINE, tell_pictures
 from mohs.errors import DataWarning, InputError, Problem
 
 if TYPE_CHECKING:
@@ -61,6 +64,7 @@ def evaluate(
     class_column: options.ClassColumn = None,
     group_column: options.GroupColumn = None,
     multi_label: options.MultiLabelOption = None,
+    max_bad: options.MaxBad = None,
     seed: options.Seed = None,
     quiet: options.Quiet = False,
     as_json: options.Json = False,
@@ -81,11 +85,11 @@ def evaluate(
             raise InputError("--no-pairs: needs --embeddings; the report of a run shows its pairs")
         if run is None:
             raise InputError("RUN: missing; give a run folder, or --embeddings FILE and --labels FILE")
-        columns = (catalog, file_column, class_column, group_column, multi_label)
+        columns = (catalog, file_column, class_column, group_column, multi_label, max_bad)
         if data is None and any(each is not None for each in columns):
             raise InputError(
-                "--catalog, --file-column, --class-column, --group-column, --multi-label: need --data; the run's own "
-                "data is known"
+                "--catalog, --file-column, --class-column, --group-column, --multi-label, --max-bad: need --data; the "
+                "run's own data is known"
             )
         # Pictures are prepared as for the run; which ones there are, the run's settings do not say.
         other = {
@@ -97,18 +101,22 @@ def evaluate(
             "multi_label": multi_label or "error",
             "per_class": None,
             "max_classes": None,
+            # What the run put up with was of its own pictures.
+            "max_bad_images": max_bad or 0,
         }
-        _evaluate_run(
-            run,
-            other=None if data is None else other,
-            per_class=per_class,
-            exclude_same_group=exclude_same_group,
-            quiet=quiet,
-            as_json=as_json,
-        )
+        with nullcontext(False) if data is not None else held_run(run, "evaluating") as is_written:
+            _evaluate_run(
+                run,
+                other=None if data is None else other,
+                is_written=is_written,
+                per_class=per_class,
+                exclude_same_group=exclude_same_group,
+                quiet=quiet,
+                as_json=as_json,
+            )
         return
     _refuse(
-        {"RUN": run, "--data": data, "--catalog": catalog, "--multi-label": multi_label},
+        {"RUN": run, "--data": data, "--catalog": catalog, "--multi-label": multi_label, "--max-bad": max_bad},
         "with --embeddings; leave it out",
     )
     if labels is None:
@@ -144,6 +152,7 @@ def _evaluate_run(
     folder: Path,
     *,
     other: Mapping[str, object] | None,
+    is_written: bool,
     per_class: Path | None,
     exclude_same_group: bool,
     quiet: bool,
@@ -162,13 +171,19 @@ def _evaluate_run(
     config = run.config.data if other is None else run.config.data.model_copy(update=other)
     with decoding_progress(quiet=quiet) as progress:
         opened = open_split_data(config, seed=run.config.seed, all_test=other is not None, progress=progress)
+    place = folder / QUARANTINE if is_written else QUARANTINE
+    pictures = tell_pictures(opened.reading, place, quiet=quiet or as_json)
     opened.count_queries()  # before minutes of embedding
     if exclude_same_group:
         table = opened.dataset.table
         _check_groups(table.groups, table.source, config.group_column)
     with options.naming_flags({"query_groups_Q": _SAME_GROUP}):
         evaluation = evaluate(
-            run, data=opened, exclude_same_group=exclude_same_group, verification=True, write=other is None
+            run,
+            data=opened if is_written or other is not None else None,  # None: the run's own, and checked for it
+            exclude_same_group=exclude_same_group,
+            verification=True,
+            write=is_written,
         )
     measured = evaluation.measured
     trained = measured["trained"]
@@ -177,7 +192,7 @@ def _evaluate_run(
         files = evaluation.dataset.table.files
         write_class_table(per_class, trained.classes, [files[i] for i in queries], [files[i] for i in gallery])
     if as_json:
-        print_json({name: found.as_record() for name, found in measured.items()})
+        print_json({**{name: found.as_record() for name, found in measured.items()}, "pictures_read": pictures})
     else:
         found = trained.retrieval
         title = f"{queries_counted(found)}, gallery of {found.num_gallery:,}, {trained.told_protocol}"
@@ -187,11 +202,11 @@ def _evaluate_run(
         for note in trained.notes:
             say(f"note: {note}")
         _print_pairs(trained.verification)
-    if other is None:
+    if is_written:
         report = _write_report(run, evaluation, opened)
         if not as_json:
             say(f"report: {report}")
-    elif evaluation.num_trained_classes:  # and no report: the run's own files describe its own test
+    elif other is not None and evaluation.num_trained_classes:  # the run's own report describes its own test
         num_tested = len(np.unique(evaluation.dataset.labels[evaluation.test_N]))
         say(
             "warning: the run was trained on classes of the same name: "

@@ -24,6 +24,7 @@ from mohs.cli.console import (
     require_memory,
     say,
 )
+from mohs.cli.pictures_read import beside, tell_pictures
 from mohs.errors import InputError, Problem
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ def mine(
     group_column: options.GroupColumn = None,
     multi_label: options.MultiLabelOption = None,
     white_level: options.WhiteLevel = None,
+    max_bad: options.MaxBad = None,
     triplets: Annotated[int, typer.Option(help="Anchors; with one negative each, the length of the plan.")] = 10_000,
     negatives: Annotated[int, typer.Option(help="Negatives of each anchor: so many rows of the plan.")] = 1,
     curve: options.Curve = None,
@@ -264,9 +266,13 @@ def _mine(asked: _Asked, *, quiet: bool, silent: bool) -> dict[str, Any]:
     compile_s = compile_kernels(asked.hardness.scale, half=inputs.is_half)
     plan = _plan(asked, table, bank_ND, roles, candidates, excluded_P2, quiet=silent)
     mined = time.perf_counter()
+    pictures = None
+    if inputs.dataset is not None:
+        pictures = tell_pictures(inputs.dataset.reading, beside(asked.out), quiet=silent)
     _save(plan, asked, table)
     origin_T = plan.positive_origin[:: asked.num_negatives]
     return {
+        "pictures_read": pictures,
         "num_items": len(table),
         "num_classes": table.num_classes,
         "num_anchors": asked.num_anchors,
@@ -375,8 +381,10 @@ def _require_memory(asked: _Asked, inputs: _Inputs, candidates: NDArray[np.int64
 def _save(plan: TripletPlan, asked: _Asked, table: Table) -> None:
     """Write the plan, and its CSV if asked for: both or none."""
     from mohs.artefacts import atomic_path
+    from mohs.lock import only_writer
 
-    with atomic_path(asked.out) as temporary:
+    # Held, so that plan and CSV are of one process.
+    with only_writer(asked.out, "mining", of_file=True, wait_s=60), atomic_path(asked.out) as temporary:
         plan.save(temporary)
         if asked.csv is not None:
             plan.save_csv(asked.csv, files=table.files, labels=table.labels.tolist())
@@ -497,8 +505,6 @@ def _open(asked: _Asked, policy: ImagePolicy, *, quiet: bool) -> Dataset:
 
     with decoding_progress(quiet=quiet) as progress:
         dataset = asked.data.open(policy, progress=progress)
-    for line in dataset.left_out:
-        say(f"left out: {line}")
     require_classes(dataset.table)
     return dataset
 

@@ -28,6 +28,7 @@ __all__ = [
     "GroupColumn",
     "Growth",
     "Json",
+    "MaxBad",
     "MultiLabelOption",
     "Quiet",
     "ScaleOption",
@@ -52,6 +53,7 @@ SETTINGS = {
     "group_column": "data.group_column",
     "multi_label": "data.multi_label",
     "white_level": "data.white_level",
+    "max_bad": "data.max_bad_images",
     "size": "data.size",
     "channels": "data.channels",
     "per_class": "data.per_class",
@@ -91,6 +93,10 @@ MultiLabelOption = Annotated[
 ]
 WhiteLevel = Annotated[
     float | None, typer.Option(help="Value of white in grey pictures of more than 8 bits; default 65535.")
+]
+MaxBad = Annotated[
+    int | None,
+    typer.Option("--max-bad", min=0, help="Pictures that cannot be read to set aside and name, at most; default 0."),
 ]
 Seed = Annotated[int | None, typer.Option(help="Decides every random choice; default 0.")]
 Size = Annotated[int | None, typer.Option(help="Side of the square network input, pixels; default 64.")]

@@ -11,9 +11,11 @@ import numpy as np
 
 from mohs.artefacts import atomic_path, write_json
 from mohs.cli.console import decoding_progress, print_json, print_table, require_folder_place, say
+from mohs.cli.pictures_read import QUARANTINE, tell_pictures
 from mohs.data.dataset import Dataset, open_dataset
 from mohs.data.fixes import LabelFix, write_fixes
 from mohs.data.images import ImagePolicy, open_picture
+from mohs.data.quarantine import Reading
 from mohs.data.reading import read_table
 from mohs.data.table import BUILT_IN, Table, require_classes
 from mohs.doctor.precision.attribution import CAUSES
@@ -24,6 +26,7 @@ from mohs.doctor.precision.top_curve import plot_curves
 from mohs.errors import InputError
 from mohs.evaluation.embedded import Embedded
 from mohs.evaluation.embedding_files import read_embedded
+from mohs.lock import only_writer
 from mohs.runs import Run
 from mohs.settings.config import DataConfig
 from mohs.training.processes import choose_device
@@ -47,6 +50,7 @@ class _Material:
     query_N: np.ndarray | None
     margin: float | None
     squared: bool
+    reading: Reading | None = None
 
 
 def explain_precision(
@@ -55,6 +59,7 @@ def explain_precision(
     embeddings: Path | None,
     labels: Path | None,
     *,
+    max_bad: int,
     out: Path | None,
     recall: float,
     threshold: float | None,
@@ -76,7 +81,7 @@ def explain_precision(
     if out.is_file():
         raise InputError(f"--out: {out} is a file; name a folder")
     if run is not None:
-        material = _of_run(run, data, quiet=quiet)
+        material = _of_run(run, data, max_bad, quiet=quiet)
     else:
         material = _of_embeddings(cast(Path, embeddings), cast(Path, labels))
     table = material.table
@@ -91,20 +96,25 @@ def explain_precision(
         margin=material.margin,
         squared=material.squared,
     )
-    out.mkdir(parents=True, exist_ok=True)
-    record = {**result.as_record(), "files": _write(result, material, out)}
-    write_json(out / "precision.json", record)
+    with only_writer(out, "explaining precision"):
+        pictures = None
+        if material.reading is not None:
+            pictures = tell_pictures(material.reading, out / QUARANTINE, quiet=quiet or as_json)
+        record = {**result.as_record(), "pictures_read": pictures, "files": _write(result, material, out)}
+        write_json(out / "precision.json", record)
     if as_json:
         print_json(record)
     else:
         _tell(result, out)
 
 
-def _of_run(folder: Path, source: str | None, *, quiet: bool) -> _Material:
+def _of_run(folder: Path, source: str | None, max_bad: int, *, quiet: bool) -> _Material:
     run = Run.open(folder)
     config = run.config.data
     if source is not None:
-        update = {"source": source, "catalog": None, "per_class": None, "max_classes": None}
+        update = {
+            "source": source, "catalog": None, "per_class": None, "max_classes": None, "max_bad_images": max_bad,
+        }  # fmt: skip
         config = DataConfig.model_validate(config.model_dump() | update)
     with decoding_progress(quiet=quiet) as progress:
         data = open_split_data(config, seed=run.config.seed, all_test=source is not None, progress=progress)
@@ -119,6 +129,7 @@ def _of_run(folder: Path, source: str | None, *, quiet: bool) -> _Material:
         query_N=None if data.unseen_classes else data.test_N[items],
         margin=loss.margin if loss.record.margin == "gap" else None,
         squared=loss.squared,
+        reading=data.reading,
     )
 
 

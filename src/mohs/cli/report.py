@@ -10,6 +10,8 @@ import typer
 
 from mohs.cli import options
 from mohs.cli.console import decoding_progress, print_json, print_table, require_file_place, say
+from mohs.cli.held_run import held_run
+from mohs.cli.pictures_read import QUARANTINE, tell_pictures
 from mohs.errors import InputError
 
 if TYPE_CHECKING:
@@ -35,12 +37,17 @@ def report(
     named = _named([Run.open(folder) for folder in runs])
     first_name, first = next(iter(named.items()))
     evaluations: dict[str, Evaluation] = {}
+    pictures: dict[str, Any] = {}
     for name, run in named.items():
         with decoding_progress(quiet=quiet) as progress:
             data = open_split_data(run.config.data, seed=run.config.seed, progress=progress)
         if run is first:
             first_data = data
-        evaluations[name] = evaluate(run, data=data, baselines=run is first, write=True)
+        with held_run(run.folder, "reporting") as is_written:
+            place = run.folder / QUARANTINE if is_written else QUARANTINE
+            pictures[name] = tell_pictures(data.reading, place, quiet=quiet or as_json)
+            of_run = data if is_written else None  # None: the run's own, and checked for it
+            evaluations[name] = evaluate(run, data=of_run, baselines=run is first, write=is_written)
     rows = {name: evaluations[first_name].measured[name] for name in ("pixels", "untrained")}
     rows |= {name: evaluation.measured["trained"] for name, evaluation in evaluations.items()}
     differences = [
@@ -70,6 +77,7 @@ def report(
             {
                 "metrics": {name: found.as_record() for name, found in rows.items()},
                 "differences": [record for _, record in differences],
+                "pictures_read": pictures,
                 "report": str(out),
             }
         )

@@ -11,7 +11,7 @@ import typer
 
 from mohs.cli import options
 from mohs.cli.console import decoding_progress, print_json, require_folder_place, say, training_progress
-from mohs.errors import InputError
+from mohs.errors import InputError, at_most_20
 
 if TYPE_CHECKING:
     from mohs.settings.config import RunConfig
@@ -39,6 +39,7 @@ def train(
     group_column: options.GroupColumn = None,
     multi_label: options.MultiLabelOption = None,
     white_level: options.WhiteLevel = None,
+    max_bad: options.MaxBad = None,
     size: options.Size = None,
     channels: options.Channels = None,
     per_class: Annotated[int | None, typer.Option(help="Keep at most this many pictures of a class.")] = None,
@@ -122,6 +123,8 @@ def _train(settings: options.Settings, *, resume: bool, quiet: bool, as_json: bo
         with decoding_progress(quiet=quiet) as progress:
             data = open_split_data(config.data, seed=config.seed, progress=progress)
         if first:
+            if not (quiet or as_json):
+                say(str(data.reading))
             for line in (*settings.lines(), *_before(config, data, lengths=not (quiet or as_json))):
                 say(line)
         with training_progress("train", quiet=quiet) as listeners:
@@ -132,8 +135,8 @@ def _train(settings: options.Settings, *, resume: bool, quiet: bool, as_json: bo
     if as_json:
         print_json({"run": str(run.folder), **facts})
         return
-    for line in facts["left_out"]:
-        say(f"left out: {line}")
+    for line in at_most_20(facts["left_out"]):
+        say(f"set aside: {line}")
     say(
         f"trained on {facts['num_training_items']:,} pictures of {facts['num_training_classes']:,} classes "
         f"({facts['num_triplets']:,} triplets, {facts['num_pictures']:,} pictures shown): "

@@ -7,7 +7,7 @@
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import final
 
 import numpy as np
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from mohs.artefacts import fingerprint
 from mohs.data.dataset import Dataset
+from mohs.data.quarantine import Reading
 from mohs.data.split import limit_per_class, split_by_class
 from mohs.data.table import Table
 from mohs.errors import InputError
@@ -58,6 +59,7 @@ class ComparisonData:
         test_group_Q: str [Q], likewise.
         held_out_is_trained: whether `held_out` was trained on too, because next to no class has
             a picture more.
+        reading: what became of the pictures that were read.
     """
 
     name: str
@@ -69,6 +71,7 @@ class ComparisonData:
     test: Dataset
     test_group_Q: NDArray[np.str_]
     held_out_is_trained: bool
+    reading: Reading = field(default_factory=lambda: Reading(0))
 
     @property
     def num_classes(self) -> int:
@@ -131,7 +134,7 @@ def open_comparison(
         train, held_out, test = (_rotated(part) for part in (train, held_out, test))
     train, held_out, test = (_without_roles(part) for part in (train, held_out, test))
     return ComparisonData(
-        name, train, group_N, catalog, held_out, held_out_group_Q, test, test_group_Q, is_trained
+        name, train, group_N, catalog, held_out, held_out_group_Q, test, test_group_Q, is_trained, split.reading
     )  # fmt: skip
 
 
@@ -215,4 +218,4 @@ def _rotated(dataset: Dataset) -> Dataset:
 def _without_roles(dataset: Dataset) -> Dataset:
     table = dataset.table
     rows = replace(table, roles=np.full(len(table), "sample"), splits=np.full(len(table), ""))
-    return Dataset(rows, dataset.pictures, dataset.left_out)
+    return Dataset(rows, dataset.pictures, dataset.bad)

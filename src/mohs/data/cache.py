@@ -17,22 +17,14 @@ import PIL
 from mohs.artefacts import DISK_FULL, atomic_path, read_json, remove_left_over, write_json
 from mohs.checks import require, wrong_whole
 from mohs.data.images import Decoded, ImagePolicy, decode_all, picture_warnings
+from mohs.data.quarantine import BadPicture, bad_picture, refuse
 from mohs.data.table import Table
-from mohs.errors import BadImagesError, DataWarning, InputError, Problem, ResourceError, at_most_20
+from mohs.errors import DataWarning, InputError, Problem, ResourceError
 
-__all__ = ["BadPicture", "LoadedPictures", "bad_picture_message", "default_cache_dir", "load_pictures"]
+__all__ = ["LoadedPictures", "default_cache_dir", "load_pictures"]
 
 # Change this when decoding changes, so that older files are not used.
 FORMAT_VERSION = 3
-
-
-@final
-@dataclass(frozen=True)
-class BadPicture:
-    """An item whose picture cannot be read: its row `index` in the table, and why, in a line for the user."""
-
-    index: int
-    message: str
 
 
 @final
@@ -91,7 +83,7 @@ def load_pictures(
         loaded = _open(table, policy, path)
         if loaded is None:
             raise ResourceError(f"{path}: the file just written cannot be read back; check the disk")
-    _refuse(list(loaded.bad), len(table), max_bad_images)
+    refuse(loaded.bad, len(table), max_bad_images)
     for line in loaded.warnings:
         warnings.warn(line, DataWarning, stacklevel=2)
     return loaded
@@ -117,9 +109,7 @@ def _open(table: Table, policy: ImagePolicy, path: Path) -> LoadedPictures | Non
         return None
     try:
         found = read_json(notes)
-        bad = tuple(
-            BadPicture(index, bad_picture_message(table, index, reason)) for index, reason in found["bad_pictures"]
-        )
+        bad = tuple(bad_picture(table, index, reason) for index, reason in found["bad_pictures"])
         pictures = np.load(path, mmap_mode="r", allow_pickle=False)
         lines = tuple(map(str, found["warnings"]))
     except (InputError, OSError, EOFError, ValueError, KeyError, TypeError):
@@ -127,21 +117,6 @@ def _open(table: Table, policy: ImagePolicy, path: Path) -> LoadedPictures | Non
     expected = (len(table) - len(bad), policy.size, policy.size, policy.channels)
     fits = pictures.shape == expected and pictures.dtype == np.uint8
     return LoadedPictures(pictures, bad, path, lines) if fits else None
-
-
-def bad_picture_message(table: Table, index: int, reason: str) -> str:
-    """Return the line that tells a user about item `index`: its place, the reason and the fix."""
-    return f"{table.place(index)}: {reason}; replace the file or remove the {'row' if table.places else 'picture'}"
-
-
-def _refuse(bad: list[BadPicture], num_items: int, max_bad_images: int) -> None:
-    lines = at_most_20([picture.message for picture in bad])
-    if bad and max_bad_images == 0:
-        raise InputError(*lines)
-    if len(bad) > max_bad_images:
-        raise BadImagesError(f"{len(bad)} of {num_items} pictures cannot be read; allowed are {max_bad_images}", *lines)
-    if len(bad) == num_items:
-        raise BadImagesError("no picture can be read", *lines)
 
 
 def _write(
@@ -173,9 +148,7 @@ def _write(
                 decoded.append(replace(each, pixels_HWC=None))
             if progress is not None:
                 progress(last, num_items)
-        _refuse(
-            [BadPicture(i, bad_picture_message(table, i, reason)) for i, reason in reasons], num_items, max_bad_images
-        )
+        refuse([bad_picture(table, i, reason) for i, reason in reasons], num_items, max_bad_images)
         file.seek(0)
         if _write_header(file, num_items - len(reasons), shape) != start:
             raise ResourceError(f"{path}: the header changed its length; use another version of numpy")

@@ -10,10 +10,10 @@ from typing import final
 import numpy as np
 
 from mohs.artefacts import sha256_file
-from mohs.data.cache import bad_picture_message
 from mohs.data.equal_pictures import find_near_duplicates
 from mohs.data.images import Decoded, ImagePolicy, decode_all, picture_warnings
 from mohs.data.names import file_name_warning
+from mohs.data.quarantine import BadPicture, bad_picture
 from mohs.data.table import Table
 from mohs.errors import InputError, at_most_20
 from mohs.randomness import generator
@@ -31,7 +31,8 @@ class CheckResult:
     `class_sizes` holds pairs (items in a class, how many classes have that many), ascending. A singleton is a class
     of one item: it has no positive pair. `duplicates` are groups of files with the same bytes, as item positions.
     `problems` must be solved before training (or allowed with `max_bad_images`); `warnings` should be looked at.
-    Both list at most 20 items a kind.
+    Both list at most 20 items a kind. `bad` are all the pictures that are missing or cannot be read, and
+    `table_problems` the problems that are none of theirs.
     """
 
     num_items: int
@@ -50,8 +51,14 @@ class CheckResult:
     one_colour: tuple[int, ...]
     duplicates: tuple[tuple[int, ...], ...]
     duplicates_across_classes: tuple[tuple[int, ...], ...]
-    problems: tuple[str, ...]
+    bad: tuple[BadPicture, ...]
+    table_problems: tuple[str, ...]
     warnings: tuple[str, ...]
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """All problems, those of pictures first."""
+        return (*at_most_20([each.message for each in self.bad]), *self.table_problems)
 
     def raise_problems(self) -> None:
         """Raise `InputError` with the problems, if there are any."""
@@ -70,7 +77,8 @@ def check_table(
     same. `progress(done, total)` is called from time to time.
     """
     found = _check_pictures(table, ImagePolicy(32, 3, "stretch", white_level), progress)
-    missing, unreadable, one_colour, problems = found.missing, found.unreadable, found.one_colour, found.problems
+    missing, unreadable, one_colour = found.missing, found.unreadable, found.one_colour
+    problems = []
     near = _near_duplicates(table, found) if len(found.kept) > 1 else ""
     labels, sizes = np.unique(table.labels, return_counts=True)
     names: list[str] = labels.tolist()
@@ -110,7 +118,8 @@ def check_table(
         one_colour=tuple(one_colour),
         duplicates=tuple(duplicates),
         duplicates_across_classes=across,
-        problems=tuple(problems),
+        bad=tuple(found.bad),
+        table_problems=tuple(problems),
         warnings=tuple(warnings),
     )
 
@@ -123,7 +132,7 @@ class _Pictures:
     missing: list[int]
     unreadable: list[int]
     one_colour: list[int]
-    problems: list[str]
+    bad: list[BadPicture]
     warnings: list[str]
     kept: np.ndarray
     kept_pictures: np.ndarray
@@ -133,7 +142,7 @@ def _check_pictures(table: Table, policy: ImagePolicy, progress: Callable[[int, 
     missing: list[int] = []
     unreadable: list[int] = []
     one_colour: list[int] = []
-    lines: list[str] = []
+    bad: list[BadPicture] = []
     decoded: list[Decoded] = []
     wanted = _compared(table)
     kept: list[int] = []
@@ -147,7 +156,7 @@ def _check_pictures(table: Table, policy: ImagePolicy, progress: Callable[[int, 
             for i, picture in enumerate(pictures, start=first):
                 if picture.pixels_HWC is None:
                     (missing if not table.path(i).is_file() else unreadable).append(i)
-                    lines.append(bad_picture_message(table, i, picture.problem))
+                    bad.append(bad_picture(table, i, picture.problem))
                 elif np.all(picture.pixels_HWC == picture.pixels_HWC[0, 0]):
                     one_colour.append(i)
                 elif i in wanted:
@@ -158,9 +167,7 @@ def _check_pictures(table: Table, policy: ImagePolicy, progress: Callable[[int, 
                 progress(last, len(table))
     said = picture_warnings(decoded, table.place, policy)
     stacked = np.stack(kept_pictures) if kept else np.empty((0, policy.size, policy.size, 3), np.uint8)
-    return _Pictures(
-        missing, unreadable, one_colour, list(at_most_20(lines)), said, np.array(kept, dtype=np.int64), stacked
-    )
+    return _Pictures(missing, unreadable, one_colour, bad, said, np.array(kept, dtype=np.int64), stacked)
 
 
 def _compared(table: Table) -> set[int]:

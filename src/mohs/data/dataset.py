@@ -11,6 +11,7 @@ import numpy as np
 from mohs.data.cache import load_pictures
 from mohs.data.images import ImagePolicy
 from mohs.data.multi_label import MultiLabel
+from mohs.data.quarantine import BadPicture, Reading
 from mohs.data.reading import read_table
 from mohs.data.table import BUILT_IN, Table, as_indices
 from mohs.errors import InputError, Problem
@@ -24,12 +25,12 @@ class Dataset:
     """N items and their pictures.
 
     `pictures` is uint8 [N, H, W, C], C = 1 or 3, often a read-only memory map: index it with as many rows as needed.
-    `left_out` has one line for each item that was left out because its picture could not be read.
+    `bad` are the items that were set aside because their pictures could not be read.
     """
 
     table: Table
     pictures: np.ndarray
-    left_out: tuple[str, ...] = ()
+    bad: tuple[BadPicture, ...] = ()
 
     def __post_init__(self) -> None:
         found = self.pictures.shape
@@ -46,8 +47,18 @@ class Dataset:
         return len(self.table)
 
     def __repr__(self) -> str:
-        left_out = f", {len(self.left_out):,} left out" if self.left_out else ""
-        return f"Dataset({self.table!r}, pictures {self.pictures.shape[1:]}{left_out})"
+        set_aside = f", {len(self.bad):,} set aside" if self.bad else ""
+        return f"Dataset({self.table!r}, pictures {self.pictures.shape[1:]}{set_aside})"
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """A line for each item that was set aside."""
+        return tuple(each.message for each in self.bad)
+
+    @property
+    def reading(self) -> Reading:
+        """What became of the pictures that were read, if these are all that were not set aside."""
+        return Reading(len(self), self.bad)
 
     @property
     def labels(self) -> np.ndarray:
@@ -74,7 +85,7 @@ class Dataset:
             pictures = self.pictures[rows[0] : rows[0] + rows.size]
         else:
             pictures = np.asarray(self.pictures[rows])
-        return Dataset(self.table.take(rows), pictures, self.left_out)
+        return Dataset(self.table.take(rows), pictures, self.bad)
 
 
 def open_dataset(
@@ -93,8 +104,8 @@ def open_dataset(
     """Return the dataset of a table or folder (see `read_table`), its pictures decoded once and cached.
 
     `"glyphs"` is the built-in set, drawn at `policy.size` (a folder of that name is `"./glyphs"`). With
-    `max_bad_images` above 0, up to that many items whose pictures cannot be read are left out, and named in
-    `Dataset.left_out`. `progress(done, total)` is called from time to time while pictures are decoded.
+    `max_bad_images` above 0, up to that many items whose pictures cannot be read are set aside, and named in
+    `Dataset.bad`. `progress(done, total)` is called from time to time while pictures are decoded.
 
     Warns of and raises what `read_table` and `load_pictures` do.
 
@@ -124,4 +135,4 @@ def open_dataset(
     loaded = load_pictures(table, policy, cache_dir=cache_dir, max_bad_images=max_bad_images, progress=progress)
     if loaded.bad:
         table = table.take(np.setdiff1d(np.arange(len(table)), [bad.index for bad in loaded.bad]))
-    return Dataset(table, loaded.pictures, tuple(bad.message for bad in loaded.bad))
+    return Dataset(table, loaded.pictures, loaded.bad)

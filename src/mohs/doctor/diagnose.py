@@ -228,7 +228,9 @@ def diagnose(
         raise InputError(Problem("one_means", "of a file of pairs", "give pairs too"))
     parts = []
     if run is not None:
-        parts.append(diagnose_run(RunEvidence.open(run.folder if isinstance(run, Run) else run, seed=seed)))
+        evidence = RunEvidence.open(run.folder if isinstance(run, Run) else run, seed=seed)
+        found = diagnose_run(evidence)
+        parts.append(replace(found, notes=(*found.notes, *evidence.set_aside())))
     material = Material(
         log=read_training_log(log) if isinstance(log, str | Path) else log,
         loss=facts,

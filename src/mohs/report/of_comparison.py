@@ -64,6 +64,7 @@ def write_comparison_report(
     report = Report(
         title=f"Strategies compared: {comparison.data.name}",
         summary=[
+            ("pictures read", str(comparison.data.reading).removeprefix("pictures: ")),
             ("training classes", f"{facts['training_classes']:,}"),
             ("training pictures", f"{facts['training_pictures']:,}"),
             ("unseen classes", f"{facts['test_classes']:,}"),

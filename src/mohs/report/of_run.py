@@ -8,6 +8,7 @@ import numpy as np
 
 from mohs.doctor.run.checks import diagnose_run
 from mohs.doctor.run.evidence import RunEvidence
+from mohs.errors import at_most_20
 from mohs.evaluation.gallery_size import recall_by_gallery_size
 from mohs.evaluation.intervals import Interval, class_difference_interval
 from mohs.evaluation.operating_points import OperatingPoint
@@ -182,8 +183,8 @@ def write_run_report(
     training_set = data.dataset.take(np.flatnonzero(data.train_N))
     report = Report(
         title=title,
-        summary=summary,
-        verdicts=[*verdicts, *_verdicts(evaluation, run.events())],
+        summary=[*summary, ("pictures read", str(data.reading).removeprefix("pictures: "))],
+        verdicts=[*verdicts, *_verdicts(evaluation, run.events()), *_set_aside(data)],
         table_header=["", *METRIC_HEADER],
         table_rows=[[name, *metric_row(measured)] for name, measured in rows.items()],
         table_caption=(
@@ -218,6 +219,11 @@ def _gallery_band(name: str, evaluation: Evaluation) -> Band:
     sizes = recall_by_gallery_size(evaluation.measured["trained"].retrieval, labels[queries], labels[gallery])
     low, high = np.array(sizes.intervals).T if sizes.intervals else (None, None)
     return Band(name, np.array(sizes.num_classes, dtype=np.float64), np.array(sizes.recall_at_1), low, high)
+
+
+def _set_aside(data: SplitData) -> list[Judgement]:
+    """Return a note on each picture that was set aside, up to 20."""
+    return [Judgement("note", f"Set aside: {line}") for line in at_most_20(data.dataset.left_out)]
 
 
 def _verdicts(evaluation: Evaluation, events: Sequence[Mapping[str, Any]]) -> list[Judgement]:

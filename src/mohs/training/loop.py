@@ -17,9 +17,10 @@ from mohs.settings.config import RunConfig
 from mohs.training.class_warm_up import warm_up
 from mohs.training.events import GuardEvent, HeldOutEvent, Listener, SegmentEvent
 from mohs.training.false_negatives import append_review
-from mohs.training.guard import Verdict
+from mohs.training.guard import StepHealth, Verdict
 from mohs.training.head_start import blend_weights, start_head
 from mohs.training.held_out import HeldOut
+from mohs.training.interruption import Interruption
 from mohs.training.losses.protocol import Loss
 from mohs.training.losses.registry import build_loss, check_kept_apart
 from mohs.training.negative_bank import check_negative_bank
@@ -214,10 +215,11 @@ def fit(
         run.begin_negative_bank()
         _look_at_held_out(run, held_out)
         _begin_segment(run)
-    while run.segment is not None:
-        _train_segment(run)
-        _look_at_held_out(run, held_out)
-        _begin_segment(run)
+    with Interruption() as interruption:
+        while run.segment is not None:
+            _train_segment(run, interruption)
+            _look_at_held_out(run, held_out)
+            _begin_segment(run)
     run.stepper.check_weights()
     if run.start is not None:
         blend_weights(embedder, run.start, config.finetune.trained_share)
@@ -266,7 +268,7 @@ def _begin_segment(run: RunState) -> None:
     save_run(run)
 
 
-def _train_segment(run: RunState) -> None:
+def _train_segment(run: RunState, interruption: Interruption) -> None:
     """Train on the plan from the row where it stands; the guard may end the segment early."""
     assert run.segment is not None
     assert run.planned is not None
@@ -274,26 +276,36 @@ def _train_segment(run: RunState) -> None:
     for piece in batch_slices(len(plan), run.config.training.batch_triplets):
         if piece.start < run.here.row:
             continue  # before the checkpoint
-        run.stepper.begin(run.tally.triplets / run.config.training.length)
-        batch = plan.take(piece)
-        stepped = run.stepper.train(batch)
-        run.here.row = piece.stop
-        run.tally.triplets += len(batch)
-        run.tally.pictures += stepped.num_pictures
-        run.tally.num_kept_apart += stepped.num_kept_apart
-        run.here.train_s += stepped.took_s
-        run.here.active.append(stepped.health.active_fraction)
-        run.emit(
-            run.stepper.event(
-                stepped, triplets=run.tally.triplets, pictures=run.tally.pictures, hardness=float(batch.hardness.mean())
-            )
-        )
-        verdict = run.guard.after_step(stepped.health) if run.config.guard.enabled else None
+        with interruption.held():
+            batch = plan.take(piece)
+            health = _train_step(run, batch)
+            run.here.row = piece.stop
+            verdict = run.guard.after_step(health) if run.config.guard.enabled else None
+            # With a verdict an older checkpoint is taken up: the plan may be about to change.
+            if interruption.is_asked and verdict is None:
+                save_run(run)
         if verdict is not None and act_on(run, verdict):
             break
         if time.monotonic() - run.saved_at >= run.config.training.checkpoint_s and run.here.row < len(plan):
             save_run(run)
     _end_segment(run)
+
+
+def _train_step(run: RunState, batch: TripletPlan) -> StepHealth:
+    """Take a step on these triplets, count and tell it, and return what the guard is to see."""
+    run.stepper.begin(run.tally.triplets / run.config.training.length)
+    stepped = run.stepper.train(batch)
+    run.tally.triplets += len(batch)
+    run.tally.pictures += stepped.num_pictures
+    run.tally.num_kept_apart += stepped.num_kept_apart
+    run.here.train_s += stepped.took_s
+    run.here.active.append(stepped.health.active_fraction)
+    run.emit(
+        run.stepper.event(
+            stepped, triplets=run.tally.triplets, pictures=run.tally.pictures, hardness=float(batch.hardness.mean())
+        )
+    )
+    return stepped.health
 
 
 def _end_segment(run: RunState) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mohs.artefacts import remove_left_over, write_json
+from mohs.data.quarantine import write_quarantine
 from mohs.data.table import BUILT_IN, table_bytes, write_table
 from mohs.errors import InputError
 from mohs.lock import LOCK_NAME, only_writer
@@ -75,6 +76,8 @@ def begin_folder(folder: Path, data: SplitData, config: RunConfig) -> None:
     write_json(folder / "config.json", _independent(config).model_dump(mode="json"))
     write_table(data.dataset.table, folder / "items.csv")
     save_inputs(folder, data.dataset, config)
+    if data.dataset.bad:
+        write_quarantine(folder / "quarantine.csv", data.dataset.bad)
     for name in ("events.jsonl", "review.csv"):
         (folder / name).unlink(missing_ok=True)
 

@@ -15,6 +15,7 @@ import numpy as np
 from mohs.artefacts import fingerprint, read_json, sha256_file, write_json
 from mohs.data.dataset import Dataset
 from mohs.data.equal_pictures import picture_digest
+from mohs.data.quarantine import Reading
 from mohs.data.rows import read_rows
 from mohs.data.split import assign_splits, limit_per_class
 from mohs.data.table import require_classes
@@ -47,13 +48,20 @@ _NUM_NAMED = 5
 class SplitData:
     """A dataset and which of its items are for training and which for the test, bool [N] each.
 
-    Items marked "validation" in the table are in neither, unless none is marked "test".
+    Items marked "validation" in the table are in neither, unless none is marked "test". `num_not_chosen` counts those
+    that were left out of the data set by settings.
     """
 
     dataset: Dataset
     train_N: np.ndarray
     test_N: np.ndarray
     unseen_classes: bool
+    num_not_chosen: int = 0
+
+    @property
+    def reading(self) -> Reading:
+        """What became of the pictures that were read."""
+        return Reading(len(self.dataset), self.dataset.bad, self.num_not_chosen)
 
     @property
     def num_training_classes(self) -> int:
@@ -111,13 +119,16 @@ def open_split_data(
     test item, whatever its split. Raises `InputError` for bad data.
     """
     dataset = config.open(progress=progress)
+    num_readable = len(dataset)
     if config.max_classes is not None:
         dataset = dataset.take(dataset.labels_id < config.max_classes)
     if config.per_class is not None:
         dataset = dataset.take(limit_per_class(dataset, config.per_class, seed=seed))
     require_classes(dataset.table)
+    not_chosen = num_readable - len(dataset)
     if all_test:
-        return SplitData(dataset, np.zeros(len(dataset), dtype=bool), np.ones(len(dataset), dtype=bool), True)
+        none, every = np.zeros(len(dataset), dtype=bool), np.ones(len(dataset), dtype=bool)
+        return SplitData(dataset, none, every, True, not_chosen)
     unsplit = not (dataset.table.splits != "").any()
     if unsplit and config.split_by == "item" and np.bincount(dataset.labels_id).max() < 2:
         raise InputError(
@@ -128,7 +139,7 @@ def open_split_data(
             )
         )
     table = assign_splits(dataset.table, config.split_by, config.test_fraction, seed=seed)
-    dataset = Dataset(table, dataset.pictures, dataset.left_out)
+    dataset = Dataset(table, dataset.pictures, dataset.bad)
     train_N, test_N = table.splits == "train", table.splits == "test"
     if not test_N.any():  # tables for other libraries have only "train" and "validation"
         test_N = table.splits == "validation"
@@ -138,7 +149,7 @@ def open_split_data(
                 Problem(table.source, f"no item is for {name}", "mark some in the column 'split', or leave it out")
             )
     unseen = not np.isin(table.labels[test_N], table.labels[train_N]).any()
-    return SplitData(dataset, train_N, test_N, unseen)
+    return SplitData(dataset, train_N, test_N, unseen, not_chosen)
 
 
 def forewarnings(config: RunConfig, num_classes: int) -> list[str]:

@@ -14,7 +14,7 @@ from mohs.artefacts import read_events
 from mohs.data.rows import read_rows
 from mohs.doctor.log.stuck_values import LossFacts
 from mohs.doctor.log.training_log import TrainingLog, log_of_events
-from mohs.errors import InputError, MohsError
+from mohs.errors import InputError, MohsError, at_most_20
 from mohs.evaluation.checked import Float32, Index
 from mohs.evaluation.embedded import Embedded
 from mohs.model.embedder import Embedder
@@ -129,6 +129,12 @@ class RunEvidence:
         except (MohsError, OSError) as error:
             self.missing["start"] = f"the network that the run began with ({str(error).splitlines()[0]})"
             return None
+
+    def set_aside(self) -> list[str]:
+        """Return what became of the pictures, and those that were set aside, a line each; nothing if none was."""
+        if self.data is None or not self.data.dataset.bad:
+            return []
+        return [str(self.data.reading), *(f"set aside: {line}" for line in at_most_20(self.data.dataset.left_out))]
 
     def why_no(self, *parts: str) -> str:
         """Return "" if these parts are there, else why the first one that is not is not."""
