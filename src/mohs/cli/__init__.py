@@ -132,6 +132,11 @@ def _run(arguments: list[str]) -> tuple[int, Sequence[str]]:
         return stop.code if isinstance(stop.code, int) else 1, _notes(stop)
     except MohsError as error:
         return error.exit_code, [f"mohs: {problem}" for problem in error.problems]
+    except UnicodeEncodeError as error:
+        if error.reason != "surrogates not allowed":
+            raise
+        text = ascii(error.object[max(0, error.start - 40) : error.end + 40])
+        return 2, (f"mohs: {text}: a name that is not UTF-8; rename the file or folder, or link to it by another name",)
     except BrokenPipeError:
         # The reader of stdout left (as 'head' does): not an error, and nothing more can be said there.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -51,6 +51,10 @@ def require_folder_place(path: Path, flag: str) -> None:
 
 
 def _require_writable_parent(path: Path, flag: str) -> None:
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise InputError(f"{flag}: {str(path)!a} is not UTF-8; name another place") from None
     place = path.parent
     while not place.exists() and place != place.parent:
         place = place.parent

@@ -103,15 +103,22 @@ def read_class_folders(folder: Path) -> tuple[list[str], list[str], str]:
     for entry in sorted(folder.iterdir()):
         if entry.name.startswith(".") or entry.name == "__MACOSX":  # the latter is left by archives of macOS
             continue
+        if _leads_back(entry, folder):
+            others.append(entry)
+            continue
         if not entry.is_dir():
-            if is_picture_name(entry.name):
+            if _kind(entry) in (_LINK, _SPECIAL):
+                others.append(entry)
+            elif is_picture_name(entry.name):
                 problems.append(f"{entry}: a picture outside the class folders; move it into the folder of its class")
             continue
         num_before = len(files)
         for child in sorted(entry.iterdir()):
             if child.name.startswith("."):
                 continue
-            if child.is_dir():
+            if _leads_back(child, folder):
+                others.append(child)
+            elif child.is_dir():
                 inner = [file for file in child.rglob("*") if not file.name.startswith(".") and not file.is_dir()]
                 if any(is_picture_name(file.name) for file in inner):
                     problems.append(
@@ -147,8 +154,27 @@ def read_class_folders(folder: Path) -> tuple[list[str], list[str], str]:
     return files, labels, f"{folder}: {found}" if found else ""
 
 
+_LINK, _SPECIAL = "a link that leads nowhere", "a pipe, socket or device"
+
+
+def _leads_back(entry: Path, folder: Path) -> bool:
+    """Return whether a link leads to the folder that it is in, or to one around it: its pictures would come again."""
+    return entry.is_symlink() and entry.is_dir() and folder.resolve().is_relative_to(entry.resolve())
+
+
+def _kind(file: Path) -> str:
+    """Return what is told of a file that is passed over: its extension, or what it is if it is no file."""
+    if file.is_dir():
+        return "a link to a folder around it"
+    if file.is_symlink() and not file.exists():
+        return _LINK
+    if not file.is_file():
+        return _SPECIAL
+    return file.suffix.lower() or "without an extension"
+
+
 def _passed_over(folder: Path, others: Sequence[Path], num_all: int) -> str:
-    kinds = Counter(file.suffix.lower() or "without an extension" for file in others)
+    kinds = Counter(map(_kind, others))
     named = ", ".join(f"{number:,} {kind}" for kind, number in sorted(kinds.items(), key=lambda each: (-each[1], each)))
     examples = ", ".join(repr(file.relative_to(folder).as_posix()) for file in others[:3])
     reasons = sorted({why for file in others if (why := why_not_read(file))})

@@ -248,6 +248,8 @@ def _decode(
     except InputError as error:
         return Decoded(None, str(error))
     except FileNotFoundError:
+        if not isinstance(path, bytes) and os.path.islink(path):  # noqa: PTH114
+            return Decoded(None, f"no such file: a link that leads nowhere ({os.readlink(path)!r})")  # noqa: PTH115
         return Decoded(None, "no such file" + _hint(str(path)))
     except (IsADirectoryError, PermissionError) as error:
         return Decoded(None, f"cannot be opened ({(error.strerror or '').lower()})")

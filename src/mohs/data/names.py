@@ -12,6 +12,7 @@ __all__ = [
     "file_name_warning",
     "find_as_written",
     "folded_name",
+    "is_text",
     "joined_warning",
     "name_warning",
     "same_name_groups",
@@ -104,6 +105,19 @@ def same_name_groups(names: Iterable[str]) -> list[list[str]]:
     for name in sorted(set(names)):
         groups[folded_name(name)].append(name)
     return sorted(group for group in groups.values() if len(group) > 1)
+
+
+def is_text(name: str) -> bool:
+    r"""Return whether a name can be written as UTF-8; a file's name that is none comes as text with stray halves.
+
+    >>> is_text("Käse"), is_text(os.fsdecode(b"K\xe4se"))
+    (True, False)
+    """
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def find_as_written(path: Path) -> list[Path]:

@@ -12,7 +12,7 @@ import numpy as np
 
 from mohs.data.folder import read_class_folders
 from mohs.data.multi_label import MultiLabel, one_class_each, repeat_problems
-from mohs.data.names import find_as_written, joined_warning, name_warning
+from mohs.data.names import find_as_written, is_text, joined_warning, name_warning
 from mohs.data.rows import read_rows
 from mohs.data.table import ROLES, SPLITS, Table, concatenate
 from mohs.errors import DataWarning, InputError, Problem, at_most_20
@@ -66,6 +66,9 @@ def read_listing(
     group_column: str = "group",
 ) -> Table:
     """Return what `read_table` does, with every row: a file that is listed twice is there twice."""
+    for given in (source, *(() if catalog is None else (catalog,))):
+        if not is_text(str(given)):
+            raise InputError(f"{str(given)!a}: the path is not UTF-8; rename it, or link to it by another name")
     path = Path(source)
     if path.is_dir() and (path / "images.csv").is_file():
         if catalog is None and (path / "catalog.csv").is_file():
@@ -115,6 +118,9 @@ def _read_one(path: Path, wanted: _Columns, *, default_role: str) -> Table:
                 Problem(str(path), f"a folder has no column {wanted.group!r}", "write a table with 'file,class,group'")
             )
         files, labels, passed_over = read_class_folders(path)
+        if bad := [file for file in files if not is_text(file)]:
+            fix = "rename it, for example with convmv"
+            raise InputError(*at_most_20([f"{path}: {file!a}: the name is not UTF-8; {fix}" for file in bad]))
         if passed_over:
             warnings.warn(passed_over, DataWarning, stacklevel=5)
         return _make_table(files, labels, [default_role] * len(files), [""] * len(files), root=path, source=str(path))
