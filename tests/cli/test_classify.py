@@ -52,10 +52,10 @@ def classifier(item_run, tmp_path_factory):
 def test_fit_says_what_it_did(run_cli, item_run, tmp_path):
     answer = run_cli("classify", "fit", item_run, "--out", tmp_path / "c", *QUICK)
     assert (answer.code, answer.out) == (0, "")
-    assert answer.err[0] == ROUGH.format(24)
-    assert answer.err[1].startswith("linear on 24 pictures of 12 classes: read ")
-    assert answer.err[2].startswith("calibrated by cross-validation on 24 pictures: temperature ")
-    assert answer.err[3:] == [f"classifier: {tmp_path}/c"]
+    assert answer.err[:2] == ["pictures: 24 read = 24 used + 0 set aside", ROUGH.format(24)]
+    assert answer.err[2].startswith("linear on 24 pictures of 12 classes: read ")
+    assert answer.err[3].startswith("calibrated by cross-validation on 24 pictures: temperature ")
+    assert answer.err[4:] == [f"classifier: {tmp_path}/c"]
     assert {path.name for path in (tmp_path / "c").iterdir()} == {
         "classifier.json",
         "classifier.safetensors",

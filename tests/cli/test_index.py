@@ -150,7 +150,10 @@ def test_a_pretrained_backbone_without_training(shop, run_cli):
 
 
 def test_vectors_in_a_file(shop, run_cli):
-    assert run_cli("embed", "network", "shop.csv", "--out", "x.npy").err == ["48 vectors of 8 dimensions: x.npy"]
+    assert run_cli("embed", "network", "shop.csv", "--out", "x.npy").err == [
+        "pictures: 48 read = 48 used + 0 set aside",
+        "48 vectors of 8 dimensions: x.npy",
+    ]
     x_ND = np.load("x.npy")
     assert np.allclose(np.linalg.norm(x_ND, axis=1), 1, atol=1e-5)
     assert run_cli("embed", "network", "shop.csv", "--out", "x.parquet").code == 0

@@ -126,7 +126,7 @@ def test_evaluate_unseen_classes(run_cli, class_run, tmp_path):
     assert (answer.code, answer.err) == (0, [])
     found = as_json(answer.out)
     assert found == json.loads((folder / "metrics.json").read_text())
-    assert list(found) == METRICS
+    assert list(found) == [*METRICS, "pictures_read"]
     assert found["trained"]["protocol"] == "unseen classes"
     assert found["trained"]["catalog"]["num_gallery"] == 5  # one catalog picture for each unseen class
     pairs = [each["verification"] and each["verification"]["law"] for each in found.values()]

@@ -204,7 +204,7 @@ def _fit(
         "versions": versions(),
     }
     classifier.save(out, facts=facts)
-    pictures = tell_pictures(reading, out / QUARANTINE, quiet=quiet or as_json)
+    tell_pictures(reading, out / QUARANTINE, quiet=quiet or as_json)
     record = {
         "classifier": str(out),
         "method": classifier.method,
@@ -212,7 +212,7 @@ def _fit(
         "min_similarity": classifier.min_similarity,
         "calibration": asdict(classifier.calibration_),
         "embedder_sha256": classifier.embedder_sha256_,
-        "pictures_read": pictures,
+        "pictures_read": reading.as_record(),
         **facts,
     }
     if as_json:
@@ -396,13 +396,14 @@ def classify_evaluate(
     with decoding_progress(quiet=quiet) as progress:
         is_own = source is None
         dataset = _test_items(folder, facts, progress) if is_own else pictures.open(embedder.policy, progress)
-    told = tell_pictures(_reading([dataset]), quiet=quiet or as_json)
+    reading = _reading([dataset])
     dataset = _samples(dataset)
+    tell_pictures(reading, quiet=quiet or as_json)
     x_ND = embedder.embed(dataset.pictures)
     with options.naming_flags({**_FLAGS, "y": dataset.table.source}):
         found = measure_classifier(classifier, x_ND, dataset.labels)
     if as_json:
-        print_json({**found.as_record(), "pictures_read": told})
+        print_json({**found.as_record(), "pictures_read": reading.as_record()})
     else:
         _tell_measurement(found, classifier.method)
     if source is not None and _absolute(source) == facts.get("source"):

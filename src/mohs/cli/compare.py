@@ -178,7 +178,7 @@ def _compare(asked: _Asked, settings: options.Settings, *, quiet: bool, as_json:
     read_cells(results.table)  # a table of something else is told before anything trains
     write_json(asked.out / _MARK, {"finished": False})  # an older one's figures may not be these
     facts = data.facts()
-    pictures = tell_pictures(data.reading, asked.out / "quarantine.csv", quiet=quiet or as_json)
+    tell_pictures(data.reading, asked.out / "quarantine.csv", quiet=quiet or as_json)
     if not quiet:
         say(
             f"{data.name}: train on {facts['training_pictures']:,} pictures of {facts['training_classes']:,} classes; "
@@ -197,7 +197,7 @@ def _compare(asked: _Asked, settings: options.Settings, *, quiet: bool, as_json:
     write_text(results.folder / "table.md", text)
     report = results.folder / "report.html"
     write_comparison_report(report, measured, results, paper=asked.paper, command=_command(asked, config))
-    record = {**_record(measured, asked, values, trials, report), "pictures_read": pictures}
+    record = {**_record(measured, asked, values, trials, report), "pictures_read": data.reading.as_record()}
     write_json(asked.out / _MARK, record)
     if as_json:
         print_json(record)

@@ -171,9 +171,8 @@ def _evaluate_run(
     config = run.config.data if other is None else run.config.data.model_copy(update=other)
     with decoding_progress(quiet=quiet) as progress:
         opened = open_split_data(config, seed=run.config.seed, all_test=other is not None, progress=progress)
-    place = folder / QUARANTINE if is_written else QUARANTINE
-    pictures = tell_pictures(opened.reading, place, quiet=quiet or as_json)
     opened.count_queries()  # before minutes of embedding
+    tell_pictures(opened.reading, folder / QUARANTINE if is_written else QUARANTINE, quiet=quiet or as_json)
     if exclude_same_group:
         table = opened.dataset.table
         _check_groups(table.groups, table.source, config.group_column)
@@ -192,7 +191,12 @@ def _evaluate_run(
         files = evaluation.dataset.table.files
         write_class_table(per_class, trained.classes, [files[i] for i in queries], [files[i] for i in gallery])
     if as_json:
-        print_json({**{name: found.as_record() for name, found in measured.items()}, "pictures_read": pictures})
+        print_json(
+            {
+                **{name: found.as_record() for name, found in measured.items()},
+                "pictures_read": opened.reading.as_record(),
+            }
+        )
     else:
         found = trained.retrieval
         title = f"{queries_counted(found)}, gallery of {found.num_gallery:,}, {trained.told_protocol}"

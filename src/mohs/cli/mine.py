@@ -268,7 +268,8 @@ def _mine(asked: _Asked, *, quiet: bool, silent: bool) -> dict[str, Any]:
     mined = time.perf_counter()
     pictures = None
     if inputs.dataset is not None:
-        pictures = tell_pictures(inputs.dataset.reading, beside(asked.out), quiet=silent)
+        tell_pictures(inputs.dataset.reading, beside(asked.out), quiet=silent)
+        pictures = inputs.dataset.reading.as_record()
     _save(plan, asked, table)
     origin_T = plan.positive_origin[:: asked.num_negatives]
     return {

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mohs.cli.console import say
-from mohs.errors import at_most_20
+from mohs.errors import ResourceError, at_most_20
 
 if TYPE_CHECKING:
     from mohs.data.quarantine import Reading
@@ -26,25 +26,23 @@ def beside(out: Path) -> Path:
     return out.with_name(f"{out.stem}.{QUARANTINE}")
 
 
-def tell_pictures(reading: Reading, place: Path = QUARANTINE, *, quiet: bool) -> dict[str, Any]:
-    """Say what became of the pictures, name those set aside, write them to a CSV, and return it all for a JSON.
+def tell_pictures(reading: Reading, place: Path = QUARANTINE, *, quiet: bool) -> None:
+    """Say what became of the pictures, name those set aside, and write them to a CSV.
 
     Without bad pictures no file is written, and with `quiet` nothing is said. Where the file cannot be written, that is
     said, and the command goes on: its result is not in this file.
     """
     if not quiet:
         say(str(reading))
-    written = None
-    if reading.bad:
-        from mohs.data.quarantine import write_quarantine
+    if not reading.bad:
+        return
+    from mohs.data.quarantine import write_quarantine
 
-        for line in at_most_20([each.message for each in reading.bad]):
-            say(f"set aside: {line}")
-        try:
-            write_quarantine(place, reading.bad)
-        except OSError as error:
-            say(f"warning: {place}: not written ({error.strerror})")
-        else:
-            written = str(place)
-            say(f"set aside, all of them: {place}")
-    return {**reading.as_record(), "quarantine": written}
+    for line in at_most_20([each.message for each in reading.bad]):
+        say(f"set aside: {line}")
+    try:
+        write_quarantine(place, reading.bad)
+    except (OSError, ResourceError) as error:
+        say(f"warning: {place}: not written ({error})")
+    else:
+        say(f"all that is set aside: {place}")

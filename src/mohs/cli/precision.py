@@ -99,7 +99,8 @@ def explain_precision(
     with only_writer(out, "explaining precision"):
         pictures = None
         if material.reading is not None:
-            pictures = tell_pictures(material.reading, out / QUARANTINE, quiet=quiet or as_json)
+            tell_pictures(material.reading, out / QUARANTINE, quiet=quiet or as_json)
+            pictures = material.reading.as_record()
         record = {**result.as_record(), "pictures_read": pictures, "files": _write(result, material, out)}
         write_json(out / "precision.json", record)
     if as_json:

@@ -45,7 +45,8 @@ def report(
             first_data = data
         with held_run(run.folder, "reporting") as is_written:
             place = run.folder / QUARANTINE if is_written else QUARANTINE
-            pictures[name] = tell_pictures(data.reading, place, quiet=quiet or as_json)
+            tell_pictures(data.reading, place, quiet=quiet or as_json)
+            pictures[name] = data.reading.as_record()
             of_run = data if is_written else None  # None: the run's own, and checked for it
             evaluations[name] = evaluate(run, data=of_run, baselines=run is first, write=is_written)
     rows = {name: evaluations[first_name].measured[name] for name in ("pixels", "untrained")}

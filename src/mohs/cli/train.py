@@ -123,10 +123,10 @@ def _train(settings: options.Settings, *, resume: bool, quiet: bool, as_json: bo
         with decoding_progress(quiet=quiet) as progress:
             data = open_split_data(config.data, seed=config.seed, progress=progress)
         if first:
-            if not (quiet or as_json):
-                say(str(data.reading))
             for line in (*settings.lines(), *_before(config, data, lengths=not (quiet or as_json))):
                 say(line)
+            if not (quiet or as_json):
+                say(str(data.reading))
         with training_progress("train", quiet=quiet) as listeners:
             run = train_on(data, config, resume=resume, listeners=listeners, peers=peers)
     if not first:
