@@ -285,8 +285,24 @@ def test_bad_input_is_one_line_and_leaves_nothing(run_cli, item_run, class_run, 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["one.csv", "other.csv", "some.csv", "there"]
 
 
-def test_bad_input_to_predict_and_evaluate(run_cli, classifier, item_run, picture_set, tmp_path):
+def test_files_that_cannot_be_read_are_named_beside_the_answers(run_cli, classifier, picture_set, tmp_path):
     (tmp_path / "a.png").write_text("no picture")
+    good = picture_set / "img" / "000-0.png"
+    answer = run_cli(
+        "classify", "predict", classifier, good, tmp_path / "a.png", tmp_path / "b.png", tmp_path, "--json"
+    )
+    assert (answer.code, [each["file"] for each in json.loads(answer.out)["pictures"]]) == (3, [str(good)])
+    lines = [line for line in answer.err if line.startswith("mohs: ")]
+    assert lines[:2] == [
+        f"mohs: {tmp_path}/a.png: not a picture of a known format; replace the file, or leave it out",
+        f"mohs: {tmp_path}/b.png: no such file; replace the file, or leave it out",
+    ]
+    assert lines[2].startswith(f"mohs: {tmp_path}: ")
+    answer = run_cli("classify", "predict", classifier, tmp_path / "b.png")
+    assert (answer.code, answer.out, len(answer.err)) == (3, "", 1)
+
+
+def test_bad_input_to_predict_and_evaluate(run_cli, classifier, item_run, picture_set, tmp_path):
     other = tmp_path / "other.csv"
     other.write_text(f"file,class\n{picture_set}/img/000-0.png,y\n{picture_set}/img/001-0.png,z\n")
     good = picture_set / "img" / "000-0.png"
@@ -294,14 +310,6 @@ def test_bad_input_to_predict_and_evaluate(run_cli, classifier, item_run, pictur
         (
             ["predict", item_run, good],
             [f"{item_run}: not a classifier (no classifier.json); give a folder made by 'mohs classify fit'"],
-        ),
-        (
-            ["predict", classifier, good, tmp_path / "a.png", tmp_path / "b.png", tmp_path],
-            [
-                f"{tmp_path}/a.png: not a picture of a known format; replace the file, or leave it out",
-                f"{tmp_path}/b.png: no such file; replace the file, or leave it out",
-                f"{tmp_path}: cannot be opened (is a directory); replace the file, or leave it out",
-            ],
         ),
         (["predict", classifier, good, "--top", "0"], ["--top: 0 is below 1; use for example --top 5"]),
         (["predict", classifier, good, "--json", "--csv"], ["--json, --csv: both given; use one of them"]),
