@@ -61,8 +61,9 @@ class Switches:
     aware: float = 0.0  # pass over classes more similar than this share of the similarity of the class's own two
     restart: float = 0.2  # of a walk
     one: int = 0  # 1: a class is the embedding of one of its two pictures, not their mean
-    key: float = 0.0  # momentum of the encoder that positives and negatives come from; 0: none
-    live: float = 0.0  # with a key encoder: weight of the loss without it
+    key: float = 0.0  # momentum of the encoder that positives and negatives come from; 0: the network itself
+    pairs_live: int = 0  # 1: pictures of a batch are compared as the network sees them, not with keys
+    live: float = 0.0  # with keys: weight of the loss within the batch beside the one with keys
     queue: int = 0  # keys of earlier steps that are negatives, too
     near: int = 0  # of the queue, only so many keys count for a row: those most similar to it; 0: all
     key_mode: str = "train"  # of batch norm in the key encoder
@@ -229,7 +230,7 @@ def train(s: Switches, pictures_2C: NDArray[np.uint8], *, seed: int) -> tuple[Em
         library = losses.CrossBatchMemory(inner, 128, memory_size=s.queue)
     num_steps = s.pictures // (2 * s.pairs)
     passes = Passes(s, num_classes, 128, seed)
-    keys = Keys(s, embedder) if s.key else None
+    keys = Keys(s, embedder) if (s.key or s.queue) and library is None else None
     random = np.random.default_rng(seed + 1)
     own = torch.arange(s.pairs).repeat(2)
     own_MM = own[:, None] == own[None, :]
@@ -251,8 +252,8 @@ def train(s: Switches, pictures_2C: NDArray[np.uint8], *, seed: int) -> tuple[Em
         e_MD = embedder(shown)
         passes.saw(chosen, *e_MD.detach().split(s.pairs))
         if keys is not None:
-            key_MD = keys.write(shown)
-            own_MK, score_MK = own_MM, e_MD @ key_MD.T
+            key_MD = keys.write(shown) if s.key else e_MD.detach()
+            own_MK, score_MK = own_MM, e_MD @ (e_MD if s.pairs_live else key_MD).T
             if len(keys.queue_QD):
                 queued_MK, queued_own_MK = keys.compare(e_MD, class_M)
                 score_MK, own_MK = torch.cat([score_MK, queued_MK], 1), torch.cat([own_MK, queued_own_MK], 1)
@@ -272,7 +273,7 @@ def train(s: Switches, pictures_2C: NDArray[np.uint8], *, seed: int) -> tuple[Em
         value.backward()  # type: ignore[no-untyped-call]
         for optimizer, _ in optimizers:
             optimizer.step()
-        if keys is not None:
+        if s.key and keys is not None:
             keys.follow(embedder)
     return embedder.eval(), passes.spent_s
 

@@ -375,44 +375,52 @@ def test_forbidden_pairs_are_in_no_clique(twice: Dataset, monkeypatch: pytest.Mo
 def test_the_bank_of_negatives_keeps_to_the_same_rules(twice: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     from mohs.training import negative_bank as memory
 
-    seen: list[tuple[Tensor, Tensor, Tensor, Tensor | None]] = []
-    plain = memory.extra_negatives
+    columns: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
+    inside: list[Tensor | None] = []
+    plain_columns, plain_loss = memory.columns_at, memory.momentum_pairs
 
-    def watched(x: Tensor, bank: Tensor, allowed: Tensor, t: float, *, apart_MM: Tensor | None = None) -> Tensor:
-        seen.append((x, bank, allowed, apart_MM))
-        return plain(x, bank, allowed, t, apart_MM=apart_MM)
+    def watched_columns(x: Tensor, bank: Tensor, allowed: Tensor, num: int, **how: Any) -> Any:
+        found = plain_columns(x, bank, allowed, num, **how)
+        columns.append((x, bank, found[0], found[1]))
+        return found
 
-    monkeypatch.setattr(memory, "extra_negatives", watched)
+    def watched_loss(*given: Any, apart_MM: Tensor | None = None) -> Tensor:
+        inside.append(apart_MM)
+        return plain_loss(*given, apart_MM=apart_MM)
+
+    monkeypatch.setattr(memory, "columns_at", watched_columns)
+    monkeypatch.setattr(memory, "momentum_pairs", watched_loss)
     config = config_of(memory=60, negatives=NegativesConfig(min_distance_ratio=0.5))
     _, result, events = train(twice, config)
-    assert seen
-    for x, bank, allowed, inside in seen:
-        assert inside is not None
+    assert len(columns) == len(inside) == 2
+    assert all(apart is not None for apart in inside)
+    for x, bank, nearest, counts in columns:
         positive = torch.linalg.vector_norm(x[:24] - x[24:], dim=1).repeat(2)
-        near = torch.cdist(x, bank) < 0.499 * positive[:, None]
+        distance = torch.linalg.vector_norm(x[:, None] - bank[nearest], dim=2)
         # A positive that is the anchor's own picture rules nothing out; here every class has others.
-        assert not bool((near & allowed).any())
+        assert not bool(((distance < 0.499 * positive[:, None]) & counts).any())
+    assert any(bool(counts.any()) for _, _, _, counts in columns)
     assert result.num_kept_apart == sum(event.num_kept_apart for event in events)
     duplicates = config_of(memory=60)
     kept = train(twice, duplicates)[1].num_kept_apart
     assert kept > train(twice, config_of())[1].num_kept_apart > 0
 
 
-def test_a_memory_term_with_pairs_apart_is_the_sum_without_them() -> None:
-    from mohs.training.negative_bank import extra_negatives
+def test_a_loss_with_the_bank_and_pairs_apart_is_the_sum_without_them() -> None:
+    from mohs.training.negative_bank import momentum_pairs
 
-    x, bank = unit(1, 8).double(), unit(2, 5).double()
+    x, keys, columns = unit(1, 8).double(), unit(3, 8).double(), unit(2, 40).double().view(8, 5, -1)
     class_M = torch.arange(4).repeat(2)
     apart_MM = random_apart(5, class_M)
-    allowed = torch.rand(8, 5, generator=torch.Generator().manual_seed(1)) > 0.4
-    inside = build_loss(LossConfig(temperature=0.3))(x[:4], x[4:], None, class_M[:4], apart_MM).loss
-    whole = float(inside + extra_negatives(x, bank, allowed, 0.3, apart_MM=apart_MM))
+    counts = torch.rand(8, 5, generator=torch.Generator().manual_seed(1)) > 0.4
+    same_MM = class_M[:, None] == class_M
+    whole = float(momentum_pairs(x, keys, same_MM, columns, counts, 0.3, apart_MM=apart_MM))
     terms = []
     for i in range(8):
-        columns = [x[j] for j in range(8) if j != i and not apart_MM[i, j]]
-        columns += [bank[j] for j in range(5) if allowed[i, j]]
-        total = math.log(sum(math.exp(float(x[i] @ column) / 0.3) for column in columns))
-        terms.append(total - float(x[i] @ x[(i + 4) % 8]) / 0.3)
+        others = [keys[j] for j in range(8) if j != i and not apart_MM[i, j]]
+        others += [columns[i, j] for j in range(5) if counts[i, j]]
+        total = math.log(sum(math.exp(float(x[i] @ other) / 0.3) for other in others))
+        terms.append(total - float(x[i] @ keys[(i + 4) % 8]) / 0.3)
     assert whole == pytest.approx(sum(terms) / 8, rel=1e-9)
 
 

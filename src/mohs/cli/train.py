@@ -159,7 +159,13 @@ def _before(config: RunConfig, data: SplitData, *, lengths: bool) -> list[str]:
     num_classes = data.num_training_classes
     if lengths:
         num_queries, num_counted = int(data.test_N.sum()), data.count_queries()
-        lines.append(f"length: {describe_length(config.for_classes(num_classes).training.length, num_classes)}")
+        decided = config.for_classes(num_classes)
+        lines.append(f"length: {describe_length(decided.training.length, num_classes)}")
+        if decided.num_bank_negatives:
+            lines.append(
+                f"negatives: all of the batch, and {decided.num_bank_negatives} of about "
+                f"{decided.memory.size:,} pictures that were shown last (memory.num_negatives)"
+            )
         if num_counted < num_queries:
             lines.append(
                 f"test: {num_queries:,} queries, of which {num_counted:,} count; the others have no other picture of "

@@ -132,12 +132,24 @@ _MUON = Strategy(
 )
 
 _OURS = (
-    Strategy("default", "What mohs train does: InfoNCE on batches of mined neighbourhoods.", _TEMPERATURE),
+    Strategy("default", "What mohs train does: InfoNCE on cliques, or with many classes momentum pairs.", _TEMPERATURE),
     Strategy(
         "default without scheduled hardness",
-        "The same loss, steps and pictures, but batches are random classes, each once a pass: the ablation.",
+        "The same loss, steps and pictures, but all negatives are of random batches: the ablation.",
         _TEMPERATURE,
-        {"training.neighbourhood": 1},
+        {"training.neighbourhood": 1, "memory.num_negatives": 0},
+    ),
+    Strategy(
+        "cliques",
+        "The same loss without a bank: a class enters a batch with its nearest ones.",
+        _TEMPERATURE,
+        {"memory.num_negatives": 0},
+    ),
+    Strategy(
+        "momentum pairs",
+        "The same loss with the nearest of what was shown lately, on random batches, whatever the number of classes.",
+        _TEMPERATURE,
+        {"memory.num_negatives": 8},
     ),
     _ADAMW,
     _MUON,

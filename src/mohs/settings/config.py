@@ -111,6 +111,15 @@ class DataConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
 USUAL_HIDDEN = 256
 """Units of the first dense layer of a head, where nothing says how many."""
 
+USUAL_CLIQUE = 8
+"""Classes that enter a batch together, where it has cliques and nothing says how large."""
+
+USUAL_BANK_NEGATIVES = 8
+"""Negatives from the bank, where there is one and nothing says how many; with 8 to 128 R@1 is the same."""
+
+FEWEST_CLASSES_OF_BANK = 8_000
+"""Training classes from which on a bank is usual: with fewer it gains nothing that its time would not (lab book)."""
+
 
 @final
 class ModelConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
@@ -282,8 +291,10 @@ class TrainingConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False
     )
     batch_triplets: Annotated[int, Field(ge=2)] = Field(96, description="triplets per step")
     num_segments: _Count = Field(10, description="times that negatives are mined again, by today's network")
-    neighbourhood: _Count = Field(
-        8, description="in-batch losses: classes that enter a batch together, one and its mined negatives; 1: at random"
+    neighbourhood: _Count | None = Field(
+        None,
+        description="in-batch losses: classes that enter a batch together, one and its mined negatives; 1: at random; "
+        "none: 8, or 1 with a bank (memory.num_negatives)",
     )
     neighbourhood_from: _Unit = Field(
         0.1, description="in-batch losses: share of the run before which mined negatives are not used"
@@ -403,16 +414,21 @@ class NegativesConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=Fals
 
 @final
 class MemoryConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
-    """A bank of the whole training set, whose items are extra negatives of infonce and supcon."""
+    """Momentum pairs: infonce and supcon with the nearest of all that was shown lately for negatives."""
 
-    num_negatives: Annotated[int, Field(ge=0)] = Field(
-        0, description="items of the bank, drawn anew for each step, that every anchor has for negatives; 0: no bank"
+    num_negatives: Annotated[int, Field(ge=0)] | None = Field(
+        None,
+        description="items of the bank that each picture has for negatives, unshown, at the hardness of the schedule; "
+        "0: no bank; none: 8 for infonce and supcon where Muon trains a new network on 8,000 classes or more, else 0",
     )
-    from_progress: _Unit = Field(
-        0.6, description="share of the run before which the bank is not used: the network moves too much then"
+    size: Annotated[int, Field(ge=1)] = Field(
+        16_384, description="about so many items, those that were shown last, are in the bank"
     )
-    momentum: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(
-        0.9, description="share of its weights that the encoder which writes the bank keeps at a step"
+    from_progress: _Unit = Field(0.0, description="share of the run before which the bank is not used")
+    momentum: Annotated[float, Field(ge=0.0, lt=1.0)] | None = Field(
+        None,
+        description="share of its weights that the encoder which writes the bank keeps at a step; none: "
+        "1 - 10 / number of steps, so that it is a tenth of the run behind",
     )
 
 
@@ -475,23 +491,56 @@ class RunConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
         return self.model.model_copy(update={"hidden_dim": hidden_dim})
 
     @property
-    def plans_from_steps(self) -> bool:
-        """Whether segments are planned from the embeddings that training steps gave, see `training.embed_anew`.
+    def num_bank_negatives(self) -> int:
+        """The number of negatives from the bank; 0: there is none, or `for_classes` has not decided it yet."""
+        return self.memory.num_negatives or 0
 
-        A negative bank takes the embeddings of each segment, so that they must be those of the network as it is.
+    @property
+    def bank_momentum(self) -> float:
+        """The momentum that `memory.momentum` means: of a run of S steps 1 − 10 / S, so that it is S / 10 steps behind.
+
+        >>> RunConfig(training=TrainingConfig(num_triplets=96_000)).bank_momentum
+        0.99
         """
-        return self.loss.in_batch and not self.training.embed_anew and not self.memory.num_negatives
+        if self.memory.momentum is not None:
+            return self.memory.momentum
+        return max(0.0, 1.0 - 10.0 * self.training.batch_triplets / self.training.length)
+
+    @property
+    def clique_size(self) -> int:
+        """The number of classes that `training.neighbourhood` means; 1: batches of random classes.
+
+        With a bank they are random: what is near comes from there, and cliques beside it cost R@1 (docs/lab-book.md).
+        """
+        if self.training.neighbourhood is not None:
+            return self.training.neighbourhood
+        return 1 if self.num_bank_negatives else USUAL_CLIQUE
+
+    @property
+    def plans_from_steps(self) -> bool:
+        """Whether segments are planned from the embeddings that training steps gave, see `training.embed_anew`."""
+        return self.loss.in_batch and not self.training.embed_anew
 
     def for_classes(self, num_classes: int) -> "RunConfig":
-        """Return the settings of a run on so many training classes: with its length, if none is given.
+        """Return the settings of a run on so many training classes: with its length and its bank, if none is given.
 
-        >>> RunConfig().for_classes(25_102).training.num_triplets
-        100408
+        >>> config = RunConfig().for_classes(25_102)
+        >>> config.training.num_triplets, config.memory.num_negatives
+        (100408, 8)
         """
-        if self.training.num_triplets is not None:
-            return self
-        training = self.training.model_copy(update={"num_triplets": usual_length(num_classes)})
-        return self.model_copy(update={"training": training})
+        changed: dict[str, Any] = {}
+        if self.training.num_triplets is None:
+            changed["training"] = self.training.model_copy(update={"num_triplets": usual_length(num_classes)})
+        if self.memory.num_negatives is None:
+            num = USUAL_BANK_NEGATIVES if self._may_have_bank and num_classes >= FEWEST_CLASSES_OF_BANK else 0
+            changed["memory"] = self.memory.model_copy(update={"num_negatives": num})
+        return self.model_copy(update=changed)
+
+    @property
+    def _may_have_bank(self) -> bool:
+        loss = self.loss
+        takes_it = loss.record.extends_to_bank and loss.miner is None
+        return takes_it and self.optimizer == "muon" and self.model.beginning is None
 
     @property
     def margin_is_mined(self) -> bool:

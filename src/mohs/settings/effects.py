@@ -85,21 +85,27 @@ def _rules(config: RunConfig) -> list[_Rule]:
 
 def _of_mining(config: RunConfig) -> list[_Rule]:
     hardness, loss, training = config.asked_hardness, config.loss, config.training
-    # Mined negatives of an in-batch loss say which classes meet in a batch, and nothing else.
-    mined = not loss.in_batch or (training.neighbourhood > 1 and training.neighbourhood_from < 1)
+    # Mined negatives of an in-batch loss say which classes meet in a batch, and nothing else; a bank has hardness, too.
+    mined = not loss.in_batch or (config.clique_size > 1 and training.neighbourhood_from < 1)
+    may_have_bank = config.memory.num_negatives != 0  # if it is not given, the number of classes decides
+    has_bank = may_have_bank and config.memory.from_progress < 1 and loss.record.extends_to_bank
     return [
         (
             "training.neighbourhood training.neighbourhood_from",
             loss.in_batch,
             f"on the loss {loss.name!r}, which trains on the plan's own negatives; it is of in-batch losses",
         ),
-        ("training.neighbourhood_from", training.neighbourhood > 1, "with training.neighbourhood 1"),
+        (
+            "training.neighbourhood_from",
+            config.clique_size > 1,
+            "with training.neighbourhood 1"
+            if training.neighbourhood == 1
+            else "with a bank of negatives, whose batches are random (training.neighbourhood)",
+        ),
         (
             "training.embed_anew",
-            loss.in_batch and not config.memory.num_negatives,
-            f"on the loss {loss.name!r}, which mines over all items; it is of in-batch losses"
-            if not loss.in_batch
-            else "with memory.num_negatives above 0: the bank takes the embeddings of each segment",
+            loss.in_batch,
+            f"on the loss {loss.name!r}, which mines over all items; it is of in-batch losses",
         ),
         (
             "training.prefer_positive",
@@ -107,24 +113,31 @@ def _of_mining(config: RunConfig) -> list[_Rule]:
             f"with training.anchors {training.anchors!r}, which decides who is the positive",
         ),
         (
-            "hardness.curve hardness.cap hardness.growth hardness.scale hardness.target_active hardness.gain "
-            "negatives.skip_nearest",
-            mined,
-            "where batches are not composed from mined negatives (training.neighbourhood 1 or neighbourhood_from 1)",
+            "hardness.curve hardness.cap hardness.growth hardness.target_active hardness.gain negatives.skip_nearest",
+            mined or has_bank,
+            "where batches are not composed from mined negatives (training.neighbourhood 1 or neighbourhood_from 1), "
+            "and no bank has any (memory.num_negatives 0 or from_progress 1)",
         ),
         (
-            "memory.from_progress memory.momentum",
-            config.memory.num_negatives > 0,
-            "with memory.num_negatives 0: there is no bank",
+            "hardness.scale",
+            mined,
+            "where batches are not composed from mined negatives: the bank's scale is log-rank",
+        ),
+        (
+            "memory.size memory.from_progress memory.momentum",
+            may_have_bank and loss.record.extends_to_bank,
+            "with memory.num_negatives 0: there is no bank"
+            if not may_have_bank
+            else f"on the loss {loss.name!r}, which takes no negatives from a bank",
         ),
         (
             "hardness.growth",
-            not mined or hardness.curve in ("tanh", "logarithmic", "sigmoid"),
+            not (mined or has_bank) or hardness.curve in ("tanh", "logarithmic", "sigmoid"),
             f"on the curve {hardness.curve!r}; it is of tanh, logarithmic and sigmoid",
         ),
         (
             "hardness.target_active hardness.gain",
-            not mined or hardness.curve == "closed-loop",
+            not (mined or has_bank) or hardness.curve == "closed-loop",
             f"on the curve {hardness.curve!r}; it is of the closed loop",
         ),
     ]

@@ -39,7 +39,7 @@ def compose_batches(
     step: int,
     apart: Callable[[int, int], bool] | None = None,
 ) -> tuple[TripletPlan, Dropped]:
-    """Return the triplets of a segment in cliques of `training.neighbourhood`, and the pairs that were not trusted.
+    """Return the triplets of a segment in cliques of `RunConfig.clique_size`, and the pairs that were not trusted.
 
     The negative of the first triplet of a clique is that of its mates which mining found nearest; each mate's is the
     first triplet, by its anchor, or by its positive where anchors may be no negatives. Achieved hardness is that of the
@@ -55,7 +55,7 @@ def compose_batches(
     num_excluded_K = np.bincount(excluded, minlength=len(x_MD))[anchor_K]
     pairs = Pairs(apart, config.negatives.min_distance_ratio, num_excluded_K)
     item_K = _found_by(bank)
-    size = config.training.neighbourhood
+    size = config.clique_size
     found, distrusted_R2 = find_cliques(item_K, bank.class_M[anchor_K], size, mine_among, pairs)
     cliques = [found[at].triplets for at in generator(config.seed, "cliques", step).permutation(len(found)).tolist()]
     negative_K, achieved_K = np.full(len(anchor_K), -1), np.zeros(len(anchor_K), np.float32)

@@ -2,11 +2,10 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, final
 
 import numpy as np
-import torch
 
 from mohs.data.dataset import Dataset
 from mohs.errors import InputError, TrainingError
@@ -192,6 +191,7 @@ def fit(
     embedder.to(device)
     if peers.launched:
         share_batch_norms(embedder)
+    check_negative_bank(config, own_loss=loss is not None)
     if loss is None:
         loss = build_loss(
             config.loss,
@@ -200,7 +200,9 @@ def fit(
             seed=config.seed,
             margin_is_mined=config.margin_is_mined,
         )
-    check_negative_bank(config)
+    elif config.num_bank_negatives:
+        # The bank has negatives for the loss that the settings name.
+        config = config.model_copy(update={"memory": config.memory.model_copy(update={"num_negatives": 0})})
     check_kept_apart(dataset, config, loss)
     compile_kernels(config.hardness.scale)  # once after an installation; the seconds of mining leave it out
     run = RunState(embedder, dataset, config, loss, device, peers, listeners, folder)
@@ -245,12 +247,7 @@ def _begin_segment(run: RunState) -> None:
     run.segment = run.numbered(run.waiting.popleft())
     run.tally.num_plans += 1
     ahead, run.ahead = run.ahead, None
-    planned_at = run.stepper.step if ahead is None else run.ahead_from.step
     run.planned = run.make_plan(run.segment, run.embedder, run.seen(run.segment)) if ahead is None else ahead.result()
-    if run.stepper.negative_bank is not None and run.planned.embedded is not None:
-        items, embeddings = run.planned.embedded
-        run.stepper.negative_bank.write(items, torch.from_numpy(embeddings), planned_at)
-        run.planned = replace(run.planned, embedded=None)
     run.here = InSegment(num_dropped=len(run.planned.dropped.anchor_R))
     run.plans.append(run.planned.plan)
     run.tally.seconds["embed"] += run.planned.embed_s

@@ -1,29 +1,30 @@
-"""A bank of the whole training set as extra negatives of an in-batch loss, written by a momentum encoder.
+"""Momentum pairs: an in-batch loss with the nearest of what was shown lately for negatives, seen by a momentum encoder.
 
-A batch holds a sliver of the data set; the bank holds an embedding of every item. What makes such a bank fail is age:
-an embedding that the network of a hundred steps ago gave says little of where the item lies today, and pushing away
-from there teaches nothing. Three things are done against it:
+A batch holds a sliver of the data set; of what is near to a picture it mostly holds nothing. A bank keeps an embedding
+of each item that was shown lately, and every picture of a batch has the nearest of them for negatives, though they are
+not shown. What makes such a bank fail is that networks of before wrote it: to push away from where an item was a
+hundred steps ago teaches nothing. So
 
-- **A momentum encoder** writes it: weights w' ← m·w' + (1 − m)·w after each step, w being the network's. It moves
-  slowly, so that embeddings written at different steps fit each other.
-- **Refreshing**: each item that is shown is written anew, and at the start of a segment so is every item that was
-  embedded for mining, unless it has been shown since.
-- **A warm-up**: the bank is used from a share of the run on, when the network moves less.
+- **a momentum encoder** writes it: weights w' ← m·w' + (1 − m)·w after each step, w being the network's. It moves
+  slowly, so that embeddings written at different steps fit each other, 1 / (1 − m) steps behind the network: a tenth of
+  the run, if nothing is said;
+- **it sees the positive and the other pictures of the batch, too**: only so do positive and negatives of a row lie in
+  one space;
+- **only what was shown lately counts**, and of that **only the nearest**: a sum over a whole bank is one over thousands
+  that are far away, and these push as much as the few that matter.
 
-From there on each step draws columns from the bank, the same for all rows of the batch. With s the cosine similarity
-and t the temperature, a row i of the batch that pays InfoNCE (or SupCon) as
+With e the network's embeddings of a batch, k the encoder's, s_ia = e_i · k_a and t the temperature, a row i pays
 
-    −mean over its positives p of s_ip / t  +  ln Σ_a exp(s_ia / t),  a over all other pictures of the batch
+    −mean over its positives p of s_ip / t  +  ln(Σ_a exp(s_ia / t) + Σ_j exp(s_ij / t))
 
-then has the columns j in the sum as well. What is added is, exactly,
+a: all other pictures of the batch; j: K items of the bank, at the hardness h that the schedule has for the row. On the
+scale log-rank, of C columns that may be its negatives, the C^(1 − h) − 1 most similar ones are passed over, and the
+next K count; at h = 1, as in the default, these are the nearest. Neither a nor j are items that are kept apart from i
+(`mohs.training.kept_apart`); j are no items of its class or of the batch.
 
-    softplus(ln Σ_j exp(s_ij / t) − ln Σ_a exp(s_ia / t))
-
-No column of row i are items of its own class, items of the batch itself, and items that are kept apart from it
-(`mohs.training.kept_apart`); pictures of the batch that are kept apart from row i are no a either.
-
-Sources: He et al., "Momentum Contrast" (2020), section 3.2; Wang et al., "Cross-Batch Memory" (2020), section 3.3, for
-the warm-up. Unlike a queue, the bank has one place for each item, so that no item is twice in it.
+Sources: He et al., "Momentum Contrast" (2020), section 3.2, for encoder and queue; Du et al., "Semi-Siamese Training
+for Shallow Face Learning" (2020), section 3, for positives from it. That only the nearest count is ours, and is what
+made it pay (docs/lab-book.md). Unlike in a queue, each item has one place.
 """
 
 from collections.abc import Mapping
@@ -34,45 +35,47 @@ from typing import Any, final
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from mohs.errors import InputError, Problem
 from mohs.model.embedder import Embedder
-from mohs.randomness import generator
 from mohs.settings.config import RunConfig
 from mohs.settings.losses import LOSSES, listed
-from mohs.training.kept_apart import Apart, by_first_item, near_pairs, own_positive_distance, pairs_between
+from mohs.training.kept_apart import Apart, by_first_item, own_positive_distance, pairs_between
 
-__all__ = ["BankTerm", "NegativeBank", "check_negative_bank", "extra_negatives"]
+__all__ = ["BankLoss", "NegativeBank", "check_negative_bank", "columns_at", "momentum_pairs"]
 
 _NEVER = -1
 _NO_COLUMN = -1e9
 """Similarity / temperature of a pair that is not to count; finite, so that a row without any column has a gradient."""
 
 
-def check_negative_bank(config: RunConfig) -> None:
+def check_negative_bank(config: RunConfig, *, own_loss: bool = False) -> None:
     """Raise `InputError` if a bank is asked for and the loss has no sum over negatives that it could extend.
 
+    `own_loss`: the loss is not the one of the settings.
+
     >>> from mohs.settings.config import LossConfig, MemoryConfig
-    >>> check_negative_bank(RunConfig(loss=LossConfig(name="triplet"), memory=MemoryConfig(num_negatives=256)))
+    >>> check_negative_bank(RunConfig(loss=LossConfig(name="triplet"), memory=MemoryConfig(num_negatives=32)))
     Traceback (most recent call last):
-    mohs.errors.InputError: memory.num_negatives: 256 with the loss 'triplet'; the bank's negatives are for infonce and
+    mohs.errors.InputError: memory.num_negatives: 32 with the loss 'triplet'; the bank's negatives are for infonce and
     supcon without a miner: set it to 0, or take such a loss
     """
     loss, num_negatives = config.loss, config.memory.num_negatives
-    if num_negatives and (not loss.record.extends_to_bank or loss.miner is not None):
-        what = repr(loss.name) if loss.miner is None else f"{loss.name!r} and the miner {loss.miner!r}"
+    if num_negatives and (own_loss or not loss.record.extends_to_bank or loss.miner is not None):
+        what = "a loss of your own" if own_loss else f"the loss {loss.name!r}"
+        what += "" if loss.miner is None or own_loss else f" and the miner {loss.miner!r}"
         losses = listed(record for record in LOSSES if record.extends_to_bank)
-        problem = f"{num_negatives} with the loss {what}; the bank's negatives are for {losses} without a miner"
+        problem = f"{num_negatives} with {what}; the bank's negatives are for {losses} without a miner"
         raise InputError(Problem("memory.num_negatives", f"{problem}: set it to 0, or take such a loss"))
 
 
 @final
 @dataclass(frozen=True, eq=False)
-class BankTerm:
-    """What the bank adds to the loss of a batch: today, and if all embeddings were the same.
+class BankLoss:
+    """The loss of a batch with the bank's negatives: today, and if all embeddings were the same.
 
-    `num_kept_apart` counts the pairs (picture of the batch, column of another class) that are kept apart.
+    `num_kept_apart` counts the pairs (picture of the batch, item of the bank of another class) that are kept apart.
     """
 
     loss: Tensor
@@ -89,7 +92,7 @@ class NegativeBank:
         class_N: class number of each item.
         distrusted_P2: pairs of items that are never anchor and negative, both ways.
         config: of the run.
-        device: where the bank lies and the columns are compared.
+        device: where the bank lies and is compared.
         negative_N: True for items that may be negatives, bool[N]; None: all may.
     """
 
@@ -103,8 +106,10 @@ class NegativeBank:
         negative_N: NDArray[np.bool_] | None = None,
     ) -> None:
         self._config = config.memory
+        self._num_negatives = config.num_bank_negatives
+        self._momentum = config.bank_momentum
+        self._skipped = config.negatives.skip_nearest
         self._temperature = config.loss.temperature
-        self._seed = config.seed
         self._class_N = class_N
         self._distrusted_P2 = by_first_item(distrusted_P2)
         self._ratio = config.negatives.min_distance_ratio
@@ -114,39 +119,62 @@ class NegativeBank:
         self._written_N = np.full(len(class_N), _NEVER)
 
     def columns(self, item_M: NDArray[np.int64], step: int) -> NDArray[np.int64]:
-        """Return the items, of those in the bank, that a step has for columns, drawn by (seed, step); ascending.
+        """Return the items of the bank among which a step seeks the nearest, ascending.
 
-        Items of the batch, `item_M`, are no columns.
+        They were written in the last `memory.size` / M steps, one at least. Items of the batch, `item_M`, are none.
         """
-        known = np.setdiff1d(np.flatnonzero((self._written_N != _NEVER) & self._negative_N), item_M)
-        draw = generator(self._seed, "memory", step)
-        return np.sort(draw.choice(known, min(self._config.num_negatives, len(known)), replace=False))
+        num_steps = max(1, self._config.size // max(1, len(item_M)))
+        lately_N = (self._written_N != _NEVER) & (self._written_N > step - num_steps)
+        return np.setdiff1d(np.flatnonzero(lately_N & self._negative_N), item_M)
 
-    def term(self, embedding_MD: Tensor, item_M: NDArray[np.int64], step: int, apart: Apart | None = None) -> BankTerm:
-        """Return what the bank adds to the loss of a batch.
+    def loss(
+        self,
+        embedding_MD: Tensor,
+        key_MD: Tensor,
+        item_M: NDArray[np.int64],
+        step: int,
+        *,
+        hardness_M: NDArray[np.float32] | None = None,
+        apart: Apart | None = None,
+    ) -> BankLoss:
+        """Return the loss of a batch, see the top.
 
-        `embedding_MD` are all the batch's embeddings, of the items `item_M`, anchors and then positives; `apart` are
-        the pairs among them that are kept apart.
+        `embedding_MD` and `key_MD` are the network's and the encoder's embeddings of the items `item_M`, anchors and
+        then positives; `hardness_M` is 1 for all if it is not given; `apart` are pairs among them that are kept apart.
         """
         column_C = self.columns(item_M, step)
-        other_class_MC = self._class_N[item_M][:, None] != self._class_N[column_C]
+        device = embedding_MD.device
+        class_M = self._class_N[item_M]
+        other_class_MC = class_M[:, None] != self._class_N[column_C]
         allowed_MC = other_class_MC
         if len(self._distrusted_P2):
             allowed_MC = other_class_MC & ~pairs_between(self._distrusted_P2, item_M, column_C)
-        bank_CD = self._bank_ND[torch.from_numpy(column_C).to(self._bank_ND.device)]
-        allowed = torch.from_numpy(allowed_MC).to(self._bank_ND.device)
+        bank_CD = self._bank_ND[torch.from_numpy(column_C).to(self._bank_ND.device)].to(device)
+        reach_M = None
+        if self._ratio > 0:
+            positive_M = own_positive_distance(item_M, embedding_MD, len(item_M) // 2)
+            reach_M = 1.0 - (self._ratio * positive_M).square() / 2  # the similarity of unit vectors at that distance
+        hardness = torch.ones(len(item_M)) if hardness_M is None else torch.from_numpy(hardness_M)
+        column_MK, counts_MK, num_near = columns_at(
+            embedding_MD, bank_CD, torch.from_numpy(allowed_MC).to(device), self._num_negatives,
+            hardness_M=hardness.to(device), skipped=self._skipped, reach_M=reach_M,
+        )  # fmt: skip
+        value = momentum_pairs(
+            embedding_MD,
+            key_MD,
+            torch.from_numpy(class_M[:, None] == class_M).to(device),
+            bank_CD[column_MK],
+            counts_MK,
+            self._temperature,
+            apart_MM=None if apart is None else apart.all_MM,
+        )
+        # Where all is the same, no column is nearer than a positive, and as many count as there may.
         num_others_M = np.full(len(item_M), len(item_M) - 1)
         if apart is not None:
             num_others_M -= apart.fixed_MM.sum(dim=1).cpu().numpy()
-        # Where all is the same, no column is nearer than a positive.
-        collapsed = float(np.log1p(allowed_MC.sum(axis=1) / num_others_M).mean())
-        if self._ratio > 0:
-            positive_M = own_positive_distance(item_M, embedding_MD, len(item_M) // 2)
-            allowed &= ~near_pairs(embedding_MD, bank_CD, positive_M, self._ratio)
-        num_kept_apart = int(other_class_MC.sum()) - int(allowed.sum())
-        inside_MM = None if apart is None else apart.all_MM
-        added = extra_negatives(embedding_MD, bank_CD, allowed, self._temperature, apart_MM=inside_MM)
-        return BankTerm(added, collapsed, num_kept_apart)
+        num_columns_M = np.minimum(allowed_MC.sum(axis=1), self._num_negatives)
+        num_kept_apart = int(other_class_MC.sum()) - int(allowed_MC.sum()) + num_near
+        return BankLoss(value, float(np.log(num_others_M + num_columns_M).mean()), num_kept_apart)
 
     @torch.no_grad()
     def follow(self, embedder: Embedder) -> None:
@@ -154,7 +182,7 @@ class NegativeBank:
         theirs = embedder.state_dict()
         for name, own in self._encoder.state_dict().items():
             if own.is_floating_point():
-                own.lerp_(theirs[name], 1.0 - self._config.momentum)
+                own.lerp_(theirs[name], 1.0 - self._momentum)
             else:
                 own.copy_(theirs[name])
 
@@ -164,17 +192,12 @@ class NegativeBank:
         embedding_BD: Tensor = self._encoder(x_BCHW).float()
         return embedding_BD
 
-    def write(self, item_M: NDArray[np.int64], embedding_MD: Tensor, step: int) -> None:
-        """Put items in their places, as of a step; of an item that comes twice, the last counts.
-
-        What the bank has from a later step stays.
-        """
+    def write(self, item_M: NDArray[np.int64], key_MD: Tensor, step: int) -> None:
+        """Put items in their places, as of a step; of an item that comes twice, the last counts."""
         last = len(item_M) - 1 - np.unique(item_M[::-1], return_index=True)[1]
-        last = last[self._written_N[item_M[last]] <= step]
-        item, row = item_M[last], torch.from_numpy(last).to(embedding_MD.device)
-        place = torch.from_numpy(item).to(self._bank_ND.device)
-        self._bank_ND[place] = embedding_MD[row].to(self._bank_ND.device)
-        self._written_N[item] = step
+        place = torch.from_numpy(item_M[last]).to(self._bank_ND.device)
+        self._bank_ND[place] = key_MD[torch.from_numpy(last).to(key_MD.device)].to(self._bank_ND.device)
+        self._written_N[item_M[last]] = step
 
     def state(self) -> dict[str, Any]:
         """Return the tensors that a checkpoint keeps; they are the bank's own, and change with it."""
@@ -191,29 +214,76 @@ class NegativeBank:
         self._encoder.load_state_dict(state["encoder"])
 
 
-def extra_negatives(
+@torch.no_grad()
+def columns_at(
     embedding_MD: Tensor,
     bank_CD: Tensor,
     allowed_MC: Tensor,
+    num: int,
+    *,
+    hardness_M: Tensor,
+    skipped: int = 0,
+    reach_M: Tensor | None = None,
+) -> tuple[Tensor, Tensor, int]:
+    """Return for each row its columns at a hardness, int64[M, K], nearest first, and which of them count, bool[M, K].
+
+    Of the C columns that are allowed to a row, max(C^(1 − h) − 1, `skipped`) are passed over (rounded, but so that K
+    are left), and the next K count. K is `num`, or the number of columns if that is smaller; a row with fewer allowed
+    ones has some that do not count. Columns more similar than `reach_M` are not allowed either; the third value says
+    how many these are.
+
+    >>> row, bank = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.6, 0.8], [0.0, 1.0], [1.0, 0.0]])
+    >>> allowed = torch.tensor([[True, True, False]])
+    >>> [columns_at(row, bank, allowed, 1, hardness_M=torch.tensor([h]))[0].tolist() for h in (1.0, 0.0)]
+    [[[0]], [[1]]]
+    """
+    score_MC = (embedding_MD @ bank_CD.T).masked_fill_(~allowed_MC, _NO_COLUMN)
+    num_near = 0
+    if reach_M is not None:
+        near_MC = score_MC > reach_M[:, None]
+        num_near = int(near_MC.sum())
+        score_MC.masked_fill_(near_MC, _NO_COLUMN)
+    most = min(num, len(bank_CD))
+    if most == 0:
+        return allowed_MC.new_zeros((len(embedding_MD), 0), dtype=torch.int64), allowed_MC[:, :0], num_near
+    first_M = torch.full_like(hardness_M, skipped, dtype=torch.int64)
+    if bool((hardness_M < 1).any()) or skipped:
+        num_M = (score_MC > _NO_COLUMN / 2).sum(dim=1)
+        by_hardness_M = (num_M ** (1.0 - hardness_M)).round().to(torch.int64) - 1
+        first_M = torch.minimum(first_M.maximum(by_hardness_M), num_M - most).clamp(min=0)
+    nearest = score_MC.topk(int(first_M.max()) + most, dim=1)
+    window_MK = first_M[:, None] + torch.arange(most, device=first_M.device)
+    return nearest.indices.gather(1, window_MK), nearest.values.gather(1, window_MK) > _NO_COLUMN / 2, num_near
+
+
+def momentum_pairs(
+    embedding_MD: Tensor,
+    key_MD: Tensor,
+    same_MM: Tensor,
+    column_MKD: Tensor,
+    counts_MK: Tensor,
     temperature: float,
     *,
     apart_MM: Tensor | None = None,
 ) -> Tensor:
-    """Return the mean over rows of softplus(ln Σ_j exp(s_ij / t) − ln Σ_{a≠i} exp(s_ia / t)), see the top.
+    """Return the mean over rows of the loss at the top; no gradient goes into keys and columns.
 
-    j runs over the columns that `allowed_MC` allows row i; a row without any adds 0. Rows and columns are unit vectors.
-    a runs over the pictures of the batch that `apart_MM`, bool[M, M], does not keep apart from row i; None: over all.
+    `same_MM` says which pictures of the batch are of one class, `counts_MK` which columns count, `apart_MM` which
+    pictures of the batch are kept apart. Rows, keys and columns are unit vectors.
 
-    >>> row = torch.eye(2)
-    >>> added = extra_negatives(row, row[:1], torch.tensor([[False], [True]]), 1.0)
-    >>> round(float(added), 4)  # (0 + ln 2) / 2: the second row has one more of similarity 0
-    0.3466
+    >>> row = torch.eye(2).repeat(2, 1)  # two classes, each shown twice
+    >>> same = torch.tensor([0, 1, 0, 1])[:, None] == torch.tensor([0, 1, 0, 1])
+    >>> none = torch.zeros(4, 0, 2), torch.zeros(4, 0, dtype=torch.bool)
+    >>> round(float(momentum_pairs(row, row, same, *none, 1.0)), 4)  # ln(e + 2) - 1
+    0.5514
     """
-    inside_MM = embedding_MD @ embedding_MD.T / temperature
-    own = torch.eye(len(embedding_MD), dtype=torch.bool, device=embedding_MD.device)
-    outside_MC = (embedding_MD @ bank_CD.T / temperature).masked_fill(~allowed_MC, _NO_COLUMN)
-    # A column that never counts, so that there always is one.
-    outside_MC = nn.functional.pad(outside_MC, (1, 0), value=_NO_COLUMN)
-    left_out = own if apart_MM is None else own | apart_MM
-    gap_M = outside_MC.logsumexp(1) - inside_MM.masked_fill(left_out, _NO_COLUMN).logsumexp(1)
-    return nn.functional.softplus(gap_M).mean()
+    own_MM = torch.eye(len(embedding_MD), dtype=torch.bool, device=embedding_MD.device)
+    inside_MM = embedding_MD @ key_MD.T / temperature
+    outside_MK = torch.einsum("md,mkd->mk", embedding_MD, column_MKD) / temperature
+    left_out_MM = own_MM if apart_MM is None else own_MM | apart_MM
+    everything = torch.cat(
+        [inside_MM.masked_fill(left_out_MM, _NO_COLUMN), outside_MK.masked_fill(~counts_MK, _NO_COLUMN)], dim=1
+    )
+    positive_MM = (same_MM & ~own_MM).to(inside_MM.dtype)
+    at_positives_M = (inside_MM * positive_MM).sum(dim=1) / positive_MM.sum(dim=1)
+    return (everything.logsumexp(dim=1) - at_positives_M).mean()

@@ -97,10 +97,7 @@ class Segment:
 @final
 @dataclass(frozen=True, eq=False)
 class Planned:
-    """A segment's plan, in the order in which it is trained on, and what was seen on the way.
-
-    `embedded` are the items that were embedded and their embeddings, if a negative bank is to have them.
-    """
+    """A segment's plan, in the order in which it is trained on, and what was seen on the way."""
 
     plan: TripletPlan
     health: BankHealth
@@ -108,7 +105,6 @@ class Planned:
     dropped: Dropped
     embed_s: float
     mine_s: float
-    embedded: tuple[NDArray[np.int64], NDArray[np.float32]] | None = None
 
 
 @final
@@ -167,7 +163,7 @@ class Planner:
             )
             hardness_K = np.full(len(segment.anchor_K), control.hardness)
         training = config.training
-        if in_batch and training.neighbourhood > 1 and segment.first >= training.neighbourhood_from * training.length:
+        if in_batch and config.clique_size > 1 and segment.first >= training.neighbourhood_from * training.length:
             apart = self._apart(segment) if len(self.distrusted_P2) else None
             plan, dropped = compose_batches(bank, hardness_K, config, step=segment.number, apart=apart)
         else:
@@ -175,8 +171,7 @@ class Planner:
         plan = self._of_items(plan, segment, items_M)
         finished = time.perf_counter()
         embed_s, mine_s = embedded - began, finished - embedded
-        kept = (items_M, bank_MD) if config.memory.num_negatives else None
-        return Planned(plan, health, control, dropped.of_items(items_M), embed_s, mine_s, kept)
+        return Planned(plan, health, control, dropped.of_items(items_M), embed_s, mine_s)
 
     def _bank(
         self, segment: Segment, bank_MD: NDArray[np.float32], items_M: NDArray[np.int64], *, in_batch: bool

@@ -168,7 +168,7 @@ class RunState:
 
     def begin_negative_bank(self) -> None:
         """Give the stepper a bank of negatives, if there is to be one, whose encoder begins as the network is now."""
-        if self.config.memory.num_negatives:
+        if self.config.num_bank_negatives:
             class_N, planner = self.dataset.labels_id, self.planner
             self.stepper.negative_bank = NegativeBank(
                 self.embedder, class_N, planner.distrusted_P2, self.config, self.device, planner.negative_N

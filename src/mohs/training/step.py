@@ -170,7 +170,7 @@ class Pace:
 class Stepper:
     """The network, its loss and its optimiser. Steps are counted here; every random draw comes from (seed, step).
 
-    `descent` is what each step does with them. `negative_bank` adds negatives to the loss, if there is one; it is set
+    `descent` is what each step does with them. `negative_bank`, if there is one, has negatives for the loss; it is set
     once the network is as metric learning finds it. `last_seen`, if there is one, takes note of the embeddings.
     """
 
@@ -228,16 +228,18 @@ class Stepper:
             embeddings = self.descent.embed(x)
         parts = [self._peers.gather_rows(part, len(batch)) for part in embeddings.chunk(num_parts)]
         items = np.concatenate([batch.anchor, batch.positive, *([batch.negative] if num_parts == 3 else [])])
-        bank = self.negative_bank if self._progress >= self._config.memory.from_progress else None
-        value, collapsed_loss, num_kept_apart = self._lost(parts, items, bank)
+        key_MD = None
+        if self.negative_bank is not None and self._progress >= self._config.memory.from_progress:
+            with self.descent.autocast():
+                keys = self.negative_bank.encode(x).chunk(num_parts)
+            key_MD = torch.cat([self._peers.gather_rows(part, len(batch)) for part in keys])
+        value, collapsed_loss, num_kept_apart = self._lost(parts, items, batch.hardness, key_MD)
         norm = self.descent.step(value.loss, rate=rate, num_rows=len(batch), broken=self.broken)
         self.step += 1
         if self.negative_bank is not None:
             self.negative_bank.follow(self._embedder)
-        if bank is not None:
-            with self.descent.autocast():
-                written = bank.encode(x).chunk(num_parts)
-            bank.write(items, torch.cat([self._peers.gather_rows(part, len(batch)) for part in written]), self.step)
+            if key_MD is not None:
+                self.negative_bank.write(items, key_MD, self.step)
         if self.last_seen is not None:
             self.last_seen.write(items, torch.cat(parts))
         anchor_BD, positive_BD = parts[0].detach(), parts[1].detach()
@@ -253,7 +255,11 @@ class Stepper:
         return Stepped(health, num_parts * len(batch), num_kept_apart, rate, time.perf_counter() - began)
 
     def _lost(
-        self, parts: Sequence[Tensor], item_M: NDArray[np.int64], bank: NegativeBank | None
+        self,
+        parts: Sequence[Tensor],
+        item_M: NDArray[np.int64],
+        hardness_B: NDArray[np.float32],
+        key_MD: Tensor | None,
     ) -> tuple[LossValue, float | None, int]:
         """Return the loss of a batch, what it is if all embeddings are the same, and how many pairs are kept apart."""
         num_triplets = len(parts[0])
@@ -264,11 +270,19 @@ class Stepper:
         value = self._loss(parts[0], parts[1], negative_BD, class_B, *(() if apart is None else (apart.all_MM,)))
         collapsed_loss = self._loss.collapsed_loss(num_triplets, *(() if apart is None else (class_B, apart.fixed_MM)))
         num_kept_apart = 0 if apart is None else apart.num_pairs
-        if bank is not None:
-            term = bank.term(torch.cat(list(parts)), item_M, self.step, apart)
-            value = LossValue(value.loss + term.loss, value.active_fraction)
-            collapsed_loss = None if collapsed_loss is None else collapsed_loss + term.collapsed_loss
-            num_kept_apart += term.num_kept_apart
+        if key_MD is not None:
+            assert self.negative_bank is not None
+            found = self.negative_bank.loss(
+                torch.cat(list(parts)),
+                key_MD,
+                item_M,
+                self.step,
+                hardness_M=np.tile(hardness_B, len(parts)),
+                apart=apart,
+            )
+            value = LossValue(found.loss, value.active_fraction)
+            collapsed_loss = found.collapsed_loss
+            num_kept_apart += found.num_kept_apart
         return value, collapsed_loss, num_kept_apart
 
     def _apart(self, item_M: NDArray[np.int64], parts: Sequence[Tensor]) -> Apart | None:
