@@ -5,10 +5,10 @@ each class. A cell has **collapsed** if the spread of its test embeddings ends b
 if R@1 on unseen classes ends below the untrained network's by more than two standard errors, or if the guard had to end
 the run. R@1 is measured after every segment (a tenth of the run), as the guard's own bank is.
 
-"hardest" and "sigmoid" are left to themselves, the guard only watching. "closed loop" and "default" run with the
-settings as they come, which includes the guard's corrective action (`guard.action`); next to each stands the same run
-with the guard only watching, so that the effect of each part is seen. A guarded run in which the guard did nothing *is*
-the watched one, so it is not run again.
+"hardest" and "sigmoid" are left to themselves, the guard only watching. "closed loop", "default" and "momentum pairs"
+run with the settings as they come, which includes the guard's corrective action (`guard.action`); next to each stands
+the same run with the guard only watching, so that the effect of each part is seen. A guarded run in which the guard did
+nothing *is* the watched one, so it is not run again.
 
 For each strategy are counted: collapsed cells; of these, those in which the first warning came no later than the
 segment in which R@1 had lost a third of its best value; and cells with a verdict of a collapse (an action, where the
@@ -43,6 +43,7 @@ from mohs.settings.config import (
     GuardConfig,
     HardnessConfig,
     LossConfig,
+    MemoryConfig,
     ModelConfig,
     RunConfig,
     TrainingConfig,
@@ -51,7 +52,8 @@ from mohs.training.events import Event, GuardEvent, SegmentEvent, StepEvent
 from mohs.training.loop import fit
 from mohs.training.run_inputs import SplitData, open_split_data
 
-WATCHED, GUARDED = ("hardest", "sigmoid"), ("closed loop", "default")
+WATCHED, GUARDED = ("hardest", "sigmoid"), ("closed loop", "default", "momentum pairs")
+_IN_BATCH = ("default", "momentum pairs")
 ONLY_WATCHING = ", guard only watching"
 LEARNING_RATES = (1e-3, 4e-3, 1.6e-2)
 MARGINS = (0.2, 0.6)
@@ -138,6 +140,8 @@ def settings(
             num_segments=num_segments,
             device="cpu",
         ),
+        # The default has them from 8,000 classes on, which no set of the grid has.
+        memory=MemoryConfig(num_negatives=8 if strategy.startswith("momentum pairs") else None),
         guard=GuardConfig() if strategy in GUARDED else GuardConfig(action="warn"),
     )
 
@@ -227,15 +231,15 @@ def grid(
 ) -> Iterator[Cell]:
     """Yield the cells of the grid that are not done yet, one after another.
 
-    A margin means nothing to the default's loss: it runs once. After a guarded cell comes the same cell with the guard
-    only watching: run if the guard acted, else copied.
+    A margin means nothing to the loss of the default and of momentum pairs: they run once. After a guarded cell comes
+    the same cell with the guard only watching: run if the guard acted, else copied.
     """
     known = {cell.key: cell for cell in done}
     for name, data in sets:
         split = open_split_data(data, seed=0)
         classes = len(np.unique(split.dataset.labels[split.train_N]))
         for strategy, rate, margin, batch_norm in itertools.product(only, rates, margins, batch_norms):
-            if strategy == "default" and margin != margins[0]:
+            if strategy in _IN_BATCH and margin != margins[0]:
                 continue
             twin = strategy + ONLY_WATCHING
             config, twin_config = (
