@@ -243,7 +243,8 @@ def fingerprint(*arrays: np.ndarray) -> str:
     for array in arrays:
         if array.dtype.kind in "OUST":
             digest.update(f"str{array.shape}".encode())
-            digest.update("\0".join(map(str, array.ravel().tolist())).encode())
+            text = "\0".join(map(str, array.ravel().tolist()))
+            digest.update(text.encode(errors="surrogatepass"))  # names of files that are not UTF-8
         else:
             digest.update(f"{array.dtype.str}{array.shape}".encode())
             rows = np.atleast_1d(array)

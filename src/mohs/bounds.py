@@ -12,7 +12,7 @@ from typing import Final, final
 
 from mohs.errors import InputError, Problem
 
-__all__ = ["CELL_BYTES", "LABEL_CHARACTERS", "PARAMETERS", "ROWS", "STAGES", "Bound"]
+__all__ = ["CELL_BYTES", "LABEL_CHARACTERS", "PARAMETERS", "ROWS", "STAGES", "TRIPLETS", "Bound"]
 
 
 @final
@@ -58,3 +58,5 @@ PARAMETERS: Final = Bound("MOHS_MAX_PARAMETERS", 2_000_000_000, "parameters")
 """Of a network."""
 STAGES: Final = Bound("MOHS_MAX_STAGES", 32, "stages")
 """Of the small network; each halves its picture, so that the eleventh of the largest one has nothing left to see."""
+TRIPLETS: Final = Bound("MOHS_MAX_TRIPLETS", 100_000_000, "triplets")
+"""Of a sequence of anchors, which takes some 32 bytes for each."""

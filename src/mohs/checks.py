@@ -1,4 +1,4 @@
-"""What many functions check of their arguments, once: numbers, choices, item indices and labels.
+"""What many functions check of their arguments, once: numbers, choices, arrays, item indices and labels.
 
 A scalar check returns a `Problem`, or None if nothing is wrong, so that all that is wrong is told together:
 
@@ -20,7 +20,21 @@ from numpy.typing import ArrayLike, NDArray
 
 from mohs.errors import InputError, Problem
 
-__all__ = ["is_number", "is_whole", "item_indices", "require", "wrong_choice", "wrong_number", "wrong_whole"]
+__all__ = [
+    "class_labels",
+    "is_number",
+    "is_whole",
+    "item_indices",
+    "numbers",
+    "plain_array",
+    "require",
+    "truths",
+    "wrong_choice",
+    "wrong_number",
+    "wrong_whole",
+]
+
+_LARGEST_INT64 = 2**63 - 1
 
 
 def require(*problems: Problem | None) -> None:
@@ -112,7 +126,7 @@ def item_indices(place: str, values: ArrayLike, num_items: int) -> NDArray[np.in
     Traceback (most recent call last):
     mohs.errors.InputError: anchors_T: 2 at position 1 is not an item index in [0, 2) (1 such values)
     """
-    array: NDArray[Any] = np.asarray(values)
+    array = plain_array(place, values)
     if array.ndim != 1 or (array.dtype.kind not in "iu" and array.size):
         raise InputError(
             Problem(place, f"{array.dtype}{list(array.shape)} is not a list of item indices", "give integers [T]")
@@ -127,6 +141,167 @@ def item_indices(place: str, values: ArrayLike, num_items: int) -> NDArray[np.in
             )
         )
     return array.astype(np.int64)
+
+
+def plain_array(place: str, values: Any) -> NDArray[Any]:
+    """Return what may be a list, an array of another library or a torch tensor as a numpy array, of any type.
+
+    Tensors may carry gradients, lie on a GPU or be of a type that numpy lacks (bfloat16: then as float32, exactly).
+    Raises `InputError` for what would lose something: sparse and masked values, and rows of different lengths.
+
+    >>> plain_array("x_ND", [[1, 2], [3]])
+    Traceback (most recent call last):
+    mohs.errors.InputError: x_ND: row 1 has another length than row 0 (1 and 2); give rows of one length
+    """
+    if hasattr(values, "toarray"):
+        raise InputError(Problem(place, f"{type(values).__name__} is sparse", "give its toarray()"))
+    if isinstance(values, np.ma.MaskedArray) and np.ma.getmaskarray(values).any():
+        first = np.argwhere(np.ma.getmaskarray(values))[0].tolist()
+        raise InputError(Problem(place, f"the value at {first} is masked", "leave it out, or fill it"))
+    try:
+        return np.asarray(_of_tensor(values) if hasattr(values, "detach") else values)
+    except (ValueError, TypeError, RuntimeError, OverflowError, AttributeError, UserWarning) as error:
+        raise InputError(_no_array(place, values, error)) from None
+
+
+def numbers(place: str, values: Any, *, truths_count: bool = False) -> NDArray[Any]:
+    """Return real numbers as an array, floats of at most 64 bits or integers, of any shape.
+
+    With `truths_count` truth values are 0 and 1. Raises `InputError` as `plain_array` does, and for another type: text,
+    complex, None, records.
+
+    >>> numbers("x_ND", [[1.0, None]])
+    Traceback (most recent call last):
+    mohs.errors.InputError: x_ND: None at [0, 1] is not a number; give numbers
+    """
+    array = plain_array(place, values)
+    if truths_count and array.dtype == np.bool_:
+        return array.astype(np.float64)
+    if array.dtype.kind == "O":
+        for at, value in np.ndenumerate(array):
+            if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | np.integer | np.floating):
+                raise InputError(Problem(place, f"{value!r:.60} at {list(at)} is not a number", "give numbers"))
+        with np.errstate(over="ignore"):
+            return array.astype(np.float64)
+    if array.dtype.kind not in "fiu":
+        raise InputError(Problem(place, f"{array.dtype}{list(array.shape)} is not of real numbers", "give numbers"))
+    if array.dtype.itemsize > 8:
+        with np.errstate(over="ignore"):
+            return array.astype(np.float64)
+    return array
+
+
+def truths(place: str, values: Any, num_items: int | None = None) -> NDArray[np.bool_]:
+    """Return truth values as bool[N]; 0 and 1 are False and True. Raise `InputError` for others, or another length.
+
+    >>> truths("correct_N", [1, 0], 2).tolist()
+    [True, False]
+    """
+    array = plain_array(place, values)
+    if array.ndim != 1 or (num_items is not None and len(array) != num_items):
+        wanted = "" if num_items is None else f" of {num_items}"
+        raise InputError(Problem(place, f"shape {list(array.shape)}", f"give a flat array{wanted} of True and False"))
+    if array.dtype == np.bool_ or not array.size:
+        return array.astype(np.bool_)
+    wrong = np.flatnonzero(~np.isin(array, (0, 1))) if array.dtype.kind in "iu" else np.zeros(1, dtype=np.int64)
+    if wrong.size:
+        what = f"{array[wrong[0]]!r:.60} at position {wrong[0]} is neither True nor False"
+        raise InputError(Problem(place, what, "give truth values"))
+    return array.astype(np.bool_)
+
+
+def class_labels(place: str, values: Any, num_items: int | None = None) -> NDArray[Any]:
+    """Return labels as int64[N] or text, str[N]: one for each of `num_items` items, or of any number above 0.
+
+    Raises `InputError` for another shape or length, and names the first label that is none: None, NaN, a truth value,
+    bytes, a number that is not whole or not below 2**63, text that ends in NUL (numpy cuts it off); or two of which one
+    is text and the other a number, which would be equal or not depending on who looks.
+
+    >>> class_labels("labels_N", ["a", None])
+    Traceback (most recent call last):
+    mohs.errors.InputError: labels_N: None at position 1 is neither text nor a whole number; give class names or numbers
+    >>> class_labels("labels_N", [1, "1"])
+    Traceback (most recent call last):
+    mohs.errors.InputError: labels_N: 1 at position 0 is a number, '1' at position 1 text; give labels of one kind
+    """
+    if isinstance(values, list | tuple):
+        array = np.fromiter(values, dtype=object, count=len(values))
+    else:
+        array = plain_array(place, values)
+    if array.ndim != 1 or (num_items is None and not array.size):
+        what = f"shape {list(array.shape)} is not one label for each item"
+        raise InputError(Problem(place, what, "give a flat array, and at least one"))
+    if num_items is not None and len(array) != num_items:
+        raise InputError(Problem(place, f"{len(array)} labels for {num_items} items", "give one label for each"))
+    if array.dtype.kind == "U":
+        return array
+    if array.dtype.kind not in "iu":
+        array = _labels_of_objects(place, array.tolist())
+    if array.dtype.kind == "u":
+        large = np.flatnonzero(array > np.uint64(_LARGEST_INT64))
+        if large.size:
+            raise InputError(_too_large(place, int(array[large[0]]), int(large[0])))
+    return array.astype(np.int64) if array.dtype.kind in "iu" else array
+
+
+def _labels_of_objects(place: str, values: list[Any]) -> NDArray[Any]:
+    kinds = {kind: _kind_of_label(kind) for kind in set(map(type, values))}
+    found: dict[str, int] = {}
+    for position, value in enumerate(values):
+        kind = kinds[type(value)]
+        if not kind:
+            what = f"{value!r:.60} at position {position} is neither text nor a whole number"
+            raise InputError(Problem(place, what, "give class names or numbers"))
+        found.setdefault(kind, position)
+    if len(found) == 2:
+        number, text = found["number"], found["text"]
+        what = f"{values[number]!r:.60} at position {number} is a number, {values[text]!r:.60} at position {text} text"
+        raise InputError(Problem(place, what, "give labels of one kind"))
+    if "number" in found:
+        for position, value in enumerate(values):
+            if not -_LARGEST_INT64 <= value <= _LARGEST_INT64:
+                raise InputError(_too_large(place, value, position))
+        return np.array(values, dtype=np.int64)
+    cut = next((position for position, value in enumerate(values) if value.endswith("\0")), None)
+    if cut is not None:
+        raise InputError(Problem(place, f"{values[cut]!r:.60} at position {cut} ends in NUL", "leave it out"))
+    return np.array(values, dtype=np.str_)
+
+
+def _kind_of_label(kind: type) -> str:
+    if issubclass(kind, str):
+        return "text"
+    return "number" if issubclass(kind, int | np.integer) and not issubclass(kind, bool) else ""
+
+
+def _too_large(place: str, value: int, position: int) -> Problem:
+    return Problem(place, f"{value!r:.60} at position {position} is not below 2**63", "give smaller numbers, or text")
+
+
+def _of_tensor(tensor: Any) -> Any:
+    tensor = tensor.detach().cpu()
+    # Types that numpy lacks; exact. (torch is not imported here.)
+    if str(tensor.dtype) == "torch.bfloat16" or str(tensor.dtype).startswith("torch.float8"):
+        tensor = tensor.float()
+    return tensor.numpy()
+
+
+def _length(row: Any) -> int | None:
+    try:
+        return len(row)
+    except TypeError:
+        return None
+
+
+def _no_array(place: str, values: Any, error: Exception) -> Problem:
+    if isinstance(values, Sequence):
+        lengths = [_length(row) for row in values]
+        other = next((at for at, length in enumerate(lengths) if length != lengths[0]), None)
+        if other is not None:
+            told = " and ".join("none" if length is None else str(length) for length in (lengths[other], lengths[0]))
+            return Problem(place, f"row {other} has another length than row 0 ({told})", "give rows of one length")
+    reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+    return Problem(place, f"{type(values).__name__} is no array ({reason})", "give a numpy array")
 
 
 def _limits(above: float | None, at_least: float | None, below: float | None, at_most: float | None) -> str:

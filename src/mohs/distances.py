@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from mohs.checks import numbers
 from mohs.errors import InputError, Problem
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
 
 _ROWS_PER_BLOCK = 8192
 VALUES_PER_CHECK = 2**20
+_LARGEST_NORM = 1e18
 
 
 class Rows(Protocol):
@@ -38,22 +40,26 @@ class Rows(Protocol):
 def check_embeddings(embeddings_ND: ArrayLike, *, name: str = "embeddings_ND") -> NDArray[np.float32]:
     """Return the embeddings as a C-contiguous float32[N, D] array (no copy if they are one already).
 
-    Torch tensors on the CPU, float16 and float64 are converted. Raises `InputError` if the array is not
-    two-dimensional, is empty, or has a row with NaN or Inf (the first such rows are named).
+    Torch tensors, float16, float64 and integers are converted. Raises `InputError` if the array is not of real numbers
+    (`mohs.checks.numbers`), not two-dimensional, is empty, or has a row with NaN or Inf or longer than 1e18 (the first
+    such rows are named).
 
     >>> check_embeddings([[0.0, 1.0], [np.nan, 0.0]])
     Traceback (most recent call last):
     mohs.errors.InputError: embeddings_ND: row 1 has NaN or Inf (1 row in all); leave it out or embed it again
     """
-    if hasattr(embeddings_ND, "detach"):
-        embeddings_ND = embeddings_ND.detach().cpu().float().numpy()
-    array = np.ascontiguousarray(embeddings_ND, dtype=np.float32)
+    found = numbers(name, embeddings_ND)
+    with np.errstate(over="ignore"):  # what is beyond float32 becomes Inf, and is refused
+        # ascontiguousarray would make a table of a single number.
+        array = np.asarray(found, dtype=np.float32, order="C")
     check_rows(array, name=name)
     return array
 
 
 def check_rows(rows_ND: Rows, *, name: str = "embeddings_ND") -> None:
-    """Raise `InputError` unless the rows are [N, D] and finite; they are read in blocks of 4 MB.
+    """Raise `InputError` unless the rows are [N, D], finite and no longer than 1e18; they are read in blocks of 4 MB.
+
+    Squares of longer rows would come near the end of float32's range.
 
     >>> check_rows(np.float32([[0.0, 1.0]]))
     """
@@ -65,12 +71,17 @@ def check_rows(rows_ND: Rows, *, name: str = "embeddings_ND") -> None:
     rows_per_block = max(1, VALUES_PER_CHECK // shape[1])
     for start in range(0, shape[0], rows_per_block):
         block = rows_ND[start : start + rows_per_block]
-        bad.extend((start + np.flatnonzero(~np.isfinite(block).all(axis=1))).tolist())
+        with np.errstate(over="ignore", invalid="ignore"):
+            square_B = np.einsum("nd,nd->n", block, block)
+        bad.extend((start + np.flatnonzero(~(square_B <= _LARGEST_NORM**2))).tolist())
     if bad:
         rows = ", ".join(map(str, bad[:5])) + (", …" if len(bad) > 5 else "")
         plural = "rows" if len(bad) > 1 else "row"
         verb, them = ("have", "them") if len(bad) > 1 else ("has", "it")
-        what = f"{plural} {rows} {verb} NaN or Inf ({len(bad)} {plural} in all)"
+        broken = f"{verb} NaN or Inf"
+        if np.isfinite(rows_ND[bad[0] : bad[0] + 1]).all():
+            broken = f"{'are' if len(bad) > 1 else 'is'} longer than {_LARGEST_NORM:g}"
+        what = f"{plural} {rows} {broken} ({len(bad)} {plural} in all)"
         raise InputError(Problem(name, what, f"leave {them} out or embed {them} again"))
 
 

@@ -13,9 +13,10 @@ import pyarrow.parquet
 from numpy.typing import NDArray
 
 from mohs.artefacts import atomic_path
-from mohs.errors import InputError
+from mohs.checks import numbers, plain_array
+from mohs.errors import InputError, Problem
 
-__all__ = ["POSITIVE_ORIGINS", "TripletPlan"]
+__all__ = ["POSITIVE_ORIGINS", "TripletPlan", "origin_column"]
 
 POSITIVE_ORIGINS = ("class", "catalog", "augmentation", "given")
 """Where a positive comes from: another item of the anchor's class, the catalog item of that class, an augmentation of
@@ -46,8 +47,8 @@ class TripletPlan:
         positive_origin: index into `POSITIVE_ORIGINS`, uint8[T].
         header: what made the plan: seed, curve, scale, fingerprints of bank and data, versions. JSON values.
 
-    Raises `InputError` if the columns differ in length, an index is negative, a hardness is outside [0, 1], a distance
-    is negative or NaN, or a negative equals its anchor or positive.
+    Raises `InputError` if the columns differ in length, an index is no whole number or negative, a hardness is outside
+    [0, 1], a distance is negative, NaN or Inf, an origin is unknown, or a negative equals its anchor or positive.
 
     >>> plan = TripletPlan.of([0], [1], [2], hardness=[0.5], anchor_negative_distance=[1.25])
     >>> len(plan), plan.negative
@@ -69,8 +70,9 @@ class TripletPlan:
         return f"TripletPlan({len(self):,} triplets, hardness {low} to {high})"
 
     def __post_init__(self) -> None:
-        for name, dtype in (*_COLUMNS, ("positive_origin", np.uint8)):
-            object.__setattr__(self, name, np.ascontiguousarray(getattr(self, name), dtype=dtype))
+        for name, dtype in _COLUMNS:
+            object.__setattr__(self, name, _column(name, getattr(self, name), dtype))
+        object.__setattr__(self, "positive_origin", origin_column("positive_origin", self.positive_origin))
         problems = list(_problems(self))
         if problems:
             raise InputError(*problems)
@@ -90,18 +92,19 @@ class TripletPlan:
         header: Mapping[str, Any] | None = None,
     ) -> "TripletPlan":
         """Return a plan from indices alone: what is not given is 0, and positives count as given by the caller."""
-        zeros = np.zeros(len(anchor), dtype=np.float32)
+        anchor = plain_array("anchor", anchor)
+        zeros = np.zeros(anchor.shape, dtype=np.float32)
         hardness = zeros if hardness is None else hardness
         return cls(
-            anchor=np.asarray(anchor),
-            positive=np.asarray(positive),
-            negative=np.asarray(negative),
+            anchor=anchor,
+            positive=positive,
+            negative=negative,
             hardness=hardness,
             achieved_hardness=hardness if achieved_hardness is None else achieved_hardness,
             anchor_positive_distance=zeros if anchor_positive_distance is None else anchor_positive_distance,
             anchor_negative_distance=zeros if anchor_negative_distance is None else anchor_negative_distance,
             positive_origin=(
-                np.full(len(anchor), POSITIVE_ORIGINS.index("given")) if positive_origin is None else positive_origin
+                np.full(anchor.shape, POSITIVE_ORIGINS.index("given")) if positive_origin is None else positive_origin
             ),
             header=dict(header or {}),
         )
@@ -176,6 +179,31 @@ class TripletPlan:
             raise InputError(*(f"{path}: {problem}" for problem in error.problems)) from None
 
 
+def origin_column(name: str, values: Any) -> NDArray[np.uint8]:
+    """Return origins of positives as uint8[T], indices into `POSITIVE_ORIGINS`; raise `InputError` for others."""
+    array = _column(name, values, np.int64)
+    unknown = np.flatnonzero((array < 0) | (array >= len(POSITIVE_ORIGINS)))
+    if unknown.size:
+        value = array.ravel()[unknown[0]]
+        raise InputError(f"plan: row {unknown[0]}: {name} {value} is unknown ({unknown.size} rows in all); use 0 to 3")
+    return array.astype(np.uint8)
+
+
+def _column(name: str, values: Any, dtype: Any) -> NDArray[Any]:
+    """Return a column as it is kept; raise `InputError` for what would become another number, or is none."""
+    array = numbers(name, values)
+    if np.issubdtype(dtype, np.integer) and array.dtype.kind == "f" and array.size:
+        whole = np.isfinite(array) & (np.abs(array) < 2.0**53) & (array == np.trunc(array))
+        first = np.flatnonzero(~whole)
+        row = first[0] if first.size else 0
+        what = f"{array.ravel()[row]} at row {row} is of type {array.dtype}, not a whole number"
+        raise InputError(Problem(name, what, "give integers"))
+    if array.dtype.kind == "u" and array.size and int(array.max()) >= 2**63:
+        raise InputError(Problem(name, f"{array.max()} is not below 2**63", "give item indices"))
+    with np.errstate(over="ignore"):  # what is beyond float32 becomes Inf, and is refused
+        return np.asarray(array, dtype=dtype, order="C")
+
+
 def _problems(plan: TripletPlan) -> list[str]:
     """Return one line for each rule the columns break; rules that need equal lengths wait until those hold."""
     lengths = {name: getattr(plan, name).shape for name, _ in (*_COLUMNS, ("positive_origin", None))}
@@ -188,13 +216,14 @@ def _problems(plan: TripletPlan) -> list[str]:
         ("negative", plan.negative < 0, "is negative", "use item indices from 0"),
         ("negative", plan.negative == plan.anchor, "is the anchor", "use an item of another class"),
         ("negative", plan.negative == plan.positive, "is the positive", "use an item of another class"),
-        ("positive_origin", plan.positive_origin >= len(POSITIVE_ORIGINS), "is unknown", "use 0 to 3"),
     ]
     for name in ("hardness", "achieved_hardness"):
         value = getattr(plan, name)
         rules.append((name, ~((value >= 0) & (value <= 1)), "is not in [0, 1]", "0 is easiest, 1 hardest"))
     for name in ("anchor_positive_distance", "anchor_negative_distance"):
-        rules.append((name, ~(getattr(plan, name) >= 0), "is negative or NaN", "give Euclidean distances"))
+        value = getattr(plan, name)
+        wrong = ~((value >= 0) & (value < np.inf))
+        rules.append((name, wrong, "is negative, NaN or Inf", "give Euclidean distances"))
     problems = []
     for name, broken, rule, fix in rules:
         rows = np.flatnonzero(broken)

@@ -3,8 +3,8 @@
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mohs.checks import require, wrong_whole
-from mohs.errors import InputError, Problem
+from mohs.bounds import TRIPLETS
+from mohs.checks import class_labels, require, wrong_whole
 from mohs.randomness import generator
 
 __all__ = ["anchor_sequence", "describe_length", "length_warning", "usual_length"]
@@ -22,10 +22,10 @@ def anchor_sequence(labels_N: ArrayLike, num_triplets: int, *, seed: int) -> NDA
 
     Args:
         labels_N: one label per item, strings or integers, at least one item.
-        num_triplets: T, at least 1.
+        num_triplets: T, at least 1, at most `mohs.bounds.TRIPLETS`.
         seed: in [0, 2**63).
 
-    Raises `InputError` if `labels_N` is empty or not one-dimensional, or `num_triplets` is below 1.
+    Raises `InputError` for labels that `mohs.checks.class_labels` refuses, or `num_triplets` out of range.
 
     >>> anchors = anchor_sequence(["a", "a", "b", "c"], 6, seed=0)
     >>> sorted(anchors[:3].tolist()) in ([0, 2, 3], [1, 2, 3])
@@ -33,10 +33,9 @@ def anchor_sequence(labels_N: ArrayLike, num_triplets: int, *, seed: int) -> NDA
     >>> sorted(anchors.tolist())
     [0, 1, 2, 2, 3, 3]
     """
-    labels = np.asarray(labels_N)
-    if labels.ndim != 1 or labels.size == 0:
-        raise InputError(Problem("labels_N", f"shape {labels.shape} is not [N] with N >= 1", "give one label per item"))
+    labels = class_labels("labels_N", labels_N)
     require(wrong_whole("num_triplets", num_triplets, example=10000))
+    TRIPLETS.check("num_triplets", int(num_triplets))
     _, class_N = np.unique(labels, return_inverse=True)
     counts_C = np.bincount(class_N)
     num_classes = len(counts_C)

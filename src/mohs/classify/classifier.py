@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from mohs.checks import plain_array
 from mohs.classify.calibration import (
     Calibration,
     CalibrationSource,
@@ -18,7 +19,15 @@ from mohs.classify.calibration import (
 )
 from mohs.classify.folder import SavedClassifier, load_classifier, save_classifier, weights_sha256
 from mohs.classify.heads import Head, LinearTraining, ReferenceHead, Scores, fit_linear, head_of
-from mohs.classify.inputs import Method, are_pictures, check_parameters, checked_catalog, checked_classes, known_classes
+from mohs.classify.inputs import (
+    Method,
+    are_pictures,
+    check_parameters,
+    checked_catalog,
+    checked_classes,
+    known_classes,
+    plain_labels,
+)
 from mohs.classify.thresholds import Threshold, choose_threshold
 from mohs.errors import InputError, TrainingError
 from mohs.evaluation.checked import Array, Bools, Float64, Index
@@ -329,8 +338,8 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
         try:
             if y is None:
                 raise ValueError("requires y to be passed, but the target y is None")
-            x_ND, y_N = validate_data(self, self._embedded(X), y, dtype=np.float64)
-        except ValueError as error:
+            x_ND, y_N = validate_data(self, self._embedded(X), plain_labels(y, "y"), dtype=np.float64)
+        except (ValueError, TypeError) as error:
             raise _as_input_error(error) from None
         if self.embedder is not None and x_ND.shape[1] != self.embedder.embedding_dim:
             raise InputError(
@@ -343,13 +352,15 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
         """Return embeddings to be scored, checked: they are as long as those fitted."""
         try:
             x_ND: Float64 = validate_data(self, self._embedded(X), reset=False, dtype=np.float64)
-        except ValueError as error:
+        except (ValueError, TypeError) as error:
             raise _as_input_error(error) from None
         return x_ND
 
     def _embedded(self, X: Any) -> Any:
         if not are_pictures(X):
-            return X
+            # scikit-learn takes the rest as it is, and learns the names of a table's columns.
+            unlike = hasattr(X, "detach") or isinstance(X, list | tuple | np.ma.MaskedArray)
+            return plain_array("X", X) if unlike else X
         if self.embedder is None:
             raise InputError("X: pictures, but the classifier has no embedder; give it one, or give embeddings")
         return self.embedder.embed(X)
@@ -394,5 +405,5 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
         return np.asarray(np.exp(self.calibration_.log_proba(scores.scores_NC).max(axis=1)))
 
 
-def _as_input_error(error: ValueError) -> InputError:
+def _as_input_error(error: Exception) -> InputError:
     return error if isinstance(error, InputError) else InputError(f"X: {' '.join(str(error).split())}")

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils.multiclass import check_classification_targets
 
-from mohs.checks import is_number, require, wrong_choice, wrong_number, wrong_whole
+from mohs.checks import class_labels, is_number, plain_array, require, wrong_choice, wrong_number, wrong_whole
 from mohs.errors import InputError, Problem
 from mohs.evaluation.checked import Array, Bools, Index, checked_labels
 from mohs.randomness import check_seed
@@ -21,6 +21,7 @@ __all__ = [
     "checked_catalog",
     "checked_classes",
     "known_classes",
+    "plain_labels",
 ]
 
 Method: TypeAlias = Literal["linear", "nearest-neighbours", "nearest-catalog"]
@@ -71,7 +72,7 @@ def checked_classes(y: ArrayLike, num_items: int) -> tuple[Array, Index]:
     """
     try:
         check_classification_targets(y)
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         raise InputError(Problem("y", " ".join(str(error).split()))) from None
     labels_N = _labels(y, "y", num_items)
     classes, class_N = np.unique(labels_N, return_inverse=True)
@@ -96,7 +97,7 @@ def checked_catalog(catalog_N: ArrayLike | None, class_N: Index, classes: Array)
 
     Raises `InputError` if the marks do not fit or if only some of the classes have one.
     """
-    marked_N = np.zeros(len(class_N), dtype=bool) if catalog_N is None else np.asarray(catalog_N)
+    marked_N = np.zeros(len(class_N), dtype=bool) if catalog_N is None else plain_array("catalog_N", catalog_N)
     if marked_N.shape != class_N.shape or marked_N.dtype != np.bool_:
         what = f"{marked_N.dtype}{marked_N.shape} is not bool [{len(class_N)}]"
         raise InputError(Problem("catalog_N", what, "give one flag an item"))
@@ -110,14 +111,25 @@ def checked_catalog(catalog_N: ArrayLike | None, class_N: Index, classes: Array)
     return marked_N
 
 
+def plain_labels(y: Any, name: str) -> Array:
+    """Return labels as an array that may still be a column, or of floats; no two kinds of labels have become one.
+
+    Raises `InputError` as `mohs.checks.plain_array` does, and for labels in a list that are none or of two kinds.
+    """
+    real = (int, float, np.integer, np.floating)
+    if isinstance(y, list | tuple) and not all(isinstance(label, real) for label in y):
+        nested = bool(y) and all(isinstance(label, list | tuple | np.ndarray) for label in y)
+        return plain_array(name, y) if nested else class_labels(name, y, len(y))
+    array = plain_array(name, y)
+    return class_labels(name, array, len(array)) if array.dtype.kind == "O" and array.ndim == 1 else array
+
+
 def _labels(y: ArrayLike, name: str, num_items: int) -> Array:
     """Return strings or signed integers; whole numbers stored as floats are integers, as scikit-learn takes them."""
-    array = np.asarray(y)
-    if array.dtype.kind == "f" and np.array_equal(array, np.round(array)):
+    array = plain_labels(y, name)
+    if array.dtype.kind == "f" and np.array_equal(array, np.round(array)) and (np.abs(array) < 2.0**53).all():
         array = array.astype(np.int64)
-    labels_N = checked_labels(array, name, num_items)
-    # "None of these" is -1.
-    return labels_N.astype(np.int64) if labels_N.dtype.kind == "u" else labels_N
+    return checked_labels(array, name, num_items)
 
 
 def _some(labels: Array) -> str:

@@ -6,7 +6,7 @@ from typing import final
 import numpy as np
 import numpy.typing as npt
 
-from mohs.checks import require, wrong_number
+from mohs.checks import numbers, require, truths, wrong_number
 from mohs.errors import InputError, Problem
 from mohs.evaluation.checked import Bools, Float64, Index
 
@@ -71,9 +71,9 @@ def choose_threshold(
     >>> choose_threshold([0.9, 0.6, 0.4], [True, True, False], [0.5, 0.1], min_precision=0.6).value
     0.5
     """
-    known_K = np.asarray(known_confidence_K, dtype=np.float64)
-    correct_K = np.asarray(known_correct_K, dtype=bool)
-    unseen_U = np.asarray(unseen_confidence_U, dtype=np.float64)
+    known_K = numbers("known_confidence_K", known_confidence_K).astype(np.float64)
+    correct_K = truths("known_correct_K", known_correct_K)
+    unseen_U = numbers("unseen_confidence_U", unseen_confidence_U).astype(np.float64)
     check_wanted(min_precision, max_false_acceptance)
     _check(known_K, correct_K, unseen_U, min_precision, max_false_acceptance)
     confidence = np.concatenate([known_K, unseen_U])

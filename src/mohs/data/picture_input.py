@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from mohs.checks import plain_array
 from mohs.data.images import ImagePolicy, decode_bytes, decode_image, prepare_image
 from mohs.errors import InputError
 
@@ -49,7 +50,7 @@ def _prepared(picture: Any, policy: ImagePolicy) -> NDArray[np.uint8]:
     if isinstance(picture, Image.Image):
         return prepare_image(picture.copy(), policy)
     if hasattr(picture, "detach"):
-        picture = picture.detach().cpu().numpy()
+        picture = plain_array("picture", picture)
     if isinstance(picture, np.ndarray):
         return prepare_image(_as_image(picture), policy)
     raise InputError(

@@ -6,6 +6,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from mohs.checks import class_labels, numbers, plain_array
 from mohs.errors import InputError
 
 __all__ = [
@@ -14,7 +15,6 @@ __all__ = [
     "Float32",
     "Float64",
     "Index",
-    "as_numpy",
     "check_dimensions",
     "checked_embeddings",
     "checked_float32",
@@ -61,21 +61,14 @@ def checked_float32(values: npt.ArrayLike, name: str) -> Float32:
 
 
 def checked_labels(values: npt.ArrayLike, name: str, num_items: int) -> Array:
-    """Return labels [N] as an array of integers or strings; raise `InputError` for another type, shape or length.
+    """Return labels [N] as int64 or text; raise `InputError` for another type, shape or length.
+
+    The rule is that of `mohs.checks.class_labels`.
 
     >>> checked_labels(["a", "b"], "labels_N", 2).tolist()
     ['a', 'b']
     """
-    array = as_numpy(values)
-    if array.ndim != 1:
-        raise InputError(f"{name}: shape {array.shape} is not one label for each item; give a flat array")
-    if len(array) != num_items:
-        raise InputError(f"{name}: {len(array)} labels for {num_items} embeddings; give one label for each row")
-    if array.dtype.kind in "OT" and all(isinstance(label, str) for label in array):
-        array = array.astype(np.str_)
-    if array.dtype.kind not in "iuU":
-        raise InputError(f"{name}: labels of type {array.dtype}; use integers or strings, all of one kind")
-    return array
+    return class_labels(name, values, num_items)
 
 
 def class_codes(*labels: Sequence[Any] | Array) -> list[Index]:
@@ -107,7 +100,7 @@ def checked_self_indices(values: npt.ArrayLike | None, num_queries: int, num_gal
     """Return the gallery index of each query, int64 [Q], −1 for none; raise `InputError` for another shape or range."""
     if values is None:
         return np.full(num_queries, -1, dtype=np.int64)
-    indices = np.asarray(values)
+    indices = plain_array("self_indices_Q", values)
     if indices.shape != (num_queries,) or indices.dtype.kind not in "iu":
         raise InputError(
             f"self_indices_Q: shape {indices.shape} and type {indices.dtype}; "
@@ -123,8 +116,8 @@ def checked_self_indices(values: npt.ArrayLike | None, num_queries: int, num_gal
 
 
 def _table(values: npt.ArrayLike, name: str) -> Array:
-    array = as_numpy(values)
-    if array.ndim != 2 or array.dtype.kind not in "fiu" or 0 in array.shape:
+    array = numbers(name, values)
+    if array.ndim != 2 or 0 in array.shape:
         raise InputError(
             f"{name}: shape {array.shape} and type {array.dtype} are not a table of numbers; "
             "give at least one row and one column, [items, dimensions]"
@@ -141,14 +134,3 @@ def _check_rows(x_ND: Array, name: str) -> None:
             f"{name}: row {first} holds NaN, Inf or is longer than {_LARGEST_NORM:g} "
             f"({int(bad_N.sum())} of {len(x_ND)} rows do); every embedding must be finite"
         )
-
-
-def as_numpy(values: Any) -> Array:
-    """Return an array of what may be a torch tensor, with gradients, on a GPU or in bfloat16 (then as float64)."""
-    # Tensors that carry gradients, lie on a GPU or are bfloat16 have no direct numpy form (torch is not imported here).
-    if hasattr(values, "detach"):
-        values = values.detach().cpu()
-        if str(values.dtype) in ("torch.float16", "torch.bfloat16"):
-            values = values.float()  # exact
-        values = values.numpy()
-    return np.asarray(values)

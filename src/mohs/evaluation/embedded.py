@@ -8,7 +8,7 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mohs.errors import InputError, Problem
+from mohs.checks import class_labels
 from mohs.evaluation import same_picture
 from mohs.evaluation.checked import Array, Bools, Float64, Index, checked_embeddings
 from mohs.evaluation.nearest import nearest_by_class
@@ -87,16 +87,12 @@ class Embedded:
 
     @classmethod
     def of(cls, embeddings_ND: ArrayLike, labels_N: ArrayLike | Sequence[Any], *, source: str) -> "Embedded":
-        """Return checked embeddings as float64; labels of any kind are taken as text.
+        """Return checked embeddings as float64; numbers of classes are taken as text.
 
-        Raises `InputError` as `checked_embeddings` does, and if the numbers of rows differ.
+        Raises `InputError` as `checked_embeddings` and `mohs.checks.class_labels` do.
         """
         x_ND = checked_embeddings(embeddings_ND, source)
-        labels = np.asarray(labels_N)
-        if labels.ndim != 1 or len(labels) != len(x_ND):
-            raise InputError(
-                Problem(source, f"labels of shape {labels.shape} for {len(x_ND)} rows", "give one for each row")
-            )
+        labels = class_labels(f"labels of {source}", labels_N, len(x_ND))
         return cls(source, x_ND, labels.astype(np.str_))
 
     def __len__(self) -> int:

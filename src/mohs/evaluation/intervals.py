@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import stdtrit
 
-from mohs.checks import require, wrong_whole
+from mohs.checks import numbers, require, wrong_whole
 from mohs.errors import InputError
 from mohs.evaluation.checked import Bools, Float64, Index, checked_labels, class_codes
 from mohs.randomness import generator
@@ -355,10 +355,12 @@ def _wilson_end(share_M: Float64, squared_M: Float64 | float, side: Literal[-1, 
 
 
 def _checked_values(values_MQ: Sequence[npt.ArrayLike] | Float64, lowest: float) -> Float64:
-    columns = [np.asarray(values, dtype=np.float64) for values in values_MQ]
+    columns = [numbers("values_Q", values, truths_count=True).astype(np.float64) for values in values_MQ]
     if any(values.ndim != 1 or not np.isfinite(values).all() for values in columns):
         raise InputError("values_Q: not a flat array of finite numbers; leave out queries without a value first")
-    columns_MQ = np.stack(columns)
+    if len({len(values) for values in columns}) > 1:
+        raise InputError(f"values_MQ: metrics of {len(columns[0])} and of other numbers of queries; give one for each")
+    columns_MQ = np.stack(columns) if columns else np.empty((0, 0))
     highest = np.inf if lowest == -np.inf else 1.0
     wrong = columns_MQ[(columns_MQ < lowest - _ROUNDING) | (columns_MQ > highest + _ROUNDING)]
     if len(wrong):

@@ -8,9 +8,9 @@ import numpy.typing as npt
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 
-from mohs.checks import require, wrong_choice, wrong_number, wrong_whole
+from mohs.checks import numbers, require, truths, wrong_choice, wrong_number, wrong_whole
 from mohs.errors import InputError
-from mohs.evaluation.checked import Bools, Float64, Index, as_numpy
+from mohs.evaluation.checked import Bools, Float64, Index
 from mohs.evaluation.intervals import fold_of_class, pairs_of_fold, wilson_interval
 from mohs.evaluation.pair_scores import PairScores, ScoreKind
 
@@ -66,8 +66,8 @@ def reliability_table(
     >>> [(b.num_cases, round(b.mean_probability, 2), b.frequency) for b in table]
     [(1, 0.3, 0.0), (2, 0.85, 0.5)]
     """
-    p_N = np.asarray(probability_N, dtype=np.float64)
-    correct = np.asarray(correct_N, dtype=bool)
+    p_N = numbers("probability_N", probability_N).astype(np.float64)
+    correct = truths("correct_N", correct_N)
     if p_N.ndim != 1 or p_N.shape != correct.shape or not p_N.size:
         raise InputError(
             f"probability_N, correct_N: shapes {p_N.shape} and {correct.shape}; give one of each for a case"
@@ -75,7 +75,7 @@ def reliability_table(
     # Softmax may exceed 1 by its rounding.
     if not ((p_N >= 0) & (p_N <= 1 + 1e-9)).all():
         raise InputError("probability_N: a value is not in [0, 1]; give probabilities")
-    w_N = np.ones_like(p_N) if weight_N is None else np.asarray(weight_N, dtype=np.float64)
+    w_N = np.ones_like(p_N) if weight_N is None else numbers("weight_N", weight_N).astype(np.float64)
     if w_N.shape != p_N.shape or not ((w_N > 0) & np.isfinite(w_N)).all():
         raise InputError(f"weight_N: shape {w_N.shape}, or a value that is not above 0; give one weight for each case")
     require(wrong_whole("num_bins", num_bins, example=15))
@@ -155,7 +155,7 @@ class ScoreToProbability:
         pairs than the map was fitted for. Probabilities of exactly 0 and 1, which "isotonic" gives beyond the scores
         where both kinds occurred, stay.
         """
-        score: Float64 = as_numpy(score_P).astype(np.float64)
+        score: Float64 = numbers("score_P", score_P).astype(np.float64)
         if self.method == "isotonic":
             p: Float64 = np.interp(score, self.score_K, self.probability_K)
         else:

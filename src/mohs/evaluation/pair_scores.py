@@ -7,9 +7,9 @@ from typing import Any, Literal, TypeAlias, final
 import numpy as np
 import numpy.typing as npt
 
-from mohs.checks import require, wrong_whole
+from mohs.checks import numbers, plain_array, require, wrong_whole
 from mohs.errors import InputError
-from mohs.evaluation.checked import Bools, Float64, as_numpy
+from mohs.evaluation.checked import Bools, Float64
 
 __all__ = ["PairScores", "ScoreHistogram", "ScoreKind", "pair_scores", "score_histogram"]
 
@@ -129,7 +129,7 @@ def pair_scores(
 
 
 def _flags(values: npt.ArrayLike) -> Bools:
-    array = as_numpy(values)
+    array = plain_array("same_P", values)
     if array.ndim != 1 or not len(array):
         raise InputError(f"same_P: shape {array.shape}; give one flag for each pair, and at least one pair")
     if array.dtype.kind in "iu" and np.isin(array, (0, 1)).all():
@@ -140,8 +140,8 @@ def _flags(values: npt.ArrayLike) -> Bools:
 
 
 def _numbers(values: Any, name: str, num_pairs: int) -> Float64:
-    array = as_numpy(values)
-    if array.shape != (num_pairs,) or array.dtype.kind not in "fiu":
+    array = numbers(name, values)
+    if array.shape != (num_pairs,):
         raise InputError(
             f"{name}: shape {array.shape} and type {array.dtype}; give one number for each of the {num_pairs} pairs"
         )

@@ -11,7 +11,7 @@ from typing import final
 import numpy as np
 import numpy.typing as npt
 
-from mohs.checks import require, wrong_whole
+from mohs.checks import class_labels, plain_array, require, wrong_whole
 from mohs.errors import InputError
 from mohs.evaluation.checked import (
     Array,
@@ -19,9 +19,7 @@ from mohs.evaluation.checked import (
     Float32,
     Float64,
     Index,
-    as_numpy,
     checked_embeddings,
-    checked_labels,
     class_codes,
 )
 from mohs.evaluation.nearest import nearest_pairs, paired_distances
@@ -103,7 +101,7 @@ def sample_pairs(
     >>> pairs.first_P.tolist(), pairs.second_P.tolist(), pairs.same.tolist()
     ([0, 0, 1], [1, 2, 2], [True, False, False])
     """
-    labels = checked_labels(labels_N, "labels_N", np.shape(labels_N)[0] if np.ndim(labels_N) else 0)
+    labels = class_labels("labels_N", labels_N)
     require(
         wrong_whole("num_nearest", num_nearest, at_least=0, example=50_000),
         wrong_whole("num_negatives", num_negatives, at_least=0 if num_nearest else 1, example=500_000),
@@ -164,8 +162,8 @@ def cross_pairs(
     >>> pairs.first_P.tolist(), pairs.second_P.tolist(), pairs.same.tolist()
     ([2, 2], [0, 1], [True, False])
     """
-    labels = checked_labels(labels_N, "labels_N", np.shape(labels_N)[0] if np.ndim(labels_N) else 0)
-    query = as_numpy(query_N)
+    labels = class_labels("labels_N", labels_N)
+    query = plain_array("query_N", query_N)
     if query.shape != labels.shape or query.dtype != np.bool_:
         raise InputError(
             f"query_N: shape {query.shape} and type {query.dtype}; give True or False for each of the {len(labels)} "

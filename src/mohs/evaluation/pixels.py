@@ -3,6 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
+from mohs.checks import plain_array
 from mohs.errors import InputError
 from mohs.evaluation.checked import Float32, Float64
 
@@ -33,12 +34,12 @@ def pixel_embeddings(pictures_NHWC: npt.NDArray[np.uint8], size: int = 16) -> Fl
     >>> pixel_embeddings(pictures, size=2).tolist()
     [[0.5, 0.5, -0.5, -0.5], [0.5, 0.5, 0.5, 0.5]]
     """
-    pictures = np.asarray(pictures_NHWC)
+    pictures = plain_array("pictures_NHWC", pictures_NHWC)
     if pictures.ndim == 3:
         pictures = pictures[..., None]
     if pictures.ndim != 4 or pictures.dtype != np.uint8 or pictures.shape[-1] not in (1, 3) or 0 in pictures.shape:
         raise InputError(
-            f"pictures_NHWC: shape {np.shape(pictures_NHWC)} and type {pictures.dtype}; "
+            f"pictures_NHWC: shape {pictures.shape} and type {pictures.dtype}; "
             "give uint8 pictures [N, H, W, C] with 1 or 3 channels"
         )
     height, width = pictures.shape[1:3]

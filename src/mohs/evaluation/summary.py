@@ -6,6 +6,7 @@ from typing import Any, Literal, TypeAlias, final
 import numpy as np
 import numpy.typing as npt
 
+from mohs.checks import plain_array, truths
 from mohs.errors import InputError
 from mohs.evaluation.checked import Array, Bools, Float32, checked_float32, checked_labels, class_codes
 from mohs.evaluation.classes import ClassResult, ConfusablePair, class_results, confusable_pairs
@@ -133,7 +134,7 @@ def evaluate_embeddings(
     """
     x_ND = checked_float32(embeddings_ND, "embeddings_ND")
     labels = checked_labels(labels_N, "labels_N", len(x_ND))
-    roles = np.full(len(x_ND), "sample") if roles_N is None else np.asarray(roles_N)
+    roles = np.full(len(x_ND), "sample") if roles_N is None else plain_array("roles_N", roles_N)
     if roles.shape != (len(x_ND),) or not np.isin(roles, ("sample", "catalog")).all():
         raise InputError(
             f"roles_N: not 'sample' or 'catalog' for each of the {len(x_ND)} embeddings; give one role for each row"
@@ -221,8 +222,8 @@ def measure(
     """
     x_ND = checked_float32(embeddings_ND, "embeddings_ND")
     labels = checked_labels(labels_N, "labels_N", len(x_ND))
-    catalog_N = np.asarray(roles_N) == "catalog"
-    test = np.ones(len(labels), dtype=bool) if test_N is None else np.asarray(test_N, dtype=bool)
+    catalog_N = plain_array("roles_N", roles_N) == "catalog"
+    test = np.ones(len(labels), dtype=bool) if test_N is None else truths("test_N", test_N, len(x_ND))
     gallery = test if test_N is None else ~test
     groups = None if groups_N is None else checked_labels(groups_N, "groups_N", len(x_ND))
 
@@ -288,7 +289,7 @@ def verified(
     """
     x_ND = checked_float32(embeddings_ND, "embeddings_ND")
     labels = checked_labels(labels_N, "labels_N", len(x_ND))
-    test = None if test_N is None else np.asarray(test_N, dtype=bool)
+    test = None if test_N is None else truths("test_N", test_N, len(x_ND))
     if test is None or test.all():
         return evaluate_pairs(x_ND, labels, seed=seed) if _has_triplets(labels) else None
     # A query has a pair of one class with a gallery item of its class, and one of two unless all are of one class.

@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeAlias, final, get_args
 import numpy as np
 import numpy.typing as npt
 
-from mohs.checks import item_indices, require, wrong_choice, wrong_whole
+from mohs.checks import class_labels, item_indices, require, wrong_choice, wrong_whole
 from mohs.errors import InputError
 from mohs.evaluation.checked import Array, Float64, Index, checked_embeddings, checked_labels, class_codes
 from mohs.evaluation.intervals import class_interval, wilson_interval
@@ -172,7 +172,7 @@ def sample_triplets(labels_N: npt.ArrayLike, num_triplets: int, *, seed: int) ->
     >>> sorted({int(anchors[0]), int(positives[0])}), negatives.tolist()
     ([0, 1], [2, 2])
     """
-    labels = checked_labels(labels_N, "labels_N", np.shape(labels_N)[0] if np.ndim(labels_N) else 0)
+    labels = class_labels("labels_N", labels_N)
     require(wrong_whole("num_triplets", num_triplets, example=10_000))
     [codes] = class_codes(labels)
     count_C = np.bincount(codes) if len(codes) else np.zeros(0, dtype=np.int64)

@@ -11,6 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mohs.artefacts import atomic_folder, file_stamp, fingerprint, read_json, write_json
+from mohs.checks import class_labels, plain_array
 from mohs.data.reading import read_table
 from mohs.data.table import BUILT_IN, Table
 from mohs.errors import InputError, Problem, at_most_20
@@ -189,7 +190,7 @@ class Index:
         Raises `InputError` as `mohs.index.calibration.calibrate` does, and for labels that do not fit.
         """
         query_QD = self._embedded(pictures)
-        class_Q = np.array([str(label) for label in np.asarray(labels).tolist()], dtype=object)
+        class_Q = np.array([str(label) for label in class_labels("labels", labels).tolist()], dtype=object)
         if len(class_Q) != len(query_QD):
             raise InputError(
                 Problem("labels", f"{len(class_Q)} for {len(query_QD)} pictures", "give one for each picture")
@@ -300,6 +301,8 @@ class Index:
         return problems
 
     def _embedded(self, pictures: Any) -> NDArray[np.float32]:
+        if isinstance(pictures, np.ma.MaskedArray) or hasattr(pictures, "detach"):
+            pictures = plain_array("pictures", pictures)
         if isinstance(pictures, np.ndarray) and pictures.dtype.kind == "f":
             dim = self.embedder.embedding_dim
             if pictures.ndim != 2 or pictures.shape[1] != dim or not np.isfinite(pictures).all():

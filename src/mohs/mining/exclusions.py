@@ -10,6 +10,7 @@ from typing import final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from mohs.checks import plain_array
 from mohs.errors import InputError, Problem
 from mohs.mining.kernels import EXCLUDED, Array, compiled
 
@@ -83,7 +84,7 @@ def make_exclusions(pairs: ArrayLike | None, class_N: Index, candidates_M: Index
 
     Raises `InputError` for another shape, values that are not whole numbers, and indices outside [0, N).
     """
-    array = np.asarray([] if pairs is None else pairs)
+    array = plain_array("excluded_pairs", [] if pairs is None else pairs)
     if not array.size:
         return Exclusions(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64))
     if array.ndim != 2 or array.shape[1] != 2 or array.dtype.kind not in "iu":

@@ -26,7 +26,7 @@ from mohs.mining.positives import choose_positives, positives_by_distance
 from mohs.mining.problem import MiningProblem, make_problem, pair_distance
 from mohs.mining.sampled import Sampled, auto_method, mine_sampled
 from mohs.mining.threads import Meter, Progress
-from mohs.plan import POSITIVE_ORIGINS, TripletPlan
+from mohs.plan import POSITIVE_ORIGINS, TripletPlan, origin_column
 from mohs.randomness import check_seed
 
 __all__ = ["compile_kernels", "mine"]
@@ -167,7 +167,10 @@ def mine(
         else:
             positives, origin = _given_positives(problem, positives_T)
             if positive_origin_T is not None:
-                origin = np.asarray(positive_origin_T, dtype=np.uint8)
+                origin = origin_column("positive_origin_T", positive_origin_T)
+                if origin.shape != positives.shape:
+                    what = f"{len(origin)} origins for {len(positives)} positives"
+                    raise InputError(Problem("positive_origin_T", what, "give one per anchor"))
         positive_distance = pair_distance(problem, positives)
         meter = Meter(progress, len(problem.anchors_T))
         extra: dict[str, Any] = {}

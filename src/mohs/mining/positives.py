@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mohs.checks import item_indices, require, wrong_choice
+from mohs.checks import class_labels, item_indices, plain_array, require, wrong_choice
 from mohs.errors import InputError, Problem
 from mohs.mining.exact import mine_exact
 from mohs.mining.exclusions import make_exclusions
@@ -51,12 +51,10 @@ def choose_positives(
     >>> positives, [POSITIVE_ORIGINS[o] for o in origin]
     (array([1, 0, 2]), ['class', 'class', 'augmentation'])
     """
-    labels = np.asarray(labels_N)
     require(wrong_choice("prefer", prefer, ("class", "catalog")))
-    if labels.ndim != 1 or labels.size == 0:
-        raise InputError(Problem("labels_N", f"shape {labels.shape} is not [N] with N >= 1", "give one label per item"))
+    labels = class_labels("labels_N", labels_N)
     anchors = item_indices("anchors_T", anchors_T, len(labels))
-    catalog = np.zeros(len(labels), dtype=bool) if catalog_N is None else np.asarray(catalog_N)
+    catalog = np.zeros(len(labels), dtype=bool) if catalog_N is None else plain_array("catalog_N", catalog_N)
     if catalog.dtype != bool or catalog.shape != labels.shape:
         what = f"{catalog.dtype}{catalog.shape} is not bool[{len(labels)}]"
         raise InputError(Problem("catalog_N", what, "give one per item"))

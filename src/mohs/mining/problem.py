@@ -6,7 +6,7 @@ from typing import TypeAlias, final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mohs.checks import item_indices
+from mohs.checks import class_labels, item_indices, numbers, plain_array
 from mohs.distances import exact_distance, unit_rows
 from mohs.errors import InputError, Problem
 from mohs.hardness.scales import Scale, ScaleRule, rule_of
@@ -86,7 +86,7 @@ def make_problem(
 ) -> MiningProblem:
     """Return the checked inputs; raise `InputError` for data that `mohs.mine` refuses (options: `options.py`)."""
     bank = StoredBank(unit_rows(embeddings_ND), is_mapped=False) if metric == "cosine" else stored_bank(embeddings_ND)
-    labels = _labels(labels_N, len(bank))
+    labels = class_labels("labels_N", labels_N, len(bank))
     anchors = item_indices("anchors_T", anchors_T, len(bank))
     if not anchors.size:
         raise InputError(Problem("anchors_T", "is empty", "give at least one anchor"))
@@ -137,21 +137,8 @@ def distances_of(problem: MiningProblem, item_TK: Index) -> Float32:
     return np.stack([pair_distance(problem, np.ascontiguousarray(item_T)) for item_T in item_TK.T], axis=1)
 
 
-def _labels(labels_N: ArrayLike, num_items: int) -> NDArray[np.generic]:
-    labels = np.asarray(labels_N)
-    if labels.shape != (num_items,):
-        what = f"shape {labels.shape} does not match {num_items} embeddings"
-        raise InputError(Problem("labels_N", what, "give one label per row"))
-    if labels.dtype.kind == "O":
-        labels = labels.astype(str)
-    if labels.dtype.kind not in "iubUST":
-        what = f"{labels.dtype} is neither text nor whole numbers"
-        raise InputError(Problem("labels_N", what, "give class names or numbers"))
-    return labels
-
-
 def _hardness(hardness_T: ArrayLike, num_anchors: int) -> Float64:
-    hardness = np.asarray(hardness_T, dtype=np.float64)
+    hardness = numbers("hardness_T", hardness_T).astype(np.float64)
     if hardness.shape not in ((), (num_anchors,)):
         what = f"shape {hardness.shape} does not match {num_anchors} anchors"
         raise InputError(Problem("hardness_T", what, "give one, or one per anchor"))
@@ -166,7 +153,7 @@ def _hardness(hardness_T: ArrayLike, num_anchors: int) -> Float64:
 def _candidates(candidates: ArrayLike | None, num_items: int) -> Index:
     if candidates is None:
         return np.arange(num_items)
-    array = np.asarray(candidates)
+    array = plain_array("candidates", candidates)
     if array.dtype == bool:
         if array.shape != (num_items,):
             what = f"bool mask of shape {array.shape} is not [{num_items}]"

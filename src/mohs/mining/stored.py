@@ -112,7 +112,11 @@ def stored_bank(embeddings_ND: ArrayLike, *, name: str = "embeddings_ND") -> Sto
 
 
 def _in_place(embeddings_ND: ArrayLike, name: str) -> StoredBank | None:
+    if isinstance(embeddings_ND, np.ma.MaskedArray):
+        return None  # to be looked at
     if hasattr(embeddings_ND, "detach"):
+        if str(embeddings_ND.layout) != "torch.strided" or embeddings_ND.is_meta:
+            return None
         tensor = embeddings_ND.detach().cpu()
         if str(tensor.dtype) == "torch.float16":
             return StoredBank(tensor.contiguous().numpy(), is_mapped=False)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from mohs.artefacts import atomic_path
 from mohs.bounds import PARAMETERS
+from mohs.checks import plain_array, require, wrong_whole
 from mohs.data.images import ImagePolicy
 from mohs.data.picture_input import prepare_pictures
 from mohs.errors import InputError, Problem
@@ -90,6 +91,11 @@ class Embedder(nn.Module):
         if isinstance(pictures, str | Path | bytes):
             name = "bytes" if isinstance(pictures, bytes) else repr(str(pictures))
             raise InputError(Problem("pictures", f"{name} is one file", "give a list of files"))
+        if isinstance(pictures, np.ndarray):
+            pictures = plain_array("pictures", pictures)
+        require(wrong_whole("batch_size", batch_size))
+        if not hasattr(pictures, "__getitem__") or getattr(pictures, "ndim", 1) == 0:
+            raise InputError(Problem("pictures", f"{type(pictures).__name__} is no list", "give a list of pictures"))
         num_pictures = len(pictures)
         expected = (self.policy.size, self.policy.size, self.policy.channels)
         if isinstance(pictures, np.ndarray) and (pictures.shape[1:] != expected or pictures.dtype != np.uint8):

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from torch.utils.data import Sampler
 
-from mohs.checks import require, wrong_number, wrong_whole
+from mohs.checks import class_labels, require, wrong_number, wrong_whole
 from mohs.distances import check_embeddings
 from mohs.errors import InputError, Problem
 from mohs.mining import mine
@@ -66,7 +66,7 @@ class NeighbourhoodSampler(Sampler[list[int]]):
             wrong_whole("size", size),
             wrong_number("hardness", hardness, at_least=0, at_most=1),
         )
-        self._labels_N = np.asarray(labels_N)
+        self._labels_N = class_labels("labels_N", labels_N)
         self._class_N = np.unique(self._labels_N, return_inverse=True)[1]
         self._num_classes = int(self._class_N.max(initial=-1)) + 1
         if self._num_classes < 2:

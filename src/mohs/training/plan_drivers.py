@@ -67,6 +67,8 @@ class PlanSampler(Sampler[list[int]]):
 
     def set_plan(self, plan: TripletPlan) -> None:
         """Take another plan, for the next segment. An iteration that is under way goes on with the one before."""
+        if not isinstance(plan, TripletPlan):
+            raise InputError(Problem("plan", f"{type(plan).__name__} is no TripletPlan", "mine one"))
         if len(plan) == 0:
             raise InputError(Problem("plan", "has no triplets", "mine some"))
         slices = batch_slices(len(plan), self._batch_triplets)
@@ -119,6 +121,20 @@ class PlanMiner(BaseMiner):  # type: ignore[misc]  # the library is untyped
 
     def __init__(self) -> None:
         super().__init__()
+
+    def forward(
+        self, embeddings: Tensor, labels: Tensor, ref_emb: Tensor | None = None, ref_labels: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the triplets, as called by a loss or a loop; see the class."""
+        for name, value, dim in (("embeddings", embeddings, 2), ("labels", labels, 1)):
+            if not isinstance(value, Tensor) or value.ndim != dim:
+                what = f"{type(value).__name__}{list(getattr(value, 'shape', ()))} is no tensor of {dim} axes"
+                raise InputError(Problem(name, what, "give embeddings [3B, D] and labels [3B]"))
+        if len(embeddings) != len(labels):
+            what = f"{len(labels)} for {len(embeddings)} rows"
+            raise InputError(Problem("labels", what, "give one for each row"))
+        triplets: tuple[Tensor, Tensor, Tensor] = super().forward(embeddings, labels, ref_emb, ref_labels)
+        return triplets
 
     def mine(
         self,
