@@ -216,6 +216,8 @@ def read_json(path: str | Path) -> Any:
         raise InputError(f"{path}: no such file; check the path") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not JSON ({error}); write it again or use another file") from None
+    except RecursionError:
+        raise InputError(f"{path}: not JSON (nested too deep); write it again or use another file") from None
 
 
 def file_stamp(path: str | Path) -> tuple[int, ...] | None:
@@ -288,15 +290,26 @@ class EventLog:
 
 
 def read_events(path: str | Path) -> list[dict[str, Any]]:
-    """Return the events of a JSONL file, oldest first; a torn last line (a killed run) is left out."""
+    """Return the events of a JSONL file, oldest first; a torn last line (a killed run) is left out.
+
+    Raises `InputError` that names the line for one that is not an object with the name of an event.
+    """
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path}: no such file; give a run folder made by 'mohs train'")
-    lines = path.read_text(encoding="utf-8").split("\n")
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8 text ({error.reason}); restore the file or use another run") from None
     events: list[dict[str, Any]] = []
     for number, line in enumerate(lines[:-1], start=1):
         try:
-            events.append(json.loads(line))
+            event = json.loads(line)
         except json.JSONDecodeError as error:
             raise InputError(f"{path}: line {number}: not JSON ({error.msg}); delete the line or the run") from None
+        except RecursionError:
+            raise InputError(f"{path}: line {number}: nested too deep; delete the line or the run") from None
+        if not isinstance(event, dict) or not isinstance(event.get("event"), str):
+            raise InputError(f"{path}: line {number}: no object with an 'event'; delete the line or the run")
+        events.append(event)
     return events

@@ -13,7 +13,7 @@ import pyarrow.parquet
 from numpy.typing import NDArray
 
 from mohs.artefacts import atomic_path
-from mohs.checks import numbers, plain_array
+from mohs.checks import item_indices, numbers, plain_array
 from mohs.errors import InputError, Problem
 
 __all__ = ["POSITIVE_ORIGINS", "TripletPlan", "origin_column"]
@@ -116,6 +116,11 @@ class TripletPlan:
         """Return the triplets chosen by a slice, an index array or a mask, in that order, with the same header."""
         columns = {name: getattr(self, name)[index] for name, _ in _COLUMNS}
         return replace(self, positive_origin=self.positive_origin[index], **columns)
+
+    def check_items(self, num_items: int, *, source: str) -> None:
+        """Raise `InputError` that names `source` if a triplet has an item that is not in [0, `num_items`)."""
+        for name in ("anchor", "positive", "negative"):
+            item_indices(f"{source}: {name}", getattr(self, name), num_items)
 
     def with_header(self, values: Mapping[str, Any]) -> "TripletPlan":
         """Return the same triplets with `values` added to (or replacing parts of) the header."""

@@ -13,7 +13,7 @@ from typing import Any, final
 
 import numpy as np
 
-from mohs.artefacts import EventLog, read_events, read_json, require_disk, write_json
+from mohs.artefacts import EventLog, read_json, require_disk, write_json
 from mohs.data.dataset import Dataset
 from mohs.data.table import require_classes
 from mohs.errors import DataWarning, InputError, ResourceError
@@ -22,7 +22,7 @@ from mohs.evaluation.summary import EmbeddingReport, SearchProtocol, measure
 from mohs.model.embedder import Embedder
 from mohs.settings.config import RunConfig, load_config
 from mohs.training.checkpoint import load_checkpoint
-from mohs.training.events import Listener, TensorBoard, require_tensorboard
+from mohs.training.events import Listener, TensorBoard, read_run_events, require_tensorboard
 from mohs.training.false_negatives import passed_over, read_review_rows
 from mohs.training.head_start import check_finetuning
 from mohs.training.held_out import choose_held_out
@@ -71,7 +71,7 @@ class Run:
 
     def events(self) -> list[dict[str, Any]]:
         """Return the steps and segments of the run, oldest first."""
-        return read_events(self.folder / "events.jsonl")
+        return read_run_events(self.folder / "events.jsonl")
 
     def trained_classes(self) -> np.ndarray:
         """Return the classes that the run was trained on, or one that it started from, str, sorted."""

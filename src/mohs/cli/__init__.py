@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import io
 import os
 import signal
 import sys
@@ -106,6 +107,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     # What torch's C++ says of a lost connection is a page of addresses; Mohs says which process is gone.
     if "RANK" in os.environ:
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    # A terminal that has no such letters still shows the name of a file, as Python writes it ("caf\\xe9").
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.encoding.lower() not in ("utf-8", "utf8"):
+        sys.stdout.reconfigure(errors="backslashreplace")
     with warnings.catch_warnings():
         _say_warnings()
         code, lines = _run(sys.argv[1:] if arguments is None else list(arguments))
@@ -143,9 +147,9 @@ def _run(arguments: list[str]) -> tuple[int, Sequence[str]]:
         return 0, ()
     except OSError as error:
         return _explain_os_error(error)
-    except (MemoryError, RuntimeError) as error:
-        # torch has no error of its own for a CPU's memory.
-        if isinstance(error, RuntimeError) and not any(text in str(error) for text in _OUT_OF_MEMORY):
+    except (MemoryError, RuntimeError, ImportError) as error:
+        # torch has no error of its own for a CPU's memory, nor has what loads a package.
+        if not isinstance(error, MemoryError) and not any(text in str(error).lower() for text in _OUT_OF_MEMORY):
             raise
         return 4, ("mohs: out of memory; use fewer or smaller pictures (--size), smaller batches, or a larger machine",)
     return 0, ()
@@ -156,7 +160,14 @@ def _notes(stop: BaseException) -> list[str]:
     return [f"mohs: {note}" for note in getattr(stop, "__notes__", ())]
 
 
-_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
+_OUT_OF_MEMORY = (
+    "out of memory",
+    "can't allocate memory",
+    "cannot allocate memory",
+    "not enough memory",
+    "failed to map segment",
+    "can't start new thread",
+)
 
 
 def _usage_line(error: Exception) -> str:

@@ -3,6 +3,7 @@
 import math
 import time
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -322,6 +323,13 @@ def read_cells(path: Path) -> list[Cell]:
     return list({cell.key: cell for cell in read_rows(path, Cell)}.values())
 
 
+# What numpy raises of an archive: it also lets through what zipfile and zlib do, or opens another kind of file.
+_DAMAGED = (
+    OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, KeyError, TypeError, AttributeError,
+    NotImplementedError,
+)  # fmt: skip
+
+
 def read_arrays(results: Results, cell: Cell) -> dict[str, NDArray[Any]]:
     """Return a cell's arrays by name: those of `Measured`, and its curves as "curve_NAME".
 
@@ -331,5 +339,5 @@ def read_arrays(results: Results, cell: Cell) -> dict[str, NDArray[Any]]:
     try:
         with path.open("rb") as stream, np.load(stream) as arrays:
             return {name: arrays[name] for name in arrays.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except _DAMAGED as error:
         raise InputError(f"{path}: cannot be read ({error}); remove the file to run that cell again") from None

@@ -42,9 +42,17 @@ class LoadedPictures:
 
 
 def default_cache_dir() -> Path:
-    """Return `$XDG_CACHE_HOME/mohs`, or `~/.cache/mohs` if that variable is not set."""
+    """Return `$XDG_CACHE_HOME/mohs`, or `~/.cache/mohs` if that variable is not set.
+
+    Raises `InputError` if there is no such home.
+    """
     base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "mohs"
+    try:
+        return (Path(base) if base else Path.home() / ".cache") / "mohs"
+    except RuntimeError:  # a user without a name, as in some containers
+        raise InputError(
+            Problem("HOME", "not set, and the user has no home", "set XDG_CACHE_HOME to a folder for the cache")
+        ) from None
 
 
 def load_pictures(
@@ -114,6 +122,8 @@ def _open(table: Table, policy: ImagePolicy, path: Path) -> LoadedPictures | Non
         lines = tuple(map(str, found["warnings"]))
     except (InputError, OSError, EOFError, ValueError, KeyError, TypeError):
         return None  # A damaged file is written again, and one of an older version.
+    if not isinstance(pictures, np.ndarray):  # an archive of arrays
+        return None
     expected = (len(table) - len(bad), policy.size, policy.size, policy.channels)
     fits = pictures.shape == expected and pictures.dtype == np.uint8
     return LoadedPictures(pictures, bad, path, lines) if fits else None

@@ -1,6 +1,7 @@
 """Tables and folders as `Table`: CSV, Parquet, or a folder per class, with a catalog beside it."""
 
 import os
+import re
 import unicodedata
 import warnings
 from collections.abc import Sequence
@@ -18,6 +19,9 @@ from mohs.data.table import ROLES, SPLITS, Table, concatenate
 from mohs.errors import DataWarning, InputError, Problem, at_most_20
 
 __all__ = ["read_listing", "read_table"]
+
+# Bytes: of Linux, macOS and Windows alike, and of Linux, which allows the most.
+_LONGEST_NAME, _LONGEST_PATH = 255, 4000
 
 
 def read_table(
@@ -182,6 +186,8 @@ def _check_cells(
         found = []
         if not file.strip():
             found.append(f"{where}: column {wanted.file!r} is empty; name a picture or remove the row")
+        elif long := _long_name(file):
+            found.append(f"{where}: {long}; correct the cell or remove the row")
         if not label.strip():
             found.append(f"{where}: column {wanted.label!r} is empty; name the class or remove the row")
         if role and role not in allowed_roles:
@@ -206,6 +212,18 @@ def _check_cells(
         places=places,
         groups=[name if name.strip() else "" for name in cells[wanted.group]] if wanted.group else None,
     )
+
+
+def _long_name(file: str) -> str:
+    """Return what is wrong with a name that no file can have, which the system refuses even to look for; "" if not."""
+    if len(file) <= _LONGEST_NAME // 4:  # as UTF-8 a character takes at most 4 bytes
+        return ""
+    num_bytes = max(len(os.fsencode(part)) for part in re.split(r"[/\\]" if os.name == "nt" else "/", file))
+    if num_bytes > _LONGEST_NAME:
+        return f"the file {file[:40]!r}… has a name of {num_bytes:,} bytes, more than {_LONGEST_NAME}"
+    if len(os.fsencode(file)) > _LONGEST_PATH:
+        return f"the file {file[:40]!r}… has a path of more than {_LONGEST_PATH:,} bytes"
+    return ""
 
 
 def _as_on_disk(path: Path, files: Sequence[str]) -> list[str]:

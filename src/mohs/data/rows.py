@@ -2,7 +2,7 @@
 
 import csv
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ def read_rows(path: Path) -> tuple[dict[str, list[str]], list[int]]:
     neither text, integers nor booleans ("True", "False") has no cells: what 1.0 or NaN would be as text is not defined.
 
     Raises `InputError` with one line for each problem: not such a file, a row with too many or too few cells, a column
-    name that appears twice.
+    name that appears twice, a NUL in a cell (it would end a file's name, and numpy cuts it off the end of a class's).
     """
     is_parquet = path.suffix.lower() in (".parquet", ".pq")
     return _read_parquet(path) if is_parquet else _read_csv(path)
@@ -42,6 +42,9 @@ def _read_csv(path: Path) -> tuple[dict[str, list[str]], list[int]]:
         with path.open(encoding="utf-8-sig", newline="") as file:
             lines = _without_comments(list(file))
         first = next((line for line in lines if line.strip()), "")
+        if "\0" in first:
+            what = "its header holds a NUL, as UTF-16 does"
+            raise InputError(Problem(str(path), what, "save the table as CSV UTF-8"))
         delimiter = max(",;\t", key=first.count)
         for row, cells in enumerate(csv.reader(lines, delimiter=delimiter, strict=True), start=1):
             if not cells or cells == header:
@@ -56,23 +59,51 @@ def _read_csv(path: Path) -> tuple[dict[str, list[str]], list[int]]:
             else:
                 rows.append(row)
                 records.append(cells[: len(header)])
-    except UnicodeDecodeError as error:
-        raise InputError(
-            Problem(str(path), f"not UTF-8 text ({error.reason})", "save the table as CSV UTF-8")
-        ) from None
+    except UnicodeDecodeError:
+        raise InputError(_not_utf8(path)) from None
     except csv.Error as error:
         problems.append(f"{path}: row {row + 1}: not CSV ({error}); check quotes and line ends")
     if not header:
         problems.append(f"{path}: empty file; write a header with 'file,class' and a row for each picture")
-    problems += [
-        f"{path}: column {name!r} appears {header.count(name)} times; rename or remove one"
-        for name in sorted(set(header))
-        if name and header.count(name) > 1
-    ]
+    problems += _repeated(path, header)
     if problems:
         raise InputError(*at_most_20(problems))
     columns = {name: [cells[i] for cells in records] for i, name in enumerate(header)}
+    _refuse_nul(path, columns, rows)
     return columns, rows
+
+
+def _not_utf8(path: Path) -> Problem:
+    """Return what is wrong with a file that is no UTF-8: the row of the first byte, and what Latin-1 makes of it."""
+    content = path.read_bytes()
+    try:
+        content.decode()
+    except UnicodeDecodeError as error:
+        row = content.count(b"\n", 0, error.start) + 1
+        byte = content[error.start : error.start + 1]
+        read = f" ({byte.decode('latin-1')!r} in Latin-1)" if byte >= b"\xa0" else ""
+        what = f"byte 0x{byte.hex().upper()}{read} is not UTF-8 text"
+        return Problem(f"row {row}", what, "save the table as CSV UTF-8", file=str(path))
+    return Problem(str(path), "not UTF-8 text", "save the table as CSV UTF-8")  # it changed meanwhile
+
+
+def _repeated(path: Path, names: Sequence[str]) -> list[str]:
+    return [
+        f"{path}: column {name!r} appears {names.count(name)} times; rename or remove one"
+        for name in sorted(set(names))
+        if name and names.count(name) > 1
+    ]
+
+
+def _refuse_nul(path: Path, columns: Mapping[str, Sequence[str]], rows: Sequence[int]) -> None:
+    problems = [
+        Problem(f"row {row}", f"column {name!r}: {cell!r:.60} holds a NUL", "correct the cell", file=str(path))
+        for name, cells in columns.items()
+        for row, cell in zip(rows, cells, strict=False)  # a column that is not read has no cells
+        if "\0" in cell
+    ]
+    if problems:
+        raise InputError(*at_most_20(problems))
 
 
 def _without_comments(lines: Sequence[str]) -> list[str]:
@@ -110,17 +141,22 @@ def _read_parquet(path: Path) -> tuple[dict[str, list[str]], list[int]]:
     try:
         # One file; a folder named like 'split=1' above it must not add a column.
         table = pq.ParquetFile(path).read()
-    except pa.ArrowInvalid as error:
-        raise InputError(
-            Problem(str(path), f"not a Parquet file ({str(error).splitlines()[0]})", "write it again")
-        ) from None
-    columns: dict[str, list[str]] = {}
-    for name, column in zip(table.column_names, table.columns, strict=True):
-        # Text, integers and booleans have one written form; a float (1.0, NaN) has not: left without cells, it is
-        # refused if it is one of the columns that are used.
-        values: list[Any] = column.to_pylist() if _has_one_form(column.type) else []
-        columns[name] = ["" if value is None else str(value) for value in values]
-    return columns, list(range(1, table.num_rows + 1))
+        if problems := _repeated(path, table.column_names):
+            raise InputError(*at_most_20(problems))
+        columns: dict[str, list[str]] = {}
+        for name, column in zip(table.column_names, table.columns, strict=True):
+            # Text, integers and booleans have one written form; a float (1.0, NaN) has not: left without cells, it is
+            # refused if it is one of the columns that are used.
+            values: list[Any] = column.to_pylist() if _has_one_form(column.type) else []
+            columns[name] = ["" if value is None else str(value) for value in values]
+    except (FileNotFoundError, InputError):
+        raise
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(Problem(str(path), f"not a Parquet file ({reason})", "write it again")) from None
+    rows = list(range(1, table.num_rows + 1))
+    _refuse_nul(path, columns, rows)
+    return columns, rows
 
 
 def _has_one_form(kind: Any) -> bool:

@@ -100,8 +100,8 @@ def read_npy(path: Path, what: str, *, mapped: bool = False) -> Array:
         raise InputError(Problem(str(path), "not a .npy file", f"write the {what} with numpy.save"))
     try:
         found: Array = np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        reason = str(error).splitlines()[0].rstrip(".")
+    except (ValueError, EOFError, TypeError, OverflowError, SyntaxError, RecursionError, KeyError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
         raise InputError(
             Problem(str(path), f"cannot be read ({reason})", f"write the {what} with numpy.save again")
         ) from None

@@ -115,9 +115,10 @@ def _in_place(embeddings_ND: ArrayLike, name: str) -> StoredBank | None:
     if isinstance(embeddings_ND, np.ma.MaskedArray):
         return None  # to be looked at
     if hasattr(embeddings_ND, "detach"):
-        if str(embeddings_ND.layout) != "torch.strided" or embeddings_ND.is_meta:
+        given: Any = embeddings_ND
+        if str(given.layout) != "torch.strided" or given.is_meta:
             return None
-        tensor = embeddings_ND.detach().cpu()
+        tensor = given.detach().cpu()
         if str(tensor.dtype) == "torch.float16":
             return StoredBank(tensor.contiguous().numpy(), is_mapped=False)
         if str(tensor.dtype) == "torch.bfloat16":

@@ -5,7 +5,9 @@ from typing import final
 
 import numpy as np
 
+from mohs.checks import is_whole
 from mohs.data.dataset import Dataset
+from mohs.errors import InputError, Problem
 from mohs.evaluation.nearest import nearest
 from mohs.plan import TripletPlan
 from mohs.randomness import generator
@@ -153,10 +155,13 @@ def mined_triplets(name: str, run: Run, training_set: Dataset) -> list[MinedTrip
     """Return triplets from the start, the middle and the end of a run, and of a segment (which may be a cycle)."""
     # A plan that the guard broke off before its first step is empty.
     plans = [plan for file in sorted((run.folder / "plans").glob("*.parquet")) if len(plan := TripletPlan.load(file))]
+    if not plans:
+        return []
     chosen = []
     for moment, part in zip(np.linspace(0, len(plans) - 1, _NUM_MINED), _PARTS_OF_SEGMENT, strict=True):
         plan = plans[int(moment)]
         t = int(part * len(plan))
+        plan.check_items(len(training_set), source=str(run.folder / "plans"))
         pictures = [
             np.asarray(training_set.pictures[int(column[t])]) for column in (plan.anchor, plan.positive, plan.negative)
         ]
@@ -168,8 +173,16 @@ def mined_triplets(name: str, run: Run, training_set: Dataset) -> list[MinedTrip
                 label=str(training_set.labels[plan.anchor[t]]),
                 negative_label=str(training_set.labels[plan.negative[t]]),
                 hardness=float(plan.achieved_hardness[t]),
-                triplet_index=int(plan.header["first_triplet"]) + t,
+                triplet_index=_first_triplet(plan, run) + t,
                 strategy=name,
             )
         )
     return chosen
+
+
+def _first_triplet(plan: TripletPlan, run: Run) -> int:
+    first = plan.header.get("first_triplet")
+    if not is_whole(first):
+        what = f"first_triplet of a header is {first!r:.60}, no whole number"
+        raise InputError(Problem(str(run.folder / "plans"), what, "restore the plans"))
+    return int(first)

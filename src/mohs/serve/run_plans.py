@@ -9,11 +9,12 @@ from typing import Literal, TypeAlias, final
 import numpy as np
 from numpy.typing import NDArray
 
-from mohs.artefacts import fingerprint, read_events
+from mohs.artefacts import fingerprint
 from mohs.data.dataset import Dataset
 from mohs.errors import InputError, Problem
 from mohs.plan import POSITIVE_ORIGINS, TripletPlan
 from mohs.settings.config import RunConfig, load_config
+from mohs.training.events import read_run_events
 from mohs.training.run_inputs import changed_pictures, open_split_data
 
 __all__ = ["Order", "RunPlans", "read_run_plans"]
@@ -146,6 +147,7 @@ def read_run_plans(folder: str | Path, *, progress: Callable[[int, int], None] |
         problem = f"not the items that {folder} was trained on (see its items.csv)"
         raise InputError(Problem(table.source, problem, "restore them"))
     plan = _joined(plans)
+    plan.check_items(len(item_M), source=str(folder / "plans"))
     return RunPlans(
         name=folder.resolve().name,
         config=config,
@@ -177,7 +179,7 @@ def _joined(plans: list[TripletPlan]) -> TripletPlan:
 
 def _active_fractions(events: Path, num_triplets: int) -> NDArray[np.float64]:
     """Return for each triplet the active share of the step that trained on it: the first that ended beyond it."""
-    steps = [event for event in read_events(events) if event["event"] == "step"] if events.is_file() else []
+    steps = [event for event in read_run_events(events) if event["event"] == "step"] if events.is_file() else []
     ends = np.array([step["triplets"] for step in steps], dtype=np.int64)
     shares = np.array([*(step["active_fraction"] for step in steps), np.nan])
     return shares[np.searchsorted(ends, np.arange(num_triplets), side="right")]

@@ -3,15 +3,17 @@
 import importlib.util
 import math
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypeAlias, final
+from typing import Any, Final, TypeAlias, final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from mohs.artefacts import read_events
+from mohs.checks import is_number
 from mohs.data.dataset import Dataset
 from mohs.errors import InputError, Problem
 from mohs.model.embedder import Embedder
@@ -27,6 +29,7 @@ __all__ = [
     "StepEvent",
     "TensorBoard",
     "as_record",
+    "read_run_events",
     "require_tensorboard",
 ]
 
@@ -131,6 +134,35 @@ class GuardEvent:
     action: str
     numbers: dict[str, float]
 
+
+def read_run_events(path: str | Path) -> list[dict[str, Any]]:
+    """Return the events of a run, oldest first (`mohs.artefacts.read_events`), with the values that are read of them.
+
+    Raises `InputError` that names the line for an event in which such a value is missing or of another type.
+    """
+    events = read_events(path)
+    for number, event in enumerate(events, start=1):
+        for name, (fits, wanted) in _READ.get(event["event"], {}).items():
+            if not fits(event.get(name)):
+                found = f"is {event[name]!r:.60}" if name in event else "is missing"
+                what = f"{name} of a {event['event']} {found}, not {wanted}"
+                raise InputError(Problem(f"line {number}", what, "delete the line or the run", file=str(path)))
+    return events
+
+
+_Rule: TypeAlias = tuple[Callable[[Any], bool], str]
+_NUMBER: Final[_Rule] = (is_number, "a number")
+_NUMBERS: Final[_Rule] = (lambda value: isinstance(value, list) and all(map(is_number, value)), "a list of numbers")
+_PERHAPS: Final[_Rule] = (lambda value: value is None or is_number(value), "a number or null")
+_HITS: Final[_Rule] = (lambda value: isinstance(value, str) and not set(value) - {"0", "1"}, "digits 0 and 1")
+# By kind and name; what older versions did not write is not asked for.
+_READ: Final[Mapping[str, Mapping[str, _Rule]]] = {
+    "step": dict.fromkeys(("step", "triplets", "loss", "active_fraction"), _NUMBER)
+    | dict.fromkeys(("positive_distance", "negative_distance", "gradient_norm", "learning_rate", "spread"), _PERHAPS),
+    "segment": dict.fromkeys(("triplet_index", "hardness_asked", "hardness_achieved"), _NUMBERS)
+    | {"triplets": _NUMBER, "recall": _PERHAPS},
+    "held-out": {"triplets": _NUMBER, "recall": _NUMBER, "hits": _HITS},
+}
 
 Event: TypeAlias = StepEvent | SegmentEvent | HeldOutEvent | GuardEvent | ClassificationEvent
 Listener: TypeAlias = Callable[[Event], None]

@@ -118,7 +118,7 @@ def find_damage(run: RunEvidence) -> Finding | None:
     R@1 of training pictures in the bank before the second segment is below 0.8 of that before the first one, and by 3
     standard errors. It is an error if the last bank is still as far below, else a warning.
     """
-    banks = [event for event in run.events if event["event"] == "segment" and event["recall"] is not None]
+    banks = [event for event in run.events if event["event"] == "segment" and event.get("recall") is not None]
     if run.config.model.beginning is None or len(banks) < 2:
         return None
     start, second, last = (float(banks[i]["recall"]) for i in (0, 1, -1))

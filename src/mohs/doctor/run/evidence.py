@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from mohs.artefacts import read_events
 from mohs.data.rows import read_rows
 from mohs.doctor.log.stuck_values import LossFacts
 from mohs.doctor.log.training_log import TrainingLog, log_of_events
@@ -20,6 +19,7 @@ from mohs.evaluation.embedded import Embedded
 from mohs.model.embedder import Embedder
 from mohs.plan import TripletPlan
 from mohs.settings.config import RunConfig, load_config
+from mohs.training.events import read_run_events
 from mohs.training.run_inputs import SplitData, changed_pictures, open_split_data
 
 __all__ = ["RunEvidence"]
@@ -61,7 +61,7 @@ class RunEvidence:
     def events(self) -> list[dict[str, Any]]:
         """All events, oldest first; none if the run died before its first one."""
         file = self.folder / "events.jsonl"
-        return read_events(file) if file.is_file() else []
+        return read_run_events(file) if file.is_file() else []
 
     @cached_property
     def steps(self) -> list[Mapping[str, Any]]:
@@ -87,8 +87,18 @@ class RunEvidence:
 
     @cached_property
     def plans(self) -> list[TripletPlan]:
-        """The plans, in order."""
-        return [TripletPlan.load(file) for file in sorted((self.folder / "plans").glob("segment-*.parquet"))]
+        """The plans, in order; empty ones, which the guard broke off before their first step, are left out.
+
+        Raises `InputError` if one has items that are not in items.csv.
+        """
+        files = sorted((self.folder / "plans").glob("segment-*.parquet"))
+        plans = [plan for file in files if len(plan := TripletPlan.load(file))]
+        items = self.folder / "items.csv"
+        if plans and items.is_file():
+            num_train = read_rows(items)[0].get("split", []).count("train")
+            for plan in plans:
+                plan.check_items(num_train, source=str(self.folder / "plans"))
+        return plans
 
     @cached_property
     def data(self) -> SplitData | None:
