@@ -178,12 +178,12 @@ EMBEDDINGS: dict[str, Callable[[Any], Any]] = {
     "evaluate_embeddings": lambda x: evaluate_embeddings(x, Y, verification=False).retrieval.recall,
     "evaluate_all_against_all": lambda x: evaluate_all_against_all(x, Y).recall,
     "evaluate_retrieval": lambda x: evaluate_retrieval(x, Y, X, Y, self_indices_Q=np.arange(N)).recall,
-    "nearest_pairs": lambda x: nearest_pairs(x, 3, labels_N=Y)[0].tolist(),
+    "nearest_pairs": lambda x: nearest_pairs(x, 3, labels_N=Y).first_P.tolist(),
     "triplet_accuracy": lambda x: triplet_accuracy(x, Y, num_triplets=50).accuracy,
     "triplet_accuracy_of": lambda x: triplet_accuracy_of(x, [0], [1], [N - 1]).accuracy,
-    "evaluate_pairs": lambda x: evaluate_pairs(x, Y).auc,
+    "evaluate_pairs": lambda x: evaluate_pairs(x, Y).curves.auc,
     "pair_distances": lambda x: pair_distances(x, sample_pairs(Y)).tolist(),
-    "spread": lambda x: spread(x).relative,
+    "spread": lambda x: vars(spread(x)),
     "Embedded.of": lambda x: Embedded.of(x, Y, source="embeddings_ND").x_ND.tolist(),
     "diagnose": lambda x: [finding.cause for finding in mohs.diagnose(embeddings=x, labels=Y).findings],
 }  # fmt: skip
@@ -226,6 +226,9 @@ FINE = {
     ("Classifier.predict", "beyond float32"),
     ("mine, hardness", "one value"),
     ("pair_scores", "beyond float32"),
+    ("choose_threshold", "beyond float32"),
+    ("Classifier.fit", "matrix"),  # scikit-learn takes none
+    ("Classifier.predict", "matrix"),
     ("TripletPlan.of, hardness", "None"),
     ("TripletPlan.of, distances", "None"),
 }
@@ -247,7 +250,7 @@ def check(name: str, function: Callable[[Any], Any], plain: np.ndarray, same: An
     expected = function(plain)
     wrong = []
     for kind, make in same.items():
-        if (other := found(function, make(plain))) != expected:
+        if (name, kind) not in FINE and (other := found(function, make(plain))) != expected:
             wrong.append(f"{kind}: {str(other)[:200]}")
     for kind, make in not_taken.items():
         if (name, kind) not in FINE and (other := found(function, make(plain))) != "refused":

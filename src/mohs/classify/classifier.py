@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from mohs.checks import plain_array
+from mohs.checks import numbers
 from mohs.classify.calibration import (
     Calibration,
     CalibrationSource,
@@ -360,7 +360,9 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
         if not are_pictures(X):
             # scikit-learn takes the rest as it is, and learns the names of a table's columns.
             unlike = hasattr(X, "detach") or isinstance(X, list | tuple | np.ma.MaskedArray)
-            return plain_array("X", X) if unlike else X
+            if unlike or (isinstance(X, np.ndarray) and X.dtype.kind in "SUTMmVb"):
+                return numbers("X", X)
+            return X
         if self.embedder is None:
             raise InputError("X: pictures, but the classifier has no embedder; give it one, or give embeddings")
         return self.embedder.embed(X)
@@ -406,4 +408,4 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
 
 
 def _as_input_error(error: Exception) -> InputError:
-    return error if isinstance(error, InputError) else InputError(f"X: {' '.join(str(error).split())}")
+    return error if isinstance(error, InputError) else InputError(f"X: {' '.join(str(error).split())[:200]}")

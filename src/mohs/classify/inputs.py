@@ -117,7 +117,7 @@ def plain_labels(y: Any, name: str) -> Array:
     Raises `InputError` as `mohs.checks.plain_array` does, and for labels in a list that are none or of two kinds.
     """
     real = (int, float, np.integer, np.floating)
-    if isinstance(y, list | tuple) and not all(isinstance(label, real) for label in y):
+    if isinstance(y, list | tuple) and not all(isinstance(label, real) and not isinstance(label, bool) for label in y):
         nested = bool(y) and all(isinstance(label, list | tuple | np.ndarray) for label in y)
         return plain_array(name, y) if nested else class_labels(name, y, len(y))
     array = plain_array(name, y)
