@@ -108,12 +108,12 @@ def test_a_plan_of_indices_counts_its_positives_as_given():
         (
             "anchor_positive_distance",
             -1,
-            "anchor_positive_distance -1.0 is negative or NaN (1 rows in all); give Euclidean distances",
+            "anchor_positive_distance -1.0 is negative, NaN or Inf (1 rows in all); give Euclidean distances",
         ),
         (
             "anchor_negative_distance",
             np.nan,
-            "anchor_negative_distance nan is negative or NaN (1 rows in all); give Euclidean distances",
+            "anchor_negative_distance nan is negative, NaN or Inf (1 rows in all); give Euclidean distances",
         ),
     ],
 )

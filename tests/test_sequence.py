@@ -66,7 +66,7 @@ def test_strings_and_numbers_stay_as_written():
     ("labels", "num_triplets", "message"),
     [
         ([], 5, "labels_N: shape (0,) is not [N] with N >= 1; give one label per item"),
-        ([["a"]], 5, "labels_N: shape (1, 1) is not [N] with N >= 1; give one label per item"),
+        ([["a"]], 5, "labels_N: ['a'] at position 0 is neither text nor a whole number; give class names or numbers"),
         (["a"], 0, "num_triplets: 0 is not a whole number of at least 1; use for example 10000"),
         (["a"], 2.0, "num_triplets: 2.0 is not a whole number of at least 1; use for example 10000"),
         (["a"], True, "num_triplets: True is not a whole number of at least 1; use for example 10000"),

@@ -229,13 +229,16 @@ def class_labels(place: str, values: Any, num_items: int | None = None) -> NDArr
     else:
         array = plain_array(place, values)
     if array.ndim != 1 or (num_items is None and not array.size):
-        what = f"shape {list(array.shape)} is not one label for each item"
-        raise InputError(Problem(place, what, "give a flat array, and at least one"))
+        what = f"shape {array.shape} is not [N] with N >= 1"
+        raise InputError(Problem(place, what, "give one label per item"))
     if num_items is not None and len(array) != num_items:
-        raise InputError(Problem(place, f"{len(array)} labels for {num_items} items", "give one label for each"))
+        what = f"{len(array)} labels for {num_items} embeddings"
+        raise InputError(Problem(place, what, "give one label for each row"))
     if array.dtype.kind == "U":
         return array
-    if array.dtype.kind not in "iu":
+    if array.dtype.kind not in "iuOT":
+        raise InputError(Problem(place, f"labels of type {array.dtype}", "use integers or strings, all of one kind"))
+    if array.dtype.kind in "OT":
         array = _labels_of_objects(place, array.tolist())
     if array.dtype.kind == "u":
         large = np.flatnonzero(array > np.uint64(_LARGEST_INT64))

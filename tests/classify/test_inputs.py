@@ -61,7 +61,10 @@ def test_what_pictures_are():
     [
         ([0, 0, 0, 0], "y: 1 class (0); a classifier needs at least 2: add pictures of others"),
         ([0.5, 0.1, 0.2, 0.3], "y: Unknown label type: continuous."),
-        ([True, False, True, False], "y: labels of type bool; use integers or strings, all of one kind"),
+        (
+            [True, False, True, False],
+            "y: True at position 0 is neither text nor a whole number; give class names or numbers",
+        ),
         ([0, 1], "X: Found input variables with inconsistent numbers of samples: [4, 2]"),
     ],
 )

@@ -43,7 +43,7 @@ def test_a_sample_takes_whole_classes():
 
 
 def test_embeddings_that_cannot_be_taken():
-    with pytest.raises(InputError, match=r"^x.npy: labels of shape \(3,\) for 2 rows; give one for each row$"):
+    with pytest.raises(InputError, match=r"^labels of x.npy: 3 labels for 2 embeddings; give one label for each row$"):
         of(np.ones((2, 2)), [1, 2, 3])
     with pytest.raises(InputError, match=r"^x.npy: row 1 holds NaN, Inf or "):
         of([[1.0], [np.nan]], [1, 2])

@@ -186,7 +186,7 @@ def test_distances_are_those_of_the_rows():
             {},
             "labels_N: 1 class, 1 of them with two items; pairs of one class and of two are both needed",
         ),
-        ([], {}, "labels_N: labels of type float64; use integers or strings, all of one kind"),
+        ([], {}, "labels_N: shape (0,) is not [N] with N >= 1; give one label per item"),
         (
             ["a", "a", "b"],
             {"num_nearest": 5},

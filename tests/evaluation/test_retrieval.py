@@ -308,7 +308,7 @@ def test_messages():
         "labels: strings in one array and integers in another never match; use one kind for both"
     )
     assert message(lambda: evaluate_all_against_all(x, [0.5, 1, 2, 3])) == (
-        "labels_N: labels of type float64; use integers or strings, all of one kind"
+        "labels_N: 0.5 at position 0 is neither text nor a whole number; give class names or numbers"
     )
     assert message(lambda: evaluate_all_against_all(x, [0, 1, 2, 3])) == (
         "query_labels_Q: none of the 4 queries has another item of its class in the gallery; "

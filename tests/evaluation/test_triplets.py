@@ -128,7 +128,7 @@ def test_the_interval_is_over_classes():
         ),
         (
             lambda: sample_triplets([], 5, seed=0),
-            "labels_N: labels of type float64; use integers or strings, all of one kind",
+            "labels_N: shape (0,) is not [N] with N >= 1; give one label per item",
         ),
         (
             lambda: sample_triplets([1, 1, 2], 0, seed=0),

@@ -212,7 +212,7 @@ GOOD = {"embeddings_ND": SMALL, "labels_N": ["a", "a", "b", "c"], "anchors_T": [
         ({"seed": -1}, "seed: -1 is not an integer in [0, 2**63); use for example seed=0"),
         (
             {"labels_N": ["a", "b"]},
-            "labels_N: shape (2,) does not match 4 embeddings; give one label per row",
+            "labels_N: 2 labels for 4 embeddings; give one label for each row",
         ),
         (
             {"labels_N": ["a"] * 4},
@@ -220,7 +220,7 @@ GOOD = {"embeddings_ND": SMALL, "labels_N": ["a", "a", "b", "c"], "anchors_T": [
         ),
         (
             {"labels_N": [0.5, 1.0, 2.0, 3.0]},
-            "labels_N: float64 is neither text nor whole numbers; give class names or numbers",
+            "labels_N: 0.5 at position 0 is neither text nor a whole number; give class names or numbers",
         ),
         (
             {"anchors_T": [0, 4]},

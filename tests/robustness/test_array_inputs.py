@@ -227,8 +227,6 @@ FINE = {
     ("mine, hardness", "one value"),
     ("pair_scores", "beyond float32"),
     ("choose_threshold", "beyond float32"),
-    ("Classifier.fit", "matrix"),  # scikit-learn takes none
-    ("Classifier.predict", "matrix"),
     ("TripletPlan.of, hardness", "None"),
     ("TripletPlan.of, distances", "None"),
 }

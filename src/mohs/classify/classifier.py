@@ -339,7 +339,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
             if y is None:
                 raise ValueError("requires y to be passed, but the target y is None")
             x_ND, y_N = validate_data(self, self._embedded(X), plain_labels(y, "y"), dtype=np.float64)
-        except (ValueError, TypeError) as error:
+        except ValueError as error:
             raise _as_input_error(error) from None
         if self.embedder is not None and x_ND.shape[1] != self.embedder.embedding_dim:
             raise InputError(
@@ -352,17 +352,15 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
         """Return embeddings to be scored, checked: they are as long as those fitted."""
         try:
             x_ND: Float64 = validate_data(self, self._embedded(X), reset=False, dtype=np.float64)
-        except (ValueError, TypeError) as error:
+        except ValueError as error:
             raise _as_input_error(error) from None
         return x_ND
 
     def _embedded(self, X: Any) -> Any:
         if not are_pictures(X):
-            # scikit-learn takes the rest as it is, and learns the names of a table's columns.
-            unlike = hasattr(X, "detach") or isinstance(X, list | tuple | np.ma.MaskedArray)
-            if unlike or (isinstance(X, np.ndarray) and X.dtype.kind in "SUTMmVb"):
-                return numbers("X", X)
-            return X
+            # scikit-learn takes tables, whose columns have names, and arrays of numbers; objects are refused its way.
+            taken = hasattr(X, "columns") or (type(X) is np.ndarray and X.dtype.kind in "fiucO")
+            return X if taken else numbers("X", X)
         if self.embedder is None:
             raise InputError("X: pictures, but the classifier has no embedder; give it one, or give embeddings")
         return self.embedder.embed(X)
@@ -407,5 +405,5 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
         return np.asarray(np.exp(self.calibration_.log_proba(scores.scores_NC).max(axis=1)))
 
 
-def _as_input_error(error: Exception) -> InputError:
+def _as_input_error(error: ValueError) -> InputError:
     return error if isinstance(error, InputError) else InputError(f"X: {' '.join(str(error).split())[:200]}")

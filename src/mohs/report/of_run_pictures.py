@@ -1,7 +1,7 @@
 """The pictures of a report: good and bad queries, mined triplets, confusable classes, a map."""
 
 from dataclasses import dataclass
-from typing import final
+from typing import Any, final
 
 import numpy as np
 
@@ -181,7 +181,7 @@ def mined_triplets(name: str, run: Run, training_set: Dataset) -> list[MinedTrip
 
 
 def _first_triplet(plan: TripletPlan, run: Run) -> int:
-    first = plan.header.get("first_triplet")
+    first: Any = plan.header.get("first_triplet")
     if not is_whole(first):
         what = f"first_triplet of a header is {first!r:.60}, no whole number"
         raise InputError(Problem(str(run.folder / "plans"), what, "restore the plans"))
