@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 
-.PHONY: setup demo test lint type docs bench bench-mining bench-resume bench-collapse bench-evaluation bench-finetune bench-strategies bench-export test-api lock clean
+.PHONY: setup demo test fuzz lint type docs bench bench-mining bench-resume bench-collapse bench-evaluation bench-finetune bench-strategies bench-export test-api lock clean
 
 setup: $(READY)
 
@@ -38,6 +38,10 @@ lint: setup
 
 type: setup
 	$(BIN)/mypy
+
+# 200 malformed variants of everything that Mohs saves.
+fuzz: setup
+	MOHS_FUZZ_VARIANTS=200 $(BIN)/pytest tests/robustness/test_malformed.py
 
 # Two processes, each with whole files: a file's fixtures are made once.
 test: lint type

@@ -15,12 +15,15 @@ from numpy.typing import NDArray
 from mohs.artefacts import atomic_path
 from mohs.checks import item_indices, numbers, plain_array
 from mohs.errors import InputError, Problem
+from mohs.sums import arrays_sum, check_format, strict_json
 
 __all__ = ["POSITIVE_ORIGINS", "TripletPlan", "origin_column"]
 
 POSITIVE_ORIGINS = ("class", "catalog", "augmentation", "given")
 """Where a positive comes from: another item of the anchor's class, the catalog item of that class, an augmentation of
 the anchor itself (its index is the anchor's), or the caller."""
+
+_FORMAT = 1
 
 _COLUMNS: tuple[tuple[str, Any], ...] = (
     ("anchor", np.int64),
@@ -127,13 +130,20 @@ class TripletPlan:
         return replace(self, header={**self.header, **values})
 
     def to_arrow(self) -> pa.Table:
-        """Return the plan as an Arrow table: the columns above, `positive_origin` as text, the header as metadata."""
+        """Return the plan as an Arrow table: the columns above, `positive_origin` as text.
+
+        Metadata are the header, the number of the format, and the SHA-256 of columns and header.
+        """
         columns = {name: pa.array(getattr(self, name)) for name, _ in _COLUMNS}
         names = pa.array(POSITIVE_ORIGINS)
         origin = pa.DictionaryArray.from_arrays(pa.array(self.positive_origin.astype(np.int8)), names)
         table = pa.table({**columns, "positive_origin": origin})
         header = json.dumps(dict(self.header), sort_keys=True, ensure_ascii=False, allow_nan=False)
-        return table.replace_schema_metadata({"mohs": header})
+        about = {"mohs": header, "mohs.format": str(_FORMAT), "mohs.sha256": self._sum(header.encode())}
+        return table.replace_schema_metadata(about)
+
+    def _sum(self, header: bytes) -> str:
+        return arrays_sum(header, {name: getattr(self, name) for name in (*dict(_COLUMNS), "positive_origin")})
 
     def save(self, path: str | Path) -> None:
         """Write the plan as Parquet, atomically; the same plan gives the same bytes."""
@@ -158,30 +168,63 @@ class TripletPlan:
 
     @classmethod
     def load(cls, path: str | Path) -> "TripletPlan":
-        """Return the plan in a Parquet file; raise `InputError` if it is missing, unreadable or not a plan."""
+        """Return the plan in a Parquet file; raise `InputError` if it is missing, damaged or not a plan.
+
+        Columns and header are held against their SHA-256; plans of older versions have none.
+        """
         path = Path(path)
         try:
             table = pyarrow.parquet.read_table(path)
         except FileNotFoundError:
             raise InputError(f"{path}: no such file; check the path") from None
-        except (pa.ArrowInvalid, OSError) as error:
-            reason = str(error).splitlines()[0]
+        except (pa.ArrowException, OSError, ValueError, KeyError) as error:
+            # Arrow quotes bytes of the file as they are.
+            reason = "".join(
+                c if c.isprintable() else "?" for c in (str(error) or type(error).__name__).splitlines()[0]
+            )
             raise InputError(f"{path}: not a Parquet file ({reason}); make a plan with 'mohs mine'") from None
-        missing = [name for name, _ in (*_COLUMNS, ("positive_origin", None)) if name not in table.column_names]
+        names = [*dict(_COLUMNS), "positive_origin"]
+        missing = [name for name in names if table.column_names.count(name) != 1]
         metadata = table.schema.metadata or {}
         if missing or b"mohs" not in metadata:
             what = f"no column {missing[0]!r}" if missing else "no header"
             raise InputError(f"{path}: not a triplet plan ({what}); make one with 'mohs mine'")
-        origin_names = table.column("positive_origin").cast(pa.string()).to_pylist()
-        unknown = sorted(set(map(str, origin_names)) - set(POSITIVE_ORIGINS))
-        if unknown:
-            raise InputError(f"{path}: positive_origin: {unknown[0]!r} is not one of {', '.join(POSITIVE_ORIGINS)}")
-        origin = np.array([POSITIVE_ORIGINS.index(name) for name in origin_names], dtype=np.uint8)
-        columns = {name: table.column(name).to_numpy() for name, _ in _COLUMNS}
+        check_format(path, _whole(metadata.get(b"mohs.format", b"1")), _FORMAT)
+        header = metadata[b"mohs"]
+        values = strict_json(header, f"{path}: header")
+        if not isinstance(values, dict):
+            raise InputError(f"{path}: not a triplet plan (its header is no object); make one with 'mohs mine'")
         try:
-            return cls(**columns, positive_origin=origin, header=json.loads(metadata[b"mohs"]))
+            plan = cls(**_columns_of(table), header=values)
         except InputError as error:
             raise InputError(*(f"{path}: {problem}" for problem in error.problems)) from None
+        # Plans without the number of a format are older, and have no sum.
+        if b"mohs.format" in metadata and metadata.get(b"mohs.sha256", b"") != plan._sum(header).encode():
+            what = "damaged, or changed since it was written: its triplets do not match their SHA-256"
+            raise InputError(f"{path}: {what}; copy or make it again")
+        return plan
+
+
+def _whole(text: bytes) -> int | str:
+    return int(text) if text.isdigit() and len(text) < 10 else text.decode(errors="replace")
+
+
+def _columns_of(table: pa.Table) -> dict[str, NDArray[Any]]:
+    """Return the columns of a plan's Arrow table; raise `InputError` for missing cells and cells of another type."""
+    for name, dtype in _COLUMNS:
+        column = table.column(name)
+        if column.type != pa.from_numpy_dtype(dtype) or column.null_count:
+            found = f"{column.null_count} missing" if column.null_count else str(column.type)
+            raise InputError(f"{name}: {found}, not {np.dtype(dtype)} everywhere; make the plan again")
+    try:
+        origin_names = table.column("positive_origin").cast(pa.string()).to_pylist()
+    except pa.ArrowException as error:
+        raise InputError(f"positive_origin: no names ({str(error).splitlines()[0]}); make the plan again") from None
+    unknown = sorted(set(map(str, origin_names)) - set(POSITIVE_ORIGINS))
+    if unknown:
+        raise InputError(f"positive_origin: {unknown[0]!r} is not one of {', '.join(POSITIVE_ORIGINS)}")
+    origin = np.array([POSITIVE_ORIGINS.index(name) for name in origin_names], dtype=np.uint8)
+    return {name: table.column(name).to_numpy() for name, _ in _COLUMNS} | {"positive_origin": origin}
 
 
 def origin_column(name: str, values: Any) -> NDArray[np.uint8]:

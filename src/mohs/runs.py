@@ -13,7 +13,7 @@ from typing import Any, final
 
 import numpy as np
 
-from mohs.artefacts import EventLog, read_json, require_disk, write_json
+from mohs.artefacts import EventLog, require_disk
 from mohs.data.dataset import Dataset
 from mohs.data.table import require_classes
 from mohs.errors import DataWarning, InputError, ResourceError
@@ -21,6 +21,7 @@ from mohs.evaluation.pixels import pixel_embeddings
 from mohs.evaluation.summary import EmbeddingReport, SearchProtocol, measure
 from mohs.model.embedder import Embedder
 from mohs.settings.config import RunConfig, load_config
+from mohs.sums import write_summed
 from mohs.training.checkpoint import load_checkpoint
 from mohs.training.events import Listener, TensorBoard, read_run_events, require_tensorboard
 from mohs.training.false_negatives import passed_over, read_review_rows
@@ -30,6 +31,7 @@ from mohs.training.loop import FitResult, Folder, fit
 from mohs.training.losses.registry import check_kept_apart, check_loss
 from mohs.training.negative_bank import check_negative_bank
 from mohs.training.processes import Processes, choose_device, processes
+from mohs.training.run_facts import check_run_files, read_facts, write_facts
 from mohs.training.run_folder import begin_folder, check_same_run, held_run_folder, with_run_folder
 from mohs.training.run_inputs import SplitData, changed_pictures, forewarnings, open_split_data, trained_classes
 
@@ -43,7 +45,7 @@ class Run:
 
     `config.json` settings · `items.csv` every item with its split · `inputs.json` fingerprints of pictures and files ·
     `events.jsonl` steps and segments · `plans/segment-000.parquet` …, whose indices count the training items of
-    `items.csv` in their order · `embedder/` weights and settings · `run.json` seconds, counts, versions ·
+    `items.csv` in their order · `embedder/` weights and settings · `run.json` seconds, counts, versions, SHA-256 ·
     `tensorboard/` and `trained_before.json` if need be · and after `evaluate`: `metrics.json` and `report.html`.
     """
 
@@ -56,13 +58,17 @@ class Run:
 
     @classmethod
     def open(cls, folder: str | Path) -> "Run":
-        """Return the run in a folder; raise `InputError` if there is none or it did not finish."""
+        """Return the run in a folder; raise `InputError` if there is none, it did not finish, or a file changed since.
+
+        Files are held against their SHA-256 in `run.json`, which those of older versions do not have.
+        """
         folder = Path(folder)
         if not (folder / "config.json").is_file():
             raise InputError(f"{folder}: not a run folder (no config.json); give one made by 'mohs train'")
         if not (folder / "run.json").is_file():
             problem = "this run did not finish (no run.json)"
             raise InputError(f"{folder}: {problem}; go on with 'mohs train --resume {folder}'")
+        check_run_files(folder)
         return cls(folder, load_config(folder / "config.json"))
 
     def embedder(self) -> Embedder:
@@ -79,8 +85,7 @@ class Run:
 
     def facts(self) -> Mapping[str, Any]:
         """Return what run.json says: counts, seconds, versions."""
-        facts: Mapping[str, Any] = read_json(self.folder / "run.json")
-        return facts
+        return read_facts(self.folder)
 
 
 @final
@@ -192,7 +197,7 @@ def train_on(
         if peers.is_first:
             embedder.save_pretrained(folder / "embedder")
             facts = _facts(data, config, result, total_s=time.perf_counter() - began)
-            write_json(folder / "run.json", facts)  # last: its presence says that the run finished
+            write_facts(folder, facts)  # last: its presence says that the run finished
             shutil.rmtree(folder / "checkpoints", ignore_errors=True)
         peers.from_first(None)  # no process leaves before the files are there
     return Run(folder, config)
@@ -289,7 +294,7 @@ def evaluate(
     if write:
         record = {name: found.as_record() for name, found in measured.items()}
         try:
-            write_json(run.folder / "metrics.json", {**record, "pictures_read": data.reading.as_record()})
+            write_summed(run.folder / "metrics.json", {**record, "pictures_read": data.reading.as_record()})
         except (OSError, ResourceError) as error:  # what was measured is not lost for that
             warnings.warn(f"{run.folder}: metrics.json is not written ({error})", DataWarning, stacklevel=2)
     return evaluation

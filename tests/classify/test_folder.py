@@ -1,4 +1,3 @@
-import json
 import shutil
 
 import numpy as np
@@ -10,6 +9,7 @@ from mohs.data.images import ImagePolicy
 from mohs.errors import InputError
 from mohs.model.embedder import Embedder
 from mohs.settings.config import ModelConfig
+from mohs.sums import read_summed, write_summed
 
 METHODS = ("linear", "nearest-neighbours", "nearest-catalog")
 
@@ -115,13 +115,14 @@ def test_an_existing_folder_is_refused_and_a_failure_leaves_nothing(folder, pict
 
 def change(place, **values):
     file = place / "classifier.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | values))
+    write_summed(file, read_summed(file) | {"files": {}} | values)
 
 
 def drop_tensor(place):
     tensors = load_file(place / "classifier.safetensors")
     del tensors["bias_C"]
     save_file(tensors, place / "classifier.safetensors")
+    change(place)
 
 
 @pytest.mark.parametrize(
@@ -132,20 +133,23 @@ def drop_tensor(place):
             ": not a classifier (no classifier.json); give a folder made by 'mohs classify fit'",
         ),
         (lambda place: (place / "classifier.json").write_text("{"), "/classifier.json: not JSON ("),
-        (lambda place: (place / "classifier.json").write_text("[]"), "/classifier.json: : [] is wrong: input should"),
-        (lambda place: change(place, format=2), "/classifier.json: format 2 is not 1; use the version of mohs that"),
+        (
+            lambda place: (place / "classifier.json").write_text("[]"),
+            "/classifier.json: not a JSON object; write it again or use another file",
+        ),
+        (lambda place: change(place, format=2), "/classifier.json: format 2 is newer than 1, the newest"),
         (lambda place: change(place, num_features="x"), "/classifier.json: num_features: 'x' is wrong: input should"),
         (
             lambda place: change(place, classes=["a"]),
-            ": settings and tensors do not fit (4 classes in the tensors, 1 in ",
+            ": settings and tensors do not fit (weight_CD is float32[4, 8], not floats [1, 8])",
         ),
         (lambda place: change(place, parameters={"x": 1}), ": settings and tensors do not fit ("),
         (drop_tensor, ": settings and tensors do not fit ('bias_C'); fit the classifier again"),
         (
             lambda place: (place / "classifier.safetensors").write_bytes(b"12345678"),
-            "/classifier.safetensors: cannot be read (",
+            "/classifier.safetensors: damaged, or changed since it was written: SHA-256 is not the one in ",
         ),
-        (lambda place: (place / "classifier.safetensors").unlink(), "/classifier.safetensors: cannot be read ("),
+        (lambda place: (place / "classifier.safetensors").unlink(), "/classifier.safetensors: no such file; copy it "),
         (lambda place: shutil.rmtree(place / "embedder"), "/embedder/embedder.json: no such file; check the path"),
     ],
 )

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 import mohs
-from mohs.artefacts import write_json
 from mohs.classify.classifier import Classifier
 from mohs.cli import main
+from mohs.sums import read_summed, write_summed
 
 SMALL = ["--size", "16", "--triplets", "24", "--batch", "8", "--set", "model.widths=[8, 8]", "--set", "data.channels=1"]
 QUICK = ["--epochs", "5", "--learning-rate", "0.05"]
@@ -350,8 +350,8 @@ def test_another_embedder_is_refused(run_cli, classifier, class_run, picture_set
 
 def test_other_items_than_the_run_s_are_refused(run_cli, item_run, tmp_path):
     shutil.copytree(item_run, tmp_path / "run")
-    facts = json.loads((tmp_path / "run" / "run.json").read_text())
-    write_json(tmp_path / "run" / "run.json", facts | {"data_fingerprint": "0" * 32})
+    facts = read_summed(tmp_path / "run" / "run.json")
+    write_summed(tmp_path / "run" / "run.json", facts | {"data_fingerprint": "0" * 32})
     answer = run_cli("classify", "fit", tmp_path / "run", "--out", tmp_path / "c")
     assert (answer.code, len(answer.err)) == (2, 1)
     assert (

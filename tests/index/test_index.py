@@ -14,6 +14,7 @@ from mohs.errors import InputError
 from mohs.index.index import Index, _unit
 from mohs.model.embedder import Embedder
 from mohs.settings.config import ModelConfig
+from mohs.sums import read_summed, write_summed
 
 
 @pytest.fixture
@@ -147,11 +148,11 @@ def test_what_does_not_fit_is_refused_and_nothing_is_written(shop, embedder, tab
 def test_what_is_no_index_is_said(index, shop, tmp_path):
     with pytest.raises(InputError, match="not an index"):
         Index.open(shop)
-    about = json.loads((index.folder / "index.json").read_text())
-    (index.folder / "index.json").write_text(json.dumps(about | {"format": 2}))
-    with pytest.raises(InputError, match="format 2 is not 1; use the mohs that wrote it"):
+    about = read_summed(index.folder / "index.json")
+    write_summed(index.folder / "index.json", about | {"format": 2})
+    with pytest.raises(InputError, match="format 2 is newer than 1, the newest that this mohs reads; use a newer mohs"):
         Index.open(index.folder)
-    (index.folder / "index.json").write_text(json.dumps(about))
+    write_summed(index.folder / "index.json", about)
     other = Embedder.create(ModelConfig(widths=(8, 16), hidden_dim=0, embedding_dim=16), ImagePolicy(size=16), seed=2)
     other.save_pretrained(index.folder / "embedder")
     with pytest.raises(InputError, match="not the embedder that made the vectors; build the index again"):

@@ -10,10 +10,12 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from mohs.artefacts import write_json
 from mohs.data.images import ImagePolicy, decode_image
 from mohs.errors import InputError
 from mohs.model.embedder import Embedder
 from mohs.settings.config import ModelConfig
+from mohs.sums import read_summed, write_summed
 
 GREY = ImagePolicy(size=16, channels=1)
 TINY = ModelConfig(widths=(4, 8), hidden_dim=12, embedding_dim=6)
@@ -184,10 +186,13 @@ def saved(folder: Path) -> Path:
 @pytest.mark.parametrize(
     ("change", "problems"),
     [
-        ({"format": 2}, ["format 2 is not 1; use the version of mohs that saved it"]),
-        ({"pictures": {"size": 3}}, ["size: 3 is not a whole number in [8, 2048]; use for example 64 (pixels)"]),
+        ({"format": 2}, ["format 2 is newer than 1, the newest that this mohs reads; use a newer mohs"]),
         (
-            {"model": {"widths": 0, "with": 1}},
+            {"pictures": {"size": 3, "channels": 1, "fit": "pad"}},
+            ["size: 3 is not a whole number in [8, 2048]; use for example 64 (pixels)"],
+        ),
+        (
+            {"model": {**TINY.model_dump(exclude={"weights", "start", "pretrained"}), "widths": 0, "with": 1}},
             [
                 "widths: 0 is wrong: input should be a valid tuple",
                 "with: unknown setting; see 'mohs train --print-config' for the names",
@@ -197,16 +202,48 @@ def saved(folder: Path) -> Path:
 )
 def test_wrong_settings_are_named_with_their_file(tmp_path: Path, change: dict, problems: list[str]) -> None:
     file = saved(tmp_path) / "embedder.json"
-    file.write_text(json.dumps({**json.loads(file.read_text()), **change}))
+    write_summed(file, {**read_summed(file), **change})
     with pytest.raises(InputError) as caught:
         Embedder.from_pretrained(tmp_path)
     assert caught.value.problems == tuple(f"{file}: {problem}" for problem in problems)
 
 
-@pytest.mark.parametrize("text", ["[]", "{}", '{"format": 1}', '{"format": 1, "model": {}, "pictures": {"x": 1}}'])
-def test_settings_of_something_else(tmp_path: Path, text: str) -> None:
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("[]", "not a JSON object; write it again or use another file"),
+        ("{}", "format None is not 1; use the version of mohs that saved it"),
+        ('{"format": 1}', "not an embedder's settings (KeyError('model')); use one saved by mohs"),
+        ('{"format": 1, "model": 3, "pictures": {}}', "not an embedder's settings ("),
+        ('{"format": 1, "model": {}, "pictures": {"x": 1}}', "model.backbone: is not there; copy the file again"),
+    ],
+)
+def test_settings_of_something_else(tmp_path: Path, text: str, line: str) -> None:
     (saved(tmp_path) / "embedder.json").write_text(text)
-    with pytest.raises(InputError, match=r"embedder\.json: not an embedder's settings \(.*\); use one saved by mohs$"):
+    with pytest.raises(InputError) as caught:
+        Embedder.from_pretrained(tmp_path)
+    assert str(caught.value).startswith(f"{tmp_path}/embedder.json: {line}")
+
+
+@pytest.mark.parametrize("name", ["size", "channels", "fit"])
+def test_no_default_stands_in_for_a_setting_that_is_missing(tmp_path: Path, name: str) -> None:
+    file = saved(tmp_path) / "embedder.json"
+    settings = json.loads(file.read_text())
+    del settings["content_sha256"], settings["files"]
+    write_json(file, settings)  # as older versions did
+    assert Embedder.from_pretrained(tmp_path).policy == GREY
+    del settings["pictures"][name]
+    write_json(file, settings)
+    with pytest.raises(InputError, match=rf"embedder\.json: pictures\.{name}: is not there"):
+        Embedder.from_pretrained(tmp_path)
+
+
+def test_weights_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
+    network = Embedder.create(TINY, GREY)
+    with torch.no_grad():
+        network.head[-1].bias[2] = float("nan")
+    network.save_pretrained(tmp_path)
+    with pytest.raises(InputError, match=r"model\.safetensors: head\.3\.bias holds NaN or Inf"):
         Embedder.from_pretrained(tmp_path)
 
 
@@ -217,7 +254,7 @@ def test_corrupt_and_missing_files(tmp_path: Path) -> None:
     whole = weights.read_bytes()
     for broken in (b"", whole[:-20], b"not a safetensors file", whole[100:]):
         weights.write_bytes(broken)
-        with pytest.raises(InputError, match=r"model\.safetensors: does not hold this network's weights \(.*\)$"):
+        with pytest.raises(InputError, match=r"model\.safetensors: damaged, .*: SHA-256 is not the one in embedder"):
             Embedder.from_pretrained(tmp_path)
     weights.unlink()
     with pytest.raises(InputError, match=r"model\.safetensors: no such file; copy it beside embedder\.json$"):

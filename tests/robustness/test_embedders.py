@@ -27,6 +27,7 @@ def changed(saved: Path, tmp_path: Path, part: str, **values: Any) -> Path:
     """Return a copy of a saved embedder with other settings."""
     settings = json.loads((saved / "embedder.json").read_text())
     settings[part] |= values
+    del settings["content_sha256"], settings["files"]  # a forger would write others
     (tmp_path / "embedder.json").write_text(json.dumps(settings))
     (tmp_path / "model.safetensors").write_bytes((saved / "model.safetensors").read_bytes())
     return tmp_path

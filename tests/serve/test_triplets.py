@@ -17,6 +17,7 @@ from mohs.runs import Run
 from mohs.serve.run_plans import read_run_plans
 from mohs.serve.settings import read_settings
 from mohs.serve.triplets import create_run_app
+from mohs.sums import read_summed, write_summed
 from mohs.training.false_negatives import read_review_list
 
 
@@ -172,6 +173,11 @@ def test_a_run_that_cannot_be_walked_through_is_one_line(run, products, tmp_path
     shutil.copytree(run, other)
     [plan, *_] = sorted((other / "plans").iterdir())
     TripletPlan.load(plan).with_header({"data_fingerprint": "0"}).save(plan)
+    changed = (
+        f"{plan}: damaged, or changed since it was written: SHA-256 is not the one in run.json; copy or make it again"
+    )
+    assert told(other) == changed
+    write_summed(other / "run.json", read_summed(other / "run.json") | {"files": {}})
     source = products / "shop.csv"
     problem = f"not the items that {other} was trained on (see its items.csv)"
     assert told(other) == f"{source}: {problem}; restore them"

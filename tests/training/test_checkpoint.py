@@ -91,7 +91,7 @@ def test_a_kill_while_writing_leaves_the_older_ones(tmp_path: Path, monkeypatch:
     def killed(*_: object) -> None:
         raise KeyboardInterrupt
 
-    for name in ("write_json", "sha256_file"):
+    for name in ("write_summed", "sha256_file"):
         with monkeypatch.context() as patch:
             patch.setattr(module, name, killed)
             with pytest.raises(KeyboardInterrupt):

@@ -311,7 +311,9 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
         try:
             classifier = cls(embedder, **parameters)
             check_parameters(classifier.get_params(deep=False))
-            classifier.head_ = head_of(tensors, classifier._num_voters, num_classes=len(saved.classes))
+            classifier.head_ = head_of(
+                tensors, classifier._num_voters, num_classes=len(saved.classes), num_features=saved.num_features
+            )
             classifier.held_out_ = HeldOut(tensors["held_out.confidence_K"], tensors["held_out.correct_K"])
         except (InputError, KeyError, TypeError) as error:
             what = str(error).splitlines()[0]

@@ -1,4 +1,4 @@
-"""Proof that a network was not changed: the hash of its weights."""
+"""The folder of a classifier, and proof that its network was not changed: the hash of its weights."""
 
 import hashlib
 import json
@@ -12,12 +12,13 @@ from pydantic import BaseModel, ValidationError
 from safetensors.numpy import load_file, save_file
 from torch import nn
 
-from mohs.artefacts import atomic_folder, atomic_path, read_json, write_json
+from mohs.artefacts import atomic_folder, atomic_path
 from mohs.classify.calibration import Calibration
 from mohs.errors import InputError
 from mohs.evaluation.checked import Array
 from mohs.model.embedder import Embedder
 from mohs.settings.config import setting_problems
+from mohs.sums import check_files, check_format, file_sums, read_summed, write_summed
 
 __all__ = ["SavedClassifier", "load_classifier", "require_new_folder", "save_classifier", "weights_sha256"]
 
@@ -49,7 +50,10 @@ _SETTINGS, _TENSORS, _EMBEDDER = "classifier.json", "classifier.safetensors", "e
 
 @final
 class SavedClassifier(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
-    """What classifier.json holds; `facts` are the caller's, the rest is the classifier's."""
+    """What classifier.json holds; `facts` are the caller's, the rest is the classifier's.
+
+    `files` are the SHA-256 of the files beside it, which `save_classifier` adds.
+    """
 
     format: int = _FORMAT
     parameters: dict[str, str | bool | int | float | None]
@@ -58,6 +62,7 @@ class SavedClassifier(BaseModel, frozen=True, extra="forbid", allow_inf_nan=Fals
     num_features: int
     embedder_sha256: str | None
     facts: dict[str, Any]
+    files: dict[str, str] = {}
 
 
 def require_new_folder(folder: str | Path) -> None:
@@ -76,32 +81,38 @@ def save_classifier(
             save_file({name: np.ascontiguousarray(array) for name, array in tensors.items()}, file)
         if embedder is not None:
             embedder.save_pretrained(temporary / _EMBEDDER)
-        write_json(temporary / _SETTINGS, saved.model_dump(mode="json"))
+        # The embedder's own JSON is of its weights, and they are known by `embedder_sha256`.
+        files = file_sums(temporary, [_TENSORS])
+        write_summed(temporary / _SETTINGS, {**saved.model_dump(mode="json"), "files": files})
 
 
 def load_classifier(folder: str | Path) -> tuple[SavedClassifier, dict[str, Array], Embedder | None]:
     """Return settings, tensors and embedder of a folder.
 
-    Raises `InputError` if a file is missing or damaged, or if the SHA-256 of the embedder's weights is not the one
-    that was recorded when the classifier was fitted.
+    Raises `InputError` if a file is missing or damaged, which the SHA-256 of each say, for numbers that are NaN or Inf
+    and classes that are there twice, and if the embedder's weights are not those that the classifier was fitted on.
     """
     folder = Path(folder)
     file = folder / _SETTINGS
     if not file.is_file():
         raise InputError(f"{folder}: not a classifier (no {_SETTINGS}); give a folder made by 'mohs classify fit'")
-    settings = read_json(file)
-    if isinstance(settings, dict) and settings.get("format") != _FORMAT:
-        found = settings.get("format")
-        raise InputError(f"{file}: format {found!r} is not {_FORMAT}; use the version of mohs that saved it")
+    settings = read_summed(file)
+    check_format(file, settings.get("format"), _FORMAT)
     try:
         saved = SavedClassifier.model_validate(settings)
     except ValidationError as error:
         raise InputError(*setting_problems(error, source=str(file))) from None
+    if len(set(saved.classes)) < len(saved.classes):
+        raise InputError(f"{file}: classes: a class is there twice; fit the classifier again")
+    check_files(file, settings)
     try:
         tensors = load_file(folder / _TENSORS)
     except Exception as error:  # safetensors raises several kinds, none of them public
         reason = str(error).splitlines()[0]
         raise InputError(f"{folder / _TENSORS}: cannot be read ({reason}); fit the classifier again") from None
+    for name, array in tensors.items():
+        if not np.isfinite(array).all():
+            raise InputError(f"{folder / _TENSORS}: {name} holds NaN or Inf; fit the classifier again")
     embedder = None
     if saved.embedder_sha256 is not None:
         embedder = Embedder.from_pretrained(folder / _EMBEDDER)

@@ -134,17 +134,28 @@ class ReferenceHead:
             return np.asarray(1 + _VOTE_TEMPERATURE * np.log(votes_NC))
 
 
-def head_of(tensors: dict[str, Array], num_neighbours: int | None, *, num_classes: int) -> Head:
-    """Return the head that consists of these tensors; raise `InputError` if it is not of so many classes."""
-    head: Head
+def head_of(tensors: dict[str, Array], num_neighbours: int | None, *, num_classes: int, num_features: int) -> Head:
+    """Return the head that consists of these tensors; raise `InputError` if it is not of so many classes and features.
+
+    `KeyError` tells of a tensor that is not there.
+    """
     if "weight_CD" in tensors:
-        head, found = LinearHead(tensors["weight_CD"], tensors["bias_C"]), len(tensors["bias_C"])
-    else:
-        head = ReferenceHead(tensors["references_MD"], tensors["class_M"], num_neighbours)
-        found = int(tensors["class_M"][-1]) + 1
-    if found != num_classes:
-        raise InputError(f"{found} classes in the tensors, {num_classes} in the settings")
-    return head
+        _require_shape(tensors, "weight_CD", (num_classes, num_features))
+        _require_shape(tensors, "bias_C", (num_classes,))
+        return LinearHead(tensors["weight_CD"], tensors["bias_C"])
+    class_M = tensors["class_M"]
+    _require_shape(tensors, "class_M", (len(class_M),), kind="i")
+    _require_shape(tensors, "references_MD", (len(class_M), num_features))
+    if not np.array_equal(np.unique(class_M), np.arange(num_classes)) or (np.diff(class_M) < 0).any():
+        raise InputError(f"class_M is not ascending over all {num_classes} classes")
+    return ReferenceHead(tensors["references_MD"], class_M, num_neighbours)
+
+
+def _require_shape(tensors: dict[str, Array], name: str, shape: tuple[int, ...], *, kind: str = "f") -> None:
+    found = tensors[name]
+    if found.shape != shape or found.dtype.kind != kind:
+        what = "whole numbers" if kind == "i" else "floats"
+        raise InputError(f"{name} is {found.dtype}{list(found.shape)}, not {what} {list(shape)}")
 
 
 @final

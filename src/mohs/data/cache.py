@@ -14,17 +14,20 @@ from typing import IO, final
 import numpy as np
 import PIL
 
-from mohs.artefacts import DISK_FULL, atomic_path, read_json, remove_left_over, write_json
+from mohs.artefacts import DISK_FULL, atomic_path, remove_left_over
 from mohs.checks import require, wrong_whole
 from mohs.data.images import Decoded, ImagePolicy, decode_all, picture_warnings
 from mohs.data.quarantine import BadPicture, bad_picture, refuse
 from mohs.data.table import Table
 from mohs.errors import DataWarning, InputError, Problem, ResourceError
+from mohs.sums import read_summed, write_summed
 
 __all__ = ["LoadedPictures", "default_cache_dir", "load_pictures"]
 
 # Change this when decoding changes, so that older files are not used.
 FORMAT_VERSION = 3
+
+_BLOCK_BYTES = 2**24
 
 
 @final
@@ -66,8 +69,9 @@ def load_pictures(
     """Return the table's pictures as a read-only memory map, decoding them if no cache file holds them yet.
 
     The cache file is a `.npy` in `cache_dir` (default: `default_cache_dir()`), named by the paths, sizes and times of
-    the files, the policy, and the versions of Pillow and of this format: a changed picture is decoded again. It is
-    written whole or not at all, and several processes may do so at once. It is safe to delete at any time.
+    the files, the policy, and the versions of Pillow and of this format: a changed picture is decoded again, and all
+    are if a block does not match its SHA-256. It is written whole or not at all, and several processes may do so at
+    once. It is safe to delete at any time.
 
     Pictures are decoded by one thread per core; `progress(done, total)` is called about 100 times.
 
@@ -116,7 +120,7 @@ def _open(table: Table, policy: ImagePolicy, path: Path) -> LoadedPictures | Non
     if not path.is_file() or not notes.is_file():
         return None
     try:
-        found = read_json(notes)
+        found = read_summed(notes)
         bad = tuple(bad_picture(table, index, reason) for index, reason in found["bad_pictures"])
         pictures = np.load(path, mmap_mode="r", allow_pickle=False)
         lines = tuple(map(str, found["warnings"]))
@@ -126,6 +130,8 @@ def _open(table: Table, policy: ImagePolicy, path: Path) -> LoadedPictures | Non
         return None
     expected = (len(table) - len(bad), policy.size, policy.size, policy.channels)
     fits = pictures.shape == expected and pictures.dtype == np.uint8
+    # What is damaged, or of another name, is written again.
+    fits = fits and found.get("name") == path.stem and found.get("sha256") == _block_sums(pictures)
     return LoadedPictures(pictures, bad, path, lines) if fits else None
 
 
@@ -164,14 +170,25 @@ def _write(
             raise ResourceError(f"{path}: the header changed its length; use another version of numpy")
         # First the notes: a picture file without them is not used.
         lines = picture_warnings(decoded, table.place, policy)
+        file.flush()
         notes = {
+            "name": path.stem,
             "source": table.source,
             "policy": repr(policy),
             "num_items": num_items,
             "bad_pictures": reasons,
             "warnings": [f"{table.source}: {line}" for line in lines],
+            "sha256": _block_sums(np.load(temporary, mmap_mode="r")),
         }
-        write_json(path.with_suffix(".json"), notes)
+        write_summed(path.with_suffix(".json"), notes)
+
+
+def _block_sums(pictures_NHWC: np.ndarray) -> list[str]:
+    """Return the SHA-256 of each 16 MiB of pictures; threads share the work, as hashing lets others run."""
+    step = max(1, _BLOCK_BYTES // max(1, pictures_NHWC[0].nbytes)) if len(pictures_NHWC) else 1
+    blocks = [pictures_NHWC[start : start + step] for start in range(0, len(pictures_NHWC), step)]
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        return list(pool.map(lambda block: hashlib.sha256(np.ascontiguousarray(block).data).hexdigest(), blocks))
 
 
 def _write_header(file: IO[bytes], num_items: int, shape: tuple[int, ...]) -> int:

@@ -1,11 +1,12 @@
 """Files of embeddings and of their classes: what every command that takes such files reads them with."""
 
+import tokenize
 import warnings
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias, final
+from typing import Any, TypeAlias, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,7 @@ from mohs.data.rows import read_rows
 from mohs.errors import DataWarning, InputError, Problem, at_most_20
 from mohs.evaluation.checked import Array, checked_embeddings, checked_float32
 from mohs.evaluation.embedded import Embedded
+from mohs.sums import check_array_sum
 
 __all__ = ["read_embedded", "read_npy"]
 
@@ -83,7 +85,8 @@ def read_embedded(
 def read_npy(path: Path, what: str, *, mapped: bool = False) -> Array:
     """Return the array in a .npy file; `mapped` leaves it in the file, to be read as it is needed.
 
-    Raises `InputError` for another file; `what` it should hold is for the message.
+    Raises `InputError` for another file, and for one that does not match the SHA-256 that Mohs wrote behind the array;
+    `what` it should hold is for the message.
     """
     try:
         with path.open("rb") as file:
@@ -99,13 +102,18 @@ def read_npy(path: Path, what: str, *, mapped: bool = False) -> Array:
     if start != b"\x93NUMPY":
         raise InputError(Problem(str(path), "not a .npy file", f"write the {what} with numpy.save"))
     try:
-        found: Array = np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
-    except (ValueError, EOFError, TypeError, OverflowError, SyntaxError, RecursionError, KeyError) as error:
+        # Left in the file at first: what a damaged header asks for is not allocated.
+        found: np.memmap[Any, Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (
+        ValueError, EOFError, TypeError, OverflowError, MemoryError, SyntaxError, RecursionError, KeyError,
+        tokenize.TokenError,
+    ) as error:  # fmt: skip
         reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
         raise InputError(
             Problem(str(path), f"cannot be read ({reason})", f"write the {what} with numpy.save again")
         ) from None
-    return found
+    check_array_sum(path, found.offset + found.nbytes)
+    return found if mapped else np.array(found)
 
 
 def _read_classes(path: Path, columns: _Columns) -> _Known:

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from huggingface_hub import HfApi, ModelCardData
 
-from mohs.artefacts import atomic_folder, read_json, write_text
+from mohs.artefacts import atomic_folder, write_text
 from mohs.errors import InputError, Problem
 from mohs.model.embedder import Embedder
 from mohs.model.hub import HUB_PREFIX, hub_errors
+from mohs.sums import read_summed
 
 if TYPE_CHECKING:
     from mohs.runs import Run  # what a run needs takes seconds to import, and a saved embedder has none
@@ -86,7 +87,7 @@ def _of_run(run: "Run") -> list[str]:
     metrics = run.folder / "metrics.json"
     if not metrics.is_file():
         return ["## Training", trained, "Nothing was measured."]
-    return ["## Training", trained, "## Measured", *_measured(read_json(metrics)["trained"])]
+    return ["## Training", trained, "## Measured", *_measured(read_summed(metrics)["trained"])]
 
 
 def _measured(found: Mapping[str, Any]) -> list[str]:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from mohs.artefacts import atomic_path
 from mohs.data.table import Table
 from mohs.errors import InputError, Problem
+from mohs.sums import add_array_sum
 
 __all__ = ["SUFFIXES", "write_vectors"]
 
@@ -23,7 +24,7 @@ def write_vectors(path: str | Path, table: Table, x_ND: NDArray[np.float32]) -> 
 
     The suffix of `path` says how:
 
-    - `.npy`: float32 [N, D] alone.
+    - `.npy`: float32 [N, D]; behind it its SHA-256, which numpy passes over.
     - `.parquet`: columns file, class, role and vector.
     - `.csv`: columns filepath (absolute), class, role and embedding (a JSON list), as FiftyOne can take them.
     - `.tsv`: what TensorBoard's projector loads: the vectors, tabs between, and beside them NAME.metadata.tsv with the
@@ -36,6 +37,7 @@ def write_vectors(path: str | Path, table: Table, x_ND: NDArray[np.float32]) -> 
         case ".npy":
             with atomic_path(path) as temporary:
                 np.save(temporary, x_ND)
+                add_array_sum(temporary)
         case ".parquet":
             vectors = pa.FixedSizeListArray.from_arrays(pa.array(x_ND.ravel()), x_ND.shape[1])
             cells = {"file": list(table.files), "class": table.labels.tolist(), "role": table.roles.tolist()}

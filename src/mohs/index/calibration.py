@@ -72,11 +72,14 @@ class Calibration:
         return asdict(self)
 
     @classmethod
-    def of_record(cls, record: Mapping[str, Any]) -> "Calibration":
-        """Return what `as_record` wrote."""
-        low, high = record["false_acceptance_interval"]
-        curve = None if record.get("curve") is None else OperatingCurve.of_record(record["curve"])
-        return cls(**{**record, "false_acceptance_interval": (low, high), "curve": curve})
+    def of_record(cls, record: Mapping[str, Any], *, place: str = "calibration") -> "Calibration":
+        """Return what `as_record` wrote; raise `InputError` at a place for anything else."""
+        try:
+            low, high = record["false_acceptance_interval"]
+            curve = None if record.get("curve") is None else OperatingCurve.of_record(record["curve"])
+            return cls(**{**record, "false_acceptance_interval": (low, high), "curve": curve})
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise InputError(Problem(place, f"not a calibration ({error!r})", "calibrate again")) from None
 
 
 def calibrate(

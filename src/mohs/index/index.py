@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from mohs.artefacts import atomic_folder, file_stamp, fingerprint, read_json, write_json
+from mohs.artefacts import atomic_folder, file_stamp, fingerprint
 from mohs.checks import class_labels, plain_array
 from mohs.data.reading import read_table
 from mohs.data.table import BUILT_IN, Table
@@ -22,11 +22,12 @@ from mohs.index.rows import NewItem, item_ids, item_rows, other_columns, picture
 from mohs.index.snapshot import Snapshot
 from mohs.index.store import FIXED_COLUMNS, Store
 from mohs.model.embedder import Embedder
+from mohs.sums import check_format, json_sum, read_summed, write_summed
 
 __all__ = ["Index"]
 
 _FORMAT = 1
-_CALIBRATION = "calibration.json"
+_ABOUT, _CALIBRATION = "index.json", "calibration.json"
 
 
 @final
@@ -86,7 +87,7 @@ class Index:
             network.save_pretrained(place / "embedder")
             Store.create(place, batches, schema)
             record = {"format": _FORMAT, "embedder": embedder_hash(network), "id_column": id_column}
-            write_json(place / "index.json", record)
+            write_summed(place / _ABOUT, record)
         return cls.open(folder)
 
     @classmethod
@@ -96,14 +97,9 @@ class Index:
         Raises `InputError` if it is none, of a newer format, or if its embedder is not the one that made its vectors.
         """
         folder = Path(folder)
-        if not (folder / "index.json").is_file():
+        if not (folder / _ABOUT).is_file():
             raise InputError(Problem(str(folder), "not an index (no index.json)", "make one with 'mohs index build'"))
-        about = read_json(folder / "index.json")
-        if not isinstance(about, dict) or about.get("format") != _FORMAT:
-            found = about.get("format") if isinstance(about, dict) else None
-            raise InputError(
-                Problem(f"{folder / 'index.json'}", f"format {found!r} is not {_FORMAT}", "use the mohs that wrote it")
-            )
+        about = _about(folder)
         embedder = Embedder.from_pretrained(folder / "embedder")
         if embedder_hash(embedder) != about.get("embedder"):
             raise InputError(
@@ -122,7 +118,12 @@ class Index:
     def calibration(self) -> Calibration | None:
         """What `calibrate` learned last; None if it never did."""
         file = self.folder / _CALIBRATION
-        return Calibration.of_record(read_json(file)) if file.is_file() else None
+        if not file.is_file():
+            return None
+        record = read_summed(file)
+        if record.pop("index", None) not in (None, json_sum(_about(self.folder))):
+            raise InputError(Problem(str(file), "the calibration of another index", "calibrate this one"))
+        return Calibration.of_record(record, place=str(file))
 
     def columns(self) -> tuple[str, ...]:
         """Return the names that a filter may use."""
@@ -199,7 +200,7 @@ class Index:
         place = {item: i for i, item in enumerate(vectors.id_N.tolist())}
         own = [[place[item]] if item in place else [] for item in (ids or [None] * len(query_QD))]
         found = calibrate(vectors, query_QD, class_Q, own, max_false_acceptance=max_false_acceptance, seed=seed)
-        write_json(self.folder / _CALIBRATION, found.as_record())
+        write_summed(self.folder / _CALIBRATION, found.as_record() | {"index": json_sum(_about(self.folder))})
         return found
 
     def add(self, source: str | Path | Table, *, progress: Callable[[int, int], None] | None = None) -> int:
@@ -219,7 +220,7 @@ class Index:
         twice = sorted({item for item in ids if ids.count(item) > 1})
         if twice:
             raise InputError(*at_most_20([Problem(repr(item), "is given twice", "give each an id") for item in twice]))
-        id_column = read_json(self.folder / "index.json")["id_column"]
+        id_column = _about(self.folder)["id_column"]
         return self._add(picture_rows(items, self.embedder, self._store.schema, id_column))
 
     def _add(self, rows: pa.Table) -> int:
@@ -316,7 +317,7 @@ class Index:
         table = _table(source, None)
         schema = self._store.schema
         columns = other_columns(table)
-        ids = item_ids(table, columns, read_json(self.folder / "index.json")["id_column"])
+        ids = item_ids(table, columns, _about(self.folder)["id_column"])
         unknown = [name for name in columns if name not in schema.names]
         if unknown:
             raise InputError(
@@ -341,6 +342,17 @@ class Index:
                 own[field.name] = pa.nulls(len(table), field.type)
         found, batches = item_rows(table, self.embedder, ids, own, progress=progress)
         return pa.Table.from_batches(batches, found).select(schema.names).cast(schema)
+
+
+def _about(folder: Path) -> dict[str, Any]:
+    """Return what index.json says; raise `InputError` if it is missing, of another format or damaged."""
+    file = folder / _ABOUT
+    about = read_summed(file)
+    check_format(file, about.get("format"), _FORMAT)
+    missing = {"embedder", "id_column"} - about.keys()
+    if missing:
+        raise InputError(Problem(str(file), f"{min(missing)!r} is not there", "build the index again"))
+    return about
 
 
 def embedder_hash(embedder: Embedder) -> str:

@@ -11,7 +11,7 @@ from mohs.data.images import ImagePolicy
 from mohs.errors import InputError, Problem
 from mohs.model.backbones import load_weights, timm_name
 from mohs.model.hub import hub_file
-from mohs.model.saved import embedder_folder, read_embedder_settings
+from mohs.model.saved import embedder_folder, read_embedder_settings, weights_file
 from mohs.settings.config import ModelConfig
 
 __all__ = ["differences", "load_beginning", "settings_of_start", "takes_head"]
@@ -147,7 +147,7 @@ def _require_same(config: ModelConfig, policy: ImagePolicy, other: ModelConfig, 
 
 def _load_start(backbone: nn.Module, head: nn.Module, config: ModelConfig, policy: ImagePolicy) -> None:
     differences(config, policy)  # refuses what cannot differ
-    file = embedder_folder(str(config.start), place="model.start") / "model.safetensors"
+    file = weights_file(embedder_folder(str(config.start), place="model.start"))
     try:
         state = load_file(file)
     except Exception as error:  # safetensors raises several kinds, none of them public

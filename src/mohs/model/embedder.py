@@ -19,7 +19,13 @@ from mohs.data.picture_input import prepare_pictures
 from mohs.errors import InputError, Problem
 from mohs.model.backbones import build_backbone
 from mohs.model.beginning import load_beginning
-from mohs.model.saved import embedder_folder, read_embedder_settings, write_embedder_settings
+from mohs.model.saved import (
+    WEIGHTS,
+    embedder_folder,
+    read_embedder_settings,
+    weights_file,
+    write_embedder_settings,
+)
 from mohs.randomness import torch_seeded
 from mohs.settings.config import ModelConfig
 
@@ -128,7 +134,7 @@ class Embedder(nn.Module):
         """Write `model.safetensors` and `embedder.json` into `folder`; each is whole or absent."""
         folder = Path(folder)
         state = {name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()}
-        with atomic_path(folder / "model.safetensors") as temporary:
+        with atomic_path(folder / WEIGHTS) as temporary:
             save_file(state, temporary)
         write_embedder_settings(folder, self.config, self.policy)
 
@@ -137,13 +143,12 @@ class Embedder(nn.Module):
         """Return the embedder saved in a folder (or in the `embedder` folder of a run), in evaluation mode.
 
         "hf-hub:user/name" is one of the Hugging Face hub, or of its cache (`mohs.model.hub`). Raises `InputError` if a
-        file is missing, of another format, or does not fit the network it describes.
+        file is missing, damaged (by its SHA-256), of another format, or does not fit the network it describes, and for
+        weights that are NaN or Inf.
         """
         folder = embedder_folder(folder)
         config, policy = read_embedder_settings(folder)
-        file = folder / "model.safetensors"
-        if not file.is_file():
-            raise InputError(Problem(str(file), "no such file", "copy it beside embedder.json"))
+        file = weights_file(folder)
         # What the settings ask for is allocated only once the file is known to hold it.
         _check_shapes(file, _outline(config, policy))
         with torch_seeded(0, "initial weights"):
@@ -152,6 +157,9 @@ class Embedder(nn.Module):
             embedder.load_state_dict(load_file(file))
         except Exception as error:  # safetensors and torch raise several kinds, none of them public
             raise _no_weights(file, str(error).splitlines()[0]) from None
+        for name, value in embedder.state_dict().items():
+            if not value.isfinite().all():
+                raise InputError(Problem(str(file), f"{name} holds NaN or Inf", "use another checkpoint or run"))
         return embedder.eval()
 
 

@@ -15,6 +15,7 @@ from mohs.errors import InputError, Problem
 from mohs.plan import POSITIVE_ORIGINS, TripletPlan
 from mohs.settings.config import RunConfig, load_config
 from mohs.training.events import read_run_events
+from mohs.training.run_facts import FACTS, check_run_files
 from mohs.training.run_inputs import changed_pictures, open_split_data
 
 __all__ = ["Order", "RunPlans", "read_run_plans"]
@@ -136,6 +137,8 @@ def read_run_plans(folder: str | Path, *, progress: Callable[[int, int], None] |
     folder = Path(folder)
     if not (folder / "config.json").is_file():
         raise InputError(f"{folder}: not a run folder (no config.json); give one made by 'mohs train'")
+    if (folder / FACTS).is_file():
+        check_run_files(folder)
     plans = [TripletPlan.load(file) for file in sorted((folder / "plans").glob("segment-*.parquet"))]
     if not sum(map(len, plans)):
         raise InputError(f"{folder}: the run has no plan yet; wait for its first segment")

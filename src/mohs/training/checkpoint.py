@@ -1,8 +1,8 @@
 """Checkpoints: everything that decides what comes next, in files that are whole or not there.
 
-`checkpoints/step-00000120.pt` holds the tensors, `step-00000120.json` the rest, the name of the other file and its
-SHA-256; it is written last, so a checkpoint without it does not count. The newest two are kept: if the newest does not
-match its hash, the one before it is used.
+`checkpoints/step-00000120.pt` holds the tensors, `step-00000120.json` the rest, the name of the other file and the
+SHA-256 of both; it is written last, so a checkpoint without it does not count. The newest two are kept: if the newest
+does not match its hashes, the one before it is used.
 """
 
 from collections.abc import Mapping
@@ -13,13 +13,15 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from mohs.artefacts import atomic_path, read_json, sha256_file, write_json
+from mohs.artefacts import atomic_path, sha256_file
 from mohs.errors import InputError
+from mohs.sums import check_format, read_summed, write_summed
 
 __all__ = ["Checkpoint", "load_checkpoint", "save_checkpoint"]
 
 _FORMAT = 4
 _KEPT = 2
+_KINDS = {"step": int, "sha256": str, "values": dict}
 
 
 @final
@@ -58,7 +60,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
         "sha256": sha256_file(tensors_file),
         "values": dict(checkpoint.values),
     }
-    write_json(folder / f"{stem}.json", record)
+    write_summed(folder / f"{stem}.json", record)
     for old in _by_step(folder)[:-_KEPT]:
         old.unlink()
     # Tensors go after their JSON: what a kill leaves in between is tensors without JSON, which do not count.
@@ -76,13 +78,15 @@ def load_checkpoint(folder: Path) -> Checkpoint | None:
     problems: list[str] = []
     for file in reversed(_by_step(folder)):
         try:
-            record = read_json(file)
+            record = read_summed(file)
+            check_format(file, record.get("format"), _FORMAT)
         except InputError as error:
             problems.extend(error.problems)
             continue
         tensors_file = folder / _tensors_of(file)
-        if not isinstance(record, dict) or record.get("format") != _FORMAT:
-            problems.append(f"{file}: not a checkpoint of format {_FORMAT}; use the version of mohs that wrote it")
+        wrong = [name for name, kind in _KINDS.items() if not isinstance(record.get(name), kind)]
+        if wrong:
+            problems.append(f"{file}: {wrong[0]!r} is {record.get(wrong[0])!r}; go on from another checkpoint")
         elif not tensors_file.is_file():
             problems.append(f"{tensors_file}: no such file; it belongs to {file.name}")
         elif sha256_file(tensors_file) != record["sha256"]:
@@ -98,10 +102,10 @@ def load_checkpoint(folder: Path) -> Checkpoint | None:
 def _tensors_of(file: Path) -> str:
     """Return the name of the tensors that belong to a checkpoint's JSON; "" if it cannot be read."""
     try:
-        record = read_json(file)
+        record = read_summed(file)
     except InputError:
         return ""
-    return Path(str(record.get("tensors", f"{file.stem}.pt"))).name if isinstance(record, dict) else ""
+    return Path(str(record.get("tensors", f"{file.stem}.pt"))).name
 
 
 def _by_step(folder: Path) -> list[Path]:

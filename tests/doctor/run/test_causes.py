@@ -16,14 +16,17 @@ from mohs.errors import InputError
 from mohs.evaluation.embedded import Embedded
 from mohs.model.embedder import Embedder
 from mohs.plan import TripletPlan
+from mohs.sums import read_summed, write_summed
 
 
 @pytest.fixture
 def own(runs, tmp_path):
-    """Copy a healthy run, to be spoiled."""
+    """Copy a healthy run, to be spoiled: without the sums of its files, as older versions left it."""
 
     def copy(name: str) -> Path:
-        return Path(shutil.copytree(runs[name], tmp_path / name))
+        folder = Path(shutil.copytree(runs[name], tmp_path / name))
+        write_summed(folder / "run.json", read_summed(folder / "run.json") | {"files": {}})
+        return folder
 
     return copy
 
@@ -52,6 +55,15 @@ def spoil_plans(folder, **columns):
     for file in (folder / "plans").glob("*.parquet"):
         plan = TripletPlan.load(file)
         replace(plan, **{name: np.full(len(plan), value) for name, value in columns.items()}).save(file)
+
+
+def test_a_file_that_changed_since_the_run_is_named(runs, tmp_path):
+    folder = Path(shutil.copytree(runs["infonce"], tmp_path / "run"))
+    keep_events(folder, 3)
+    with pytest.raises(InputError, match=r"events.jsonl: damaged, or changed .*: SHA-256 is not the one in run.json"):
+        mohs.diagnose(folder)
+    (folder / "events.jsonl").unlink()  # what is missing is not looked at, and said
+    assert mohs.diagnose(folder).not_checked
 
 
 @pytest.mark.parametrize("name", ["infonce", "triplet", "contrastive"])

@@ -20,6 +20,7 @@ from mohs.model.embedder import Embedder
 from mohs.plan import TripletPlan
 from mohs.settings.config import RunConfig, load_config
 from mohs.training.events import read_run_events
+from mohs.training.run_facts import FACTS, check_run_files
 from mohs.training.run_inputs import SplitData, changed_pictures, open_split_data
 
 __all__ = ["RunEvidence"]
@@ -43,13 +44,15 @@ class RunEvidence:
 
     @classmethod
     def open(cls, folder: str | Path, *, seed: int = 0, data: SplitData | None = None) -> "RunEvidence":
-        """Return the run in a folder; raise `InputError` if it has no settings.
+        """Return the run in a folder; raise `InputError` if it has no settings, or a file changed since it finished.
 
         `data` are its pictures, where they are open already; by default they are read when they are first needed.
         """
         folder = Path(folder)
         if not (folder / "config.json").is_file():
             raise InputError(f"{folder}: not a run folder (no config.json); give one made by 'mohs train'")
+        if (folder / FACTS).is_file():
+            check_run_files(folder, complete=False)
         return cls(folder, load_config(folder / "config.json"), seed, {}, data)
 
     @property

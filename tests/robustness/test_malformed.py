@@ -1,0 +1,189 @@
+"""Malformed variants of what Mohs saves: refused in one line, or read as a whole and equal to the original.
+
+`MOHS_FUZZ_VARIANTS` says how many of each artefact (24 in CI, 200 with `make fuzz`).
+"""
+
+import json
+import os
+import random
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from safetensors.numpy import load_file, save_file
+from saved_formats import ARTEFACTS, Artefact, some_pictures
+
+from mohs.data.cache import load_pictures
+from mohs.data.images import ImagePolicy
+from mohs.data.reading import read_table
+from mohs.errors import MohsError
+
+NUM_VARIANTS = int(os.environ.get("MOHS_FUZZ_VARIANTS", "24"))
+RELEASE = Path(__file__).parents[1] / "formats" / "0.1"
+# LanceDB answers for its own.
+NOT_OURS = "items.lance"
+
+
+def make_cache(folder: Path) -> None:
+    """Write pictures, a table, and their cache."""
+    folder.mkdir()
+    for number, pixels in enumerate(some_pictures(4)):
+        Image.fromarray(pixels[..., 0]).save(folder / f"{number}.png")
+    (folder / "table.csv").write_text("file,class\n" + "".join(f"{n}.png,c{n % 2}\n" for n in range(4)))
+    read_cache(folder)
+
+
+def read_cache(folder: Path) -> Any:
+    """Return the pictures, decoded again if need be."""
+    table = read_table(folder / "table.csv")
+    loaded = load_pictures(table, ImagePolicy(16, 1), cache_dir=folder / "cache")
+    return [np.array(loaded.pictures).tolist(), list(loaded.warnings), len(loaded.bad)]
+
+
+def cut(data: bytes, rng: random.Random) -> bytes:
+    return data[: rng.randrange(len(data))]
+
+
+def zeroed(data: bytes, rng: random.Random) -> bytes:
+    start = rng.randrange(len(data))
+    num = min(rng.choice((1, 8, 64, 512)), len(data) - start)
+    return data[:start] + bytes(num) + data[start + num :]
+
+
+def flipped(data: bytes, rng: random.Random) -> bytes:
+    changed = bytearray(data)
+    for _ in range(rng.choice((1, 1, 1, 4, 16))):
+        changed[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+    return bytes(changed)
+
+
+def longer(data: bytes, rng: random.Random) -> bytes:
+    return data + rng.randbytes(rng.choice((1, 77, 300)))
+
+
+def repeated(data: bytes, rng: random.Random) -> bytes:
+    start = rng.randrange(len(data))
+    return data[:start] + data[start : start + 32] + data[start:]
+
+
+BYTES = (cut, zeroed, flipped, flipped, longer, repeated)
+
+VALUES: tuple[Any, ...] = (
+    None, True, -1, 0, 10**30, 1e300, float("nan"), float("inf"), "", "x" * 5000, "\x1b[31m", [], {}, [[]],
+)  # fmt: skip
+
+
+def places(value: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Return where values lie in a JSON value."""
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [at] * bool(at) + [place for key, each in inner for place in places(each, (*at, key))]
+
+
+def changed_json(data: bytes, rng: random.Random) -> bytes:
+    """Return the JSON with a value missing, added, of another kind, there twice, or nested deeply."""
+    values = json.loads(data)
+    *way, last = rng.choice(places(values))
+    inner = values
+    for key in way:
+        inner = inner[key]
+    match rng.randrange(6):
+        case 0:
+            del inner[last]
+        case 1 if isinstance(inner, dict):
+            inner[f"{last}_too"] = rng.choice(VALUES)
+        case 2:
+            inner[last] = json.loads("[" * 900 + "]" * 900)
+        case 3 if isinstance(inner, dict):
+            text = json.dumps(values)
+            name = json.dumps(last) + ": "
+            return text.replace(name, f"{name}{rng.choice(('0', 'null', '[]'))}, {name}", 1).encode()
+        case 4:
+            deep = b"[" * 100_000 + b"]" * 100_000
+            return deep if rng.random() < 0.5 else b'{"format": ' + deep + b"}"
+        case _:
+            inner[last] = rng.choice(VALUES)
+    return json.dumps(values).encode()
+
+
+def changed_tensors(file: Path, rng: random.Random) -> None:
+    """Rename a tensor, or give it another type or shape, NaN, or other numbers."""
+    tensors = load_file(file)
+    name = rng.choice(sorted(tensors))
+    match rng.randrange(6):
+        case 0:
+            tensors[f"{name}x"] = tensors.pop(name)
+        case 1:
+            tensors[name] = tensors[name].astype(np.int16)
+        case 2:
+            tensors[name] = tensors[name].astype(np.float64)
+        case 3:
+            tensors[name] = np.ascontiguousarray(tensors[name].reshape(-1)[:-1])
+        case 4:
+            tensors[name] = np.full_like(tensors[name], np.nan, dtype=np.float32)
+        case _:
+            tensors["extra"] = np.zeros(3, np.float32)
+    save_file(tensors, file)
+
+
+def spoil(folder: Path, rng: random.Random) -> str:
+    """Change a file of an artefact, and say what was done."""
+    files = [file for file in sorted(folder.rglob("*")) if file.is_file() and NOT_OURS not in file.parts]
+    files = [file for file in files if file.suffix not in (".png", ".lock", ".html") and file.name != "table.csv"]
+    file = rng.choice(files)
+    kind = rng.randrange(4)
+    if kind == 0 and len(files) > 1:
+        other = rng.choice([each for each in files if each != file])
+        one, two = file.read_bytes(), other.read_bytes()
+        file.write_bytes(two)
+        other.write_bytes(one)
+        return f"{file.name} and {other.name} swapped"
+    if kind <= 1 and file.suffix == ".safetensors":
+        changed_tensors(file, rng)
+        return f"tensors of {file.name}"
+    if kind <= 2 and file.suffix == ".json":
+        file.write_bytes(changed_json(file.read_bytes(), rng))
+        return f"values of {file.name}"
+    change: Callable[[bytes, random.Random], bytes] = rng.choice(BYTES)
+    file.write_bytes(change(file.read_bytes(), rng))
+    return f"{file.name} {change.__name__}"
+
+
+def read_or_refused(artefact: Artefact, folder: Path, expected: Any) -> str | None:
+    """Return the one line that refuses an artefact, or None if it is as it was; anything else is told as a line."""
+    try:
+        return None if artefact.read(folder) == expected else "other content\n"
+    except MohsError as error:
+        return "\n".join(error.problems)
+    except Exception as error:
+        return f"{error!r}\n"
+
+
+SAVED = {name: each for name, each in ARTEFACTS.items() if (RELEASE / name).is_dir()}
+ALL = SAVED | {"cache": Artefact(make_cache, read_cache)}
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_malformed_artefact_is_refused_in_a_line_or_read_whole(tmp_path: Path, name: str) -> None:
+    whole, artefact = tmp_path / "whole", ALL[name]
+    if name in SAVED:
+        shutil.copytree(RELEASE / name, whole)
+    else:
+        artefact.make(whole)
+    expected = artefact.read(whole)
+    refused = 0
+    for variant in range(NUM_VARIANTS):
+        # In one place: the name of a cache file depends on that of its pictures.
+        kept = tmp_path / "kept"
+        shutil.copytree(whole, kept)
+        done = spoil(whole, random.Random(f"{name} {variant}"))
+        place = f"{name}, variant {variant}: {done}"
+        problem = read_or_refused(artefact, whole, expected)
+        assert problem is None or (problem.isprintable() and len(problem) < 1000), f"{place}: {problem}"
+        refused += problem is not None
+        shutil.rmtree(whole)
+        kept.rename(whole)
+    assert refused or name == "cache"  # whose pictures are decoded again
