@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from pytorch_metric_learning.losses import SupConLoss
 from torch import Tensor, nn
 
@@ -122,9 +124,9 @@ def test_only_items_of_other_classes_that_are_known_trusted_and_not_in_the_batch
     memory, _ = new_memory(class_N, pairs=pairs, num_negatives=2)
     bank = unit(5, 10).float()
     known = np.array([1, 2, 3, 6, 7, 8, 9])
-    memory.write(known, bank[known], step=0)
+    memory.write(known, bank[known])
     items = np.array([0, 3, 5, 1, 4, 6])  # anchors, then positives
-    columns = memory.columns(items, step=0)
+    columns = known[memory.columns(items)]
     assert columns.tolist() == [2, 7, 8, 9]
     allowed = [
         [class_N[i] != class_N[c] and [i, c] not in pairs.tolist() for c in columns.tolist()] for i in items.tolist()
@@ -132,7 +134,7 @@ def test_only_items_of_other_classes_that_are_known_trusted_and_not_in_the_batch
     assert allowed[0] == [False, True, True, False]
     assert allowed[2] == [True, True, False, False]
     x, keys = unit(6, 6).float(), unit(7, 6).float()
-    found = memory.loss(x, keys, items, step=0)
+    found = memory.loss(x, keys, items)
     class_M = [class_N[i] for i in items.tolist()]
     assert float(found.loss) == pytest.approx(brute_force(x, keys, class_M, bank[columns], allowed, 2, 0.1), rel=1e-5)
     assert found.num_kept_apart == 3  # (0, 9), (5, 8) and (5, 9)
@@ -147,8 +149,8 @@ def test_columns_nearer_than_a_share_of_the_positive_are_passed_over() -> None:
     bank = torch.zeros(5, 8)
     for item, cosine in ((2, 0.91), (3, 0.89), (4, -0.9)):  # half of the distance is at a cosine of 0.9
         bank[item, 0], bank[item, 2] = cosine, (1 - cosine**2) ** 0.5
-    memory.write(np.arange(5), bank, step=0)
-    found = memory.loss(x, x, np.array([0, 1]), step=0)
+    memory.write(np.arange(5), bank)
+    found = memory.loss(x, x, np.array([0, 1]))
     assert found.num_kept_apart == 1
     others = [[False, True, True], [True, True, True]]
     assert float(found.loss) == pytest.approx(brute_force(x, x, [0, 0], bank[2:], others, 9, 0.1), rel=1e-5)
@@ -198,27 +200,38 @@ def test_the_hardness_of_the_schedule_is_that_of_the_columns(glyphs: Dataset, mo
     assert all(bool((hardness[:12] == hardness[12:]).all()) for hardness in asked)
 
 
+def held(memory: NegativeBank) -> dict[int, Tensor]:
+    """What the bank has, by item."""
+    state = memory.state()
+    return {int(item): key for item, key in zip(state["items"], state["keys"], strict=True) if item >= 0}
+
+
 def test_what_was_shown_last_is_in_the_bank() -> None:
     memory, _ = new_memory(list(range(40)), size=12)
-    assert memory.columns(np.array([0]), step=0).tolist() == []
+    assert memory.columns(np.array([0])).tolist() == []
     for step in range(10):
-        shown = np.arange(4 * step, 4 * step + 4)
-        memory.write(shown, unit(step, 4).float(), step=step)
-    # The last three steps, of four items each; those of the batch are not among them.
-    assert memory.columns(np.array([0, 1, 2, 3]), step=9).tolist() == list(range(28, 40))
-    assert memory.columns(np.array([0, 1, 38, 39]), step=9).tolist() == list(range(28, 38))
-    few, _ = new_memory(list(range(40)), size=1)
-    few.write(np.arange(8), unit(0, 8).float(), step=3)
-    assert few.columns(np.arange(20, 24), step=3).tolist() == list(range(8))  # one step at least
+        memory.write(np.arange(4 * step, 4 * step + 4), unit(step, 4).float())
+    assert set(held(memory)) == set(range(28, 40))
+    assert len(memory.columns(np.array([0, 1, 2, 3]))) == 12
+    assert len(memory.columns(np.array([0, 1, 38, 39]))) == 10  # none of the batch
+    torch.testing.assert_close(held(memory)[33], unit(8, 4).float()[1])
+    small, _ = new_memory(list(range(40)), size=3)
+    small.write(np.arange(8), unit(0, 8).float())
+    assert set(held(small)) == {5, 6, 7}
 
 
-def test_the_newest_embedding_stays_and_of_two_the_last() -> None:
-    memory, _ = new_memory([0, 1, 2, 3])
-    old, new = unit(0, 4).float(), unit(1, 3).float()
-    memory.write(np.arange(4), old, step=0)
-    memory.write(np.array([1, 2, 1]), new, step=5)
-    torch.testing.assert_close(memory.state()["bank"], torch.stack([old[0], new[2], new[1], old[3]]))
-    assert memory.state()["written"].tolist() == [0, 5, 5, 0]
+@given(shown=st.lists(st.lists(st.integers(0, 11), min_size=1, max_size=6), max_size=12), size=st.integers(1, 14))
+def test_the_bank_has_the_last_key_of_an_item_once_or_nothing(shown: list[list[int]], size: int) -> None:
+    memory, last = new_memory(list(range(12)), size=size)[0], dict[int, Tensor]()
+    for step, items in enumerate(shown):
+        keys = unit(step, len(items)).float()
+        memory.write(np.array(items), keys)
+        last |= dict(zip(items, keys, strict=True))
+        found = held(memory)
+        assert len(found) == int((memory.state()["items"] >= 0).sum()) <= size
+        assert items[-1] in found
+        for item, key in found.items():
+            assert torch.equal(key, last[item])
 
 
 def test_a_loss_of_ones_own_has_no_bank(glyphs: Dataset) -> None:
@@ -249,18 +262,19 @@ def test_the_encoder_follows_with_its_momentum(momentum: float) -> None:
 
 
 def test_state_there_and_back() -> None:
-    memory, embedder = new_memory([0, 1, 2])
-    memory.write(np.array([0, 2]), unit(0, 2).float(), step=3)
+    memory, embedder = new_memory([0, 1, 2], size=3)
+    memory.write(np.array([0, 2]), unit(0, 2).float())
     with torch.no_grad():
         embedder.head[0].weight.mul_(2.0)
     memory.follow(embedder)
-    other, _ = new_memory([0, 1, 2])
+    other, _ = new_memory([0, 1, 2], size=3)
     other.restore(memory.state())
-    memory.write(np.array([1]), unit(1, 1).float(), step=9)
-    assert other.columns(np.array([9]), 3).tolist() == [0, 2]
+    memory.write(np.array([1]), unit(1, 1).float())
+    assert set(held(other)) == {0, 2}  # two banks, not one
     assert torch.equal(other._encoder.head[0].weight, memory._encoder.head[0].weight)
-    other.write(np.array([2]), torch.zeros(1, 8), step=4)
-    assert float(memory.state()["bank"][2].norm()) == pytest.approx(1.0)  # two banks, not one
+    other.write(np.array([1]), unit(1, 1).float())
+    torch.testing.assert_close(other.state()["keys"], memory.state()["keys"])
+    assert torch.equal(other.state()["items"], memory.state()["items"])
 
 
 @pytest.mark.parametrize(
@@ -318,8 +332,8 @@ def test_the_bank_is_used_from_its_share_of_the_run_on(glyphs: Dataset) -> None:
 def test_a_collapsed_network_pays_the_collapsed_loss() -> None:
     memory, _ = new_memory(list(range(12)), num_negatives=6)
     point = unit(0, 1).float()
-    memory.write(np.arange(12), point.expand(12, 8), step=0)
+    memory.write(np.arange(12), point.expand(12, 8))
     items = np.array([0, 1, 2, 0, 1, 2])
-    found = memory.loss(point.expand(6, 8), point.expand(6, 8), items, step=0)
+    found = memory.loss(point.expand(6, 8), point.expand(6, 8), items)
     assert float(found.loss) == pytest.approx(found.collapsed_loss, rel=1e-5)
     assert found.collapsed_loss == pytest.approx(math.log(5 + 6))

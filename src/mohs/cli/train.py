@@ -163,8 +163,8 @@ def _before(config: RunConfig, data: SplitData, *, lengths: bool) -> list[str]:
         lines.append(f"length: {describe_length(decided.training.length, num_classes)}")
         if decided.num_bank_negatives:
             lines.append(
-                f"negatives: all of the batch, and {decided.num_bank_negatives} of about "
-                f"{decided.memory.size:,} pictures that were shown last (memory.num_negatives)"
+                f"negatives: all of the batch, and {decided.num_bank_negatives} of the {decided.memory.size:,} "
+                "pictures that were shown last (memory.num_negatives)"
             )
         if num_counted < num_queries:
             lines.append(

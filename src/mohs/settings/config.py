@@ -422,7 +422,7 @@ class MemoryConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
         "0: no bank; none: 8 for infonce and supcon where Muon trains a new network on 8,000 classes or more, else 0",
     )
     size: Annotated[int, Field(ge=1)] = Field(
-        16_384, description="about so many items, those that were shown last, are in the bank"
+        16_384, description="number of items in the bank, those that were shown last"
     )
     from_progress: _Unit = Field(0.0, description="share of the run before which the bank is not used")
     momentum: Annotated[float, Field(ge=0.0, lt=1.0)] | None = Field(

@@ -24,7 +24,7 @@ next K count; at h = 1, as in the default, these are the nearest. Neither a nor 
 
 Sources: He et al., "Momentum Contrast" (2020), section 3.2, for encoder and queue; Du et al., "Semi-Siamese Training
 for Shallow Face Learning" (2020), section 3, for positives from it. That only the nearest count is ours, and is what
-made it pay (docs/lab-book.md). Unlike in a queue, each item has one place.
+made it pay (docs/lab-book.md). Unlike in a queue, no item is there twice.
 """
 
 from collections.abc import Mapping
@@ -45,7 +45,7 @@ from mohs.training.kept_apart import Apart, by_first_item, own_positive_distance
 
 __all__ = ["BankLoss", "NegativeBank", "check_negative_bank", "columns_at", "momentum_pairs"]
 
-_NEVER = -1
+_NOTHING = -1
 _NO_COLUMN = -1e9
 """Similarity / temperature of a pair that is not to count; finite, so that a row without any column has a gradient."""
 
@@ -115,24 +115,24 @@ class NegativeBank:
         self._ratio = config.negatives.min_distance_ratio
         self._negative_N = np.ones(len(class_N), dtype=bool) if negative_N is None else negative_N
         self._encoder = deepcopy(embedder).requires_grad_(False).eval()
-        self._bank_ND = torch.zeros(len(class_N), embedder.embedding_dim, device=device)
-        self._written_N = np.full(len(class_N), _NEVER)
+        num_places = min(config.memory.size, len(class_N))
+        self._key_SD = torch.zeros(num_places, embedder.embedding_dim, device=device)
+        self._item_S = np.full(num_places, _NOTHING)
+        self._next = 0
 
-    def columns(self, item_M: NDArray[np.int64], step: int) -> NDArray[np.int64]:
-        """Return the items of the bank among which a step seeks the nearest, ascending.
+    def columns(self, item_M: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the places of the bank that a batch of the items `item_M` may have for negatives, but for its classes.
 
-        They were written in the last `memory.size` / M steps, one at least. Items of the batch, `item_M`, are none.
+        There are items there, which may be negatives, and they are none of the batch.
         """
-        num_steps = max(1, self._config.size // max(1, len(item_M)))
-        lately_N = (self._written_N != _NEVER) & (self._written_N > step - num_steps)
-        return np.setdiff1d(np.flatnonzero(lately_N & self._negative_N), item_M)
+        filled_S = self._item_S != _NOTHING
+        return np.flatnonzero(filled_S & self._negative_N[self._item_S] & ~np.isin(self._item_S, item_M))
 
     def loss(
         self,
         embedding_MD: Tensor,
         key_MD: Tensor,
         item_M: NDArray[np.int64],
-        step: int,
         *,
         hardness_M: NDArray[np.float32] | None = None,
         apart: Apart | None = None,
@@ -142,14 +142,15 @@ class NegativeBank:
         `embedding_MD` and `key_MD` are the network's and the encoder's embeddings of the items `item_M`, anchors and
         then positives; `hardness_M` is 1 for all if it is not given; `apart` are pairs among them that are kept apart.
         """
-        column_C = self.columns(item_M, step)
+        place_C = self.columns(item_M)
+        column_C = self._item_S[place_C]
         device = embedding_MD.device
         class_M = self._class_N[item_M]
         other_class_MC = class_M[:, None] != self._class_N[column_C]
         allowed_MC = other_class_MC
         if len(self._distrusted_P2):
             allowed_MC = other_class_MC & ~pairs_between(self._distrusted_P2, item_M, column_C)
-        bank_CD = self._bank_ND[torch.from_numpy(column_C).to(self._bank_ND.device)].to(device)
+        bank_CD = self._key_SD[torch.from_numpy(place_C).to(self._key_SD.device)].to(device)
         reach_M = None
         if self._ratio > 0:
             positive_M = own_positive_distance(item_M, embedding_MD, len(item_M) // 2)
@@ -192,25 +193,31 @@ class NegativeBank:
         embedding_BD: Tensor = self._encoder(x_BCHW).float()
         return embedding_BD
 
-    def write(self, item_M: NDArray[np.int64], key_MD: Tensor, step: int) -> None:
-        """Put items in their places, as of a step; of an item that comes twice, the last counts."""
+    def write(self, item_M: NDArray[np.int64], key_MD: Tensor) -> None:
+        """Put items in the bank, for those that are there longest; of an item that comes twice, the last counts."""
         last = len(item_M) - 1 - np.unique(item_M[::-1], return_index=True)[1]
-        place = torch.from_numpy(item_M[last]).to(self._bank_ND.device)
-        self._bank_ND[place] = key_MD[torch.from_numpy(last).to(key_MD.device)].to(self._bank_ND.device)
-        self._written_N[item_M[last]] = step
+        row_W = np.sort(last)[-len(self._item_S) :]
+        place_W = (self._next + np.arange(len(row_W))) % len(self._item_S)
+        self._item_S[np.isin(self._item_S, item_M)] = _NOTHING
+        self._item_S[place_W] = item_M[row_W]
+        key_WD = key_MD[torch.from_numpy(row_W).to(key_MD.device)]
+        self._key_SD[torch.from_numpy(place_W).to(self._key_SD.device)] = key_WD.to(self._key_SD.device)
+        self._next = (self._next + len(row_W)) % len(self._item_S)
 
     def state(self) -> dict[str, Any]:
         """Return the tensors that a checkpoint keeps; they are the bank's own, and change with it."""
         return {
-            "bank": self._bank_ND,
-            "written": torch.from_numpy(self._written_N),
+            "keys": self._key_SD,
+            "items": torch.from_numpy(self._item_S),
+            "next": torch.tensor(self._next),
             "encoder": self._encoder.state_dict(),
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Take over what `state` returned."""
-        self._bank_ND.copy_(state["bank"])
-        self._written_N[:] = state["written"].numpy()
+        self._key_SD.copy_(state["keys"])
+        self._item_S[:] = state["items"].numpy()
+        self._next = int(state["next"])
         self._encoder.load_state_dict(state["encoder"])
 
 

@@ -239,7 +239,7 @@ class Stepper:
         if self.negative_bank is not None:
             self.negative_bank.follow(self._embedder)
             if key_MD is not None:
-                self.negative_bank.write(items, key_MD, self.step)
+                self.negative_bank.write(items, key_MD)
         if self.last_seen is not None:
             self.last_seen.write(items, torch.cat(parts))
         anchor_BD, positive_BD = parts[0].detach(), parts[1].detach()
@@ -276,7 +276,6 @@ class Stepper:
                 torch.cat(list(parts)),
                 key_MD,
                 item_M,
-                self.step,
                 hardness_M=np.tile(hardness_B, len(parts)),
                 apart=apart,
             )
