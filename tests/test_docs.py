@@ -15,7 +15,7 @@ from mohs.cli import main
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-OMNIGLOT = ROOT.parent / "shared" / "data" / "omniglot.zip"
+DATA = ROOT.parent / "shared" / "data"
 BLOCK = re.compile(
     r"^(?:<!-- needs: (?P<needs>\w+) -->\n)?```(?P<language>\w+)\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL
 )
@@ -58,7 +58,7 @@ def test_snippets_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     namespace: dict[str, object] = {}
     for block in BLOCK.finditer(page.read_text(encoding="utf-8")):
         code = block["code"]
-        if block["needs"] == "omniglot":
+        if block["needs"] is not None:
             continue  # run by the test below, where the data set is there
         if block["language"] == "python":
             exec(compile(code, str(page), "exec"), namespace)
@@ -74,23 +74,37 @@ def test_every_code_block_has_a_language_that_is_run() -> None:
         assert set(fences[::2]) <= {"python", "sh", "toml", ""}, page
 
 
-def test_readme_on_omniglot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The README's commands on a real set, on 12 of its classes to keep the test short."""
-    if not OMNIGLOT.is_file():
-        pytest.skip(f"{OMNIGLOT} is absent: the README's commands on Omniglot are not tested")
-    with zipfile.ZipFile(OMNIGLOT) as archive:
+@pytest.mark.parametrize(
+    ("name", "num_rows", "commands", "left"),
+    [
+        ("omniglot", 240, ["mine", "train", "evaluate"], "runs/omniglot/report.html"),
+        ("emoji", 160, ["train", "evaluate", "index", "index", "search"], "emoji.index/calibration.json"),
+    ],
+)
+def test_readme_on_a_real_set(
+    name: str, num_rows: int, commands: list[str], left: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The README's commands on a real set, on some of its classes to keep the test short."""
+    if not (DATA / f"{name}.zip").is_file():
+        pytest.skip(f"{DATA / name}.zip is absent: the README's commands on {name} are not tested")
+    with zipfile.ZipFile(DATA / f"{name}.zip") as archive:
         archive.extractall(tmp_path)
-    rows = (tmp_path / "omniglot" / "images.csv").read_text(encoding="utf-8").splitlines()
-    (tmp_path / "omniglot" / "images.csv").write_text("\n".join(rows[:241]) + "\n", encoding="utf-8")
+    _, *rows = (tmp_path / name / "images.csv").read_text(encoding="utf-8").splitlines()
+    kept = {row.split(",")[1] for row in rows[:num_rows]}
+    for table in (tmp_path / name / "images.csv", tmp_path / name / "catalog.csv"):
+        if table.is_file():
+            header, *rows = table.read_text(encoding="utf-8").splitlines()
+            some = [row for row in rows if row.split(",")[1] in kept]
+            table.write_text("\n".join([header, *some]) + "\n", encoding="utf-8")
     monkeypatch.chdir(tmp_path)
-    blocks = [b for b in BLOCK.finditer((ROOT / "README.md").read_text(encoding="utf-8")) if b["needs"] == "omniglot"]
-    lines = [line for block in blocks for line in block["code"].splitlines()]
-    assert [shlex.split(line)[:2] for line in lines if line.startswith("mohs")] == [
-        ["mohs", "mine"],
-        ["mohs", "train"],
-        ["mohs", "evaluate"],
-    ]
-    for line in lines:
-        run_line(line)
-    assert (tmp_path / "runs" / "omniglot" / "report.html").is_file()
-    shutil.rmtree(tmp_path / "omniglot")
+    blocks = [b for b in BLOCK.finditer((ROOT / "README.md").read_text(encoding="utf-8")) if b["needs"] == name]
+    lines = [line for block in blocks if block["language"] == "sh" for line in block["code"].splitlines()]
+    assert [shlex.split(line)[1] for line in lines if line.startswith("mohs")] == commands
+    for block in blocks:
+        if block["language"] == "python":
+            exec(compile(block["code"], "README.md", "exec"), {})
+        else:
+            for line in block["code"].splitlines():
+                run_line(line)
+    assert (tmp_path / left).is_file()
+    shutil.rmtree(tmp_path / name)

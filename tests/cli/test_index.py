@@ -92,6 +92,10 @@ def test_changes_and_calibration(shop, run_cli):
         ),
         (("index", "build", "j", "shop.csv", "--embedder", "none"), "none/embedder.json: no such file; check the path"),
         (
+            ("index", "build", "s3://shop/i", "shop.csv", "--embedder", "network"),
+            "INDEX: s3:/shop/i is an address, and results are written to a disk; name a folder, and copy it",
+        ),
+        (
             ("index", "build", "j", "shop.csv"),
             "--embedder, --backbone: give one of them, what makes the vectors",
         ),

@@ -6,6 +6,7 @@ It is imported by every command, and what takes long to import only where it is 
 from __future__ import annotations
 
 import json
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -55,6 +56,8 @@ def _require_writable_parent(path: Path, flag: str) -> None:
         str(path).encode()
     except UnicodeEncodeError:
         raise InputError(f"{flag}: {str(path)!a} is not UTF-8; name another place") from None
+    if _ADDRESS.match(str(path)):
+        raise InputError(f"{flag}: {path} is an address, and results are written to a disk; name a folder, and copy it")
     place = path.parent
     while not place.exists() and place != place.parent:
         place = place.parent
@@ -65,6 +68,9 @@ def _require_writable_parent(path: Path, flag: str) -> None:
     if why := why_not_writable(place):
         raise InputError(f"{flag}: {path} cannot be written (in {place}: {why}); name another place")
 
+
+# Of two letters at least: C:/ is a disk.
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 
 # Version 2 of control groups, then version 1: limit, use, and pages of files, which count as used but are given back.
 _GROUPS = (

@@ -22,12 +22,16 @@ from mohs.errors import InputError
 
 if TYPE_CHECKING:
     from mohs.index.calibration import Calibration
+    from mohs.index.index import Index
 
 __all__ = ["index"]
 
 index = typer.Typer(help="An index to search: build, add, remove, replace, compact, calibrate, export, info, check.")
 
 _Index = Annotated[Path, typer.Argument(metavar="INDEX", help="Folder of an index.")]
+_ExactUpTo = Annotated[
+    int | None, typer.Option(help="Items that a query is compared with one by one; of more, approximate search.")
+]
 _Items = Annotated[str, typer.Argument(metavar="TABLE", help="CSV, Parquet or folder with the items.")]
 
 
@@ -46,6 +50,7 @@ def build(
     size: Annotated[int | None, typer.Option(help="With --backbone: side of its input, pixels; default 224.")] = None,
     id_column: Annotated[str | None, typer.Option(help="Column that names each item; default: its file.")] = None,
     catalog: Annotated[str | None, typer.Option(help="Table with one reference picture per class.")] = None,
+    exact_up_to: _ExactUpTo = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -61,8 +66,10 @@ def build(
     require_folder_place(folder, "INDEX")
     if folder.exists():
         raise InputError(f"INDEX: {folder} exists already; give another, or remove it")
+    from mohs.index.approximate import EXACT_UP_TO
     from mohs.index.index import Index
 
+    exact = EXACT_UP_TO if exact_up_to is None else exact_up_to
     network: Any = embedder
     if backbone is not None:
         from mohs.index.frozen import frozen_embedder
@@ -70,13 +77,16 @@ def build(
         flags = {"model.backbone": "--backbone", "model.weights": "--weights", "model.pretrained": "--pretrained"}
         with decoding_progress(quiet=quiet) as progress, naming_flags(flags):
             network = frozen_embedder(source, backbone=backbone, weights=weights, size=size or 224, progress=progress)
-    with counting_progress("embedding", quiet=quiet) as progress:
-        made = Index.build(folder, source, network, id_column=id_column, catalog=catalog, progress=progress)
+    with counting_progress("embedding", quiet=quiet) as progress, naming_flags({"exact_up_to": "--exact-up-to"}):
+        made = Index.build(
+            folder, source, network, id_column=id_column, catalog=catalog, exact_up_to=exact, progress=progress
+        )
     info = made.info()
     if as_json:
         print_json(info)
         return
     say(f"index: {folder} ({info['num_items']:,} items of {info['num_classes']:,} classes)")
+    _say_approximation(made)
     say(f"next: mohs search {folder} PICTURE")
 
 
@@ -103,11 +113,15 @@ def remove(folder: _Index, ids: Annotated[list[str], typer.Argument(metavar="ID.
 
 
 @index.command()
-def compact(folder: _Index) -> None:
+def compact(folder: _Index, exact_up_to: _ExactUpTo = None) -> None:
     """Make an index small and quick again, as changes do now and then. It stays usable meanwhile."""
+    from mohs.index.approximate import EXACT_UP_TO
     from mohs.index.index import Index
 
-    Index.open(folder).compact()
+    opened = Index.open(folder)
+    with naming_flags({"exact_up_to": "--exact-up-to"}):
+        opened.compact(exact_up_to=EXACT_UP_TO if exact_up_to is None else exact_up_to)
+    _say_approximation(opened)
     say(f"{folder}: compact; what was replaced within two minutes stays on the disk until it is compacted again")
 
 
@@ -153,6 +167,7 @@ def info(folder: _Index, as_json: Json = False) -> None:
     rows = [(name.removeprefix("num_").replace("_", " "), f"{found[name]:,}") for name in counts]
     rows += [("embedder", found["embedder"]), ("columns", ", ".join(found["columns"]))]
     print_table(str(folder), ("", ""), rows)
+    _say_approximation(opened)
     if opened.calibration is None:
         say(f"not calibrated; to tell unknown classes: mohs index calibrate {folder} TABLE")
     else:
@@ -214,6 +229,15 @@ def _change(what: str, folder: Path, source: str, *, quiet: bool) -> None:
     with counting_progress("embedding", quiet=quiet) as progress:
         num = opened.add(source, progress=progress) if what == "added" else opened.replace(source, progress=progress)
     say(f"{what} {num:,}; {len(opened):,} items are in the index")
+
+
+def _say_approximation(opened: Index) -> None:
+    found = opened.approximation
+    if found is not None:
+        say(
+            f"approximate: finds {found.recall:.1%} of the ten nearest, measured on {found.num_queries:,} of "
+            f"{found.num_items:,} items; filters and --one-of-a-class compare every item"
+        )
 
 
 def _held_out(opened: Any, source: str | None, run: Path | None, *, quiet: bool) -> tuple[Any, Any, list[str | None]]:

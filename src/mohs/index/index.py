@@ -11,11 +11,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mohs.artefacts import atomic_folder, file_stamp, fingerprint
-from mohs.checks import class_labels, plain_array
+from mohs.checks import class_labels, plain_array, require, wrong_whole
 from mohs.data.reading import read_table
 from mohs.data.table import BUILT_IN, Table
 from mohs.errors import InputError, Problem, at_most_20
 from mohs.index.answers import Answer
+from mohs.index.approximate import EXACT_UP_TO, Approximation, build_approximation
 from mohs.index.calibration import Calibration, calibrate
 from mohs.index.nearest import Vectors
 from mohs.index.rows import NewItem, item_ids, item_rows, other_columns, picture_rows
@@ -27,7 +28,8 @@ from mohs.sums import check_format, json_sum, read_summed, write_summed
 __all__ = ["Index"]
 
 _FORMAT = 1
-_ABOUT, _CALIBRATION = "index.json", "calibration.json"
+_ABOUT, _CALIBRATION, _APPROXIMATION = "index.json", "calibration.json", "approximation.json"
+_LEAST_EXACT = 20
 
 
 @final
@@ -35,7 +37,8 @@ class Index:
     """Items that can be searched by picture: built, added to, corrected and asked without training.
 
     Exact: an answer is what a comparison with every item gives, ties by id. Vectors are kept in memory, and are read
-    again when the store on disk has a new version; each answer is of one version. Threads may search at once.
+    again when the store on disk has a new version; each answer is of one version. Threads may search at once. An index
+    of more than 200,000 items leaves its vectors on disk and finds most of the nearest: `approximation` says how many.
 
     >>> index = Index.build("shop.index", "shop.csv", "runs/shop")       # doctest: +SKIP
     >>> index.search(["photo.jpg"])[0].label                             # doctest: +SKIP
@@ -48,7 +51,7 @@ class Index:
         self._lock = threading.Lock()
         self._store = store
         self._snapshot: Snapshot | None = None
-        self._stamp: tuple[int, ...] | None = None
+        self._stamps: tuple[tuple[int, ...] | None, ...] = ()
 
     @classmethod
     def build(
@@ -59,6 +62,7 @@ class Index:
         *,
         id_column: str | None = None,
         catalog: str | Path | None = None,
+        exact_up_to: int = EXACT_UP_TO,
         progress: Callable[[int, int], None] | None = None,
     ) -> "Index":
         """Embed the pictures of a table and write a new index; the folder is there when all is in it.
@@ -70,11 +74,13 @@ class Index:
             embedder: a run's folder, an embedder's, or an `Embedder`; a copy of it goes into the index.
             id_column: the column that names each item; None: the file's name does.
             catalog: a second table, whose items have the role "catalog".
+            exact_up_to: of more items the index is approximate, and its recall is measured; at least 20.
             progress: called with the number of items done, and of all.
 
         Raises `InputError` for a folder that exists, a bad table, ids that are there twice, and pictures that cannot be
         read.
         """
+        _require_exact_up_to(exact_up_to)
         folder = Path(folder)
         if folder.exists():
             raise InputError(Problem("folder", f"{folder} exists already", "give another, or remove it"))
@@ -85,7 +91,7 @@ class Index:
         schema, batches = item_rows(table, network, ids, columns, progress=progress)
         with atomic_folder(folder) as place:
             network.save_pretrained(place / "embedder")
-            Store.create(place, batches, schema)
+            _approximate(place, Store.create(place, batches, schema), exact_up_to)
             record = {"format": _FORMAT, "embedder": embedder_hash(network), "id_column": id_column}
             write_summed(place / _ABOUT, record)
         return cls.open(folder)
@@ -109,7 +115,7 @@ class Index:
 
     def __len__(self) -> int:
         """Return the number of items."""
-        return len(self.vectors())
+        return len(self.snapshot())
 
     def __repr__(self) -> str:
         return f"Index({str(self.folder)!r}, {len(self):,} items)"
@@ -125,6 +131,19 @@ class Index:
             raise InputError(Problem(str(file), "the calibration of another index", "calibrate this one"))
         return Calibration.of_record(record, place=str(file))
 
+    @property
+    def approximation(self) -> Approximation | None:
+        """How much a search finds; None if all items are compared."""
+        file = self.folder / _APPROXIMATION
+        if not file.is_file():
+            return None
+        try:
+            return Approximation.of_record(read_summed(file))
+        except TypeError:
+            raise InputError(
+                Problem(str(file), "not what an index writes there", "mend it: mohs index compact")
+            ) from None
+
     def columns(self) -> tuple[str, ...]:
         """Return the names that a filter may use."""
         return tuple(name for name in self._store.schema.names if name not in ("vector", "thumbnail"))
@@ -136,12 +155,13 @@ class Index:
     def snapshot(self) -> Snapshot:
         """Return the newest version, read from disk once; what is found in it does not change with the index."""
         with self._lock:
-            store, stamp = self._store.newest(), file_stamp(self.folder / _CALIBRATION)
-            if self._snapshot is None or store is not self._store:
-                self._store, self._snapshot = store, Snapshot.read(store, self.calibration)
-            elif stamp != self._stamp:
+            store = self._store.newest()
+            stamps = tuple(file_stamp(self.folder / name) for name in (_APPROXIMATION, _CALIBRATION))
+            if self._snapshot is None or store is not self._store or stamps[0] != self._stamps[0]:
+                self._store, self._snapshot = store, Snapshot.read(store, self.calibration, self.approximation)
+            elif stamps != self._stamps:
                 self._snapshot = replace(self._snapshot, calibration=self.calibration)
-            self._stamp = stamp
+            self._stamps = stamps
             return self._snapshot
 
     def search(
@@ -254,12 +274,15 @@ class Index:
         self._store.remove(unique)
         return len(unique)
 
-    def compact(self) -> None:
+    def compact(self, *, exact_up_to: int = EXACT_UP_TO) -> None:
         """Make the store small and quick again; changes do it, too, now and then.
 
-        Raises `InputError` if another process changes the index meanwhile, or the disk is full; nothing is lost then.
+        Of more than `exact_up_to` items the index becomes approximate, and its recall is measured anew. Raises
+        `InputError` if another process changes the index meanwhile, or the disk is full; nothing is lost then.
         """
+        _require_exact_up_to(exact_up_to)
         self._store.compact()
+        _approximate(self.folder, self._store.newest(), exact_up_to)
 
     def ids_of(self, paths: Sequence[str], files: Sequence[str]) -> list[str | None]:
         """Return the id of the item that is this very file, None for files that are no item.
@@ -275,16 +298,17 @@ class Index:
     def info(self) -> dict[str, Any]:
         """Return what the index is, as JSON values: items, classes, columns, version, embedder, calibration."""
         found = self.snapshot()
-        vectors, calibration = found.vectors, found.calibration
+        calibration, approximation = found.calibration, found.approximation
         return {
             "folder": str(self.folder),
-            "num_items": len(vectors),
-            "num_classes": len(set(vectors.class_N.tolist())),
-            "embedding_dim": int(vectors.x_ND.shape[1]),
+            "num_items": len(found),
+            "num_classes": len(set(found.class_N.tolist())),
+            "embedding_dim": self.embedder.embedding_dim,
             "columns": list(self.columns()),
             "version": found.version,
             "embedder": embedder_hash(self.embedder),
             "calibration": None if calibration is None else calibration.as_record(),
+            "approximation": None if approximation is None else approximation.as_record(),
         }
 
     def check(self) -> list[str]:
@@ -353,6 +377,18 @@ def _about(folder: Path) -> dict[str, Any]:
     if missing:
         raise InputError(Problem(str(file), f"{min(missing)!r} is not there", "build the index again"))
     return about
+
+
+def _approximate(folder: Path, store: Store, exact_up_to: int) -> None:
+    """Make the index in a folder approximate if it has more items than are compared one by one, and exact if not."""
+    if len(store) > exact_up_to:
+        write_summed(folder / _APPROXIMATION, build_approximation(store).as_record())
+    else:
+        (folder / _APPROXIMATION).unlink(missing_ok=True)
+
+
+def _require_exact_up_to(value: int) -> None:
+    require(wrong_whole("exact_up_to", value, at_least=_LEAST_EXACT, example=EXACT_UP_TO))
 
 
 def embedder_hash(embedder: Embedder) -> str:

@@ -18,6 +18,8 @@ __all__ = ["FIXED_COLUMNS", "KEPT_S", "Store", "item_schema", "vectors_of"]
 
 FIXED_COLUMNS = ("id", "file", "path", "class", "role", "vector", "thumbnail")
 _TABLE = "items"
+# The index of the vectors keeps a byte for each number; of so many times the wanted rows the exact vectors decide.
+_REFINED = 4
 # A change makes a fragment, and each makes all later changes slower, by some 0.3 ms; compaction takes a time that grows
 # with the items. The sum is least where compaction waits for a number of fragments as the root of the items.
 _MIN_FRAGMENTS, _FRAGMENTS_PER_ROOT = 16, 0.2
@@ -104,6 +106,31 @@ class Store:
         query = self._table.search().limit(None)
         if columns is not None:
             query = query.select(list(columns))
+        return self._found(query, where)
+
+    def nearest(
+        self, query_D: NDArray[np.float32], num: int, *, num_probes: int | None = None, where: str | None = None
+    ) -> pa.Table:
+        """Return id, class and vector of the nearest rows, at most `num`, those for which `where` holds.
+
+        With `num_probes` by the index of the vectors, which looks into so many of its cells and may miss some; without,
+        every row is compared. Raises `InputError` as `read` does.
+        """
+        query = self._table.search(query_D, vector_column_name="vector").distance_type("l2").limit(num)
+        query = query.select(["id", "class", "vector", "_distance"])
+        by_index = num_probes is not None
+        query = query.nprobes(num_probes).refine_factor(_REFINED) if by_index else query.bypass_vector_index()
+        return self._found(query, where).select(["id", "class", "vector"])
+
+    def index_vectors(self, num_partitions: int) -> "Store":
+        """Index the vectors, in one transaction, and return the new version; an index that was there is replaced."""
+        from lancedb.index import IvfSq
+
+        config = IvfSq(distance_type="l2", num_partitions=num_partitions, max_iterations=20, sample_rate=64)
+        self._writer().create_index("vector", config=config, replace=True)
+        return self.newest()
+
+    def _found(self, query: Any, where: str | None) -> pa.Table:
         if where is not None:
             query = query.where(where)
         try:
@@ -127,6 +154,11 @@ class Store:
         found = self.read(names, where=_id_in(ids)) if ids else self.read(names, where="false")
         place = {item: i for i, item in enumerate(found.column("id").to_pylist())}
         return found.take(pa.array([place[item] for item in ids], pa.int64()))
+
+    def vector(self, item: str) -> NDArray[np.float32]:
+        """Return the vector [D] of the item with this id, which must be there."""
+        x_D: NDArray[np.float32] = vectors_of(self.read(["vector"], where=_id_in([item])))[0]
+        return x_D
 
     def missing(self, ids: Sequence[str]) -> list[str]:
         """Return those of the ids that are not there."""

@@ -101,5 +101,5 @@ def _add_state(app: FastAPI, editions: Editions, settings: ServeSettings) -> Non
     async def health() -> Health:
         """Say that the service answers, and from which version."""
         edition = editions.current
-        num = len(edition.snapshot.vectors)
+        num = len(edition.snapshot)
         return Health(status="ok", version=edition.version, num_items=num, problem=editions.problem)

@@ -112,7 +112,7 @@ def add_routes(
 
 
 def _stored(edition: Edition) -> Stored:
-    return Stored(version=edition.version, num_items=len(edition.snapshot.vectors))
+    return Stored(version=edition.version, num_items=len(edition.snapshot))
 
 
 def _cells(text: str) -> dict[str, Any]:
@@ -129,7 +129,7 @@ def _reviewed(edition: Edition, item: str) -> ReviewPicture | None:
     place = edition.snapshot.place(item)
     if place is None:
         return None
-    return ReviewPicture(edition.snapshot.rows.column("file")[place].as_py(), edition.snapshot.vectors.class_N[place])
+    return ReviewPicture(edition.snapshot.rows.column("file")[place].as_py(), edition.snapshot.class_N[place])
 
 
 def _upload(query: str) -> ReviewPicture | None:

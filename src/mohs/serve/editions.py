@@ -95,5 +95,5 @@ class Editions:
         return tuple(file_stamp(self._folder / name) for name in ("index.json", "embedder/model.safetensors"))
 
     def _tell(self) -> None:
-        self._metrics.items.set(len(self.current.snapshot.vectors))
+        self._metrics.items.set(len(self.current.snapshot))
         self._metrics.version.set(self.current.snapshot.version)

@@ -143,12 +143,12 @@ def found(edition: Edition, query: str, answer: Answer) -> Found:
 
 def about(edition: Edition, *, changes: bool) -> About:
     """Return what the index is, as it is sent."""
-    vectors, calibration = edition.snapshot.vectors, edition.snapshot.calibration
+    calibration = edition.snapshot.calibration
     return About(
         version=edition.version,
         embedder=edition.embedder,
-        num_items=len(vectors),
-        num_classes=len(set(vectors.class_N.tolist())),
+        num_items=len(edition.snapshot),
+        num_classes=len(set(edition.snapshot.class_N.tolist())),
         columns=[
             Column(name=field.name, kind=_kind(str(field.type)))
             for field in edition.snapshot.rows.schema

@@ -84,7 +84,7 @@ class Queries:
             place = edition.snapshot.place(item)
             if place is None:
                 raise NoItemError
-            x_D = edition.snapshot.vectors.x_ND[place]
+            x_D = await self.in_thread(edition.snapshot.vector, place)
             return await self.in_thread(self._search, edition, item, x_D, options)
 
         with self._places.place():
