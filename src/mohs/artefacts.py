@@ -9,9 +9,12 @@ import os
 import re
 import shutil
 import tempfile
+import tokenize
+import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, final
+from typing import Any, Final, final
 
 import numpy as np
 
@@ -19,6 +22,7 @@ from mohs.errors import InputError, MohsError, ResourceError
 from mohs.lock import is_locked, lock_handle, only_writer
 
 __all__ = [
+    "DAMAGED_ARRAYS",
     "DISK_FULL",
     "EventLog",
     "atomic_folder",
@@ -205,6 +209,13 @@ def write_text(path: str | Path, text: str) -> None:
     """Write a text as UTF-8, atomically."""
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+DAMAGED_ARRAYS: Final = (
+    OSError, EOFError, ValueError, TypeError, KeyError, AttributeError, OverflowError, SyntaxError, RecursionError,
+    NotImplementedError, tokenize.TokenError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
+"""What `numpy.load` raises of a .npy or .npz file that is damaged: also what zipfile, zlib and Python's reader do."""
 
 
 def read_json(path: str | Path) -> Any:

@@ -27,6 +27,8 @@ from mohs.evaluation.summary import evaluate_embeddings
 from mohs.evaluation.triplets import sample_triplets, triplet_accuracy, triplet_accuracy_of
 from mohs.evaluation.verification import evaluate_pairs
 
+from .reliability import check_table_of
+
 N = 12
 X = np.random.Generator(np.random.PCG64(0)).integers(-8, 8, (N, 4)).astype(np.float32)  # exact in every type
 X[:, 0] += np.arange(N) // 2 + 1
@@ -271,3 +273,16 @@ def test_labels_of_every_kind_are_the_same_or_refused(name: str) -> None:
 @pytest.mark.parametrize("name", NUMBERS)
 def test_numbers_of_every_kind_are_the_same_or_refused(name: str) -> None:
     check(name, NUMBERS[name], SCORE, SAME_NUMBERS, REFUSED_NUMBERS)
+
+
+def test_the_table_of_the_document_is_this_matrix() -> None:
+    parts = (
+        ("embeddings", EMBEDDINGS, SAME_NUMBERS, REFUSED_NUMBERS),
+        ("labels", LABELS, SAME_LABELS, REFUSED_LABELS),
+        ("other numbers", NUMBERS, SAME_NUMBERS, REFUSED_NUMBERS),
+    )
+    rows = []
+    for name, functions, same, not_taken in parts:
+        fine = sum((function, kind) in FINE for function in functions for kind in not_taken)
+        rows.append((name, len(functions), len(functions) * len(same), len(functions) * len(not_taken) - fine))
+    check_table_of("arrays", ("arrays", "functions", "the same answer", "refused"), rows)

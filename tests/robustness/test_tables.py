@@ -12,6 +12,8 @@ from mohs.data.reading import read_table
 from mohs.data.rows import read_rows
 from mohs.errors import InputError
 
+from .reliability import check_table_of
+
 ROWS = [("a.png", "cup"), ("b.png", "cup"), ("c.png", "ring"), ("d.png", "ring")]
 NAMES = ["cup", "cup", "ring", "ring"]
 
@@ -155,3 +157,11 @@ def test_a_damaged_parquet_is_one_line_or_the_same_rows(tmp_path: Path) -> None:
         else:
             assert len(rows) == 4 or not rows
             assert all(len(cells) in (0, len(rows)) for cells in columns_of.values())
+
+
+def test_the_table_of_the_document_is_what_is_tried() -> None:
+    rows = (
+        ("CSV", len(AS_MEANT), len(REFUSED)),
+        ("Parquet", len(PARQUET_AS_MEANT), len(PARQUET_REFUSED)),
+    )
+    check_table_of("tables", ("tables", "read as meant", "refused with the row"), rows)

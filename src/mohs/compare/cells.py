@@ -2,8 +2,6 @@
 
 import math
 import time
-import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -12,7 +10,7 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
-from mohs.artefacts import atomic_path
+from mohs.artefacts import DAMAGED_ARRAYS, atomic_path
 from mohs.compare.budget import Budget
 from mohs.compare.metrics import Measured, Metrics, measure, measure_embeddings
 from mohs.compare.protocols import ComparisonData
@@ -323,13 +321,6 @@ def read_cells(path: Path) -> list[Cell]:
     return list({cell.key: cell for cell in read_rows(path, Cell)}.values())
 
 
-# What numpy raises of an archive: it also lets through what zipfile and zlib do, or opens another kind of file.
-_DAMAGED = (
-    OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, KeyError, TypeError, AttributeError,
-    NotImplementedError,
-)  # fmt: skip
-
-
 def read_arrays(results: Results, cell: Cell) -> dict[str, NDArray[Any]]:
     """Return a cell's arrays by name: those of `Measured`, and its curves as "curve_NAME".
 
@@ -339,5 +330,5 @@ def read_arrays(results: Results, cell: Cell) -> dict[str, NDArray[Any]]:
     try:
         with path.open("rb") as stream, np.load(stream) as arrays:
             return {name: arrays[name] for name in arrays.files}
-    except _DAMAGED as error:
+    except DAMAGED_ARRAYS as error:
         raise InputError(f"{path}: cannot be read ({error}); remove the file to run that cell again") from None

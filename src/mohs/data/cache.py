@@ -14,7 +14,7 @@ from typing import IO, final
 import numpy as np
 import PIL
 
-from mohs.artefacts import DISK_FULL, atomic_path, remove_left_over
+from mohs.artefacts import DAMAGED_ARRAYS, DISK_FULL, atomic_path, remove_left_over
 from mohs.checks import require, wrong_whole
 from mohs.data.images import Decoded, ImagePolicy, decode_all, picture_warnings
 from mohs.data.quarantine import BadPicture, bad_picture, refuse
@@ -124,7 +124,7 @@ def _open(table: Table, policy: ImagePolicy, path: Path) -> LoadedPictures | Non
         bad = tuple(bad_picture(table, index, reason) for index, reason in found["bad_pictures"])
         pictures = np.load(path, mmap_mode="r", allow_pickle=False)
         lines = tuple(map(str, found["warnings"]))
-    except (InputError, OSError, EOFError, ValueError, KeyError, TypeError):
+    except (InputError, *DAMAGED_ARRAYS):
         return None  # A damaged file is written again, and one of an older version.
     if not isinstance(pictures, np.ndarray):  # an archive of arrays
         return None

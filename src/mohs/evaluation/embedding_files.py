@@ -11,6 +11,7 @@ from typing import Any, TypeAlias, final
 import numpy as np
 from numpy.typing import NDArray
 
+from mohs.artefacts import DAMAGED_ARRAYS
 from mohs.data.reading import read_table
 from mohs.data.rows import read_rows
 from mohs.errors import DataWarning, InputError, Problem, at_most_20
@@ -104,10 +105,7 @@ def read_npy(path: Path, what: str, *, mapped: bool = False) -> Array:
     try:
         # Left in the file at first: what a damaged header asks for is not allocated.
         found: np.memmap[Any, Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (
-        ValueError, EOFError, TypeError, OverflowError, MemoryError, SyntaxError, RecursionError, KeyError,
-        tokenize.TokenError,
-    ) as error:  # fmt: skip
+    except (*DAMAGED_ARRAYS, MemoryError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
         raise InputError(
             Problem(str(path), f"cannot be read ({reason})", f"write the {what} with numpy.save again")
