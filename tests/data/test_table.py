@@ -80,7 +80,7 @@ def test_long_lists_of_problems_are_cut(tmp_path: Path) -> None:
         ("file,class\na,b,c\n", "row 2: 3 cells for 2 columns; put cells that hold commas in double quotes"),
         ("file,class,file\na,b,c\n", "column 'file' appears 2 times; rename or remove one"),
         ('file,class\n"a,b\n', "row 2: not CSV (unexpected end of data); check quotes and line ends"),
-        (b"file,class\n\xff,b\n", "not UTF-8 text (invalid start byte); save the table as CSV UTF-8"),
+        (b"file,class\n\xff,b\n", "row 2: byte 0xFF ('ÿ' in Latin-1) is not UTF-8 text; save the table as CSV UTF-8"),
     ],
 )
 def test_broken_files(tmp_path: Path, text: str | bytes, problem: str) -> None:

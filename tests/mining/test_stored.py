@@ -149,7 +149,7 @@ def test_harder_is_closer(scale, kind):
 def test_every_number_is_read_as_it_is(kind):
     bits = np.arange(2**16, dtype=np.uint16).view(np.int16)
     tensor = torch.from_numpy(bits).view(getattr(torch, kind))
-    tensor = tensor[torch.isfinite(tensor)][:, None]
+    tensor = tensor[tensor.float().abs() <= 1e18][:, None]  # all that a bank may hold
     expected = tensor.float().numpy()
     bank = stored_bank(tensor)
     np.testing.assert_array_equal(bank[:].view(np.uint32), expected.view(np.uint32))  # −0 too

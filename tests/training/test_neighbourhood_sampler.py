@@ -58,7 +58,7 @@ def test_in_a_loader() -> None:
         ({"size": 0}, "size: 0 is not a whole number of at least 1"),
         ({"hardness": 1.5}, "hardness: 1.5 is not a number in [0, 1]"),
         ({"labels_N": ["a", "a"]}, "labels_N: 1 class; give items of two classes or more"),
-        ({"labels_N": []}, "labels_N: 0 class; give items of two classes or more"),
+        ({"labels_N": []}, "labels_N: shape (0,) is not [N] with N >= 1; give one label per item"),
     ],
 )
 def test_wrong_numbers(change: dict[str, object], message: str) -> None:
