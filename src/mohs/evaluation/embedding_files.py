@@ -1,6 +1,5 @@
 """Files of embeddings and of their classes: what every command that takes such files reads them with."""
 
-import tokenize
 import warnings
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
