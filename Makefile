@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 
-.PHONY: setup demo test fuzz lint type docs bench bench-mining bench-resume bench-collapse bench-evaluation bench-finetune bench-strategies bench-export test-api lock clean
+.PHONY: setup demo test fuzz lint type docs bench bench-mining bench-resume bench-collapse bench-evaluation bench-finetune bench-strategies bench-export test-api lock audit clean
 
 setup: $(READY)
 
@@ -93,6 +93,13 @@ bench-export: setup
 # Thirty runs killed at random moments and taken up again: all must end with the same weights and plans.
 bench-resume: setup
 	$(BIN)/python benchmarks/kill_and_resume.py --kills 30
+
+# What is known against the versions in the lock file, and a list of them (CycloneDX) in build/sbom.json. It needs a network:
+# uvx fetches pip-audit, which asks the advisory database.
+audit: setup
+	@mkdir -p build
+	$(BIN)/uvx pip-audit --require-hashes --disable-pip --requirement requirements.lock
+	$(BIN)/uvx --from cyclonedx-bom cyclonedx-py requirements requirements.lock --output-file build/sbom.json
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist

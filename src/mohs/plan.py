@@ -13,8 +13,10 @@ import pyarrow.parquet
 from numpy.typing import NDArray
 
 from mohs.artefacts import atomic_path
+from mohs.bounds import ROWS
 from mohs.checks import item_indices, numbers, plain_array
 from mohs.errors import InputError, Problem
+from mohs.shown import csv_cell
 from mohs.sums import arrays_sum, check_format, strict_json
 
 __all__ = ["POSITIVE_ORIGINS", "TripletPlan", "origin_column"]
@@ -160,9 +162,13 @@ class TripletPlan:
         origin = table.column("positive_origin").cast(pa.string())
         table = table.set_column(table.num_columns - 1, "positive_origin", origin)
         for name in ("anchor", "positive", "negative"):
-            table = table.append_column(f"{name}_file", pa.array([files[i] for i in getattr(self, name).tolist()]))
+            table = table.append_column(
+                f"{name}_file", pa.array([csv_cell(str(files[i])) for i in getattr(self, name).tolist()])
+            )
         for name in ("anchor", "negative"):
-            table = table.append_column(f"{name}_class", pa.array([labels[i] for i in getattr(self, name).tolist()]))
+            table = table.append_column(
+                f"{name}_class", pa.array([csv_cell(str(labels[i])) for i in getattr(self, name).tolist()])
+            )
         with atomic_path(path) as temporary:
             pyarrow.csv.write_csv(table, temporary)
 
@@ -174,6 +180,7 @@ class TripletPlan:
         """
         path = Path(path)
         try:
+            ROWS.check(str(path), pyarrow.parquet.read_metadata(path).num_rows)
             table = pyarrow.parquet.read_table(path)
         except FileNotFoundError:
             raise InputError(f"{path}: no such file; check the path") from None

@@ -20,7 +20,7 @@ from mohs.errors import DataWarning, InputError, ResourceError
 from mohs.evaluation.pixels import pixel_embeddings
 from mohs.evaluation.summary import EmbeddingReport, SearchProtocol, measure
 from mohs.model.embedder import Embedder
-from mohs.settings.config import RunConfig, load_config
+from mohs.settings.config import RunConfig, load_run_config
 from mohs.sums import write_summed
 from mohs.training.checkpoint import load_checkpoint
 from mohs.training.events import Listener, TensorBoard, read_run_events, require_tensorboard
@@ -69,7 +69,7 @@ class Run:
             problem = "this run did not finish (no run.json)"
             raise InputError(f"{folder}: {problem}; go on with 'mohs train --resume {folder}'")
         check_run_files(folder)
-        return cls(folder, load_config(folder / "config.json"))
+        return cls(folder, load_run_config(folder))
 
     def embedder(self) -> Embedder:
         """Return the trained embedder, in evaluation mode."""

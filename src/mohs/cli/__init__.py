@@ -34,6 +34,7 @@ from mohs.cli import (
     train,
 )  # fmt: skip
 from mohs.errors import DataWarning, MohsError
+from mohs.shown import printable
 
 __all__ = ["main"]
 
@@ -90,10 +91,10 @@ def _say_warnings() -> None:
             usual(message, category, filename, lineno, file, line)
         elif str(message) not in said:
             said.add(str(message))
-            print(f"warning: {message}", file=sys.stderr)
+            print(printable(f"warning: {message}"), file=sys.stderr)
 
     warnings.showwarning = show
-    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
+    warnings.formatwarning = lambda message, *_, **__: printable(f"warning: {message}\n")
     warnings.filterwarnings("always", category=DataWarning)
 
 
@@ -114,7 +115,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         _say_warnings()
         code, lines = _run(sys.argv[1:] if arguments is None else list(arguments))
     for line in lines:
-        print(line, file=sys.stderr)
+        print(printable(line), file=sys.stderr)
     sys.exit(code)
 
 

@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, cast, final
 
 import typer
-from rich.markup import escape
 
 from mohs.cli import options
 from mohs.cli.console import decoding_progress, print_json, print_table, require_folder_place, say
 from mohs.cli.pictures_read import QUARANTINE, tell_pictures
 from mohs.errors import BadImagesError, InputError, Problem, at_most_20
+from mohs.shown import csv_cell, printable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -355,10 +355,10 @@ def classify_predict(
         kind = "probability" if classifier.method == "linear" else "similarity"
         rows = [
             [
-                escape(picture["file"]),
-                escape(str(picture["predicted"])),
+                picture["file"],
+                str(picture["predicted"]),
                 f"{picture['confidence']:.3f}",
-                escape(", ".join(f"{each['class']} {each['probability']:.3f}" for each in picture["top"])),
+                ", ".join(f"{each['class']} {each['probability']:.3f}" for each in picture["top"]),
             ]
             for picture in found
         ]
@@ -582,7 +582,7 @@ def _tell_measurement(found: Measurement, method: str) -> None:
         f"the {len(worst)} worst of {len(found.per_class):,} classes (--json has all)",
         ["class", "pictures", "accuracy", "mean probability"],
         [
-            [escape(str(each.label)), f"{each.num_pictures:,}", f"{each.accuracy:.3f}", f"{each.mean_probability:.3f}"]
+            [str(each.label), f"{each.num_pictures:,}", f"{each.accuracy:.3f}", f"{each.mean_probability:.3f}"]
             for each in worst
         ],
     )
@@ -599,9 +599,10 @@ def _print_predictions(found: Sequence[Mapping[str, Any]]) -> None:
     writer.writerow(["file", "predicted", "confidence", "rank", "class", "probability"])
     for picture in found:
         for rank, each in enumerate(picture["top"], start=1):
-            first = [picture["file"], picture["predicted"], f"{picture['confidence']:.6g}"]
-            writer.writerow([*first, rank, each["class"], f"{each['probability']:.6g}"])
+            first = [csv_cell(picture["file"]), csv_cell(picture["predicted"]), f"{picture['confidence']:.6g}"]
+            writer.writerow([*first, rank, csv_cell(each["class"]), f"{each['probability']:.6g}"])
     # UTF-8 whatever the terminal: a table of files and classes must not depend on it.
     sys.stdout.flush()
-    sys.stdout.buffer.write(text.getvalue().encode())
+    said = printable(text.getvalue()) if sys.stdout.isatty() else text.getvalue()
+    sys.stdout.buffer.write(said.encode())
     sys.stdout.buffer.flush()

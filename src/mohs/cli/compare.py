@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, final
 import typer
 
 from mohs.cli import options
-from mohs.cli.console import decoding_progress, print_json, print_table, require_folder_place, say
+from mohs.cli.console import decoding_progress, print_json, print_lines, print_table, require_folder_place, say
 from mohs.cli.pictures_read import tell_pictures
 from mohs.errors import InputError, Problem
 
@@ -98,7 +98,7 @@ def compare(
     names = None if strategies is None else [name.strip() for name in strategies.split(",")]
     if names == ["list"]:
         for strategy in STRATEGIES.values():
-            print(f"{strategy.name}: {strategy.description}")
+            print_lines([f"{strategy.name}: {strategy.description}"])
         return
     if pictures is None:
         pictures = _PAPER_EPOCHS * _PAPER_TRIPLETS * 3 if paper else _PICTURES
@@ -203,8 +203,8 @@ def _compare(asked: _Asked, settings: options.Settings, *, quiet: bool, as_json:
         print_json(record)
         return
     _print_tables(measured, asked)
-    print(f"all figures: {results.folder / 'table.md'}, {results.table}")
-    print(f"report: {report}")
+    print_lines([f"all figures: {results.folder / 'table.md'}, {results.table}"])
+    print_lines([f"report: {report}"])
 
 
 def _record(

@@ -17,8 +17,10 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from mohs.errors import InputError, ResourceError
+from mohs.shown import printable
 
 if TYPE_CHECKING:
     from mohs.training.events import Event, Listener
@@ -140,7 +142,7 @@ _stdout = Console(highlight=False)
 
 def say(text: str) -> None:
     """Print a line for a person, on stderr."""
-    _stderr.print(text, markup=False, soft_wrap=True)
+    _stderr.print(printable(text), markup=False, soft_wrap=True)
 
 
 def print_json(value: Any) -> None:
@@ -152,16 +154,16 @@ def print_lines(lines: Sequence[str]) -> None:
     """Print lines on stdout; what a terminal or pipe of another encoding cannot show becomes "?"."""
     encoding = sys.stdout.encoding or "utf-8"
     for line in lines:
-        print(line.encode(encoding, "replace").decode(encoding))
+        print(printable(line).encode(encoding, "replace").decode(encoding))
 
 
 def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], *, strong: int | None = None) -> None:
     """Print a table on stdout; the first column names the row, row `strong` is bold."""
-    table = Table(title=title, title_justify="left", title_style="bold")
+    table = Table(title=Text(printable(title)), title_justify="left", title_style="bold")
     for column, name in enumerate(header):
         table.add_column(name, justify="left" if column == 0 else "right", no_wrap=True)
     for index, row in enumerate(rows):
-        table.add_row(*row, style="bold" if index == strong else None)
+        table.add_row(*(Text(printable(cell)) for cell in row), style="bold" if index == strong else None)
     # A file or a pipe has no width of its own: do not cut the table there.
     console = _stdout if _stdout.is_terminal else Console(highlight=False, width=200)
     console.print(table)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mohs.cli import options
-from mohs.cli.console import print_json, print_table, require_folder_place, say, training_progress
+from mohs.cli.console import print_json, print_lines, print_table, require_folder_place, say, training_progress
 from mohs.errors import InputError
 
 if TYPE_CHECKING:
@@ -136,8 +136,8 @@ def _tell(result: Mapping[str, Any], measured: Mapping[str, EmbeddingReport]) ->
     seconds = result["seconds"]
     header = ["seconds", *next(iter(seconds.values()))]
     print_table("", header, [[name, *(f"{s:.1f}" for s in each.values())] for name, each in seconds.items()])
-    print(f"{result['classes']:,} classes, {result['pictures']:,} pictures, {result['total_s']:.0f} s in all")
-    print(f"report: {result['report']}")
+    print_lines([f"{result['classes']:,} classes, {result['pictures']:,} pictures, {result['total_s']:.0f} s in all"])
+    print_lines([f"report: {result['report']}"])
 
 
 def _strategies(data: DataConfig, *, seed: int, num_pictures: int) -> dict[str, RunConfig]:

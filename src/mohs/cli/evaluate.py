@@ -13,7 +13,15 @@ import typer
 
 from mohs.cli import options
 from mohs.cli.class_table import write_class_table
-from mohs.cli.console import counting_progress, decoding_progress, print_json, print_table, require_file_place, say
+from mohs.cli.console import (
+    counting_progress,
+    decoding_progress,
+    print_json,
+    print_lines,
+    print_table,
+    require_file_place,
+    say,
+)
 from mohs.cli.held_run import held_run
 from mohs.cli.pictures_read import QUARANTINE, tell_pictures
 from mohs.errors import DataWarning, InputError, Problem
@@ -202,7 +210,7 @@ def _evaluate_run(
         title = f"{queries_counted(found)}, gallery of {found.num_gallery:,}, {trained.told_protocol}"
         print_table(title, ["", *METRIC_HEADER], [[n, *metric_row(m)] for n, m in measured.items()], strong=2)
         for sentence in search_sentences(trained):
-            print(sentence)
+            print_lines([sentence])
         for note in trained.notes:
             say(f"note: {note}")
         _print_pairs(trained.verification)
@@ -361,7 +369,7 @@ def _print_report(report: EmbeddingReport, num_classes: int, *, verification: bo
         metric_rows(report),
     )
     for sentence in search_sentences(report):
-        print(sentence)
+        print_lines([sentence])
     if verification:
         _print_pairs(report.verification)
     sizes = report.gallery_sizes

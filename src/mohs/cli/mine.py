@@ -95,6 +95,9 @@ def mine(
     review_list: Annotated[
         Path | None, typer.Option(help="CSV (file, other) of pairs that are not negatives: a run's review.csv.")
     ] = None,
+    equal_pictures: Annotated[
+        bool, typer.Option("--equal-pictures", help="Equal pictures under two classes may be negatives of each other.")
+    ] = False,
     method: Annotated[
         str, typer.Option(help="exact, sampled, or auto: sampled from 30 billion pairs on (rank, log-rank).")
     ] = "exact",
@@ -128,6 +131,7 @@ def mine(
         metric=metric,
         candidates=candidates,
         review_list=review_list,
+        equal_pictures=equal_pictures,
         method=method,
         num_sampled=num_sampled,
         device=device,
@@ -163,6 +167,7 @@ class _Asked:
     candidates: Any
     method: Any
     review_list: Path | None
+    equal_pictures: bool
     num_sampled: int | None
     device: str | None
     embedder: Path | None
@@ -254,7 +259,7 @@ def _mine(asked: _Asked, *, quiet: bool, silent: bool) -> dict[str, Any]:
         name="--anchors",
     )
     candidates = _candidates(asked, table)
-    excluded_P2 = _excluded_pairs(asked, table)
+    excluded_P2, num_equal = _excluded_pairs(asked, inputs)
     if not silent:
         say(f"length: {describe_length(asked.num_anchors, table.num_classes)}")
     if warning := length_warning(asked.num_anchors, table.num_classes):
@@ -265,6 +270,7 @@ def _mine(asked: _Asked, *, quiet: bool, silent: bool) -> dict[str, Any]:
     embedded = time.perf_counter()
     compile_s = compile_kernels(asked.hardness.scale, half=inputs.is_half)
     plan = _plan(asked, table, bank_ND, roles, candidates, excluded_P2, quiet=silent)
+    plan = plan.with_header({"num_equal_picture_pairs": num_equal})
     mined = time.perf_counter()
     pictures = None
     if inputs.dataset is not None:
@@ -287,6 +293,7 @@ def _mine(asked: _Asked, *, quiet: bool, silent: bool) -> dict[str, Any]:
         "mean_anchor_negative_distance": float(plan.anchor_negative_distance.mean()),
         "method": plan.header["method"],
         "num_excluded_pairs": plan.header["num_excluded_pairs"],
+        "num_equal_picture_pairs": num_equal,
         **{name: plan.header[name] for name in ("num_anchors_exact", "rank_error_sd_max") if name in plan.header},
         "estimated_peak_bytes": peak_bytes,
         "read_s": read - began,
@@ -401,8 +408,13 @@ def _tell(facts: dict[str, Any]) -> None:
     if facts["num_classes_without_catalog"]:
         say(without_catalog(facts["num_classes_without_catalog"], facts["num_classes"]))
     say(f"positives: {positives}")
-    if facts["num_excluded_pairs"]:
-        say(f"pairs kept apart by the review list: {facts['num_excluded_pairs']:,}, each way counted")
+    if facts["num_equal_picture_pairs"]:
+        say(
+            f"equal pictures under two classes, no negatives of each other: {facts['num_equal_picture_pairs']:,} "
+            "pairs, each way counted (--equal-pictures allows them)"
+        )
+    if reviewed := facts["num_excluded_pairs"] - facts["num_equal_picture_pairs"]:
+        say(f"pairs kept apart by the review list: {reviewed:,}, each way counted")
     if facts["method"] == "sampled":
         say(
             f"ranks sampled: standard deviation of their fraction at most {facts['rank_error_sd_max']:.4f}; "
@@ -475,16 +487,29 @@ def _candidates(asked: _Asked, table: Table) -> NDArray[np.int64] | None:
     return chosen
 
 
-def _excluded_pairs(asked: _Asked, table: Table) -> NDArray[np.int64] | None:
-    """Return the pairs of the review list, both ways, int64[P, 2]; None without a list. Says what it passes over."""
-    if asked.review_list is None:
-        return None
-    from mohs.training.false_negatives import pairs_of_files, passed_over, read_review_rows
+def _excluded_pairs(asked: _Asked, inputs: _Inputs) -> tuple[NDArray[np.int64] | None, int]:
+    """Return the pairs that are no negatives, both ways, int64[P, 2], or None; and how many are of equal pictures.
 
+    These are the pairs of the review list, and equal pictures under two classes where pictures are at hand. Says what
+    it passes over of the list.
+    """
+    import numpy as np
+
+    from mohs.training.false_negatives import duplicate_pairs, pairs_of_files, passed_over, read_review_rows
+
+    files, equal_P2 = inputs.table.files, np.empty((0, 2), dtype=np.int64)
+    if inputs.dataset is not None and not asked.equal_pictures:
+        equal_P2 = duplicate_pairs(inputs.dataset)
+        if asked.on_accelerator and len(equal_P2):
+            what = f"{len(equal_P2) // 2:,} pairs of equal pictures under two classes"
+            say(f"warning: {what} may be negatives of each other: pairs are kept apart on the CPU only")
+            equal_P2 = equal_P2[:0]
+    if asked.review_list is None:
+        return (equal_P2 if len(equal_P2) else None), len(equal_P2)
     rows = read_review_rows(asked.review_list, name="--review-list")
-    if line := passed_over(rows, table.files):
+    if line := passed_over(rows, files):
         say(f"warning: {asked.review_list}: {line}")
-    return pairs_of_files(rows, table.files)
+    return np.concatenate([pairs_of_files(rows, files), equal_P2]), len(equal_P2)
 
 
 def _embedder(asked: _Asked) -> Embedder:

@@ -29,6 +29,7 @@ from mohs.evaluation.embedding_files import read_embedded
 from mohs.lock import only_writer
 from mohs.runs import Run
 from mohs.settings.config import DataConfig
+from mohs.shown import csv_cell
 from mohs.training.processes import choose_device
 from mohs.training.run_inputs import open_split_data
 
@@ -202,7 +203,8 @@ def _write_pairs(result: PrecisionDiagnosis, table: Table, path: Path) -> None:
         writer.writerow(["file", "class", "other", "other_class", "similarity", "cause"])
         for row in np.flatnonzero(~pairs.same_P[: result.num_top]).tolist():
             one, other = int(pairs.first_P[row]), int(pairs.second_P[row])
-            cells = [table.files[one], table.labels[one], table.files[other], table.labels[other]]
+            names = (table.files[one], table.labels[one], table.files[other], table.labels[other])
+            cells = [csv_cell(name) for name in names]
             writer.writerow([*cells, f"{pairs.similarity_P[row]:.6f}", CAUSES[result.attribution.cause_P[row]]])
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mohs.cli import options
-from mohs.cli.console import decoding_progress, print_json, print_table, require_file_place, say
+from mohs.cli.console import decoding_progress, print_json, print_lines, print_table, require_file_place, say
 from mohs.cli.held_run import held_run
 from mohs.cli.pictures_read import QUARANTINE, tell_pictures
 from mohs.errors import InputError
@@ -85,7 +85,7 @@ def report(
         return
     print_table("", ["", *METRIC_HEADER], [[n, *metric_row(m)] for n, m in rows.items()], strong=len(rows) - 1)
     for verdict, _ in differences:
-        print(verdict.text)
+        print_lines([verdict.text])
     say(f"report: {out}")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -96,7 +95,7 @@ def train(
     settings = options.read_settings(config, given, setting or (), preset, budget)
     if print_config:
         for note in settings.lines():
-            print(note, file=sys.stderr)
+            say(note)
         print(settings.config.to_toml(), end="")
         return
     _train(settings, resume=resume is not None, quiet=quiet, as_json=as_json)

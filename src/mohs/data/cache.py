@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import os
+import re
 import shutil
 import warnings
 from collections.abc import Callable
@@ -22,10 +23,11 @@ from mohs.data.table import Table
 from mohs.errors import DataWarning, InputError, Problem, ResourceError
 from mohs.sums import read_summed, write_summed
 
-__all__ = ["LoadedPictures", "default_cache_dir", "load_pictures"]
+__all__ = ["LoadedPictures", "default_cache_dir", "is_cache_folder", "load_pictures"]
 
 # Change this when decoding changes, so that older files are not used.
 FORMAT_VERSION = 3
+_CACHED = re.compile(r"[0-9a-f]{32}\.npy")
 
 _BLOCK_BYTES = 2**24
 
@@ -56,6 +58,14 @@ def default_cache_dir() -> Path:
         raise InputError(
             Problem("HOME", "not set, and the user has no home", "set XDG_CACHE_HOME to a folder for the cache")
         ) from None
+
+
+def is_cache_folder(folder: Path) -> bool:
+    """Return whether a folder holds decoded pictures, or is or lies in the user's cache folder."""
+    own = default_cache_dir().resolve()
+    if own in (folder.resolve(), *folder.resolve().parents):
+        return True
+    return folder.is_dir() and any(_CACHED.fullmatch(file.name) for file in folder.glob("*.npy"))
 
 
 def load_pictures(

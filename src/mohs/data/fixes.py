@@ -16,6 +16,7 @@ from mohs.data.names import same_name_groups
 from mohs.data.rows import read_rows
 from mohs.data.table import Table
 from mohs.errors import InputError, Problem, at_most_20
+from mohs.shown import csv_cell
 
 __all__ = ["Applied", "LabelFix", "Suggestion", "apply_fixes", "listing_fixes", "read_fixes", "write_fixes"]
 
@@ -81,7 +82,7 @@ def write_fixes(fixes: Sequence[LabelFix], path: str | Path) -> None:
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(_COLUMNS)
-        writer.writerows([getattr(fix, field.name) for field in fields(LabelFix)] for fix in fixes)
+        writer.writerows([csv_cell(getattr(fix, field.name)) for field in fields(LabelFix)] for fix in fixes)
 
 
 def read_fixes(path: str | Path) -> list[LabelFix]:

@@ -11,6 +11,7 @@ from typing import final
 
 import numpy as np
 
+from mohs.bounds import LABEL_CHARACTERS
 from mohs.data.folder import read_class_folders
 from mohs.data.multi_label import MultiLabel, one_class_each, repeat_problems
 from mohs.data.names import find_as_written, is_text, joined_warning, name_warning
@@ -22,6 +23,7 @@ __all__ = ["read_listing", "read_table"]
 
 # Bytes: of Linux, macOS and Windows alike, and of Linux, which allows the most.
 _LONGEST_NAME, _LONGEST_PATH = 255, 4000
+_FIXED_WIDTH_BYTES = 2**28
 
 
 def read_table(
@@ -178,6 +180,10 @@ def _check_cells(
     if problems:
         raise InputError(*problems)
     labels, roles, splits = cells[wanted.label], cells["role"], cells["split"]
+    for name in filter(None, (wanted.label, wanted.group)):
+        sizes = list(map(len, cells[name]))
+        longest = max(sizes)
+        LABEL_CHARACTERS.check(f"{path}: row {rows[sizes.index(longest)]}: column {name!r}", longest)
     files = _as_on_disk(path, cells[wanted.file])
     places = tuple(f"{path}: row {row}" for row in rows)
     allowed_roles = ROLES if default_role == "sample" else ("catalog",)
@@ -265,6 +271,12 @@ def _make_table(
     places: tuple[str, ...] = (),
     groups: Sequence[str] | None = None,
 ) -> Table:
-    columns = np.array(labels, dtype=np.str_), np.array(roles, dtype="<U7"), np.array(splits, dtype="<U10")
-    of_group = None if groups is None or not any(groups) else np.array(groups, dtype=np.str_)
+    columns = _text_array(labels), np.array(roles, dtype="<U7"), np.array(splits, dtype="<U10")
+    of_group = None if groups is None or not any(groups) else _text_array(groups)
     return Table(tuple(files), *columns, root, source, places, of_group)
+
+
+def _text_array(texts: Sequence[str]) -> np.ndarray:
+    """Return names as an array: of one width, or, where a long one among many would make that large, of objects."""
+    num_bytes = 4 * len(texts) * max(map(len, texts), default=0)
+    return np.array(texts, dtype=np.str_ if num_bytes <= _FIXED_WIDTH_BYTES else object)

@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mohs.bounds import CELL_BYTES, ROWS
 from mohs.errors import InputError, Problem, at_most_20
+from mohs.shown import from_csv_cell
 
 __all__ = ["decimal_points", "read_rows"]
 
@@ -20,11 +22,13 @@ def read_rows(path: Path) -> tuple[dict[str, list[str]], list[int]]:
     A `.parquet` or `.pq` file is Parquet, any other CSV (UTF-8, with or without BOM), its cells apart by whichever of
     comma, semicolon and tab is in its header most. Rows of a CSV are counted from its first line, 1. Left out are blank
     lines, lines that begin with `#` above the header, the header where it is there again (a file that was appended to),
-    and empty cells beyond the last column. The first item of a Parquet file is row 1. A Parquet column that holds
-    neither text, integers nor booleans ("True", "False") has no cells: what 1.0 or NaN would be as text is not defined.
+    and empty cells beyond the last column; a ' before what a spreadsheet would take for a formula is none of the cell
+    (`mohs.shown.from_csv_cell`). The first item of a Parquet file is row 1. A Parquet column that holds neither text,
+    integers nor booleans ("True", "False") has no cells: what 1.0 or NaN would be as text is not defined.
 
-    Raises `InputError` with one line for each problem: not such a file, a row with too many or too few cells, a column
-    name that appears twice, a NUL in a cell (it would end a file's name, and numpy cuts it off the end of a class's).
+    Raises `InputError` with one line for each problem: not such a file, more rows or bytes than `mohs.bounds` allows, a
+    row with too many or too few cells, a column name that appears twice, a NUL in a cell (it would end a file's name,
+    and numpy cuts it off the end of a class's).
     """
     is_parquet = path.suffix.lower() in (".parquet", ".pq")
     return _read_parquet(path) if is_parquet else _read_csv(path)
@@ -58,7 +62,7 @@ def _read_csv(path: Path) -> tuple[dict[str, list[str]], list[int]]:
                 )
             else:
                 rows.append(row)
-                records.append(cells[: len(header)])
+                records.append([from_csv_cell(cell) for cell in cells[: len(header)]])
     except UnicodeDecodeError:
         raise InputError(_not_utf8(path)) from None
     except csv.Error as error:
@@ -68,6 +72,7 @@ def _read_csv(path: Path) -> tuple[dict[str, list[str]], list[int]]:
     problems += _repeated(path, header)
     if problems:
         raise InputError(*at_most_20(problems))
+    ROWS.check(str(path), len(rows))
     columns = {name: [cells[i] for cells in records] for i, name in enumerate(header)}
     _refuse_nul(path, columns, rows)
     return columns, rows
@@ -140,15 +145,20 @@ def _read_parquet(path: Path) -> tuple[dict[str, list[str]], list[int]]:
 
     try:
         # One file; a folder named like 'split=1' above it must not add a column.
-        table = pq.ParquetFile(path).read()
-        if problems := _repeated(path, table.column_names):
-            raise InputError(*at_most_20(problems))
-        columns: dict[str, list[str]] = {}
+        with pq.ParquetFile(path) as file:
+            schema = file.schema_arrow
+            if problems := _repeated(path, schema.names):
+                raise InputError(*at_most_20(problems))
+            _check_size(path, file.metadata, {field.name for field in schema if _has_one_form(field.type)})
+        # Text that is there again is held once, as in the file: a kilobyte can hold a name a million times.
+        texts = [field.name for field in schema if _is_text(field.type)]
+        with pq.ParquetFile(path, read_dictionary=texts) as file:
+            table = file.read(columns=[field.name for field in schema if _has_one_form(field.type)])
+        # Text, integers and booleans have one written form; a float (1.0, NaN) has not: left without cells, it is
+        # refused if it is one of the columns that are used.
+        columns: dict[str, list[str]] = {name: [] for name in schema.names}
         for name, column in zip(table.column_names, table.columns, strict=True):
-            # Text, integers and booleans have one written form; a float (1.0, NaN) has not: left without cells, it is
-            # refused if it is one of the columns that are used.
-            values: list[Any] = column.to_pylist() if _has_one_form(column.type) else []
-            columns[name] = ["" if value is None else str(value) for value in values]
+            columns[name] = [text for chunk in column.chunks for text in _texts(chunk)]
     except (FileNotFoundError, InputError):
         raise
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
@@ -157,6 +167,31 @@ def _read_parquet(path: Path) -> tuple[dict[str, list[str]], list[int]]:
     rows = list(range(1, table.num_rows + 1))
     _refuse_nul(path, columns, rows)
     return columns, rows
+
+
+def _check_size(path: Path, metadata: Any, wanted: set[str]) -> None:
+    """Raise `InputError` if a Parquet file has more rows, or more bytes in its columns, than are allowed."""
+    ROWS.check(str(path), metadata.num_rows)
+    groups = (metadata.row_group(i) for i in range(metadata.num_row_groups))
+    chunks = (group.column(i) for group in groups for i in range(group.num_columns))
+    num_bytes = sum(chunk.total_uncompressed_size for chunk in chunks if chunk.path_in_schema in wanted)
+    CELL_BYTES.check(str(path), num_bytes)
+
+
+def _texts(chunk: Any) -> list[str]:
+    """Return the written forms of a piece of a column; equal text of a dictionary is one object."""
+    import pyarrow as pa
+
+    if not isinstance(chunk, pa.DictionaryArray):
+        return ["" if value is None else str(value) for value in chunk.to_pylist()]
+    words = ["" if value is None else str(value) for value in chunk.dictionary.to_pylist()]
+    return ["" if place is None else words[place] for place in chunk.indices.to_pylist()]
+
+
+def _is_text(kind: Any) -> bool:
+    import pyarrow as pa
+
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
 def _has_one_form(kind: Any) -> bool:

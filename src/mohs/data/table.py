@@ -12,6 +12,7 @@ import numpy as np
 
 from mohs.artefacts import atomic_path
 from mohs.errors import InputError, Problem
+from mohs.shown import csv_cell
 
 __all__ = ["BUILT_IN", "ROLES", "SPLITS", "Table", "concatenate", "require_classes", "table_bytes", "write_table"]
 
@@ -166,6 +167,8 @@ def require_classes(table: Table, minimum: int = 2) -> None:
 def write_table(table: Table, path: str | Path) -> None:
     """Write `table` as CSV, atomically: file, class, role, split, and group if there are any.
 
+    Names that a spreadsheet would take for formulas are written by `mohs.shown.csv_cell`, and read back as they were.
+
     Files become relative to the folder of `path`; those of the built-in set, which are names only, stay as they are.
     """
     path = Path(path)
@@ -184,7 +187,8 @@ def table_bytes(table: Table, folder: Path) -> bytes:
     if table.groups is not None:
         columns["group"] = table.groups
     writer.writerow(["file", *columns])
-    writer.writerows(zip(files, *(column.tolist() for column in columns.values()), strict=True))
+    cells = [map(csv_cell, column) for column in (files, *(column.tolist() for column in columns.values()))]
+    writer.writerows(zip(*cells, strict=True))
     return text.getvalue().encode("utf-8")
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final, Literal, TypeAlias, final
 
 from mohs.errors import InputError, Problem, ResourceError
+from mohs.shown import csv_cell, from_csv_cell
 
 __all__ = ["ReviewList", "ReviewPicture", "Verdict"]
 
@@ -57,7 +58,9 @@ class ReviewList:
             return {}
         with self.path.open(encoding="utf-8", newline="") as stream:
             return {
-                frozenset((row["file"], row["other"])): "same" if row["verdict"] == "same" else "different"
+                frozenset((from_csv_cell(row["file"]), from_csv_cell(row["other"]))): "same"
+                if row["verdict"] == "same"
+                else "different"
                 for row in csv.DictReader(stream)
             }
 
@@ -76,7 +79,8 @@ class ReviewList:
                 if new:
                     writer.writerow(_COLUMNS)
                 writer.writerows(
-                    (one.file, other.file, one.label, other.label, cell, told) for one, other, cell, told in rows
+                    (*map(csv_cell, (one.file, other.file, one.label, other.label)), cell, told)
+                    for one, other, cell, told in rows
                 )
                 stream.flush()
                 os.fsync(stream.fileno())

@@ -5,18 +5,20 @@ is long since it is the list of all settings, in the order in which they are sho
 """
 
 import tomllib
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias, final
 
 from pydantic import BaseModel, Field, ValidationError, field_validator
 
+from mohs.data.cache import is_cache_folder
 from mohs.data.dataset import Dataset, open_dataset
 from mohs.data.images import ImagePolicy
 from mohs.data.multi_label import MultiLabel
 from mohs.data.reading import read_listing
 from mohs.data.table import Table
-from mohs.errors import InputError, Problem
+from mohs.errors import DataWarning, InputError, Problem
 from mohs.hardness import curves
 from mohs.hardness.curves import Curve
 from mohs.hardness.scales import Scale, rule_of
@@ -37,6 +39,7 @@ __all__ = [
     "RunConfig",
     "TrainingConfig",
     "load_config",
+    "load_run_config",
     "override_config",
     "parse_config",
     "parse_settings",
@@ -584,6 +587,21 @@ def setting_problems(error: ValidationError, *, source: str) -> list[Problem]:
 def load_config(path: str | Path) -> RunConfig:
     """Return the settings in a TOML file (or in the config.json of a run folder)."""
     return parse_config(read_settings_file(Path(path)), source=str(path))
+
+
+def load_run_config(folder: Path) -> RunConfig:
+    """Return the settings of a run in a folder, to read it: it may be a stranger's, and nothing is written elsewhere.
+
+    Its `data.cache` is kept if it lies in the run's folder or the user's cache folder, or holds decoded pictures
+    already. Otherwise pictures are kept in the user's cache folder; warns (`DataWarning`) of it.
+    """
+    config = load_config(folder / "config.json")
+    cache = config.data.cache
+    if cache is None or folder.resolve() in Path(cache).resolve().parents or is_cache_folder(Path(cache)):
+        return config
+    line = f"{folder / 'config.json'}: data.cache: {cache!r} holds no decoded pictures, so none are written there"
+    warnings.warn(line, DataWarning, stacklevel=3)
+    return config.model_copy(update={"data": config.data.model_copy(update={"cache": None})})
 
 
 def override_config(

@@ -16,6 +16,7 @@ from mohs.data.equal_pictures import picture_numbers
 from mohs.errors import InputError, Problem, at_most_20
 from mohs.plan import TripletPlan
 from mohs.settings.config import NegativesConfig
+from mohs.shown import csv_cell, from_csv_cell
 
 __all__ = [
     "Dropped",
@@ -152,6 +153,8 @@ def read_review_rows(path: Path, *, name: str = "negatives.review_list") -> list
     ]
     if empty or unknown:
         raise InputError(*at_most_20([*empty, *unknown]))
+    for row in rows:
+        row.update({column: from_csv_cell(row[column]) for column in ("file", "other")})
     last = {frozenset((normpath(row["file"]), normpath(row["other"]))): row.get("verdict") for row in rows}
     differ = {pair for pair, verdict in last.items() if verdict == "different"}
     pairs = [(row["file"], row["other"]) for row in rows]
@@ -205,7 +208,15 @@ def append_review(path: Path, dropped: Dropped, dataset: Dataset, segment: int) 
             dropped.anchor_R, dropped.negative_R, dropped.distance_R, dropped.positive_distance_R, strict=True
         ):
             writer.writerow(
-                (files[anchor], files[negative], labels[anchor], labels[negative], distance, positive, segment)
+                (
+                    *(
+                        csv_cell(str(name))
+                        for name in (files[anchor], files[negative], labels[anchor], labels[negative])
+                    ),
+                    distance,
+                    positive,
+                    segment,
+                )
             )
 
 

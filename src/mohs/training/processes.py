@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mohs.errors import InputError, Problem, TrainingError
+from mohs.shown import printable
 
 __all__ = ["Heartbeat", "Processes", "choose_device", "name_ranks", "processes", "use_bfloat16"]
 
@@ -154,7 +155,7 @@ class Heartbeat:
                 # Nothing is heard of anybody through a store that does not answer, and the store is with rank 0.
                 gone = [0] if 0 in silent else silent
                 [line] = name_ranks(gone, f"silent for {self._silent_s:.0f} s").problems
-                print(f"mohs: {line}", file=sys.stderr, flush=True)
+                print(printable(f"mohs: {line}"), file=sys.stderr, flush=True)
                 os._exit(TrainingError.exit_code)
 
 

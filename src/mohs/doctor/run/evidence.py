@@ -18,7 +18,7 @@ from mohs.evaluation.checked import Float32, Index
 from mohs.evaluation.embedded import Embedded
 from mohs.model.embedder import Embedder
 from mohs.plan import TripletPlan
-from mohs.settings.config import RunConfig, load_config
+from mohs.settings.config import RunConfig, load_run_config
 from mohs.training.events import read_run_events
 from mohs.training.run_facts import FACTS, check_run_files
 from mohs.training.run_inputs import SplitData, changed_pictures, open_split_data
@@ -53,7 +53,7 @@ class RunEvidence:
             raise InputError(f"{folder}: not a run folder (no config.json); give one made by 'mohs train'")
         if (folder / FACTS).is_file():
             check_run_files(folder, complete=False)
-        return cls(folder, load_config(folder / "config.json"), seed, {}, data)
+        return cls(folder, load_run_config(folder), seed, {}, data)
 
     @property
     def finished(self) -> bool:
