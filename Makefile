@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 
-.PHONY: setup demo test fuzz lint type docs bench bench-mining bench-resume bench-collapse bench-evaluation bench-finetune bench-strategies bench-export test-api lock audit clean
+.PHONY: setup demo test fuzz lint type docs settings-reference bench bench-mining bench-resume bench-collapse bench-evaluation bench-finetune bench-strategies bench-export test-api lock audit clean
 
 setup: $(READY)
 
@@ -56,6 +56,12 @@ test-api: setup
 docs: setup
 	$(BIN)/pdoc --docformat google --output-directory build/docs mohs \
 		$$(find src/mohs -name '*.py' ! -name '_*' ! -name curves.py | sed -e 's|^src/||' -e 's|/|.|g' -e 's|\.py$$||' | sort)
+
+# docs/settings.md, from the descriptions in src/mohs/settings/config.py.
+settings-reference: setup
+	@mkdir -p build
+	$(BIN)/python -c 'from mohs.cli.train import flags; from mohs.settings.reference import settings_page; print(settings_page(flags()), end="")' > build/settings.md
+	mv build/settings.md docs/settings.md
 
 bench: bench-mining bench-evaluation
 

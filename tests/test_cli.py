@@ -269,3 +269,13 @@ def test_help_names_every_scale(command, run_cli):
     # They are written out there, so that help need not import what knows them.
     shown = " ".join(run_cli(command, "--help").out.replace("│", " ").split())
     assert f"{', '.join(SCALES[:-1])} or {SCALES[-1]}" in shown
+
+
+def test_the_shell_completes_commands_and_flags(run_cli, monkeypatch):
+    monkeypatch.setenv("_MOHS_COMPLETE", "complete_bash")
+    for words, expected in [("mohs tra", "train"), ("mohs train --expl", "--explain")]:
+        monkeypatch.setenv("COMP_WORDS", words)
+        monkeypatch.setenv("COMP_CWORD", str(len(words.split()) - 1))
+        assert run_cli().out.split() == [expected]
+    monkeypatch.delenv("_MOHS_COMPLETE")
+    assert "_MOHS_COMPLETE=complete_bash" in run_cli("--show-completion", "bash").out

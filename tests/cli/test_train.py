@@ -56,7 +56,7 @@ def test_it_goes_on_from_a_run_with_other_pictures(run_cli, class_run, own_pictu
     command = ("train", own_picture_set / "images.csv", "--triplets", "24", "--batch", "8", "--test-fraction", "0.2")
     answer = run_cli(*command, "--from", class_run, "--size", "24", "--seed", "1", "--quiet", "--out", tmp_path / "run")
     assert answer.code == 0, answer.err
-    assert answer.err[0].startswith("model.start: the preset fine-tune, so that what they know is kept (training.")
+    assert answer.err[0].startswith("model.start: uses the preset fine-tune, for loaded weights (training.")
     assert answer.err[1:3] == [f"starts from {class_run}: backbone and head", "data.size: 24 here, 16 there"]
     known = set(mohs.Run.open(class_run).trained_classes())
     run = mohs.Run.open(tmp_path / "run")

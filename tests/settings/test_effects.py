@@ -3,7 +3,7 @@
 import pytest
 
 from mohs.settings.config import RunConfig, override_config
-from mohs.settings.effects import _rules, without_effect
+from mohs.settings.effects import _rules, when_it_matters, without_effect
 from mohs.settings.toml import flat_settings
 
 # Settings under which the name has no effect, and settings under which it has.
@@ -55,9 +55,17 @@ def test_no_setting_is_told_twice_and_every_rule_names_settings():
     names = flat_settings(RunConfig().model_dump())
     for settings in ([], ["loss.name=triplet"], ["training.neighbourhood=1"], ["guard.enabled=false"]):
         config = override_config(None, settings, {})
-        assert {name for listed, _, _ in _rules(config) for name in listed.split()} <= names.keys()
+        assert {name for rule in _rules(config) for name in rule.names.split()} <= names.keys()
         told = [line.partition(":")[0] for line in without_effect(config, names)]
         assert len(told) == len(set(told))
+
+
+def test_whatever_may_be_idle_says_when_it_matters_in_words_that_fit_every_run():
+    names = flat_settings(RunConfig().model_dump())
+    idle = {name for rule in _rules(RunConfig()) for name in rule.names.split()}
+    assert {name for name in names if when_it_matters(name)} == idle
+    other = override_config(None, ["loss.name=triplet", "data.source=shop", "guard.action=stop"], {})
+    assert [rule.matters for rule in _rules(other)] == [rule.matters for rule in _rules(RunConfig())]
 
 
 def test_train_warns_of_what_was_given_without_effect(run_cli, tmp_path):

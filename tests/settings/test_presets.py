@@ -89,7 +89,7 @@ def test_weights_without_a_preset_are_fine_tuned(run_cli, tmp_path):
     answer = printed(run_cli, *weights)
     assert answer.out == printed(run_cli, *weights, "--preset", "fine-tune").out
     assert answer.err == [
-        "model.weights: the preset fine-tune, so that what they know is kept (training.optimizer adamw, "
+        "model.weights: uses the preset fine-tune, for loaded weights (training.optimizer adamw, "
         "training.learning_rate 0.001, finetune.backbone_rate 0.1, training.weight_decay 0.05, training.warmup 0.1, "
         "training.max_gradient_norm 1.0); --preset small trains like a new network"
     ]

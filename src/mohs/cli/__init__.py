@@ -41,7 +41,6 @@ __all__ = ["main"]
 app = typer.Typer(
     name="mohs",
     help="Similarity learning for many classes with one or two pictures each.",
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -124,6 +123,8 @@ def _run(arguments: list[str]) -> tuple[int, Sequence[str]]:
     try:
         # Not app(): it answers some errors itself, in more than one line.
         command = typer.main.get_command(app)
+        if "_MOHS_COMPLETE" in os.environ:  # a shell asks what may come next
+            command.main(arguments, prog_name="mohs")
         with command.make_context("mohs", arguments) as context:
             command.invoke(context)
         sys.stdout.flush()

@@ -175,7 +175,7 @@ def _compare(asked: _Asked, settings: options.Settings, *, quiet: bool, as_json:
     comparison = Comparison(data, values, budget, tuple(strategies), asked.num_seeds, look=asked.paper)
     results = Results(asked.out)
     results.folder.mkdir(parents=True, exist_ok=True)
-    read_cells(results.table)  # a table of something else is told before anything trains
+    read_cells(results.table)  # a table of something else is an error before the first run
     write_json(asked.out / _MARK, {"finished": False})  # an older one's figures may not be these
     facts = data.facts()
     tell_pictures(data.reading, asked.out / "quarantine.csv", quiet=quiet or as_json)

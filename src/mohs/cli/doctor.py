@@ -35,7 +35,7 @@ def doctor(
         str | None, typer.Option(help="Of --log: triplet, soft-triplet, contrastive, infonce or cross-entropy.")
     ] = None,
     margin: Annotated[float | None, typer.Option(help="Of the loss of --log.")] = None,
-    batch: Annotated[int | None, typer.Option(help="Of --log: pairs or triplets in a batch.")] = None,
+    batch: Annotated[int | None, typer.Option(help="With --log: how many pairs or triplets a batch has.")] = None,
     embeddings: Annotated[Path | None, typer.Option(help=".npy of test pictures, a row each.")] = None,
     labels: Annotated[
         Path | None, typer.Option(help="Their classes: CSV or Parquet with a column 'class', .npy or .txt.")

@@ -70,7 +70,7 @@ def mine(
     white_level: options.WhiteLevel = None,
     max_bad: options.MaxBad = None,
     triplets: Annotated[int, typer.Option(help="Anchors; with one negative each, the length of the plan.")] = 10_000,
-    negatives: Annotated[int, typer.Option(help="Negatives of each anchor: so many rows of the plan.")] = 1,
+    negatives: Annotated[int, typer.Option(help="Negatives of each anchor; the plan has a row for each.")] = 1,
     curve: options.Curve = None,
     cap: options.Cap = None,
     growth: options.Growth = None,

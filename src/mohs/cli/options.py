@@ -175,7 +175,7 @@ def read_settings(
     ]
     if preset is None and taken:
         notes.append(
-            f"{begins[0]}: the preset fine-tune, so that what they know is kept ({', '.join(taken)}); --preset small "
+            f"{begins[0]}: uses the preset fine-tune, for loaded weights ({', '.join(taken)}); --preset small "
             "trains like a new network"
         )
     changed = {name for name, value in flat_settings(config.model_dump()).items() if value != usual[name]}

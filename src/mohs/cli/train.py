@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import os
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mohs.cli import options
-from mohs.cli.console import decoding_progress, print_json, require_folder_place, say, training_progress
+from mohs.cli.console import decoding_progress, print_json, print_lines, require_folder_place, say, training_progress
 from mohs.errors import InputError, at_most_20
 
 if TYPE_CHECKING:
     from mohs.settings.config import RunConfig
     from mohs.training.run_inputs import SplitData
 
-__all__ = ["train"]
+__all__ = ["flags", "train"]
 
 
 def train(
@@ -67,10 +68,19 @@ def train(
     seed: options.Seed = None,
     setting: options.Setting = None,
     print_config: Annotated[bool, typer.Option("--print-config", help="Show the settings and exit.")] = False,
+    explain: Annotated[
+        str | None, typer.Option(help="Say what a setting or section means, and exit.", metavar="S.N")
+    ] = None,
     quiet: options.Quiet = False,
     as_json: options.Json = False,
 ) -> None:
     """Train an embedder: embed, mine, train in plan order, repeat."""
+    if explain is not None:
+        from mohs.settings.reference import explain as explain_setting
+
+        with options.naming_flags({explain: f"--explain {explain}"}):
+            print_lines(explain_setting(explain, flags()))
+        return
     given = locals() | {"out": out if resume is None else str(resume), "tensorboard": tensorboard or None}
     given["pretrained"] = "default" if pretrained else None
     if resume is not None:
@@ -99,6 +109,16 @@ def train(
         print(settings.config.to_toml(), end="")
         return
     _train(settings, resume=resume is not None, quiet=quiet, as_json=as_json)
+
+
+def flags() -> dict[str, str]:
+    """Return the flags of `mohs train` that are settings, by setting.
+
+    >>> flags()["training.num_triplets"]
+    '--triplets'
+    """
+    own = signature(train).parameters
+    return {setting: options.flag_of(name) for name, setting in options.SETTINGS.items() if name in own}
 
 
 def _train(settings: options.Settings, *, resume: bool, quiet: bool, as_json: bool) -> None:

@@ -23,7 +23,7 @@ from mohs.hardness import curves
 from mohs.hardness.curves import Curve
 from mohs.hardness.scales import Scale, rule_of
 from mohs.sequence import usual_length
-from mohs.settings.losses import LOSSES, LossRecord, find_record, listed
+from mohs.settings.losses import LOSSES, LossRecord, find_record
 from mohs.settings.toml import read_settings_file, write_toml
 
 __all__ = [
@@ -56,11 +56,12 @@ class DataConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     """What there is to learn from."""
 
     source: str = Field("glyphs", description="CSV, Parquet, folder of class folders, or 'glyphs' (built in)")
-    catalog: str | None = Field(None, description="table with one reference picture per class")
-    file_column: str = "file"
-    class_column: str = "class"
+    catalog: str | None = Field(None, description="table with one reference picture per class; none: there is none")
+    file_column: str = Field("file", description="column of the table with the picture's file")
+    class_column: str = Field("class", description="column of the table with the class")
     group_column: str = Field(
-        "group", description="sessions, cameras or product families: a group is on one side of the split; '': none"
+        "group",
+        description="column of sessions, cameras or product families: a group is on one side of the split; '': none",
     )
     multi_label: MultiLabel = Field(
         "error",
@@ -73,12 +74,16 @@ class DataConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     white_level: Annotated[float, Field(gt=0.0)] | None = Field(
         None, description="value of white in grey pictures of more than 8 bits, such as 4095 for 12; none: 65535"
     )
-    split_by: Literal["class", "item"] = Field("class", description="class: test classes are never trained on")
-    test_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.2
-    per_class: _Count | None = Field(None, description="keep at most this many pictures of a class; none keeps all")
+    split_by: Literal["class", "item"] = Field(
+        "class", description="class: test classes are never trained on; item: pictures of a class are divided"
+    )
+    test_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(
+        0.2, description="share of the classes, or pictures, that are for the test"
+    )
+    per_class: _Count | None = Field(None, description="keep at most this many pictures of a class; none: all")
     max_classes: _Count | None = Field(None, description="keep only this many classes, the first by name; none: all")
     max_bad_images: Annotated[int, Field(ge=0)] = Field(0, description="unreadable pictures to leave out and report")
-    cache: str | None = Field(None, description="folder for decoded pictures; none is the user's cache folder")
+    cache: str | None = Field(None, description="folder for decoded pictures; none: the user's cache folder")
 
     @property
     def policy(self) -> ImagePolicy:
@@ -129,27 +134,37 @@ class ModelConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     """Backbone and embedding head."""
 
     backbone: str = Field("small", description="'small' (built in) or the name of a timm model")
-    weights: str | None = Field(None, description="safetensors file with the backbone's weights")
+    weights: str | None = Field(None, description="safetensors file with the backbone's weights; none: no such file")
     pretrained: str | None = Field(
-        None, description="tag of timm's weights, from the Hugging Face hub or its cache; 'default': the model's own"
+        None,
+        description="tag of timm's weights, from the Hugging Face hub or its cache; 'default': the model's own; "
+        "none: no such weights",
     )
     start: str | None = Field(
-        None, description="run, saved embedder or hf-hub:user/name whose weights the network begins with"
+        None,
+        description="run, saved embedder or hf-hub:user/name whose weights the network begins with; none: those above, "
+        "or random ones",
     )
     backbone_options: Mapping[str, str | int | float | bool] = Field(
         default_factory=dict, description="passed to timm.create_model, for example {pad_type = 'same'}"
     )
-    mean: tuple[float, ...] | None = Field(None, description="per channel, of pictures in [0, 1]; none: the backbone's")
-    std: tuple[float, ...] | None = Field(None, description="per channel; none: the backbone's")
+    mean: tuple[float, ...] | None = Field(
+        None, description="subtracted from each channel of pictures in [0, 1]; none: the backbone's"
+    )
+    std: tuple[float, ...] | None = Field(
+        None, description="each channel is divided by it, after mean; none: the backbone's"
+    )
     widths: tuple[_Count, ...] = Field((32, 64, 128), description="channels of the stages of the small network")
-    embedding_dim: _Count = 128
+    embedding_dim: _Count = Field(128, description="numbers in an embedding")
     hidden_dim: Annotated[int, Field(ge=0)] | None = Field(
         None,
-        description="units of the first dense layer; 0: no such layer; none: 0 where muon trains a new network, "
+        description="units of the head's first dense layer; 0: no such layer; none: 0 where muon trains a new network, "
         "else 256",
     )
-    dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(0.0, description="before the first dense layer")
-    batch_norm: bool = Field(True, description="in the head and in the small network")
+    dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(
+        0.0, description="share of the features that are dropped before the head's first dense layer"
+    )
+    batch_norm: bool = Field(True, description="batch norm in the head and in the small network")
 
     @property
     def hidden_units(self) -> int:
@@ -169,24 +184,28 @@ class HardnessConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False
 
     curve: Literal["auto", "constant", "linear", "sine", "tanh", "logarithmic", "sigmoid", "closed-loop"] = Field(
         "auto",
-        description="auto: constant for in-batch losses, sigmoid for others; closed-loop: not a curve but a controller "
-        "that reads training, see target_active",
+        description="how hardness changes over the run; auto: constant for in-batch losses, sigmoid for others; "
+        "closed-loop: not a curve but a controller that reads training, see target_active",
     )
     cap: _Unit | None = Field(
         None,
         description="largest hardness of the curve, or of the closed loop; none: 0.85, or 1 with auto on in-batch "
         "losses",
     )
-    growth: Annotated[float, Field(gt=0.0)] = Field(3.0, description="of tanh, logarithmic and sigmoid")
+    growth: Annotated[float, Field(gt=0.0)] = Field(3.0, description="how steeply the curve rises")
     cycles: _Count = Field(1, description="repetitions of the curve within the run")
-    scale: Scale = "log-rank"
+    scale: Scale = Field(
+        "log-rank",
+        description="what a hardness means; range: a share of the distances; rank: a share of the negatives; log-rank: "
+        "the same in logarithms, finer among the nearest; margin: a share of the loss's margin",
+    )
     target_active: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(
         0.5,
-        description="closed loop: share of active triplets to aim for; more are active where negatives would have to "
-        "be easier than the median one, or than where half of this share is violated",
+        description="share of active triplets that the closed loop aims for; more are active where negatives would "
+        "have to be easier than the median one, or than where half of this share is violated",
     )
     gain: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
-        1.0, description="closed loop: share of what a segment showed that counts at once, see training/closed_loop.py"
+        1.0, description="share of what a segment showed that the closed loop follows at once"
     )
 
     def resolved(self, *, in_batch: bool) -> "HardnessConfig":
@@ -236,27 +255,27 @@ class LossConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
 
     name: str = Field(
         "infonce",
-        description=f"{_LOSS_NAMES}, or a loss class of pytorch-metric-learning; see mohs.settings.losses",
+        description=f"what training lowers: {_LOSS_NAMES}, or a loss class of pytorch-metric-learning",
     )
     margin: Annotated[float, Field(gt=0.0)] = Field(
-        0.2, description=f"of {listed(loss for loss in LOSSES if loss.margin)}, in the loss's distance"
+        0.2, description="how much farther than positives negatives are to be; contrastive: how far they are pushed"
     )
-    squared: bool = Field(True, description="triplet losses on squared Euclidean distance, else plain")
-    swap: bool = Field(False, description="triplet: the nearer of anchor and positive pushes the negative away")
-    temperature: Annotated[float, Field(gt=0.0)] = Field(0.1, description="of infonce, supcon and selective-triplet")
+    squared: bool = Field(True, description="true: on squared Euclidean distances; false: on plain ones")
+    swap: bool = Field(False, description="the nearer of anchor and positive pushes the negative away")
+    temperature: Annotated[float, Field(gt=0.0)] = Field(0.1, description="divides the similarities in the softmax")
     options: Mapping[str, str | int | float | bool] = Field(
         default_factory=dict, description="parameters of a loss of pytorch-metric-learning, for example {gamma = 80}"
     )
     miner: str | None = Field(
         None,
-        description="in-batch losses: semi-hard, batch-hard, multi-similarity, distance-weighted, or a miner class of "
-        "pytorch-metric-learning",
+        description="picks pairs within a batch: semi-hard, batch-hard, multi-similarity, distance-weighted, or a "
+        "miner class of pytorch-metric-learning; none: all pairs count",
     )
     miner_options: Mapping[str, str | int | float | bool] = Field(
         default_factory=dict, description="parameters of the miner, for example {epsilon = 0.1}"
     )
     learning_rate: Annotated[float, Field(gt=0.0)] | None = Field(
-        None, description="of a loss's own parameters (proxies, class weights); none: that of the head"
+        None, description="rate of a loss's own parameters (proxies, class weights); none: that of the head"
     )
 
     @field_validator("name")
@@ -296,33 +315,35 @@ class TrainingConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False
     num_segments: _Count = Field(10, description="times that negatives are mined again, by today's network")
     neighbourhood: _Count | None = Field(
         None,
-        description="in-batch losses: classes that enter a batch together, one and its mined negatives; 1: at random; "
+        description="classes that enter a batch together, one and its mined negatives; 1: at random; "
         "none: 8, or 1 with a bank (memory.num_negatives)",
     )
-    neighbourhood_from: _Unit = Field(
-        0.1, description="in-batch losses: share of the run before which mined negatives are not used"
-    )
+    neighbourhood_from: _Unit = Field(0.1, description="share of the run before which mined negatives are not used")
     embed_anew: bool = Field(
         False,
-        description="in-batch losses: embed the pictures of each segment before it is planned; false: take the "
-        "embeddings that they had when training last showed them, at no cost",
+        description="true: embed the pictures of each segment before it is planned; false: take the embeddings that "
+        "they had when training last showed them, at no cost",
     )
     anchors: Literal["any", "sample", "catalog"] = Field(
         "any",
-        description="catalog: catalog pictures are anchors, samples their positives and negatives; sample: samples are "
-        "anchors, their catalog pictures come first as positives; any: samples, and prefer_positive decides",
+        description="which pictures are anchors; catalog: catalog pictures, with samples for positives and negatives; "
+        "sample: samples, with their catalog pictures first for positives; any: samples, and prefer_positive decides",
     )
     prefer_positive: Literal["class", "catalog"] = Field(
-        "class", description="which positive comes first, with anchors 'any'"
+        "class", description="which positive comes first; class: any picture of the class; catalog: its catalog picture"
     )
     optimizer: Literal["auto", "adamw", "sgd", "muon"] = Field(
         "auto",
-        description="sgd is with Nesterov momentum; muon is for matrices, with adamw for the rest; auto: muon for new "
-        "networks under in-batch losses, else adamw",
+        description="what changes the weights; sgd: with Nesterov momentum; muon: for matrices, with adamw for the "
+        "rest; auto: muon for new networks under in-batch losses, else adamw",
     )
-    learning_rate: Annotated[float, Field(gt=0.0)] = Field(4e-3, description="peak, of the head and of new backbones")
-    momentum: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(0.9, description="of sgd")
-    weight_decay: Annotated[float, Field(ge=0.0)] = 1e-2
+    learning_rate: Annotated[float, Field(gt=0.0)] = Field(
+        4e-3, description="peak rate of the head and of new backbones"
+    )
+    momentum: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(0.9, description="share of the last step that sgd keeps")
+    weight_decay: Annotated[float, Field(ge=0.0)] = Field(
+        1e-2, description="pull of the weights towards 0; decoupled from the gradient but for sgd"
+    )
     max_gradient_norm: Annotated[float, Field(ge=0.0)] = Field(
         0.0, description="longer gradients are shortened to this norm; 0: never"
     )
@@ -337,8 +358,12 @@ class TrainingConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False
     colour: _Unit = Field(
         0.0, description="strength of the random brightness and contrast of training pictures; 1: up to 40% each"
     )
-    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="auto: bfloat16 on CUDA")
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field(
+        "auto", description="what computes; auto: a GPU where there is one, else the CPU"
+    )
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="numbers that training computes in; auto: bfloat16 on CUDA, else float32"
+    )
     overlap: bool = Field(
         False, description="mine the next segment while this one trains, by the network as it was before it"
     )
@@ -362,7 +387,9 @@ class FinetuneConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False
     """What of a pretrained backbone learns, how fast, and from when."""
 
     train_from: str | None = Field(
-        None, description="first block of the backbone that learns, by name, for example 'blocks.5'; none: see below"
+        None,
+        description="first block of the backbone that learns, by name, for example 'blocks.5'; none: "
+        "trainable_stages decides",
     )
     trainable_stages: Annotated[int, Field(ge=0)] | None = Field(
         None, description="stages of the backbone that learn, counted from its output; 0: the head alone; none: all"
@@ -371,7 +398,9 @@ class FinetuneConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False
         (), description="shares of the run at which one more stage, nearest to the output first, begins to learn"
     )
     batch_norm: Literal["auto", "train", "eval"] = Field(
-        "auto", description="of the backbone; eval: statistics stay as loaded; auto: eval for pretrained weights"
+        "auto",
+        description="batch norm of the backbone; train: statistics follow the batches; eval: they stay as loaded; "
+        "auto: eval for pretrained weights, else train",
     )
     layer_decay: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
         1.0, description="rate of each layer group as a share of the rate of the next one towards the output"
@@ -394,11 +423,13 @@ class ClassificationConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan
     """A warm-up before metric learning: tell the training classes apart."""
 
     num_pictures: Annotated[int, Field(ge=0)] = Field(0, description="pictures shown in the warm-up; 0: no warm-up")
-    loss: Literal["cross-entropy", "arcface"] = "cross-entropy"
+    loss: Literal["cross-entropy", "arcface"] = Field("cross-entropy", description="what the warm-up lowers")
     temperature: Annotated[float, Field(gt=0.0)] = Field(0.05, description="divides the cosine similarities")
-    margin: Annotated[float, Field(ge=0.0, lt=1.6)] = Field(0.3, description="of arcface, radians")
+    margin: Annotated[float, Field(ge=0.0, lt=1.6)] = Field(0.3, description="angle that arcface adds, radians")
     from_catalog: bool = Field(True, description="class weights start at the embeddings of catalog pictures, if any")
-    learning_rate: Annotated[float, Field(gt=0.0)] | None = Field(None, description="peak; none: training's")
+    learning_rate: Annotated[float, Field(gt=0.0)] | None = Field(
+        None, description="peak rate of the warm-up; none: training.learning_rate"
+    )
 
 
 @final
@@ -408,10 +439,12 @@ class NegativesConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=Fals
     min_distance_ratio: Annotated[float, Field(ge=0.0, le=1.0)] = Field(
         0.0, description="a negative nearer than this share of the positive's distance is dropped and reviewed; 0: none"
     )
-    skip_nearest: Annotated[int, Field(ge=0)] = Field(0, description="so many nearest negatives are never chosen")
+    skip_nearest: Annotated[int, Field(ge=0)] = Field(
+        0, description="number of nearest negatives that are never chosen"
+    )
     drop_duplicates: bool = Field(True, description="equal pictures under two classes are not negatives of each other")
     review_list: str | None = Field(
-        None, description="CSV of pairs (file, other) that are not negatives, once reviewed"
+        None, description="CSV of pairs (file, other) that a person found not to be negatives; none: no such list"
     )
 
 
@@ -421,7 +454,7 @@ class MemoryConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
 
     num_negatives: Annotated[int, Field(ge=0)] | None = Field(
         None,
-        description="items of the bank that each picture has for negatives, unshown, at the hardness of the schedule; "
+        description="negatives from the bank for each picture, at the hardness of the schedule, without showing them; "
         "0: no bank; none: 8 for infonce and supcon where Muon trains a new network on 8,000 classes or more, else 0",
     )
     size: Annotated[int, Field(ge=1)] = Field(
@@ -442,17 +475,17 @@ class GuardConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     enabled: bool = Field(True, description="false: collapse goes unnoticed; NaN and Inf still stop the run")
     action: Literal["warn", "lower-hardness", "cut-rate", "roll-back", "stop"] = Field(
         "roll-back",
-        description="what a collapse brings: nothing; half the hardness; 0.3 of the rate; the last healthy state at "
-        "both; or the end of the run",
+        description="what a collapse brings; warn: a warning alone; lower-hardness: half the hardness; cut-rate: 0.3 "
+        "of the rate; roll-back: the last healthy state, at both; stop: the end of the run",
     )
-    max_actions: _Count = Field(5, description="so many actions are taken before the run stops")
+    max_actions: _Count = Field(5, description="actions that are taken before the run stops")
 
 
 @final
 class RunConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     """Everything that decides a run."""
 
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = Field(0, description="decides every random choice")
     out: str | None = Field(None, description="run folder, must not exist yet; none: runs/NAME-001 and so on")
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()

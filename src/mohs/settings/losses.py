@@ -289,11 +289,11 @@ def find_record(name: str) -> LossRecord:
     return replace(_OF_THE_LIBRARY, name=name) if known is None else known
 
 
-def listed(records: Iterable[LossRecord]) -> str:
-    """Return the names of losses as a sentence has them.
+def listed(records: Iterable[LossRecord], *, last: Literal["and", "or"] = "and") -> str:
+    """Return the names of losses as a sentence has them, with "and" or "or" before the last.
 
     >>> listed(record for record in LOSSES if record.margin)
     'triplet, contrastive and semi-hard'
     """
-    *names, last = [record.name for record in records]
-    return f"{', '.join(names)} and {last}" if names else last
+    *names, name = [record.name for record in records]
+    return f"{', '.join(names)} {last} {name}" if names else name
