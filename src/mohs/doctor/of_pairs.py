@@ -257,7 +257,7 @@ def find_sigmoid_on_distance(
         what=f"All {len(pairs.same):,} scores are {where}: read at 0.5, every pair is different, and accuracy is the "
         f"share of different pairs, {prior:.3f}; {learned}"
         + (f"; {flat:.0%} of the scores are where the sigmoid has no slope left" if thrown else ""),
-        why=f"A distance is never negative, so {named} never crosses 0.5, and it has no slope where distances are "
+        why=f"A distance is never negative, so {named} never crosses 0.5. It has no slope where distances are "
         "large: the loss loses its gradient there"
         + (", and steps that were too large have thrown the pictures that far apart." if thrown else ".")
         + f" Without a sigmoid it is {other}; the last lines of the network tell.",

@@ -144,8 +144,8 @@ def find_split_ids(embedded: Embedded) -> Finding | None:
         cause="perhaps-one-class",
         severity="warning" if share >= 0.01 and found.false_share <= 0.01 and others >= _TOLD_APART else "note",
         what=f"{len(found):,} {'pairs' if len(found) > 1 else 'pair'} of classes lie as near to each other as pictures "
-        f"of one class do: {pairs}{more} (squared distance of the means {found.ratio_P[-1]:.1f} times that of two "
-        f"samples of one class or less; {found.usual:.1f} times for usual classes)",
+        f"of one class do: {pairs}{more}; the squared distance of their means is at most {found.ratio_P[-1]:.1f} times "
+        f"that of two samples of one class ({found.usual:.1f} times for usual classes)",
         why="Perhaps one class has two names, as a product with two numbers; or they differ by less than the network "
         "sees. Such classes cost recall, and teach the network to push one thing apart.",
         fix="Look at both, and join the classes if they are one.",

@@ -192,9 +192,9 @@ def find_never_better(log: TrainingLog, beside: Beside = NOTHING_BESIDE) -> Find
         cause="at-chance",
         severity="warning",
         what=f"The loss falls, and {name} stays at {last:.3f}",
-        why="Either the triplets or pairs of training are so easy that nothing is learned from them, or the network "
-        "learns them by heart, or what is measured is not what was trained: other weights, another mode, a threshold "
-        "that does not fit.",
+        why="Perhaps the triplets or pairs of training are so easy that nothing is learned from them. Perhaps the "
+        "network learns them by heart. Or what is measured is not what was trained: other weights, another mode, a "
+        "threshold that does not fit.",
         fix="To tell, give embeddings of training and of held-out pictures with their labels.",
         numbers={"last": last},
         share=0.3,
