@@ -45,6 +45,7 @@ def test_a_name_that_is_none_is_told_with_those_that_are_near():
         ("momentum", "training.momentum, memory.momentum"),
         ("triplets", "training.num_triplets"),
         ("hardnes", "hardness"),
+        ("marg", "loss.margin, classification.margin"),
     ]:
         with pytest.raises(InputError) as refused:
             find_settings(wrong, {"triplets": "training.num_triplets"})

@@ -472,7 +472,7 @@ class MemoryConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
 class GuardConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     """What happens when training collapses."""
 
-    enabled: bool = Field(True, description="false: collapse goes unnoticed; NaN and Inf still stop the run")
+    enabled: bool = Field(True, description="whether collapse is noticed; NaN and Inf stop the run in any case")
     action: Literal["warn", "lower-hardness", "cut-rate", "roll-back", "stop"] = Field(
         "roll-back",
         description="what a collapse brings; warn: a warning alone; lower-hardness: half the hardness; cut-rate: 0.3 "

@@ -76,7 +76,7 @@ def _rules(config: RunConfig) -> list[_Rule]:
             "loss.margin",
             loss.record.margin is not None or config.margin_is_mined,
             f"on the loss {loss.name!r}; it is of {with_margin}",
-            f"with loss.name {with_margin}, or where mining reads it (hardness.scale 'margin', hardness.curve "
+            f"with the losses {with_margin}, or where mining reads it (hardness.scale 'margin', hardness.curve "
             "'closed-loop' or negatives.min_distance_ratio above 0)",
         ),
         *_of_mining(config),

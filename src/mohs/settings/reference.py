@@ -201,10 +201,10 @@ def _near(name: str, names: Collection[str], aliases: Mapping[str, str]) -> list
     """Return at most three settings or sections that may be meant: those of the same last name, then the most alike."""
     last = name.rpartition(".")[2].replace("-", "_")
     same = [each for each in names if each.rpartition(".")[2] == last]
-    by_last = {each.rpartition(".")[2]: each for each in names}
+    lasts = {each.rpartition(".")[2] for each in names}
     alike = [
         *([aliases[name]] if name in aliases else []),
         *difflib.get_close_matches(name, names, n=3),
-        *(by_last[each] for each in difflib.get_close_matches(last, by_last, n=3)),
+        *(each for near in difflib.get_close_matches(last, lasts) for each in names if each.rpartition(".")[2] == near),
     ]
     return list(dict.fromkeys([*same, *alike]))[:3]
