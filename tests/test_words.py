@@ -97,3 +97,12 @@ def test_messages() -> None:
 def test_readme_and_glossary() -> None:
     pages = [ROOT / "README.md", ROOT / "docs" / "glossary.md"]
     assert told((page.name, prose(page)) for page in pages) == []
+
+
+def test_every_term_of_the_glossary_is_used() -> None:
+    glossary = ROOT / "docs" / "glossary.md"
+    terms = re.findall(r"^- \*\*(.+?)\*\*", glossary.read_text(encoding="utf-8"), re.MULTILINE)
+    assert terms == sorted(terms, key=str.lower)
+    pages = [ROOT / "README.md", *(page for page in (ROOT / "docs").rglob("*.md") if page != glossary)]
+    text = " ".join(" ".join(page.read_text(encoding="utf-8").lower().split()) for page in pages)
+    assert [term for term in terms if term.lower() not in text] == []
