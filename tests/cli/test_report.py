@@ -44,7 +44,7 @@ def test_runs_stand_side_by_side_and_differences_have_intervals(run_cli, runs, t
     html = page.read_text(encoding="utf-8")
     assert f"R@1 of long is {difference['recall@1']:+.3f} against short (95% interval" in html
     assert "What another seed would give is not in it" in html
-    for heading in ("Same or different", "Thresholds", "Map of the embeddings", "Mined triplets", "Do it again"):
+    for heading in ("Verification: same", "Thresholds", "Map of the embeddings", "Mined triplets", "Reproduce: do it"):
         assert heading in html
     assert (runs / "long" / "metrics.json").is_file()
 

@@ -195,7 +195,9 @@ def test_structure_is_accessible(write, report):
     assert levels.count(1) == 1
     assert levels[0] == 1
     assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
-    assert len(page.all("caption")) == len(page.all("table")) == 5
+    assert len(page.all("table")) == 5
+    ids = [attributes.get("id") for _, attributes in page.elements]
+    assert all(ids.count(table["aria-labelledby"]) == 1 for table in page.all("table"))
     assert all(attributes.get("scope") in ("row", "col") for attributes in page.all("th"))
     ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
     assert len(ids) == len(set(ids))
@@ -270,6 +272,52 @@ def test_every_label_is_escaped(write):
     assert html.count("<script") == 1  # the page's own
     assert page.words.count("<script>alert(1)</script>\"'&$x^") >= 38
     assert f"Query of class {evil}" in [image["alt"] for image in page.all("img")]
+
+
+def test_results_after_the_only_match_are_not_called_wrong(write, report):
+    hits = [Hit(picture, f"{i}", 0.1, i == 1) for i, picture in enumerate(np.zeros((4, 8, 8), np.uint8))]
+    page = Page(write(small(examples_best=[Example(hits[0].picture, "1", hits, num_matches=1)])))
+    assert [page.words.count(mark) for mark in ("✗ wrong", "✓ right", "other class ")] == [1, 1, 2]
+    assert [one["class"] for one in page.all("figure")] == ["query", "miss", "match", "other", "other"]
+
+
+def test_columns_aside_stand_in_a_second_table_and_captions_outside_both(write):
+    rows = [["a", "0.5", "0.25"], ["b", "0.4", "0.35"]]
+    html = write(small(table_header=["run", "R@1", "mAP"], table_rows=rows, table_caption="What", table_aside=[2]))
+    page = Page(html)
+    assert "1 more columns: mAP run mAP a 0.25 b 0.35" in page.words
+    assert page.words.index("0.4") < page.words.index("more columns")
+    assert "<caption" not in html
+    assert html.index(">What.</p>") < html.index('class="scroll"')
+    assert [table["aria-labelledby"] for table in page.all("table")] == ["table-results"] * 2
+    with pytest.raises(InputError, match=r"table_rows: aside \[3\] are not columns from 1 to 1"):
+        write(small(table_header=["run", "R@1"], table_rows=[["a", "1"]], table_aside=[3]))
+
+
+def test_a_line_that_jumps_has_its_sentence(write):
+    def run(asked):
+        index = list(range(len(asked)))
+        segment = {"event": "segment", "triplet_index": index, "hardness_asked": asked, "hardness_achieved": asked}
+        return Page(write(small(strategies=[DrawnRun("run", [segment])]))).words
+
+    smooth = (np.arange(100) % 20 / 20).tolist()
+    assert "batches, not of the curve" not in run(smooth)
+    assert "batches, not of the curve" in run(np.random.default_rng(0).permutation(smooth).tolist())
+
+
+def test_the_summary_is_a_sentence_and_then_tiles_and_sections_have_searchable_names(write, report):
+    words = Page(write(report)).words
+    assert words.index("No run collapsed: the spread stays") < words.index("5,200")
+    for name in ("Verification: same or different", "Timing: where the time went", "Reproduce: do it again"):
+        assert name in words
+
+
+def test_each_chart_of_several_runs_has_its_legend(write, report):
+    html = write(report)
+    training = html[html.index('<h2 id="training">') : html.index('<h2 id="time">')]
+    assert training.count("<figure") == training.count('aria-label="Legend"') == 4
+    hardness = html[html.index('<h2 id="hardness">') : html.index('<h2 id="training">')]
+    assert hardness.count("asked for</li>") == hardness.count("achieved</li>") == len(report.strategies)
 
 
 def test_the_same_report_gives_the_same_bytes(tmp_path, report):

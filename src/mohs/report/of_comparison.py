@@ -25,6 +25,9 @@ __all__ = ["MeasuredComparison", "write_comparison_report"]
 # More curves than colours with dashes of their own could not be told apart.
 _MAX_CURVES = 12
 
+# All but R@1, its interval and the difference to the default, on unseen classes and in the catalog.
+_ASIDE = (4, *range(8, len(HEADER)))
+
 _WHAT = {"unseen": "unseen classes", "seen": "the catalog of classes trained on"}
 
 
@@ -84,6 +87,7 @@ def write_comparison_report(
             "and CPU s processor time of training, with embedding and mining."
         ),
         more_tables=[table for each in measured for table in _more_tables(each, results, whole=each is not first)],
+        table_aside=_ASIDE,
         highlight=names.index("default") if "default" in names else None,
         comparison=plots,
         strategies=[DrawnRun(name, _events(comparison, name, found)) for name, found in arrays.items()],
@@ -102,7 +106,9 @@ def _more_tables(measured: MeasuredComparison, results: Results, *, whole: bool)
     """Return the table of strategies, if `whole`, and what of the differences is the optimiser's or the schedule's."""
     comparison = measured.comparison
     at = f"At {what_is_equal(comparison)}. {intervals_of(comparison.num_seeds)}"
-    tables = [TextTable(["", *HEADER[1:]], table_rows(measured.rows), f"Means over seeds. {at}")] if whole else []
+    tables = (
+        [TextTable(["", *HEADER[1:]], table_rows(measured.rows), f"Means over seeds. {at}", _ASIDE)] if whole else []
+    )
     optimiser, rest = optimisers(comparison, measured.cells, results)
     scheduled = schedules(comparison.data, measured.cells, results)
     parts = (
@@ -231,7 +237,7 @@ def _gallery_plots(rows: Sequence[Row], names: Sequence[str], protocol: Any) -> 
                 x_label="classes in the gallery", x_log=True,
             )  # fmt: skip
             note = "Expected of a gallery of so many of these classes, drawn at random; ranks are those of classes."
-            plots.append(Plot(heading, svg, note))
+            plots.append(Plot(heading, svg, note, has_legend=True))
     return plots
 
 
@@ -254,7 +260,7 @@ def _look_plots(comparison: Comparison, arrays: Mapping[str, Mapping[str, NDArra
             svg = line_plot(
                 lines, figure_id=key.replace("_", "-"), title=heading, y_label="accuracy", y_limits=(-0.03, 1.03)
             )
-            plots.append(Plot(heading, svg, note))
+            plots.append(Plot(heading, svg, note, has_legend=True))
     return plots
 
 

@@ -24,6 +24,9 @@ from mohs.training.run_inputs import SplitData
 
 __all__ = ["pairs_part", "write_run_report"]
 
+# By class with its interval, R@10, triplets and spread: what a second look asks for.
+_ASIDE = (3, 4, 6, 10, 11)
+
 
 def pairs_part(name: str, found: VerificationResult) -> Pairs:
     """Return the part of a report on pairs; `name` is that of the run, for its curves."""
@@ -77,11 +80,13 @@ def _facts(found: VerificationResult) -> TextTable:
             "0.5",
         ],
     ]
+    unknown: list[tuple[str, str]] = []
     by_level = {point.level: point for point in _points(found, "false positive rate")}
     for at in curves.tpr_at_fpr:
         name = f"true positive rate at a false positive rate of {at.fpr:g}"
         if at.tpr is None:
-            rows.append([name, "–", "– (too few pairs to tell)", f"{at.fpr:g}"])
+            rows.append([name, "–", "–", f"{at.fpr:g}"])
+            unknown.append((name, "too few pairs to tell"))
             continue
         point = by_level.get(at.fpr)
         rows.append([name, f"{at.tpr:.3f}", _pair_interval(point and point.tpr_interval), f"{at.fpr:g}"])
@@ -91,19 +96,29 @@ def _facts(found: VerificationResult) -> TextTable:
         rows.append(["best accuracy, by 10 folds of classes", f"{best.accuracy:.4f}", spread, f"{best.prevalence:g}"])
     for name, calibration in found.calibration.items():
         rows.append([f"calibration error, {name}", f"{calibration.expected_calibration_error:.4f}", "–", "–"])
-    rows += [[name.replace("_", " "), "–", f"– ({reason})", "–"] for name, reason in found.not_measured.items()]
-    return TextTable(["measure", "value", "95% interval", "chance"], rows, "Measures on pairs")
+    notes = _reasons(unknown + [(name.replace("_", " "), reason) for name, reason in found.not_measured.items()])
+    return TextTable(["measure", "value", "95% interval", "chance"], rows, "Measures on pairs", notes=notes)
+
+
+def _reasons(unknown: Sequence[tuple[str, str]]) -> list[str]:
+    """Return a sentence for each reason: what was not measured for it."""
+    names: dict[str, list[str]] = {}
+    for name, reason in unknown:
+        names.setdefault(reason, []).append(name)
+    return [f"No value for {', '.join(own)}: {reason}." for reason, own in names.items()]
 
 
 def _thresholds(found: VerificationResult) -> TextTable:
     header = ["wanted", "fitted: distance at most", "95% interval", "true positive rate", "false positive rate",
               "precision", "on other classes", "safe: distance at most", "true positive rate"]  # fmt: skip
     rows = []
+    unknown: list[tuple[str, str]] = []
     for point in (*_points(found, "precision"), *_points(found, "false positive rate")):
         sign = "≥" if point.wanted == "precision" else "≤"
         name = f"{point.wanted} {sign} {point.level:g}"
         if point.threshold is None:
-            rows.append([name, "–", f"– ({point.reason})", *["–"] * 6])
+            rows.append([name, *["–"] * 8])
+            unknown.append((name, point.reason or "not measured"))
             continue
         rows.append(
             [
@@ -114,10 +129,12 @@ def _thresholds(found: VerificationResult) -> TextTable:
                 f"{point.fpr:.2g}",
                 f"{point.precision:.3f}",
                 _pair_interval(point.reached_interval, 3 if point.wanted == "precision" else 6),
-                "– (too few pairs)" if point.safe_threshold is None else f"{point.safe_threshold:.4f}",
+                "–" if point.safe_threshold is None else f"{point.safe_threshold:.4f}",
                 "–" if point.safe_tpr is None else f"{point.safe_tpr:.3f}",
             ]
         )
+        if point.safe_threshold is None:
+            unknown.append((f"a safe threshold for {name}", "too few pairs"))
     curves = found.curves
     rate = f"{curves.equal_error_rate:.4f}"
     rows.append(["both errors equal", f"{curves.equal_error_threshold:.4f}", "–", "–", rate, *["–"] * 4])
@@ -127,7 +144,7 @@ def _thresholds(found: VerificationResult) -> TextTable:
         "Fitted: the loosest threshold that keeps what is wanted on these pairs, and, 'on other classes', what it "
         "reaches on classes it was not chosen on (95%). Safe: the loosest one that keeps it there, too; use this one"
     )
-    return TextTable(header, rows, caption)
+    return TextTable(header, rows, caption, aside=(2, 6), notes=_reasons(unknown))
 
 
 def _points(found: VerificationResult, wanted: str) -> list[OperatingPoint]:
@@ -170,7 +187,7 @@ def write_run_report(
     """Write the page: the run named `shown` is shown in detail, and the curves of all `runs` are drawn.
 
     The evaluation of `shown` has its baselines, and `data` are its pictures; the doctor looks at it, too. `rows` are
-    those of the table of results, `highlight` the one to mark; `verdicts` come before those on the run.
+    those of the table of results, `highlight` the one to mark; `verdicts` come after those on the run.
     """
     run, evaluation = runs[shown]
     protocol = evaluation.measured["trained"].told_protocol
@@ -184,15 +201,16 @@ def write_run_report(
     report = Report(
         title=title,
         summary=[*summary, ("pictures read", str(data.reading).removeprefix("pictures: "))],
-        verdicts=[*verdicts, *_verdicts(evaluation, run.events()), *_set_aside(data)],
+        verdicts=[*_verdicts(evaluation, run.events()), *verdicts, *_set_aside(data)],
         table_header=["", *METRIC_HEADER],
         table_rows=[[name, *metric_row(measured)] for name, measured in rows.items()],
         table_caption=(
             f"Results on {protocol}: share of queries with a picture of their class among the 1, 5, 10, 50 nearest. "
-            "R@1 stands there twice, each time with its 95% interval: over queries, and by class, where a class counts "
-            "the same however many pictures it has. Then mean average precision; accuracy of the nearest catalog "
-            "picture and of random triplets; spread of the embeddings (0 collapsed, 1 even)."
+            "R@1 has its 95% interval over queries and, among the other columns, by class, where each class counts "
+            "the same. mAP is mean average precision; catalog and triplets are accuracies of the nearest catalog "
+            "picture and of random triplets. Spread is that of the embeddings: 0 collapsed, 1 even."
         ),
+        table_aside=_ASIDE,
         highlight=list(rows).index(highlight),
         highlight_mark="shown below",
         strategies=[DrawnRun(name, each.events()) for name, (each, _) in runs.items()],

@@ -56,6 +56,10 @@ def examples(evaluation: Evaluation, found: Found) -> tuple[list[Example], list[
     hits = counted[result.hit_at_1[counted]]
     misses = counted[~result.hit_at_1[counted]]
     labels_Q = dataset.labels[found.queries_Q]
+    queries, gallery = evaluation.query_and_gallery()
+    num_C = np.bincount(dataset.labels_id[gallery], minlength=int(dataset.labels_id.max()) + 1)
+    # A query is no match of itself.
+    num_matches_Q = num_C[dataset.labels_id[queries]] - np.isin(queries, gallery)
     best = _one_per_class(hits[np.argsort(found.distance_Qk[hits, 0], kind="stable")], labels_Q)
     worst = _one_per_class(misses[np.argsort(-result.first_match_rank[misses], kind="stable")], labels_Q)
 
@@ -65,7 +69,7 @@ def examples(evaluation: Evaluation, found: Found) -> tuple[list[Example], list[
             Hit(np.asarray(dataset.pictures[item]), str(dataset.labels[item]), float(d), dataset.labels[item] == label)
             for item, d in zip(found.items_Qk[q], found.distance_Qk[q], strict=True)
         ]
-        return Example(np.asarray(dataset.pictures[found.queries_Q[q]]), label, hits)
+        return Example(np.asarray(dataset.pictures[found.queries_Q[q]]), label, hits, int(num_matches_Q[q]))
 
     return [example(q) for q in best.tolist()], [example(q) for q in worst.tolist()]
 

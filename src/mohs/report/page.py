@@ -58,7 +58,7 @@ def write_report(path: str | Path, report: Report) -> None:
         hardness_plots=_hardness_plots(report.strategies),
         line_plots=_line_plots(report.strategies),
         times=_times(report.strategies),
-        results=TextTable(report.table_header, report.table_rows, report.table_caption),
+        results=TextTable(report.table_header, report.table_rows, report.table_caption, report.table_aside),
         numeric=_numeric_columns,
         pair_plots=[] if report.pairs is None else _pair_plots(report.pairs),
         gallery_plot=_gallery_plot(report),
@@ -92,7 +92,7 @@ class _Pictures:
 
 
 def _check(report: Report) -> None:
-    tables = [("table_rows", TextTable(report.table_header, report.table_rows, ""))]
+    tables = [("table_rows", TextTable(report.table_header, report.table_rows, "", report.table_aside))]
     tables += [(f"more_tables {i}", table) for i, table in enumerate(report.more_tables)]
     if report.pairs is not None:
         tables += [("pairs.facts", report.pairs.facts), ("pairs.thresholds", report.pairs.thresholds)]
@@ -101,6 +101,11 @@ def _check(report: Report) -> None:
         for name, table in tables
         for i, row in enumerate(table.rows)
         if len(row) != len(table.header)
+    ]
+    problems += [
+        f"{name}: aside {list(table.aside)} are not columns from 1 to {len(table.header) - 1}"
+        for name, table in tables
+        if not all(0 < column < len(table.header) for column in table.aside)
     ]
     if report.highlight is not None and not 0 <= report.highlight < len(report.table_rows):
         problems.append(f"highlight: {report.highlight} is not in [0, {len(report.table_rows)}), the rows of the table")
@@ -142,6 +147,8 @@ def _hardness_plots(strategies: Sequence[DrawnRun]) -> list[dict[str, Any]]:
         plots.append(
             {
                 "name": strategy.name,
+                "note": _SPIKY if _is_spiky(asked[order]) else "",
+                "series": series % NUM_COLOURS,
                 "svg": hardness_plot(
                     index[order],
                     asked[order],
@@ -153,6 +160,18 @@ def _hardness_plots(strategies: Sequence[DrawnRun]) -> list[dict[str, Any]]:
             }
         )
     return plots
+
+
+_SPIKY = (
+    "The line jumps because batches are put together from neighbouring classes: triplets stand in the order of their "
+    "batches, not of the curve."
+)
+
+
+def _is_spiky(asked: npt.NDArray[np.float64]) -> bool:
+    """Return whether a quarter of the points are turns: no curve of hardness turns that often by itself."""
+    turns = np.diff(asked[1:]) * np.diff(asked[:-1]) < 0
+    return len(asked) > 8 and int(turns.sum()) > len(asked) / 4
 
 
 def _line_plots(strategies: Sequence[DrawnRun]) -> list[dict[str, Any]]:

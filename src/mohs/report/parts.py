@@ -65,11 +65,30 @@ class Hit:
 @final
 @dataclass(frozen=True, eq=False)
 class Example:
-    """A query picture and its nearest results, nearest first."""
+    """A query picture and its nearest results, nearest first.
+
+    `num_matches` is how many pictures of its class there are to find, None if unknown. Results after the last of them
+    are of other classes without being wrong.
+    """
 
     query: npt.NDArray[np.uint8]
     query_label: str
     results: Sequence[Hit]
+    num_matches: int | None = None
+
+    def marks(self) -> list[str]:
+        """Return "match", "miss" or "other" for each result; "other" if all that could match came before it.
+
+        >>> white = np.zeros((2, 2), np.uint8)
+        >>> hits = [Hit(white, label, 0.1, label == "a") for label in "bac"]
+        >>> Example(white, "a", hits, num_matches=1).marks()
+        ['miss', 'match', 'other']
+        """
+        found, marks = 0, []
+        for hit in self.results:
+            marks.append("match" if hit.is_match else "other" if found == self.num_matches else "miss")
+            found += hit.is_match
+        return marks
 
 
 @final
@@ -102,11 +121,33 @@ class Band:
 @final
 @dataclass(frozen=True)
 class TextTable:
-    """A table, formatted: the first column names the row, every row is as long as the header."""
+    """A table, formatted: the first column names the row, every row is as long as the header.
+
+    Attributes:
+        header: names of the columns.
+        rows: of cells, each as long as the header.
+        caption: what the table measures.
+        aside: columns, by number, that stand in a second table which the reader opens.
+        notes: sentences below the table, such as why a cell is empty.
+    """
 
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
     caption: str
+    aside: Sequence[int] = ()
+    notes: Sequence[str] = ()
+
+    def split(self) -> list["TextTable"]:
+        """Return the columns that stand at once, and, if there are some, those aside; both name their rows.
+
+        >>> [list(part.header) for part in TextTable(["run", "a", "b", "c"], [], "", aside=[2]).split()]
+        [['run', 'a', 'c'], ['run', 'b']]
+        """
+        first = [column for column in range(len(self.header)) if column not in self.aside]
+        return [
+            TextTable([self.header[i] for i in chosen], [[row[i] for i in chosen] for row in self.rows], self.caption)
+            for chosen in ([first, [0, *self.aside]] if self.aside else [first])
+        ]
 
 
 @final
@@ -185,11 +226,15 @@ class EmbeddingMap:
 @final
 @dataclass(frozen=True)
 class Plot:
-    """A plot that is drawn already (`mohs.report.plots`, `mohs.report.plots`), with what to see in it."""
+    """A plot that is drawn already (`mohs.report.plots`, `mohs.report.result_plots`), with what to see in it.
+
+    `has_legend` if its colours are those of the strategies.
+    """
 
     heading: str
     svg: Markup
     note: str
+    has_legend: bool = False
 
 
 @final
@@ -204,6 +249,7 @@ class Report:
         table_header: names of the columns of the table of results; the first column names the row.
         table_rows: the rows, already formatted, each as long as the header.
         table_caption: what the table measures, on what, with which intervals.
+        table_aside: columns, by number, that stand in a second table which the reader opens.
         more_tables: below it.
         highlight: index of the row to mark, or None.
         highlight_mark: the word it is marked with.
@@ -229,6 +275,7 @@ class Report:
     table_header: Sequence[str] = ()
     table_rows: Sequence[Sequence[str]] = ()
     table_caption: str = "Results on held-out data"
+    table_aside: Sequence[int] = ()
     more_tables: Sequence[TextTable] = ()
     highlight: int | None = None
     highlight_mark: str = "default"

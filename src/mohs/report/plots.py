@@ -19,7 +19,7 @@ from markupsafe import Markup, escape
 from matplotlib.backend_bases import FigureCanvasBase
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from mohs.artefacts import atomic_path
 from mohs.errors import InputError
@@ -35,6 +35,7 @@ __all__ = [
     "hardness_plot",
     "interval_plot",
     "line_plot",
+    "log_x_axis",
     "new_axes",
     "save_hardness_plot",
     "short_number",
@@ -105,13 +106,26 @@ def new_axes(x_label: str, y_label: str) -> tuple[Figure, Any]:
 def short_number(value: float) -> str:
     """Return a number as an axis shows it.
 
-    >>> short_number(12_500), short_number(0.5)
-    ('12.5k', '0.5')
+    >>> short_number(12_500), short_number(0.5), short_number(1e-5)
+    ('12.5k', '0.5', '1e-5')
     """
     for size, letter in ((1e6, "M"), (1e3, "k")):
         if abs(value) >= size:
             return f"{value / size:.4g}{letter}"
-    return f"{value:g}"
+    return f"{value:g}".replace("e-0", "e-")
+
+
+def log_x_axis(axes: Any) -> None:
+    """Make the x axis logarithmic, with few and plain tick labels: matplotlib's own are mathtext, which is off here.
+
+    Decades are labelled, and 2 and 5 of each where the axis spans fewer than two.
+    """
+    axes.set_xscale("log")
+    low, high = axes.get_xlim()
+    steps = (1.0,) if high / low >= 100 else (1.0, 2.0, 5.0)
+    axes.xaxis.set_major_locator(LogLocator(subs=steps, numticks=8))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short_number(value)))
+    axes.xaxis.set_minor_locator(NullLocator())
 
 
 def _with_short_coordinates(attribute: re.Match[str]) -> str:

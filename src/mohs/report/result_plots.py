@@ -7,7 +7,7 @@ import numpy.typing as npt
 from markupsafe import Markup
 
 from mohs.report.parts import Band, Reliability
-from mohs.report.plots import DASHES, INK, NUM_COLOURS, SERIES, new_axes, svg_of, svg_style
+from mohs.report.plots import DASHES, INK, NUM_COLOURS, SERIES, log_x_axis, new_axes, svg_of, svg_style
 
 __all__ = ["band_plot", "distance_plot", "reliability_plot"]
 
@@ -44,7 +44,7 @@ def band_plot(
             if len(x):
                 facts.append(f"{band.name}: from {y[0]:.3g} at {x[0]:.3g} to {y[-1]:.3g} at {x[-1]:.3g}")
         if x_log:
-            axes.set_xscale("log")
+            log_x_axis(axes)
         if diagonal:
             low, high = axes.get_xlim()
             line = np.geomspace(low, high, 200) if x_log else np.linspace(low, high, 200)
