@@ -64,8 +64,8 @@ FLAG_PROBLEMS = [
     ),
     (
         ["evaluate", "SET", "--catalog", "x"],
-        "mohs: --catalog, --file-column, --class-column, --group-column, --multi-label, --max-bad: need --data; the run's own "
-        "data is known",
+        "mohs: --catalog, --file-column, --class-column, --group-column, --multi-label, --max-bad: need --data; "
+        "the run's own data is known",
     ),
 ]
 
