@@ -1,0 +1,37 @@
+"""The page fits a desk, a small window and a phone: nothing is wider than the screen, and no caption is cut."""
+
+import dataclasses
+
+import pytest
+
+from mohs.report.page import write_report
+
+from .browser import address_of, needs_chromium, opened
+
+pytestmark = needs_chromium
+
+SCREEN = "document.documentElement.clientWidth"
+
+
+@pytest.fixture(scope="module")
+def wide_row():
+    return [f"column {i}" for i in range(1, 12)], [f"0.{i:03d} to 0.{i + 9:03d}" for i in range(1, 12)]
+
+
+def test_nothing_is_wider_than_the_screen(tmp_path, report, wide_row):
+    header, cells = wide_row
+    wide = dataclasses.replace(report, table_header=["run", *header], table_rows=[["one", *cells]], highlight=0)
+    path = tmp_path / "report.html"
+    write_report(path, dataclasses.replace(wide, table_aside=[3, 4], table_caption="A caption of many words " * 9))
+    with opened(address_of(path)) as seen:
+        for width in (1400, 1024, 390):
+            seen.page.set_viewport_size({"width": width, "height": 900})
+            assert seen.page.evaluate(f"document.documentElement.scrollWidth <= {SCREEN}"), width
+            ends = seen.page.evaluate(
+                "[...document.querySelectorAll('.caption, .notes, .scroll, figure.card')]"
+                ".map(one => one.getBoundingClientRect().right)"
+            )
+            assert max(ends) <= width, width
+        box = "document.querySelector('.scroll')"
+        assert seen.page.evaluate(f"{box}.scrollWidth > {box}.clientWidth")  # a wide table scrolls in its own box
+        assert seen.console == []
