@@ -10,8 +10,8 @@
 Two faces of each training character are trained on. Printed is one line of JSON a run: R@1 of the third face in a
 catalog of the first face of all training characters ("seen"), and of 8,000 unseen characters among those ("unseen"),
 CPU seconds of the run, and of them those of embedding and mining for plans. `--table` prints means over seeds, and
-differences to the first strategy with their standard error over seeds. `--figure` draws what the default gains over
-random batches, by number of classes and batch.
+differences to the first strategy with their standard error over seeds. `--figure` draws what momentum pairs gain
+over random batches, by number of classes and batch.
 """
 
 import argparse
@@ -34,6 +34,7 @@ from mohs.nearest import nearest_rows
 
 NUM_UNSEEN = 8_000
 USUAL = ("default", "default without scheduled hardness")
+DRAWN = ("momentum pairs", "default without scheduled hardness")
 
 
 def training_set(pictures_2C: NDArray[np.uint8]) -> Dataset:
@@ -142,11 +143,11 @@ def gains(rows: list[dict[str, Any]], figure: str) -> dict[int, list[tuple[int, 
     """
     by_point: dict[tuple[int, int], dict[int, dict[str, float]]] = defaultdict(lambda: defaultdict(dict))
     for row in rows:
-        if row["strategy"] in USUAL and not row["set"]:
+        if row["strategy"] in DRAWN and not row["set"]:
             by_point[row["batch"], row["classes"]][row["seed"]][row["strategy"]] = row[figure]
-    default, without = USUAL
+    pairs, without = DRAWN
     found = {
-        point: np.array([two[default] - two[without] for two in by_seed.values() if len(two) == 2])
+        point: np.array([two[pairs] - two[without] for two in by_seed.values() if len(two) == 2])
         for point, by_seed in sorted(by_point.items())
     }
     found = {point: gain for point, gain in found.items() if len(gain)}

@@ -19,16 +19,16 @@ def bench():
 
 
 def rows_of(bench, gains):
-    """Rows of both strategies with these gains of the default, by (batch, classes), one a seed."""
+    """Rows of both strategies with these gains of the first, by (batch, classes), one a seed."""
     return [
         {"strategy": name, "set": [], "batch": batch, "classes": classes, "seed": seed, "seen": seen, "unseen": 0.5}
         for (batch, classes), by_seed in gains.items()
         for seed, gain in enumerate(by_seed)
-        for name, seen in zip(bench.USUAL, (0.7 + gain, 0.7), strict=True)
+        for name, seen in zip(bench.DRAWN, (0.7 + gain, 0.7), strict=True)
     ]
 
 
-def test_the_gain_is_the_default_minus_random_batches_with_a_pooled_interval(bench):
+def test_the_gain_is_momentum_pairs_minus_random_batches_with_a_pooled_interval(bench):
     rows = rows_of(bench, {(48, 1000): [0.01, 0.03], (48, 4000): [0.05], (96, 1000): [0.00, -0.02]})
     found = bench.gains(rows, "seen")
     # One deviation for all: 2 x (0.01)^2 around each of two means, over 5 runs less 3 points.
