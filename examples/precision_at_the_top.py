@@ -195,7 +195,7 @@ def slightly_changed(picture_HWC: np.ndarray, random: np.random.Generator) -> np
 def doctor(folder: Path, table: Path, name: str, recall: float) -> None:
     """Do what `mohs doctor RUN --precision --data TABLE --out NAME` does."""
     explain_precision(
-        folder / "run", str(table), None, None, out=folder / name, recall=recall, threshold=None,
+        folder / "run", str(table), None, None, max_bad=0, out=folder / name, recall=recall, threshold=None,
         quiet=True, as_json=False,
     )  # fmt: skip
 

@@ -261,7 +261,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(run_cli, item_run, class_run, 
         ([item_run, "--catalog", one], "--catalog: needs SOURCE; the run's own data is known"),
         (
             [item_run, "--class-column", "x"],
-            "--file-column, --class-column, --multi-label: need SOURCE, --held-out or --unseen",
+            "--file-column, --class-column, --multi-label, --max-bad: need SOURCE, --held-out or --unseen",
         ),
         ([item_run, one], f"{one}: 1 class ('a'); similarity learning needs at least 2; add pictures of other classes"),
         (
@@ -322,12 +322,17 @@ def test_bad_input_to_predict_and_evaluate(run_cli, classifier, item_run, pictur
         ),
         (
             ["evaluate", classifier, "--catalog", other],
-            ["--catalog, --file-column, --class-column, --multi-label: need SOURCE; the run's own data is known"],
+            [
+                "--catalog, --file-column, --class-column, --multi-label, --max-bad: need SOURCE; the run's own data is known"
+            ],
         ),
     ]
     for arguments, lines in cases:
         answer = run_cli("classify", *arguments)
-        assert (answer.code, answer.out, answer.err) == (2, "", [f"mohs: {line}" for line in lines])
+        read = (
+            ["pictures: 2 read = 2 used + 0 set aside"] if other in arguments and "--catalog" not in arguments else []
+        )
+        assert (answer.code, answer.out, answer.err) == (2, "", [*read, *(f"mohs: {line}" for line in lines)])
     assert run_cli("classify").err == ["mohs classify: Missing command; see 'mohs classify --help'"]
     assert run_cli("classify", "predict", classifier).err == [
         "mohs classify predict: Missing argument 'pictures'; see 'mohs classify predict --help'"

@@ -1,13 +1,12 @@
 import csv
 import json
-import os
 import re
 
 import numpy as np
 import pytest
 
 import mohs
-from mohs import mining
+from mohs import artefacts, mining
 from mohs.plan import POSITIVE_ORIGINS, TripletPlan
 
 NUM_ITEMS = 48  # 36 samples, then 12 catalog pictures
@@ -67,7 +66,11 @@ def test_the_csv_says_the_same_in_file_names(run_cli, picture_set, tmp_path):
     assert answer.code == 0, answer.err
     assert answer.err[0] == "length: 30 triplets: 2.50 passes over 12 classes"
     assert re.fullmatch(r"memory: mining takes about \d+ MB(, [\d.,]+ [MG]B are free)?", answer.err[1])
-    assert answer.err[2:4] == ["48 items of 12 classes, 30 triplets", "positives: 30 from class"]
+    assert answer.err[2:5] == [
+        "pictures: 48 read = 48 used + 0 set aside",
+        "48 items of 12 classes, 30 triplets",
+        "positives: 30 from class",
+    ]
     assert answer.err[-1] == f"plan: {tmp_path}/p.parquet and {tmp_path}/p.csv"
     plan, table = TripletPlan.load(tmp_path / "p.parquet"), mohs.read_table(picture_set)
     with (tmp_path / "p.csv").open(newline="") as file:
@@ -206,7 +209,10 @@ def test_places_that_cannot_be_written_are_known_before_the_work(run_cli, tmp_pa
 
 def test_a_folder_without_permission(run_cli, picture_set, tmp_path, monkeypatch):
     (tmp_path / "locked").mkdir()
-    monkeypatch.setattr(os, "access", lambda path, _: path.name != "locked")  # root may write everywhere
+    # Root may write everywhere.
+    monkeypatch.setattr(
+        artefacts, "why_not_writable", lambda path: "Permission denied" if path.name == "locked" else ""
+    )
     answer = run_cli("mine", picture_set, "--out", tmp_path / "locked" / "p")
     assert answer.err == [
         f"mohs: --out: {tmp_path}/locked/p cannot be written (in {tmp_path}/locked: Permission denied); "

@@ -109,7 +109,8 @@ def test_evaluate_unseen_classes(run_cli, class_run, tmp_path):
     folder = tmp_path / "run"
     shutil.copytree(class_run, folder)
     answer = run_cli("evaluate", folder, "--per-class", tmp_path / "classes.csv")
-    assert (answer.code, answer.err) == (0, [f"report: {folder}/report.html"])
+    read = "pictures: 48 read = 48 used + 0 set aside"
+    assert (answer.code, answer.err) == (0, [read, f"report: {folder}/report.html"])
     assert answer.out.startswith("20 queries of 5 classes, gallery of 20, unseen classes")
     rows = [line.split()[1] for line in answer.out.splitlines() if line.startswith("│")]
     assert rows[:4] == [*METRICS, "average"]  # precision, of the pairs

@@ -67,7 +67,7 @@ def test_what_is_needed_to_tell_an_easy_selection(log_of, clusters):
     assert find_easy_selection(log, LossFacts("triplet"), train) is None
     assert find_easy_selection(log_of(val_loss=[0.01] * 40), TRIPLET, train) is None
     assert find_easy_selection(log_of(loss=[np.inf] * 40), TRIPLET, train) is None
-    assert find_easy_selection(log, TRIPLET, Embedded.of(train.x_ND, np.zeros(len(train)), source="")) is None
+    assert find_easy_selection(log, TRIPLET, Embedded.of(train.x_ND, np.zeros(len(train), int), source="")) is None
     assert find_easy_selection(log, TRIPLET, Embedded.of(train.x_ND, np.arange(len(train)), source="")) is None
 
 

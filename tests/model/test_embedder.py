@@ -10,7 +10,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from mohs.artefacts import write_json
+from mohs.artefacts import read_json, write_json
 from mohs.data.images import ImagePolicy, decode_image
 from mohs.errors import InputError
 from mohs.model.embedder import Embedder
@@ -268,5 +268,9 @@ def test_weights_of_another_network(tmp_path: Path) -> None:
     file = saved(tmp_path) / "model.safetensors"
     state = load_file(file)
     save_file({**state, "head.0.weight": state["head.0.weight"][:, 1:].contiguous()}, file)
+    with pytest.raises(InputError, match=r"model\.safetensors: damaged, or changed since it was written: SHA-256"):
+        Embedder.from_pretrained(tmp_path)
+    record = read_json(tmp_path / "embedder.json")  # without sums, as older versions wrote it
+    write_json(tmp_path / "embedder.json", {k: v for k, v in record.items() if k not in ("content_sha256", "files")})
     with pytest.raises(InputError, match=r"model\.safetensors: does not hold this network's weights \(.*\)$"):
         Embedder.from_pretrained(tmp_path)

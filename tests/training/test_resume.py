@@ -222,7 +222,7 @@ def test_a_checkpoint_from_before_pairs_were_counted_is_taken_up(glyphs: Dataset
     go(glyphs, config, tmp_path / "run", stop_at=5)
     for file in (tmp_path / "run" / "checkpoints").glob("step-*.json"):
         record = read_json(file)
-        del record["values"]["num_kept_apart"]
+        del record["values"]["num_kept_apart"], record["content_sha256"]  # of such a checkpoint there is no sum
         write_json(file, record)
     _, result = go(glyphs, config, tmp_path / "run", resume=True)
     assert result is not None

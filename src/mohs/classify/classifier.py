@@ -340,7 +340,8 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
         try:
             if y is None:
                 raise ValueError("requires y to be passed, but the target y is None")
-            x_ND, y_N = validate_data(self, self._embedded(X), plain_labels(y, "y"), dtype=np.float64)
+            with np.errstate(over="ignore"):  # what is beyond float64 becomes Inf, and is refused
+                x_ND, y_N = validate_data(self, self._embedded(X), plain_labels(y, "y"), dtype=np.float64)
         except ValueError as error:
             raise _as_input_error(error) from None
         if self.embedder is not None and x_ND.shape[1] != self.embedder.embedding_dim:
@@ -353,7 +354,8 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
     def _embeddings(self, X: Any) -> Float64:
         """Return embeddings to be scored, checked: they are as long as those fitted."""
         try:
-            x_ND: Float64 = validate_data(self, self._embedded(X), reset=False, dtype=np.float64)
+            with np.errstate(over="ignore"):
+                x_ND: Float64 = validate_data(self, self._embedded(X), reset=False, dtype=np.float64)
         except ValueError as error:
             raise _as_input_error(error) from None
         return x_ND

@@ -71,7 +71,8 @@ def checked_classes(y: ArrayLike, num_items: int) -> tuple[Array, Index]:
     Raises `InputError` if labels are neither strings nor whole numbers, do not fit `num_items`, or are of one class.
     """
     try:
-        check_classification_targets(y)
+        with np.errstate(invalid="ignore"):  # what is beyond int64 is refused below
+            check_classification_targets(y)
     except (ValueError, TypeError) as error:
         raise InputError(Problem("y", " ".join(str(error).split()))) from None
     labels_N = _labels(y, "y", num_items)

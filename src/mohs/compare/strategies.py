@@ -239,7 +239,7 @@ def all_strategies(settings: Mapping[str, Any]) -> list[Strategy]:
     with the optimiser that it has there anyway.
 
     >>> len(all_strategies({})), len(all_strategies({"finetune.trained_share": 0.6}))
-    (28, 36)
+    (30, 38)
     """
     same = {"adamw": _ADAMW, "muon": _MUON}.get(override_config(None, (), settings).optimizer)
     plain = all(settings.get(name, value) == value for name, value in _PLAIN.items())

@@ -32,7 +32,11 @@ def test_healthy_classes_have_no_cause(clusters, noise, dim):
 
 @pytest.mark.parametrize(
     ("labels", "expected"),
-    [(np.repeat([0, 1], 20), ["at-chance"]), (np.zeros(40), ["single-class"]), (np.arange(40), ["too-few-positives"])],
+    [
+        (np.repeat([0, 1], 20), ["at-chance"]),
+        (np.zeros(40, int), ["single-class"]),
+        (np.arange(40), ["too-few-positives"]),
+    ],
 )
 def test_numbers_in_one_dimension(labels, expected):
     random = np.random.default_rng(0)
@@ -76,7 +80,7 @@ def test_few_classes_or_dimensions_may_lie_on_a_line(num_classes, dim, thickness
 
 
 def test_one_class_or_one_picture_may_be_a_point():
-    assert causes(of(np.ones((20, 8)), np.zeros(20))) == ["single-class"]
+    assert causes(of(np.ones((20, 8)), np.zeros(20, int))) == ["single-class"]
     assert find_collapsed_embeddings(of([[1.0, 2.0]], [0])) is None
     assert causes(of(np.ones((20, 8)), np.arange(20) % 2)) == ["collapsed"]
     assert causes(of(np.zeros((20, 8)), np.arange(20) % 2)) == ["collapsed"]
@@ -187,7 +191,7 @@ def test_two_kinds_of_pictures_are_not_swapped(knows):
 def test_without_pairs_nothing_is_swapped():
     x_ND = np.random.default_rng(0).normal(size=(20, 4))
     assert find_swapped_embeddings(of(x_ND, np.arange(20))) is None
-    assert find_swapped_embeddings(of(x_ND, np.zeros(20))) is None
+    assert find_swapped_embeddings(of(x_ND, np.zeros(20, int))) is None
 
 
 # normalisation-missing

@@ -244,8 +244,9 @@ def test_batch_norm_that_does_not_fit(own):
 
 
 def segments(folder, *recalls, num_queries=1000):
-    lines = [{"event": "segment", "recall": recall, "num_queries": num_queries} for recall in recalls]
-    keep_events(folder, 0, *lines)
+    events = [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
+    one = next(event for event in events if event["event"] == "segment")
+    keep_events(folder, 0, *({**one, "recall": recall, "num_queries": num_queries} for recall in recalls))
 
 
 def with_weights(folder, backbone_rate=1.0):
