@@ -323,7 +323,8 @@ def test_bad_input_to_predict_and_evaluate(run_cli, classifier, item_run, pictur
         (
             ["evaluate", classifier, "--catalog", other],
             [
-                "--catalog, --file-column, --class-column, --multi-label, --max-bad: need SOURCE; the run's own data is known"
+                "--catalog, --file-column, --class-column, --multi-label, --max-bad: need SOURCE; "
+                "the run's own data is known"
             ],
         ),
     ]

@@ -128,7 +128,7 @@ def test_a_rate_that_ruins_weights_is_told(run_cli, picture_set, tmp_path):
     small = ["--size", "16", "--triplets", "24", "--batch", "8", "--channels", "1", "--set", "model.widths=[8, 8]"]
     command = ["train", picture_set, *small, "--weights", file, "--quiet"]
     said = run_cli(*command, "--out", tmp_path / "auto").err
-    assert said[0].startswith("model.weights: the preset fine-tune, ")
+    assert said[0].startswith("model.weights: uses the preset fine-tune, ")
     assert not any("warning" in line for line in said)
     assert load_config(tmp_path / "auto" / "config.json").finetune.backbone_rate == 0.1
     line = (
