@@ -35,3 +35,14 @@ def test_nothing_is_wider_than_the_screen(tmp_path, report, wide_row):
         box = "document.querySelector('.scroll')"
         assert seen.page.evaluate(f"{box}.scrollWidth > {box}.clientWidth")  # a wide table scrolls in its own box
         assert seen.console == []
+
+
+def test_a_table_can_be_saved(tmp_path, report):
+    path = tmp_path / "report.html"
+    write_report(path, report)
+    with opened(address_of(path)) as seen, seen.page.expect_download() as told:
+        seen.page.get_by_label("Save as CSV: Table of results").click()
+        told.value.save_as(tmp_path / "table.csv")
+    lines = (tmp_path / "table.csv").read_text(encoding="utf-8").splitlines()
+    assert lines[0] == '"run","recall@1","95% interval","mAP","triplet accuracy","note"'
+    assert len(lines) == 5

@@ -38,3 +38,14 @@ if (find) {
     document.getElementById("map-found").textContent = wanted === "" ? "" : `${shown} of ${points.length} pictures`;
   });
 }
+// A table can be saved as CSV: one button below each.
+for (const table of document.querySelectorAll("table[data-name]")) {
+  const cells = (row) => Array.from(row.cells, (cell) => `"${cell.textContent.trim().replace(/"/g, '""')}"`).join(",");
+  const link = document.createElement("a");
+  link.className = "save";
+  link.textContent = "Save as CSV";
+  link.setAttribute("aria-label", `Save as CSV: ${table.dataset.name}`);
+  link.download = `${table.dataset.name.toLowerCase().replace(/[^a-z0-9]+/g, "-")}.csv`;
+  link.href = `data:text/csv;charset=utf-8,${encodeURIComponent(Array.from(table.rows, cells).join("\r\n"))}`;
+  table.parentElement.after(link);
+}
