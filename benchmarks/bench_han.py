@@ -139,7 +139,8 @@ def gains(rows: list[dict[str, Any]], figure: str) -> dict[int, list[tuple[int, 
     """Return by batch, for each number of classes: the gain, half of its 95% interval, and the number of seeds.
 
     The standard deviation of one seed's gain is pooled over all points, since a point has few seeds: s² is the sum of
-    squares around the means of points, over the number of runs less that of points, and the interval is Student's.
+    squares around the means of points, over the number of runs less that of points, and the interval is Student's. The
+    half is NaN where no point has two seeds.
     """
     by_point: dict[tuple[int, int], dict[int, dict[str, float]]] = defaultdict(lambda: defaultdict(dict))
     for row in rows:
@@ -152,13 +153,11 @@ def gains(rows: list[dict[str, Any]], figure: str) -> dict[int, list[tuple[int, 
     }
     found = {point: gain for point, gain in found.items() if len(gain)}
     free = sum(len(gain) - 1 for gain in found.values())
-    if not free:
-        raise SystemExit("bench_han: an interval needs a point with two seeds; run more with --seeds 0 1")
-    deviation = (sum(float(((gain - gain.mean()) ** 2).sum()) for gain in found.values()) / free) ** 0.5
+    squares = sum(float(((gain - gain.mean()) ** 2).sum()) for gain in found.values())
+    half_of_one = float(student.ppf(0.975, free)) * (squares / free) ** 0.5 if free else float("nan")
     lines: dict[int, list[tuple[int, float, float, int]]] = defaultdict(list)
     for (batch, classes), gain in found.items():
-        half = float(student.ppf(0.975, free)) * deviation / len(gain) ** 0.5
-        lines[batch].append((classes, float(gain.mean()), half, len(gain)))
+        lines[batch].append((classes, float(gain.mean()), half_of_one / len(gain) ** 0.5, len(gain)))
     return dict(lines)
 
 
