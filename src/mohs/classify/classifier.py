@@ -1,4 +1,7 @@
-"""The classifier: a scikit-learn estimator on an embedder that does not change."""
+"""The classifier: a scikit-learn estimator on an embedder that does not change.
+
+A little long, since scikit-learn wants all methods of an estimator in one class, each with its example.
+"""
 
 from dataclasses import dataclass, replace
 from pathlib import Path

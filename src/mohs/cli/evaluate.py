@@ -1,4 +1,7 @@
-"""`mohs evaluate`: measure a run, or embeddings from anywhere."""
+"""`mohs evaluate`: measure a run, or embeddings from anywhere.
+
+A little long, since it takes two kinds of input and writes what it finds in three forms.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""An index: a folder with items, the embedder that made their vectors, and what a distance means among them."""
+"""An index: a folder with items, the embedder that made their vectors, and what a distance means among them.
+
+A little long, since it is one class, the public one, each method with its rule and an example.
+"""
 
 import threading
 from collections.abc import Callable, Sequence

@@ -1,4 +1,7 @@
-"""One training step: what every training does with a network and a loss, and what a batch of triplets adds to it."""
+"""One training step: what every training does with a network and a loss, and what a batch of triplets adds to it.
+
+A little long, since nobody else may take a step: pictures, loss, bank and state of one stand together.
+"""
 
 import math
 import time
