@@ -15,6 +15,7 @@ from mohs.data.dataset import Dataset
 from mohs.data.images import ImagePolicy
 from mohs.errors import InputError
 from mohs.model.embedder import Embedder
+from mohs.settings import config as settings_module
 from mohs.settings.config import (
     DataConfig,
     HardnessConfig,
@@ -28,6 +29,7 @@ from mohs.settings.config import (
 from mohs.training import negative_bank as module
 from mohs.training.events import Event, SegmentEvent, StepEvent
 from mohs.training.loop import fit
+from mohs.training.losses.registry import build_loss
 from mohs.training.negative_bank import NegativeBank, check_negative_bank, columns_at, momentum_pairs
 
 MODEL = ModelConfig(widths=(4, 8), hidden_dim=16, embedding_dim=8)
@@ -242,6 +244,20 @@ def test_a_loss_of_ones_own_has_no_bank(glyphs: Dataset) -> None:
     message = "memory.num_negatives: 9 with a loss of your own; the bank's negatives are for infonce and supcon"
     with pytest.raises(InputError, match=message):
         fit(Embedder.create(MODEL, ImagePolicy(16, 1)), glyphs, config, loss=own)  # type: ignore[arg-type]
+
+
+def test_a_usual_bank_gives_way_to_a_loss_of_ones_own(glyphs: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(settings_module, "FEWEST_CLASSES_OF_BANK", 2)
+    config = RunConfig(
+        data=DataConfig(size=16, channels=1),
+        model=MODEL,
+        training=TrainingConfig(num_triplets=24, batch_triplets=12, num_segments=1, device="cpu"),
+    )
+    assert config.for_classes(2).num_bank_negatives > 0
+    own = build_loss(config.loss, num_classes=2, embedding_dim=8)
+    result = fit(Embedder.create(MODEL, ImagePolicy(16, 1)), glyphs, config, loss=own)
+    assert result.num_steps == 2
+    assert int(own.num_calls) == 2  # type: ignore[call-overload, attr-defined]
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.5, 0.9])

@@ -181,6 +181,9 @@ def fit(
     """
     labels = dataset.labels
     num_classes = len(np.unique(labels))
+    if loss is not None and config.memory.num_negatives is None:
+        # The usual bank has negatives for the loss that the settings name.
+        config = config.model_copy(update={"memory": config.memory.model_copy(update={"num_negatives": 0})})
     config = config.for_classes(num_classes)
     if num_classes < 2:
         raise InputError(
@@ -200,9 +203,6 @@ def fit(
             seed=config.seed,
             margin_is_mined=config.margin_is_mined,
         )
-    elif config.num_bank_negatives:
-        # The bank has negatives for the loss that the settings name.
-        config = config.model_copy(update={"memory": config.memory.model_copy(update={"num_negatives": 0})})
     check_kept_apart(dataset, config, loss)
     compile_kernels(config.hardness.scale)  # once after an installation; the seconds of mining leave it out
     run = RunState(embedder, dataset, config, loss, device, peers, listeners, folder)
