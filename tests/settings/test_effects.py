@@ -35,6 +35,7 @@ CASES = [
     ("training.prefer_positive", ["training.anchors=catalog"], []),
     ("memory.momentum", ["memory.num_negatives=0"], []),
     ("memory.size", ["loss.name=semi-hard"], ["memory.num_negatives=9"]),
+    ("memory.size", ["loss.name=supcon", "loss.miner=MultiSimilarityMiner"], ["loss.name=supcon"]),
     ("guard.action", ["guard.enabled=false"], []),
     ("guard.max_actions", ["guard.action=stop"], []),
 ]  # fmt: skip

@@ -294,6 +294,11 @@ class LossConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
         return find_record(self.name)
 
     @property
+    def extends_to_bank(self) -> bool:
+        """Whether negatives from a bank may be added to those of the batch (`mohs.training.negative_bank`)."""
+        return self.record.extends_to_bank and self.miner is None
+
+    @property
     def in_batch(self) -> bool:
         """Whether the loss takes its negatives from the batch, so that only anchors and positives are shown."""
         return self.record.in_batch
@@ -553,6 +558,14 @@ class RunConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
         return 1 if self.num_bank_negatives else USUAL_CLIQUE
 
     @property
+    def trains_on_mined(self) -> bool:
+        """Whether a plan's negatives say on what is trained: those of a triplet, or who is in a clique.
+
+        Where they do not, they only tell how hard the plan was, and are chosen from few (`plan_segment.py`).
+        """
+        return not self.loss.in_batch or (self.clique_size > 1 and self.training.neighbourhood_from < 1)
+
+    @property
     def plans_from_steps(self) -> bool:
         """Whether segments are planned from the embeddings that training steps gave, see `training.embed_anew`."""
         return self.loss.in_batch and not self.training.embed_anew
@@ -574,9 +587,7 @@ class RunConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
 
     @property
     def _may_have_bank(self) -> bool:
-        loss = self.loss
-        takes_it = loss.record.extends_to_bank and loss.miner is None
-        return takes_it and self.optimizer == "muon" and self.model.beginning is None
+        return self.loss.extends_to_bank and self.optimizer == "muon" and self.model.beginning is None
 
     @property
     def margin_is_mined(self) -> bool:

@@ -118,9 +118,10 @@ def _rules(config: RunConfig) -> list[_Rule]:
 def _of_mining(config: RunConfig) -> list[_Rule]:
     hardness, loss, training = config.asked_hardness, config.loss, config.training
     # Mined negatives of an in-batch loss say which classes meet in a batch, and nothing else; a bank has hardness, too.
-    mined = not loss.in_batch or (config.clique_size > 1 and training.neighbourhood_from < 1)
+    mined = config.trains_on_mined
     may_have_bank = config.memory.num_negatives != 0  # if it is not given, the number of classes decides
-    has_bank = may_have_bank and config.memory.from_progress < 1 and loss.record.extends_to_bank
+    has_bank = may_have_bank and config.memory.from_progress < 1 and loss.extends_to_bank
+    with_miner = "" if loss.miner is None else f" with the miner {loss.miner!r}"
     of_in_batch = f"with a loss.name that takes its negatives from the batch, not {_of_plans()}"
     return [
         _Rule(
@@ -164,11 +165,11 @@ def _of_mining(config: RunConfig) -> list[_Rule]:
         ),
         _Rule(
             "memory.size memory.from_progress memory.momentum",
-            may_have_bank and loss.record.extends_to_bank,
+            may_have_bank and loss.extends_to_bank,
             "with memory.num_negatives 0: there is no bank"
             if not may_have_bank
-            else f"on the loss {loss.name!r}, which takes no negatives from a bank",
-            f"with memory.num_negatives above 0 (given, or usual) and loss.name {_of_bank()}",
+            else f"on the loss {loss.name!r}{with_miner}, which takes no negatives from a bank",
+            f"with memory.num_negatives above 0 (given, or usual), loss.name {_of_bank()}, and no loss.miner",
         ),
         _Rule(
             "hardness.growth",

@@ -62,7 +62,7 @@ def check_negative_bank(config: RunConfig, *, own_loss: bool = False) -> None:
     supcon without a miner: set it to 0, or take such a loss
     """
     loss, num_negatives = config.loss, config.memory.num_negatives
-    if num_negatives and (own_loss or not loss.record.extends_to_bank or loss.miner is not None):
+    if num_negatives and (own_loss or not loss.extends_to_bank):
         what = "a loss of your own" if own_loss else f"the loss {loss.name!r}"
         what += "" if loss.miner is None or own_loss else f" and the miner {loss.miner!r}"
         losses = listed(record for record in LOSSES if record.extends_to_bank)

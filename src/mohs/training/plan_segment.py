@@ -70,6 +70,8 @@ def batch_slices(num_triplets: int, batch_triplets: int) -> list[slice]:
 _ITEMS_AT_ONCE = 8192
 _EMBED_BATCH = 256
 _HEALTH_PAIRS = 512
+_LOOKED_AT = 4096
+"""The negatives that a plan chooses from where nothing is trained on them: they only tell how hard it was."""
 
 
 @final
@@ -136,7 +138,8 @@ class Planner:
         """Return the plan of a segment by this network; a closed loop decides the hardness and takes note of it.
 
         Triplet losses mine over all items. In-batch losses show anchors and positives only, so just these are embedded,
-        and negatives are mined among the segment's anchors. From `training.neighbourhood_from` on batches are composed
+        and negatives are mined among the segment's anchors, or, where nothing is trained on them, among 4,096 of these,
+        drawn by (seed, segment): `RunConfig.trains_on_mined`. From `training.neighbourhood_from` on batches are composed
         of cliques (`neighbourhoods.py`). Of `seen`, what training has shown of the segment's `items`, only what is
         missing is embedded, and a sample for the guard. Raises `TrainingError` if the network gives NaN or Inf.
         """
@@ -177,7 +180,7 @@ class Planner:
         self, segment: Segment, bank_MD: NDArray[np.float32], items_M: NDArray[np.int64], *, in_batch: bool
     ) -> SegmentBank:
         anchor_K, positive_K = (np.searchsorted(items_M, part) for part in (segment.anchor_K, segment.positive_K))
-        candidates = self._candidates(segment.anchor_K, items_M, in_batch=in_batch)
+        candidates = self._candidates(segment, items_M, in_batch=in_batch)
         excluded_P2 = self._excluded(bank_MD, items_M, np.unique(anchor_K), candidates)
         class_M = self._class_N[items_M]
         return SegmentBank(bank_MD, class_M, anchor_K, positive_K, segment.origin_K, candidates, excluded_P2)
@@ -254,13 +257,16 @@ class Planner:
         """Return those of the items that a segment shows that mining may take: its anchors, or its samples."""
         return np.unique(anchor_K) if self.negative_N.all() else used_M[self.negative_N[used_M]]
 
-    def _candidates(
-        self, anchor_K: NDArray[np.int64], items_M: NDArray[np.int64], *, in_batch: bool
-    ) -> NDArray[np.int64] | None:
+    def _candidates(self, segment: Segment, items_M: NDArray[np.int64], *, in_batch: bool) -> NDArray[np.int64] | None:
         """Return the places in `items_M` of the items that may be negatives; None for all."""
-        if in_batch:
-            return np.searchsorted(items_M, self._negatives_among(anchor_K, items_M))
-        return None if self.negative_N.all() else np.flatnonzero(self.negative_N[items_M])
+        if not in_batch:
+            return None if self.negative_N.all() else np.flatnonzero(self.negative_N[items_M])
+        among = np.searchsorted(items_M, self._negatives_among(segment.anchor_K, items_M))
+        if self._config.trains_on_mined or len(among) <= _LOOKED_AT:
+            return among
+        draw = generator(self._config.seed, "negatives looked at", segment.number)
+        few = np.sort(draw.choice(among, _LOOKED_AT, replace=False))
+        return few if len(np.unique(self._class_N[items_M[few]])) > 1 else among
 
     def _embed(self, embedder: Embedder, items_M: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return the embeddings of the items, reading their pictures a few thousand at a time.
