@@ -34,6 +34,7 @@ from mohs.nearest import nearest_rows
 
 NUM_UNSEEN = 8_000
 USUAL = ("default", "default without scheduled hardness")
+TUNED = {"rate": 1.0, "parameter": 0}
 DRAWN = ("momentum pairs", "default without scheduled hardness")
 
 
@@ -70,7 +71,8 @@ def run(arguments: argparse.Namespace) -> None:
     for text in arguments.set:
         name, _, value = text.partition("=")
         settings[name] = json.loads(value)
-    budget = Budget(arguments.pictures, 2 * arguments.batch)
+    budget, choice = Budget(arguments.pictures, 2 * arguments.batch), Choice(arguments.rate, arguments.parameter)
+    tuned = [f"{name}={getattr(arguments, name)}" for name in TUNED if getattr(arguments, name) != TUNED[name]]
     done = {row_key(row) for row in read_rows(arguments.out)}
     for seed in arguments.seeds:
         for strategy in find_strategies(arguments.strategies):
@@ -79,13 +81,13 @@ def run(arguments: argparse.Namespace) -> None:
                 "pictures": arguments.pictures,
                 "batch": arguments.batch,
                 "strategy": strategy.name,
-                "set": arguments.set,
+                "set": [*arguments.set, *tuned],
                 "seed": seed,
             }
             if row_key(row) in done:
                 continue
-            config = strategy_config(strategy, settings, budget, Choice(arguments.rate), seed=seed)
-            result = train_strategy(strategy, dataset, config, budget, Choice(arguments.rate))
+            config = strategy_config(strategy, settings, budget, choice, seed=seed)
+            result = train_strategy(strategy, dataset, config, budget, choice)
             seen_C, unseen_C = measure(result.embedder, trained), measure(result.embedder, unseen)
             row |= {
                 "seen": round(float(seen_C.mean()), 4),
@@ -201,7 +203,15 @@ def main() -> None:
     parser.add_argument("--classes", type=int, default=32_000)
     parser.add_argument("--pictures", type=int, default=400_000)
     parser.add_argument("--batch", type=int, default=96, help="pairs in a batch")
-    parser.add_argument("--rate", type=float, default=1.0, help="of the learning rate, as a share of the usual one")
+    parser.add_argument(
+        "--rate", type=float, default=TUNED["rate"], help="of the learning rate, as a share of the usual one"
+    )
+    parser.add_argument(
+        "--parameter",
+        type=int,
+        default=TUNED["parameter"],
+        help="of the values that the strategy's parameter may have, 0 being the usual one (mohs.compare.strategies)",
+    )
     parser.add_argument("--strategies", nargs="+", default=USUAL)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--set", nargs="*", default=[], help="settings of all strategies, name=value in JSON")
