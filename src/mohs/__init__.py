@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from mohs.settings.config import RunConfig as RunConfig
     from mohs.settings.config import TrainingConfig as TrainingConfig
     from mohs.settings.config import load_config as load_config
+    from mohs.shards import open_shards as open_shards
     from mohs.training.neighbourhood_sampler import NeighbourhoodSampler as NeighbourhoodSampler
     from mohs.training.plan_drivers import PlanMiner as PlanMiner
     from mohs.training.plan_drivers import PlanSampler as PlanSampler
@@ -68,6 +69,7 @@ _HOME = {
     "load_config": "mohs.settings.config",
     "mine": "mohs.mining.mine",
     "open_dataset": "mohs.data.dataset",
+    "open_shards": "mohs.shards",
     "read_table": "mohs.data.reading",
     "train": "mohs.runs",
 }

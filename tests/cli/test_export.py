@@ -101,3 +101,27 @@ def test_an_index_for_another_store(shop, run_cli):
     assert (made.code, made.err) == (0, ["written: 8 items to q, collection items"])
     again = run_cli("index", "export", "i", "--to", "qdrant", "--out", "q")
     assert (again.code, again.err) == (2, ["mohs: --name: 'items' exists in q; give another, or delete it"])
+
+
+def test_embed_writes_the_same_vectors_into_shards_and_goes_on_where_it_was(shop: Path, run_cli) -> None:
+    assert run_cli("embed", "network", "shop.csv", "--out", "all.npy").code == 0
+    asked = ("embed", "network", "shop.csv", "--out", "bank", "--shards", "--shard-rows", "3")
+    done = run_cli(*asked)
+    assert done.code == 0
+    assert done.err[-1] == "8 vectors of 4 dimensions, float32: bank"
+    np.testing.assert_allclose(mohs.open_shards("bank")[0:8], np.load("all.npy"), atol=1e-6)
+    written = Path("bank/shard-000000.npy").stat().st_mtime_ns
+    Path("bank/shard-000001.npy").unlink()
+    done = run_cli(*asked)
+    assert done.err[-2] == "2 of 3 shards were there already"
+    assert Path("bank/shard-000000.npy").stat().st_mtime_ns == written
+    done = run_cli(*asked, "--half")
+    assert done.code == 2
+    assert done.err[-1] == "mohs: bank: holds shards of another layout; name another folder"
+    assert run_cli("embed", "network", "shop.csv", "--out", "half", "--shards", "--half").code == 0
+    assert mohs.open_shards("half").dtype == np.float16
+    for more in (("--half",), ("--shard-rows", "5")):
+        assert (
+            "is for a bank in shards; add --shards"
+            in run_cli("embed", "network", "shop.csv", "--out", "x.npy", *more).err
+        )

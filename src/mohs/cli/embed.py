@@ -7,12 +7,15 @@ from typing import Annotated
 
 import typer
 
-from mohs.cli.console import decoding_progress, require_file_place, say
+from mohs.checks import require, wrong_whole
+from mohs.cli.console import counting_progress, decoding_progress, require_file_place, require_folder_place, say
 from mohs.cli.options import Catalog, ClassColumn, FileColumn, MaxBad, Quiet, naming_flags
 from mohs.cli.pictures_read import beside, tell_pictures
 from mohs.errors import InputError
 
 __all__ = ["embed"]
+
+_SHARD_ROWS = 2**16  # whole batches of the embedder, so that the vectors are those of one file
 
 
 def embed(
@@ -21,9 +24,15 @@ def embed(
     out: Annotated[
         Path,
         typer.Option(
-            help="The vectors: .npy, .parquet, .csv (as FiftyOne takes them) or .tsv (TensorBoard's projector)."
+            help="The vectors: .npy, .parquet, .csv (as FiftyOne takes them) or .tsv (TensorBoard's projector); with "
+            "--shards a folder."
         ),
     ],
+    shards: Annotated[
+        bool, typer.Option("--shards", help="A folder of shards, for a bank larger than memory; goes on after a kill.")
+    ] = False,
+    half: Annotated[bool, typer.Option("--half", help="float16, half the disk; for --shards.")] = False,
+    shard_rows: Annotated[int | None, typer.Option(help="Vectors in a shard; default 65,536. For --shards.")] = None,
     catalog: Catalog = None,
     file_column: FileColumn = None,
     class_column: ClassColumn = None,
@@ -33,9 +42,15 @@ def embed(
     """Write the vectors of all pictures of a table, float32 [items, dimensions], of unit length."""
     from mohs.export.vector_files import SUFFIXES, write_vectors
 
-    if out.suffix.lower() not in SUFFIXES:
-        raise InputError(f"--out: {out}: not one of {', '.join(SUFFIXES)}; name it so")
-    require_file_place(out, "--out")
+    if shards:
+        require_folder_place(out, "--out")
+        require(wrong_whole("--shard-rows", shard_rows or _SHARD_ROWS, example=_SHARD_ROWS))
+    elif half or shard_rows is not None:
+        raise InputError(f"{'--half' if half else '--shard-rows'}: is for a bank in shards; add --shards")
+    elif out.suffix.lower() not in SUFFIXES:
+        raise InputError(f"--out: {out}: not one of {', '.join(SUFFIXES)}; name it so, or add --shards for a folder")
+    else:
+        require_file_place(out, "--out")
     from mohs.data.dataset import open_dataset
     from mohs.model.embedder import Embedder
 
@@ -52,6 +67,22 @@ def embed(
             progress=progress,
         )
     tell_pictures(dataset.reading, beside(out), quiet=quiet)
+    if shards:
+        from mohs.export.shard_folder import write_shard_folder
+
+        with counting_progress("embedding", quiet=quiet) as progress:
+            found, num_there = write_shard_folder(
+                out,
+                network,
+                dataset,
+                rows_per_shard=shard_rows or _SHARD_ROWS,
+                dtype="float16" if half else "float32",
+                progress=progress,
+            )
+        if num_there:
+            say(f"{num_there:,} of {found.layout.num_shards:,} shards were there already")
+        say(f"{len(found):,} vectors of {found.shape[1]} dimensions, {found.dtype}: {out}")
+        return
     x_ND = network.embed(dataset.pictures)
     files = write_vectors(out, dataset.table, x_ND)
     say(f"{len(x_ND):,} vectors of {x_ND.shape[1]} dimensions: {' and '.join(map(str, files))}")

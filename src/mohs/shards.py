@@ -1,0 +1,312 @@
+"""Rows in shards on disk: arrays larger than memory, written shard by shard, continued after a kill, read in pieces.
+
+A folder holds `manifest.json` and one .npy file a shard, `shard-000000.npy` and so on. All shards have as many rows,
+but for the last. The manifest says rows, their shape and dtype, what the rows are of (`about`), and the SHA-256 of
+every shard that is finished; a shard that it does not name is not there yet. numpy reads each shard by itself.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any, Final, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mohs.artefacts import DAMAGED_ARRAYS, atomic_path, require_disk, sha256_file
+from mohs.checks import require, wrong_choice, wrong_whole
+from mohs.errors import InputError, Problem, at_most_20
+from mohs.lock import only_writer
+from mohs.sums import check_files, check_format, read_summed, write_summed
+
+__all__ = ["MANIFEST", "ShardLayout", "Shards", "is_shards", "open_shards", "write_shards"]
+
+MANIFEST: Final = "manifest.json"
+_FORMAT: Final = 1
+_DTYPES: Final = ("float32", "float16", "uint8")
+_MOST_SHARDS: Final = 10**6
+_AGAIN: Final = "make it again, or copy it whole"
+
+
+@final
+@dataclass(frozen=True)
+class ShardLayout:
+    """How rows lie in shards.
+
+    Attributes:
+        num_rows: N, in all shards together.
+        row_shape: of one row: [D] for vectors, [H, W, C] for pictures.
+        dtype: "float32", "float16" or "uint8".
+        rows_per_shard: of every shard but the last, which may have fewer.
+
+    >>> layout = ShardLayout(10, (2,), "float16", 4)
+    >>> layout.num_shards, layout.span(2), layout.row_bytes
+    (3, (8, 10), 4)
+    """
+
+    num_rows: int
+    row_shape: tuple[int, ...]
+    dtype: str
+    rows_per_shard: int
+
+    @property
+    def num_shards(self) -> int:
+        """The number of shards."""
+        return -(-self.num_rows // self.rows_per_shard)
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of a row."""
+        return prod(self.row_shape) * np.dtype(self.dtype).itemsize
+
+    def span(self, number: int) -> tuple[int, int]:
+        """Return the first row of a shard, and the one after its last."""
+        first = number * self.rows_per_shard
+        return first, min(first + self.rows_per_shard, self.num_rows)
+
+    def file_name(self, number: int) -> str:
+        """Return the name of a shard's file."""
+        return f"shard-{number:06d}.npy"
+
+    def file_names(self) -> list[str]:
+        """Return the names of all shards, in order."""
+        return [self.file_name(number) for number in range(self.num_shards)]
+
+    def problems(self, place: str) -> list[Problem | None]:
+        """Return what is wrong with the numbers."""
+        return [
+            wrong_whole(f"{place}: rows", self.num_rows),
+            wrong_whole(f"{place}: rows_per_shard", self.rows_per_shard, example=100_000),
+            wrong_choice(f"{place}: dtype", self.dtype, _DTYPES),
+            *(wrong_whole(f"{place}: row_shape", length) for length in self.row_shape),
+        ]
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Shards:
+    """Rows in the shards of a folder; see `open_shards`. `shards[index]` are rows, for slices and arrays of indices.
+
+    Attributes:
+        folder: where they lie.
+        layout: how.
+        about: what the rows are of, as the one who wrote them says. JSON values.
+    """
+
+    folder: Path
+    layout: ShardLayout
+    about: Mapping[str, Any]
+
+    def __len__(self) -> int:
+        return self.layout.num_rows
+
+    def __repr__(self) -> str:
+        return f"Shards({str(self.folder)!r}, {self.dtype}{list(self.shape)}, {self.layout.num_shards} shards)"
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """N and the shape of a row."""
+        return self.layout.num_rows, *self.layout.row_shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """As stored."""
+        return np.dtype(self.layout.dtype)
+
+    @property
+    def nbytes(self) -> int:
+        """Of all rows."""
+        return self.layout.num_rows * self.layout.row_bytes
+
+    def __getitem__(self, index: slice | NDArray[np.int64]) -> NDArray[Any]:
+        """Return rows as stored, in memory: of a slice without a step, or of indices in any order."""
+        if isinstance(index, slice):
+            start, stop, step = index.indices(len(self))
+            assert step == 1
+            return self.read(start, max(start, stop))
+        rows = np.asarray(index)
+        found = np.empty((len(rows), *self.layout.row_shape), dtype=self.dtype)
+        order = np.argsort(rows, kind="stable")
+        shard_R = rows[order] // self.layout.rows_per_shard
+        for number in np.unique(shard_R).tolist():
+            at = order[np.searchsorted(shard_R, number) : np.searchsorted(shard_R, number, side="right")]
+            # Mapped for as long as it takes: pages that were read are not kept in this process.
+            found[at] = self._mapped(number)[rows[at] - self.layout.span(number)[0]]
+        return found
+
+    def read(self, start: int, stop: int, out: NDArray[Any] | None = None) -> NDArray[Any]:
+        """Return rows start … stop − 1 as stored, read from their files (not mapped), into `out` if it is given."""
+        found = np.empty((stop - start, *self.layout.row_shape), dtype=self.dtype) if out is None else out
+        at = start
+        while at < stop:
+            number = at // self.layout.rows_per_shard
+            first, last = self.layout.span(number)
+            upto = min(stop, last)
+            mapped = self._mapped(number)
+            with (self.folder / self.layout.file_name(number)).open("rb", buffering=0) as file:
+                file.seek(mapped.offset + (at - first) * self.layout.row_bytes)
+                _read_whole(file, found[at - start : upto - start].data.cast("B"))
+            at = upto
+        return found
+
+    def pieces(self, rows_per_piece: int) -> Iterator[tuple[int, int]]:
+        """Yield (start, stop) of pieces of at most so many rows, in order; none of them crosses a shard."""
+        for number in range(self.layout.num_shards):
+            first, last = self.layout.span(number)
+            for start in range(first, last, rows_per_piece):
+                yield start, min(start + rows_per_piece, last)
+
+    def _mapped(self, number: int) -> "np.memmap[Any, Any]":
+        path = self.folder / self.layout.file_name(number)
+        first, last = self.layout.span(number)
+        try:
+            found: np.memmap[Any, Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+        except DAMAGED_ARRAYS as error:
+            raise InputError(Problem(str(path), f"cannot be read ({error})", _AGAIN)) from None
+        expected = (last - first, *self.layout.row_shape)
+        is_array = isinstance(found, np.memmap)  # an archive of arrays is none
+        if not is_array or (found.dtype, found.shape) != (self.dtype, expected) or not found.flags.c_contiguous:
+            what = f"holds {found.dtype}{list(found.shape)}" if is_array else "holds no array"
+            raise InputError(Problem(str(path), f"{what}, not {self.dtype}{list(expected)}", _AGAIN))
+        return found
+
+
+def is_shards(path: str | Path) -> bool:
+    """Return whether there is a folder of shards at a path, finished or not."""
+    return (Path(path) / MANIFEST).is_file()
+
+
+def open_shards(folder: str | Path, *, check: bool = True) -> Shards:
+    """Return the rows that `write_shards` wrote into a folder; every shard is read once, to compare its SHA-256.
+
+    `check=False` leaves that out, for one who has compared them before. Raises `InputError` that names the file: no
+    manifest, one of another format, shards that are not there yet, and such as are damaged or have been changed.
+    """
+    folder = Path(folder)
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise InputError(Problem(str(folder), f"no bank in shards (no {MANIFEST})", "make one: 'mohs embed --shards'"))
+    values = read_summed(path)
+    layout, about = _read_layout(path, values)
+    if missing := [name for name in layout.file_names() if name not in values["files"]]:
+        what = f"{len(missing):,} of {layout.num_shards:,} shards are not there yet"
+        raise InputError(Problem(str(folder), what, "run again the command that writes them: it goes on"))
+    shards = Shards(folder, layout, about)
+    problems: list[str] = []
+    for number in range(layout.num_shards):
+        file = folder / layout.file_name(number)
+        try:
+            if not file.is_file():
+                raise InputError(Problem(str(file), "no such file", _AGAIN))
+            shards._mapped(number)
+        except InputError as error:
+            problems.extend(error.problems)
+    if problems:
+        raise InputError(*at_most_20(problems))
+    if check:
+        check_files(path, values)
+    return shards
+
+
+def write_shards(
+    folder: str | Path,
+    layout: ShardLayout,
+    about: Mapping[str, Any],
+    make_rows: Callable[[int, int], NDArray[Any]],
+    *,
+    progress: Callable[[int, int], None] | None = None,
+) -> int:
+    """Write rows shard by shard; return how many shards were there already, from a run that was killed.
+
+    A shard is whole or absent, and the manifest names it once it is whole: a run that takes up another's work makes
+    only what is missing. Memory holds one shard.
+
+    Args:
+        folder: where to; it is made if it is not there.
+        layout: how.
+        about: what the rows are of: JSON values that tell one bank from another, such as fingerprints.
+        make_rows: called with (start, stop), returns these rows in the dtype of the layout.
+        progress: called with (shards done, shards in all).
+
+    Raises `InputError` for a folder that holds other things, or shards of another layout or of something else;
+    `ResourceError` if the disk is full.
+    """
+    folder = Path(folder)
+    require(*layout.problems("layout"))
+    with only_writer(folder, "writing shards"):
+        path = folder / MANIFEST
+        if path.is_file():
+            files = _finished(path, layout, about)
+        else:
+            if foreign := sorted(file.name for file in folder.iterdir() if not file.name.startswith(".")):
+                what = f"holds {foreign[0]!r} and no {MANIFEST}"
+                raise InputError(Problem(str(folder), what, "name another folder"))
+            files = {}
+        num_there = len(files)
+        require_disk(folder, layout.num_rows * layout.row_bytes * (layout.num_shards - num_there) // layout.num_shards,
+                     "the bank")  # fmt: skip
+        _write_manifest(path, layout, about, files)
+        for number, name in enumerate(layout.file_names()):
+            if name not in files:
+                rows = make_rows(*layout.span(number))
+                first, last = layout.span(number)
+                expected = np.dtype(layout.dtype), (last - first, *layout.row_shape)
+                assert (rows.dtype, rows.shape) == expected, f"{rows.dtype}{rows.shape} is not {expected}"
+                with atomic_path(folder / name) as temporary:
+                    np.save(temporary, rows, allow_pickle=False)
+                files[name] = sha256_file(folder / name)
+                _write_manifest(path, layout, about, files)
+            if progress is not None:
+                progress(number + 1, layout.num_shards)
+    return num_there
+
+
+def _finished(path: Path, layout: ShardLayout, about: Mapping[str, Any]) -> dict[str, str]:
+    """Return the SHA-256 of the shards that are whole, if they are of what is to be written."""
+    values = read_summed(path)
+    found = _read_layout(path, values)
+    if found != (layout, dict(about)):
+        of = "layout" if found[0] != layout else "content: pictures, embedder or table"
+        raise InputError(Problem(str(path.parent), f"holds shards of another {of}", "name another folder"))
+    whole = {}
+    for name in layout.file_names():
+        file, expected = path.parent / name, values["files"].get(name)
+        if expected is not None and file.is_file() and sha256_file(file) == expected:
+            whole[name] = expected
+    return whole
+
+
+def _write_manifest(path: Path, layout: ShardLayout, about: Mapping[str, Any], files: Mapping[str, str]) -> None:
+    values = {
+        "format": _FORMAT,
+        "rows": layout.num_rows,
+        "row_shape": list(layout.row_shape),
+        "dtype": layout.dtype,
+        "rows_per_shard": layout.rows_per_shard,
+        "about": dict(about),
+        "files": dict(sorted(files.items())),
+    }
+    write_summed(path, values)
+
+
+def _read_layout(path: Path, values: Mapping[str, Any]) -> tuple[ShardLayout, dict[str, Any]]:
+    """Return the layout in a manifest and what the rows are of; raise `InputError` for what is no manifest."""
+    check_format(path, values.get("format"), _FORMAT)
+    shape, about, files = values.get("row_shape"), values.get("about"), values.get("files")
+    if not (isinstance(shape, list) and shape and isinstance(about, dict) and isinstance(files, dict)):
+        raise InputError(Problem(str(path), "no manifest of shards (row_shape, about or files)", _AGAIN))
+    layout = ShardLayout(values.get("rows", 0), tuple(shape), values.get("dtype", ""), values.get("rows_per_shard", 0))
+    require(*layout.problems(str(path)))
+    require(wrong_whole(f"{path}: shards", layout.num_shards, at_most=_MOST_SHARDS))
+    if unknown := set(files) - set(layout.file_names()):
+        raise InputError(Problem(str(path), f"files: {min(unknown)!r} is none of its shards", _AGAIN))
+    return layout, about
+
+
+def _read_whole(file: Any, part: memoryview) -> None:
+    while len(part):
+        num_bytes = file.readinto(part)
+        if not num_bytes:
+            raise InputError(Problem(file.name, "shorter than it was", _AGAIN))
+        part = part[num_bytes:]
