@@ -1,5 +1,6 @@
 """Every snippet of the documentation is run: Python blocks in one namespace a page, `mohs` lines in process."""
 
+import json
 import os
 import re
 import shlex
@@ -10,6 +11,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from mohs.cli import main
 
@@ -81,12 +83,12 @@ def test_every_code_block_has_a_language_that_is_run() -> None:
         ("emoji", 160, ["train", "evaluate", "index", "index", "search"], "emoji.index/calibration.json"),
     ],
 )
-def test_readme_on_a_real_set(
+def test_pages_on_a_real_set(
     name: str, num_rows: int, commands: list[str], left: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The README's commands on a real set, on some of its classes to keep the test short."""
+    """The commands of a page on a real set, on some of its classes to keep the test short."""
     if not (DATA / f"{name}.zip").is_file():
-        pytest.skip(f"{DATA / name}.zip is absent: the README's commands on {name} are not tested")
+        pytest.skip(f"{DATA / name}.zip is absent: the pages' commands on {name} are not tested")
     with zipfile.ZipFile(DATA / f"{name}.zip") as archive:
         archive.extractall(tmp_path)
     _, *rows = (tmp_path / name / "images.csv").read_text(encoding="utf-8").splitlines()
@@ -97,14 +99,46 @@ def test_readme_on_a_real_set(
             some = [row for row in rows if row.split(",")[1] in kept]
             table.write_text("\n".join([header, *some]) + "\n", encoding="utf-8")
     monkeypatch.chdir(tmp_path)
-    blocks = [b for b in BLOCK.finditer((ROOT / "README.md").read_text(encoding="utf-8")) if b["needs"] == name]
+    blocks = [b for page in PAGES for b in BLOCK.finditer(page.read_text(encoding="utf-8")) if b["needs"] == name]
     lines = [line for block in blocks if block["language"] == "sh" for line in block["code"].splitlines()]
     assert [shlex.split(line)[1] for line in lines if line.startswith("mohs")] == commands
     for block in blocks:
         if block["language"] == "python":
-            exec(compile(block["code"], "README.md", "exec"), {})
+            exec(compile(block["code"], name, "exec"), {})
         else:
             for line in block["code"].splitlines():
                 run_line(line)
     assert (tmp_path / left).is_file()
     shutil.rmtree(tmp_path / name)
+
+
+def test_the_demo_picture_shows_the_figures_of_readme() -> None:
+    """benchmarks/shot_demo.py writes what the photographed table says into the picture."""
+    with Image.open(ROOT / "docs" / "images" / "demo.png") as picture:
+        shown = json.loads(picture.text["figures"])
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    table = text[text.index("| 1,039 unseen classes") :].partition("\n\n")[0].replace("*", "")
+    header, _, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
+    assert header[1:] == ["R@1", "Top-50", "catalog accuracy"]
+    told = {name: [cell.split(" / ")[0] for cell in cells] for name, *cells in rows}
+    assert told == {name: [row["R@1"], row["Top-50"], row["catalog"]] for name, row in shown.items()}
+
+
+def anchors(page: Path) -> set[str]:
+    """The addresses of a page's headings, as GitHub and the site make them."""
+    text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", re.sub(r"[`*]", "", heading).lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere_and_pictures_have_text(page: Path) -> None:
+    text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    for picture, words, address in re.findall(r"(!?)\[([^\]]*)\]\(([^)\s]+)\)", text):
+        place, _, anchor = address.partition("#")
+        if "://" in address or place.startswith("mailto:"):
+            continue
+        target = (page.parent / place).resolve() if place else page
+        assert target.exists(), f"{page.name}: {address}"
+        assert not anchor or anchor in anchors(target), f"{page.name}: {address}"
+        assert not picture or len(words) > 20, f"{page.name}: {address} needs a text that says what it shows"

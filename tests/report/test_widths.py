@@ -1,8 +1,10 @@
 """The page fits a desk, a small window and a phone: nothing is wider than the screen, and no caption is cut."""
 
 import dataclasses
+import re
 
 import pytest
+from PIL import Image
 
 from mohs.report.page import write_report
 
@@ -46,3 +48,21 @@ def test_a_table_can_be_saved(tmp_path, report):
     lines = (tmp_path / "table.csv").read_text(encoding="utf-8").splitlines()
     assert lines[0] == '"run","recall@1","95% interval","mAP","triplet accuracy","note"'
     assert len(lines) == 5
+
+
+def test_a_figure_can_be_saved_with_the_colours_of_the_page(tmp_path, report):
+    path = tmp_path / "report.html"
+    write_report(path, report)
+    with opened(address_of(path), colour_scheme="dark") as seen:
+        for kind in ("SVG", "PNG"):
+            with seen.page.expect_download() as told:
+                seen.page.get_by_label(f"Save as {kind}: Loss").click()
+            assert told.value.suggested_filename == f"loss.{kind.lower()}"
+            told.value.save_as(tmp_path / f"loss.{kind.lower()}")
+        assert seen.console == []
+    svg = (tmp_path / "loss.svg").read_text(encoding="utf-8")
+    assert "var(--" not in re.sub(r"<title.*?</title>", "", svg)
+    assert "rgb(108, 176, 255)" in svg  # --series-0 of the dark page
+    with Image.open(tmp_path / "loss.png") as picture:
+        assert picture.width > 1000
+        assert picture.convert("RGB").getpixel((1, 1)) == (0x14, 0x17, 0x1B)

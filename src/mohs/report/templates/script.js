@@ -49,3 +49,49 @@ for (const table of document.querySelectorAll("table[data-name]")) {
   link.href = `data:text/csv;charset=utf-8,${encodeURIComponent(Array.from(table.rows, cells).join("\r\n"))}`;
   table.parentElement.after(link);
 }
+// A figure can be saved as SVG or PNG: with the colours that it has on the page, which are variables there.
+const kept = ["color", "fill", "fill-opacity", "stroke", "stroke-width", "stroke-opacity", "stroke-dasharray", "opacity", "font-family", "font-size", "font-weight", "text-anchor"];
+const drawing = (svg) => {
+  const copy = svg.cloneNode(true);
+  const copies = [copy, ...copy.querySelectorAll("*")];
+  [svg, ...svg.querySelectorAll("*")].forEach((one, i) => {
+    const style = getComputedStyle(one);
+    for (const name of kept) copies[i].style.setProperty(name, style.getPropertyValue(name));
+  });
+  const box = svg.viewBox.baseVal;
+  copy.setAttribute("xmlns", "http://www.w3.org/2000/svg");
+  copy.setAttribute("width", box.width);
+  copy.setAttribute("height", box.height);
+  copy.style.setProperty("background", getComputedStyle(document.body).backgroundColor);
+  return { address: `data:image/svg+xml;charset=utf-8,${encodeURIComponent(new XMLSerializer().serializeToString(copy))}`, box };
+};
+const save = (address, name) => Object.assign(document.createElement("a"), { href: address, download: name }).click();
+for (const svg of document.querySelectorAll("svg.plot")) {
+  const what = svg.closest("figure").querySelector("h3").textContent;
+  const name = what.toLowerCase().replace(/[^a-z0-9]+/g, "-");
+  const bar = document.createElement("div");
+  bar.className = "save";
+  const ways = {
+    SVG: () => save(drawing(svg).address, `${name}.svg`),
+    PNG: () => {
+      const { address, box } = drawing(svg);
+      const image = new Image();
+      image.onload = () => {
+        const canvas = Object.assign(document.createElement("canvas"), { width: 3 * box.width, height: 3 * box.height });
+        const context = canvas.getContext("2d");
+        context.fillStyle = getComputedStyle(document.body).backgroundColor;
+        context.fillRect(0, 0, canvas.width, canvas.height);
+        context.drawImage(image, 0, 0, canvas.width, canvas.height);
+        save(canvas.toDataURL("image/png"), `${name}.png`);
+      };
+      image.src = address;
+    },
+  };
+  for (const [kind, act] of Object.entries(ways)) {
+    const button = Object.assign(document.createElement("button"), { type: "button", textContent: `Save as ${kind}` });
+    button.setAttribute("aria-label", `Save as ${kind}: ${what}`);
+    button.addEventListener("click", act);
+    bar.append(button);
+  }
+  svg.closest("figure").append(bar);
+}
