@@ -94,6 +94,9 @@ def test_files_beside_are_those_it_was_written_with(tmp_path: Path) -> None:
         "again",
         f"{tmp_path}/b: no such file; copy it beside x.json again",
     )
+    with pytest.raises(InputError) as caught:
+        check_files(head, values, may_lack=lambda name: name == "b")
+    assert len(caught.value.problems) == 1
     for name in ("../a", "/etc/passwd"):
         with pytest.raises(InputError, match="is outside the folder"):
             check_files(head, {"files": {name: ""}})

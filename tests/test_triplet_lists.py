@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mohs import triplet_lists
 from mohs.data.images import ImagePolicy
 from mohs.errors import DataWarning, InputError
 from mohs.triplet_lists import create_data
@@ -238,6 +239,24 @@ def test_a_plot_that_cannot_be_written_is_refused_before_any_work(tables, tmp_pa
         with pytest.raises(InputError) as caught:
             create_data(*arguments, plot=path)
         assert str(caught.value) == message
+
+
+def test_the_picture_itself_under_another_class_is_no_negative(tmp_path, monkeypatch):
+    # The curve comes near 1; only at 1 is the nearest taken that is at distance 0.
+    monkeypatch.setattr(triplet_lists, "schedule", lambda _, num: np.ones(num))
+    # Two shots of each class; one of class 0 is there under class 1, too, and so nearest to itself.
+    random = np.random.Generator(np.random.PCG64(1))
+    rows = []
+    for label in range(6):
+        for number in range(2):
+            Image.fromarray(random.integers(0, 256, (12, 12), dtype=np.uint8)).save(tmp_path / f"{label}-{number}.png")
+            rows.append(f"{label}-{number}.png,{label},{'test' if label > 3 else 'train'}")
+    (tmp_path / "again.png").write_bytes((tmp_path / "0-0.png").read_bytes())
+    (tmp_path / "shop.csv").write_text("\n".join(["file,class,split", *rows, "again.png,1,train"]) + "\n")
+    lists = create_data(tmp_path / "shop.csv", None, 0.2, "class", "file", total_data_points=T)
+    met = {frozenset(pair) for pair in zip(lists[0], lists[2], strict=True)}
+    assert any("again.png" in pair for pair in met)
+    assert frozenset(("0-0.png", "again.png")) not in met
 
 
 def test_every_class_is_a_reference_equally_often(plain, tables):

@@ -31,7 +31,7 @@ from mohs.training.loop import FitResult, Folder, fit
 from mohs.training.losses.registry import check_kept_apart, check_loss
 from mohs.training.negative_bank import check_negative_bank
 from mohs.training.processes import Processes, choose_device, processes
-from mohs.training.run_facts import check_run_files, read_facts, write_facts
+from mohs.training.run_facts import check_run_files, is_plan, read_facts, write_facts
 from mohs.training.run_folder import begin_folder, check_same_run, held_run_folder, with_run_folder
 from mohs.training.run_inputs import SplitData, changed_pictures, forewarnings, open_split_data, trained_classes
 
@@ -60,7 +60,8 @@ class Run:
     def open(cls, folder: str | Path) -> "Run":
         """Return the run in a folder; raise `InputError` if there is none, it did not finish, or a file changed since.
 
-        Files are held against their SHA-256 in `run.json`, which those of older versions do not have.
+        Files are held against their SHA-256 in `run.json`, which those of older versions do not have. Plans may be
+        deleted: what reads them then says so.
         """
         folder = Path(folder)
         if not (folder / "config.json").is_file():
@@ -68,7 +69,7 @@ class Run:
         if not (folder / "run.json").is_file():
             problem = "this run did not finish (no run.json)"
             raise InputError(f"{folder}: {problem}; go on with 'mohs train --resume {folder}'")
-        check_run_files(folder)
+        check_run_files(folder, may_lack=is_plan)
         return cls(folder, load_run_config(folder))
 
     def embedder(self) -> Embedder:

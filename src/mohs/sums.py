@@ -7,7 +7,7 @@ not look. Files without a sum are older ones, and are read. Sums find damage; wh
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -113,10 +113,10 @@ def file_sums(folder: Path, names: Iterable[str]) -> dict[str, str]:
     return {name: sha256_file(folder / name) for name in names}
 
 
-def check_files(path: Path, values: Mapping[str, Any], *, complete: bool = True) -> None:
+def check_files(path: Path, values: Mapping[str, Any], *, may_lack: Callable[[str], bool] = lambda _: False) -> None:
     """Raise `InputError` if files beside a JSON at `path` are not those that it was written with (`files` in it).
 
-    If they need not be `complete`, files may be missing.
+    One that is missing is no problem if the folder `may_lack` it.
     """
     sums = values.get("files", {})
     problems: list[str] = []
@@ -127,7 +127,7 @@ def check_files(path: Path, values: Mapping[str, Any], *, complete: bool = True)
         if Path(name).is_absolute() or ".." in Path(name).parts:
             problems.append(Problem(str(path), f"files: {name!r} is outside the folder", "write it again"))
         elif not file.is_file():
-            if complete:
+            if not may_lack(name):
                 problems.append(Problem(str(file), "no such file", f"copy it beside {path.name} again"))
         elif sha256_file(file) != expected:
             problems.append(_damaged(file, f"SHA-256 is not the one in {path.name}").problems[0])

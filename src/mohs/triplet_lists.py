@@ -9,6 +9,7 @@ import numpy as np
 
 from mohs.checks import require, wrong_choice, wrong_number, wrong_whole
 from mohs.data.cache import load_pictures
+from mohs.data.dataset import Dataset
 from mohs.data.images import ImagePolicy
 from mohs.data.multi_label import MultiLabel
 from mohs.data.reading import read_table
@@ -23,6 +24,7 @@ from mohs.plan import TripletPlan
 from mohs.randomness import check_seed, derived_seed
 from mohs.sequence import anchor_sequence, length_warning
 from mohs.settings.config import ModelConfig
+from mohs.training.false_negatives import duplicate_pairs
 
 __all__ = ["create_data"]
 
@@ -134,10 +136,11 @@ def create_data(
         warnings.warn(f"total_data_points: {short}", stacklevel=2)
     if encoder is None:
         encoder = Embedder.create(ModelConfig(), ImagePolicy(size=_PICTURE_SIZE), seed=seed)
-    embeddings_ND = encoder.embed(load_pictures(table, encoder.policy).pictures)
+    dataset = Dataset(table, load_pictures(table, encoder.policy).pictures)
+    embeddings_ND = encoder.embed(dataset.pictures)
     hardness_T = schedule(cyclic(sigmoid(hardness_threshold), num_hardness_cycles), total_data_points)
     plans = {
-        name: _plan(table, items, embeddings_ND, hardness_T, seed=derived_seed(seed, f"create_data {name}"))
+        name: _plan(dataset, items, embeddings_ND, hardness_T, seed=derived_seed(seed, f"create_data {name}"))
         for name, items in items_of.items()
     }
     catalog_N = table.roles == "catalog"
@@ -193,16 +196,18 @@ def _split(table: Table, ratio: float, by: SplitBy, *, seed: int) -> dict[str, n
 
 
 def _plan(
-    table: Table, items: np.ndarray, embeddings_ND: np.ndarray, hardness_T: np.ndarray, *, seed: int
+    dataset: Dataset, items: np.ndarray, embeddings_ND: np.ndarray, hardness_T: np.ndarray, *, seed: int
 ) -> TripletPlan:
-    """Return the triplets mined among `items` of the table."""
-    labels, catalog_N = table.labels[items], table.roles[items] == "catalog"
+    """Return the triplets mined among `items` of the dataset; its header counts pairs of equal pictures."""
+    chosen = dataset.take(items)
+    labels, catalog_N = chosen.labels, chosen.roles == "catalog"
     has_catalog = bool(catalog_N.any())
     references = anchor_items(labels, catalog_N, "catalog" if has_catalog else "any")
     anchors = references[anchor_sequence(labels[references], len(hardness_T), seed=seed)]
     # Where there is a catalog, what is not among the first samples of its class comes second.
     later_N = ~_early_samples(labels, catalog_N) if has_catalog else None
     positives, origin = choose_positives(labels, anchors, seed=seed, catalog_N=later_N)
+    equal_P2 = duplicate_pairs(chosen)
     plan = mine(
         embeddings_ND[items],
         labels,
@@ -211,8 +216,10 @@ def _plan(
         positives_T=positives,
         positive_origin_T=origin,
         candidates=~catalog_N,
+        excluded_pairs=equal_P2 if len(equal_P2) else None,
         seed=seed,
     )
+    plan = plan.with_header({"num_equal_picture_pairs": len(equal_P2)})
     return replace(plan, anchor=items[plan.anchor], positive=items[plan.positive], negative=items[plan.negative])
 
 

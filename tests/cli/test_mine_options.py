@@ -84,6 +84,23 @@ def test_pairs_of_a_review_list_never_meet(mined, shop, tmp_path):
     assert f"pairs kept apart by the review list: {facts['num_excluded_pairs']:,}, each way counted" in said
 
 
+def test_equal_files_under_two_classes_never_meet_though_only_vectors_are_read(run_cli, tmp_path):
+    for name, content in (("a", b"same"), ("b", b"some"), ("c", b"same"), ("d", b"more!")):
+        (tmp_path / f"{name}.png").write_bytes(content)  # never decoded
+    files = ("a", "b", "c", "d", "gone", "gone-too")
+    rows = [f"{name}.png,{label}" for name, label in zip(files, "001122", strict=True)]
+    (tmp_path / "shop.csv").write_text("file,class\n" + "\n".join(rows) + "\n")
+    np.save(tmp_path / "x.npy", np.float32([[1, 0], [0, 1], [1, 0], [0, 1.1], [2, 0], [0, 2]]))
+    command = ["mine", tmp_path / "shop.csv", "--embeddings", tmp_path / "x.npy", "--triplets", 60, "--json"]
+    command += ["--curve", "constant", "--cap", 1, "--out", tmp_path / "plan.parquet"]
+    for options, num in (((), 2), (("--equal-pictures",), 0)):
+        facts = json.loads(run_cli(*command, *options).out)
+        plan = TripletPlan.load(tmp_path / "plan.parquet")
+        assert facts["num_equal_picture_pairs"] == plan.header["num_equal_picture_pairs"] == num
+        met = set(zip(plan.anchor.tolist(), plan.negative.tolist(), strict=True))
+        assert ((0, 2) in met) == ((2, 0) in met) == (num == 0)
+
+
 def test_a_review_list_that_cannot_be_read(run_cli, shop, tmp_path):
     path = tmp_path / "review.csv"
     command = [

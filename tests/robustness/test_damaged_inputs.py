@@ -4,6 +4,7 @@ import io
 import json
 import os
 import pwd
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import mohs
 from mohs.artefacts import read_events, read_json
 from mohs.cli import _run, main
 from mohs.data.cache import default_cache_dir, load_pictures
@@ -22,6 +24,7 @@ from mohs.evaluation.embedding_files import read_embedded
 from mohs.plan import TripletPlan
 from mohs.report.of_run_pictures import mined_triplets
 from mohs.runs import Run
+from mohs.serve.run_plans import read_run_plans
 from mohs.settings.config import RunConfig
 from mohs.training.events import read_run_events
 
@@ -156,6 +159,19 @@ def test_plans_that_are_gone_empty_or_of_other_items(tmp_path: Path, picture_set
     )
     TripletPlan.of([0], [1], [3]).save(tmp_path / "plans" / "segment-001.parquet")
     assert "first_triplet of a header is None" in one_line(lambda: mined_triplets("run", run, dataset))
+
+
+def test_a_run_without_its_plans_is_used_and_only_what_reads_plans_refuses(tmp_path: Path) -> None:
+    shutil.copytree(Path(__file__).parents[1] / "formats" / "0.1" / "run", tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "plans")
+    run = Run.open(tmp_path / "run")
+    assert run.embedder().embedding_dim == 4
+    assert "plans: the run's plans are gone; restore them" in one_line(lambda: read_run_plans(run.folder))
+    found = mohs.diagnose(run.folder)
+    assert found.not_checked["dead-positives"] == "no plans"
+    (run.folder / "plans").mkdir()
+    (run.folder / "plans" / "segment-000.parquet").write_bytes(b"PAR1")
+    assert "segment-000.parquet: damaged" in one_line(lambda: Run.open(run.folder))
 
 
 @pytest.mark.parametrize("content", [zipped(), b"", b"text", saved(X), saved(np.array([None]))])

@@ -152,14 +152,15 @@ def spoil(folder: Path, rng: random.Random) -> str:
     return f"{file.name} {change.__name__}"
 
 
-def read_or_refused(artefact: Artefact, folder: Path, expected: Any) -> str | None:
-    """Return the one line that refuses an artefact, or None if it is as it was; anything else is told as a line."""
+def read_or_refused(artefact: Artefact, folder: Path, expected: Any) -> tuple[str, ...] | None:
+    """Return what refuses an artefact, a line for each file that is wrong; None if it is as it was."""
+    problems = None
     try:
-        return None if artefact.read(folder) == expected else "other content\n"
+        assert artefact.read(folder) == expected, "other content"
     except MohsError as error:
-        return "\n".join(error.problems)
-    except Exception as error:
-        return f"{error!r}\n"
+        problems = error.problems
+    assert all(line.isprintable() and len(line) < 1000 for line in problems or ()), problems
+    return problems
 
 
 SAVED = {name: each for name, each in ARTEFACTS.items() if (RELEASE / name).is_dir()}
@@ -180,10 +181,10 @@ def test_a_malformed_artefact_is_refused_in_a_line_or_read_whole(tmp_path: Path,
         kept = tmp_path / "kept"
         shutil.copytree(whole, kept)
         done = spoil(whole, random.Random(f"{name} {variant}"))
-        place = f"{name}, variant {variant}: {done}"
-        problem = read_or_refused(artefact, whole, expected)
-        assert problem is None or (problem.isprintable() and len(problem) < 1000), f"{place}: {problem}"
-        refused += problem is not None
+        try:
+            refused += read_or_refused(artefact, whole, expected) is not None
+        except Exception as error:
+            raise AssertionError(f"{name}, variant {variant}: {done}") from error
         shutil.rmtree(whole)
         kept.rename(whole)
     assert refused or name == "cache"  # whose pictures are decoded again

@@ -68,6 +68,10 @@ def commands(folder: Path, own: Path) -> dict[str, tuple[tuple[object, ...], Pat
             own / "c" / "quarantine.csv",
         ),
         "classify evaluate": (("classify", "evaluate", folder / "c", *allowed), own / "quarantine.csv"),
+        "index build": (
+            ("index", "build", own / "i", *allowed, "--embedder", folder / "run"),
+            own / "i" / "quarantine.csv",
+        ),
         "check --write": (("check", folder / "set", "--write", own / "clean.csv"), own / "clean.quarantine.csv"),
     }
 

@@ -17,10 +17,12 @@ from mohs.cli.console import (
     require_folder_place,
     say,
 )
-from mohs.cli.options import Json, Quiet, naming_flags
+from mohs.cli.options import Json, MaxBad, Quiet, naming_flags
+from mohs.cli.pictures_read import QUARANTINE, tell_pictures
 from mohs.errors import InputError
 
 if TYPE_CHECKING:
+    from mohs.data.quarantine import BadPicture
     from mohs.index.calibration import Calibration
     from mohs.index.index import Index
 
@@ -51,6 +53,7 @@ def build(
     id_column: Annotated[str | None, typer.Option(help="Column that names each item; default: its file.")] = None,
     catalog: Annotated[str | None, typer.Option(help="Table with one reference picture per class.")] = None,
     exact_up_to: _ExactUpTo = None,
+    max_bad: MaxBad = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -66,6 +69,7 @@ def build(
     require_folder_place(folder, "INDEX")
     if folder.exists():
         raise InputError(f"INDEX: {folder} exists already; give another, or remove it")
+    from mohs.data.quarantine import Reading
     from mohs.index.approximate import EXACT_UP_TO
     from mohs.index.index import Index
 
@@ -77,13 +81,18 @@ def build(
         flags = {"model.backbone": "--backbone", "model.weights": "--weights", "model.pretrained": "--pretrained"}
         with decoding_progress(quiet=quiet) as progress, naming_flags(flags):
             network = frozen_embedder(source, backbone=backbone, weights=weights, size=size or 224, progress=progress)
-    with counting_progress("embedding", quiet=quiet) as progress, naming_flags({"exact_up_to": "--exact-up-to"}):
+    flags = {"exact_up_to": "--exact-up-to", "max_bad_images": "--max-bad"}
+    bad: list[BadPicture] = []
+    with counting_progress("embedding", quiet=quiet) as progress, naming_flags(flags):
         made = Index.build(
-            folder, source, network, id_column=id_column, catalog=catalog, exact_up_to=exact, progress=progress
-        )
+            folder, source, network, id_column=id_column, catalog=catalog, exact_up_to=exact,
+            max_bad_images=max_bad or 0, set_aside=bad.append, progress=progress,
+        )  # fmt: skip
     info = made.info()
+    reading = Reading(info["num_items"], tuple(bad))
+    tell_pictures(reading, folder / QUARANTINE, quiet=quiet or as_json)
     if as_json:
-        print_json(info)
+        print_json({**info, "pictures_read": reading.as_record()})
         return
     say(f"index: {folder} ({info['num_items']:,} items of {info['num_classes']:,} classes)")
     _say_approximation(made)
@@ -91,15 +100,15 @@ def build(
 
 
 @index.command()
-def add(folder: _Index, source: _Items, quiet: Quiet = False) -> None:
+def add(folder: _Index, source: _Items, max_bad: MaxBad = None, quiet: Quiet = False) -> None:
     """Add items, of new classes too, without training."""
-    _change("added", folder, source, quiet=quiet)
+    _change("added", folder, source, max_bad, quiet=quiet)
 
 
 @index.command()
-def replace(folder: _Index, source: _Items, quiet: Quiet = False) -> None:
+def replace(folder: _Index, source: _Items, max_bad: MaxBad = None, quiet: Quiet = False) -> None:
     """Put items in the place of those with the same ids, and add the others."""
-    _change("replaced or added", folder, source, quiet=quiet)
+    _change("replaced or added", folder, source, max_bad, quiet=quiet)
 
 
 @index.command()
@@ -135,16 +144,19 @@ def calibrate(
     false_acceptance: Annotated[
         float, typer.Option(help="Wanted share of pictures of unknown classes that are given a class.")
     ] = 0.05,
+    max_bad: MaxBad = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Learn when to say "unknown" from held-out pictures, and what a distance is worth."""
     if (source is None) == (run is None):
         raise InputError("TABLE, --run: give one of them, the pictures to learn from")
+    if max_bad is not None and run is not None:
+        raise InputError("--max-bad: is of a TABLE; a run has its own; leave it out")
     from mohs.index.index import Index
 
     opened = Index.open(folder)
-    pictures, labels, ids = _held_out(opened, source, run, quiet=quiet)
+    pictures, labels, ids = _held_out(opened, source, run, max_bad, quiet=quiet or as_json)
     with naming_flags({"max_false_acceptance": "--false-acceptance"}):
         found = opened.calibrate(pictures, labels, ids=ids, max_false_acceptance=false_acceptance)
     if as_json:
@@ -222,12 +234,16 @@ def check(folder: _Index) -> None:
     say(f"{folder}: sound")
 
 
-def _change(what: str, folder: Path, source: str, *, quiet: bool) -> None:
+def _change(what: str, folder: Path, source: str, max_bad: int | None, *, quiet: bool) -> None:
+    from mohs.data.quarantine import Reading
     from mohs.index.index import Index
 
     opened = Index.open(folder)
-    with counting_progress("embedding", quiet=quiet) as progress:
-        num = opened.add(source, progress=progress) if what == "added" else opened.replace(source, progress=progress)
+    change = opened.add if what == "added" else opened.replace
+    bad: list[BadPicture] = []
+    with counting_progress("embedding", quiet=quiet) as progress, naming_flags({"max_bad_images": "--max-bad"}):
+        num = change(source, max_bad_images=max_bad or 0, set_aside=bad.append, progress=progress)
+    tell_pictures(Reading(num, tuple(bad)), quiet=quiet)
     say(f"{what} {num:,}; {len(opened):,} items are in the index")
 
 
@@ -240,7 +256,9 @@ def _say_approximation(opened: Index) -> None:
         )
 
 
-def _held_out(opened: Any, source: str | None, run: Path | None, *, quiet: bool) -> tuple[Any, Any, list[str | None]]:
+def _held_out(
+    opened: Any, source: str | None, run: Path | None, max_bad: int | None, *, quiet: bool
+) -> tuple[Any, Any, list[str | None]]:
     """Return the pictures to learn from, their classes, and the id of each that is in the index itself."""
     import numpy as np
 
@@ -251,12 +269,18 @@ def _held_out(opened: Any, source: str | None, run: Path | None, *, quiet: bool)
 
             found = Run.open(run)
             data = open_split_data(found.config.data, seed=found.config.seed, progress=progress)
+            reading = data.reading
             held_out = data.dataset.take(np.flatnonzero(data.test_N))
         else:
             from mohs.data.dataset import open_dataset
 
             assert source is not None
-            held_out = open_dataset(source, policy=opened.embedder.policy, progress=progress)
+            with naming_flags({"max_bad_images": "--max-bad"}):
+                held_out = open_dataset(
+                    source, policy=opened.embedder.policy, max_bad_images=max_bad or 0, progress=progress
+                )
+            reading = held_out.reading
+    tell_pictures(reading, quiet=quiet)
     table = held_out.table
     paths = [str(table.path(i).absolute()) for i in range(len(table))]
     return held_out.pictures, table.labels, opened.ids_of(paths, table.files)

@@ -490,16 +490,23 @@ def _candidates(asked: _Asked, table: Table) -> NDArray[np.int64] | None:
 def _excluded_pairs(asked: _Asked, inputs: _Inputs) -> tuple[NDArray[np.int64] | None, int]:
     """Return the pairs that are no negatives, both ways, int64[P, 2], or None; and how many are of equal pictures.
 
-    These are the pairs of the review list, and equal pictures under two classes where pictures are at hand. Says what
-    it passes over of the list.
+    These are the pairs of the review list, and equal pictures under two classes: of equal pixels as they are embedded,
+    or with --embeddings, where none is decoded, of equal files. Says what it passes over of the list.
     """
     import numpy as np
 
-    from mohs.training.false_negatives import duplicate_pairs, pairs_of_files, passed_over, read_review_rows
+    from mohs.training.false_negatives import (
+        duplicate_file_pairs,
+        duplicate_pairs,
+        pairs_of_files,
+        passed_over,
+        read_review_rows,
+    )
 
     files, equal_P2 = inputs.table.files, np.empty((0, 2), dtype=np.int64)
-    if inputs.dataset is not None and not asked.equal_pictures:
-        equal_P2 = duplicate_pairs(inputs.dataset)
+    if not asked.equal_pictures:
+        dataset = inputs.dataset
+        equal_P2 = duplicate_file_pairs(inputs.table) if dataset is None else duplicate_pairs(dataset)
         if asked.on_accelerator and len(equal_P2):
             what = f"{len(equal_P2) // 2:,} pairs of equal pictures under two classes"
             say(f"warning: {what} may be negatives of each other: pairs are kept apart on the CPU only")
@@ -541,8 +548,8 @@ def _read_with_vectors(asked: _Asked, path: Path) -> _Inputs:
 
     data = asked.data
     if data.source == BUILT_IN:
-        table = _open(asked, data.policy, quiet=True).table
-        return _Inputs(table, _load_vectors(path, (len(table),)))
+        dataset = _open(asked, data.policy, quiet=True)
+        return _Inputs(dataset.table, _load_vectors(path, (len(dataset),)), dataset=dataset)
     listing = data.read_listing()
     table = one_class_each(listing, data.multi_label)
     require_classes(table)

@@ -1,19 +1,24 @@
 """The same picture twice: equal pixels, or equal but for a small shift, change of size, brightness and contrast."""
 
+import stat
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
+from pathlib import Path
 from typing import Any, TypeAlias, final
 
 import numpy as np
 import numpy.typing as npt
 
+from mohs.artefacts import sha256_file
 from mohs.errors import InputError, Problem
 from mohs.nearest import nearest_rows
 from mohs.randomness import generator
 
 __all__ = [
     "NearDuplicates",
+    "file_numbers",
     "find_near_duplicates",
     "picture_difference",
     "picture_digest",
@@ -50,6 +55,29 @@ def picture_numbers(pictures_NHWC: npt.NDArray[np.uint8] | Sequence[npt.NDArray[
     seen: dict[bytes, int] = {}
     numbers = (seen.setdefault(picture_digest(picture), len(seen)) for picture in pictures_NHWC)
     return np.fromiter(numbers, dtype=np.int64, count=len(pictures_NHWC))
+
+
+def file_numbers(paths: Sequence[Path]) -> npt.NDArray[np.int64]:
+    """Return a number for each file, int64 [N]: the same for files of equal bytes, in order of appearance.
+
+    Only files of one length are read. One that cannot be read equals no other but itself.
+    """
+    keys: list[tuple[str, Any]] = []
+    for path in paths:
+        try:
+            status = path.stat()
+            keys.append(("length", status.st_size) if stat.S_ISREG(status.st_mode) else ("path", str(path)))
+        except (OSError, ValueError):
+            keys.append(("path", str(path)))
+    count = Counter(keys)
+    for i, path in enumerate(paths):
+        if keys[i][0] == "length" and count[keys[i]] > 1:
+            try:
+                keys[i] = ("content", sha256_file(path))
+            except OSError:
+                keys[i] = ("path", str(path))
+    seen: dict[tuple[str, Any], int] = {}
+    return np.fromiter((seen.setdefault(key, len(seen)) for key in keys), dtype=np.int64, count=len(keys))
 
 
 def small_pictures(pictures_NHWC: npt.NDArray[np.uint8]) -> _Pictures:

@@ -9,6 +9,7 @@ from typing import Literal, final
 from mohs.artefacts import atomic_path
 from mohs.data.table import Table
 from mohs.errors import BadImagesError, InputError, at_most_20
+from mohs.shown import csv_cell
 
 __all__ = ["BadPicture", "Reading", "bad_picture", "refuse", "write_quarantine"]
 
@@ -93,8 +94,8 @@ class Reading:
 
 
 def write_quarantine(path: Path, bad: Sequence[BadPicture]) -> None:
-    """Write a CSV of bad pictures, atomically: path, row, reason, stage."""
+    """Write a CSV of bad pictures, atomically: path, row, reason, stage, in the form of `csv_cell`."""
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(_COLUMNS)
-        writer.writerows(tuple(getattr(each, name) for name in _COLUMNS) for each in bad)
+        writer.writerows(tuple(csv_cell(getattr(each, name)) for name in _COLUMNS) for each in bad)

@@ -87,7 +87,11 @@ def _of_run(run: "Run") -> list[str]:
     metrics = run.folder / "metrics.json"
     if not metrics.is_file():
         return ["## Training", trained, "Nothing was measured."]
-    return ["## Training", trained, "## Measured", *_measured(read_summed(metrics)["trained"])]
+    try:
+        return ["## Training", trained, "## Measured", *_measured(read_summed(metrics)["trained"])]
+    except (KeyError, TypeError, AttributeError):
+        what = "not what 'mohs evaluate' writes there"
+        raise InputError(Problem(str(metrics), what, f"measure the run again: mohs evaluate {run.folder}")) from None
 
 
 def _measured(found: Mapping[str, Any]) -> list[str]:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from mohs.artefacts import atomic_folder, file_stamp, fingerprint
 from mohs.checks import class_labels, plain_array, require, wrong_whole
+from mohs.data.quarantine import BadPicture
 from mohs.data.reading import read_table
 from mohs.data.table import BUILT_IN, Table
 from mohs.errors import InputError, Problem, at_most_20
@@ -66,6 +67,8 @@ class Index:
         id_column: str | None = None,
         catalog: str | Path | None = None,
         exact_up_to: int = EXACT_UP_TO,
+        max_bad_images: int = 0,
+        set_aside: Callable[[BadPicture], None] | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> "Index":
         """Embed the pictures of a table and write a new index; the folder is there when all is in it.
@@ -78,11 +81,14 @@ class Index:
             id_column: the column that names each item; None: the file's name does.
             catalog: a second table, whose items have the role "catalog".
             exact_up_to: of more items the index is approximate, and its recall is measured; at least 20.
+            max_bad_images: up to so many items whose pictures cannot be read are left out.
+            set_aside: called with each of them.
             progress: called with the number of items done, and of all.
 
         Raises `InputError` for a folder that exists, a bad table, ids that are there twice, and pictures that cannot be
-        read.
+        read; `BadImagesError` for more of them than are allowed, or if there are no others.
         """
+        require(wrong_whole("max_bad_images", max_bad_images, at_least=0, example=0))
         _require_exact_up_to(exact_up_to)
         folder = Path(folder)
         if folder.exists():
@@ -91,7 +97,9 @@ class Index:
         table = _table(source, catalog)
         columns = other_columns(table)
         ids = item_ids(table, columns, id_column)
-        schema, batches = item_rows(table, network, ids, columns, progress=progress)
+        schema, batches = item_rows(
+            table, network, ids, columns, max_bad_images=max_bad_images, set_aside=set_aside, progress=progress
+        )
         with atomic_folder(folder) as place:
             network.save_pretrained(place / "embedder")
             _approximate(place, Store.create(place, batches, schema), exact_up_to)
@@ -226,13 +234,21 @@ class Index:
         write_summed(self.folder / _CALIBRATION, found.as_record() | {"index": json_sum(_about(self.folder))})
         return found
 
-    def add(self, source: str | Path | Table, *, progress: Callable[[int, int], None] | None = None) -> int:
+    def add(
+        self,
+        source: str | Path | Table,
+        *,
+        max_bad_images: int = 0,
+        set_aside: Callable[[BadPicture], None] | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> int:
         """Add the items of a table, in one transaction, and return how many; new classes need no training.
 
-        Raises `InputError` for ids that are there already, columns that the index does not have, cells of another type,
-        and pictures that cannot be read; nothing is added then.
+        Pictures that cannot be read are left out as in `build`. Raises `InputError` for ids that are there already,
+        columns that the index does not have, cells of another type, and pictures that cannot be read; nothing is added
+        then.
         """
-        return self._add(self._rows(source, progress))
+        return self._add(self._rows(source, max_bad_images, set_aside, progress))
 
     def add_pictures(self, items: Sequence[NewItem]) -> int:
         """Add pictures that are in no table, in one transaction, and return how many.
@@ -255,12 +271,19 @@ class Index:
         self._store.add(rows)
         return len(ids)
 
-    def replace(self, source: str | Path | Table, *, progress: Callable[[int, int], None] | None = None) -> int:
+    def replace(
+        self,
+        source: str | Path | Table,
+        *,
+        max_bad_images: int = 0,
+        set_aside: Callable[[BadPicture], None] | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> int:
         """Put the items of a table in the place of those with their ids, or add them; return how many.
 
         One transaction. Raises `InputError` as `add` does, but not for ids that are there.
         """
-        rows = self._rows(source, progress)
+        rows = self._rows(source, max_bad_images, set_aside, progress)
         self._store.replace(rows)
         return len(rows)
 
@@ -340,7 +363,14 @@ class Index:
             return _unit(pictures)
         return self.embedder.embed(pictures)
 
-    def _rows(self, source: str | Path | Table, progress: Callable[[int, int], None] | None) -> pa.Table:
+    def _rows(
+        self,
+        source: str | Path | Table,
+        max_bad_images: int,
+        set_aside: Callable[[BadPicture], None] | None,
+        progress: Callable[[int, int], None] | None,
+    ) -> pa.Table:
+        require(wrong_whole("max_bad_images", max_bad_images, at_least=0, example=0))
         table = _table(source, None)
         schema = self._store.schema
         columns = other_columns(table)
@@ -367,7 +397,9 @@ class Index:
         for field in schema:
             if field.name not in own and field.name not in columns and field.name not in FIXED_COLUMNS:
                 own[field.name] = pa.nulls(len(table), field.type)
-        found, batches = item_rows(table, self.embedder, ids, own, progress=progress)
+        found, batches = item_rows(
+            table, self.embedder, ids, own, max_bad_images=max_bad_images, set_aside=set_aside, progress=progress
+        )
         return pa.Table.from_batches(batches, found).select(schema.names).cast(schema)
 
 

@@ -16,6 +16,7 @@ from PIL import Image
 from mohs.data.dataset import open_dataset
 from mohs.data.images import ImagePolicy, decode_images
 from mohs.data.picture_input import prepare_pictures
+from mohs.data.quarantine import BadPicture, bad_picture, refuse
 from mohs.data.rows import decimal_points, read_rows
 from mohs.data.table import BUILT_IN, Table
 from mohs.errors import InputError, Problem, at_most_20
@@ -161,12 +162,15 @@ def item_rows(
     ids: Sequence[str],
     columns: Mapping[str, pa.Array],
     *,
+    max_bad_images: int = 0,
+    set_aside: Callable[[BadPicture], None] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
     """Return the schema and the rows of a table's items, embedded batch by batch as they are taken.
 
-    Raises `InputError` for a column named as one of the index's own; and, as rows are taken, one that names up to 20
-    pictures that cannot be read.
+    Up to `max_bad_images` items whose pictures cannot be read get no row, and are given to `set_aside`. Raises
+    `InputError` for a column named as one of the index's own; and, as rows are taken, an error that names up to 20
+    pictures that cannot be read, where they are too many (`mohs.data.quarantine.refuse`).
     """
     taken = [name for name in columns if name in FIXED_COLUMNS and name != "id"]
     if taken:
@@ -175,7 +179,7 @@ def item_rows(
         )
     extras = [pa.field(name, column.type) for name, column in columns.items() if name != "id"]
     schema = item_schema(embedder.embedding_dim, extras)
-    return schema, _batches(table, embedder, ids, columns, schema, progress)
+    return schema, _batches(table, embedder, ids, columns, schema, max_bad_images, set_aside, progress)
 
 
 def _batches(
@@ -184,8 +188,11 @@ def _batches(
     ids: Sequence[str],
     columns: Mapping[str, pa.Array],
     schema: pa.Schema,
+    max_bad_images: int,
+    set_aside: Callable[[BadPicture], None] | None,
     progress: Callable[[int, int], None] | None,
 ) -> Iterator[pa.RecordBatch]:
+    bad: list[BadPicture] = []
     drawn = None
     if table.source == BUILT_IN:
         # It is drawn and not read: what the network sees is shown, too.
@@ -194,40 +201,46 @@ def _batches(
         drawn = whole.pictures[[place[file] for file in table.files]]
     with ThreadPoolExecutor(_THREADS) as pool:
         for start in range(0, len(table), _BATCH):
-            rows = range(start, min(start + _BATCH, len(table)))
-            paths = [table.path(i) for i in rows]
+            rows = list(range(start, min(start + _BATCH, len(table))))
+            done = rows[-1] + 1
             if drawn is None:
-                pictures = decode_images(paths, embedder.policy, pool=pool)
-                bad = [f"{table.place(i)}: {found}" for i, found in zip(rows, pictures, strict=True) if _is_bad(found)]
-                if bad:
-                    raise InputError(*at_most_20([f"{line}; replace the picture or remove the row" for line in bad]))
-                thumbnails = decode_images(paths, THUMBNAIL, pool=pool)
+                decoded = decode_images([table.path(i) for i in rows], embedder.policy, pool=pool)
+                found = [
+                    bad_picture(table, i, each) for i, each in zip(rows, decoded, strict=True) if isinstance(each, str)
+                ]
+                bad += found
+                if len(bad) > max_bad_images or len(bad) == len(table):
+                    refuse(bad, len(table), max_bad_images)
+                if set_aside is not None:
+                    for each in found:
+                        set_aside(each)
+                pictures = [each for each in decoded if not isinstance(each, str)]
+                rows = [i for i, each in zip(rows, decoded, strict=True) if not isinstance(each, str)]
+                thumbnails = decode_images([table.path(i) for i in rows], THUMBNAIL, pool=pool)
             else:
-                pictures = thumbnails = list(drawn[rows.start : rows.stop])
-            x_BD = embedder.embed(np.stack(pictures))
-            cells = {
-                "id": list(ids[start : rows.stop]),
-                "file": list(table.files[start : rows.stop]),
-                "path": ["" if drawn is not None else str(path.absolute()) for path in paths],
-                "class": table.labels[start : rows.stop].tolist(),
-                "role": table.roles[start : rows.stop].tolist(),
-                "thumbnail": [_png(picture) for picture in thumbnails],
-            }
-            arrays = [
-                pa.FixedSizeListArray.from_arrays(pa.array(x_BD.ravel()), x_BD.shape[1])
-                if field.name == "vector"
-                else pa.array(cells[field.name], field.type)
-                if field.name in cells
-                else columns[field.name].slice(start, len(rows)).cast(field.type)
-                for field in schema
-            ]
-            yield pa.RecordBatch.from_arrays(arrays, schema=schema)
+                pictures = list(drawn[rows[0] : done])
+                thumbnails = [*pictures]
+            if rows:
+                x_BD = embedder.embed(np.stack(pictures))
+                cells = {
+                    "id": [ids[i] for i in rows],
+                    "file": [table.files[i] for i in rows],
+                    "path": ["" if drawn is not None else str(table.path(i).absolute()) for i in rows],
+                    "class": table.labels[rows].tolist(),
+                    "role": table.roles[rows].tolist(),
+                    "thumbnail": [_png(picture) for picture in thumbnails],
+                }
+                arrays = [
+                    pa.FixedSizeListArray.from_arrays(pa.array(x_BD.ravel()), x_BD.shape[1])
+                    if field.name == "vector"
+                    else pa.array(cells[field.name], field.type)
+                    if field.name in cells
+                    else columns[field.name].take(pa.array(rows)).cast(field.type)
+                    for field in schema
+                ]
+                yield pa.RecordBatch.from_arrays(arrays, schema=schema)
             if progress is not None:
-                progress(rows.stop, len(table))
-
-
-def _is_bad(found: NDArray[np.uint8] | str) -> bool:
-    return isinstance(found, str)
+                progress(done, len(table))
 
 
 def _png(picture: NDArray[np.uint8] | str) -> bytes:

@@ -137,9 +137,12 @@ def read_run_plans(folder: str | Path, *, progress: Callable[[int, int], None] |
     folder = Path(folder)
     if not (folder / "config.json").is_file():
         raise InputError(f"{folder}: not a run folder (no config.json); give one made by 'mohs train'")
+    files = sorted((folder / "plans").glob("segment-*.parquet"))
     if (folder / FACTS).is_file():
+        if not files:
+            raise InputError(Problem(str(folder / "plans"), "the run's plans are gone", "restore them, or train again"))
         check_run_files(folder)
-    plans = [TripletPlan.load(file) for file in sorted((folder / "plans").glob("segment-*.parquet"))]
+    plans = [TripletPlan.load(file) for file in files]
     if not sum(map(len, plans)):
         raise InputError(f"{folder}: the run has no plan yet; wait for its first segment")
     config = load_config(folder / "config.json")

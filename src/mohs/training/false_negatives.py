@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from os.path import normpath
 from pathlib import Path
-from typing import Protocol, final
+from typing import Any, Protocol, final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mohs.data.dataset import Dataset
-from mohs.data.equal_pictures import picture_numbers
+from mohs.data.equal_pictures import file_numbers, picture_numbers
+from mohs.data.table import Table
 from mohs.errors import InputError, Problem, at_most_20
 from mohs.plan import TripletPlan
 from mohs.settings.config import NegativesConfig
@@ -21,6 +22,7 @@ from mohs.shown import csv_cell, from_csv_cell
 __all__ = [
     "Dropped",
     "distrusted_pairs",
+    "duplicate_file_pairs",
     "duplicate_pairs",
     "pairs_of_files",
     "passed_over",
@@ -105,10 +107,19 @@ def distrusted_pairs(dataset: Dataset, config: NegativesConfig) -> NDArray[np.in
 
 def duplicate_pairs(dataset: Dataset) -> NDArray[np.int64]:
     """Return the pairs of items of different classes whose prepared pictures are equal, both ways, int64[P, 2]."""
+    return _pairs_of_classes(picture_numbers(dataset.pictures), dataset.labels)
+
+
+def duplicate_file_pairs(table: Table) -> NDArray[np.int64]:
+    """Return the pairs of items of different classes whose files have equal bytes, both ways, int64[P, 2]."""
+    return _pairs_of_classes(file_numbers([table.path(i) for i in range(len(table))]), table.labels)
+
+
+def _pairs_of_classes(picture_N: NDArray[np.int64], class_N: NDArray[Any]) -> NDArray[np.int64]:
+    """Return the pairs of items of one picture and different classes."""
     groups: dict[int, list[int]] = defaultdict(list)
-    for item, number in enumerate(picture_numbers(dataset.pictures).tolist()):
+    for item, number in enumerate(picture_N.tolist()):
         groups[number].append(item)
-    class_N = dataset.labels_id
     pairs = [(a, b) for group in groups.values() for a in group for b in group if class_N[a] != class_N[b]]
     return np.array(pairs, dtype=np.int64).reshape(-1, 2)
 

@@ -52,7 +52,7 @@ class RunEvidence:
         if not (folder / "config.json").is_file():
             raise InputError(f"{folder}: not a run folder (no config.json); give one made by 'mohs train'")
         if (folder / FACTS).is_file():
-            check_run_files(folder, complete=False)
+            check_run_files(folder, may_lack=lambda _: True)
         return cls(folder, load_run_config(folder), seed, {}, data)
 
     @property
