@@ -22,7 +22,7 @@ from mohs.cli.pictures_read import QUARANTINE, tell_pictures
 from mohs.errors import InputError
 
 if TYPE_CHECKING:
-    from mohs.data.quarantine import BadPicture
+    from mohs.data.quarantine import BadPicture, Reading
     from mohs.index.calibration import Calibration
     from mohs.index.index import Index
 
@@ -156,11 +156,12 @@ def calibrate(
     from mohs.index.index import Index
 
     opened = Index.open(folder)
-    pictures, labels, ids = _held_out(opened, source, run, max_bad, quiet=quiet or as_json)
+    pictures, labels, ids, reading = _held_out(opened, source, run, max_bad, quiet=quiet)
     with naming_flags({"max_false_acceptance": "--false-acceptance"}):
         found = opened.calibrate(pictures, labels, ids=ids, max_false_acceptance=false_acceptance)
+    tell_pictures(reading, quiet=quiet or as_json)
     if as_json:
-        print_json(found.as_record())
+        print_json({**found.as_record(), "pictures_read": reading.as_record()})
     else:
         print_lines(_in_words(found))
 
@@ -258,8 +259,8 @@ def _say_approximation(opened: Index) -> None:
 
 def _held_out(
     opened: Any, source: str | None, run: Path | None, max_bad: int | None, *, quiet: bool
-) -> tuple[Any, Any, list[str | None]]:
-    """Return the pictures to learn from, their classes, and the id of each that is in the index itself."""
+) -> tuple[Any, Any, list[str | None], Reading]:
+    """Return the pictures to learn from, their classes, the id of each that is in the index itself, and their count."""
     import numpy as np
 
     with decoding_progress(quiet=quiet) as progress:
@@ -280,10 +281,9 @@ def _held_out(
                     source, policy=opened.embedder.policy, max_bad_images=max_bad or 0, progress=progress
                 )
             reading = held_out.reading
-    tell_pictures(reading, quiet=quiet)
     table = held_out.table
     paths = [str(table.path(i).absolute()) for i in range(len(table))]
-    return held_out.pictures, table.labels, opened.ids_of(paths, table.files)
+    return held_out.pictures, table.labels, opened.ids_of(paths, table.files), reading
 
 
 def _in_words(found: Calibration) -> list[str]:
