@@ -87,10 +87,11 @@ bench-strategies: setup
 bench-evaluation: setup
 	$(BIN)/python benchmarks/bench_evaluation.py
 
-# CALTECH30 is the folder or the zip of the pictures, MOBILENETV2 the weights. See benchmarks/bench_finetune.py.
+# CALTECH30 is the folder or the zip of the pictures, LITE0 the weights of tf_efficientnet_lite0. See
+# benchmarks/bench_finetune.py; MORE="--backbone mobilenetv2_100" takes another network.
 bench-finetune: setup
 	$(BIN)/python benchmarks/bench_finetune.py $(if $(CALTECH30),--data "$(CALTECH30)") \
-		$(if $(MOBILENETV2),--weights "$(MOBILENETV2)") $(MORE)
+		$(if $(LITE0),--weights "$(LITE0)") $(MORE)
 
 # CALTECH30 is the folder of the pictures, LITE0 the weights of tf_efficientnet_lite0.
 bench-export: setup

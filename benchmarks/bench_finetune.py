@@ -41,6 +41,9 @@ from mohs.training.events import Event, GuardEvent
 from mohs.training.run_inputs import SplitData, open_split_data
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+USUAL = "tf_efficientnet_lite0"
+# The weights of mobilenetv2_100 in ../shared were made for padding on both sides.
+OPTIONS = {"mobilenetv2_100": {"pad_type": "same"}}
 RUNS = ("frozen", "photos", "fine-tune", "1e-2")
 MAX_MINUTES = 10.0
 
@@ -92,7 +95,15 @@ def write_halves(archive: Path, folder: Path) -> Path:
 
 
 def settings(
-    name: str, halves: Path, weights: Path, *, size: int, triplets: int, seed: int, more: Sequence[str] = ()
+    name: str,
+    halves: Path,
+    weights: Path,
+    *,
+    backbone: str = USUAL,
+    size: int,
+    triplets: int,
+    seed: int,
+    more: Sequence[str] = (),
 ) -> RunConfig:
     """Return the settings of a run: a preset on this network and these pictures, or the run that must go wrong."""
     own = {
@@ -100,9 +111,9 @@ def settings(
         "data.source": str(halves),
         "data.size": size,
         "data.fit": "crop",
-        "model.backbone": "mobilenetv2_100",
+        "model.backbone": backbone,
         "model.weights": str(weights),
-        "model.backbone_options": {"pad_type": "same"},
+        "model.backbone_options": OPTIONS.get(backbone, {}),
         "model.mean": (0.5, 0.5, 0.5),
         "model.std": (0.5, 0.5, 0.5),
         "training.num_triplets": triplets,
@@ -166,7 +177,8 @@ def main() -> int:
     parser.add_argument(
         "--data", type=Path, help="zip or folder with images.csv", default=SHARED / "data" / "caltech30.zip"
     )
-    parser.add_argument("--weights", type=Path, default=SHARED / "weights" / "mobilenetv2_100_imagenet.safetensors")
+    parser.add_argument("--backbone", default=USUAL, help="of timm")
+    parser.add_argument("--weights", type=Path, help="of the backbone; default: those in ../shared")
     parser.add_argument("--size", type=int, default=96, help="side of the pictures in pixels")
     parser.add_argument("--triplets", type=int, default=4000, help="two pictures each")
     parser.add_argument("--seed", type=int, default=0)
@@ -174,6 +186,8 @@ def main() -> int:
     parser.add_argument("--set", dest="more", action="append", default=[], help="settings, as of mohs train")
     parser.add_argument("--out", type=Path, default=Path("build/bench-finetune"))
     arguments = parser.parse_args()
+    if arguments.weights is None:
+        arguments.weights = SHARED / "weights" / f"{arguments.backbone}_imagenet.safetensors"
     for file in (arguments.data, arguments.weights):
         if not file.exists():
             print(f"bench_finetune: {file}: no such file; give it with --data or --weights", file=sys.stderr)
@@ -182,7 +196,8 @@ def main() -> int:
 
     def config_of(name: str) -> RunConfig:
         return settings(
-            name, halves, arguments.weights, size=arguments.size, triplets=arguments.triplets, seed=arguments.seed,
+            name, halves, arguments.weights, backbone=arguments.backbone, size=arguments.size,
+            triplets=arguments.triplets, seed=arguments.seed,
             more=arguments.more,
         )  # fmt: skip
 

@@ -17,7 +17,10 @@ spec.loader.exec_module(bench_finetune)
 
 
 def test_the_guard_sees_what_a_rate_of_1e_2_does_to_pretrained_weights(tmp_path, capsys):
-    archive, weights = SHARED / "data" / "caltech30.zip", SHARED / "weights" / "mobilenetv2_100_imagenet.safetensors"
+    archive, weights = (
+        SHARED / "data" / "caltech30.zip",
+        SHARED / "weights" / "tf_efficientnet_lite0_imagenet.safetensors",
+    )
     for file in (archive, weights):
         if not file.is_file():
             pytest.skip(f"the real {file.name} is not in ../shared beside the project")

@@ -8,13 +8,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+import timm
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 import mohs.runs
 from mohs.data.reading import read_table
 from mohs.errors import InputError, TrainingError
 from mohs.evaluation.summary import measure
+from mohs.model.embedder import Embedder
 from mohs.plan import TripletPlan
 from mohs.runs import Run, evaluate, train, train_on
 from mohs.settings.config import (
@@ -325,6 +328,36 @@ def test_open_messages(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text("{}")
     with pytest.raises(InputError, match=r"config\.json: not the settings of a run"):
         Run.open(tmp_path)
+
+
+def test_a_pretrained_network_is_measured_beside_what_it_knew_without_a_head(tmp_path: Path) -> None:
+    weights = tmp_path / "weights.safetensors"
+    save_file(timm.create_model("test_efficientnet").state_dict(), weights)
+    config = settings(tmp_path)
+    pretrained = ModelConfig(backbone="test_efficientnet", weights=str(weights), embedding_dim=8)
+    config = config.model_copy(
+        update={
+            "model": pretrained,
+            "data": config.data.model_copy(update={"size": 32, "channels": 3}),
+            "training": config.training.model_copy(update={"learning_rate": 1e-3}),
+            "finetune": FinetuneConfig(backbone_rate=0.1),
+        }
+    )
+    run = train(config)
+    evaluation = evaluate(run)
+    assert list(evaluation.measured) == ["pixels", "untrained", "pooled features", "trained"]
+    untrained = Embedder.create(config.network, config.data.policy, seed=1).eval()
+    with torch.inference_mode():
+        x_BCHW = untrained.to_input(np.asarray(evaluation.dataset.pictures))
+        features = torch.nn.functional.normalize(untrained.features(x_BCHW), dim=1).numpy()
+    np.testing.assert_allclose(untrained.embed_features(evaluation.dataset.pictures), features, atol=1e-6)
+    expected = measure(features, evaluation.dataset.labels, evaluation.dataset.roles, verification=False, seed=1)
+    found = evaluation.measured["pooled features"]
+    np.testing.assert_allclose(
+        found.retrieval.nearest_wrong_distance, expected.retrieval.nearest_wrong_distance, atol=1e-5
+    )
+    trained = evaluation.measured["trained"].retrieval
+    assert not np.allclose(found.retrieval.nearest_wrong_distance, trained.nearest_wrong_distance, atol=1e-3)
 
 
 def test_evaluate_unseen_classes(tmp_path: Path) -> None:

@@ -35,7 +35,15 @@ from mohs.training.run_facts import check_run_files, is_plan, read_facts, write_
 from mohs.training.run_folder import begin_folder, check_same_run, held_run_folder, with_run_folder
 from mohs.training.run_inputs import SplitData, changed_pictures, forewarnings, open_split_data, trained_classes
 
-__all__ = ["Evaluation", "Run", "evaluate", "train", "train_on", "versions"]
+__all__ = ["BASELINES", "Evaluation", "Run", "evaluate", "train", "train_on", "versions"]
+
+
+BASELINES: Mapping[str, str] = {
+    "untrained": "the untrained network",
+    "pixels": "comparing pixels",
+    "pooled features": "the pretrained network without a head",
+}
+"""What a run is measured beside, and what a reader is told that it is; the last is of pretrained networks only."""
 
 
 @final
@@ -239,6 +247,8 @@ def evaluate(
 ) -> Evaluation:
     """Measure a run on its own test items, or on `data`; with `baselines`, the untrained network and the pixels too.
 
+    Of a pretrained network the pooled features are a baseline, too: what it knew, without a head.
+
     With `exclude_same_group` a query does not find items of its own group (`data.group_column`): pictures of one
     session find each other too easily. With `verification` pairs of test items are verified by the trained network,
     which takes some seconds. With `write` the numbers go to `metrics.json` in the run's folder; by default they do
@@ -290,6 +300,8 @@ def evaluate(
         untrained = Embedder.create(run.config.network, policy, seed=run.config.seed).to(device)
         pixels_ND = pixel_embeddings(np.asarray(dataset.pictures), size=min(16, policy.size))
         measured = {"pixels": measured_by(pixels_ND), "untrained": measured_by(untrained.embed(dataset.pictures))}
+        if run.config.model.is_pretrained:
+            measured["pooled features"] = measured_by(untrained.embed_features(dataset.pictures))
     measured["trained"] = trained
     evaluation = Evaluation(measured, dataset, test_N, trained_ND, embedded - began, finished - embedded, num_trained)
     if write:

@@ -43,7 +43,7 @@ def demo(
 
     from mohs.artefacts import write_json
     from mohs.report.of_run import write_run_report
-    from mohs.runs import evaluate, train_on
+    from mohs.runs import BASELINES, evaluate, train_on
     from mohs.settings.config import DataConfig
     from mohs.training.run_inputs import open_split_data
 
@@ -82,7 +82,7 @@ def demo(
         runs[name] = run, evaluate(run, data=data, baselines=name == "default", write=True)
     total_s = time.perf_counter() - began
 
-    measured = {name: runs["default"][1].measured[name] for name in ("pixels", "untrained")}
+    measured = {name: found for name, found in runs["default"][1].measured.items() if name in BASELINES}
     measured |= {name: evaluation.measured["trained"] for name, (_, evaluation) in runs.items()}
     seconds = {name: _seconds(*run) for name, run in runs.items()}
     report = out / "report.html"

@@ -211,7 +211,8 @@ def _evaluate_run(
     else:
         found = trained.retrieval
         title = f"{queries_counted(found)}, gallery of {found.num_gallery:,}, {trained.told_protocol}"
-        print_table(title, ["", *METRIC_HEADER], [[n, *metric_row(m)] for n, m in measured.items()], strong=2)
+        rows = [[name, *metric_row(each)] for name, each in measured.items()]
+        print_table(title, ["", *METRIC_HEADER], rows, strong=len(rows) - 1)
         for sentence in search_sentences(trained):
             print_lines([sentence])
         for note in trained.notes:

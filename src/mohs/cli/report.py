@@ -30,7 +30,7 @@ def report(
     """Compare runs on one page: results with paired intervals, curves, and the first one in detail."""
     from mohs.report.of_run import write_run_report
     from mohs.report.words import METRIC_HEADER, metric_row, queries_counted
-    from mohs.runs import Run, evaluate
+    from mohs.runs import BASELINES, Run, evaluate
     from mohs.training.run_inputs import open_split_data
 
     require_file_place(out, "--out")
@@ -49,7 +49,7 @@ def report(
             pictures[name] = data.reading.as_record()
             of_run = data if is_written else None  # None: the run's own, and checked for it
             evaluations[name] = evaluate(run, data=of_run, baselines=run is first, write=is_written)
-    rows = {name: evaluations[first_name].measured[name] for name in ("pixels", "untrained")}
+    rows = {name: found for name, found in evaluations[first_name].measured.items() if name in BASELINES}
     rows |= {name: evaluation.measured["trained"] for name, evaluation in evaluations.items()}
     differences = [
         _difference(first_name, evaluations[first_name], name, evaluation)

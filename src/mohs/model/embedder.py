@@ -1,6 +1,6 @@
 """The embedder: backbone, head, unit length; saved as two readable files."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, final
 
@@ -50,6 +50,7 @@ class Embedder(nn.Module):
         backbone = build_backbone(config, channels=policy.channels, size=policy.size)
         self.backbone = backbone.network
         self.head = _build_head(config, backbone.num_features)
+        self._num_features = backbone.num_features
         self.register_buffer("mean", torch.tensor(backbone.mean).view(1, -1, 1, 1))
         self.register_buffer("std", torch.tensor(backbone.std).view(1, -1, 1, 1))
 
@@ -94,6 +95,23 @@ class Embedder(nn.Module):
         The network is put in evaluation mode for the call and back afterwards. Raises `InputError` if the shape does
         not fit the policy, or that says which pictures cannot be read.
         """
+        return self._in_batches(pictures, batch_size, self.embedding_dim, self)
+
+    @torch.inference_mode()
+    def embed_features(
+        self, pictures: NDArray[np.uint8] | Sequence[Any], *, batch_size: int = 256
+    ) -> NDArray[np.float32]:
+        """Return the backbone's pooled features at unit length, float32[N, F]: a network as it came, without a head.
+
+        Otherwise as `embed`.
+        """
+        return self._in_batches(
+            pictures, batch_size, self._num_features, lambda x: nn.functional.normalize(self.features(x).float(), dim=1)
+        )
+
+    def _in_batches(
+        self, pictures: Any, batch_size: int, dim: int, forward: Callable[[Tensor], Tensor]
+    ) -> NDArray[np.float32]:
         if isinstance(pictures, str | Path | bytes):
             name = "bytes" if isinstance(pictures, bytes) else repr(str(pictures))
             raise InputError(Problem("pictures", f"{name} is one file", "give a list of files"))
@@ -112,14 +130,14 @@ class Embedder(nn.Module):
                     "prepare them with decode_image",
                 )
             )
-        embeddings_ND = np.empty((num_pictures, self.embedding_dim), dtype=np.float32)
+        embeddings_ND = np.empty((num_pictures, dim), dtype=np.float32)
         was_training = self.training
         self.eval()
         try:
             for start in range(0, num_pictures, batch_size):
                 block = pictures[start : start + batch_size]
                 array = block if isinstance(block, np.ndarray) else prepare_pictures(block, self.policy, first=start)
-                embeddings_ND[start : start + len(block)] = self(self.to_input(array)).cpu().numpy()
+                embeddings_ND[start : start + len(block)] = forward(self.to_input(array)).cpu().numpy()
         finally:
             self.train(was_training)
         return embeddings_ND

@@ -18,7 +18,7 @@ from mohs.report.of_run_pictures import confusions, embedding_map, examples, fin
 from mohs.report.page import write_report
 from mohs.report.parts import Band, DrawnRun, Judgement, Pairs, Reliability, Report, TextTable
 from mohs.report.words import METRIC_HEADER, metric_row, of_100, search_sentences
-from mohs.runs import Evaluation, Run, versions
+from mohs.runs import BASELINES, Evaluation, Run, versions
 from mohs.settings.toml import flat_settings
 from mohs.training.run_inputs import SplitData
 
@@ -267,7 +267,9 @@ def _beside_baselines(evaluation: Evaluation) -> list[Judgement]:
     queries, _ = evaluation.query_and_gallery()
     labels_Q = evaluation.dataset.labels[queries][ours.counted]
     verdicts, beaten = [], []
-    for name, label in (("untrained", "the untrained network"), ("pixels", "comparing pixels")):
+    for name, label in BASELINES.items():
+        if name not in evaluation.measured:
+            continue
         theirs = evaluation.measured[name].retrieval
         gain_Q = ours.hit_at_1[ours.counted].astype(np.float64) - theirs.hit_at_1[ours.counted]
         low, high = (-1.0, 1.0)

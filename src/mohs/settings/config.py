@@ -177,6 +177,11 @@ class ModelConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
         given = (name for name in ("weights", "pretrained", "start") if getattr(self, name) is not None)
         return next((f"model.{name}" for name in given), None)
 
+    @property
+    def is_pretrained(self) -> bool:
+        """Whether the backbone begins with weights that were trained on other pictures, and the head does not."""
+        return self.beginning in ("model.weights", "model.pretrained")
+
 
 @final
 class HardnessConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
