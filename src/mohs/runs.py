@@ -20,6 +20,8 @@ from mohs.errors import DataWarning, InputError, ResourceError
 from mohs.evaluation.pixels import pixel_embeddings
 from mohs.evaluation.summary import EmbeddingReport, SearchProtocol, measure
 from mohs.model.embedder import Embedder
+from mohs.model.shared_embedding import embed_items
+from mohs.peers import ALONE, Peers
 from mohs.settings.config import RunConfig, load_run_config
 from mohs.sums import write_summed
 from mohs.training.checkpoint import load_checkpoint
@@ -140,7 +142,7 @@ def train(
     with processes(choose_device(config.training.device)) as peers:
         if peers.is_first:
             with_run_folder(config, resume=resume)  # before pictures are read
-        data = open_split_data(config.data, seed=config.seed, progress=progress)
+        data = peers.first_here_first(lambda: open_split_data(config.data, seed=config.seed, progress=progress))
         for line in forewarnings(config, data.num_training_classes):
             warnings.warn(line, stacklevel=2)
         if note := data.anchors_note(config):
@@ -244,6 +246,7 @@ def evaluate(
     exclude_same_group: bool = False,
     verification: bool = False,
     write: bool | None = None,
+    peers: Peers = ALONE,
 ) -> Evaluation:
     """Measure a run on its own test items, or on `data`; with `baselines`, the untrained network and the pixels too.
 
@@ -253,7 +256,8 @@ def evaluate(
     session find each other too easily. With `verification` pairs of test items are verified by the trained network,
     which takes some seconds. With `write` the numbers go to `metrics.json` in the run's folder; by default they do
     unless `data` is given. Data are then the run's own, and must be those it was trained on: with another split,
-    pictures it knows would be in the test. Raises `InputError` if they are not, or have no groups to exclude.
+    pictures it knows would be in the test. `peers` are processes that call this together: they share pictures and
+    queries, and the first one writes. Raises `InputError` if they are not, or have no groups to exclude.
     """
     write = data is None if write is None else write
     is_own = write or data is None
@@ -285,12 +289,13 @@ def evaluate(
             protocol=protocol,
             verification=verification,
             seed=run.config.seed,
+            peers=peers,
         )
 
     device = choose_device(run.config.training.device)
     embedder = run.embedder().to(device)
     began = time.perf_counter()
-    trained_ND = embedder.embed(dataset.pictures)
+    trained_ND = embed_items(embedder, dataset.pictures, peers=peers)
     embedded = time.perf_counter()
     trained = measured_by(trained_ND, verification=verification)
     finished = time.perf_counter()
@@ -299,12 +304,13 @@ def evaluate(
         policy = run.config.data.policy
         untrained = Embedder.create(run.config.network, policy, seed=run.config.seed).to(device)
         pixels_ND = pixel_embeddings(np.asarray(dataset.pictures), size=min(16, policy.size))
-        measured = {"pixels": measured_by(pixels_ND), "untrained": measured_by(untrained.embed(dataset.pictures))}
+        untrained_ND = embed_items(untrained, dataset.pictures, peers=peers)
+        measured = {"pixels": measured_by(pixels_ND), "untrained": measured_by(untrained_ND)}
         if run.config.model.is_pretrained:
             measured["pooled features"] = measured_by(untrained.embed_features(dataset.pictures))
     measured["trained"] = trained
     evaluation = Evaluation(measured, dataset, test_N, trained_ND, embedded - began, finished - embedded, num_trained)
-    if write:
+    if write and peers.rank == 0:
         record = {name: found.as_record() for name, found in measured.items()}
         try:
             write_summed(run.folder / "metrics.json", {**record, "pictures_read": data.reading.as_record()})

@@ -73,7 +73,7 @@ def test_one_that_leaves_while_the_others_join_is_named(tmp_path: Path) -> None:
     _, said = ranks[1].communicate(timeout=60)
     ranks[0].communicate(timeout=60)
     assert ranks[1].returncode == 5, said
-    assert "mohs: training: rank 0 is gone (" in said
+    assert "mohs: processes: rank 0 is gone (" in said
     assert "Traceback" not in said
 
 
@@ -100,8 +100,8 @@ def test_a_store_that_is_gone_is_named(
     [said] = end([process])
     assert process.returncode == 5, said
     [line] = [line for line in said.splitlines() if line.startswith("mohs:")]
-    assert line.startswith(f"mohs: training: {who} is gone (its store does not answer: ")
-    assert line.endswith("again with --resume")
+    assert line.startswith(f"mohs: processes: {who} is gone (its store does not answer: ")
+    assert line.endswith("again, a training with --resume")
 
 
 def test_a_store_that_takes_the_call_and_never_answers(tmp_path: Path) -> None:
@@ -111,7 +111,7 @@ def test_a_store_that_takes_the_call_and_never_answers(tmp_path: Path) -> None:
         [process] = begin(tmp_path, ["-c", BEGINS_ALONE, "2", "6"], num_ranks=1, port=stopped.getsockname()[1])
         [said] = end([process])
     assert process.returncode == 5, said
-    assert "mohs: training: rank 0 is gone (silent for 2 s)" in said
+    assert "mohs: processes: rank 0 is gone (silent for 2 s)" in said
 
 
 def test_a_thread_that_is_with_the_store_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -182,8 +182,8 @@ def test_the_other_process_ends_and_names_it(tmp_path: Path, gone: int, how: str
     assert ranks[1 - gone].returncode == 5
     lines = [line for line in said.splitlines() if line.startswith("mohs:")]
     assert lines == [
-        f"mohs: training: rank {gone} is gone ({reason}); see what was said there, then start all processes again "
-        "with --resume"
+        f"mohs: processes: rank {gone} is gone ({reason}); see what was said there, then start all processes again, "
+        "a training with --resume"
     ]
     assert took_s < 60
 
@@ -195,7 +195,7 @@ def test_of_three_processes_the_dead_one_is_named(tmp_path: Path) -> None:
     said = end(ranks)
     assert [process.returncode for process in ranks] == [5, 5, -signal.SIGKILL]
     for lines in said[:2]:
-        assert "mohs: training: rank 2 is gone" in lines
+        assert "mohs: processes: rank 2 is gone" in lines
 
 
 def test_a_process_that_never_comes(tmp_path: Path) -> None:
@@ -221,8 +221,8 @@ def test_a_killed_run_ends_and_can_be_taken_up(tmp_path: Path) -> None:
     assert time.monotonic() - began < 60
     assert ranks[1].returncode == 5
     assert said.splitlines() == [
-        "mohs: training: rank 0 is gone (its connection broke); see what was said there, then start all processes "
-        "again with --resume"
+        "mohs: processes: rank 0 is gone (its connection broke); see what was said there, then start all processes "
+        "again, a training with --resume"
     ]
     assert not (tmp_path / "run" / "run.json").exists()
     ranks = begin(tmp_path, command)

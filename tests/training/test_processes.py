@@ -51,8 +51,7 @@ with processes(torch.device("cpu")) as peers:
         assert error < 2e-5, (name, error)
     for (name, one), two in zip(single.named_buffers(), embedder.buffers(), strict=True):
         torch.testing.assert_close(one.float(), two.float(), rtol=2e-5, atol=1e-6, msg=name)
-    blocks = {i: torch.full((2, 3), float(i)).numpy() for i in range(5) if i % peers.num_ranks == peers.rank}
-    assert [float(b[0, 0]) for b in peers.gather_blocks(blocks, 5)] == [0.0, 1.0, 2.0, 3.0, 4.0]
+    assert peers.gather(peers.rank) == list(range(peers.num_ranks))
     assert peers.from_first(peers.rank) == 0
     # In float64 once more: how far float32 rounds otherwise for ten rows than for twenty is the processor's affair.
     embedder.double()
@@ -197,6 +196,6 @@ def test_more_processes_than_gpus_are_refused(two_gpus: list[int], monkeypatch: 
         pass
     assert str(caught.value) == (
         "LOCAL_RANK: '2' is not a GPU of this machine, which has 2; start one process for each GPU with torchrun "
-        "(--nproc-per-node), or train with --device cpu"
+        "(--nproc-per-node), or use --device cpu"
     )
     assert two_gpus == []

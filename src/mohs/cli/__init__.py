@@ -33,6 +33,7 @@ from mohs.cli import (
     serve,
     train,
 )  # fmt: skip
+from mohs.cli.console import is_first
 from mohs.errors import DataWarning, MohsError
 from mohs.shown import printable
 
@@ -88,7 +89,7 @@ def _say_warnings() -> None:
     ) -> None:
         if not issubclass(category, DataWarning):
             usual(message, category, filename, lineno, file, line)
-        elif str(message) not in said:
+        elif str(message) not in said and is_first():
             said.add(str(message))
             print(printable(f"warning: {message}"), file=sys.stderr)
 

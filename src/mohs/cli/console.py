@@ -6,6 +6,7 @@ It is imported by every command, and what takes long to import only where it is 
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 import time
@@ -20,16 +21,19 @@ from rich.table import Table
 from rich.text import Text
 
 from mohs.errors import InputError, ResourceError
+from mohs.peers import ALONE, Peers
 from mohs.shown import printable
 
 if TYPE_CHECKING:
     from mohs.training.events import Event, Listener
 
 __all__ = [
+    "among_processes",
     "counting_progress",
     "decoding_progress",
     "free_bytes",
     "in_bytes",
+    "is_first",
     "print_json",
     "print_lines",
     "print_table",
@@ -140,25 +144,52 @@ _stderr = Console(stderr=True, highlight=False)
 _stdout = Console(highlight=False)
 
 
+def is_first() -> bool:
+    """Return whether this is the process that speaks: of those that torchrun starts, rank 0."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+@contextmanager
+def among_processes(device: str) -> Iterator[Peers]:
+    """Yield this process among those that torchrun has started for the command, or alone; none leaves before all have.
+
+    `device` is what they compute on, as torch names it, or "auto"; it decides how they talk.
+    """
+    if "RANK" not in os.environ:
+        yield ALONE
+        return
+    import torch
+
+    from mohs.training.processes import choose_device, processes
+
+    with processes(choose_device("auto") if device == "auto" else torch.device(device)) as peers:
+        yield peers
+        peers.gather(None)
+
+
 def say(text: str) -> None:
     """Print a line for a person, on stderr."""
-    _stderr.print(printable(text), markup=False, soft_wrap=True)
+    if is_first():
+        _stderr.print(printable(text), markup=False, soft_wrap=True)
 
 
 def print_json(value: Any) -> None:
     """Print a JSON value for a machine, on stdout; in ASCII, so that it passes through every terminal and pipe."""
-    print(json.dumps(value, indent=2, allow_nan=False))
+    if is_first():
+        print(json.dumps(value, indent=2, allow_nan=False))
 
 
 def print_lines(lines: Sequence[str]) -> None:
     """Print lines on stdout; what a terminal or pipe of another encoding cannot show becomes "?"."""
     encoding = sys.stdout.encoding or "utf-8"
-    for line in lines:
+    for line in lines if is_first() else ():
         print(printable(line).encode(encoding, "replace").decode(encoding))
 
 
 def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], *, strong: int | None = None) -> None:
     """Print a table on stdout; the first column names the row, row `strong` is bold."""
+    if not is_first():
+        return
     table = Table(title=Text(printable(title)), title_justify="left", title_style="bold")
     for column, name in enumerate(header):
         table.add_column(name, justify="left" if column == 0 else "right", no_wrap=True)
@@ -180,7 +211,7 @@ def decoding_progress(*, quiet: bool) -> Iterator[Callable[[int, int], None] | N
 def counting_progress(name: str, *, quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
     """Yield a `progress(done, total)` that draws a bar; none if quiet or if stderr is not a terminal."""
     console = Console(stderr=True, highlight=False)
-    if quiet or not console.is_terminal:
+    if quiet or not console.is_terminal or not is_first():
         yield None
         return
     columns = (TextColumn(name), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())

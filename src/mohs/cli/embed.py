@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mohs.checks import require, wrong_whole
-from mohs.cli.console import counting_progress, decoding_progress, require_file_place, require_folder_place, say
+from mohs.cli.console import (
+    among_processes,
+    counting_progress,
+    decoding_progress,
+    is_first,
+    require_file_place,
+    require_folder_place,
+    say,
+)
 from mohs.cli.options import Catalog, ClassColumn, FileColumn, MaxBad, Quiet, naming_flags
 from mohs.cli.pictures_read import beside, tell_pictures
 from mohs.errors import InputError
+
+if TYPE_CHECKING:
+    from mohs.data.dataset import Dataset
+    from mohs.model.embedder import Embedder
 
 __all__ = ["embed"]
 
@@ -51,38 +63,56 @@ def embed(
         raise InputError(f"--out: {out}: not one of {', '.join(SUFFIXES)}; name it so, or add --shards for a folder")
     else:
         require_file_place(out, "--out")
-    from mohs.data.dataset import open_dataset
+    from mohs.data.dataset import Dataset, open_dataset
     from mohs.model.embedder import Embedder
+    from mohs.model.shared_embedding import embed_items
+    from mohs.training.processes import choose_device
 
     network = Embedder.from_pretrained(embedder)
-    flags = {"max_bad_images": "--max-bad"}
-    with naming_flags(flags), decoding_progress(quiet=quiet) as progress:
-        dataset = open_dataset(
-            source,
-            catalog=catalog,
-            policy=network.policy,
-            file_column=file_column or "file",
-            class_column=class_column or "class",
-            max_bad_images=max_bad or 0,
-            progress=progress,
-        )
-    tell_pictures(dataset.reading, beside(out), quiet=quiet)
-    if shards:
-        from mohs.export.shard_folder import write_shard_folder
 
-        with counting_progress("embedding", quiet=quiet) as progress:
-            found, num_there = write_shard_folder(
-                out,
-                network,
-                dataset,
-                rows_per_shard=shard_rows or _SHARD_ROWS,
-                dtype="float16" if half else "float32",
+    def read() -> Dataset:
+        with naming_flags({"max_bad_images": "--max-bad"}), decoding_progress(quiet=quiet) as progress:
+            return open_dataset(
+                source,
+                catalog=catalog,
+                policy=network.policy,
+                file_column=file_column or "file",
+                class_column=class_column or "class",
+                max_bad_images=max_bad or 0,
                 progress=progress,
             )
-        if num_there:
-            say(f"{num_there:,} of {found.layout.num_shards:,} shards were there already")
-        say(f"{len(found):,} vectors of {found.shape[1]} dimensions, {found.dtype}: {out}")
-        return
-    x_ND = network.embed(dataset.pictures)
-    files = write_vectors(out, dataset.table, x_ND)
-    say(f"{len(x_ND):,} vectors of {x_ND.shape[1]} dimensions: {' and '.join(map(str, files))}")
+
+    with among_processes("auto") as peers:
+        if shards and peers.num_ranks > 1:
+            raise InputError("--shards: one process writes them; start the command without torchrun")
+        dataset = peers.first_here_first(read)
+        if is_first():
+            tell_pictures(dataset.reading, beside(out), quiet=quiet)
+        network.to(choose_device("auto"))
+        if shards:
+            _embed_shards(out, network, dataset, shard_rows or _SHARD_ROWS, half=half, quiet=quiet)
+            return
+        x_ND = embed_items(network, dataset.pictures, peers=peers)
+        if is_first():
+            files = write_vectors(out, dataset.table, x_ND)
+            say(f"{len(x_ND):,} vectors of {x_ND.shape[1]} dimensions: {' and '.join(map(str, files))}")
+
+
+def _embed_shards(
+    out: Path, network: Embedder, dataset: Dataset, rows_per_shard: int, *, half: bool, quiet: bool
+) -> None:
+    """Write a bank in shards, and say how much of it was there."""
+    from mohs.export.shard_folder import write_shard_folder
+
+    with counting_progress("embedding", quiet=quiet) as progress:
+        found, num_there = write_shard_folder(
+            out,
+            network,
+            dataset,
+            rows_per_shard=rows_per_shard,
+            dtype="float16" if half else "float32",
+            progress=progress,
+        )
+    if num_there:
+        say(f"{num_there:,} of {found.layout.num_shards:,} shards were there already")
+    say(f"{len(found):,} vectors of {found.shape[1]} dimensions, {found.dtype}: {out}")

@@ -17,8 +17,10 @@ import typer
 from mohs.cli import options
 from mohs.cli.class_table import write_class_table
 from mohs.cli.console import (
+    among_processes,
     counting_progress,
     decoding_progress,
+    is_first,
     print_json,
     print_lines,
     print_table,
@@ -28,6 +30,7 @@ from mohs.cli.console import (
 from mohs.cli.held_run import held_run
 from mohs.cli.pictures_read import QUARANTINE, tell_pictures
 from mohs.errors import DataWarning, InputError, Problem
+from mohs.peers import Peers
 
 if TYPE_CHECKING:
     import numpy as np
@@ -115,11 +118,16 @@ def evaluate(
             # What the run put up with was of its own pictures.
             "max_bad_images": max_bad or 0,
         }
-        with nullcontext(False) if data is not None else held_run(run, "evaluating") as is_written:
+        holds = data is None and is_first()
+        with (
+            among_processes(_device(run)) as peers,
+            held_run(run, "evaluating") if holds else nullcontext(False) as is_written,
+        ):
             _evaluate_run(
                 run,
+                peers,
                 other=None if data is None else other,
-                is_written=is_written,
+                is_written=peers.from_first(is_written),
                 per_class=per_class,
                 exclude_same_group=exclude_same_group,
                 quiet=quiet,
@@ -159,8 +167,16 @@ def _refuse(flags: Mapping[str, object], why: str) -> None:
         raise InputError(*problems)
 
 
+def _device(run: Path) -> str:
+    """Return what the run computes on; of a folder that holds none, something else tells."""
+    from mohs.settings.config import load_run_config
+
+    return load_run_config(run).training.device if (run / "config.json").is_file() else "cpu"
+
+
 def _evaluate_run(
     folder: Path,
+    peers: Peers,
     *,
     other: Mapping[str, object] | None,
     is_written: bool,
@@ -181,9 +197,12 @@ def _evaluate_run(
     run = Run.open(folder)
     config = run.config.data if other is None else run.config.data.model_copy(update=other)
     with decoding_progress(quiet=quiet) as progress:
-        opened = open_split_data(config, seed=run.config.seed, all_test=other is not None, progress=progress)
+        opened = peers.first_here_first(
+            lambda: open_split_data(config, seed=run.config.seed, all_test=other is not None, progress=progress)
+        )
     opened.count_queries()  # before minutes of embedding
-    tell_pictures(opened.reading, folder / QUARANTINE if is_written else QUARANTINE, quiet=quiet or as_json)
+    if is_first():
+        tell_pictures(opened.reading, folder / QUARANTINE if is_written else QUARANTINE, quiet=quiet or as_json)
     if exclude_same_group:
         table = opened.dataset.table
         _check_groups(table.groups, table.source, config.group_column)
@@ -194,7 +213,10 @@ def _evaluate_run(
             exclude_same_group=exclude_same_group,
             verification=True,
             write=is_written,
+            peers=peers,
         )
+    if not is_first():
+        return
     measured = evaluation.measured
     trained = measured["trained"]
     if per_class is not None:
@@ -329,7 +351,11 @@ def _evaluate_embeddings(
 
     items, queries = _read_embeddings(files, query_files, columns, exclude_same_group=exclude_same_group)
     num_classes = len(np.unique(items.labels))
-    with counting_progress("ranking", quiet=quiet) as progress, options.naming_flags({"query_groups_Q": _SAME_GROUP}):
+    with (
+        among_processes("cpu") as peers,
+        counting_progress("ranking", quiet=quiet) as progress,
+        options.naming_flags({"query_groups_Q": _SAME_GROUP}),
+    ):
         report = evaluate_embeddings(
             items.x_ND,
             items.labels,
@@ -341,7 +367,10 @@ def _evaluate_embeddings(
             verification=verification,
             seed=seed,
             progress=progress,
+            peers=peers,
         )
+    if not is_first():
+        return
     record = {
         "embeddings": str(files[0]),
         "queries": None if query_files is None else str(query_files[0]),

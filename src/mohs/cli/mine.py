@@ -5,6 +5,7 @@ Longer than other commands, since it has the most options: those of a run that m
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,10 +16,12 @@ import typer
 
 from mohs.cli import options
 from mohs.cli.console import (
+    among_processes,
     counting_progress,
     decoding_progress,
     free_bytes,
     in_bytes,
+    is_first,
     print_json,
     require_file_place,
     require_memory,
@@ -26,6 +29,7 @@ from mohs.cli.console import (
 )
 from mohs.cli.pictures_read import beside, tell_pictures
 from mohs.errors import InputError, Problem
+from mohs.peers import Peers
 
 if TYPE_CHECKING:
     import numpy as np
@@ -142,7 +146,9 @@ def mine(
         seed=config.seed,
     )
     _check(asked)
-    facts = _mine(asked, quiet=quiet, silent=quiet or as_json)
+    computes_on = "cpu" if asked.embeddings is not None else "auto"
+    with among_processes(asked.device or computes_on) as peers:
+        facts = _mine(asked, peers, quiet=quiet, silent=quiet or as_json)
     if as_json:
         print_json(facts)
     else:
@@ -235,7 +241,7 @@ def _problems(asked: _Asked) -> Iterator[Problem]:
         yield Problem("--candidates", what, one_of_two)
 
 
-def _mine(asked: _Asked, *, quiet: bool, silent: bool) -> dict[str, Any]:
+def _mine(asked: _Asked, peers: Peers, *, quiet: bool, silent: bool) -> dict[str, Any]:
     """Embed a table's pictures (or take the vectors given), mine, write the plan and return what is told of it.
 
     What mining will take is said first, and refused if it is more than what is free.
@@ -246,7 +252,7 @@ def _mine(asked: _Asked, *, quiet: bool, silent: bool) -> dict[str, Any]:
     from mohs.sequence import describe_length, length_warning
 
     began = time.perf_counter()
-    inputs = _read(asked, quiet=quiet)
+    inputs = peers.first_here_first(lambda: _read(asked, quiet=quiet))
     table = inputs.table
     is_catalog_N = table.roles == "catalog"
     roles = choose_roles(
@@ -266,17 +272,19 @@ def _mine(asked: _Asked, *, quiet: bool, silent: bool) -> dict[str, Any]:
         say(f"warning: {warning}")
     peak_bytes = None if asked.on_accelerator else _require_memory(asked, inputs, candidates, quiet=silent)
     read = time.perf_counter()
-    bank_ND = inputs.bank()
+    bank_ND = inputs.bank(peers)
     embedded = time.perf_counter()
     compile_s = compile_kernels(asked.hardness.scale, half=inputs.is_half)
-    plan = _plan(asked, table, bank_ND, roles, candidates, excluded_P2, quiet=silent)
+    plan = _plan(asked, table, bank_ND, roles, candidates, excluded_P2, peers, quiet=silent)
     plan = plan.with_header({"num_equal_picture_pairs": num_equal})
     mined = time.perf_counter()
     pictures = None
     if inputs.dataset is not None:
-        tell_pictures(inputs.dataset.reading, beside(asked.out), quiet=silent)
+        if is_first():
+            tell_pictures(inputs.dataset.reading, beside(asked.out), quiet=silent)
         pictures = inputs.dataset.reading.as_record()
-    _save(plan, asked, table)
+    if is_first():
+        _save(plan, asked, table)
     origin_T = plan.positive_origin[:: asked.num_negatives]
     return {
         "pictures_read": pictures,
@@ -312,6 +320,7 @@ def _plan(
     roles: Roles,
     candidates: NDArray[np.int64] | None,
     excluded_P2: NDArray[np.int64] | None,
+    peers: Peers,
     *,
     quiet: bool,
 ) -> TripletPlan:
@@ -343,6 +352,7 @@ def _plan(
             seed=asked.seed,
             device=asked.device,
             progress=progress,
+            peers=peers,
         )
     return plan.with_header(
         {
@@ -377,6 +387,7 @@ def _require_memory(asked: _Asked, inputs: _Inputs, candidates: NDArray[np.int64
     peak_bytes += _LABEL_BYTES * num_items * (inputs.table.labels.dtype.itemsize // 4)
     if inputs.vectors_ND is None:
         peak_bytes += 4 * num_items * inputs.dim
+    peak_bytes *= int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # processes on this machine
     fix = "mine fewer --triplets or --negatives, give float16 vectors (--embeddings), or use a larger machine"
     require_memory(peak_bytes, "mining", fix)
     if not quiet:
@@ -453,9 +464,13 @@ class _Inputs:
         """Whether vectors are read from their file as they are needed."""
         return hasattr(self.vectors_ND, "filename")  # as only memory maps have it
 
-    def bank(self) -> NDArray[Any]:
-        """Return the vectors, [N, D]; embeds the pictures if no file holds them."""
-        return self.embedder.embed(self.dataset.pictures) if self.vectors_ND is None else self.vectors_ND
+    def bank(self, peers: Peers) -> NDArray[Any]:
+        """Return the vectors, [N, D]; embeds the pictures if no file holds them, each process a part."""
+        if self.vectors_ND is not None:
+            return self.vectors_ND
+        from mohs.model.shared_embedding import embed_items
+
+        return embed_items(self.embedder, self.dataset.pictures, peers=peers)
 
 
 def _read(asked: _Asked, *, quiet: bool) -> _Inputs:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,7 +9,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mohs.cli import options
-from mohs.cli.console import decoding_progress, print_json, print_lines, require_folder_place, say, training_progress
+from mohs.cli.console import (
+    decoding_progress,
+    is_first,
+    print_json,
+    print_lines,
+    require_folder_place,
+    say,
+    training_progress,
+)
 from mohs.errors import InputError, at_most_20
 
 if TYPE_CHECKING:
@@ -130,7 +137,7 @@ def _train(settings: options.Settings, *, resume: bool, quiet: bool, as_json: bo
     from mohs.training.run_inputs import open_split_data
 
     config = settings.config
-    first = os.environ.get("RANK", "0") == "0"
+    first = is_first()
     quiet = quiet or not first
     if config.out is not None and not resume:
         require_folder_place(Path(config.out), "--out")
@@ -140,7 +147,7 @@ def _train(settings: options.Settings, *, resume: bool, quiet: bool, as_json: bo
         with_run_folder(config, resume=resume)  # before pictures are read
     with processes(choose_device(config.training.device)) as peers:
         with decoding_progress(quiet=quiet) as progress:
-            data = open_split_data(config.data, seed=config.seed, progress=progress)
+            data = peers.first_here_first(lambda: open_split_data(config.data, seed=config.seed, progress=progress))
         if first:
             for line in (*settings.lines(), *_before(config, data, lengths=not (quiet or as_json))):
                 say(line)

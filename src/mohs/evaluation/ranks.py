@@ -8,7 +8,7 @@ luck or by the order of the file. So distances that differ by no more than float
 
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import final
 
 import numpy as np
@@ -21,6 +21,7 @@ from mohs.mining import kernels as mining_kernels
 from mohs.mining.bank import TILE, CentredBank, centred_items
 from mohs.mining.stored import StoredBank
 from mohs.mining.threads import Progress, for_each, num_threads, one_blas_thread
+from mohs.peers import ALONE, Peers, exchange_rows
 
 __all__ = ["TIE_TOLERANCE", "Ranks", "rank_relevant", "tie_limit"]
 
@@ -122,10 +123,12 @@ def rank_relevant(
     group_G: Index | None = None,
     ks: tuple[int, ...],
     progress: Progress | None = None,
+    peers: Peers = ALONE,
 ) -> Ranks:
     """Return the ranks of checked inputs; −1 in `self_Q` for a query that is not in the gallery.
 
-    With groups (numbers from 0 on, −1 for none) the items of a query's own group are not ranked.
+    With groups (numbers from 0 on, −1 for none) the items of a query's own group are not ranked. Several processes
+    rank every n-th block of queries each, and all return all ranks.
     """
     threads = num_threads() if len(query_QD) * len(gallery_GD) > _SMALL else 1
     with one_blas_thread():
@@ -152,7 +155,10 @@ def rank_relevant(
                 local.product_RC = np.empty((_BLOCK_ROWS, TILE), dtype=np.float32)
             _rank_block(gallery, gallery.query_order_Q[blocks[number]], local.product_RC, ranks)
 
-        for_each(work, range(len(blocks)), threads, progress)
+        own = range(peers.rank, len(blocks), peers.num_ranks)
+        for_each(work, own, threads, progress)
+        own_R = np.concatenate([gallery.query_order_Q[:0], *(gallery.query_order_Q[blocks[number]] for number in own)])
+        exchange_rows(peers, own_R, *(getattr(ranks, field.name) for field in fields(ranks)))
     return ranks
 
 

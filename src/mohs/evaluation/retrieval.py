@@ -31,6 +31,7 @@ from mohs.evaluation.checked import (
 from mohs.evaluation.intervals import Interval, Over, class_intervals, class_means
 from mohs.evaluation.ranks import Ranks, rank_relevant
 from mohs.mining.threads import Progress
+from mohs.peers import ALONE, Peers
 
 __all__ = ["MacroMetrics", "RetrievalResult", "evaluate_all_against_all", "evaluate_retrieval"]
 
@@ -158,6 +159,7 @@ def evaluate_retrieval(
     query_groups_Q: npt.ArrayLike | None = None,
     gallery_groups_G: npt.ArrayLike | None = None,
     progress: Progress | None = None,
+    peers: Peers = ALONE,
 ) -> RetrievalResult:
     """Rank the gallery for each query by Euclidean distance and return the usual retrieval metrics.
 
@@ -176,6 +178,8 @@ def evaluate_retrieval(
             gallery items of its own group are left out for that query. -1 and "" are no group. None: nothing is.
         gallery_groups_G: groups [G] of the same kind.
         progress: called with (blocks of queries done, blocks in all) from the calling thread.
+        peers: processes that call this together with the same arguments: each ranks a part of the queries, and all
+            return the same.
 
     Raises:
         InputError: shapes or lengths that do not fit, rows with NaN or Inf, or no query with any match.
@@ -214,6 +218,7 @@ def evaluate_retrieval(
         group_G=None if groups is None else groups[1],
         ks=tuple(map(int, ks)),
         progress=progress,
+        peers=peers,
     )
     if not ranks.num_relevant.any():
         what = f"none of the {num_queries} queries has an item of its class outside its own group"
@@ -279,6 +284,7 @@ def evaluate_all_against_all(
     ks: Sequence[int] = (1, 5, 10, 50),
     groups_N: npt.ArrayLike | None = None,
     progress: Progress | None = None,
+    peers: Peers = ALONE,
 ) -> RetrievalResult:
     """Return the metrics of `evaluate_retrieval` with every item a query and all others its gallery.
 
@@ -301,6 +307,7 @@ def evaluate_all_against_all(
         query_groups_Q=groups_N,
         gallery_groups_G=groups_N,
         progress=progress,
+        peers=peers,
     )
 
 

@@ -17,6 +17,7 @@ from mohs.evaluation.spread import Spread, spread
 from mohs.evaluation.triplets import Negatives, TripletAccuracy, triplet_accuracy
 from mohs.evaluation.verification import VerificationResult, evaluate_pairs
 from mohs.mining.threads import Progress
+from mohs.peers import ALONE, Peers
 
 __all__ = ["EmbeddingReport", "SearchProtocol", "evaluate_embeddings", "measure", "verified"]
 
@@ -105,6 +106,7 @@ def evaluate_embeddings(
     verification: bool = True,
     seed: int = 0,
     progress: Progress | None = None,
+    peers: Peers = ALONE,
 ) -> EmbeddingReport:
     """Return all metrics of embeddings from anywhere: a network of another library, a file, a service.
 
@@ -124,6 +126,8 @@ def evaluate_embeddings(
         verification: whether pairs are verified too (`mohs.evaluation.verification`), which takes some seconds.
         seed: of the triplets and of the pairs.
         progress: called with (blocks of queries done, blocks in all).
+        peers: processes that call this together with the same arguments: each ranks a part of the queries, and all
+            return the same.
 
     Raises `InputError` for embeddings and labels that do not fit each other, rows with NaN or Inf, and if no query has
     an item of its class to find.
@@ -153,6 +157,7 @@ def evaluate_embeddings(
             verification=verification,
             seed=seed,
             progress=progress,
+            peers=peers,
         )
     query_QD = checked_float32(query_embeddings_QD, "query_embeddings_QD")
     if query_labels_Q is None:
@@ -175,6 +180,7 @@ def evaluate_embeddings(
         verification=verification,
         seed=seed,
         progress=progress,
+        peers=peers,
     )
 
 
@@ -203,6 +209,7 @@ def measure(
     verification: bool = False,
     seed: int = 0,
     progress: Progress | None = None,
+    peers: Peers = ALONE,
 ) -> EmbeddingReport:
     """Return all metrics of embeddings of a test set.
 
@@ -217,6 +224,8 @@ def measure(
         verification: whether pairs of queries are verified too.
         seed: of the triplets and of the pairs.
         progress: called with (blocks of queries done, blocks in all).
+        peers: processes that call this together with the same arguments: each ranks a part of the queries, and all
+            return the same.
 
     Raises `InputError` if no query has an item of its class to find.
     """
@@ -236,10 +245,11 @@ def measure(
             query_groups_Q=None if groups is None else groups[query_N],
             gallery_groups_G=None if groups is None else groups[in_gallery_N],
             progress=progress,
+            peers=peers,
         )
 
     if test_N is None:
-        retrieval = evaluate_all_against_all(x_ND, labels, groups_N=groups, progress=progress)
+        retrieval = evaluate_all_against_all(x_ND, labels, groups_N=groups, progress=progress, peers=peers)
     else:
         retrieval = found_by(test, gallery, progress)
     queries_N = test & ~catalog_N
@@ -249,10 +259,10 @@ def measure(
         protocol=protocol or ("unseen classes" if test_N is None else "seen classes"),
         retrieval=retrieval,
         catalog=catalog,
-        triplets=_triplets(x_ND[test], labels[test], "random", seed),
+        triplets=_triplets(x_ND[test], labels[test], "random", seed, peers),
         spread=spread(x_ND[test]),
-        semi_hard_triplets=_triplets(x_ND[test], labels[test], "semi-hard", seed),
-        hard_triplets=_triplets(x_ND[test], labels[test], "hard", seed),
+        semi_hard_triplets=_triplets(x_ND[test], labels[test], "semi-hard", seed, peers),
+        hard_triplets=_triplets(x_ND[test], labels[test], "hard", seed, peers),
         classes=class_results(retrieval, *both),
         confusable=confusable_pairs(retrieval, *both),
         gallery_sizes=recall_by_gallery_size(retrieval, *both),
@@ -298,10 +308,10 @@ def verified(
     return evaluate_pairs(x_ND, labels, query_N=test, seed=seed)
 
 
-def _triplets(x_ND: Float32, labels_N: Array, negatives: Negatives, seed: int) -> TripletAccuracy | None:
+def _triplets(x_ND: Float32, labels_N: Array, negatives: Negatives, seed: int, peers: Peers) -> TripletAccuracy | None:
     if not _has_triplets(labels_N):
         return None
-    return triplet_accuracy(x_ND, labels_N, negatives=negatives, seed=seed)
+    return triplet_accuracy(x_ND, labels_N, negatives=negatives, seed=seed, peers=peers)
 
 
 def _has_triplets(labels_N: Array) -> bool:

@@ -19,6 +19,7 @@ from mohs.evaluation.intervals import class_interval, wilson_interval
 from mohs.evaluation.ranks import tie_limit
 from mohs.hardness.scales import rank_of
 from mohs.mining import Scale, mine
+from mohs.peers import ALONE, Peers
 from mohs.randomness import generator
 
 __all__ = ["Negatives", "TripletAccuracy", "sample_triplets", "triplet_accuracy", "triplet_accuracy_of"]
@@ -70,6 +71,7 @@ def triplet_accuracy(
     negatives: Negatives = "random",
     num_triplets: int = 10_000,
     seed: int = 0,
+    peers: Peers = ALONE,
 ) -> TripletAccuracy:
     """Return the share of triplets with d(anchor, positive) < d(anchor, negative), Euclidean.
 
@@ -79,7 +81,7 @@ def triplet_accuracy(
     the negative of 0-based rank r would be (r + 1)/(M + 1), and 0.5 on random ones: that is `chance`.
 
     Distances that differ by no more than rounding are ties, and ties are wrong (`mohs.evaluation.ranks`), so a
-    collapsed embedding has accuracy 0.
+    collapsed embedding has accuracy 0. `peers` are processes that call this together: they share the mining.
 
     Raises `InputError` for inputs that `sample_triplets` refuses, and for other negatives.
 
@@ -94,7 +96,9 @@ def triplet_accuracy(
     if negatives != "random":
         scale, hardness = _MINED[negatives]
         anchors_U, place_T = np.unique(anchors, return_inverse=True)
-        plan = mine(x_ND, labels, anchors_T=anchors_U, positives_T=anchors_U, hardness_T=hardness, scale=scale)
+        plan = mine(
+            x_ND, labels, anchors_T=anchors_U, positives_T=anchors_U, hardness_T=hardness, scale=scale, peers=peers
+        )
         chosen = plan.negative[place_T]
         [codes] = class_codes(labels)
         num_negatives_T = len(codes) - np.bincount(codes)[codes[anchors]]

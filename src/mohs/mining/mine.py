@@ -12,6 +12,7 @@ from mohs.artefacts import fingerprint
 from mohs.checks import item_indices, require
 from mohs.errors import InputError, Problem
 from mohs.hardness.scales import Scale, rule_of
+from mohs.mining.by_anchor import Found, mine_by_anchor
 from mohs.mining.exact import mine_exact
 from mohs.mining.options import (
     Method,
@@ -23,9 +24,10 @@ from mohs.mining.options import (
     option_problems,
 )
 from mohs.mining.positives import choose_positives, positives_by_distance
-from mohs.mining.problem import MiningProblem, make_problem, pair_distance
+from mohs.mining.problem import Float32, MiningProblem, make_problem, pair_distance
 from mohs.mining.sampled import Sampled, auto_method, mine_sampled
 from mohs.mining.threads import Meter, Progress
+from mohs.peers import ALONE, Peers
 from mohs.plan import POSITIVE_ORIGINS, TripletPlan, origin_column
 from mohs.randomness import check_seed
 
@@ -53,6 +55,7 @@ def mine(
     seed: int = 0,
     device: str | None = None,
     progress: Progress | None = None,
+    peers: Peers = ALONE,
 ) -> TripletPlan:
     """Return a plan: for each anchor the negatives at the hardness asked for, out of all items of other classes.
 
@@ -111,7 +114,9 @@ def mine(
         progress: called with (anchors done, anchors in all), from the thread that called `mine`; the first number never
             falls, and the last call has both equal. Work that serves many anchors at once counts for some of them as
             it goes on. An exception that it raises ends mining, as Ctrl-C does: work that has begun, a block or so a
-            thread, is finished, and the exception is passed on.
+            thread, is finished, and the exception is passed on. Among several processes it counts this one's anchors.
+        peers: the processes that call this together with the same arguments: each mines a part of the anchors, and
+            all return the same plan, that of one process (`mohs.training.processes`).
 
     Raises `InputError` for embeddings with NaN or Inf, lengths that differ, indices out of range, hardness outside
     [0, 1], a single class, positives of another class, a `positive_rule` beside given positives, anchors without any
@@ -172,19 +177,28 @@ def mine(
                     what = f"{len(origin)} origins for {len(positives)} positives"
                     raise InputError(Problem("positive_origin_T", what, "give one per anchor"))
         positive_distance = pair_distance(problem, positives)
-        meter = Meter(progress, len(problem.anchors_T))
+        meter = Meter(progress, -(-len(problem.anchors_T) // peers.num_ranks))
         extra: dict[str, Any] = {}
         if chosen == "sampled":
-            sampled = mine_sampled(problem, positive_distance, num_sampled=num_sampled, seed=seed, meter=meter)
+            sampled = mine_sampled(
+                problem, positive_distance, num_sampled=num_sampled, seed=seed, meter=meter, peers=peers
+            )
             negatives, negative_distance, achieved = sampled.negative_TK, sampled.distance_TK, sampled.achieved_TK
             extra = _sampled_header(sampled)
         elif not on_host:
-            negatives, negative_distance, achieved, num_on_cpu = mine_on_device(
-                problem, positive_distance, accelerator, meter
-            )
-            extra = {"num_anchors_on_cpu": num_on_cpu}
+            num_on_cpu = 0
+
+            def on_device(part: MiningProblem, distance_T: Float32) -> Found:
+                nonlocal num_on_cpu
+                negative_TK, distance_TK, achieved_TK, num_on_cpu = mine_on_device(part, distance_T, accelerator, meter)
+                return negative_TK, distance_TK, achieved_TK
+
+            negatives, negative_distance, achieved = mine_by_anchor(problem, positive_distance, peers, on_device)
+            extra = {"num_anchors_on_cpu": sum(peers.gather(num_on_cpu))}
         else:
-            negatives, negative_distance, achieved = mine_exact(problem, positive_distance, meter)
+            negatives, negative_distance, achieved = mine_by_anchor(
+                problem, positive_distance, peers, lambda part, distance_T: mine_exact(part, distance_T, meter)
+            )
         meter.finish()
     header = _header(problem, chosen, seed, device or "cpu", bank_fingerprint.result())
     header["positive_rule"] = positive_rule if positives_T is None else "given"

@@ -11,10 +11,12 @@ from typing import final
 import numpy as np
 
 from mohs.hardness.scales import achieved_by_rank, rank_of
+from mohs.mining.by_anchor import mine_by_anchor
 from mohs.mining.exact import mine_exact
 from mohs.mining.problem import Float32, Float64, Index, MiningProblem, distances_of
 from mohs.mining.sampled_kernels import select_sampled, select_sampled_window
 from mohs.mining.threads import Meter, Progress, for_each, num_threads, one_blas_thread
+from mohs.peers import ALONE, Peers, exchange_rows
 from mohs.randomness import generator
 
 __all__ = ["AUTO_PAIRS", "TAIL", "Sampled", "auto_method", "mine_sampled", "sample_bytes"]
@@ -90,9 +92,15 @@ def auto_method(problem: MiningProblem, num_sampled: int) -> str:
 
 
 def mine_sampled(
-    problem: MiningProblem, positive_distance_T: Float32, *, num_sampled: int, seed: int, meter: Meter | None = None
+    problem: MiningProblem,
+    positive_distance_T: Float32,
+    *,
+    num_sampled: int,
+    seed: int,
+    meter: Meter | None = None,
+    peers: Peers = ALONE,
 ) -> Sampled:
-    """Return negatives at about the wanted ranks; the same for one seed, whatever the number of threads."""
+    """Return negatives at about the wanted ranks; the same for one seed, however many threads and processes."""
     p = problem
     num_anchors, num_candidates = len(p.anchors_T), len(p.candidates_M)
     meter = meter or Meter(None, num_anchors)
@@ -107,7 +115,7 @@ def mine_sampled(
     if sampled.size:
         order = sampled[generator(seed, "mined sample order").permutation(sampled.size)]
         with one_blas_thread():
-            _sample(p, order, rank_T, size, seed, negative_TK, estimate_TK, meter.stage(order.size))
+            _sample(p, order, rank_T, size, seed, negative_TK, estimate_TK, peers, meter.stage(order.size))
         exact_T |= negative_TK[:, 0] < 0  # a sample with too few negatives
     last_T1 = p.num_negatives_T[:, None] - 1
     estimated_TK = np.clip(np.rint(estimate_TK), 0, last_T1).astype(np.int64)
@@ -115,7 +123,9 @@ def mine_sampled(
 
     tail = np.flatnonzero(exact_T)
     if tail.size:
-        negative_TK[tail], _, achieved_TK[tail] = mine_exact(p.part(tail), positive_distance_T[tail], meter)
+        negative_TK[tail], _, achieved_TK[tail] = mine_by_anchor(
+            p.part(tail), positive_distance_T[tail], peers, lambda part, distance_T: mine_exact(part, distance_T, meter)
+        )
     distance_TK = distances_of(p, negative_TK)
     if p.num_wanted > 1:  # keys are rounded: neighbours may have changed places
         order_TK = np.lexsort((negative_TK, distance_TK), axis=1)
@@ -138,9 +148,13 @@ def _sample(
     seed: int,
     negative_TK: Index,
     estimate_TK: Float64,
+    peers: Peers,
     tick: Progress | None = None,
 ) -> None:
-    """Write negatives and estimated ranks of the anchors at the positions in `order`, block by block."""
+    """Write negatives and estimated ranks of the anchors at the positions in `order`, block by block.
+
+    A process samples for every n-th block, and has the rest from the others.
+    """
     num_candidates = len(p.candidates_M)
     threads = num_threads() if order.size * size > _SMALL else 1
     frame = _frame(p, seed, threads)
@@ -180,7 +194,10 @@ def _sample(
             negative_TK[position_R] = np.where(column_RK < 0, -1, p.candidates_M[drawn_m[column_RK]])
             estimate_TK[position_R] = estimate_RK
 
-    for_each(work, range(-(-order.size // _BLOCK)), threads, tick)
+    own = range(peers.rank, -(-order.size // _BLOCK), peers.num_ranks)
+    for_each(work, own, threads, tick)
+    own_R = np.concatenate([order[:0], *(order[block * _BLOCK : (block + 1) * _BLOCK] for block in own)])
+    exchange_rows(peers, own_R, negative_TK, estimate_TK)
 
 
 def sample_bytes(num_candidates: int, dim: int, num_sampled: int, threads: int) -> int:

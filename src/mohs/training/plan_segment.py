@@ -18,6 +18,7 @@ from mohs.hardness.curves import schedule
 from mohs.mining import mine
 from mohs.mining.roles import choose_roles
 from mohs.model.embedder import Embedder
+from mohs.model.shared_embedding import embed_items
 from mohs.plan import TripletPlan
 from mohs.randomness import generator
 from mohs.settings.config import RunConfig
@@ -67,8 +68,6 @@ def batch_slices(num_triplets: int, batch_triplets: int) -> list[slice]:
     return [slice(a, b) for a, b in itertools.pairwise(edges)]
 
 
-_ITEMS_AT_ONCE = 8192
-_EMBED_BATCH = 256
 _HEALTH_PAIRS = 512
 _LOOKED_AT = 4096
 """The negatives that a plan chooses from where nothing is trained on them: they only tell how hard it was."""
@@ -269,17 +268,7 @@ class Planner:
         return few if len(np.unique(self._class_N[items_M[few]])) > 1 else among
 
     def _embed(self, embedder: Embedder, items_M: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Return the embeddings of the items, reading their pictures a few thousand at a time.
-
-        Blocks are cut in the same places whatever the number of processes: a block's last digits depend on its size.
-        """
-        starts = range(0, len(items_M), _ITEMS_AT_ONCE)
-        blocks = {}
-        for number, start in enumerate(starts):
-            if number % self._peers.num_ranks == self._peers.rank:
-                piece = items_M[start : start + _ITEMS_AT_ONCE]
-                blocks[number] = embedder.embed(self._dataset.pictures[piece], batch_size=_EMBED_BATCH)
-        bank_MD = np.concatenate(self._peers.gather_blocks(blocks, len(starts)))
+        bank_MD = embed_items(embedder, self._dataset.pictures, items_M, peers=self._peers)
         if not np.isfinite(bank_MD).all():
             raise TrainingError("embeddings are NaN or Inf")
         return bank_MD

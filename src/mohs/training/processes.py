@@ -11,17 +11,15 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
-from typing import Any, Literal, final
+from typing import Any, Literal, TypeVar, final
 
-import numpy as np
 import torch
 import torch.distributed as dist
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from mohs.errors import InputError, Problem, TrainingError
+from mohs.errors import InputError, MohsError, Problem, TrainingError
 from mohs.shown import printable
 
 __all__ = ["Heartbeat", "Processes", "choose_device", "name_ranks", "processes", "use_bfloat16"]
@@ -47,6 +45,8 @@ def use_bfloat16(precision: Literal["auto", "float32", "bfloat16"], device: torc
         return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     return precision == "bfloat16"
 
+
+_Read = TypeVar("_Read")
 
 _BEAT_S = 1.0
 _LATE_S = 8.0
@@ -98,7 +98,8 @@ class Heartbeat:
             reason = f"its store does not answer: {(str(error).splitlines() or [''])[0][:160]}"
             if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
                 raise TrainingError(
-                    f"training: torchrun is gone ({reason}); see what was said there, then start it again with --resume"
+                    f"processes: torchrun is gone ({reason}); see what was said there, then start it again, a training "
+                    "with --resume"
                 ) from None
             raise name_ranks([0], reason) from None
         self._store.set_timeout(timedelta(seconds=self._silent_s))
@@ -163,8 +164,8 @@ def name_ranks(ranks: Sequence[int], what: str) -> TrainingError:
     """Return the error for ranks that are gone."""
     names = ("rank " if len(ranks) == 1 else "ranks ") + ", ".join(map(str, ranks))
     return TrainingError(
-        f"training: {names} {'is' if len(ranks) == 1 else 'are'} gone ({what}); see what was said there, then start "
-        "all processes again with --resume"
+        f"processes: {names} {'is' if len(ranks) == 1 else 'are'} gone ({what}); see what was said there, then start "
+        "all processes again, a training with --resume"
     )
 
 
@@ -246,14 +247,13 @@ class Processes:
         for gradient, part in zip(gradients, torch.split(flat, sizes), strict=True):
             gradient.copy_(part.view_as(gradient))
 
-    def gather_blocks(self, blocks: dict[int, NDArray[np.float32]], num_blocks: int) -> list[NDArray[np.float32]]:
-        """Return all blocks in order; each process gives those with number % num_ranks == rank."""
+    def gather(self, own: Any) -> list[Any]:
+        """Return what each process gave, by rank."""
         if self.num_ranks == 1:
-            return [blocks[i] for i in range(num_blocks)]
-        own = [torch.from_numpy(blocks[i]) for i in sorted(blocks)]
+            return [own]
         gathered: list[Any] = [None] * self.num_ranks
-        dist.all_gather_object(gathered, [block.numpy() for block in own], group=self._bank_group)
-        return [gathered[i % self.num_ranks][i // self.num_ranks] for i in range(num_blocks)]
+        dist.all_gather_object(gathered, own, group=self._bank_group)
+        return gathered
 
     def from_first(self, value: Any) -> Any:
         """Return rank 0's value, on every rank."""
@@ -262,6 +262,26 @@ class Processes:
         box = [value]
         dist.broadcast_object_list(box, src=0)
         return box[0]
+
+    def first_here_first(self, read: Callable[[], _Read]) -> _Read:
+        """Return what `read` returns here, once the first process of this machine is done with it.
+
+        So that one of them fills the cache of decoded pictures, and the others find it full. Where it fails, it says
+        so, and the others end with its exit code.
+        """
+        found: list[_Read] = []
+        failure: MohsError | None = None
+        if os.environ.get("LOCAL_RANK", str(self.rank)) == "0":
+            try:
+                found.append(read())
+            except MohsError as error:
+                failure = error
+        failures = [code for code in self.gather(None if failure is None else failure.exit_code) if code]
+        if failure is not None:
+            raise failure
+        if failures:
+            raise SystemExit(failures[0])
+        return found[0] if found else read()
 
 
 @contextlib.contextmanager
@@ -287,7 +307,7 @@ def processes(device: torch.device, *, silent_s: float = _SILENT_S, join_s: floa
     except (RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0][:160]
         raise TrainingError(
-            f"training: rank {rank} did not meet all {num_ranks} processes at "
+            f"processes: rank {rank} did not meet all {num_ranks} processes at "
             f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']} ({reason}); start the same command in each"
         ) from None
     if device.type == "cuda":
@@ -322,7 +342,7 @@ def _take_own_gpu() -> None:
             Problem(
                 "LOCAL_RANK",
                 f"{text!r} is not a GPU of this machine, which has {available}",
-                "start one process for each GPU with torchrun (--nproc-per-node), or train with --device cpu",
+                "start one process for each GPU with torchrun (--nproc-per-node), or use --device cpu",
             )
         )
     torch.cuda.set_device(int(text))

@@ -1,0 +1,39 @@
+"""Embedding shared among processes: each reads and embeds a part of the items, and all have all of it."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mohs.model.embedder import Embedder
+from mohs.peers import ALONE, Peers, exchange_rows, own_rows
+
+__all__ = ["embed_items"]
+
+_BATCH = 256
+"""Pictures per forward pass. The last digits depend on it, so processes begin at multiples of it."""
+
+_ITEMS_AT_ONCE = 32 * _BATCH  # are read from the file of pictures
+
+
+def embed_items(
+    embedder: Embedder,
+    pictures: NDArray[np.uint8],
+    items_M: NDArray[np.int64] | None = None,
+    *,
+    peers: Peers = ALONE,
+) -> NDArray[np.float32]:
+    """Return the embeddings of items, float32 [M, D], byte for byte as one process gives them on as many threads.
+
+    Args:
+        embedder: equal on all processes.
+        pictures: uint8 [N, H, W, C] by its policy, often a memory map, of which a few thousand are read at a time.
+        items_M: which of them; None: all.
+        peers: processes that call this together with the same arguments.
+    """
+    num_items = len(pictures) if items_M is None else len(items_M)
+    own = own_rows(peers, num_items, _BATCH)
+    x_MD = np.empty((num_items, embedder.embedding_dim), dtype=np.float32)
+    for start in range(own.start, own.stop, _ITEMS_AT_ONCE):
+        piece = slice(start, min(start + _ITEMS_AT_ONCE, own.stop))
+        x_MD[piece] = embedder.embed(pictures[piece if items_M is None else items_M[piece]], batch_size=_BATCH)
+    exchange_rows(peers, np.arange(own.start, own.stop), x_MD)
+    return x_MD
