@@ -1,9 +1,12 @@
 import functools
 import importlib.util
 import os
+import pickle
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -69,6 +72,50 @@ def glyphs_drawn_once() -> Iterator[None]:
 
         patch.setattr(glyphs, "draw_glyphs", copy)
         yield
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Together:
+    """One of several threads that work as processes do: what `mohs.peers.Peers` asks for."""
+
+    rank: int
+    num_ranks: int
+    given: list[Any]
+    barrier: threading.Barrier
+
+    def gather(self, own: Any) -> list[Any]:
+        self.given[self.rank] = pickle.loads(pickle.dumps(own))  # what is sent is a copy
+        self.barrier.wait()
+        found = list(self.given)
+        self.barrier.wait()
+        return found
+
+    def from_first(self, value: Any) -> Any:
+        return self.gather(value)[0]
+
+    def first_here_first(self, read: Callable[[], Any]) -> Any:
+        return read()
+
+
+@pytest.fixture
+def together() -> Callable[[int, Callable[[Together], Any]], list[Any]]:
+    """Have several peers do the same work at once, and return what each has found."""
+
+    def work_together(num_ranks: int, work: Callable[[Together], Any]) -> list[Any]:
+        given, barrier = [None] * num_ranks, threading.Barrier(num_ranks, timeout=60)
+
+        def begin(rank: int) -> Any:
+            try:
+                return work(Together(rank, num_ranks, given, barrier))
+            except BaseException:
+                barrier.abort()
+                raise
+
+        with ThreadPoolExecutor(num_ranks) as pool:
+            return list(pool.map(begin, range(num_ranks)))
+
+    return work_together
 
 
 @pytest.fixture

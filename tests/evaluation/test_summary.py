@@ -144,3 +144,32 @@ def test_messages(arguments, message):
     with pytest.raises(InputError) as caught:
         evaluate_embeddings([[0.0], [1.0], [2.0]], ["a", "a", "b"], **arguments)
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("num_ranks", [2, 3])
+def test_processes_that_share_queries_find_what_one_finds(together, num_ranks: int) -> None:
+    rng = np.random.default_rng(0)
+    x_ND = rng.normal(size=(1400, 6)).astype(np.float32)
+    labels, groups = np.arange(1400) % 300, np.arange(1400) % 70
+    given = {"groups_N": groups, "verification": False, "roles_N": np.where(np.arange(1400) < 300, "catalog", "sample")}
+    alone = evaluate_embeddings(x_ND, labels, **given)
+    for found in together(num_ranks, lambda peers: evaluate_embeddings(x_ND, labels, **given, peers=peers)):
+        assert found.as_record() == alone.as_record()
+        assert np.array_equal(found.retrieval.first_match_rank, alone.retrieval.first_match_rank)
+        assert np.array_equal(found.retrieval.nearest_wrong, alone.retrieval.nearest_wrong)
+
+
+def test_a_process_ranks_its_own_queries_only(together, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mohs.evaluation import ranks
+
+    ranked: list[int] = []
+    usual = ranks._rank_block
+
+    def noted(gallery, query_R, *rest):
+        ranked.extend(query_R.tolist())
+        usual(gallery, query_R, *rest)
+
+    monkeypatch.setattr(ranks, "_rank_block", noted)
+    x_ND = np.random.default_rng(0).normal(size=(1400, 3)).astype(np.float32)
+    together(3, lambda peers: evaluate_all_against_all(x_ND, np.arange(1400) // 2, peers=peers))
+    assert sorted(ranked) == list(range(1400))

@@ -72,6 +72,7 @@ from mohs.data.images import ImagePolicy
 from mohs.data.table import Table
 from mohs.model.embedder import Embedder
 from mohs.training.loop import Folder, fit
+from mohs.training.negative_bank import NegativeBank
 from mohs.training.processes import Processes, processes
 
 torch.set_num_threads(1)
@@ -93,13 +94,25 @@ config = RunConfig(
 )
 
 
+banks = []
+usual = NegativeBank.__init__
+
+
+def kept(bank, *given, **named):
+    usual(bank, *given, **named)
+    banks.append(bank)
+
+
+NegativeBank.__init__ = kept
+
+
 def run(peers, folder):
     embedder, events = Embedder.create(config.model, ImagePolicy(16, 1), seed=0), []
     folder.mkdir()
     fit(embedder, dataset, config, listeners=(events.append,), folder=Folder(folder, None), peers=peers)
     steps = [event for event in events if hasattr(event, "loss")]
     told = [event.loss for event in steps], [event.num_kept_apart for event in steps]
-    torch.save([embedder.state_dict(), *told], folder / "end.pt")
+    torch.save([embedder.state_dict(), *told, banks[-1].state()], folder / "end.pt")
 
 
 with processes(torch.device("cpu")) as peers:
@@ -138,7 +151,7 @@ def test_a_run_of_two_processes_with_overlap_and_memory_is_that_of_one(tmp_path:
     done = subprocess.run([*command, str(tmp_path)], capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     names = ("alone", "rank0", "rank1")
-    (one, losses, apart), (first, losses_of_first, apart_of_first), (second, *_) = (
+    (one, losses, apart, _), (first, losses_of_first, apart_of_first, bank), (second, *_, bank_of_second) = (
         torch.load(tmp_path / name / "end.pt") for name in names
     )
     # The first plan is that of one process, so its batches are; later ones follow the last digits of the network.
@@ -148,6 +161,12 @@ def test_a_run_of_two_processes_with_overlap_and_memory_is_that_of_one(tmp_path:
     assert plans[0][0] == plans[1][0]  # later ones are by networks that differ in their last digits
     assert len(plans[0]) == len(plans[1]) == 4
     assert losses_of_first == pytest.approx(losses, rel=1e-3)
+    # The bank holds what all processes have shown, in the same places, and its encoder is one network.
+    assert int((bank["items"] >= 0).sum()) == len(bank["items"]) == 60
+    encoders = bank.pop("encoder"), bank_of_second.pop("encoder")
+    for of_first, of_second in ((bank, bank_of_second), encoders):
+        for name, value in of_first.items():
+            assert torch.equal(value, of_second[name]), name
     for name, value in first.items():
         assert torch.equal(value, second[name]), name
         torch.testing.assert_close(value, one[name], rtol=1e-2, atol=1e-3)
@@ -164,6 +183,41 @@ def test_shares_are_the_batch_in_order_and_never_of_one_row(num_rows: int, num_r
     lengths = [share.stop - share.start for share in shares]
     assert min(lengths) >= 2
     assert max(lengths) - min(lengths) <= 1
+
+
+@pytest.mark.parametrize(("local_rank", "failures", "code"), [("1", [3, None], 3), ("1", [None, None], None)])
+def test_the_first_process_of_a_machine_reads_first(
+    monkeypatch: pytest.MonkeyPatch, local_rank: str, failures: list[int | None], code: int | None
+) -> None:
+    done: list[str] = []
+    monkeypatch.setenv("LOCAL_RANK", local_rank)
+    peers = Processes(1, 2)
+    monkeypatch.setattr(peers, "gather", lambda _: done.append("waited") or failures)
+    if code is None:
+        assert peers.first_here_first(lambda: done.append("read") or len(done)) == 2
+        assert done == ["waited", "read"]
+        monkeypatch.setenv("LOCAL_RANK", "0")  # the first of another machine
+        peers.first_here_first(lambda: done.append("read") or len(done))
+        assert done == ["waited", "read", "read", "waited"]
+    else:
+        with pytest.raises(SystemExit) as stop:
+            peers.first_here_first(lambda: done.append("read"))
+        assert stop.value.code == code
+        assert done == ["waited"]
+
+
+def test_who_fails_to_read_says_so_after_the_others_have_heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[object] = []
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    peers = Processes(0, 2)
+    monkeypatch.setattr(peers, "gather", lambda own: heard.append(own) or [own, None])
+
+    def read() -> None:
+        raise InputError("shop.csv: no such file")
+
+    with pytest.raises(InputError, match="no such file"):
+        peers.first_here_first(read)
+    assert heard == [2]
 
 
 @pytest.fixture
