@@ -1,35 +1,36 @@
 """Processes embed each item once, in the batches of one process, and all have all embeddings."""
 
 from collections import Counter
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from mohs.data.images import ImagePolicy
 from mohs.model.embedder import Embedder
 from mohs.model.shared_embedding import embed_items
-from mohs.peers import Peers
+from mohs.peers import ALONE, Peers
 from mohs.settings.config import ModelConfig
 
 PICTURES = np.random.default_rng(0).integers(0, 256, (1000, 8, 8, 1), dtype=np.uint8)
 
 
 def test_the_embeddings_of_several_are_those_of_one(together, torch_as_it_was: None) -> None:
-    def embed(peers: Peers | None, items: Any = None) -> Any:
-        model = ModelConfig(widths=(4, 8), hidden_dim=16, embedding_dim=8)
-        network = Embedder.create(model, ImagePolicy(8, 1), seed=0)
-        return embed_items(network, PICTURES, items, **({} if peers is None else {"peers": peers}))
+    model = ModelConfig(widths=(4, 8), hidden_dim=16, embedding_dim=8)
+    network = Embedder.create(model, ImagePolicy(8, 1), seed=0)
 
-    alone = embed(None)
-    assert np.array_equal(alone, Embedder.create(
-        ModelConfig(widths=(4, 8), hidden_dim=16, embedding_dim=8), ImagePolicy(8, 1), seed=0
-    ).embed(PICTURES))  # fmt: skip
-    some = np.arange(999, 0, -3)
+    def embed(peers: Peers, items: Any = None) -> Any:
+        torch.set_num_threads(1)  # each thread has a number of its own
+        return embed_items(deepcopy(network), PICTURES, items, peers=peers)
+
+    alone, some = network.embed(PICTURES), np.arange(999, 0, -3)
+    assert np.array_equal(embed(ALONE), alone)
     for num_ranks in (2, 3):
         assert all(np.array_equal(found, alone) for found in together(num_ranks, embed))
         found = together(num_ranks, lambda peers: embed(peers, some))
-        assert all(np.array_equal(each, embed(None, some)) for each in found)
+        assert all(np.array_equal(each, network.embed(PICTURES[some])) for each in found)
 
 
 class Numbers:
