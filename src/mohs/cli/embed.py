@@ -63,7 +63,7 @@ def embed(
         raise InputError(f"--out: {out}: not one of {', '.join(SUFFIXES)}; name it so, or add --shards for a folder")
     else:
         require_file_place(out, "--out")
-    from mohs.data.dataset import Dataset, open_dataset
+    from mohs.data.dataset import open_dataset
     from mohs.model.embedder import Embedder
     from mohs.model.shared_embedding import embed_items
     from mohs.training.processes import choose_device
