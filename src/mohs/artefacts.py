@@ -12,7 +12,7 @@ import tempfile
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, final
 
@@ -34,6 +34,7 @@ __all__ = [
     "read_json",
     "remove_left_over",
     "require_disk",
+    "rows_fingerprint",
     "sha256_file",
     "why_not_writable",
     "write_json",
@@ -264,6 +265,14 @@ def fingerprint(*arrays: np.ndarray) -> str:
             step = max(1, _HASHED_BYTES * len(rows) // max(1, rows.nbytes))
             for start in range(0, len(rows), step):
                 digest.update(np.ascontiguousarray(rows[start : start + step]).data)
+    return digest.hexdigest()
+
+
+def rows_fingerprint(dtype: np.dtype[Any], shape: tuple[int, ...], blocks: Iterable[np.ndarray]) -> str:
+    """Return the `fingerprint` of an array that is not in memory, from all its rows, in order, block by block."""
+    digest = hashlib.blake2b(f"{dtype.str}{shape}".encode(), digest_size=16)
+    for block in blocks:
+        digest.update(np.ascontiguousarray(block).data)
     return digest.hexdigest()
 
 

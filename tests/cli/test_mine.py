@@ -8,6 +8,7 @@ import pytest
 import mohs
 from mohs import artefacts, mining
 from mohs.plan import POSITIVE_ORIGINS, TripletPlan
+from mohs.shards import ShardLayout, write_shards
 
 NUM_ITEMS = 48  # 36 samples, then 12 catalog pictures
 
@@ -265,3 +266,19 @@ def test_a_plan_shorter_than_a_pass_over_the_classes_is_told(run_cli, picture_se
         "warning: 9 triplets: 0.75 passes over 12 classes; 3 of them are never an anchor: give 12 or more",
     )
     assert "warning" not in "".join(run_cli(*command, "--triplets", 12).err)
+
+
+def test_vectors_in_shards_give_the_same_plan(run_cli, picture_set, vectors, tmp_path):
+    rows = np.load(vectors)
+    layout = ShardLayout(len(rows), rows.shape[1:], "float32", 7)
+    write_shards(tmp_path / "bank", layout, {}, lambda start, stop: rows[start:stop])
+    plans = []
+    for bank in (vectors, tmp_path / "bank"):
+        out = tmp_path / f"{bank.name}.parquet"
+        answer = run_cli("mine", picture_set, "--embeddings", bank, "--scale", "rank", "--triplets", 50, "--out", out)
+        assert answer.code == 0, answer.err
+        plans.append(out.read_bytes())
+    assert plans[0] == plans[1]
+    write_shards(tmp_path / "few", ShardLayout(7, rows.shape[1:], "float32", 7), {}, lambda *_: rows[:7])
+    answer = run_cli("mine", picture_set, "--embeddings", tmp_path / "few", "--triplets", 50, "--out", out)
+    assert answer.err == [f"mohs: {tmp_path}/few: 7 rows for {NUM_ITEMS} items in the table; embed this table"]

@@ -35,9 +35,9 @@ def test_keys_are_within_their_error_of_what_the_distances_imply(size, offset):
     difference = bank[anchors].astype(np.float64)[:, None] - bank[candidates].astype(np.float64)[None]
     distance = np.sqrt((difference**2).sum(axis=2)).astype(np.float32).astype(np.float64)
     half_norm = (rows.astype(np.float64) ** 2).sum(axis=1) / 2
-    error = centred.key_error(np.sqrt(2 * half_norm))
-    assert (np.abs(keys - centred.key_of(distance, half_norm[:, None])) <= error[:, None]).all()
-    assert (np.abs(keys) <= centred.key_bound(np.sqrt(2 * half_norm))[:, None]).all()
+    error = centred.frame.key_error(np.sqrt(2 * half_norm))
+    assert (np.abs(keys - centred.frame.key_of(distance, half_norm[:, None])) <= error[:, None]).all()
+    assert (np.abs(keys) <= centred.frame.key_bound(np.sqrt(2 * half_norm))[:, None]).all()
 
     mean, spread = centred.key_moments(rows)
     np.testing.assert_allclose(mean, keys.mean(axis=1), rtol=1e-3, atol=1e-3 * np.abs(keys).max())
@@ -51,7 +51,7 @@ def test_a_collapsed_bank_is_as_sharp_as_a_healthy_one():
     sharpness = []
     for bank in (healthy, 1.0 + healthy * 1e-4):
         centred = centred_bank(problem_of(bank.astype(np.float32)), 1)
-        sharpness.append(centred.key_error(np.array([centred.max_norm]))[0] / centred.max_norm**2)
+        sharpness.append(centred.frame.key_error(np.array([centred.frame.max_norm]))[0] / centred.frame.max_norm**2)
     assert sharpness[1] == pytest.approx(sharpness[0], rel=1e-3)
     assert sharpness[0] < 1e-5
 
@@ -63,4 +63,4 @@ def test_tiles_hold_every_candidate_once():
     together = np.concatenate(centred.tiles, axis=1).T
     np.testing.assert_array_equal(together, centred.rows(np.arange(len(bank))))
     np.testing.assert_allclose(together.mean(axis=0), 0, atol=1e-6)
-    assert np.linalg.norm(together, axis=1).max() <= centred.max_norm <= 1
+    assert np.linalg.norm(together, axis=1).max() <= centred.frame.max_norm <= 1

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from mohs.model.embedder import Embedder
     from mohs.plan import TripletPlan
     from mohs.settings.config import DataConfig, HardnessConfig
+    from mohs.shards import Shards
 
 __all__ = ["mine"]
 
@@ -111,7 +112,10 @@ def mine(
         typer.Option(help="cpu, cuda, cuda:1, mps: embeds and mines; default: mines on the CPU, embeds on the best."),
     ] = None,
     embedder: Annotated[Path | None, typer.Option(help="Run or embedder folder; default: untrained small one.")] = None,
-    embeddings: Annotated[Path | None, typer.Option(help=".npy with a row per item, instead of an embedder.")] = None,
+    embeddings: Annotated[
+        Path | None,
+        typer.Option(help=".npy with a row per item, or a folder of 'mohs embed --shards', instead of an embedder."),
+    ] = None,
     size: options.Size = None,
     channels: options.Channels = None,
     seed: options.Seed = None,
@@ -274,7 +278,7 @@ def _mine(asked: _Asked, peers: Peers, *, quiet: bool, silent: bool) -> dict[str
     read = time.perf_counter()
     bank_ND = inputs.bank(peers)
     embedded = time.perf_counter()
-    compile_s = compile_kernels(asked.hardness.scale, half=inputs.is_half)
+    compile_s = 0.0 if inputs.is_streamed else compile_kernels(asked.hardness.scale, half=inputs.is_half)
     plan = _plan(asked, table, bank_ND, roles, candidates, excluded_P2, peers, quiet=silent)
     plan = plan.with_header({"num_equal_picture_pairs": num_equal})
     mined = time.perf_counter()
@@ -316,7 +320,7 @@ def _mine(asked: _Asked, peers: Peers, *, quiet: bool, silent: bool) -> dict[str
 def _plan(
     asked: _Asked,
     table: Table,
-    bank_ND: NDArray[Any],
+    bank_ND: NDArray[Any] | Shards,
     roles: Roles,
     candidates: NDArray[np.int64] | None,
     excluded_P2: NDArray[np.int64] | None,
@@ -383,6 +387,7 @@ def _require_memory(asked: _Asked, inputs: _Inputs, candidates: NDArray[np.int64
         metric=asked.metric,
         bank_dtype="float16" if inputs.is_half else "float32",
         in_memory=not inputs.is_mapped,
+        in_shards=inputs.is_streamed,
     )
     peak_bytes += _LABEL_BYTES * num_items * (inputs.table.labels.dtype.itemsize // 4)
     if inputs.vectors_ND is None:
@@ -445,7 +450,7 @@ class _Inputs:
     """A table and where its vectors come from: a file's, or an embedder and the pictures it is to embed."""
 
     table: Table
-    vectors_ND: NDArray[Any] | None
+    vectors_ND: NDArray[Any] | Shards | None
     embedder: Any = None
     dataset: Any = None
 
@@ -464,7 +469,12 @@ class _Inputs:
         """Whether vectors are read from their file as they are needed."""
         return hasattr(self.vectors_ND, "filename")  # as only memory maps have it
 
-    def bank(self, peers: Peers) -> NDArray[Any]:
+    @property
+    def is_streamed(self) -> bool:
+        """Whether vectors are in shards."""
+        return hasattr(self.vectors_ND, "layout")
+
+    def bank(self, peers: Peers) -> NDArray[Any] | Shards:
         """Return the vectors, [N, D]; embeds the pictures if no file holds them, each process a part."""
         if self.vectors_ND is not None:
             return self.vectors_ND
@@ -560,6 +570,7 @@ def _open(asked: _Asked, policy: ImagePolicy, *, quiet: bool) -> Dataset:
 def _read_with_vectors(asked: _Asked, path: Path) -> _Inputs:
     from mohs.data.multi_label import file_keys, one_class_each
     from mohs.data.table import BUILT_IN, require_classes
+    from mohs.shards import Shards
 
     data = asked.data
     if data.source == BUILT_IN:
@@ -570,20 +581,31 @@ def _read_with_vectors(asked: _Asked, path: Path) -> _Inputs:
     require_classes(table)
     vectors = _load_vectors(path, (len(table), len(listing)))
     if len(vectors) != len(table):
+        if isinstance(vectors, Shards):
+            what = (
+                f"{path}: {len(vectors)} rows for {len(table)} items, since pictures are listed under several classes"
+            )
+            raise InputError(f"{what}; embed the table with one row for each picture")
         # A vector for each row of the table: those of its rows that stay.
         row_of = {key: row for row, key in reversed(list(enumerate(file_keys(listing))))}
         vectors = vectors[[row_of[key] for key in file_keys(table)]]
     return _Inputs(table, vectors)
 
 
-def _load_vectors(path: Path, num_items: tuple[int, ...]) -> NDArray[Any]:
+def _load_vectors(path: Path, num_items: tuple[int, ...]) -> NDArray[Any] | Shards:
     """Return the vectors; float32 and float16 in C order stay in the file and are read as they are needed."""
     import numpy as np
 
     from mohs.distances import check_embeddings
     from mohs.evaluation.embedding_files import read_npy
     from mohs.mining.stored import stored_bank
+    from mohs.shards import is_shards, open_shards
 
+    if is_shards(path):
+        shards = open_shards(path)
+        if len(shards) not in num_items:
+            raise InputError(f"{path}: {len(shards)} rows for {num_items[-1]} items in the table; embed this table")
+        return shards
     vectors = read_npy(path, "embeddings", mapped=True)
     if vectors.dtype in (np.float32, np.float16) and vectors.flags.c_contiguous:
         stored_bank(vectors, name=str(path))  # what is wrong with it names the file

@@ -189,7 +189,7 @@ def _prepared(
     norm_Q = np.sqrt(np.einsum("qd,qd->q", query_QD, query_QD, dtype=np.float64))
     gallery_MD = gallery_GD[item_M]
     bank = centred_items(StoredBank(gallery_MD, is_mapped=False), np.arange(len(item_M)), threads)
-    if float(norm_Q.max()) * float(bank.unit) > _LARGEST_ROW:
+    if float(norm_Q.max()) * float(bank.frame.unit) > _LARGEST_ROW:
         raise InputError(
             f"query_embeddings_QD: row {int(norm_Q.argmax())} is more than {_LARGEST_ROW:g} times as long as the "
             "gallery's longest; use embeddings of one model for both"
@@ -254,12 +254,12 @@ def _block_rows(num_relevant_R: Index) -> int:
 def _rank_block(g: _Gallery, query_R: Index, product_RC: Float32, ranks: Ranks) -> None:
     bank, num_rows = g.bank, len(query_R)
     rows_RD = np.empty((num_rows, g.query_QD.shape[1]), dtype=np.float32)
-    mining_kernels.centred_rows(g.query_QD, query_R, bank.shift_D, bank.unit, rows_RD)
+    mining_kernels.centred_rows(g.query_QD, query_R, bank.frame.shift_D, bank.frame.unit, rows_RD)
     half_norm_R = np.einsum("rd,rd->r", rows_RD, rows_RD, dtype=np.float64) / 2
     centred_norm_R = np.sqrt(2 * half_norm_R)
-    bound_R = bank.key_bound(centred_norm_R)
+    bound_R = bank.frame.key_bound(centred_norm_R)
     # A key is the difference of two float32, which rounds once more.
-    error_R = bank.key_error(centred_norm_R) + 2.0**-22 * bound_R
+    error_R = bank.frame.key_error(centred_norm_R) + 2.0**-22 * bound_R
 
     own_R2, self_R, group_R = g.own_Q2[query_R], g.self_Q[query_R], g.group_Q[query_R]
     count_R = g.num_relevant_Q[query_R]
@@ -273,7 +273,7 @@ def _rank_block(g: _Gallery, query_R: Index, product_RC: Float32, ranks: Ranks) 
         square_T[start_R1[r] : start_R1[r + 1]].sort()
     limit_T = tie_limit(np.sqrt(square_T), np.repeat(g.norm_Q[query_R], count_R))
     np.square(limit_T, out=square_T)
-    key_T = bank.key_of(limit_T, np.repeat(half_norm_R, count_R))
+    key_T = bank.frame.key_of(limit_T, np.repeat(half_norm_R, count_R))
     # No key is beyond its bound, so a limit need not be either.
     reach_T, error_T = np.repeat(2 * bound_R, count_R), np.repeat(error_R, count_R)
     key_T = np.clip(key_T, -reach_T, reach_T)

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mohs.mining import kernels
+from mohs.mining.frame import Frame, unit_of
 from mohs.mining.problem import Float32, Float64, MiningProblem
 from mohs.mining.stored import StoredBank
 from mohs.mining.threads import for_each
@@ -24,34 +25,25 @@ TILE = 512
 """Candidates in a tile; a product of 512 × 512 stays in a core's cache."""
 
 _PIECES = 1024  # sums of so many parts of the bank are kept, in an order that no thread changes
-_UNIT_ROUNDOFF = 2.0**-24
-_SMALLEST = 2.0**-149
 
 
 @final
 @dataclass(frozen=True, eq=False)
 class CentredBank:
-    """The candidates, moved to their mean and scaled by a power of two: distances change by that factor only.
-
-    The key of a pair, half_norm(b) − a·b, orders candidates b by their distance from a; in these units
-    d² = ‖a‖² + 2·key. Centred rows are as short as the spread of the bank, and so is the product's rounding error: a
-    nearly collapsed bank is mined as exactly as a healthy one.
+    """The candidates, moved to their mean and scaled (`mohs.mining.frame`).
 
     Attributes:
         tiles: the tiles that are kept, float32[D, C] each (see `tile`); empty if they are made as they are needed.
         bank_ND, item_M: the bank, and the items in the columns of the tiles: those of `MiningProblem.candidates_M`.
         half_norm_M: ‖b‖²/2, float32[M].
-        shift_D, unit: row = (embedding − shift_D)·unit.
-        max_norm: the largest ‖b‖.
+        frame: how rows were moved and scaled.
     """
 
     tiles: list[Float32]
     bank_ND: StoredBank
     item_M: NDArray[np.int64]
     half_norm_M: Float32
-    shift_D: Float32
-    unit: np.float32
-    max_norm: float
+    frame: Frame
 
     @property
     def num_tiles(self) -> int:
@@ -60,7 +52,7 @@ class CentredBank:
 
     def tile_buffer(self) -> Float32:
         """Return what a thread gives to `tile`; of no size if tiles are kept."""
-        return np.empty(tile_buffer_shape(len(self.shift_D), bool(self.tiles)), dtype=np.float32)
+        return np.empty(tile_buffer_shape(len(self.frame.shift_D), bool(self.tiles)), dtype=np.float32)
 
     def tile(self, number: int, buffer: Float32) -> Float32:
         """Return a tile, float32[D, C], C = `TILE` but for the last; it holds until the buffer is used again."""
@@ -68,7 +60,7 @@ class CentredBank:
             return self.tiles[number]
         item_C = self.item_M[number * TILE : (number + 1) * TILE]
         row_CD = buffer[: len(item_C)]
-        kernels.centred_rows(self.bank_ND.readable, item_C, self.shift_D, self.unit, row_CD)
+        kernels.centred_rows(self.bank_ND.readable, item_C, self.frame.shift_D, self.frame.unit, row_CD)
         return row_CD.T
 
     def each_tile(self) -> Iterator[Float32]:
@@ -78,27 +70,7 @@ class CentredBank:
 
     def rows(self, item_R: NDArray[np.int64]) -> Float32:
         """Return centred rows of any items, float32[R, D]."""
-        return _centred(self.bank_ND, item_R, self.shift_D, self.unit)
-
-    def key_of(self, distance_R: Float64, half_norm_R: Float64) -> Float64:
-        """Return the keys at which items at these distances from anchors of these ‖a‖²/2 lie."""
-        return (float(self.unit) * distance_R) ** 2 / 2 - half_norm_R
-
-    def key_error(self, norm_R: Float64) -> Float64:
-        """Return a bound on |key as computed − key that the float32 distance implies| for anchors of these norms.
-
-        A dot product of D float32 terms is off by at most D·u·‖a‖·‖b‖. The second term is for rows that were rounded
-        when they were centred, and for distances that tie once they are rounded to float32. The last is for distances
-        near 1e-44, which float32 rounds to whole steps of its smallest number, not to a share of themselves.
-        """
-        num_terms = self.shift_D.size + 8
-        reach_R = norm_R + self.max_norm
-        step = float(self.unit) * _SMALLEST
-        return _UNIT_ROUNDOFF * (num_terms * self.key_bound(norm_R) + 4 * reach_R**2) + step * (reach_R + step)
-
-    def key_bound(self, norm_R: Float64) -> Float64:
-        """Return a bound on |key| for anchors of these norms."""
-        return norm_R * self.max_norm + self.max_norm**2 / 2
+        return self.frame.centred(self.bank_ND[item_R])
 
     def key_moments(self, rows_RD: Float32) -> tuple[Float64, Float64]:
         """Return mean and standard deviation of the keys of each row over all candidates."""
@@ -110,7 +82,7 @@ class CentredBank:
     @cached_property
     def _moments(self) -> tuple[float, float, Float64, Float64, Float64]:
         """Mean and variance of ‖b‖²/2, mean of b, their covariance, covariance of b."""
-        num_candidates, dim = len(self.half_norm_M), len(self.shift_D)
+        num_candidates, dim = len(self.half_norm_M), len(self.frame.shift_D)
         half_M = self.half_norm_M.astype(np.float64)
         mean_D, cross_D, square_DD = np.zeros(dim), np.zeros(dim), np.zeros((dim, dim))
         for t, tile in enumerate(self.each_tile()):
@@ -157,26 +129,16 @@ def centred_items(bank_ND: StoredBank, item_M: NDArray[np.int64], threads: int) 
 
     for_each(measure, pieces, threads)
     shift_D = (sum_KD.sum(axis=0) / num_candidates).astype(np.float32)
-    exponent = np.frexp(float(largest_K.max()) * np.sqrt(dim))[1]
-    unit = np.float32(2.0 ** -np.clip(exponent, -126, 126))
+    frame = Frame(shift_D, unit_of(float(largest_K.max()), dim), 0.0)
     kept = starts if bank_ND.is_float32_in_memory else []
     tiles = [np.empty((dim, min(TILE, num_candidates - start)), dtype=np.float32) for start in kept]
     half_norm_M = np.empty(num_candidates, dtype=np.float32)
 
     def centre(start: int) -> None:
-        rows = _centred(bank_ND, item_M[start : start + TILE], shift_D, unit)
+        rows = frame.centred(bank_ND[item_M[start : start + TILE]])
         if tiles:
             tiles[start // TILE][:] = rows.T
         half_norm_M[start : start + TILE] = np.einsum("cd,cd->c", rows, rows, dtype=np.float64) / 2
 
     for_each(centre, starts, threads)
-    largest_half = float(half_norm_M.max()) * (1.0 + 2.0**-20)
-    max_norm = float(np.sqrt(2.0 * largest_half))
-    return CentredBank(tiles, bank_ND, item_M, half_norm_M, shift_D, unit, max_norm)
-
-
-def _centred(bank_ND: StoredBank, item_R: NDArray[np.int64], shift_D: Float32, unit: np.float32) -> Float32:
-    rows_RD = bank_ND[item_R]
-    rows_RD -= shift_D
-    rows_RD *= unit
-    return rows_RD
+    return CentredBank(tiles, bank_ND, item_M, half_norm_M, frame.reaching(float(half_norm_M.max())))

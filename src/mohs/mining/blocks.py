@@ -100,13 +100,13 @@ def _binned(
     half_norm_R = np.einsum("rd,rd->r", rows_RD, rows_RD, dtype=np.float64) / 2
     norm_R = np.sqrt(2 * half_norm_R)
     mean_R, spread_R = bank.key_moments(rows_RD)
-    error_R = bank.key_error(norm_R)
+    error_R = bank.frame.key_error(norm_R)
     spread_R = np.maximum(spread_R, np.maximum(error_R, 1e-30))
     # No key is below −‖a‖²/2, where d = 0.
     low_R = np.maximum(mean_R - _NEAR_SPREADS * spread_R, -half_norm_R - spread_R / 8)
     step_R = (kernels.TOP + 1) / (mean_R + _FAR_SPREADS * spread_R - low_R)
     # The line from keys to bins is rounded to float32 too.
-    error_R += 2.0**-22 * (bank.key_bound(norm_R) + np.abs(low_R))
+    error_R += 2.0**-22 * (bank.frame.key_bound(norm_R) + np.abs(low_R))
     step32_R, start32_R = step_R.astype(np.float32), (-low_R * step_R).astype(np.float32)
 
     bins_RM = bins_RM[:num_rows]
@@ -126,7 +126,7 @@ def _binned(
         anchor_R=anchor_R,
         own_R2=np.stack([problem.class_start_C1[class_R], problem.class_start_C1[class_R + 1]], axis=1),
         line_R3=np.stack([error_R * step_R + 0.05, half_norm_R + low_R, step_R], axis=1),
-        square=float(bank.unit) ** 2 / 2,
+        square=bank.frame.square,
         mean_R=(mean_R - low_R) * step_R,
         spread_R=spread_R * step_R,
     )

@@ -123,7 +123,7 @@ def make_block(run: DeviceRun, columns: Columns, position: slice) -> KeyBlock:
         key_RM=key_RM.masked_fill_(own_RM, torch.inf),
         own_RM=own_RM,
         norm_R=norm_R,
-        error_R=_SLACK * run.bank.key_error(norm_R),
+        error_R=_SLACK * run.bank.frame.key_error(norm_R),
         mean_R=mean_R,
         spread_R=spread_R,
     )

@@ -13,6 +13,7 @@ from mohs.mining.blocks import buffer_shapes, rows_per_block
 from mohs.mining.exact import SWEEP_SHARE, SWEEP_SHARE_RANGE, threads_for
 from mohs.mining.options import Method, Metric, method_problems, option_problems
 from mohs.mining.sampled import sample_bytes
+from mohs.mining.streamed import streamed_bytes
 from mohs.mining.sweep import sweep_bytes
 from mohs.mining.threads import num_threads
 
@@ -43,6 +44,7 @@ def estimate_peak_bytes(
     threads: int | None = None,
     bank_dtype: BankDtype = "float32",
     in_memory: bool = True,
+    in_shards: bool = False,
 ) -> int:
     """Return the most memory, in bytes, that `mine` takes at any time beyond its inputs.
 
@@ -71,6 +73,7 @@ def estimate_peak_bytes(
         threads: None for as many as `mine` would use.
         bank_dtype: "float32", "float16" or "bfloat16".
         in_memory: False for a memory map.
+        in_shards: True for a bank in shards, which is never in memory: of it two pieces are.
 
     Raises `InputError` for numbers below 1 and names that `mine` refuses.
 
@@ -103,6 +106,9 @@ def estimate_peak_bytes(
         if needs == "extremes":
             rest = num_anchors % num_items
             in_blocks = rest if num_anchors > num_items and rest < share * num_items else 0
+    if in_shards:
+        columns = num_items * _ITEM_BYTES + num_anchors * (_ANCHOR_BYTES + num_negatives * _ROW_BYTES)
+        return int(_SLACK * (columns + streamed_bytes(dim, num_anchors, used)))
     blocks = used * (_block_bytes(num_candidates, dim, in_blocks, used) + tile) + 32 * dim**2 if in_blocks else 0
     bank = bank_bytes(num_candidates, dim, keeps_tiles)
     further = num_anchors * (num_negatives - 1)

@@ -30,12 +30,13 @@ from mohs.mining.threads import Meter, Progress
 from mohs.peers import ALONE, Peers
 from mohs.plan import POSITIVE_ORIGINS, TripletPlan, origin_column
 from mohs.randomness import check_seed
+from mohs.shards import Shards
 
 __all__ = ["compile_kernels", "mine"]
 
 
 def mine(
-    embeddings_ND: ArrayLike,
+    embeddings_ND: ArrayLike | Shards,
     labels_N: ArrayLike,
     *,
     anchors_T: ArrayLike,
@@ -142,6 +143,9 @@ def mine(
         what = f"{positive_rule!r} chooses positives, but positives_T gives them"
         raise InputError(Problem("positive_rule", what, "leave one of the two out"))
     on_host = device is None or device == "cpu"
+    if isinstance(embeddings_ND, Shards) and not on_host:
+        what = f"{device!r} mines what is in memory, not a bank in shards"
+        raise InputError(Problem("device", what, "leave it out, or give the rows"))
     if device is not None and device != "cpu":
         # Mining on the host does without torch.
         from mohs.mining.on_device import mine_on_device, mining_device
@@ -164,7 +168,7 @@ def mine(
     chosen = (auto_method(problem, num_sampled) if on_host else "exact") if method == "auto" else method
     # Hashing a large bank takes as long as sampling it.
     with ThreadPoolExecutor(1) as pool:
-        bank_fingerprint = pool.submit(fingerprint, problem.bank_ND.values_ND)
+        bank_fingerprint = pool.submit(problem.bank_ND.fingerprint)
         if positive_rule != "random":
             positives, origin = positives_by_distance(problem, positive_rule)
         elif positives_T is None:

@@ -198,7 +198,7 @@ def _bracket(run: DeviceRun, block: KeyBlock, rank_R: Index, num_negatives_R: In
     z_R = torch.special.ndtri(torch.from_numpy((rank_R + 0.5) / num_negatives_R)).numpy()
     spread_R = np.maximum(block.spread_R, np.maximum(block.error_R, 1e-30))
     peak_R = num_negatives_R * np.exp(-(z_R**2) / 2) / np.sqrt(2 * np.pi) / spread_R
-    bound_R = 1.01 * run.bank.key_bound(block.norm_R) + block.error_R
+    bound_R = 1.01 * run.bank.frame.key_bound(block.norm_R) + block.error_R
     rank, error = run.send(rank_R.astype(np.int32)), run.send(block.error_R.astype(np.float32))
     at, density = (run.send(x.astype(np.float32)) for x in (block.mean_R + z_R * spread_R, np.maximum(peak_R, 1e-30)))
     low, high = run.send(-bound_R.astype(np.float32)), run.send(bound_R.astype(np.float32))
@@ -233,9 +233,9 @@ def _farthest(run: DeviceRun, block: KeyBlock) -> _Window:
 
 def _at_least(run: DeviceRun, block: KeyBlock, tau_R: Float64, asked_R: NDArray[np.bool_]) -> _Window:
     """Return the windows that hold the nearest item with d ≥ tau, if there is one; none for rows that are not asked."""
-    limit_R = 2 * run.bank.key_bound(block.norm_R)
+    limit_R = 2 * run.bank.frame.key_bound(block.norm_R)
     # No key is beyond its bound, so a threshold need not be either.
-    value_R = np.clip(run.bank.key_of(tau_R, block.norm_R**2 / 2), -limit_R, limit_R)
+    value_R = np.clip(run.bank.frame.key_of(tau_R, block.norm_R**2 / 2), -limit_R, limit_R)
     low_R = np.where(tau_R > 0, value_R - block.error_R, -np.inf)
     sure_R = np.where(tau_R > 0, value_R + block.error_R, -np.inf)
     key_RM, asked = block.key_RM, torch.from_numpy(asked_R).to(run.device)

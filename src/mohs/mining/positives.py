@@ -107,6 +107,8 @@ def positives_by_distance(problem: MiningProblem, rule: Literal["easy", "hard"])
     All items of the class count, candidates or not. The lower item index wins ties. An anchor that is alone in its
     class is its own positive, to be augmented. The origin is uint8[T] into `POSITIVE_ORIGINS`.
     """
+    if problem.bank_ND.shards is not None:
+        return _of_classes_in_memory(problem, rule)
     p = problem
     item_N = np.argsort(p.class_N, kind="stable")
     count_C = np.bincount(p.class_N)
@@ -132,6 +134,19 @@ def positives_by_distance(problem: MiningProblem, rule: Literal["easy", "hard"])
     for_each(search, range(0, len(small), _ANCHORS), num_threads() if pairs > 10**6 else 1)
     origin_T = np.where(positive_T == p.anchors_T, _AUGMENTATION, _CLASS).astype(np.uint8)
     return positive_T, origin_T
+
+
+def _of_classes_in_memory(p: MiningProblem, rule: Literal["easy", "hard"]) -> tuple[Index, NDArray[np.uint8]]:
+    """Read the rows of the anchors' classes out of shards: no others are asked."""
+    item_K = np.flatnonzero(np.isin(p.class_N, np.unique(p.class_N[p.anchors_T])))
+    part = replace(
+        p,
+        bank_ND=StoredBank(p.bank_ND[item_K], is_mapped=False),
+        class_N=p.class_N[item_K],
+        anchors_T=np.searchsorted(item_K, p.anchors_T),
+    )
+    positive_T, origin_T = positives_by_distance(part, rule)
+    return item_K[positive_T], origin_T
 
 
 def _by_mining(p: MiningProblem, item_K: Index, anchor_R: Index, rule: Literal["easy", "hard"]) -> Index:

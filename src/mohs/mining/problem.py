@@ -12,7 +12,8 @@ from mohs.errors import InputError, Problem
 from mohs.hardness.scales import Scale, ScaleRule, rule_of
 from mohs.mining.exclusions import Exclusions, make_exclusions
 from mohs.mining.options import Metric
-from mohs.mining.stored import StoredBank, stored_bank
+from mohs.mining.stored import StoredBank, shard_bank, stored_bank
+from mohs.shards import Shards
 
 __all__ = ["Float32", "Float64", "Index", "MiningProblem", "distances_of", "make_problem", "pair_distance"]
 
@@ -71,7 +72,7 @@ class MiningProblem:
 
 
 def make_problem(
-    embeddings_ND: ArrayLike,
+    embeddings_ND: ArrayLike | Shards,
     labels_N: ArrayLike,
     *,
     anchors_T: ArrayLike,
@@ -85,7 +86,12 @@ def make_problem(
     metric: Metric = "euclidean",
 ) -> MiningProblem:
     """Return the checked inputs; raise `InputError` for data that `mohs.mine` refuses (options: `options.py`)."""
-    bank = StoredBank(unit_rows(embeddings_ND), is_mapped=False) if metric == "cosine" else stored_bank(embeddings_ND)
+    if isinstance(embeddings_ND, Shards):
+        bank = shard_bank(embeddings_ND, divides=metric == "cosine")
+    elif metric == "cosine":
+        bank = StoredBank(unit_rows(embeddings_ND), is_mapped=False)
+    else:
+        bank = stored_bank(embeddings_ND)
     labels = class_labels("labels_N", labels_N, len(bank))
     anchors = item_indices("anchors_T", anchors_T, len(bank))
     if not anchors.size:

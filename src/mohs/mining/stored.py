@@ -17,10 +17,14 @@ from numba import types
 from numba.extending import overload
 from numpy.typing import ArrayLike, NDArray
 
-from mohs.distances import check_embeddings, check_rows
+from mohs.artefacts import fingerprint, rows_fingerprint
+from mohs.distances import check_embeddings, check_rows, unit_rows
 from mohs.errors import InputError, Problem
+from mohs.shards import Shards
 
-__all__ = ["StoredBank", "row_of", "stored_bank", "value_of"]
+__all__ = ["StoredBank", "row_of", "shard_bank", "stored_bank", "value_of"]
+
+_ROWS_PER_CHECK = 8192
 
 
 Bank: TypeAlias = Any
@@ -60,18 +64,26 @@ class StoredBank:
     """Checked embeddings; `bank[index]` are float32 rows, for indices and slices.
 
     Attributes:
-        values_ND: float32 or float16, or bfloat16 as uint16, which numpy lacks; C-contiguous.
-        is_mapped: the values lie in a file that is mapped into memory.
+        values_ND: float32 or float16, or bfloat16 as uint16, which numpy lacks; C-contiguous. Or shards on disk.
+        is_mapped: the values lie in a file that is mapped into memory, or in shards.
+        divides: rows of shards are divided by their norms as they are read.
     """
 
-    values_ND: NDArray[Any]
+    values_ND: NDArray[Any] | Shards
     is_mapped: bool
+    divides: bool = False
 
     def __len__(self) -> int:
         return len(self.values_ND)
 
     def __getitem__(self, index: Any) -> NDArray[np.float32]:
-        return _float32(self.values_ND[index])
+        rows = _float32(self.values_ND[index])
+        return unit_rows(rows) if self.divides else rows
+
+    @property
+    def shards(self) -> Shards | None:
+        """The shards that hold the rows, if the bank is not to be held in memory."""
+        return self.values_ND if isinstance(self.values_ND, Shards) else None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -83,19 +95,29 @@ class StoredBank:
         """Whether a float32 copy at most doubles what the bank takes in memory; then mining makes one."""
         return self.values_ND.dtype == np.float32 and not self.is_mapped
 
+    def fingerprint(self) -> str:
+        """Return the fingerprint of the rows (`mohs.artefacts.fingerprint`): as given, or divided by their norms."""
+        if not isinstance(self.values_ND, Shards):
+            return fingerprint(self.values_ND)
+        rows: Any = self if self.divides else self.values_ND
+        dtype = np.dtype(np.float32) if self.divides else self.values_ND.dtype
+        pieces = self.values_ND.pieces(_ROWS_PER_CHECK)
+        return rows_fingerprint(dtype, self.shape, (rows[start:stop] for start, stop in pieces))
+
     @cached_property
     def readable(self) -> Any:
         """The bank as compiled code reads it (`stored_kernels.py`).
 
-        float32[N, D]; or the bits, uint16[N, D], with what they mean, float32[65536].
+        float32[N, D]; or the bits, uint16[N, D], with what they mean, float32[65536]. Shards are streamed instead.
         """
+        assert not isinstance(self.values_ND, Shards)
         if self.values_ND.dtype == np.float32:
             return _seen_as_writable(self.values_ND)
         meaning = _float32(np.arange(2**16, dtype=np.uint16).view(self.values_ND.dtype))
         return _seen_as_writable(self.values_ND.view(np.uint16)), meaning
 
 
-def stored_bank(embeddings_ND: ArrayLike, *, name: str = "embeddings_ND") -> StoredBank:
+def stored_bank(embeddings_ND: ArrayLike | Shards, *, name: str = "embeddings_ND") -> StoredBank:
     """Return the embeddings, read in place if they can be.
 
     Raises `InputError` for what `check_embeddings` refuses and for memory maps that cannot be read in place.
@@ -104,11 +126,32 @@ def stored_bank(embeddings_ND: ArrayLike, *, name: str = "embeddings_ND") -> Sto
     >>> bank[[1]]
     array([[2., 4.]], dtype=float32)
     """
+    if isinstance(embeddings_ND, Shards):
+        return shard_bank(embeddings_ND, divides=False, name=name)
     bank = _in_place(embeddings_ND, name)
     if bank is None:
         return StoredBank(check_embeddings(embeddings_ND, name=name), is_mapped=False)
     check_rows(bank, name=name)
     return bank
+
+
+def shard_bank(shards: Shards, *, divides: bool, name: str = "embeddings_ND") -> StoredBank:
+    """Return shards as a bank, once they are known to hold vectors; `divides`: by their norms.
+
+    Raises `InputError` for shards of other things, rows with NaN or Inf and, where they are divided, of norm zero.
+    """
+    if len(shards.shape) != 2 or shards.dtype == np.uint8:
+        what = f"{shards.dtype}{list(shards.shape)} in shards are no vectors"
+        raise InputError(Problem(name, what, "write them with 'mohs embed --shards'"))
+    bank = StoredBank(shards, is_mapped=True)
+    check_rows(bank, name=name)
+    if divides:
+        for start, stop in shards.pieces(_ROWS_PER_CHECK):
+            zero = start + np.flatnonzero(~bank[start:stop].any(axis=1))
+            if zero.size:
+                what = f"row {zero[0]} has norm 0 and cannot be normalised"
+                raise InputError(Problem(name, what, "leave it out or use plain Euclidean distances"))
+    return StoredBank(shards, is_mapped=True, divides=divides)
 
 
 def _in_place(embeddings_ND: ArrayLike, name: str) -> StoredBank | None:

@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 from mohs.mining import sweep_kernels
 from mohs.mining.bank import TILE, CentredBank
 from mohs.mining.exclusions import TilePairs
+from mohs.mining.frame import Frame
 from mohs.mining.problem import Float32, Float64, MiningProblem
 from mohs.mining.threads import Progress, for_each
 
-__all__ = ["Search", "farthest", "nearest_from", "place_of_items", "sweep", "sweep_bytes"]
+__all__ = ["Search", "farthest", "nearest_from", "place_of_items", "search_lines", "sweep", "sweep_bytes"]
 
 _TILES_PER_TASK = 16
 _FIND_BYTES = 12  # an index and a distance
@@ -59,7 +60,7 @@ def sweep(
     num_items = len(problem.candidates_M)
     class_M = problem.class_N[problem.candidates_M]
     own_N2 = np.stack([problem.class_start_C1[class_M], problem.class_start_C1[class_M + 1]], axis=1)
-    square = float(bank.unit) ** 2 / 2
+    square = bank.frame.square
     # Limits are shared: whichever of two threads writes last, a limit is one that some find allows.
     limits = [np.full(num_items, sweep_kernels.NO_LIMIT) for _ in searches]
     local, all_finds = threading.local(), []
@@ -125,21 +126,29 @@ def _search(bank: CentredBank, sign: np.float32, tau_N: Float64) -> Search:
         items = slice(t * TILE, t * TILE + tile.shape[1])
         tau_C = tau_N[items]
         half_norm_C = np.einsum("dc,dc->c", tile, tile, dtype=np.float64) / 2
-        norm_C = np.sqrt(2 * half_norm_C)
-        bound_C = bank.key_bound(norm_C)
-        error_C = bank.key_error(norm_C) + 2.0**-22 * bound_C
-        asked_C = np.isfinite(tau_C)
-        # No key is beyond its bound, so a threshold need not be either.
-        key_C = bank.key_of(np.where(asked_C, tau_C, 0.0), half_norm_C)
-        threshold_C = sign * np.clip(key_C, -2.0 * bound_C, 2.0 * bound_C)
-        # Without a threshold every key is in reach.
-        low_C = np.where(tau_C > 0, threshold_C - error_C, -1.01 * bound_C - error_C)
-        low32_C = np.nextafter(low_C.astype(np.float32), np.float32(-np.inf))
-        sure_C = np.where(tau_C > 0, (threshold_C + error_C - low32_C) * (1 + 2.0**-20), 0.0)
-        low32_C[~asked_C] = 1e38
-        static_N3[items] = np.stack([low32_C, sure_C, error_C * (1 + 2.0**-20)], axis=1)
-        exact_N2[items] = np.stack([tau_C, half_norm_C], axis=1)
+        static_N3[items], exact_N2[items] = search_lines(bank.frame, sign, tau_C, half_norm_C)
     return Search(sign, static_N3, exact_N2)
+
+
+def search_lines(frame: Frame, sign: np.float32, tau_R: Float64, half_norm_R: Float64) -> tuple[Float32, Float64]:
+    """Return what a search for items at distances ≥ tau compares keys with: see `sweep_kernels.py`.
+
+    They are (low, sure, error), float32[R, 3], and (tau, zero), float64[R, 2]. A tau of inf asks nothing.
+    """
+    norm_R = np.sqrt(2 * half_norm_R)
+    bound_R = frame.key_bound(norm_R)
+    error_R = frame.key_error(norm_R) + 2.0**-22 * bound_R
+    asked_R = np.isfinite(tau_R)
+    # No key is beyond its bound, so a threshold need not be either.
+    key_R = frame.key_of(np.where(asked_R, tau_R, 0.0), half_norm_R)
+    threshold_R = sign * np.clip(key_R, -2.0 * bound_R, 2.0 * bound_R)
+    # Without a threshold every key is in reach.
+    low_R = np.where(tau_R > 0, threshold_R - error_R, -1.01 * bound_R - error_R)
+    low32_R = np.nextafter(low_R.astype(np.float32), np.float32(-np.inf))
+    sure_R = np.where(tau_R > 0, (threshold_R + error_R - low32_R) * (1 + 2.0**-20), 0.0)
+    low32_R[~asked_R] = 1e38
+    static_R3 = np.stack([low32_R, sure_R, error_R * (1 + 2.0**-20)], axis=1).astype(np.float32)
+    return static_R3, np.stack([tau_R, half_norm_R], axis=1)
 
 
 def _no_finds(num_items: int) -> tuple[NDArray[np.int64], Float32]:

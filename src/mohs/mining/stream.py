@@ -1,0 +1,166 @@
+"""A bank read piece by piece, with every question looking at every piece: memory holds two pieces, never the bank.
+
+The next piece is read, and put into the frame, while threads multiply the one before with blocks of the queries.
+"""
+
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mohs.mining.bank import TILE
+from mohs.mining.frame import Float32, Frame, unit_of
+from mohs.mining.problem import Index, MiningProblem
+from mohs.mining.questions import Queries, Question, Tile
+from mohs.mining.stored import StoredBank
+from mohs.mining.streamed_kernels import mark_items
+from mohs.mining.threads import Progress, for_each
+
+__all__ = ["PIECE_BYTES", "LocalScan", "Scan", "frame_of", "pieces_of", "stream"]
+
+_ROWS = 256  # queries in a block
+PIECE_BYTES = 2**24
+"""Of float32 rows."""
+
+
+class Scan(Protocol):
+    """A bank that answers questions, wherever its rows are."""
+
+    @property
+    def frame(self) -> Frame:
+        """Where its rows lie."""
+
+    def ask(self, queries: Queries, questions: Sequence[Question], tick: Progress | None) -> None:
+        """Have all rows looked at by all questions."""
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class _Piece:
+    """Rows of a piece, in the stack from `first` on, and what belongs to its candidates."""
+
+    first: int
+    item_P: Index
+    centred_PD: Float32
+    half_P: Float32
+
+
+@final
+class LocalScan:
+    """The shards of one machine, streamed by one process."""
+
+    def __init__(self, problem: MiningProblem, threads: int) -> None:
+        num_items = len(problem.bank_ND)
+        self._bank = problem.bank_ND
+        self._threads = threads
+        self._is_candidate_N = None
+        if len(problem.candidates_M) < num_items:
+            self._is_candidate_N = np.zeros(num_items, dtype=bool)
+            self._is_candidate_N[problem.candidates_M] = True
+        self._pieces = pieces_of(self._bank)
+        self._frame = frame_of(self._bank, self._pieces)
+
+    @property
+    def frame(self) -> Frame:
+        """See `Scan`."""
+        return self._frame
+
+    def ask(self, queries: Queries, questions: Sequence[Question], tick: Progress | None) -> None:
+        """See `Scan`."""
+        stream(self._bank, self._pieces, self._is_candidate_N, self._frame, queries, questions, self._threads, tick)
+
+
+def pieces_of(bank: StoredBank) -> list[tuple[int, int]]:
+    """Return from where to where each piece of a bank in shards goes, in order."""
+    assert bank.shards is not None
+    return list(bank.shards.pieces(max(TILE, PIECE_BYTES // (4 * bank.shape[1]))))
+
+
+def frame_of(bank: StoredBank, pieces: Sequence[tuple[int, int]]) -> Frame:
+    """Return the frame of all rows of these pieces: read twice, for their middle and for how far they reach from it."""
+    sum_D, num_rows, largest = np.zeros(bank.shape[1]), 0, 0.0
+    for start, stop in pieces:
+        rows = bank[start:stop]
+        sum_D += rows.sum(axis=0, dtype=np.float64)
+        num_rows += stop - start
+        largest = max(largest, float(rows.max()), -float(rows.min()))
+    frame = Frame((sum_D / num_rows).astype(np.float32), unit_of(largest, bank.shape[1]), 0.0)
+    half_norm = 0.0
+    for start, stop in pieces:
+        rows = frame.centred(bank[start:stop])
+        half_norm = max(half_norm, float(np.einsum("pd,pd->p", rows, rows, dtype=np.float64).max()) / 2)
+    return frame.reaching(float(np.nextafter(np.float32(half_norm), np.float32(np.inf))))
+
+
+def stream(
+    bank: StoredBank,
+    pieces: Sequence[tuple[int, int]],
+    is_candidate_N: NDArray[np.bool_] | None,
+    frame: Frame,
+    queries: Queries,
+    questions: Sequence[Question],
+    threads: int,
+    tick: Progress | None = None,
+) -> None:
+    """Have all candidates of these pieces looked at by all questions.
+
+    `is_candidate_N` says which items are candidates; None: all. `tick` is called with (pieces done, pieces) from the
+    calling thread.
+    """
+    largest = max(stop - start for start, stop in pieces)
+    num_queries = len(queries)
+    stack_ND = np.empty((num_queries + 2 * largest, bank.shape[1]), dtype=np.float32)
+    stack_ND[:num_queries] = queries.row_QD
+    tasks = [
+        (question, slice(start, start + _ROWS))
+        for question in questions
+        for start in range(0, len(question.query_R), _ROWS)
+    ]
+    local = threading.local()
+
+    def read(number: int) -> _Piece:
+        start, stop = pieces[number]
+        item_P = np.arange(start, stop)
+        rows = bank[start:stop]
+        if is_candidate_N is not None:
+            item_P = start + np.flatnonzero(is_candidate_N[start:stop])
+            rows = rows[item_P - start]
+        first = num_queries + largest * (number % 2)
+        stack_ND[first : first + len(item_P)] = rows
+        centred_PD = frame.centred(rows)
+        half_P = np.einsum("pd,pd->p", centred_PD, centred_PD, dtype=np.float64) / 2
+        return _Piece(first, item_P, centred_PD, half_P.astype(np.float32))
+
+    def look(piece: _Piece, task: int) -> None:
+        if not hasattr(local, "product_RC"):
+            local.product_RC = np.empty(_ROWS * TILE, dtype=np.float32)
+        question, rows = tasks[task]
+        query_R = question.query_R[rows]
+        anchor_RD = queries.centred_QD[query_R]
+        own_R2, excluded_R2 = queries.own_Q2[query_R], queries.excluded_Q2[query_R]
+        for first in range(0, len(piece.item_P), TILE):
+            item_C = piece.item_P[first : first + TILE]
+            shape = len(query_R), len(item_C)
+            product_RC = local.product_RC[: shape[0] * shape[1]].reshape(shape)
+            np.matmul(anchor_RD, piece.centred_PD[first : first + TILE].T, out=product_RC)
+            mark_items(product_RC, item_C, own_R2, queries.own_S)
+            if len(queries.excluded_S):
+                mark_items(product_RC, item_C, excluded_R2, queries.excluded_S)
+            half_C = piece.half_P[first : first + TILE]
+            question.look(rows, Tile(product_RC, half_C, item_C, piece.first + first, stack_ND))
+
+    with ThreadPoolExecutor(1) as reader:
+        coming = reader.submit(read, 0)
+        for number in range(len(pieces)):
+            piece = coming.result()
+            if number + 1 < len(pieces):
+                coming = reader.submit(read, number + 1)
+            if len(piece.item_P):
+                for_each(partial(look, piece), range(len(tasks)), threads)
+            if tick is not None:
+                tick(number + 1, len(pieces))
