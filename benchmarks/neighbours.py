@@ -1,6 +1,6 @@
 """Which classes meet in a batch: ways of composing the classes of a pass, on vectors of classes.
 
-`lab_neighbours.py` tries them; what won is `mohs.training.neighbourhoods`.
+`lab_neighbours.py` tries them; what won is `mohs.training.cliques`.
 """
 
 from typing import Any

@@ -19,7 +19,7 @@ import mohs
 from mohs.evaluation.retrieval import evaluate_all_against_all
 from mohs.hardness.scales import achieved_by_rank, rank_of
 from mohs.settings.config import HardnessConfig, LossConfig
-from mohs.training.losses.registry import build_loss
+from mohs.training.losses.build import build_loss
 
 # A curve, by its name in the settings.
 assert HardnessConfig(curve="square", cap=1.0).build()(np.array([0.5])).tolist() == [0.25]

@@ -30,7 +30,7 @@ from mohs.training.false_negatives import passed_over, read_review_rows
 from mohs.training.head_start import check_finetuning
 from mohs.training.held_out import choose_held_out
 from mohs.training.loop import FitResult, Folder, fit
-from mohs.training.losses.registry import check_kept_apart, check_loss
+from mohs.training.losses.build import check_kept_apart, check_loss
 from mohs.training.negative_bank import check_negative_bank
 from mohs.training.processes import Processes, choose_device, processes
 from mohs.training.run_facts import check_run_files, is_plan, read_facts, write_facts

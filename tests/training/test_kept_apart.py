@@ -29,17 +29,17 @@ from mohs.settings.config import (
 )
 from mohs.training import compose_batches, plan_segment
 from mohs.training import step as steps
+from mohs.training.cliques import Clique, find_cliques
 from mohs.training.closed_loop import SegmentBank, measure_gaps
 from mohs.training.events import Event, StepEvent
 from mohs.training.false_negatives import distrusted_pairs
 from mohs.training.guard import bank_recall
 from mohs.training.kept_apart import Apart, by_first_item, pairs_between, pairs_in_batch
 from mohs.training.loop import FitResult, fit
+from mohs.training.losses.build import build_loss, check_kept_apart
 from mohs.training.losses.in_batch import InBatchLoss, active_fraction
 from mohs.training.losses.library import REFUSED_LOSSES, LibraryClass, library_losses
 from mohs.training.losses.plan_losses import TripletLoss
-from mohs.training.losses.registry import build_loss, check_kept_apart
-from mohs.training.neighbourhoods import Clique, find_cliques
 
 MODEL = ModelConfig(widths=(4, 8), hidden_dim=16, embedding_dim=8)
 NO_PAIRS = np.empty((0, 2), dtype=np.int64)

@@ -29,7 +29,7 @@ from mohs.settings.config import (
 from mohs.training import negative_bank as module
 from mohs.training.events import Event, SegmentEvent, StepEvent
 from mohs.training.loop import fit
-from mohs.training.losses.registry import build_loss
+from mohs.training.losses.build import build_loss
 from mohs.training.negative_bank import NegativeBank, check_negative_bank, columns_at, momentum_pairs
 
 MODEL = ModelConfig(widths=(4, 8), hidden_dim=16, embedding_dim=8)

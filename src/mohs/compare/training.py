@@ -28,7 +28,7 @@ from mohs.training.events import Event, Listener, SegmentEvent, StepEvent
 from mohs.training.false_negatives import read_review_rows
 from mohs.training.head_start import blend_weights, check_finetuning, start_head
 from mohs.training.loop import fit
-from mohs.training.losses.registry import build_loss, check_loss
+from mohs.training.losses.build import build_loss, check_loss
 from mohs.training.negative_bank import check_negative_bank
 from mohs.training.plan_segment import batch_slices
 from mohs.training.processes import Processes, choose_device

@@ -23,7 +23,7 @@ from mohs.hardness import curves
 from mohs.hardness.curves import Curve
 from mohs.hardness.scales import Scale, rule_of
 from mohs.sequence import usual_length
-from mohs.settings.losses import LOSSES, LossRecord, find_record
+from mohs.settings.loss_records import LOSSES, LossRecord, find_record
 from mohs.settings.toml import read_settings_file, write_toml
 
 __all__ = [

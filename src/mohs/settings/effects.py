@@ -6,7 +6,7 @@ from typing import final
 
 from mohs.errors import Problem
 from mohs.settings.config import RunConfig
-from mohs.settings.losses import LOSSES, listed
+from mohs.settings.loss_records import LOSSES, listed
 
 __all__ = ["when_it_matters", "without_effect"]
 
@@ -15,7 +15,7 @@ def without_effect(config: RunConfig, given: Collection[str]) -> list[Problem]:
     """Return a problem for each setting, "section.name" in `given`, that has no effect under the other settings.
 
     Settings that a loss does not read are not among them but for its margin: such a loss is an error
-    (`mohs.training.losses.registry.check_loss`), unless they are at their default.
+    (`mohs.training.losses.build.check_loss`), unless they are at their default.
 
     >>> without_effect(RunConfig(), ["training.momentum", "training.warmup"])
     ["training.momentum: 0.9 has no effect with training.optimizer 'auto'; it is of sgd"]

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from mohs.errors import InputError, Problem
 from mohs.settings.config import RunConfig
 from mohs.settings.effects import when_it_matters
-from mohs.settings.losses import LOSSES, listed
+from mohs.settings.loss_records import LOSSES, listed
 from mohs.settings.presets import Preset, preset_settings
 from mohs.settings.toml import toml_value
 

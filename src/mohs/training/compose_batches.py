@@ -11,9 +11,9 @@ from mohs.distances import exact_distance
 from mohs.plan import TripletPlan
 from mohs.randomness import generator
 from mohs.settings.config import RunConfig
+from mohs.training.cliques import Pairs, find_cliques
 from mohs.training.closed_loop import SegmentBank
 from mohs.training.false_negatives import Dropped, replace_false_negatives
-from mohs.training.neighbourhoods import Pairs, find_cliques
 
 __all__ = ["compose_batches", "mine_rows"]
 

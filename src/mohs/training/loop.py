@@ -20,8 +20,8 @@ from mohs.training.guard import StepHealth, Verdict
 from mohs.training.head_start import blend_weights, start_head
 from mohs.training.held_out import HeldOut
 from mohs.training.interruption import Interruption
+from mohs.training.losses.build import build_loss, check_kept_apart
 from mohs.training.losses.protocol import Loss
-from mohs.training.losses.registry import build_loss, check_kept_apart
 from mohs.training.negative_bank import check_negative_bank
 from mohs.training.plan_segment import Segment, batch_slices
 from mohs.training.processes import Processes, choose_device

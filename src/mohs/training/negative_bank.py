@@ -40,7 +40,7 @@ from torch import Tensor
 from mohs.errors import InputError, Problem
 from mohs.model.embedder import Embedder
 from mohs.settings.config import RunConfig
-from mohs.settings.losses import LOSSES, listed
+from mohs.settings.loss_records import LOSSES, listed
 from mohs.training.kept_apart import Apart, by_first_item, own_positive_distance, pairs_between
 
 __all__ = ["BankLoss", "NegativeBank", "check_negative_bank", "columns_at", "momentum_pairs"]

@@ -25,7 +25,7 @@ from mohs.mining.positives import choose_positives
 from mohs.plan import TripletPlan
 from mohs.randomness import check_seed, generator
 from mohs.sequence import anchor_sequence
-from mohs.training.neighbourhoods import find_cliques
+from mohs.training.cliques import find_cliques
 from mohs.training.plan_segment import batch_slices
 
 __all__ = ["NeighbourhoodSampler"]
@@ -36,7 +36,7 @@ class NeighbourhoodSampler(Sampler[list[int]]):
     """A torch batch sampler that shows every class once a pass, in batches of cliques of near classes.
 
     A batch of B classes is 2B indices: B anchors, then their B positives. The rule of the cliques is that of
-    `mohs.training.neighbourhoods`, on the embeddings that `set_pass` was given last; without any, batches are random
+    `mohs.training.cliques`, on the embeddings that `set_pass` was given last; without any, batches are random
     classes. Batches are consecutive and of near-equal size, at most `batch_classes`. An anchor that is alone in its
     class is its own positive, so the dataset should augment at random.
 

@@ -139,7 +139,7 @@ class Planner:
         Triplet losses mine over all items. In-batch losses show anchors and positives only, so just these are embedded,
         and negatives are mined among the segment's anchors, or, where nothing is trained on them, among 4,096 of these
         (`RunConfig.trains_on_mined`). From `training.neighbourhood_from` on batches are composed of cliques
-        (`neighbourhoods.py`). Of `seen`, what training has shown of the segment's `items`, only what is
+        (`cliques.py`). Of `seen`, what training has shown of the segment's `items`, only what is
         missing is embedded, and a sample for the guard. Raises `TrainingError` if the network gives NaN or Inf.
         """
         config = self._config

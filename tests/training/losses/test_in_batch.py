@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from mohs.errors import TrainingError
 from mohs.settings.config import LossConfig
+from mohs.training.losses.build import build_loss
 from mohs.training.losses.in_batch import InBatchLoss
-from mohs.training.losses.registry import build_loss
 
 
 def unit(seed: int, num: int, dim: int = 6) -> Tensor:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from mohs.errors import InputError
 from mohs.settings.config import LossConfig
+from mohs.training.losses.build import build_loss, check_loss
 from mohs.training.losses.library import (
     NAMED_MINERS,
     REFUSED_LOSSES,
@@ -18,7 +19,6 @@ from mohs.training.losses.library import (
     library_losses,
     library_miners,
 )
-from mohs.training.losses.registry import build_loss, check_loss
 
 NEEDED = {"RankedListLoss": {"margin": 0.4, "Tn": 5}}
 LOSSES = sorted({*library_losses()} - {*REFUSED_LOSSES})

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias, final
 
-from mohs.settings.losses import LOSSES, OF_PAIRS
+from mohs.settings.loss_records import LOSSES, OF_PAIRS
 
 __all__ = ["Meaning", "Reduction", "is_bound", "meaning", "position_rank"]
 

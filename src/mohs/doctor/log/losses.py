@@ -10,7 +10,7 @@ from mohs.doctor.log.evidence import NOTHING_BESIDE, Beside, Sign, ends_high, on
 from mohs.doctor.log.rest import Rest, at_stuck_values, end_mean, finite, finite_tail, resting_tail
 from mohs.doctor.log.stuck_values import LossFacts
 from mohs.doctor.log.training_log import TrainingLog
-from mohs.settings.losses import INFONCE, StuckValue
+from mohs.settings.loss_records import INFONCE, StuckValue
 
 __all__ = ["find_collapsed", "find_not_finite", "find_stalled", "loss_at_rest"]
 

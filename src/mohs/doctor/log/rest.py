@@ -8,7 +8,7 @@ import numpy as np
 
 from mohs.doctor.log.stuck_values import LossFacts, stuck_values
 from mohs.evaluation.checked import Float64
-from mohs.settings.losses import StuckValue
+from mohs.settings.loss_records import StuckValue
 
 __all__ = ["Rest", "at_stuck_values", "end_mean", "finite", "finite_tail", "number_noise", "resting_tail"]
 

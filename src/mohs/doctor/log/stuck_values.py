@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final, final
 
 from mohs.errors import InputError, Problem
-from mohs.settings.losses import INFONCE, OF_PAIRS, SOFT_TRIPLET, TRIPLET, LossRecord, StuckValue
+from mohs.settings.loss_records import INFONCE, OF_PAIRS, SOFT_TRIPLET, TRIPLET, LossRecord, StuckValue
 
 __all__ = ["LOSS_NAMES", "LossFacts", "stuck_values"]
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from mohs.errors import TrainingError
 from mohs.randomness import check_seed, torch_seeded
 from mohs.settings.config import LossConfig
-from mohs.settings.losses import INFONCE, SEMI_HARD, SUPCON, LossRecord
+from mohs.settings.loss_records import INFONCE, SEMI_HARD, SUPCON, LossRecord
 from mohs.training.losses.library import find_miner
 from mohs.training.losses.protocol import LossValue
 

@@ -16,7 +16,7 @@ import pytorch_metric_learning.miners
 from torch import nn
 
 from mohs.errors import InputError, Problem
-from mohs.settings.losses import LOSSES, find_record
+from mohs.settings.loss_records import LOSSES, find_record
 
 __all__ = [
     "NAMED_MINERS",

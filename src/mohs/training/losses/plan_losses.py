@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mohs.settings.config import LossConfig
-from mohs.settings.losses import CONTRASTIVE, SELECTIVE_TRIPLET, SOFT_TRIPLET, TRIPLET, LossRecord
+from mohs.settings.loss_records import CONTRASTIVE, SELECTIVE_TRIPLET, SOFT_TRIPLET, TRIPLET, LossRecord
 from mohs.training.losses.protocol import Loss, LossValue
 
 __all__ = ["PLAN_LOSSES", "ContrastiveLoss", "PlanLoss", "SelectiveTripletLoss", "TripletLoss"]

@@ -1,4 +1,4 @@
-"""Neighbourhoods: which classes meet in a batch of an in-batch loss.
+"""Cliques: which classes meet in a batch of an in-batch loss.
 
 A batch of 96 pairs out of tens of thousands of classes holds few strangers that are hard to tell apart, unless it is
 composed. It is composed of *cliques*: a triplet, and the triplets of the classes nearest to its own that are not taken

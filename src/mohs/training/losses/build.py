@@ -1,6 +1,6 @@
 """What training lowers: the loss that the settings name, built, and checked before a run.
 
-What is known of each loss is its record (`mohs.settings.losses`); how it is built stands with its mathematics
+What is known of each loss is its record (`mohs.settings.loss_records`); how it is built stands with its mathematics
 (`plan_losses`, `in_batch`). Every other name is a class of pytorch-metric-learning (`library`).
 """
 

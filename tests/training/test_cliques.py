@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 import mohs
 from mohs.errors import InputError
 from mohs.plan import TripletPlan
-from mohs.training.neighbourhoods import MineAmong, Pairs, find_cliques
+from mohs.training.cliques import MineAmong, Pairs, find_cliques
 
 
 def mine_by(x_ND: NDArray[np.float32], class_N: NDArray[np.int64], hardness: float = 1.0) -> MineAmong:

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from mohs.settings.config import LossConfig
+from mohs.training.losses.build import build_loss
 from mohs.training.losses.plan_losses import TripletLoss
-from mohs.training.losses.registry import build_loss
 
 Name = Literal["triplet", "soft-triplet", "infonce", "semi-hard"]
 

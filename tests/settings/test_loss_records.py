@@ -3,11 +3,11 @@
 import pytest
 
 from mohs.settings.config import LossConfig
-from mohs.settings.losses import LOSSES, OF_PAIRS, LossRecord, find_record
+from mohs.settings.loss_records import LOSSES, OF_PAIRS, LossRecord, find_record
+from mohs.training.losses.build import build_loss
 from mohs.training.losses.in_batch import IN_BATCH_LOSSES
 from mohs.training.losses.library import library_losses
 from mohs.training.losses.plan_losses import PLAN_LOSSES
-from mohs.training.losses.registry import build_loss
 
 
 def name_of(record: LossRecord) -> str:
