@@ -1,4 +1,4 @@
-"""Words that a user meets: no sentence of help, settings, messages and README has more than 30 words."""
+"""Words that a user meets: no sentence of help, settings, messages, README and guides has more than 30 words."""
 
 import ast
 import re
@@ -94,8 +94,14 @@ def test_messages() -> None:
     assert told(iter(texts)) == []
 
 
-def test_readme_and_glossary() -> None:
-    pages = [ROOT / "README.md", ROOT / "docs" / "glossary.md"]
+def test_readme_guides_and_glossary() -> None:
+    pages = [
+        ROOT / "README.md",
+        ROOT / "docs" / "glossary.md",
+        ROOT / "docs" / "measured.md",
+        ROOT / "docs" / "method.md",
+    ]
+    pages += sorted((ROOT / "docs" / "guides").glob("*.md"))
     assert told((page.name, prose(page)) for page in pages) == []
 
 

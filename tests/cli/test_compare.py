@@ -148,9 +148,12 @@ def test_the_published_protocol(run_cli, picture_set, tmp_path, monkeypatch):
     assert (answer.code, answer.err) == (0, told)
     for name, published in {"easiest": "0.11", "hardest": "0.17", "sigmoid": "0.47", "cyclic sigmoid": "0.44"}.items():
         assert re.search(rf"│ {name} +│ +{published} │ +[01]\.\d+ │ +[01]\.\d+ │ +[01]\.\d+ │", answer.out)
+        assert re.search(rf"\n\| {name} \| {published} \| [01]\.", (out / "table.md").read_text())
     page = (out / "report.html").read_text()
     assert "Top-50 accuracy over training" in page
     assert "Triplet accuracy over training" in page
+    assert "Published figures are of other pictures" in page
+    assert re.search(r'<th scope="row">sigmoid</th>\n<td class="right">0\.47</td>', page)
     assert all(f"Hardness against time: {name}" in page for name in PAPER)
     record = json.loads((out / "comparison.json").read_text())
     assert {row["means"]["num_pictures"] for row in record["strategies"][2:]} == {240}

@@ -290,8 +290,11 @@ def test_the_table_of_a_run(small, ran):
     assert all(len(line) == len(HEADER) for line in lines)
     assert all(len(line) == len(SHORT) for line in short_rows(list(rows.values())))
     text = markdown(list(rows.values()))
-    assert text.count("\n") == 2 + len(rows)
-    assert f"| default | {default.means['unseen_recall_1']:.3f} |" in text
+    first, second = text.split("\n\n")
+    assert first.count("\n") == second.count("\n") - 1 == 1 + len(rows)
+    assert f"| default | {default.means['unseen_recall_1']:.3f} |" in first
+    assert f"| default | {default.means['unseen_recall_10']:.3f} |" in second
+    assert first.splitlines()[0].count("|") == 10
     assert "nan" not in text
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -32,7 +31,6 @@ _EQUAL: Mapping[str, tuple[str, ...]] = {"pictures": ("pictures",), "cpu": ("cpu
 """What every run may have alike: pictures, CPU seconds, or once the one and once the other."""
 
 _PAPER_EPOCHS, _PAPER_TRIPLETS = 10, 1000
-_PAPER_TOP_50 = {"easiest": 0.11, "hardest": 0.17, "sigmoid": 0.47, "cyclic sigmoid": 0.44}
 
 _MARK = "comparison.json"
 _LEAST_PICTURES = 12
@@ -193,8 +191,12 @@ def _compare(asked: _Asked, settings: options.Settings, *, quiet: bool, as_json:
             budget=trial_budget(budget, _TRIAL_SHARE, segments), started=_saying("trial", quiet=quiet),
         )  # fmt: skip
     measured = _measured(comparison, results, trials, equal=asked.equal, segments=segments, quiet=quiet)
-    text = "\n".join(comparison_markdown(each.comparison, each.cells, results, each.rows) for each in measured)
-    write_text(results.folder / "table.md", text)
+    tables = [comparison_markdown(each.comparison, each.cells, results, each.rows) for each in measured]
+    if asked.paper:
+        from mohs.compare.published import paper_markdown
+
+        tables.append(paper_markdown(measured[0].rows))
+    write_text(results.folder / "table.md", "\n".join(tables))
     report = results.folder / "report.html"
     write_comparison_report(report, measured, results, paper=asked.paper, command=_command(asked, config))
     record = {**_record(measured, asked, values, trials, report), "pictures_read": data.reading.as_record()}
@@ -234,7 +236,9 @@ def _record(
     if len(measured) > 1:
         record["strategies_at_equal_cpu"] = [row.as_record() for row in measured[1].rows]
     if asked.paper:
-        record["published_top_50"] = _PAPER_TOP_50
+        from mohs.compare.published import PUBLISHED_TOP_50
+
+        record["published_top_50"] = dict(PUBLISHED_TOP_50)
     return record
 
 
@@ -311,14 +315,9 @@ def _print_tables(measured: Sequence[MeasuredComparison], asked: _Asked) -> None
         seeds = f"{asked.num_seeds} {'seed' if asked.num_seeds == 1 else 'seeds'}"
         print_table(f"{alike}, {seeds}", SHORT, short_rows(each.rows), strong=strong)
     if asked.paper:
-        header = ("strategy", "published Top-50", "Top-50", "random training triplets", "mined triplets")
-        print_table("the published protocol", header, [_paper_row(r.strategy, r.means) for r in measured[0].rows])
+        from mohs.compare.published import PAPER_HEADER, paper_rows
 
-
-def _paper_row(name: str, means: Mapping[str, float]) -> list[str]:
-    published = f"{_PAPER_TOP_50[name]:.2f}" if name in _PAPER_TOP_50 else "-"
-    mined = "-" if math.isnan(means["mined_triplets"]) else f"{means['mined_triplets']:.3f}"
-    return [name, published, f"{means['unseen_top_50']:.3f}", f"{means['train_triplets']:.3f}", mined]
+        print_table("the published protocol", PAPER_HEADER, paper_rows(measured[0].rows))
 
 
 def _checked(asked: _Asked, config: RunConfig) -> list[Strategy]:

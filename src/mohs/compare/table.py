@@ -16,6 +16,7 @@ __all__ = [
     "markdown",
     "pair_rows",
     "pairs_markdown",
+    "rows_markdown",
     "short_rows",
     "table_rows",
     "what_is_equal",
@@ -30,6 +31,9 @@ HEADER = (
 `seconds` are wall time and `CPU s` processor time of training, the last but one counts runs that ended below their
 start."""
 
+
+_NUM_FIRST = HEADER.index("R@10")
+"""Columns of the first of two tables in Markdown."""
 
 SHORT = (
     "strategy", "R@1 unseen", "to default", "to best online", "R@1 catalog", "to default", "to best online", "spread",
@@ -82,8 +86,13 @@ def intervals_of(num_seeds: int) -> str:
 
 
 def markdown(rows: Sequence[Row]) -> str:
-    """Return the table as Markdown."""
-    text = _rows_markdown([HEADER, ["---"] + ["---:"] * (len(HEADER) - 1), *table_rows(rows)])
+    """Return the table as Markdown, in two: R@1 with its intervals and differences, and below it all else."""
+    cells = table_rows(rows)
+    parts = (range(_NUM_FIRST), (0, *range(_NUM_FIRST, len(HEADER))))
+    text = "\n".join(
+        rows_markdown([[row[i] for i in part] for row in (HEADER, ["---"] + ["---:"] * (len(HEADER) - 1), *cells)])
+        for part in parts
+    )
     for row in rows:
         if row.strategy == "default" and row.to_best_plain:
             names = {"unseen": "unseen classes", "seen": "catalog"}
@@ -96,10 +105,17 @@ def pairs_markdown(one: str, two: str, found: Sequence[tuple[str, Differences]])
     """Return differences as Markdown, under the names of what is compared with what; "" if nothing was compared."""
     if not found:
         return ""
-    return _rows_markdown([[one, two, "R@1 unseen", "R@1 catalog"], ["---"] * 4, *pair_rows(found)])
+    return rows_markdown([[one, two, "R@1 unseen", "R@1 catalog"], ["---"] * 4, *pair_rows(found)])
 
 
-def _rows_markdown(rows: Iterable[Sequence[str]]) -> str:
+def rows_markdown(rows: Iterable[Sequence[str]]) -> str:
+    """Return rows of cells as Markdown, a line each.
+
+    >>> print(rows_markdown([["a", "b"], ["---", "---"], ["1", "2"]]), end="")
+    | a | b |
+    | --- | --- |
+    | 1 | 2 |
+    """
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mohs.compare.cells import BASELINES, Cell, Comparison, Results, read_arrays
+from mohs.compare.published import PAPER_CAPTION, PAPER_HEADER, paper_rows
 from mohs.compare.strategies import STRATEGIES
 from mohs.compare.summary import PROTOCOLS, Difference, Row, optimisers, schedules
 from mohs.compare.table import HEADER, intervals_of, pair_rows, table_rows, what_is_equal
@@ -86,7 +87,8 @@ def write_comparison_report(
             "classes against one training picture of each. R@10 to TPR are on unseen classes; seconds are wall time "
             "and CPU s processor time of training, with embedding and mining."
         ),
-        more_tables=[table for each in measured for table in _more_tables(each, results, whole=each is not first)],
+        more_tables=([TextTable(["", *PAPER_HEADER[1:]], paper_rows(rows), PAPER_CAPTION)] if paper else [])
+        + [table for each in measured for table in _more_tables(each, results, whole=each is not first)],
         table_aside=_ASIDE,
         highlight=names.index("default") if "default" in names else None,
         comparison=plots,
