@@ -303,7 +303,7 @@ def evaluate(
     if baselines:
         policy = run.config.data.policy
         untrained = Embedder.create(run.config.network, policy, seed=run.config.seed).to(device)
-        pixels_ND = pixel_embeddings(np.asarray(dataset.pictures), size=min(16, policy.size))
+        pixels_ND = pixel_embeddings(dataset.pictures, size=min(16, policy.size))
         untrained_ND = embed_items(untrained, dataset.pictures, peers=peers)
         measured = {"pixels": measured_by(pixels_ND), "untrained": measured_by(untrained_ND)}
         if run.config.model.is_pretrained:

@@ -19,6 +19,7 @@ from mohs.artefacts import DAMAGED_ARRAYS, DISK_FULL, atomic_path, remove_left_o
 from mohs.checks import require, wrong_whole
 from mohs.data.images import Decoded, ImagePolicy, decode_all, picture_warnings
 from mohs.data.quarantine import BadPicture, bad_picture, refuse
+from mohs.data.stored_pictures import Pictures, StoredPictures, block_sums, rows_per_block
 from mohs.data.table import Table
 from mohs.errors import DataWarning, InputError, Problem, ResourceError
 from mohs.sums import read_summed, write_summed
@@ -29,7 +30,8 @@ __all__ = ["LoadedPictures", "default_cache_dir", "is_cache_folder", "load_pictu
 FORMAT_VERSION = 3
 _CACHED = re.compile(r"[0-9a-f]{32}\.npy")
 
-_BLOCK_BYTES = 2**24
+_MAPPED_BYTES = 2**30
+"""Larger files of pictures are not mapped, and not compared with their sums when they are opened."""
 
 
 @final
@@ -40,7 +42,7 @@ class LoadedPictures:
     `warnings` are lines about what they are (`mohs.data.images.picture_warnings`).
     """
 
-    pictures: np.ndarray
+    pictures: Pictures
     bad: tuple[BadPicture, ...]
     path: Path
     warnings: tuple[str, ...] = ()
@@ -76,7 +78,10 @@ def load_pictures(
     max_bad_images: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> LoadedPictures:
-    """Return the table's pictures as a read-only memory map, decoding them if no cache file holds them yet.
+    """Return the table's pictures, decoding them if no cache file holds them yet.
+
+    Up to 1 GiB of pictures are a read-only memory map. More are read from the file as they are asked for
+    (`mohs.data.stored_pictures`): memory does not grow with their number.
 
     The cache file is a `.npy` in `cache_dir` (default: `default_cache_dir()`), named by the paths, sizes and times of
     the files, the policy, and the versions of Pillow and of this format: a changed picture is decoded again, and all
@@ -141,7 +146,16 @@ def _open(table: Table, policy: ImagePolicy, path: Path) -> LoadedPictures | Non
     expected = (len(table) - len(bad), policy.size, policy.size, policy.channels)
     fits = pictures.shape == expected and pictures.dtype == np.uint8
     # What is damaged, or of another name, is written again.
-    fits = fits and found.get("name") == path.stem and found.get("sha256") == _block_sums(pictures)
+    row_bytes = policy.size**2 * policy.channels
+    sums = found.get("sha256")
+    if not (fits and found.get("name") == path.stem and isinstance(sums, list)):
+        return None
+    offset: int = pictures.offset  # type: ignore[attr-defined]
+    if pictures.nbytes > _MAPPED_BYTES:
+        fits = len(sums) == -(-len(pictures) // rows_per_block(row_bytes))
+        stored = StoredPictures(path, offset, expected, tuple(map(str, sums)))
+        return LoadedPictures(stored, bad, path, lines) if fits else None
+    fits = sums == block_sums(path, offset, len(pictures), row_bytes)
     return LoadedPictures(pictures, bad, path, lines) if fits else None
 
 
@@ -188,17 +202,9 @@ def _write(
             "num_items": num_items,
             "bad_pictures": reasons,
             "warnings": [f"{table.source}: {line}" for line in lines],
-            "sha256": _block_sums(np.load(temporary, mmap_mode="r")),
+            "sha256": block_sums(temporary, start, num_items - len(reasons), picture_bytes),
         }
         write_summed(path.with_suffix(".json"), notes)
-
-
-def _block_sums(pictures_NHWC: np.ndarray) -> list[str]:
-    """Return the SHA-256 of each 16 MiB of pictures; threads share the work, as hashing lets others run."""
-    step = max(1, _BLOCK_BYTES // max(1, pictures_NHWC[0].nbytes)) if len(pictures_NHWC) else 1
-    blocks = [pictures_NHWC[start : start + step] for start in range(0, len(pictures_NHWC), step)]
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        return list(pool.map(lambda block: hashlib.sha256(np.ascontiguousarray(block).data).hexdigest(), blocks))
 
 
 def _write_header(file: IO[bytes], num_items: int, shape: tuple[int, ...]) -> int:

@@ -13,6 +13,7 @@ from mohs.data.images import ImagePolicy
 from mohs.data.multi_label import MultiLabel
 from mohs.data.quarantine import BadPicture, Reading
 from mohs.data.reading import read_table
+from mohs.data.stored_pictures import Pictures, StoredPictures
 from mohs.data.table import BUILT_IN, Table, as_indices
 from mohs.errors import InputError, Problem
 
@@ -24,12 +25,13 @@ __all__ = ["Dataset", "open_dataset"]
 class Dataset:
     """N items and their pictures.
 
-    `pictures` is uint8 [N, H, W, C], C = 1 or 3, often a read-only memory map: index it with as many rows as needed.
+    `pictures` is uint8 [N, H, W, C], C = 1 or 3, often a read-only memory map, or read from a file as it is indexed:
+    index it with as many rows as needed.
     `bad` are the items that were set aside because their pictures could not be read.
     """
 
     table: Table
-    pictures: np.ndarray
+    pictures: Pictures
     bad: tuple[BadPicture, ...] = ()
 
     def __post_init__(self) -> None:
@@ -78,9 +80,12 @@ class Dataset:
     def take(self, indices: Sequence[int] | np.ndarray) -> "Dataset":
         """Return the items `indices` (int [K] or a bool [N] mask).
 
-        Rows that follow one another stay a view of the memory map; others are copied into memory.
+        Rows that follow one another stay a view of the memory map; others are copied into memory. Of pictures that are
+        read as they are indexed, none is read.
         """
         rows = as_indices(indices, len(self))
+        if isinstance(self.pictures, StoredPictures):
+            return Dataset(self.table.take(rows), self.pictures.take(rows), self.bad)
         if rows.size and np.array_equal(rows, np.arange(rows[0], rows[0] + rows.size)):
             pictures = self.pictures[rows[0] : rows[0] + rows.size]
         else:

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mohs.artefacts import sha256_file
+from mohs.data.stored_pictures import Pictures
 from mohs.errors import InputError, Problem
 from mohs.nearest import nearest_rows
 from mohs.randomness import generator
@@ -46,7 +47,7 @@ def picture_digest(picture_HWC: npt.NDArray[np.uint8], num_bytes: int = 16) -> b
     return blake2b(np.ascontiguousarray(picture_HWC).data, digest_size=num_bytes).digest()
 
 
-def picture_numbers(pictures_NHWC: npt.NDArray[np.uint8] | Sequence[npt.NDArray[np.uint8]]) -> npt.NDArray[np.int64]:
+def picture_numbers(pictures_NHWC: Pictures | Sequence[npt.NDArray[np.uint8]]) -> npt.NDArray[np.int64]:
     """Return a number for each picture, int64 [N]: the same for equal pixels, in order of appearance.
 
     >>> picture_numbers(np.uint8([[[[1]]], [[[2]]], [[[1]]]])).tolist()
@@ -104,7 +105,7 @@ def small_pictures(pictures_NHWC: npt.NDArray[np.uint8]) -> _Pictures:
 
 
 def picture_difference(
-    pictures_NHWC: npt.NDArray[np.uint8], first_P: npt.NDArray[np.int64], second_P: npt.NDArray[np.int64]
+    pictures_NHWC: Pictures, first_P: npt.NDArray[np.int64], second_P: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.float64]:
     """Return how different the pictures of each pair are after the best small change of the second, float64 [P].
 
@@ -265,7 +266,7 @@ class NearDuplicates:
 
 
 def find_near_duplicates(
-    pictures_NHWC: npt.NDArray[np.uint8],
+    pictures_NHWC: Pictures,
     labels_N: npt.NDArray[Any],
     *,
     query_Q: Index | None = None,
@@ -326,7 +327,7 @@ def _some(items: Index) -> Index:
     return items[:: -(-len(items) // MAX_QUERIES)] if len(items) else items
 
 
-def _rows(pictures_NHWC: npt.NDArray[np.uint8], items: Index) -> npt.NDArray[np.float32]:
+def _rows(pictures_NHWC: Pictures, items: Index) -> npt.NDArray[np.float32]:
     """Return unit rows of the mean greys in 16 × 16 cells, the mean of each picture taken away."""
     rows = np.empty((len(items), _SIDE * _SIDE), dtype=np.float32)
     for start in range(0, len(items), 1024):

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from mohs.data.equal_pictures import find_near_duplicates, picture_numbers
 from mohs.data.fixes import LabelFix, Suggestion
+from mohs.data.stored_pictures import Pictures
 from mohs.data.table import Table
 from mohs.doctor.precision.labels import label_doubt
 from mohs.doctor.precision.low_information import picture_information
@@ -74,7 +75,7 @@ class Issue:
 
 def find_issues(
     labels_N: npt.NDArray[np.str_],
-    pictures_NHWC: npt.NDArray[np.uint8],
+    pictures_NHWC: Pictures,
     *,
     x_ND: npt.NDArray[np.float32] | None = None,
     seed: int = 0,

@@ -1,9 +1,12 @@
 """The baseline without a model: small grey pictures as embeddings."""
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
 from mohs.checks import plain_array
+from mohs.data.stored_pictures import Pictures, StoredPictures
 from mohs.errors import InputError
 from mohs.evaluation.checked import Float32, Float64
 
@@ -13,7 +16,7 @@ __all__ = ["pixel_embeddings"]
 _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 
 
-def pixel_embeddings(pictures_NHWC: npt.NDArray[np.uint8], size: int = 16) -> Float32:
+def pixel_embeddings(pictures_NHWC: Pictures, size: int = 16) -> Float32:
     """Return float32 [N, size²]: the pictures averaged down to size × size grey, mean removed, L2-normalised.
 
     Two pictures are as close as their correlation is high: ‖a − b‖² = 2 − 2·corr(a, b), so brightness and contrast do
@@ -34,10 +37,17 @@ def pixel_embeddings(pictures_NHWC: npt.NDArray[np.uint8], size: int = 16) -> Fl
     >>> pixel_embeddings(pictures, size=2).tolist()
     [[0.5, 0.5, -0.5, -0.5], [0.5, 0.5, 0.5, 0.5]]
     """
-    pictures = plain_array("pictures_NHWC", pictures_NHWC)
-    if pictures.ndim == 3:
+    # Of pictures that are read as they are asked for, a few are in memory at a time.
+    is_stored = isinstance(pictures_NHWC, StoredPictures)
+    pictures: Any = pictures_NHWC if is_stored else plain_array("pictures_NHWC", pictures_NHWC)
+    if len(pictures.shape) == 3:
         pictures = pictures[..., None]
-    if pictures.ndim != 4 or pictures.dtype != np.uint8 or pictures.shape[-1] not in (1, 3) or 0 in pictures.shape:
+    if (
+        len(pictures.shape) != 4
+        or pictures.dtype != np.uint8
+        or pictures.shape[-1] not in (1, 3)
+        or 0 in pictures.shape
+    ):
         raise InputError(
             f"pictures_NHWC: shape {pictures.shape} and type {pictures.dtype}; "
             "give uint8 pictures [N, H, W, C] with 1 or 3 channels"

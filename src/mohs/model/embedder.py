@@ -16,6 +16,7 @@ from mohs.bounds import PARAMETERS
 from mohs.checks import plain_array, require, wrong_whole
 from mohs.data.images import ImagePolicy
 from mohs.data.picture_input import prepare_pictures
+from mohs.data.stored_pictures import Pictures, StoredPictures
 from mohs.errors import InputError, Problem
 from mohs.model.backbones import build_backbone
 from mohs.model.beginning import load_beginning
@@ -84,7 +85,7 @@ class Embedder(nn.Module):
         return features
 
     @torch.inference_mode()
-    def embed(self, pictures: NDArray[np.uint8] | Sequence[Any], *, batch_size: int = 256) -> NDArray[np.float32]:
+    def embed(self, pictures: Pictures | Sequence[Any], *, batch_size: int = 256) -> NDArray[np.float32]:
         """Return the unit vectors of pictures, float32[N, D].
 
         Args:
@@ -98,9 +99,7 @@ class Embedder(nn.Module):
         return self._in_batches(pictures, batch_size, self.embedding_dim, self)
 
     @torch.inference_mode()
-    def embed_features(
-        self, pictures: NDArray[np.uint8] | Sequence[Any], *, batch_size: int = 256
-    ) -> NDArray[np.float32]:
+    def embed_features(self, pictures: Pictures | Sequence[Any], *, batch_size: int = 256) -> NDArray[np.float32]:
         """Return the backbone's pooled features at unit length, float32[N, F]: a network as it came, without a head.
 
         Otherwise as `embed`.
@@ -122,7 +121,9 @@ class Embedder(nn.Module):
             raise InputError(Problem("pictures", f"{type(pictures).__name__} is no list", "give a list of pictures"))
         num_pictures = len(pictures)
         expected = (self.policy.size, self.policy.size, self.policy.channels)
-        if isinstance(pictures, np.ndarray) and (pictures.shape[1:] != expected or pictures.dtype != np.uint8):
+        if isinstance(pictures, np.ndarray | StoredPictures) and (
+            pictures.shape[1:] != expected or pictures.dtype != np.uint8
+        ):
             raise InputError(
                 Problem(
                     "pictures",

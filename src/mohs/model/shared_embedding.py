@@ -3,6 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from mohs.data.stored_pictures import Pictures
 from mohs.model.embedder import Embedder
 from mohs.peers import ALONE, Peers, exchange_rows, own_rows
 
@@ -16,7 +17,7 @@ _ITEMS_AT_ONCE = 32 * _BATCH  # are read from the file of pictures
 
 def embed_items(
     embedder: Embedder,
-    pictures: NDArray[np.uint8],
+    pictures: Pictures,
     items_M: NDArray[np.int64] | None = None,
     *,
     peers: Peers = ALONE,

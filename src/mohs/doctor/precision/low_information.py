@@ -6,6 +6,7 @@ from typing import final
 import numpy as np
 import numpy.typing as npt
 
+from mohs.data.stored_pictures import Pictures, StoredPictures
 from mohs.errors import InputError
 from mohs.evaluation.checked import Float64
 
@@ -31,9 +32,7 @@ class PictureInformation:
     why_N: npt.NDArray[np.str_]
 
 
-def picture_information(
-    pictures_NHWC: npt.NDArray[np.uint8], *, longer_side_N: npt.ArrayLike | None = None
-) -> PictureInformation:
+def picture_information(pictures_NHWC: Pictures, *, longer_side_N: npt.ArrayLike | None = None) -> PictureInformation:
     """Return how much each picture shows, and which show too little.
 
     The first of these that holds: "blank" if the standard deviation of the grey values is under 3 of 255; "tiny" if the
@@ -50,8 +49,9 @@ def picture_information(
     >>> picture_information(pictures).why_N.tolist()
     ['blank', '']
     """
-    pictures = np.asarray(pictures_NHWC) if not isinstance(pictures_NHWC, np.ndarray) else pictures_NHWC
-    if pictures.ndim != 4 or pictures.dtype != np.uint8 or min(pictures.shape[1:3]) < 3:
+    is_array = isinstance(pictures_NHWC, np.ndarray | StoredPictures)
+    pictures = pictures_NHWC if is_array else np.asarray(pictures_NHWC)
+    if len(pictures.shape) != 4 or pictures.dtype != np.uint8 or min(pictures.shape[1:3]) < 3:
         raise InputError(f"pictures_NHWC: {pictures.dtype}{pictures.shape} is not uint8 [N, H, W, C], 3 x 3 or larger")
     num_pictures = len(pictures)
     std_N, sharpness_N = np.zeros(num_pictures), np.zeros(num_pictures)

@@ -1,0 +1,178 @@
+"""Pictures in a cache file that is larger than memory should hold: read as they are asked for, and never mapped.
+
+The file is a .npy of uint8 [N, H, W, C]. Of each 16 MiB of pictures, a *block*, the SHA-256 is known; a block is read
+whole and compared when the first of its pictures is asked for. So opening costs nothing, nothing grows with N but an
+index, and a damaged picture is never returned.
+"""
+
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Protocol, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mohs.errors import ResourceError
+
+__all__ = ["Pictures", "StoredPictures", "block_sums", "rows_per_block"]
+
+_BLOCK_BYTES = 2**24
+
+
+class Pictures(Protocol):
+    """Pictures uint8 [N, H, W, C]: an array in memory, a memory map, or `StoredPictures`. Indexed, it is an array."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(N, H, W, C)."""
+
+    @property
+    def dtype(self) -> Any:
+        """uint8."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: Any, /) -> Any: ...
+
+    def __iter__(self) -> Iterator[Any]: ...
+
+    def __array__(self) -> NDArray[Any]: ...
+
+
+def rows_per_block(row_bytes: int) -> int:
+    """Return how many pictures a block has.
+
+    >>> rows_per_block(224 * 224 * 3)
+    111
+    """
+    return max(1, _BLOCK_BYTES // max(1, row_bytes))
+
+
+def block_sums(path: Path, offset: int, num_rows: int, row_bytes: int) -> list[str]:
+    """Return the SHA-256 of each block of pictures in a file; threads share the work, as hashing lets others run."""
+    step = rows_per_block(row_bytes) * row_bytes
+    starts = range(0, num_rows * row_bytes, step)
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        sizes = (min(step, num_rows * row_bytes - start) for start in starts)
+        return list(pool.map(lambda start, size: _sum(path, offset + start, size), starts, sizes))
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class StoredPictures:
+    """Pictures of a file, all of them or those that were taken, in that order.
+
+    Attributes:
+        path, offset: the file, and where in it the first picture begins.
+        stored_shape: (N, H, W, C) of all that the file holds.
+        sums: SHA-256 of each block.
+        row_M: the pictures that were taken, int64 [M]; None: all.
+    """
+
+    path: Path
+    offset: int
+    stored_shape: tuple[int, int, int, int]
+    sums: Sequence[str]
+    row_M: NDArray[np.int64] | None = None
+    _checked: set[int] = field(default_factory=set, repr=False)
+
+    def __len__(self) -> int:
+        return self.stored_shape[0] if self.row_M is None else len(self.row_M)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(M, H, W, C)."""
+        return (len(self), *self.stored_shape[1:])
+
+    @property
+    def dtype(self) -> np.dtype[np.uint8]:
+        """uint8."""
+        return np.dtype(np.uint8)
+
+    def take(self, row_M: NDArray[np.int64]) -> "StoredPictures":
+        """Return these pictures, of which none is read yet."""
+        return replace(self, row_M=self._stored(row_M))
+
+    def __getitem__(self, index: int | slice | NDArray[Any] | Sequence[int]) -> NDArray[np.uint8]:
+        """Return pictures in memory: of one number, a slice, numbers in any order, or a mask.
+
+        Raises `IndexError` for a number out of range, and `ResourceError` if a picture is not as it was written.
+        """
+        if isinstance(index, (int, np.integer)):
+            picture: NDArray[np.uint8] = self._read(self._stored(np.array([range(len(self))[index]])))[0]
+            return picture
+        if isinstance(index, slice):
+            return self._read(self._stored(np.arange(*index.indices(len(self)))))
+        wanted = np.asarray(index)
+        return self._read(self._stored(np.flatnonzero(wanted) if wanted.dtype == np.bool_ else wanted))
+
+    def __iter__(self) -> Iterator[NDArray[np.uint8]]:
+        step = rows_per_block(self._row_bytes)
+        for start in range(0, len(self), step):
+            yield from self[start : start + step]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        """Return all of them in memory."""
+        return self[:].astype(dtype or np.uint8, copy=False)
+
+    @property
+    def _row_bytes(self) -> int:
+        return int(np.prod(self.stored_shape[1:]))
+
+    def _stored(self, place_K: NDArray[Any]) -> NDArray[np.int64]:
+        """Return the rows of the file at these places among the pictures taken."""
+        place_K = np.where(place_K < 0, place_K + len(self), place_K).astype(np.int64)
+        if place_K.size and not 0 <= int(place_K.min()) <= int(place_K.max()) < len(self):
+            raise IndexError(f"a picture of {len(self)} is asked for that is not there")
+        return place_K if self.row_M is None else self.row_M[place_K]
+
+    def _read(self, row_K: NDArray[np.int64]) -> NDArray[np.uint8]:
+        self._check(np.unique(row_K // rows_per_block(self._row_bytes)).tolist())
+        found = np.empty((len(row_K), *self.stored_shape[1:]), dtype=np.uint8)
+        order_K = np.argsort(row_K, kind="stable")  # the file is read forwards
+        with self.path.open("rb", buffering=0) as file:
+            for place, row in zip(order_K.tolist(), row_K[order_K].tolist(), strict=True):
+                _read_into(file, self.offset + row * self._row_bytes, found[place], self.path)
+        return found
+
+    def _check(self, blocks: Sequence[int]) -> None:
+        """Compare the blocks that no picture was asked of so far."""
+        new = [block for block in blocks if block not in self._checked]
+        if not new:
+            return
+        step = rows_per_block(self._row_bytes)
+        ends = [min((block + 1) * step, self.stored_shape[0]) for block in new]
+        starts = [self.offset + block * step * self._row_bytes for block in new]
+        sizes = [(end - block * step) * self._row_bytes for block, end in zip(new, ends, strict=True)]
+        with ThreadPoolExecutor(min(len(new), os.cpu_count() or 1)) as pool:
+            found = list(pool.map(lambda start, size: _sum(self.path, start, size), starts, sizes))
+        for block, sum_now in zip(new, found, strict=True):
+            if sum_now != self.sums[block]:
+                # Without its notes the file is not used again.
+                self.path.with_suffix(".json").unlink(missing_ok=True)
+                raise ResourceError(
+                    f"{self.path}: decoded pictures from number {block * step} on are not as they were written; "
+                    "start again, and they are decoded anew"
+                )
+        self._checked.update(new)
+
+
+def _sum(path: Path, offset: int, num_bytes: int) -> str:
+    block = np.empty(num_bytes, dtype=np.uint8)
+    with path.open("rb", buffering=0) as file:
+        _read_into(file, offset, block, path)
+    return hashlib.sha256(block.data).hexdigest()
+
+
+def _read_into(file: Any, offset: int, out: NDArray[np.uint8], path: Path) -> None:
+    part = out.reshape(-1).data
+    file.seek(offset)
+    while part:
+        num_read = file.readinto(part)
+        if not num_read:
+            raise ResourceError(f"{path}: ends before the last picture; remove it, and it is written anew")
+        part = part[num_read:]
