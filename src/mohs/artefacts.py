@@ -213,7 +213,7 @@ def write_text(path: str | Path, text: str) -> None:
 
 
 DAMAGED_ARRAYS: Final = (
-    OSError, EOFError, ValueError, TypeError, KeyError, AttributeError, OverflowError, SyntaxError, RecursionError,
+    OSError, EOFError, ValueError, TypeError, KeyError, AttributeError, ArithmeticError, SyntaxError, RecursionError,
     NotImplementedError, tokenize.TokenError, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
 """What `numpy.load` raises of a .npy or .npz file that is damaged: also what zipfile, zlib and Python's reader do."""

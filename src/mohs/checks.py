@@ -13,12 +13,12 @@ A scalar check returns a `Problem`, or None if nothing is wrong, so that all tha
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mohs.errors import InputError, Problem
+from mohs.errors import InputError, Problem, reason_of
 
 __all__ = [
     "class_labels",
@@ -35,6 +35,10 @@ __all__ = [
 ]
 
 _LARGEST_INT64 = 2**63 - 1
+
+
+_LARGEST: Final = 2**63 - 1
+"""Of a whole number: numpy and the others below take no larger one."""
 
 
 def require(*problems: Problem | None) -> None:
@@ -60,7 +64,10 @@ def is_number(value: object) -> bool:
     (True, False, False)
     """
     is_real = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
-    return is_real and math.isfinite(value)  # type: ignore[arg-type]
+    try:
+        return is_real and math.isfinite(value)  # type: ignore[arg-type]
+    except OverflowError:  # a whole number that no float64 holds
+        return False
 
 
 def wrong_whole(
@@ -71,10 +78,13 @@ def wrong_whole(
     >>> wrong_whole("rank", 4, at_least=0, at_most=3)
     'rank: 4 is not a whole number in [0, 3]'
     """
-    if is_whole(value) and at_least <= int(value) and (at_most is None or int(value) <= at_most):  # type: ignore[call-overload]
+    largest = _LARGEST if at_most is None else at_most
+    if is_whole(value) and at_least <= int(value) <= largest:  # type: ignore[call-overload]
         return None
     rule = f"of at least {at_least}" if at_most is None else f"in [{at_least}, {at_most}]"
-    return Problem(place, f"{value!r} is not a whole number {rule}", _for_example(example))
+    if at_most is None and is_whole(value) and int(value) > largest:  # type: ignore[call-overload]
+        rule = "below 2**63"
+    return Problem(place, f"{value!r:.100} is not a whole number {rule}", _for_example(example))
 
 
 def wrong_number(
@@ -105,7 +115,7 @@ def wrong_number(
         if inside:
             return None
     rule = _limits(above, at_least, below, at_most)
-    return Problem(place, f"{value!r} is not a number{rule}", _for_example(example))
+    return Problem(place, f"{value!r:.100} is not a number{rule}", _for_example(example))
 
 
 def wrong_choice(place: str, value: object, choices: Sequence[str]) -> Problem | None:
@@ -116,7 +126,7 @@ def wrong_choice(place: str, value: object, choices: Sequence[str]) -> Problem |
     """
     if isinstance(value, str) and value in choices:
         return None
-    return Problem(place, f"{value!r} is not one of {', '.join(map(repr, choices))}")
+    return Problem(place, f"{value!r:.100} is not one of {', '.join(map(repr, choices))}")
 
 
 def item_indices(place: str, values: ArrayLike, num_items: int) -> NDArray[np.int64]:
@@ -181,8 +191,11 @@ def numbers(place: str, values: Any, *, truths_count: bool = False) -> NDArray[A
         for at, value in np.ndenumerate(array):
             if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | np.integer | np.floating):
                 raise InputError(Problem(place, f"{value!r:.60} at {list(at)} is not a number", "give numbers"))
-        with np.errstate(over="ignore"):
-            return array.astype(np.float64)
+        try:
+            with np.errstate(over="ignore"):
+                return array.astype(np.float64)
+        except OverflowError:
+            raise InputError(Problem(place, "a whole number that no float64 holds", "give smaller ones")) from None
     if array.dtype.kind not in "fiu":
         raise InputError(Problem(place, f"{array.dtype}{list(array.shape)} is not of real numbers", "give numbers"))
     if array.dtype.itemsize > 8:
@@ -303,7 +316,7 @@ def _no_array(place: str, values: Any, error: Exception) -> Problem:
         if other is not None:
             told = " and ".join("none" if length is None else str(length) for length in (lengths[other], lengths[0]))
             return Problem(place, f"row {other} has another length than row 0 ({told})", "give rows of one length")
-    reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+    reason = reason_of(error)
     return Problem(place, f"{type(values).__name__} is no array ({reason})", "give a numpy array")
 
 

@@ -22,6 +22,7 @@ __all__ = [
     "ResourceError",
     "TrainingError",
     "at_most_20",
+    "reason_of",
 ]
 
 
@@ -143,3 +144,15 @@ def at_most_20(problems: Sequence[str]) -> tuple[str, ...]:
     if len(problems) <= 20:
         return tuple(problems)
     return (*problems[:20], f"... and {len(problems) - 20} more")
+
+
+def reason_of(error: BaseException) -> str:
+    r"""Return the first line of what another library's error says, for a message; the error's name if it says nothing.
+
+    What cannot be printed, such as a tab or a byte of the file it read, is written as its escape.
+
+    >>> reason_of(ValueError("don't know what type: \x0e\nat 0x7f")), reason_of(MemoryError())
+    ("don't know what type: \\x0e", 'MemoryError')
+    """
+    line = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)

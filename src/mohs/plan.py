@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from mohs.artefacts import atomic_path
 from mohs.bounds import ROWS
 from mohs.checks import item_indices, numbers, plain_array
-from mohs.errors import InputError, Problem
+from mohs.errors import InputError, Problem, reason_of
 from mohs.shown import csv_cell
 from mohs.sums import arrays_sum, check_format, strict_json
 
@@ -185,11 +185,7 @@ class TripletPlan:
         except FileNotFoundError:
             raise InputError(f"{path}: no such file; check the path") from None
         except (pa.ArrowException, OSError, ValueError, KeyError) as error:
-            # Arrow quotes bytes of the file as they are.
-            reason = "".join(
-                c if c.isprintable() else "?" for c in (str(error) or type(error).__name__).splitlines()[0]
-            )
-            raise InputError(f"{path}: not a Parquet file ({reason}); make a plan with 'mohs mine'") from None
+            raise InputError(f"{path}: not a Parquet file ({reason_of(error)}); make a plan with 'mohs mine'") from None
         names = [*dict(_COLUMNS), "positive_origin"]
         missing = [name for name in names if table.column_names.count(name) != 1]
         metadata = table.schema.metadata or {}
@@ -226,7 +222,7 @@ def _columns_of(table: pa.Table) -> dict[str, NDArray[Any]]:
     try:
         origin_names = table.column("positive_origin").cast(pa.string()).to_pylist()
     except pa.ArrowException as error:
-        raise InputError(f"positive_origin: no names ({str(error).splitlines()[0]}); make the plan again") from None
+        raise InputError(f"positive_origin: no names ({reason_of(error)}); make the plan again") from None
     unknown = sorted(set(map(str, origin_names)) - set(POSITIVE_ORIGINS))
     if unknown:
         raise InputError(f"positive_origin: {unknown[0]!r} is not one of {', '.join(POSITIVE_ORIGINS)}")

@@ -15,7 +15,7 @@ __all__ = ["check_seed", "derived_seed", "generator", "torch_seeded"]
 def check_seed(seed: int) -> int:
     """Return `seed` if it is an integer in [0, 2**63); raise `InputError` otherwise."""
     if not is_whole(seed) or not 0 <= seed < 2**63:
-        raise InputError(Problem("seed", f"{seed!r} is not an integer in [0, 2**63)", "use for example seed=0"))
+        raise InputError(Problem("seed", f"{seed!r:.60} is not an integer in [0, 2**63)", "use for example seed=0"))
     return int(seed)
 
 

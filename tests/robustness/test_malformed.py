@@ -3,7 +3,6 @@
 `MOHS_FUZZ_VARIANTS` says how many of each artefact (24 in CI, 200 with `make fuzz`).
 """
 
-import json
 import os
 import random
 import shutil
@@ -21,6 +20,8 @@ from mohs.data.cache import load_pictures
 from mohs.data.images import ImagePolicy
 from mohs.data.reading import read_table
 from mohs.errors import MohsError
+
+from .mutations import BYTES, changed_json
 
 NUM_VARIANTS = int(os.environ.get("MOHS_FUZZ_VARIANTS", "24"))
 RELEASE = Path(__file__).parents[1] / "formats" / "0.1"
@@ -42,71 +43,6 @@ def read_cache(folder: Path) -> Any:
     table = read_table(folder / "table.csv")
     loaded = load_pictures(table, ImagePolicy(16, 1), cache_dir=folder / "cache")
     return [np.array(loaded.pictures).tolist(), list(loaded.warnings), len(loaded.bad)]
-
-
-def cut(data: bytes, rng: random.Random) -> bytes:
-    return data[: rng.randrange(len(data))]
-
-
-def zeroed(data: bytes, rng: random.Random) -> bytes:
-    start = rng.randrange(len(data))
-    num = min(rng.choice((1, 8, 64, 512)), len(data) - start)
-    return data[:start] + bytes(num) + data[start + num :]
-
-
-def flipped(data: bytes, rng: random.Random) -> bytes:
-    changed = bytearray(data)
-    for _ in range(rng.choice((1, 1, 1, 4, 16))):
-        changed[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
-    return bytes(changed)
-
-
-def longer(data: bytes, rng: random.Random) -> bytes:
-    return data + rng.randbytes(rng.choice((1, 77, 300)))
-
-
-def repeated(data: bytes, rng: random.Random) -> bytes:
-    start = rng.randrange(len(data))
-    return data[:start] + data[start : start + 32] + data[start:]
-
-
-BYTES = (cut, zeroed, flipped, flipped, longer, repeated)
-
-VALUES: tuple[Any, ...] = (
-    None, True, -1, 0, 10**30, 1e300, float("nan"), float("inf"), "", "x" * 5000, "\x1b[31m", [], {}, [[]],
-)  # fmt: skip
-
-
-def places(value: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """Return where values lie in a JSON value."""
-    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    return [at] * bool(at) + [place for key, each in inner for place in places(each, (*at, key))]
-
-
-def changed_json(data: bytes, rng: random.Random) -> bytes:
-    """Return the JSON with a value missing, added, of another kind, there twice, or nested deeply."""
-    values = json.loads(data)
-    *way, last = rng.choice(places(values))
-    inner = values
-    for key in way:
-        inner = inner[key]
-    match rng.randrange(6):
-        case 0:
-            del inner[last]
-        case 1 if isinstance(inner, dict):
-            inner[f"{last}_too"] = rng.choice(VALUES)
-        case 2:
-            inner[last] = json.loads("[" * 900 + "]" * 900)
-        case 3 if isinstance(inner, dict):
-            text = json.dumps(values)
-            name = json.dumps(last) + ": "
-            return text.replace(name, f"{name}{rng.choice(('0', 'null', '[]'))}, {name}", 1).encode()
-        case 4:
-            deep = b"[" * 100_000 + b"]" * 100_000
-            return deep if rng.random() < 0.5 else b'{"format": ' + deep + b"}"
-        case _:
-            inner[last] = rng.choice(VALUES)
-    return json.dumps(values).encode()
 
 
 def changed_tensors(file: Path, rng: random.Random) -> None:

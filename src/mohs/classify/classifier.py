@@ -32,7 +32,7 @@ from mohs.classify.inputs import (
     plain_labels,
 )
 from mohs.classify.thresholds import Threshold, choose_threshold
-from mohs.errors import InputError, TrainingError
+from mohs.errors import InputError, TrainingError, reason_of
 from mohs.evaluation.checked import Array, Bools, Float64, Index
 from mohs.model.embedder import Embedder
 from mohs.randomness import generator
@@ -319,7 +319,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
             )
             classifier.held_out_ = HeldOut(tensors["held_out.confidence_K"], tensors["held_out.correct_K"])
         except (InputError, KeyError, TypeError) as error:
-            what = str(error).splitlines()[0]
+            what = reason_of(error)
             raise InputError(f"{folder}: settings and tensors do not fit ({what}); fit the classifier again") from None
         classifier.classes_ = np.array(saved.classes)
         classifier.calibration_ = saved.calibration

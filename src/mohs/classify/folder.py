@@ -14,7 +14,7 @@ from torch import nn
 
 from mohs.artefacts import atomic_folder, atomic_path
 from mohs.classify.calibration import Calibration
-from mohs.errors import InputError
+from mohs.errors import InputError, reason_of
 from mohs.evaluation.checked import Array
 from mohs.model.embedder import Embedder
 from mohs.settings.config import setting_problems
@@ -108,7 +108,7 @@ def load_classifier(folder: str | Path) -> tuple[SavedClassifier, dict[str, Arra
     try:
         tensors = load_file(folder / _TENSORS)
     except Exception as error:  # safetensors raises several kinds, none of them public
-        reason = str(error).splitlines()[0]
+        reason = reason_of(error)
         raise InputError(f"{folder / _TENSORS}: cannot be read ({reason}); fit the classifier again") from None
     for name, array in tensors.items():
         if not np.isfinite(array).all():

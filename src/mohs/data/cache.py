@@ -137,7 +137,8 @@ def _open(table: Table, policy: ImagePolicy, path: Path) -> LoadedPictures | Non
     try:
         found = read_summed(notes)
         bad = tuple(bad_picture(table, index, reason) for index, reason in found["bad_pictures"])
-        pictures = np.load(path, mmap_mode="r", allow_pickle=False)
+        with np.errstate(over="raise"):  # a shape beyond 2⁶³
+            pictures = np.load(path, mmap_mode="r", allow_pickle=False)
         lines = tuple(map(str, found["warnings"]))
     except (InputError, *DAMAGED_ARRAYS):
         return None  # A damaged file is written again, and one of an older version.

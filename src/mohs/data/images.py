@@ -15,7 +15,7 @@ from typing import Literal, final, get_args
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from mohs.checks import require, wrong_choice, wrong_number, wrong_whole
+from mohs.checks import is_whole, require, wrong_choice, wrong_number, wrong_whole
 from mohs.data.colour import as_srgb
 from mohs.data.depth import Depth, depth_of, depth_warning, reduced_bits
 from mohs.data.folder import picture_formats, why_not_read
@@ -68,7 +68,7 @@ class ImagePolicy:
     white_level: float | None = None
 
     def __post_init__(self) -> None:
-        is_grey_or_rgb = self.channels in (1, 3) and not isinstance(self.channels, bool)
+        is_grey_or_rgb = is_whole(self.channels) and self.channels in (1, 3)
         require(
             wrong_whole("size", self.size, at_least=8, at_most=2048, example="64 (pixels)"),
             None if is_grey_or_rgb else Problem("channels", f"{self.channels!r} is not 1 (grey) or 3 (RGB)", "use 3"),

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from mohs.bounds import CELL_BYTES, ROWS
-from mohs.errors import InputError, Problem, at_most_20
+from mohs.errors import InputError, Problem, at_most_20, reason_of
 from mohs.shown import from_csv_cell
 
 __all__ = ["decimal_points", "read_rows"]
 
+_ROWS_AT_ONCE = 2**16
 _THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+(\.\d*)?")
 _DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+(e[+-]?\d+)?%?")
 
@@ -66,7 +67,7 @@ def _read_csv(path: Path) -> tuple[dict[str, list[str]], list[int]]:
     except UnicodeDecodeError:
         raise InputError(_not_utf8(path)) from None
     except csv.Error as error:
-        problems.append(f"{path}: row {row + 1}: not CSV ({error}); check quotes and line ends")
+        problems.append(f"{path}: row {row + 1}: not CSV ({reason_of(error)}); check quotes and line ends")
     if not header:
         problems.append(f"{path}: empty file; write a header with 'file,class' and a row for each picture")
     problems += _repeated(path, header)
@@ -149,39 +150,37 @@ def _read_parquet(path: Path) -> tuple[dict[str, list[str]], list[int]]:
             schema = file.schema_arrow
             if problems := _repeated(path, schema.names):
                 raise InputError(*at_most_20(problems))
-            _check_size(path, file.metadata, {field.name for field in schema if _has_one_form(field.type)})
+            num_rows = int(file.metadata.num_rows)
+            ROWS.check(str(path), num_rows)
         # Text that is there again is held once, as in the file: a kilobyte can hold a name a million times.
         texts = [field.name for field in schema if _is_text(field.type)]
-        with pq.ParquetFile(path, read_dictionary=texts) as file:
-            table = file.read(columns=[field.name for field in schema if _has_one_form(field.type)])
         # Text, integers and booleans have one written form; a float (1.0, NaN) has not: left without cells, it is
         # refused if it is one of the columns that are used.
         columns: dict[str, list[str]] = {name: [] for name in schema.names}
-        for name, column in zip(table.column_names, table.columns, strict=True):
-            columns[name] = [text for chunk in column.chunks for text in _texts(chunk)]
+        num_bytes = 0
+        with pq.ParquetFile(path, read_dictionary=texts) as file:
+            # Piece by piece, and bytes counted as they come: what the file says of its pieces may be anything, and
+            # asking for it can end the process.
+            for batch in file.iter_batches(_ROWS_AT_ONCE, columns=[f.name for f in schema if _has_one_form(f.type)]):
+                num_bytes += batch.nbytes
+                CELL_BYTES.check(str(path), num_bytes)
+                for name, chunk in zip(batch.schema.names, batch.columns, strict=True):
+                    columns[name] += _texts(chunk)
     except (FileNotFoundError, InputError):
         raise
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = reason_of(error)
         raise InputError(Problem(str(path), f"not a Parquet file ({reason})", "write it again")) from None
-    rows = list(range(1, table.num_rows + 1))
+    rows = list(range(1, num_rows + 1))
     _refuse_nul(path, columns, rows)
     return columns, rows
-
-
-def _check_size(path: Path, metadata: Any, wanted: set[str]) -> None:
-    """Raise `InputError` if a Parquet file has more rows, or more bytes in its columns, than are allowed."""
-    ROWS.check(str(path), metadata.num_rows)
-    groups = (metadata.row_group(i) for i in range(metadata.num_row_groups))
-    chunks = (group.column(i) for group in groups for i in range(group.num_columns))
-    num_bytes = sum(chunk.total_uncompressed_size for chunk in chunks if chunk.path_in_schema in wanted)
-    CELL_BYTES.check(str(path), num_bytes)
 
 
 def _texts(chunk: Any) -> list[str]:
     """Return the written forms of a piece of a column; equal text of a dictionary is one object."""
     import pyarrow as pa
 
+    chunk.validate(full=True)  # places in a damaged dictionary, and text that is no UTF-8
     if not isinstance(chunk, pa.DictionaryArray):
         return ["" if value is None else str(value) for value in chunk.to_pylist()]
     words = ["" if value is None else str(value) for value in chunk.dictionary.to_pylist()]

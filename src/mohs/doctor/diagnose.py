@@ -1,12 +1,12 @@
 """Diagnoses of what other libraries leave: logs, embeddings, scores of pairs, in any combination."""
 
-import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import final
 
 from numpy.typing import ArrayLike
 
+from mohs.checks import require, wrong_number, wrong_whole
 from mohs.doctor import of_pairs
 from mohs.doctor.embeddings.checks import checks_of_embeddings
 from mohs.doctor.findings import Check, Diagnosis, Finding, combined, examine, unavailable
@@ -211,13 +211,16 @@ def diagnose(
         "query_embeddings": (query_embeddings, query_labels),
     }
     read = {name: _embedded(name, *values) for name, values in sets.items()}
+    require(
+        None if margin is None else wrong_number("margin", margin, above=0, example=0.2),
+        None if batch is None else wrong_whole("batch", batch, example=96),
+        None if threshold is None else wrong_number("threshold", threshold),
+    )
     facts = LossFacts(loss_name, margin, batch)
     if log is None and (loss_name is not None or batch is not None):
         raise InputError(Problem("loss_name, batch", "of a log", "give log too"))
     if query_embeddings is not None and embeddings is None:
         raise InputError(Problem("query_embeddings", "nothing to search in", "give embeddings, the gallery"))
-    if threshold is not None and not math.isfinite(threshold):
-        raise InputError(Problem("threshold", f"{threshold} is not a finite number", "give the one in use"))
     test = read["embeddings"]
     for name, other in read.items():
         if test is not None and other is not None and other.x_ND.shape[1] != test.x_ND.shape[1]:

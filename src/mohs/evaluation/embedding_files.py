@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from mohs.artefacts import DAMAGED_ARRAYS
 from mohs.data.reading import read_table
 from mohs.data.rows import read_rows
-from mohs.errors import DataWarning, InputError, Problem, at_most_20
+from mohs.errors import DataWarning, InputError, Problem, at_most_20, reason_of
 from mohs.evaluation.checked import Array, checked_embeddings, checked_float32
 from mohs.evaluation.embedded import Embedded
 from mohs.sums import check_array_sum
@@ -103,9 +103,10 @@ def read_npy(path: Path, what: str, *, mapped: bool = False) -> Array:
         raise InputError(Problem(str(path), "not a .npy file", f"write the {what} with numpy.save"))
     try:
         # Left in the file at first: what a damaged header asks for is not allocated.
-        found: np.memmap[Any, Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+        with np.errstate(over="raise"):  # a shape beyond 2⁶³ is one
+            found: np.memmap[Any, Any] = np.load(path, mmap_mode="r", allow_pickle=False)
     except (*DAMAGED_ARRAYS, MemoryError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+        reason = reason_of(error)
         raise InputError(
             Problem(str(path), f"cannot be read ({reason})", f"write the {what} with numpy.save again")
         ) from None

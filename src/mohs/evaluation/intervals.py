@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import stdtrit
 
-from mohs.checks import numbers, require, wrong_whole
+from mohs.checks import numbers, require, wrong_number, wrong_whole
 from mohs.errors import InputError
 from mohs.evaluation.checked import Bools, Float64, Index, checked_labels, class_codes
 from mohs.randomness import generator
@@ -369,8 +369,7 @@ def _checked_values(values_MQ: Sequence[npt.ArrayLike] | Float64, lowest: float)
 
 
 def _checked_confidence(confidence: float) -> float:
-    if not 0 < confidence < 1:
-        raise InputError(f"confidence: {confidence!r} is not in (0, 1); use for example 0.95")
+    require(wrong_number("confidence", confidence, above=0, below=1, example=0.95))
     return confidence
 
 

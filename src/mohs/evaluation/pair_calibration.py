@@ -78,7 +78,7 @@ def reliability_table(
     w_N = np.ones_like(p_N) if weight_N is None else numbers("weight_N", weight_N).astype(np.float64)
     if w_N.shape != p_N.shape or not ((w_N > 0) & np.isfinite(w_N)).all():
         raise InputError(f"weight_N: shape {w_N.shape}, or a value that is not above 0; give one weight for each case")
-    require(wrong_whole("num_bins", num_bins, example=15))
+    require(wrong_whole("num_bins", num_bins, at_most=100_000, example=15))
     edges = np.linspace(0.0, 1.0, num_bins + 1)
     bin_N = np.clip(np.searchsorted(edges, p_N, side="left") - 1, 0, num_bins - 1)
     num_B = np.bincount(bin_N, minlength=num_bins)

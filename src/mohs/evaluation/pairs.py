@@ -102,8 +102,8 @@ def sample_pairs(
     ([0, 0, 1], [1, 2, 2], [True, False, False])
     """
     labels = class_labels("labels_N", labels_N)
+    require(wrong_whole("num_nearest", num_nearest, at_least=0, example=50_000))
     require(
-        wrong_whole("num_nearest", num_nearest, at_least=0, example=50_000),
         wrong_whole("num_negatives", num_negatives, at_least=0 if num_nearest else 1, example=500_000),
         wrong_whole("max_positives", max_positives, example=100_000),
         wrong_whole("max_positives_per_class", max_positives_per_class, example=1000),

@@ -16,6 +16,7 @@ from typing import Any, final
 import numpy as np
 import numpy.typing as npt
 
+from mohs.checks import is_whole
 from mohs.errors import InputError, Problem
 from mohs.evaluation.chance import chance_levels
 from mohs.evaluation.checked import (
@@ -198,7 +199,7 @@ def evaluate_retrieval(
         checked_labels(query_labels_Q, "query_labels_Q", num_queries),
         checked_labels(gallery_labels_G, "gallery_labels_G", num_gallery),
     )
-    if not ks or any(isinstance(k, bool) or not isinstance(k, (int, np.integer)) or k < 1 for k in ks):
+    if not ks or any(not is_whole(k) or not 1 <= k < 2**63 for k in ks):
         raise InputError(f"ks: {list(ks)!r} is not a list of integers >= 1; use for example (1, 5, 10)")
     self_Q = checked_self_indices(self_indices_Q, num_queries, num_gallery)
     groups = _checked_groups(query_groups_Q, gallery_groups_G, num_queries, num_gallery)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from mohs.artefacts import atomic_path, sha256_file, write_json
 from mohs.data.images import ImagePolicy
-from mohs.errors import InputError, Problem
+from mohs.errors import InputError, Problem, reason_of
 from mohs.model.embedder import Embedder
 
 __all__ = ["Exported", "export_onnx", "export_torch"]
@@ -138,7 +138,7 @@ def _export(
             with _quiet():
                 write(_UnitVectors(embedder).eval(), example, temporary)
         except Exception as error:  # torch's exporters raise many kinds, none of them public
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            reason = reason_of(error)
             raise InputError(
                 Problem(
                     str(path), f"{embedder.config.backbone!r} cannot be exported ({reason})", "use another backbone"

@@ -6,7 +6,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from mohs.errors import InputError, Problem
+from mohs.errors import InputError, Problem, reason_of
 from mohs.index.index import Index
 
 __all__ = ["export_to_qdrant"]
@@ -66,7 +66,7 @@ def export_to_qdrant(index: Index, collection: str, *, url: str | None = None, f
             client.delete_collection(collection)
         if isinstance(error, InputError) or not isinstance(error, Exception):
             raise
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = reason_of(error)
         raise InputError(Problem(place, f"Qdrant does not take the items ({reason})", "check the address")) from None
     finally:
         if client is not None:

@@ -24,6 +24,8 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from mohs.bounds import TRIPLETS
+from mohs.checks import is_number, require, wrong_whole
 from mohs.errors import InputError
 
 __all__ = ["Curve", "constant", "cyclic", "linear", "logarithmic", "schedule", "sigmoid", "sine", "tanh"]
@@ -114,8 +116,7 @@ def cyclic(curve: Curve, num_cycles: int) -> Curve:
     >>> cyclic(linear(), 2)(np.array([0.0, 0.25, 0.5, 0.75]))
     array([0. , 0.5, 0. , 0.5])
     """
-    if isinstance(num_cycles, bool) or not isinstance(num_cycles, (int, np.integer)) or num_cycles < 1:
-        raise InputError(f"num_cycles: {num_cycles!r} is not a whole number of at least 1; use for example 10")
+    require(wrong_whole("num_cycles", num_cycles, example=10))
 
     def repeated(p: NDArray[np.float64]) -> NDArray[np.float64]:
         x = _progress(p) * num_cycles
@@ -127,12 +128,18 @@ def cyclic(curve: Curve, num_cycles: int) -> Curve:
 def schedule(curve: Curve, num_triplets: int, *, start: int = 0, stop: int | None = None) -> NDArray[np.float64]:
     """Return h(t / T) for t = start … stop−1 of a run of T triplets, float64[stop − start].
 
-    Raises `InputError` if the curve leaves [0, 1] or changes the shape of its argument.
+    Raises `InputError` if the curve leaves [0, 1] or changes the shape of its argument, and for numbers out of range.
 
     >>> schedule(linear(), 4)
     array([0.  , 0.25, 0.5 , 0.75])
     """
+    require(
+        wrong_whole("num_triplets", num_triplets, at_least=0, example=10_000),
+        wrong_whole("start", start, at_least=0),
+        None if stop is None else wrong_whole("stop", stop, at_least=0),
+    )
     stop = num_triplets if stop is None else stop
+    TRIPLETS.check("num_triplets", int(num_triplets))
     if not 0 <= start <= stop <= num_triplets:
         raise InputError(f"start, stop: {start}, {stop} are not within 0 … num_triplets ({num_triplets})")
     hardness = np.asarray(curve(np.arange(start, stop) / max(num_triplets, 1)), dtype=np.float64)
@@ -150,12 +157,12 @@ def _progress(p: ArrayLike) -> NDArray[np.float64]:
 
 
 def _unit(name: str, value: float) -> float:
-    if not (isinstance(value, (int, float, np.floating)) and 0.0 <= value <= 1.0):
+    if not (is_number(value) and 0.0 <= value <= 1.0):
         raise InputError(f"{name}: {value!r} is not in [0, 1]; hardness runs from 0 (easiest) to 1 (hardest)")
     return float(value)
 
 
 def _positive(name: str, value: float) -> float:
-    if not (isinstance(value, (int, float, np.floating)) and 0.0 < value < math.inf):
+    if not (is_number(value) and value > 0.0):
         raise InputError(f"{name}: {value!r} is not a positive number; use for example 3")
     return float(value)

@@ -12,7 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mohs.artefacts import disk_named
-from mohs.errors import InputError, Problem
+from mohs.errors import InputError, Problem, reason_of
 
 __all__ = ["FIXED_COLUMNS", "KEPT_S", "Store", "item_schema", "vectors_of"]
 
@@ -76,7 +76,7 @@ class Store:
             table = _lancedb().connect(str(folder)).open_table(_TABLE)
         except (ValueError, RuntimeError, OSError) as error:
             raise InputError(
-                Problem(str(folder), f"no store of items ({_first_line(error)})", "build the index again")
+                Problem(str(folder), f"no store of items ({reason_of(error)})", "build the index again")
             ) from None
         return cls(table, folder)
 
@@ -141,11 +141,11 @@ class Store:
                 raise InputError(Problem(str(self._folder), what, fix)) from None
             if where is None:
                 raise InputError(
-                    Problem(str(self._folder), f"cannot be read ({_first_line(error)})", "build the index again")
+                    Problem(str(self._folder), f"cannot be read ({reason_of(error)})", "build the index again")
                 ) from None
             names = ", ".join(map(repr, (name for name in self.schema.names if name not in ("vector", "thumbnail"))))
             raise InputError(
-                Problem("where", f"{where!r} cannot be read ({_first_line(error)})", f"the columns are {names}")
+                Problem("where", f"{where!r} cannot be read ({reason_of(error)})", f"the columns are {names}")
             ) from None
 
     def rows(self, ids: Sequence[str]) -> pa.Table:
@@ -191,7 +191,7 @@ class Store:
             _clean_up(table)
         except (ValueError, RuntimeError, OSError) as error:
             raise InputError(
-                Problem(str(self._folder), f"cannot be compacted ({_first_line(error)})", "try again")
+                Problem(str(self._folder), f"cannot be compacted ({reason_of(error)})", "try again")
             ) from None
 
     def _change(self, write: Callable[[Any], object]) -> None:
@@ -241,10 +241,6 @@ def _clean_up(table: Any) -> None:
 def _id_in(ids: Sequence[str]) -> str:
     quoted = ", ".join("'" + item.replace("'", "''") + "'" for item in ids)
     return f"id IN ({quoted})"
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
 def _lancedb() -> Any:

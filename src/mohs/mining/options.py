@@ -1,7 +1,7 @@
 """What may be asked of mining, whatever the data: one check for `mine`, for its estimate and for the command line."""
 
 import re
-from typing import Literal, TypeAlias, get_args
+from typing import Final, Literal, TypeAlias, get_args
 
 from mohs.checks import wrong_choice, wrong_number, wrong_whole
 from mohs.errors import Problem
@@ -50,6 +50,9 @@ def method_problems(method: Method, num_sampled: int, scale: Scale) -> list[Prob
     return problems
 
 
+_LARGEST_MARGIN: Final = 1e18  # its square and that of a distance are added in float64, and told in float32
+
+
 def margin_problems(scale: Scale, margin: float | None, squared: bool) -> list[Problem | None]:
     """Return what is wrong with the margin: missing or no number above 0, or given for a scale without one.
 
@@ -61,7 +64,7 @@ def margin_problems(scale: Scale, margin: float | None, squared: bool) -> list[P
     if rule_of(scale).needs == "margin":
         if margin is None:
             return [Problem("margin", f"the scale {scale!r} needs the loss's margin", "use for example 0.2")]
-        return [wrong_number("margin", margin, above=0, example=0.2)]
+        return [wrong_number("margin", margin, above=0, at_most=_LARGEST_MARGIN, example=0.2)]
     given = {"margin": margin, "squared": squared or None}
     others = " or ".join(other for other in SCALES if rule_of(other).needs == "margin")
     fix = f"leave it out, or use the scale {others}"

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from mohs.bounds import STAGES
-from mohs.errors import InputError, Problem
+from mohs.errors import InputError, Problem, reason_of
 from mohs.model.backbone_options import check_options
 from mohs.settings.config import ModelConfig
 
@@ -90,7 +90,7 @@ def build_backbone(config: ModelConfig, *, channels: int, size: int) -> Backbone
     except MemoryError:
         raise
     except Exception as error:  # a model's own code raises almost anything on values that it was not made for
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = reason_of(error)
         raise InputError(
             Problem(
                 "model.backbone_options", f"{dict(config.backbone_options)} does not fit {config.backbone!r} ({reason})"
@@ -129,7 +129,7 @@ def _measure_features(network: nn.Module, name: str, channels: int, size: int) -
         with torch.inference_mode():
             shape = network(torch.zeros(1, channels, size, size)).shape
     except (RuntimeError, AssertionError, ValueError, IndexError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = reason_of(error)
         raise InputError(
             Problem(
                 "model.backbone",

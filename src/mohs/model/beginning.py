@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from mohs.checks import require
 from mohs.data.images import ImagePolicy
-from mohs.errors import InputError, Problem
+from mohs.errors import InputError, Problem, reason_of
 from mohs.model.backbones import load_weights, timm_name
 from mohs.model.hub import hub_file
 from mohs.model.saved import embedder_folder, read_embedder_settings, weights_file
@@ -63,7 +63,7 @@ def _pretrained(config: ModelConfig, channels: int) -> Mapping[str, Tensor]:
             **config.backbone_options,
         )
     except (RuntimeError, KeyError, ValueError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = reason_of(error)
         raise InputError(
             Problem(place, f"the weights of {name!r} do not fit it ({reason})", "leave options out")
         ) from None

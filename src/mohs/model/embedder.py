@@ -17,7 +17,7 @@ from mohs.checks import plain_array, require, wrong_whole
 from mohs.data.images import ImagePolicy
 from mohs.data.picture_input import prepare_pictures
 from mohs.data.stored_pictures import Pictures, StoredPictures
-from mohs.errors import InputError, Problem
+from mohs.errors import InputError, Problem, reason_of
 from mohs.model.backbones import build_backbone
 from mohs.model.beginning import load_beginning
 from mohs.model.saved import (
@@ -175,7 +175,7 @@ class Embedder(nn.Module):
         try:
             embedder.load_state_dict(load_file(file))
         except Exception as error:  # safetensors and torch raise several kinds, none of them public
-            raise _no_weights(file, str(error).splitlines()[0]) from None
+            raise _no_weights(file, reason_of(error)) from None
         for name, value in embedder.state_dict().items():
             if not value.isfinite().all():
                 raise InputError(Problem(str(file), f"{name} holds NaN or Inf", "use another checkpoint or run"))
@@ -204,7 +204,7 @@ def _outline(config: ModelConfig, policy: ImagePolicy) -> Embedder:
         with torch.device("meta"):
             outline = Embedder(config, policy)
     except (RuntimeError, OverflowError, TypeError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = reason_of(error)
         raise InputError(Problem("model", f"no such network can be made ({reason})", "use smaller numbers")) from None
     PARAMETERS.check("model", sum(parameter.numel() for parameter in outline.parameters()))
     return outline
@@ -216,7 +216,7 @@ def _check_shapes(file: Path, outline: Embedder) -> None:
         with safe_open(file, framework="pt") as opened:
             found = {name: tuple(opened.get_slice(name).get_shape()) for name in opened.keys()}  # noqa: SIM118 - no dict
     except Exception as error:  # as above
-        raise _no_weights(file, str(error).splitlines()[0]) from None
+        raise _no_weights(file, reason_of(error)) from None
     wanted = {name: tuple(value.shape) for name, value in outline.state_dict().items()}
     if found == wanted:
         return

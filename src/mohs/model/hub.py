@@ -5,7 +5,7 @@ import logging
 from collections.abc import Iterator
 from pathlib import Path
 
-from mohs.errors import InputError, Problem
+from mohs.errors import InputError, Problem, reason_of
 
 __all__ = ["HUB_PREFIX", "hub_embedder", "hub_errors", "hub_file"]
 
@@ -81,7 +81,7 @@ def hub_errors(repo: str, place: str) -> Iterator[None]:
             Problem(place, f"{why}, and {repo!r} is not in the cache", "connect, or set HF_ENDPOINT to a mirror")
         ) from None
     except RuntimeError as error:  # of a file whose upload was cut short
-        raise InputError(Problem(place, str(error).splitlines()[0].rstrip("."), "try again")) from None
+        raise InputError(Problem(place, reason_of(error), "try again")) from None
     except Exception as error:
         if not _is_no_connection(error):
             raise

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import final
 
 from mohs.artefacts import file_stamp
-from mohs.errors import MohsError
+from mohs.errors import MohsError, reason_of
 from mohs.index.index import Index, embedder_hash
 from mohs.index.snapshot import Snapshot
 from mohs.serve.metrics import Metrics
@@ -55,7 +55,7 @@ class Editions:
             try:
                 found = await asyncio.get_running_loop().run_in_executor(self._pool, self._newest)
             except (MohsError, OSError, ValueError, RuntimeError, KeyError) as error:
-                self.problem = (str(error).splitlines() or [type(error).__name__])[0]
+                self.problem = reason_of(error)
                 self._metrics.failed_reloads.inc()
             else:
                 self.problem = None

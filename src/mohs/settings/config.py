@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, TypeAlias, final
 
 from pydantic import BaseModel, Field, ValidationError, field_validator
 
+from mohs.checks import require
 from mohs.data.cache import is_cache_folder
 from mohs.data.dataset import Dataset, open_dataset
 from mohs.data.images import ImagePolicy
@@ -24,7 +25,7 @@ from mohs.hardness.curves import Curve
 from mohs.hardness.scales import Scale, rule_of
 from mohs.sequence import usual_length
 from mohs.settings.loss_records import LOSSES, LossRecord, find_record
-from mohs.settings.toml import read_settings_file, write_toml
+from mohs.settings.toml import flat_settings, read_settings_file, write_toml
 
 __all__ = [
     "ClassificationConfig",
@@ -613,9 +614,25 @@ def parse_config(values: Mapping[str, Any], *, source: str) -> RunConfig:
     mohs.errors.InputError: run.toml: loss.margin: -1 is wrong: input should be greater than 0
     """
     try:
-        return RunConfig.model_validate(values)
+        config = RunConfig.model_validate(values)
     except ValidationError as error:
         raise InputError(*setting_problems(error, source=source)) from None
+    found = flat_settings(config.model_dump())
+    # pydantic reads true as 1.0.
+    truths = [name for name, value in flat_settings(values).items() if isinstance(value, bool) and name in found]
+    require(
+        *(
+            Problem(name, "a truth value is no number", "give a number", file=source)
+            for name in truths
+            if not isinstance(found[name], bool)
+        ),
+        *(
+            Problem(name, f"{value!r:.60} is not below 2**63", "give a smaller number", file=source)
+            for name, value in found.items()
+            if isinstance(value, int) and value >= 2**63
+        ),
+    )
+    return config
 
 
 def setting_problems(error: ValidationError, *, source: str) -> list[Problem]:
@@ -629,7 +646,7 @@ def setting_problems(error: ValidationError, *, source: str) -> list[Problem]:
         else:
             message = item["msg"].removeprefix("Value error, ")
             rule = message[:1].lower() + message[1:]
-            problems.append(Problem(place, f"{item['input']!r} is wrong: {rule}", file=source))
+            problems.append(Problem(place, f"{item['input']!r:.100} is wrong: {rule}", file=source))
     return problems
 
 

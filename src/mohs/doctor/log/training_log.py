@@ -24,6 +24,8 @@ _EMPTY: Final = ("", "none", "null", "na", "n/a", "-", "--")
 _BROKEN: Final = re.compile(r"nan.*|1\.?#(qnan|snan|ind).*|#(nan|num!?)")
 _ENDLESS: Final = re.compile(r"inf(inity)?|1\.?#inf.*|∞")
 _NUMBER_OF_A_MEAN: Final = 5
+# Beyond what a float32 holds nothing was trained: such a number broke as inf did.
+_LARGEST: Final = 3.4e38
 
 
 @final
@@ -248,7 +250,8 @@ class _File:
             if text in _EMPTY or _is_broken(text):
                 continue
             try:
-                values[i] = float(text[:-1]) / 100 if text.endswith("%") else float(text)
+                number = float(text[:-1]) / 100 if text.endswith("%") else float(text)
+                values[i] = number if abs(number) <= _LARGEST else math.copysign(math.inf, number)
             except ValueError:
                 if _ENDLESS.fullmatch(text.lstrip("+-")):
                     values[i] = math.inf
