@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mohs.data.images import ImagePolicy
-from mohs.errors import TrainingError
+from mohs.errors import InputError, TrainingError
 from mohs.model.embedder import Embedder
 from mohs.settings.config import ModelConfig, RunConfig, TrainingConfig
 from mohs.training.step import Descent
@@ -49,6 +49,49 @@ def test_a_loss_that_is_no_number_changes_nothing(factor: float, said: str) -> N
     with pytest.raises(TrainingError, match=said):
         descent.step(value, rate=0.01, num_rows=2, broken=TrainingError)
     assert torch.equal(flat(embedder), before)
+
+
+@pytest.mark.parametrize("at_once", [4, 7, 20])
+def test_a_batch_in_pieces_has_the_gradient_of_the_whole_batch(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    x = torch.rand(23, 1, 16, 16, generator=torch.Generator().manual_seed(1))
+    shown: list[int] = []
+    usual = Embedder.forward
+    monkeypatch.setattr(Embedder, "forward", lambda self, x: shown.append(len(x)) or usual(self, x))
+
+    def learned(pictures_at_once: int | None) -> torch.Tensor:
+        config = CONFIG.model_copy(
+            update={"training": CONFIG.training.model_copy(update={"pictures_at_once": pictures_at_once})}
+        )
+        embedder = Embedder.create(config.model, ImagePolicy(16, 1), seed=0)
+        descent = Descent(embedder, config, torch.device("cpu"))
+        descent.begin(0.0)
+        shown.clear()
+        embedding = descent.embed(x)
+        # Each picture meets all others, as in an in-batch loss.
+        loss = (embedding @ embedding.T / 0.1).logsumexp(dim=1).mean()
+        descent.step(loss, rate=1.0, num_rows=len(x), broken=TrainingError)
+        return flat(embedder)
+
+    whole = learned(None)
+    assert shown == [23]
+    torch.testing.assert_close(learned(at_once), whole, rtol=1e-5, atol=1e-6)
+    assert sum(shown) == 2 * 23  # once for the loss, and once for the gradient
+    assert max(shown) == at_once
+
+
+def test_pieces_are_refused_where_batch_norm_needs_the_whole_batch() -> None:
+    training = CONFIG.training.model_copy(update={"pictures_at_once": 8})
+    model = CONFIG.model.model_copy(update={"batch_norm": True})
+    config = CONFIG.model_copy(update={"training": training, "model": model})
+    embedder = Embedder.create(config.model, ImagePolicy(16, 1), seed=0)
+    with pytest.raises(
+        InputError, match="pictures_at_once: 8 pictures at a time, but batch norm is of the whole batch"
+    ):
+        Descent(embedder, config, torch.device("cpu"))
+    # Where it keeps its statistics, and the head has none, pieces are right.
+    kept = config.model_copy(update={"finetune": config.finetune.model_copy(update={"batch_norm": "eval"})})
+    no_hidden = kept.model_copy(update={"model": model.model_copy(update={"hidden_dim": 0})})
+    Descent(Embedder.create(no_hidden.model, ImagePolicy(16, 1), seed=0), no_hidden, torch.device("cpu"))
 
 
 def test_a_gradient_that_is_no_number_changes_nothing() -> None:

@@ -30,7 +30,7 @@ from mohs.model.backbones import SmallNetwork
 from mohs.model.embedder import Embedder
 from mohs.settings.config import FinetuneConfig, RunConfig
 
-__all__ = ["Finetuning", "random_weights_warning", "rate_warning"]
+__all__ = ["Finetuning", "check_pictures_at_once", "random_weights_warning", "rate_warning"]
 
 _NUM_NAMED = 20
 _FAST = 2e-3
@@ -144,9 +144,17 @@ class Finetuning:
         self._embedder.train()
         for module, decisive in _modules(self._embedder.backbone):
             frozen = not any(parameter.requires_grad for parameter in decisive)
-            # Not by class: some norms of timm that are no subclass of torch's keep a variance.
-            if frozen or (self._keep_statistics and "running_var" in module._buffers):
+            if frozen or (self._keep_statistics and _is_batch_norm(module)):
                 module.training = False
+
+    def learned_statistics(self) -> str | None:
+        """Return the name of a batch norm whose statistics come from batches at some time of the run; None: of none."""
+        changed = self.at(1.0)
+        self.train_mode()
+        names = [name for name, module in self._embedder.named_modules() if module.training and _is_batch_norm(module)]
+        if changed:
+            self.at(0.0)
+        return names[0] if names else None
 
     def trainable(self) -> tuple[str, ...]:
         """Return the names of the stages that learn now, from input to output, and "head".
@@ -205,6 +213,23 @@ def _read_layers(embedder: Embedder) -> _Layers:
         groups = stages = (names,)
     assert sorted(itertools.chain(*groups)) == sorted(itertools.chain(*stages)) == sorted(names)
     return _Layers(embedder.config.backbone, network, names, groups, stages)
+
+
+def _is_batch_norm(module: nn.Module) -> bool:
+    # Not by class: some norms of timm that are no subclass of torch's keep a variance.
+    return "running_var" in module._buffers
+
+
+def check_pictures_at_once(finetuning: Finetuning, config: RunConfig) -> None:
+    """Raise `InputError` if a batch is to go through a network in pieces whose batch norm needs all of it at once."""
+    num = config.training.pictures_at_once
+    if num is not None and (name := finetuning.learned_statistics()):
+        what = f"{num} pictures at a time, but batch norm is of the whole batch ({name})"
+        fix = (
+            "leave it out, or take a network without: model.batch_norm false, and for a pretrained backbone "
+            "finetune.batch_norm 'eval'"
+        )
+        raise InputError(Problem("training.pictures_at_once", what, fix))
 
 
 def rate_warning(config: RunConfig) -> str | None:

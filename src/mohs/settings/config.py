@@ -323,6 +323,11 @@ class TrainingConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False
         None, description="length of the plan; none: 4 passes over the classes, and at least 20,000"
     )
     batch_triplets: Annotated[int, Field(ge=2)] = Field(96, description="triplets per step")
+    pictures_at_once: Annotated[int, Field(ge=2)] | None = Field(
+        None,
+        description="pictures that go through the network at a time in a step; its gradient is that of the whole "
+        "batch, in the memory of so many, for one more forward pass; none: all of the batch",
+    )
     num_segments: _Count = Field(10, description="times that negatives are mined again, by today's network")
     neighbourhood: _Count | None = Field(
         None,

@@ -17,7 +17,7 @@ from mohs.data.dataset import Dataset
 from mohs.errors import InputError, Problem
 from mohs.model.beginning import takes_head
 from mohs.model.embedder import Embedder
-from mohs.model.finetune import Finetuning
+from mohs.model.finetune import Finetuning, check_pictures_at_once
 from mohs.randomness import generator
 from mohs.settings.config import RunConfig
 from mohs.training.processes import Processes
@@ -68,9 +68,10 @@ def start_head(
 def check_finetuning(embedder: Embedder, config: RunConfig) -> None:
     """Raise `InputError` for settings of fine-tuning that do not fit the network; what learns is set as at the start.
 
-    `Finetuning` says which these are, `start_head` what its head must be.
+    `Finetuning` and `check_pictures_at_once` say which these are, `start_head` what its head must be.
     """
-    Finetuning(embedder, config.finetune, pretrained=config.model.beginning is not None)
+    finetuning = Finetuning(embedder, config.finetune, pretrained=config.model.beginning is not None)
+    check_pictures_at_once(finetuning, config)
     if config.finetune.head != "random":
         if takes_head(config.network):
             fix = "leave it out"

@@ -13,12 +13,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from mohs.data.augment import AugmentPolicy, augment_batch
 from mohs.data.dataset import Dataset
 from mohs.errors import TrainingError
 from mohs.model.embedder import Embedder
-from mohs.model.finetune import Finetuning
+from mohs.model.finetune import Finetuning, check_pictures_at_once
 from mohs.plan import POSITIVE_ORIGINS, TripletPlan
 from mohs.randomness import torch_seeded
 from mohs.settings.config import RunConfig, TrainingConfig
@@ -92,6 +93,8 @@ class Descent:
         self._max_norm = training.max_gradient_norm
         self._bfloat16 = use_bfloat16(training.precision, device)
         self._finetuning = Finetuning(embedder, config.finetune, pretrained=config.model.beginning is not None)
+        check_pictures_at_once(self._finetuning, config)
+        self._at_once = training.pictures_at_once
         groups = self._finetuning.parameter_groups(training.weight_decay if weight_decay is None else weight_decay)
         if isinstance(loss, nn.Module) and (own := list(loss.parameters())):
             groups.append({"params": own, "rate_factor": loss_rate, "name": "loss", "matrices": False})
@@ -111,10 +114,18 @@ class Descent:
         return torch.autocast(self._device.type, torch.bfloat16, enabled=self._bfloat16)
 
     def embed(self, x_BCHW: Tensor) -> Tensor:
-        """Return the embeddings float32[B, D] of pictures, with what a gradient takes."""
+        """Return the embeddings float32[B, D] of pictures, with what a gradient takes.
+
+        With `training.pictures_at_once` pieces of the batch go through the network one after the other, and once more,
+        each with its part of the gradient, on the way back: memory holds what a gradient takes of one piece. After Gao
+        et al., "Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup" (2021).
+        """
         with self.autocast():
-            embedding_BD: Tensor = self._embedder(x_BCHW).float()
-        return embedding_BD
+            if self._at_once is None or len(x_BCHW) <= self._at_once:
+                embedding_BD: Tensor = self._embedder(x_BCHW).float()
+                return embedding_BD
+            pieces = torch.split(x_BCHW, self._at_once)
+            return torch.cat([checkpoint(self._embedder, piece, use_reentrant=False).float() for piece in pieces])
 
     def step(self, loss: Tensor, *, rate: float, num_rows: int, broken: Callable[[str], TrainingError]) -> float:
         """Lower the loss of a batch of so many rows at this rate; return the norm of its gradient before it was cut.
