@@ -116,10 +116,8 @@ def main() -> None:
         print(json.dumps(train(stored, arguments.triplets, arguments.size)))
         return
     arguments.folder.mkdir(parents=True, exist_ok=True)
-    print(
-        "| pictures | s a picture shown | CPU s | of it reading | peak memory | above that of 400 |\n|---|---|---|---|---|---|",
-        flush=True,
-    )
+    print("| pictures | s a picture shown | CPU s | of it reading | peak memory | above that of 400 |")
+    print("|---|---|---|---|---|---|", flush=True)
     base_bytes = 0
     try:
         write(path, arguments.pictures, arguments.size)
