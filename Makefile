@@ -52,10 +52,9 @@ test: lint type
 test-api: setup
 	$(BIN)/python benchmarks/check_api.py $(MORE)
 
-# The reference, from the docstrings, as HTML pages in build/docs.
+# The site, in build/docs: the guides, and the reference from the docstrings. A link that leads nowhere is an error.
 docs: setup
-	$(BIN)/pdoc --docformat google --output-directory build/docs mohs \
-		$$(find src/mohs -name '*.py' ! -name '_*' ! -name curves.py | sed -e 's|^src/||' -e 's|/|.|g' -e 's|\.py$$||' | sort)
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python docs/build_site.py
 
 # docs/settings.md, from the descriptions in src/mohs/settings/config.py.
 settings-reference: setup

@@ -6,6 +6,8 @@ import re
 import pytest
 from PIL import Image
 
+from mohs.compare.table import HEADER
+from mohs.report.of_comparison import ASIDE
 from mohs.report.page import write_report
 
 from .browser import address_of, needs_chromium, opened
@@ -37,6 +39,26 @@ def test_nothing_is_wider_than_the_screen(tmp_path, report, wide_row):
         box = "document.querySelector('.scroll')"
         assert seen.page.evaluate(f"{box}.scrollWidth > {box}.clientWidth")  # a wide table scrolls in its own box
         assert seen.console == []
+
+
+def test_the_columns_of_a_comparison_fit_a_desk(tmp_path, report):
+    """All 25 columns of a comparison, with figures as wide as they come: none scrolls on a desk."""
+    cells = ["0.501", "0.456 to 0.565", "+0.016 [-0.006, +0.037]", "+0.016 [-0.006, +0.037]"] * 2
+    cells += ["0.501"] * 7 + ["0.95", "100%", "24,960", "2,403", "123.4", "123.4", "0 of 5", "0 of 5"]
+    row = [*cells, "rate 0.012 (edge), loss.temperature 0.1"]
+    rows = [[f"online multi-similarity with Muon {i}", *row] for i in range(2)]
+    wide = dataclasses.replace(report, table_header=["", *HEADER[1:]], table_rows=rows, highlight=0)
+    path = tmp_path / "report.html"
+    write_report(path, dataclasses.replace(wide, table_aside=ASIDE))
+    with opened(address_of(path)) as seen:
+        seen.page.locator("section[aria-labelledby=results] summary").click()
+        for width in (1400, 1024):
+            seen.page.set_viewport_size({"width": width, "height": 900})
+            boxes = "document.querySelectorAll('section[aria-labelledby=results] .scroll')"
+            wider = f"[...{boxes}].map(box => [box.scrollWidth, box.clientWidth])"
+            sizes = seen.page.evaluate(wider)
+            assert len(sizes) == 4
+            assert all(inner <= outer for inner, outer in sizes), (width, sizes)
 
 
 def test_a_table_can_be_saved(tmp_path, report):

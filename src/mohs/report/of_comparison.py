@@ -21,13 +21,13 @@ from mohs.report.result_plots import band_plot
 from mohs.runs import versions
 from mohs.settings.config import override_config
 
-__all__ = ["MeasuredComparison", "write_comparison_report"]
+__all__ = ["ASIDE", "MeasuredComparison", "write_comparison_report"]
 
 # More curves than colours with dashes of their own could not be told apart.
 _MAX_CURVES = 12
 
 # All but R@1, its interval and the difference to the default, on unseen classes and in the catalog.
-_ASIDE = (4, *range(8, len(HEADER)))
+ASIDE = (4, *range(8, len(HEADER)))
 
 _WHAT = {"unseen": "unseen classes", "seen": "the catalog of classes trained on"}
 
@@ -68,7 +68,6 @@ def write_comparison_report(
     report = Report(
         title=f"Strategies compared: {comparison.data.name}",
         summary=[
-            ("pictures read", str(comparison.data.reading).removeprefix("pictures: ")),
             ("training classes", f"{facts['training_classes']:,}"),
             ("training pictures", f"{facts['training_pictures']:,}"),
             ("unseen classes", f"{facts['test_classes']:,}"),
@@ -76,6 +75,7 @@ def write_comparison_report(
             ("catalog queries", f"{facts['catalog_queries']:,}"),
             ("pictures shown by a run", _num_pictures(comparison)),
             ("seeds", str(comparison.num_seeds)),
+            ("pictures read", str(comparison.data.reading).removeprefix("pictures: ")),
         ],
         verdicts=[verdict for each in measured for verdict in _verdicts(each, results)]
         + _trained_on(bool(facts["catalog_queries_are_trained_on"])),
@@ -89,7 +89,7 @@ def write_comparison_report(
         ),
         more_tables=([TextTable(["", *PAPER_HEADER[1:]], paper_rows(rows), PAPER_CAPTION)] if paper else [])
         + [table for each in measured for table in _more_tables(each, results, whole=each is not first)],
-        table_aside=_ASIDE,
+        table_aside=ASIDE,
         highlight=names.index("default") if "default" in names else None,
         comparison=plots,
         strategies=[DrawnRun(name, _events(comparison, name, found)) for name, found in arrays.items()],
@@ -109,7 +109,7 @@ def _more_tables(measured: MeasuredComparison, results: Results, *, whole: bool)
     comparison = measured.comparison
     at = f"At {what_is_equal(comparison)}. {intervals_of(comparison.num_seeds)}"
     tables = (
-        [TextTable(["", *HEADER[1:]], table_rows(measured.rows), f"Means over seeds. {at}", _ASIDE)] if whole else []
+        [TextTable(["", *HEADER[1:]], table_rows(measured.rows), f"Means over seeds. {at}", ASIDE)] if whole else []
     )
     optimiser, rest = optimisers(comparison, measured.cells, results)
     scheduled = schedules(comparison.data, measured.cells, results)

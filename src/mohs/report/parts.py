@@ -118,6 +118,10 @@ class Band:
     high: npt.NDArray[np.float64] | None = None
 
 
+# Columns of numbers, beside the name of the row, that fit a small window.
+_MOST_ASIDE = 8
+
+
 @final
 @dataclass(frozen=True)
 class TextTable:
@@ -138,15 +142,25 @@ class TextTable:
     notes: Sequence[str] = ()
 
     def split(self) -> list["TextTable"]:
-        """Return the columns that stand at once, and, if there are some, those aside; both name their rows.
+        """Return the columns that stand at once, and those aside, if there are some; all tables name their rows.
+
+        More columns aside than fit a screen are shared out evenly among several tables.
 
         >>> [list(part.header) for part in TextTable(["run", "a", "b", "c"], [], "", aside=[2]).split()]
         [['run', 'a', 'c'], ['run', 'b']]
+        >>> [len(part.header) for part in TextTable([*"abcdefghijklmnopqrst"], [], "", aside=range(2, 20)).split()]
+        [2, 7, 7, 7]
         """
         first = [column for column in range(len(self.header)) if column not in self.aside]
+        num_parts = -(-len(self.aside) // _MOST_ASIDE)
+        parts = (
+            [[0, *part] for part in np.array_split(np.array(self.aside, dtype=np.int64), num_parts)]
+            if num_parts
+            else []
+        )
         return [
             TextTable([self.header[i] for i in chosen], [[row[i] for i in chosen] for row in self.rows], self.caption)
-            for chosen in ([first, [0, *self.aside]] if self.aside else [first])
+            for chosen in [first, *parts]
         ]
 
 
