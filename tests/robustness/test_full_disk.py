@@ -3,10 +3,12 @@
 import errno
 import os
 import resource
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, final
 
 import numpy as np
@@ -180,3 +182,28 @@ def test_a_process_killed_at_a_point_leaves_the_old_or_the_new(tmp_path: Path, n
     for folder in (tmp_path, *(entry for entry in tmp_path.iterdir() if entry.is_dir())):
         remove_left_over(folder)
     assert not [file for file in contents(tmp_path) if ".tmp-" in file or ".lock" in file]
+
+
+def test_room_is_looked_for_before_the_work(
+    run_cli: Callable[..., Any], picture_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Embedder, "embed", lambda *_, **__: pytest.fail("embedded before it looked"))
+    model = ModelConfig(widths=(4,), embedding_dim=4)
+    Embedder.create(model, ImagePolicy(size=16)).save_pretrained(tmp_path / "e")
+    free = {tmp_path: 100}
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=free.get(Path(folder), 10**12)))
+    table, out = picture_set / "images.csv", tmp_path / "out"
+    for command, what in (
+        (("embed", tmp_path / "e", table, "--out", out / "x.npy"), "embedding takes about"),
+        (("index", "build", out / "i", table, "--embedder", tmp_path / "e"), "an index of these items takes about"),
+        (("mine", table, "--embedder", tmp_path / "e", "--out", out / "p.parquet"), "the plan takes about"),
+        (
+            ("mine", table, "--embedder", tmp_path / "e", "--triplets", 2, "--csv", out / "p.csv"),
+            "the plan as CSV takes",
+        ),
+    ):
+        answer = run_cli(*command)
+        assert answer.code == 4, answer.err
+        assert what in answer.err[-1], answer.err
+        assert answer.err[-1].endswith("free some space, or write to another disk")
+        assert not out.exists()

@@ -63,6 +63,7 @@ def embed(
         raise InputError(f"--out: {out}: not one of {', '.join(SUFFIXES)}; name it so, or add --shards for a folder")
     else:
         require_file_place(out, "--out")
+    from mohs.artefacts import require_disk
     from mohs.data.dataset import open_dataset
     from mohs.model.embedder import Embedder
     from mohs.model.shared_embedding import embed_items
@@ -92,10 +93,17 @@ def embed(
         if shards:
             _embed_shards(out, network, dataset, shard_rows or _SHARD_ROWS, half=half, quiet=quiet)
             return
+        if is_first():
+            require_disk(out, _bytes_of_item(out.suffix.lower(), network.embedding_dim) * len(dataset), "embedding")
         x_ND = embed_items(network, dataset.pictures, peers=peers)
         if is_first():
             files = write_vectors(out, dataset.table, x_ND)
             say(f"{len(x_ND):,} vectors of {x_ND.shape[1]} dimensions: {' and '.join(map(str, files))}")
+
+
+def _bytes_of_item(suffix: str, embedding_dim: int) -> int:
+    """Return about what an item takes in a file of vectors, without its name: as text a number has 12 characters."""
+    return (12 if suffix in (".csv", ".tsv") else 4) * embedding_dim
 
 
 def _embed_shards(

@@ -60,6 +60,7 @@ _FLAGS = {
     "scale": "--scale",
 }
 _SAMPLED = 4096
+_PLAN_ROW_BYTES, _CSV_ROW_BYTES = 41, 80
 _LABEL_BYTES = 20  # for each character and item, beyond what the estimate counts
 
 
@@ -275,6 +276,8 @@ def _mine(asked: _Asked, peers: Peers, *, quiet: bool, silent: bool) -> dict[str
     if warning := length_warning(asked.num_anchors, table.num_classes):
         say(f"warning: {warning}")
     peak_bytes = None if asked.on_accelerator else _require_memory(asked, inputs, candidates, quiet=silent)
+    if is_first():
+        _require_disk(asked, table)
     read = time.perf_counter()
     bank_ND = inputs.bank(peers)
     embedded = time.perf_counter()
@@ -400,6 +403,17 @@ def _require_memory(asked: _Asked, inputs: _Inputs, candidates: NDArray[np.int64
         left = "" if free is None else f", {in_bytes(free)} are free"
         say(f"memory: mining takes about {in_bytes(peak_bytes)}{left}")
     return peak_bytes
+
+
+def _require_disk(asked: _Asked, table: Table) -> None:
+    """Raise `ResourceError` if the disks have less room than the plan and its CSV will take."""
+    from mohs.artefacts import require_disk
+
+    num_triplets = asked.num_anchors * asked.num_negatives
+    require_disk(asked.out, _PLAN_ROW_BYTES * num_triplets, "the plan")
+    if asked.csv is not None:
+        name_bytes = sum(map(len, table.files)) // len(table)
+        require_disk(asked.csv, (_CSV_ROW_BYTES + 3 * name_bytes) * num_triplets, "the plan as CSV")
 
 
 def _save(plan: TripletPlan, asked: _Asked, table: Table) -> None:

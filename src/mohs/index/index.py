@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from mohs.artefacts import atomic_folder, file_stamp, fingerprint
+from mohs.artefacts import atomic_folder, file_stamp, fingerprint, require_disk
 from mohs.checks import class_labels, plain_array, require, wrong_whole
 from mohs.data.quarantine import BadPicture
 from mohs.data.reading import read_table
@@ -34,6 +34,8 @@ __all__ = ["Index"]
 _FORMAT = 1
 _ABOUT, _CALIBRATION, _APPROXIMATION = "index.json", "calibration.json", "approximation.json"
 _LEAST_EXACT = 20
+# Of an item beside its vector, about: most of it is the thumbnail.
+_ROW_BYTES = 4_000
 
 
 @final
@@ -86,7 +88,8 @@ class Index:
             progress: called with the number of items done, and of all.
 
         Raises `InputError` for a folder that exists, a bad table, ids that are there twice, and pictures that cannot be
-        read; `BadImagesError` for more of them than are allowed, or if there are no others.
+        read; `BadImagesError` for more of them than are allowed, or if there are no others; `ResourceError` if the disk
+        has less room than the index will take.
         """
         require(wrong_whole("max_bad_images", max_bad_images, at_least=0, example=0))
         _require_exact_up_to(exact_up_to)
@@ -97,6 +100,7 @@ class Index:
         table = _table(source, catalog)
         columns = other_columns(table)
         ids = item_ids(table, columns, id_column)
+        require_disk(folder, len(table) * (4 * network.embedding_dim + _ROW_BYTES), "an index of these items")
         schema, batches = item_rows(
             table, network, ids, columns, max_bad_images=max_bad_images, set_aside=set_aside, progress=progress
         )
