@@ -1,0 +1,258 @@
+"""Processes killed by SIGKILL while they train, mine, build or read an index, and pairs that train into one folder.
+
+    python benchmarks/attack_writers.py                     # 30 kills each, 20 pairs
+    python benchmarks/attack_writers.py --kills 5 --pairs 3
+
+Pictures of 60 characters are written once. Children are forked from this process, which has loaded everything, and are
+killed at a random moment of the time that the work takes. What must hold:
+
+- train: taken up again it ends with the weights and plans of a run that nobody killed, bit for bit.
+- mine: plan and CSV are the old ones or the new ones, each whole.
+- index build: there is no index, or one that is whole; it can be built afterwards.
+- service reload: a process that takes up new versions is killed; the index opens, and is sound.
+- pairs: two trainings with other seeds are started in one folder. One ends well, the other exits with 2, and the
+  folder holds settings and weights of the first.
+
+Nothing that a killed process left half-written stays after the next writer.
+"""
+
+import argparse
+import asyncio
+import hashlib
+import multiprocessing
+import os
+import resource
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import mohs
+from mohs.cli import main as mohs_main
+from mohs.index.index import Index
+from mohs.mining import compile_kernels
+from mohs.plan import TripletPlan
+from mohs.randomness import generator
+from mohs.runs import Run
+from mohs.serve.editions import Editions
+from mohs.serve.metrics import Metrics
+
+FORK = multiprocessing.get_context("fork")
+SETTINGS = (
+    "--per-class", "2", "--size", "16", "--channels", "1", "--triplets", "480", "--batch", "24", "--quiet",
+    "--set", "training.num_segments=4", "--set", "training.checkpoint_s=0.02", "--set", "model.widths=[8,16]",
+    "--device", "cpu",
+)  # fmt: skip
+
+
+def quiet(work: Callable[[], object]) -> None:
+    """Do work without a word, and leave the process."""
+    sink = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(sink, 1)
+    os.dup2(sink, 2)
+    torch.set_num_threads(1)
+    code = 0
+    try:
+        work()
+    except SystemExit as stop:
+        code = int(stop.code or 0)
+    os._exit(code)
+
+
+def started(work: Callable[[], object]) -> multiprocessing.process.BaseProcess:
+    """Return a forked process that does the work."""
+    process = FORK.Process(target=quiet, args=(work,))
+    process.start()
+    return process
+
+
+def finished(work: Callable[[], object]) -> float:
+    """Do work in a process of its own, which must end well; return the seconds that it took."""
+    began = time.monotonic()
+    process = started(work)
+    process.join()
+    assert process.exitcode == 0, process.exitcode
+    return time.monotonic() - began
+
+
+def command(*words: object) -> Callable[[], object]:
+    """Return the work of a command."""
+    return lambda: mohs_main([str(word) for word in words])
+
+
+def killed(work: Callable[[], object], after_s: float) -> bool:
+    """Do work in a process that is killed after some time; return whether it was still at work."""
+    process = started(work)
+    process.join(after_s)
+    process.kill()
+    process.join()
+    return process.exitcode == -9
+
+
+def hashes(folder: Path) -> list[str]:
+    """Return the SHA-256 of the weights and plans of a run."""
+    files = [folder / "embedder" / "model.safetensors", *sorted((folder / "plans").glob("*.parquet"))]
+    return [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
+
+
+def left_over(folder: Path) -> list[str]:
+    """Return what was left half-written below a folder."""
+    return [str(path) for path in folder.rglob(".*.tmp-*")]
+
+
+def kill_training(place: Path, num: int) -> str:
+    """Kill trainings, and take them up again."""
+
+    def train(out: Path) -> Callable[[], object]:
+        return command("train", place / "set", "--resume", out, *SETTINGS)
+
+    took_s = finished(train(place / "undisturbed"))
+    wanted = hashes(place / "undisturbed")
+    at_work = taken_up = 0
+    for number in range(num):
+        out = place / f"killed-{number}"
+        at_work += killed(train(out), took_s * generator(0, "kill training", number).random())
+        taken_up += any(out.glob("checkpoints/step-*.json"))
+        finished(train(out))
+        assert hashes(out) == wanted, f"kill {number}: another run"
+        assert not left_over(out), left_over(out)
+        shutil.rmtree(out)
+    return (
+        f"train: {num} kills, {at_work} at work, {taken_up} with a checkpoint: all end with the same weights and plans"
+    )
+
+
+def kill_mining(place: Path, num: int) -> str:
+    """Kill minings that write over a plan and its CSV."""
+    plan, listed = place / "mined" / "p.parquet", place / "mined" / "p.csv"
+
+    def mine(seed: int) -> Callable[[], object]:
+        words = ("mine", place / "set", "--embedder", place / "undisturbed", "--out", plan, "--csv", listed, "--quiet")
+        return command(*words, "--triplets", 20_000, "--seed", seed)
+
+    took_s = finished(mine(0))
+    at_work = 0
+    before = plan.read_bytes()
+    for number in range(num):
+        at_work += killed(mine(number + 1), took_s * generator(0, "kill mining", number).random())
+        found = TripletPlan.load(plan)  # by its sum
+        assert len(found) == 20_000
+        assert listed.read_bytes().count(b"\n") == 20_001, f"kill {number}: half a CSV"
+        assert plan.read_bytes() == before or found.header["seed"] == number + 1
+        before = plan.read_bytes()
+    finished(mine(0))
+    assert not left_over(place / "mined"), left_over(place / "mined")
+    return f"mine: {num} kills, {at_work} at work: plan and CSV whole each time"
+
+
+def kill_building(place: Path, num: int) -> str:
+    """Kill buildings of an index."""
+    folder = place / "indexes" / "i"
+
+    def build() -> Callable[[], object]:
+        return command("index", "build", folder, place / "set", "--embedder", place / "undisturbed", "--quiet")
+
+    took_s = finished(build())
+    num_items = len(Index.open(folder))
+    at_work = 0
+    for number in range(num):
+        shutil.rmtree(folder, ignore_errors=True)
+        at_work += killed(build(), took_s * generator(0, "kill building", number).random())
+        if folder.exists():
+            assert len(Index.open(folder)) == num_items, f"kill {number}: half an index"
+            assert Index.open(folder).check() == []
+    if not folder.exists():
+        finished(build())
+    else:
+        shutil.rmtree(folder)
+        finished(build())
+    assert len(Index.open(folder)) == num_items
+    assert not left_over(folder.parent), left_over(folder.parent)
+    return f"index build: {num} kills, {at_work} at work: no index, or a whole one"
+
+
+def kill_reloading(place: Path, num: int) -> str:
+    """Kill processes that take up versions of an index, which change all the while."""
+    folder = place / "indexes" / "i"
+    index = Index.open(folder)
+    items = index.vectors().id_N[:4].tolist()
+    table = mohs.read_table(place / "set").take(np.arange(8))
+
+    def reload() -> None:
+        editions = Editions(folder, Metrics())
+        while True:
+            asyncio.run(editions.refresh())
+
+    at_work = 0
+    for number in range(num):
+        process = started(reload)
+        until = time.monotonic() + 0.5 * generator(0, "kill reloading", number).random()
+        while time.monotonic() < until:
+            index.replace(table)
+        process.kill()
+        process.join()
+        at_work += process.exitcode == -9
+        opened = Index.open(folder)
+        assert opened.check() == []
+        assert opened.vectors().id_N[:4].tolist() == items
+    return f"service reload: {num} kills, {at_work} at work: the index opens and is sound"
+
+
+def train_in_pairs(place: Path, num: int) -> str:
+    """Start two trainings at once in one folder, as often as said."""
+    lost = []
+    for number in range(num):
+        out = place / f"pair-{number}"
+        barrier = FORK.Barrier(2)
+
+        def train(seed: int, out: Path = out, barrier: object = barrier) -> None:
+            barrier.wait()  # type: ignore[attr-defined]
+            command("train", place / "set", "--out", out, "--seed", seed, *SETTINGS)()
+
+        both = [started(lambda seed=seed, train=train: train(seed)) for seed in (0, 1)]
+        for process in both:
+            process.join()
+        codes = [process.exitcode for process in both]
+        assert sorted(codes) == [0, 2], f"pair {number}: {codes}"
+        run, winner = Run.open(out), codes.index(0)  # by the sums of all its files
+        assert run.config.seed == winner
+        alone = place / f"alone-{winner}"
+        if not alone.exists():
+            finished(command("train", place / "set", "--out", alone, "--seed", winner, *SETTINGS))
+        assert hashes(out) == hashes(alone), f"pair {number}: weights of another run"
+        lost.append(1 - winner)
+        shutil.rmtree(out)
+    return f"pairs: {num}, exactly one of each went on; the second one lost {sum(lost)} of them"
+
+
+def main() -> None:
+    """Attack."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=30)
+    parser.add_argument("--pairs", type=int, default=20)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        place = Path(name)
+        os.environ["XDG_CACHE_HOME"] = str(place / "cache")
+        finished(command("glyphs", place / "set", "--size", 16, "--classes", 60))
+        compile_kernels("log-rank")  # children find them compiled
+        for work, num in (
+            (kill_training, arguments.kills),
+            (kill_mining, arguments.kills),
+            (kill_building, arguments.kills),
+            (kill_reloading, arguments.kills),
+            (train_in_pairs, arguments.pairs),
+        ):
+            began = time.monotonic()
+            print(f"{work(place, num)} ({time.monotonic() - began:.0f} s)", flush=True)
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    print(f"{used.ru_utime + used.ru_stime:.0f} s of CPU in children, the largest {used.ru_maxrss / 1024:.0f} MiB")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
