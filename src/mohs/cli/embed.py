@@ -20,6 +20,7 @@ from mohs.cli.console import (
 from mohs.cli.options import Catalog, ClassColumn, FileColumn, MaxBad, Quiet, naming_flags
 from mohs.cli.pictures_read import beside, tell_pictures
 from mohs.errors import InputError
+from mohs.peers import Peers
 
 if TYPE_CHECKING:
     from mohs.data.dataset import Dataset
@@ -84,14 +85,12 @@ def embed(
             )
 
     with among_processes("auto") as peers:
-        if shards and peers.num_ranks > 1:
-            raise InputError("--shards: one process writes them; start the command without torchrun")
         dataset = peers.first_here_first(read)
         if is_first():
             tell_pictures(dataset.reading, beside(out), quiet=quiet)
         network.to(choose_device("auto"))
         if shards:
-            _embed_shards(out, network, dataset, shard_rows or _SHARD_ROWS, half=half, quiet=quiet)
+            _embed_shards(out, network, dataset, peers, shard_rows or _SHARD_ROWS, half=half, quiet=quiet)
             return
         if is_first():
             require_disk(out, _bytes_of_item(out.suffix.lower(), network.embedding_dim) * len(dataset), "embedding")
@@ -107,20 +106,24 @@ def _bytes_of_item(suffix: str, embedding_dim: int) -> int:
 
 
 def _embed_shards(
-    out: Path, network: Embedder, dataset: Dataset, rows_per_shard: int, *, half: bool, quiet: bool
+    out: Path, network: Embedder, dataset: Dataset, peers: Peers, rows_per_shard: int, *, half: bool, quiet: bool
 ) -> None:
     """Write a bank in shards, and say how much of it was there."""
     from mohs.export.shard_folder import write_shard_folder
 
     with counting_progress("embedding", quiet=quiet) as progress:
-        found, num_there = write_shard_folder(
+        written = write_shard_folder(
             out,
             network,
             dataset,
             rows_per_shard=rows_per_shard,
             dtype="float16" if half else "float32",
             progress=progress,
+            peers=peers,
         )
+    if written is None:  # the first process has written, and says so
+        return
+    found, num_there = written
     if num_there:
         say(f"{num_there:,} of {found.layout.num_shards:,} shards were there already")
     say(f"{len(found):,} vectors of {found.shape[1]} dimensions, {found.dtype}: {out}")

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from mohs.artefacts import fingerprint
 from mohs.data.dataset import Dataset
 from mohs.model.embedder import Embedder
+from mohs.model.shared_embedding import embed_items
+from mohs.peers import ALONE, Peers
 from mohs.shards import ShardLayout, Shards, open_shards, write_shards
 from mohs.sums import arrays_sum
 
@@ -24,12 +26,18 @@ def write_shard_folder(
     rows_per_shard: int,
     dtype: Literal["float32", "float16"] = "float32",
     progress: Callable[[int, int], None] | None = None,
-) -> tuple[Shards, int]:
+    peers: Peers = ALONE,
+) -> tuple[Shards, int] | None:
     """Embed a dataset shard by shard into a folder (`mohs.shards`); return the bank, and how many shards were there.
 
     A run that takes up another's work embeds what is missing, if embedder, files and classes are the same. Memory holds
-    one shard of vectors. Raises what `mohs.shards.write_shards` does.
+    one shard of vectors. Of processes that call this together (`peers`) each embeds a part of every shard; the first
+    one writes, and the others return None. Raises what `mohs.shards.write_shards` does.
     """
+    if peers.rank > 0:
+        while (span := peers.from_first(None)) is not None:
+            embed_items(embedder, dataset.pictures, np.arange(*span), peers=peers)
+        return None
     table = dataset.table
     about = {
         "of": "embeddings",
@@ -40,7 +48,10 @@ def write_shard_folder(
     layout = ShardLayout(len(table), (embedder.embedding_dim,), dtype, rows_per_shard)
 
     def make_rows(start: int, stop: int) -> NDArray[np.floating]:
-        return embedder.embed(dataset.pictures[start:stop]).astype(dtype)  # of unit length: no number overflows
+        peers.from_first((start, stop))
+        x_ND = embed_items(embedder, dataset.pictures, np.arange(start, stop), peers=peers)
+        return x_ND.astype(dtype)  # of unit length: no number overflows
 
     num_there = write_shards(folder, layout, about, make_rows, progress=progress)
+    peers.from_first(None)
     return open_shards(folder, check=False), num_there
