@@ -121,10 +121,11 @@ def main() -> None:
     """Print a line for each seed, then means and how many intervals hold."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--first", type=int, default=0, help="seed to begin with")
     parser.add_argument("--triplets", type=int, default=4800)
     arguments = parser.parse_args()
     every: dict[str, list[Share]] = {}
-    for seed in range(arguments.seeds):
+    for seed in range(arguments.first, arguments.first + arguments.seeds):
         shares = simulate(train_and_embed(seed, arguments.triplets), seed)
         for name, share in shares.items():
             every.setdefault(name, []).append(share)
