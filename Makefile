@@ -114,5 +114,19 @@ bench-resume: setup
 audit: setup
 	PATH="$(BIN):$$PATH" $(BIN)/python benchmarks/audit.py
 
+# Wheel and source distribution in dist/, and a look whether both work in a clean environment: it holds the wheel alone (built
+# from the source distribution), and trains, measures, indexes and searches from another folder.
+release: setup
+	rm -rf dist build/release
+	$(BIN)/uv build --quiet --no-build-isolation --python $(BIN)/python
+	$(BIN)/uv venv --quiet --python $(BIN)/python build/release/env
+	VIRTUAL_ENV=build/release/env $(BIN)/uv pip install --quiet --constraint requirements.lock "$$(ls dist/*.whl)[search]"
+	cd build/release && ./env/bin/mohs --version && ./env/bin/mohs glyphs shop --size 32 --classes 40 \
+		&& ./env/bin/mohs train shop --size 32 --channels 1 --triplets 100 --out run --quiet && ./env/bin/mohs evaluate run --quiet \
+		&& ./env/bin/mohs index build shop.index shop --embedder run \
+		&& ./env/bin/mohs search shop.index shop/DejaVuSans/U+0021.png --top 1
+	tar --list --file dist/*.tar.gz | grep --quiet CITATION.cff
+	ls -l dist
+
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist

@@ -16,7 +16,7 @@ from mohs.artefacts import atomic_path
 from mohs.bounds import ROWS
 from mohs.checks import item_indices, numbers, plain_array
 from mohs.errors import InputError, Problem, reason_of
-from mohs.shown import csv_cell
+from mohs.shown import csv_cell, html_table
 from mohs.sums import arrays_sum, check_format, strict_json
 
 __all__ = ["POSITIVE_ORIGINS", "TripletPlan", "origin_column"]
@@ -73,6 +73,17 @@ class TripletPlan:
     def __repr__(self) -> str:
         low, high = (f"{self.hardness.min():.3g}", f"{self.hardness.max():.3g}") if len(self) else ("-", "-")
         return f"TripletPlan({len(self):,} triplets, hardness {low} to {high})"
+
+    def _repr_html_(self) -> str:
+        """Return the first five triplets as a table, for a notebook."""
+        header = ("anchor", "positive", "negative", "hardness", "achieved", "d_ap", "d_an")
+        columns = (
+            self.anchor, self.positive, self.negative, self.hardness, self.achieved_hardness,
+            self.anchor_positive_distance, self.anchor_negative_distance,
+        )  # fmt: skip
+        rows = zip(*(column[:5].tolist() for column in columns), strict=True)
+        cells = [[f"{cell:.3f}" if isinstance(cell, float) else str(cell) for cell in row] for row in rows]
+        return html_table(repr(self), header, cells)
 
     def __post_init__(self) -> None:
         for name, dtype in _COLUMNS:

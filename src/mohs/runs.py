@@ -23,6 +23,7 @@ from mohs.model.embedder import Embedder
 from mohs.model.shared_embedding import embed_items
 from mohs.peers import ALONE, Peers
 from mohs.settings.config import RunConfig, load_run_config
+from mohs.shown import html_table
 from mohs.sums import write_summed
 from mohs.training.checkpoint import load_checkpoint
 from mohs.training.events import Listener, TensorBoard, read_run_events, require_tensorboard
@@ -65,6 +66,14 @@ class Run:
     def __repr__(self) -> str:
         config = self.config
         return f"Run({str(self.folder)!r}: {config.loss.name} on {config.data.source!r}, seed {config.seed})"
+
+    def _repr_html_(self) -> str:
+        """Return what the run was and took as a table, for a notebook."""
+        facts = self.facts()
+        names = ("num_training_classes", "num_training_items", "num_triplets", "num_pictures")
+        rows = [[name.removeprefix("num_").replace("_", " "), f"{facts[name]:,}"] for name in names]
+        rows += [[f"{part}, s", f"{facts[f'{part}_s']:.1f}"] for part in ("embed", "mine", "train")]
+        return html_table(repr(self), ["", ""], rows)
 
     @classmethod
     def open(cls, folder: str | Path) -> "Run":
@@ -116,6 +125,21 @@ class Evaluation:
     embed_s: float
     evaluate_s: float
     num_trained_classes: int
+
+    def __repr__(self) -> str:
+        shares = ", ".join(f"{name} {found.retrieval.recall[1]:.3f}" for name, found in self.measured.items())
+        return f"Evaluation(R@1: {shares})"
+
+    def _repr_html_(self) -> str:
+        """Return the measures as a table, for a notebook."""
+        rows = []
+        for name, found in self.measured.items():
+            retrieval = found.retrieval
+            interval = retrieval.intervals.get("recall@1")  # none with one class
+            sure = "-" if interval is None else f"{interval[0]:.3f} to {interval[1]:.3f}"
+            rows.append([name, *(f"{retrieval.recall[k]:.3f}" for k in (1, 5, 50)), sure])
+        title = self.measured["trained"].told_protocol
+        return html_table(f"R@k on {title}", ["", "R@1", "R@5", "Top-50", "95% interval of R@1"], rows)
 
     def query_and_gallery(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the items of `dataset` that were queries, and those that were the gallery, int64 each."""

@@ -1,9 +1,11 @@
-"""Names from files where a person meets them: on a terminal, and in a spreadsheet. Neither may do what a name says."""
+"""Names from files where a person meets them: on a terminal, in a spreadsheet, in a notebook. None does as it says."""
 
 import re
+from collections.abc import Sequence
+from html import escape
 from typing import Any, Final
 
-__all__ = ["csv_cell", "from_csv_cell", "printable"]
+__all__ = ["csv_cell", "from_csv_cell", "html_table", "printable"]
 
 # Controls of terminals (C0, DEL, C1) but for tab and newline, and those that turn the direction of text.
 _CONTROLS: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
@@ -42,3 +44,14 @@ def from_csv_cell(text: str) -> str:
     ['=1+1', "'=x", "'ring'", '-7']
     """
     return text[1:] if text.startswith("'") and _FORMULA.match(text) else text
+
+
+def html_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a table as HTML for a notebook, its title above; text is escaped.
+
+    >>> html_table("<a>", ["n"], [["1"]])
+    '<p>&lt;a&gt;</p><table><thead><tr><th>n</th></tr></thead><tbody><tr><td>1</td></tr></tbody></table>'
+    """
+    head = "".join(f"<th>{escape(cell)}</th>" for cell in header)
+    body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
+    return f"<p>{escape(title)}</p><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"

@@ -110,7 +110,11 @@ def test_evaluate_unseen_classes(run_cli, class_run, tmp_path):
     shutil.copytree(class_run, folder)
     answer = run_cli("evaluate", folder, "--per-class", tmp_path / "classes.csv")
     read = "pictures: 48 read = 48 used + 0 set aside"
-    assert (answer.code, answer.err) == (0, [read, f"report: {folder}/report.html"])
+    told = [line for line in answer.err if not line.startswith("doctor: ")]
+    way_on = "index build NAME.index SOURCE --embedder" if len(told) == len(answer.err) else "doctor"
+    assert (answer.code, told) == (0, [read, f"report: {folder}/report.html", f"next: mohs {way_on} {folder}"])
+    findings = mohs.diagnose(folder).findings
+    assert answer.err[1:-2] == [f"doctor: {one.severity}: {one.cause}: {one.what}" for one in findings]
     assert answer.out.startswith("20 queries of 5 classes, gallery of 20, unseen classes")
     rows = [line.split()[1] for line in answer.out.splitlines() if line.startswith("│")]
     assert rows[:4] == [*METRICS, "average"]  # precision, of the pairs

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from mohs.doctor.findings import Diagnosis
     from mohs.evaluation.embedded import Embedded
     from mohs.evaluation.summary import EmbeddingReport
     from mohs.evaluation.verification import VerificationResult
@@ -241,9 +242,13 @@ def _evaluate_run(
             say(f"note: {note}")
         _print_pairs(trained.verification)
     if is_written:
-        report = _write_report(run, evaluation, opened)
+        diagnosis = _write_report(run, evaluation, opened)
         if not as_json:
-            say(f"report: {report}")
+            for finding in diagnosis.findings:
+                say(f"doctor: {finding.severity}: {finding.cause}: {finding.what}")
+            say(f"report: {run.folder / 'report.html'}")
+            way_on = "doctor" if diagnosis.findings else "index build NAME.index SOURCE --embedder"
+            say(f"next: mohs {way_on} {run.folder}")
     elif other is not None and evaluation.num_trained_classes:  # the run's own report describes its own test
         num_tested = len(np.unique(evaluation.dataset.labels[evaluation.test_N]))
         say(
@@ -252,12 +257,12 @@ def _evaluate_run(
         )
 
 
-def _write_report(run: Run, evaluation: Evaluation, data: SplitData) -> Path:
+def _write_report(run: Run, evaluation: Evaluation, data: SplitData) -> Diagnosis:
     from mohs.report.of_run import write_run_report
     from mohs.report.words import queries_counted
 
     facts, name, measured = run.facts(), run.folder.name, evaluation.measured
-    write_run_report(
+    return write_run_report(
         run.folder / "report.html",
         title=f"Run {name}",
         command=f"mohs train --config {run.folder / 'config.json'} --out NEW_FOLDER",
@@ -279,7 +284,6 @@ def _write_report(run: Run, evaluation: Evaluation, data: SplitData) -> Path:
         ],
         highlight="trained",
     )
-    return run.folder / "report.html"
 
 
 def _read_embeddings(

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from mohs.doctor.findings import Diagnosis
 from mohs.doctor.run.checks import diagnose_run
 from mohs.doctor.run.evidence import RunEvidence
 from mohs.errors import at_most_20
@@ -183,8 +184,10 @@ def write_run_report(
     summary: Sequence[tuple[str, str]],
     highlight: str,
     verdicts: Sequence[Judgement] = (),
-) -> None:
-    """Write the page: the run named `shown` is shown in detail, and the curves of all `runs` are drawn.
+) -> Diagnosis:
+    """Write the page, and return what the doctor found.
+
+    The run named `shown` is shown in detail, and the curves of all `runs` are drawn.
 
     The evaluation of `shown` has its baselines, and `data` are its pictures; the doctor looks at it, too. `rows` are
     those of the table of results, `highlight` the one to mark; `verdicts` come after those on the run.
@@ -193,6 +196,7 @@ def write_run_report(
     protocol = evaluation.measured["trained"].told_protocol
     found = find(evaluation)
     test_N = evaluation.test_N
+    diagnosis = diagnose_run(RunEvidence.open(run.folder, data=data))
     pairs = evaluation.measured["trained"].verification
     if pairs is None:
         pairs = verified(evaluation.embeddings_ND, evaluation.dataset.labels, test_N, seed=run.config.seed)
@@ -216,7 +220,7 @@ def write_run_report(
         strategies=[DrawnRun(name, each.events()) for name, (each, _) in runs.items()],
         examples_best=best,
         examples_worst=worst,
-        diagnosis=diagnose_run(RunEvidence.open(run.folder, data=data)),
+        diagnosis=diagnosis,
         diagnosed=shown,
         settings=flat_settings(run.config.model_dump(mode="json")),
         gallery=[_gallery_band(name, each) for name, (_, each) in runs.items()],
@@ -228,6 +232,7 @@ def write_run_report(
         versions=versions(),
     )
     write_report(path, report)
+    return diagnosis
 
 
 def _gallery_band(name: str, evaluation: Evaluation) -> Band:
