@@ -25,7 +25,7 @@ from mohs.data.dataset import Dataset
 from mohs.data.stored_pictures import Pictures, StoredPictures, block_sums, rows_per_block
 from mohs.data.table import Table
 from mohs.model.embedder import Embedder
-from mohs.settings.config import DataConfig, RunConfig, TrainingConfig
+from mohs.settings.config import DataConfig, MemoryConfig, RunConfig, TrainingConfig
 from mohs.training.events import Event, StepEvent
 from mohs.training.loop import fit
 
@@ -66,6 +66,7 @@ def train(pictures: Pictures, num_triplets: int, size: int) -> dict[str, Any]:
     config = RunConfig(
         data=DataConfig(size=size, channels=3),
         training=TrainingConfig(num_triplets=num_triplets, batch_triplets=24, num_segments=2, device="cpu"),
+        memory=MemoryConfig(num_negatives=0),  # else sets of many classes would pay for a bank of negatives, too
     )
     embedder = Embedder.create(config.network, config.data.policy, seed=0)
     marks: list[tuple[float, float, int]] = []
