@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 
-.PHONY: setup demo test fuzz lint type docs settings-reference bench bench-mining bench-resume bench-collapse bench-evaluation bench-finetune bench-strategies bench-export bench-35k bench-processes test-api lock audit clean
+.PHONY: setup demo test fuzz lint type docs settings-reference bench bench-mining bench-resume bench-collapse bench-evaluation bench-finetune bench-strategies bench-export bench-35k bench-processes test-api test-scale bench-bank lock audit clean
 
 setup: $(READY)
 
@@ -51,6 +51,18 @@ test: lint type
 # Two minutes. MORE="--examples 1000" asks longer.
 test-api: setup
 	$(BIN)/python benchmarks/check_api.py $(MORE)
+
+# Embedding and mining on a Ray cluster, tables in a bucket of an S3 server on loopback: Ray, s3fs and moto's server are
+# fetched into an environment of their own, beside what the lock file names. Two minutes.
+test-scale: setup
+	$(BIN)/uv venv --quiet --allow-existing --python $(BIN)/python build/scale
+	VIRTUAL_ENV=$(CURDIR)/build/scale $(BIN)/uv pip sync --quiet --require-hashes requirements.lock
+	VIRTUAL_ENV=$(CURDIR)/build/scale $(BIN)/uv pip install --quiet --editable '.[ray]' 'moto[server]>=5' 's3fs>=2024.6'
+	build/scale/bin/python -m pytest tests/scale
+
+# A bank of 10,000,000 vectors on disk, mined with bounded memory; 1.3 GB of disk. See benchmarks/bench_bank.py.
+bench-bank: setup
+	$(BIN)/python benchmarks/bench_bank.py --json build/bank.json $(MORE)
 
 # The site, in build/docs: the guides, and the reference from the docstrings. A link that leads nowhere is an error.
 docs: setup

@@ -6,10 +6,11 @@ every shard that is finished; a shard that it does not name is not there yet. nu
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any, Final, final
+from typing import Any, Final, Protocol, final, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,16 @@ from mohs.errors import InputError, Problem, at_most_20
 from mohs.lock import only_writer
 from mohs.sums import check_files, check_format, read_summed, write_summed
 
-__all__ = ["MANIFEST", "ShardLayout", "Shards", "is_shards", "open_shards", "write_shards"]
+__all__ = [
+    "MANIFEST",
+    "RowsInPieces",
+    "ShardLayout",
+    "Shards",
+    "is_shards",
+    "open_shards",
+    "shard_writer",
+    "write_shards",
+]
 
 MANIFEST: Final = "manifest.json"
 _FORMAT: Final = 1
@@ -65,6 +75,13 @@ class ShardLayout:
         first = number * self.rows_per_shard
         return first, min(first + self.rows_per_shard, self.num_rows)
 
+    def pieces(self, rows_per_piece: int) -> Iterator[tuple[int, int]]:
+        """Yield (start, stop) of pieces of at most so many rows, in order; none of them crosses a shard."""
+        for number in range(self.num_shards):
+            first, last = self.span(number)
+            for start in range(first, last, rows_per_piece):
+                yield start, min(start + rows_per_piece, last)
+
     def file_name(self, number: int) -> str:
         """Return the name of a shard's file."""
         return f"shard-{number:06d}.npy"
@@ -81,6 +98,30 @@ class ShardLayout:
             wrong_choice(f"{place}: dtype", self.dtype, _DTYPES),
             *(wrong_whole(f"{place}: row_shape", length) for length in self.row_shape),
         ]
+
+
+@runtime_checkable
+class RowsInPieces(Protocol):
+    """Rows that are too many for memory, wherever they are; `rows[index]` gives some, for slices and index arrays."""
+
+    @property
+    def layout(self) -> ShardLayout:
+        """How they lie in shards."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """N and the shape of a row."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """As stored."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: Any, /) -> NDArray[Any]: ...
+
+    def pieces(self, rows_per_piece: int) -> Iterator[tuple[int, int]]:
+        """See `ShardLayout.pieces`."""
 
 
 @final
@@ -151,11 +192,8 @@ class Shards:
         return found
 
     def pieces(self, rows_per_piece: int) -> Iterator[tuple[int, int]]:
-        """Yield (start, stop) of pieces of at most so many rows, in order; none of them crosses a shard."""
-        for number in range(self.layout.num_shards):
-            first, last = self.layout.span(number)
-            for start in range(first, last, rows_per_piece):
-                yield start, min(start + rows_per_piece, last)
+        """See `ShardLayout.pieces`."""
+        return self.layout.pieces(rows_per_piece)
 
     def _mapped(self, number: int) -> "np.memmap[Any, Any]":
         path = self.folder / self.layout.file_name(number)
@@ -209,25 +247,56 @@ def open_shards(folder: str | Path, *, check: bool = True) -> Shards:
     return shards
 
 
-def write_shards(
-    folder: str | Path,
-    layout: ShardLayout,
-    about: Mapping[str, Any],
-    make_rows: Callable[[int, int], NDArray[Any]],
-    *,
-    progress: Callable[[int, int], None] | None = None,
-) -> int:
-    """Write rows shard by shard; return how many shards were there already, from a run that was killed.
+@final
+class ShardWriter:
+    """A folder that is being filled; see `shard_writer`.
 
-    A shard is whole or absent, and the manifest names it once it is whole: a run that takes up another's work makes
-    only what is missing. Memory holds one shard.
+    Attributes:
+        missing: the numbers of the shards that are not there yet.
+        num_there: how many were there from the start, from a run that was killed.
+    """
+
+    def __init__(self, folder: Path, layout: ShardLayout, about: Mapping[str, Any], files: dict[str, str]) -> None:
+        self._folder, self._layout, self._about, self._files = folder, layout, about, files
+        self.num_there = len(files)
+        self.missing = [number for number, name in enumerate(layout.file_names()) if name not in files]
+        self._write_manifest()
+
+    def write(self, number: int, rows: NDArray[Any]) -> None:
+        """Write a shard that is missing, in any order; once the manifest names it, it is whole."""
+        first, last = self._layout.span(number)
+        expected = np.dtype(self._layout.dtype), (last - first, *self._layout.row_shape)
+        assert (rows.dtype, rows.shape) == expected, f"{rows.dtype}{rows.shape} is not {expected}"
+        file = self._folder / self._layout.file_name(number)
+        with atomic_path(file) as temporary:
+            np.save(temporary, rows, allow_pickle=False)
+        self._files[file.name] = sha256_file(file)
+        self._write_manifest()
+
+    def _write_manifest(self) -> None:
+        layout = self._layout
+        values = {
+            "format": _FORMAT,
+            "rows": layout.num_rows,
+            "row_shape": list(layout.row_shape),
+            "dtype": layout.dtype,
+            "rows_per_shard": layout.rows_per_shard,
+            "about": dict(self._about),
+            "files": dict(sorted(self._files.items())),
+        }
+        write_summed(self._folder / MANIFEST, values)
+
+
+@contextmanager
+def shard_writer(folder: str | Path, layout: ShardLayout, about: Mapping[str, Any]) -> Iterator[ShardWriter]:
+    """Yield who fills a folder with shards, or goes on where a killed run was; nobody else writes there meanwhile.
+
+    A shard is whole or absent, and the manifest names it once it is whole.
 
     Args:
         folder: where to; it is made if it is not there.
         layout: how.
         about: what the rows are of: JSON values that tell one bank from another, such as fingerprints.
-        make_rows: called with (start, stop), returns these rows in the dtype of the layout.
-        progress: called with (shards done, shards in all).
 
     Raises `InputError` for a folder that holds other things, or shards of another layout or of something else;
     `ResourceError` if the disk is full.
@@ -243,23 +312,31 @@ def write_shards(
                 what = f"holds {foreign[0]!r} and no {MANIFEST}"
                 raise InputError(Problem(str(folder), what, "name another folder"))
             files = {}
-        num_there = len(files)
-        require_disk(folder, layout.num_rows * layout.row_bytes * (layout.num_shards - num_there) // layout.num_shards,
-                     "the bank")  # fmt: skip
-        _write_manifest(path, layout, about, files)
-        for number, name in enumerate(layout.file_names()):
-            if name not in files:
-                rows = make_rows(*layout.span(number))
-                first, last = layout.span(number)
-                expected = np.dtype(layout.dtype), (last - first, *layout.row_shape)
-                assert (rows.dtype, rows.shape) == expected, f"{rows.dtype}{rows.shape} is not {expected}"
-                with atomic_path(folder / name) as temporary:
-                    np.save(temporary, rows, allow_pickle=False)
-                files[name] = sha256_file(folder / name)
-                _write_manifest(path, layout, about, files)
+        share = 1 - len(files) / layout.num_shards
+        require_disk(folder, int(layout.num_rows * layout.row_bytes * share), "the bank")
+        yield ShardWriter(folder, layout, about, files)
+
+
+def write_shards(
+    folder: str | Path,
+    layout: ShardLayout,
+    about: Mapping[str, Any],
+    make_rows: Callable[[int, int], NDArray[Any]],
+    *,
+    progress: Callable[[int, int], None] | None = None,
+) -> int:
+    """Write rows shard by shard; return how many shards were there already, from a run that was killed.
+
+    A run that takes up another's work makes only what is missing. Memory holds one shard. `make_rows` is called with
+    (start, stop) and returns these rows in the dtype of the layout; `progress` with (shards done, shards in all). The
+    rest is that of `shard_writer`.
+    """
+    with shard_writer(folder, layout, about) as writer:
+        for count, number in enumerate(writer.missing, 1):
+            writer.write(number, make_rows(*layout.span(number)))
             if progress is not None:
-                progress(number + 1, layout.num_shards)
-    return num_there
+                progress(writer.num_there + count, layout.num_shards)
+    return writer.num_there
 
 
 def _finished(path: Path, layout: ShardLayout, about: Mapping[str, Any]) -> dict[str, str]:
@@ -275,19 +352,6 @@ def _finished(path: Path, layout: ShardLayout, about: Mapping[str, Any]) -> dict
         if expected is not None and file.is_file() and sha256_file(file) == expected:
             whole[name] = expected
     return whole
-
-
-def _write_manifest(path: Path, layout: ShardLayout, about: Mapping[str, Any], files: Mapping[str, str]) -> None:
-    values = {
-        "format": _FORMAT,
-        "rows": layout.num_rows,
-        "row_shape": list(layout.row_shape),
-        "dtype": layout.dtype,
-        "rows_per_shard": layout.rows_per_shard,
-        "about": dict(about),
-        "files": dict(sorted(files.items())),
-    }
-    write_summed(path, values)
 
 
 def _read_layout(path: Path, values: Mapping[str, Any]) -> tuple[ShardLayout, dict[str, Any]]:

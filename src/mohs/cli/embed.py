@@ -17,6 +17,7 @@ from mohs.cli.console import (
     require_folder_place,
     say,
 )
+from mohs.cli.on_cluster import Actors, Address, Engine, check_engine, cluster_table, embed_on_cluster
 from mohs.cli.options import Catalog, ClassColumn, FileColumn, MaxBad, Quiet, naming_flags
 from mohs.cli.pictures_read import beside, tell_pictures
 from mohs.errors import InputError
@@ -50,6 +51,9 @@ def embed(
     file_column: FileColumn = None,
     class_column: ClassColumn = None,
     max_bad: MaxBad = None,
+    engine: Engine = None,
+    address: Address = None,
+    actors: Actors = None,
     quiet: Quiet = False,
 ) -> None:
     """Write the vectors of all pictures of a table, float32 [items, dimensions], of unit length."""
@@ -64,6 +68,7 @@ def embed(
         raise InputError(f"--out: {out}: not one of {', '.join(SUFFIXES)}; name it so, or add --shards for a folder")
     else:
         require_file_place(out, "--out")
+    check_engine(engine, address, actors)
     from mohs.artefacts import require_disk
     from mohs.data.dataset import open_dataset
     from mohs.model.embedder import Embedder
@@ -71,6 +76,19 @@ def embed(
     from mohs.training.processes import choose_device
 
     network = Embedder.from_pretrained(embedder)
+    if engine is not None:
+        from mohs.cluster.crew import cluster
+
+        if max_bad is not None:
+            raise InputError("--max-bad: not with --engine ray; set pictures aside with 'mohs check --write'")
+        table = cluster_table(source, catalog, file_column, class_column)
+        rows_in_shard = (shard_rows or _SHARD_ROWS) if shards else None
+        with cluster(address) as ray:
+            dtype = "float16" if half else "float32"
+            embed_on_cluster(
+                ray, network, table, out, actors=actors, shard_rows=rows_in_shard, dtype=dtype, quiet=quiet
+            )
+        return
 
     def read() -> Dataset:
         with naming_flags({"max_bad_images": "--max-bad"}), decoding_progress(quiet=quiet) as progress:

@@ -27,9 +27,10 @@ from mohs.cli.console import (
     require_memory,
     say,
 )
+from mohs.cli.on_cluster import Actors, Address, Engine, check_engine, cluster_bank, cluster_table
 from mohs.cli.pictures_read import beside, tell_pictures
 from mohs.errors import InputError, Problem
-from mohs.peers import Peers
+from mohs.peers import ALONE, Peers
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     from mohs.model.embedder import Embedder
     from mohs.plan import TripletPlan
     from mohs.settings.config import DataConfig, HardnessConfig
-    from mohs.shards import Shards
+    from mohs.shards import RowsInPieces, Shards
 
 __all__ = ["mine"]
 
@@ -117,6 +118,9 @@ def mine(
         Path | None,
         typer.Option(help=".npy with a row per item, or a folder of 'mohs embed --shards', instead of an embedder."),
     ] = None,
+    engine: Engine = None,
+    address: Address = None,
+    actors: Actors = None,
     size: options.Size = None,
     channels: options.Channels = None,
     seed: options.Seed = None,
@@ -127,7 +131,9 @@ def mine(
     if (size is not None or channels is not None) and (embedder is not None or embeddings is not None):
         raise InputError("--size, --channels: decided already by --embedder or --embeddings; leave them out")
     # The margin, the device and the file of the plan are not those of a run.
-    config = options.read_settings(None, locals() | dict.fromkeys(("margin", "device", "out"))).config
+    config = options.read_settings(
+        None, locals() | dict.fromkeys(("margin", "device", "out", "engine", "address", "actors"))
+    ).config
     asked = _Asked(
         data=config.data,
         hardness=config.hardness,
@@ -146,14 +152,23 @@ def mine(
         device=device,
         embedder=embedder,
         embeddings=embeddings,
+        engine=engine,
+        actors=actors,
         out=out,
         csv=csv,
         seed=config.seed,
     )
+    check_engine(engine, address, actors)
     _check(asked)
-    computes_on = "cpu" if asked.embeddings is not None else "auto"
-    with among_processes(asked.device or computes_on) as peers:
-        facts = _mine(asked, peers, quiet=quiet, silent=quiet or as_json)
+    if engine is not None:
+        from mohs.cluster.crew import cluster
+
+        with cluster(address) as ray:
+            facts = _mine(asked, ALONE, ray, quiet=quiet, silent=quiet or as_json)
+    else:
+        computes_on = "cpu" if asked.embeddings is not None else "auto"
+        with among_processes(asked.device or computes_on) as peers:
+            facts = _mine(asked, peers, quiet=quiet, silent=quiet or as_json)
     if as_json:
         print_json(facts)
     else:
@@ -183,6 +198,8 @@ class _Asked:
     device: str | None
     embedder: Path | None
     embeddings: Path | None
+    engine: str | None
+    actors: int | None
     out: Path
     csv: Path | None
     seed: int
@@ -246,7 +263,7 @@ def _problems(asked: _Asked) -> Iterator[Problem]:
         yield Problem("--candidates", what, one_of_two)
 
 
-def _mine(asked: _Asked, peers: Peers, *, quiet: bool, silent: bool) -> dict[str, Any]:
+def _mine(asked: _Asked, peers: Peers, ray: Any = None, *, quiet: bool, silent: bool) -> dict[str, Any]:
     """Embed a table's pictures (or take the vectors given), mine, write the plan and return what is told of it.
 
     What mining will take is said first, and refused if it is more than what is free.
@@ -257,7 +274,7 @@ def _mine(asked: _Asked, peers: Peers, *, quiet: bool, silent: bool) -> dict[str
     from mohs.sequence import describe_length, length_warning
 
     began = time.perf_counter()
-    inputs = peers.first_here_first(lambda: _read(asked, quiet=quiet))
+    inputs = peers.first_here_first(lambda: _read(asked, ray, quiet=quiet))
     table = inputs.table
     is_catalog_N = table.roles == "catalog"
     roles = choose_roles(
@@ -285,6 +302,8 @@ def _mine(asked: _Asked, peers: Peers, *, quiet: bool, silent: bool) -> dict[str
     plan = _plan(asked, table, bank_ND, roles, candidates, excluded_P2, peers, quiet=silent)
     plan = plan.with_header({"num_equal_picture_pairs": num_equal})
     mined = time.perf_counter()
+    if ray is not None and not silent:
+        say(f"mined: {inputs.vectors_ND}")  # what actors took
     pictures = None
     if inputs.dataset is not None:
         if is_first():
@@ -323,7 +342,7 @@ def _mine(asked: _Asked, peers: Peers, *, quiet: bool, silent: bool) -> dict[str
 def _plan(
     asked: _Asked,
     table: Table,
-    bank_ND: NDArray[Any] | Shards,
+    bank_ND: NDArray[Any] | RowsInPieces,
     roles: Roles,
     candidates: NDArray[np.int64] | None,
     excluded_P2: NDArray[np.int64] | None,
@@ -464,7 +483,7 @@ class _Inputs:
     """A table and where its vectors come from: a file's, or an embedder and the pictures it is to embed."""
 
     table: Table
-    vectors_ND: NDArray[Any] | Shards | None
+    vectors_ND: NDArray[Any] | RowsInPieces | None
     embedder: Any = None
     dataset: Any = None
 
@@ -488,7 +507,7 @@ class _Inputs:
         """Whether vectors are in shards."""
         return hasattr(self.vectors_ND, "layout")
 
-    def bank(self, peers: Peers) -> NDArray[Any] | Shards:
+    def bank(self, peers: Peers) -> NDArray[Any] | RowsInPieces:
         """Return the vectors, [N, D]; embeds the pictures if no file holds them, each process a part."""
         if self.vectors_ND is not None:
             return self.vectors_ND
@@ -497,8 +516,13 @@ class _Inputs:
         return embed_items(self.embedder, self.dataset.pictures, peers=peers)
 
 
-def _read(asked: _Asked, *, quiet: bool) -> _Inputs:
+def _read(asked: _Asked, ray: Any, *, quiet: bool) -> _Inputs:
     """Read what is to be mined; the embedder is on the device that was asked for, else on what there is."""
+    if ray is not None:
+        data = asked.data
+        table = cluster_table(data.source, data.catalog, data.file_column, data.class_column)
+        bank = cluster_bank(ray, table, asked.embeddings, lambda: _embedder(asked), actors=asked.actors, quiet=quiet)
+        return _Inputs(table, bank)
     if asked.embeddings is not None:
         return _read_with_vectors(asked, asked.embeddings)
     import torch
@@ -543,7 +567,9 @@ def _excluded_pairs(asked: _Asked, inputs: _Inputs) -> tuple[NDArray[np.int64] |
     )
 
     files, equal_P2 = inputs.table.files, np.empty((0, 2), dtype=np.int64)
-    if not asked.equal_pictures:
+    if "://" in inputs.table.source and not asked.equal_pictures:
+        say("warning: equal pictures under two classes are not looked for where they are not on this machine's disks")
+    elif not asked.equal_pictures:
         dataset = inputs.dataset
         equal_P2 = duplicate_file_pairs(inputs.table) if dataset is None else duplicate_pairs(dataset)
         if asked.on_accelerator and len(equal_P2):

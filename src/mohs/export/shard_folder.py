@@ -9,13 +9,24 @@ from numpy.typing import NDArray
 
 from mohs.artefacts import fingerprint
 from mohs.data.dataset import Dataset
+from mohs.data.table import Table
 from mohs.model.embedder import Embedder
 from mohs.model.shared_embedding import embed_items
 from mohs.peers import ALONE, Peers
 from mohs.shards import ShardLayout, Shards, open_shards, write_shards
 from mohs.sums import arrays_sum
 
-__all__ = ["write_shard_folder"]
+__all__ = ["about_vectors", "write_shard_folder"]
+
+
+def about_vectors(embedder: Embedder, table: Table) -> dict[str, str]:
+    """Return what tells the vectors of one embedder and table from those of others."""
+    return {
+        "of": "embeddings",
+        "embedder_sha256": arrays_sum(b"", {name: x.cpu().numpy() for name, x in embedder.state_dict().items()}),
+        "pictures": repr(embedder.policy),
+        "data_fingerprint": fingerprint(np.array(table.files), table.labels),
+    }
 
 
 def write_shard_folder(
@@ -38,14 +49,8 @@ def write_shard_folder(
         while (span := peers.from_first(None)) is not None:
             embed_items(embedder, dataset.pictures, np.arange(*span), peers=peers)
         return None
-    table = dataset.table
-    about = {
-        "of": "embeddings",
-        "embedder_sha256": arrays_sum(b"", {name: x.cpu().numpy() for name, x in embedder.state_dict().items()}),
-        "pictures": repr(embedder.policy),
-        "data_fingerprint": fingerprint(np.array(table.files), table.labels),
-    }
-    layout = ShardLayout(len(table), (embedder.embedding_dim,), dtype, rows_per_shard)
+    about = about_vectors(embedder, dataset.table)
+    layout = ShardLayout(len(dataset), (embedder.embedding_dim,), dtype, rows_per_shard)
 
     def make_rows(start: int, stop: int) -> NDArray[np.floating]:
         peers.from_first((start, stop))

@@ -25,7 +25,7 @@ from mohs.mining import kernels
 from mohs.mining.bank import CentredBank, centred_bank
 from mohs.mining.blocks import Block, for_each_block
 from mohs.mining.problem import Float32, Float64, Index, MiningProblem, distances_of
-from mohs.mining.stream import LocalScan
+from mohs.mining.stream import LocalScan, ScanSource
 from mohs.mining.streamed import mine_streamed
 from mohs.mining.sweep import farthest, nearest_from, place_of_items, sweep
 from mohs.mining.threads import Meter, Progress, num_threads, one_blas_thread
@@ -49,8 +49,9 @@ def mine_exact(
     """
     threads = threads_for(len(problem.anchors_T), len(problem.candidates_M), num_threads())
     meter = meter or Meter(None, len(problem.anchors_T))
-    if problem.bank_ND.shards is not None:
-        return mine_streamed(problem, LocalScan(problem, threads), positive_distance_T, meter)
+    if (rows := problem.bank_ND.shards) is not None:
+        scan = rows.scan(problem) if isinstance(rows, ScanSource) else LocalScan(problem, threads)
+        return mine_streamed(problem, scan, positive_distance_T, meter)
     with one_blas_thread():
         bank = centred_bank(problem, threads)
         match problem.rule.needs:

@@ -23,20 +23,20 @@ from mohs.mining.options import (
     method_problems,
     option_problems,
 )
-from mohs.mining.positives import choose_positives, positives_by_distance
+from mohs.mining.positives import positives_by_distance, positives_of_classes
 from mohs.mining.problem import Float32, MiningProblem, make_problem, pair_distance
 from mohs.mining.sampled import Sampled, auto_method, mine_sampled
 from mohs.mining.threads import Meter, Progress
 from mohs.peers import ALONE, Peers
 from mohs.plan import POSITIVE_ORIGINS, TripletPlan, origin_column
 from mohs.randomness import check_seed
-from mohs.shards import Shards
+from mohs.shards import RowsInPieces
 
 __all__ = ["compile_kernels", "mine"]
 
 
 def mine(
-    embeddings_ND: ArrayLike | Shards,
+    embeddings_ND: ArrayLike | RowsInPieces,
     labels_N: ArrayLike,
     *,
     anchors_T: ArrayLike,
@@ -143,7 +143,7 @@ def mine(
         what = f"{positive_rule!r} chooses positives, but positives_T gives them"
         raise InputError(Problem("positive_rule", what, "leave one of the two out"))
     on_host = device is None or device == "cpu"
-    if isinstance(embeddings_ND, Shards) and not on_host:
+    if isinstance(embeddings_ND, RowsInPieces) and not on_host:
         what = f"{device!r} mines what is in memory, not a bank in shards"
         raise InputError(Problem("device", what, "leave it out, or give the rows"))
     if device is not None and device != "cpu":
@@ -172,7 +172,7 @@ def mine(
         if positive_rule != "random":
             positives, origin = positives_by_distance(problem, positive_rule)
         elif positives_T is None:
-            positives, origin = choose_positives(problem.labels_N, problem.anchors_T, seed=seed)
+            positives, origin = positives_of_classes(problem.class_N, problem.anchors_T, seed=seed)
         else:
             positives, origin = _given_positives(problem, positives_T)
             if positive_origin_T is not None:

@@ -17,7 +17,7 @@ from mohs.mining.threads import for_each, num_threads
 from mohs.plan import POSITIVE_ORIGINS
 from mohs.randomness import generator
 
-__all__ = ["choose_positives", "positives_by_distance"]
+__all__ = ["choose_positives", "positives_by_distance", "positives_of_classes"]
 
 
 _CLASS, _CATALOG, _AUGMENTATION = (POSITIVE_ORIGINS.index(name) for name in ("class", "catalog", "augmentation"))
@@ -60,6 +60,19 @@ def choose_positives(
         raise InputError(Problem("catalog_N", what, "give one per item"))
 
     class_N = np.unique(labels, return_inverse=True)[1]
+    return positives_of_classes(class_N, anchors, seed=seed, catalog_N=catalog, prefer=prefer)
+
+
+def positives_of_classes(
+    class_N: Index,
+    anchors: Index,
+    *,
+    seed: int,
+    catalog_N: NDArray[np.bool_] | None = None,
+    prefer: Literal["class", "catalog"] = "class",
+) -> tuple[Index, NDArray[np.uint8]]:
+    """Return what `choose_positives` does, of checked arguments: class numbers, 0 … C − 1, instead of labels."""
+    catalog = np.zeros(len(class_N), dtype=bool) if catalog_N is None else catalog_N
     draw_T = generator(seed, "positives").random(len(anchors))
     positives_T = anchors.copy()
     origin_T = np.full(len(anchors), _AUGMENTATION, dtype=np.uint8)
@@ -77,15 +90,20 @@ def _another_of_class(
     class_N: NDArray[np.int64], pool_N: NDArray[np.bool_], anchors_T: NDArray[np.int64], draw_T: NDArray[np.float64]
 ) -> NDArray[np.int64]:
     """Return a random item of the pool that shares the anchor's class and is not the anchor, or −1."""
-    pool = np.flatnonzero(pool_N)
-    pool = pool[np.argsort(class_N[pool], kind="stable")]
-    count_C = np.bincount(class_N[pool], minlength=class_N.max() + 1)
-    start_C = np.cumsum(count_C) - count_C
-    place_N = np.full(len(class_N), -1)
-    place_N[pool] = np.arange(len(pool)) - start_C[class_N[pool]]
     class_T = class_N[anchors_T]
-    count_T, place_T = count_C[class_T], place_N[anchors_T]
-    inside_T = place_T >= 0
+    # Only items of the anchors' classes: few anchors of a large bank ask for little.
+    is_asked_C = np.zeros(int(class_N.max()) + 1, dtype=bool)
+    is_asked_C[class_T] = True
+    item_P = np.flatnonzero(pool_N & is_asked_C[class_N])
+    order_P = np.argsort(class_N[item_P], kind="stable")
+    pool = item_P[order_P]
+    count_C = np.bincount(class_N[pool], minlength=len(is_asked_C))
+    start_C = np.cumsum(count_C) - count_C
+    rank_P = np.zeros(len(pool) + 1, dtype=np.int64)
+    rank_P[order_P] = np.arange(len(pool))
+    at_T = np.searchsorted(item_P, anchors_T)
+    inside_T = np.append(item_P, -1)[at_T] == anchors_T
+    count_T, place_T = count_C[class_T], np.where(inside_T, rank_P[at_T] - start_C[class_T], -1)
     others_T = count_T - inside_T
     # Steps 1 … others from the anchor's own place, or places 0 … others − 1 where the anchor is not in the pool.
     step_T = np.minimum((draw_T * others_T).astype(np.int64), np.maximum(others_T - 1, 0))

@@ -13,7 +13,7 @@ from mohs.hardness.scales import Scale, ScaleRule, rule_of
 from mohs.mining.exclusions import Exclusions, make_exclusions
 from mohs.mining.options import Metric
 from mohs.mining.stored import StoredBank, shard_bank, stored_bank
-from mohs.shards import Shards
+from mohs.shards import RowsInPieces
 
 __all__ = ["Float32", "Float64", "Index", "MiningProblem", "distances_of", "make_problem", "pair_distance"]
 
@@ -72,7 +72,7 @@ class MiningProblem:
 
 
 def make_problem(
-    embeddings_ND: ArrayLike | Shards,
+    embeddings_ND: ArrayLike | RowsInPieces,
     labels_N: ArrayLike,
     *,
     anchors_T: ArrayLike,
@@ -86,7 +86,7 @@ def make_problem(
     metric: Metric = "euclidean",
 ) -> MiningProblem:
     """Return the checked inputs; raise `InputError` for data that `mohs.mine` refuses (options: `options.py`)."""
-    if isinstance(embeddings_ND, Shards):
+    if isinstance(embeddings_ND, RowsInPieces):
         bank = shard_bank(embeddings_ND, divides=metric == "cosine")
     elif metric == "cosine":
         bank = StoredBank(unit_rows(embeddings_ND), is_mapped=False)

@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 from mohs.artefacts import fingerprint, rows_fingerprint
 from mohs.distances import check_embeddings, check_rows, unit_rows
 from mohs.errors import InputError, Problem
-from mohs.shards import Shards
+from mohs.shards import RowsInPieces
 
 __all__ = ["StoredBank", "row_of", "shard_bank", "stored_bank", "value_of"]
 
@@ -69,7 +69,7 @@ class StoredBank:
         divides: rows of shards are divided by their norms as they are read.
     """
 
-    values_ND: NDArray[Any] | Shards
+    values_ND: NDArray[Any] | RowsInPieces
     is_mapped: bool
     divides: bool = False
 
@@ -81,9 +81,9 @@ class StoredBank:
         return unit_rows(rows) if self.divides else rows
 
     @property
-    def shards(self) -> Shards | None:
+    def shards(self) -> RowsInPieces | None:
         """The shards that hold the rows, if the bank is not to be held in memory."""
-        return self.values_ND if isinstance(self.values_ND, Shards) else None
+        return None if isinstance(self.values_ND, np.ndarray) else self.values_ND
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -97,7 +97,7 @@ class StoredBank:
 
     def fingerprint(self) -> str:
         """Return the fingerprint of the rows (`mohs.artefacts.fingerprint`): as given, or divided by their norms."""
-        if not isinstance(self.values_ND, Shards):
+        if isinstance(self.values_ND, np.ndarray):
             return fingerprint(self.values_ND)
         rows: Any = self if self.divides else self.values_ND
         dtype = np.dtype(np.float32) if self.divides else self.values_ND.dtype
@@ -110,14 +110,14 @@ class StoredBank:
 
         float32[N, D]; or the bits, uint16[N, D], with what they mean, float32[65536]. Shards are streamed instead.
         """
-        assert not isinstance(self.values_ND, Shards)
+        assert isinstance(self.values_ND, np.ndarray)
         if self.values_ND.dtype == np.float32:
             return _seen_as_writable(self.values_ND)
         meaning = _float32(np.arange(2**16, dtype=np.uint16).view(self.values_ND.dtype))
         return _seen_as_writable(self.values_ND.view(np.uint16)), meaning
 
 
-def stored_bank(embeddings_ND: ArrayLike | Shards, *, name: str = "embeddings_ND") -> StoredBank:
+def stored_bank(embeddings_ND: ArrayLike | RowsInPieces, *, name: str = "embeddings_ND") -> StoredBank:
     """Return the embeddings, read in place if they can be.
 
     Raises `InputError` for what `check_embeddings` refuses and for memory maps that cannot be read in place.
@@ -126,7 +126,7 @@ def stored_bank(embeddings_ND: ArrayLike | Shards, *, name: str = "embeddings_ND
     >>> bank[[1]]
     array([[2., 4.]], dtype=float32)
     """
-    if isinstance(embeddings_ND, Shards):
+    if isinstance(embeddings_ND, RowsInPieces):
         return shard_bank(embeddings_ND, divides=False, name=name)
     bank = _in_place(embeddings_ND, name)
     if bank is None:
@@ -135,7 +135,7 @@ def stored_bank(embeddings_ND: ArrayLike | Shards, *, name: str = "embeddings_ND
     return bank
 
 
-def shard_bank(shards: Shards, *, divides: bool, name: str = "embeddings_ND") -> StoredBank:
+def shard_bank(shards: RowsInPieces, *, divides: bool, name: str = "embeddings_ND") -> StoredBank:
     """Return shards as a bank, once they are known to hold vectors; `divides`: by their norms.
 
     Raises `InputError` for shards of other things, rows with NaN or Inf and, where they are divided, of norm zero.

@@ -8,22 +8,22 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol, final
+from typing import Protocol, final, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mohs.mining.bank import TILE
-from mohs.mining.frame import Float32, Frame, unit_of
+from mohs.mining.frame import Float32, Float64, Frame, unit_of
 from mohs.mining.problem import Index, MiningProblem
 from mohs.mining.questions import Queries, Question, Tile
 from mohs.mining.stored import StoredBank
 from mohs.mining.streamed_kernels import mark_items
 from mohs.mining.threads import Progress, for_each
 
-__all__ = ["PIECE_BYTES", "LocalScan", "Scan", "frame_of", "pieces_of", "stream"]
+__all__ = ["PIECE_BYTES", "LocalScan", "Reach", "Scan", "ScanSource", "frame_from", "pieces_of", "reach_of", "stream"]
 
-_ROWS = 256  # queries in a block
+_ROWS = 512  # queries in a block
 PIECE_BYTES = 2**24
 """Of float32 rows."""
 
@@ -37,6 +37,14 @@ class Scan(Protocol):
 
     def ask(self, queries: Queries, questions: Sequence[Question], tick: Progress | None) -> None:
         """Have all rows looked at by all questions."""
+
+
+@runtime_checkable
+class ScanSource(Protocol):
+    """A bank that brings its own way of being asked."""
+
+    def scan(self, problem: MiningProblem) -> Scan:
+        """Return it."""
 
 
 @final
@@ -63,7 +71,9 @@ class LocalScan:
             self._is_candidate_N = np.zeros(num_items, dtype=bool)
             self._is_candidate_N[problem.candidates_M] = True
         self._pieces = pieces_of(self._bank)
-        self._frame = frame_of(self._bank, self._pieces)
+        # Read twice: for the middle, and for how far rows reach from it.
+        frame = frame_from([reach_of(self._bank, self._pieces, None)], None)
+        self._frame = frame_from([reach_of(self._bank, self._pieces, frame)], frame)
 
     @property
     def frame(self) -> Frame:
@@ -81,20 +91,40 @@ def pieces_of(bank: StoredBank) -> list[tuple[int, int]]:
     return list(bank.shards.pieces(max(TILE, PIECE_BYTES // (4 * bank.shape[1]))))
 
 
-def frame_of(bank: StoredBank, pieces: Sequence[tuple[int, int]]) -> Frame:
-    """Return the frame of all rows of these pieces: read twice, for their middle and for how far they reach from it."""
-    sum_D, num_rows, largest = np.zeros(bank.shape[1]), 0, 0.0
+@final
+@dataclass(frozen=True, eq=False)
+class Reach:
+    """What some pieces say of the frame of all: sum and number of rows, the largest number, the largest ‖b‖²/2."""
+
+    sum_D: Float64
+    num_rows: int
+    largest: float
+    half_norm: float
+
+
+def reach_of(bank: StoredBank, pieces: Sequence[tuple[int, int]], frame: Frame | None) -> Reach:
+    """Return what is to be known of these pieces: without a frame what it is made from; with one how far they reach."""
+    sum_D, num_rows, largest, half_norm = np.zeros(bank.shape[1]), 0, 0.0, 0.0
     for start, stop in pieces:
         rows = bank[start:stop]
-        sum_D += rows.sum(axis=0, dtype=np.float64)
-        num_rows += stop - start
-        largest = max(largest, float(rows.max()), -float(rows.min()))
-    frame = Frame((sum_D / num_rows).astype(np.float32), unit_of(largest, bank.shape[1]), 0.0)
-    half_norm = 0.0
-    for start, stop in pieces:
-        rows = frame.centred(bank[start:stop])
-        half_norm = max(half_norm, float(np.einsum("pd,pd->p", rows, rows, dtype=np.float64).max()) / 2)
-    return frame.reaching(float(np.nextafter(np.float32(half_norm), np.float32(np.inf))))
+        if frame is None:
+            sum_D += rows.sum(axis=0, dtype=np.float64)
+            num_rows += stop - start
+            largest = max(largest, float(rows.max()), -float(rows.min()))
+        else:
+            rows = frame.centred(rows)
+            half_norm = max(half_norm, float(np.einsum("pd,pd->p", rows, rows, dtype=np.float64).max()) / 2)
+    return Reach(sum_D, num_rows, largest, half_norm)
+
+
+def frame_from(reaches: Sequence[Reach], frame: Frame | None) -> Frame:
+    """Return the frame of pieces that are the bank: without a frame its middle, with one how far it reaches, too."""
+    if frame is None:
+        shift_D = sum(reach.sum_D for reach in reaches) / sum(reach.num_rows for reach in reaches)
+        largest = max(reach.largest for reach in reaches)
+        return Frame(np.asarray(shift_D, dtype=np.float32), unit_of(largest, len(reaches[0].sum_D)), 0.0)
+    half_norm = np.float32(max(reach.half_norm for reach in reaches))
+    return frame.reaching(float(np.nextafter(half_norm, np.float32(np.inf))))
 
 
 def stream(

@@ -1,0 +1,121 @@
+"""Actors of a Ray cluster that share tasks: who dies is started again, and its task is done once more."""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, final
+
+from mohs.errors import InputError, MohsError, Problem
+
+__all__ = ["Cost", "Crew", "Done", "cluster", "timed"]
+
+
+@final
+@dataclass
+class Cost:
+    """What actors have taken so far.
+
+    Attributes:
+        actor_s: seconds in which an actor worked, summed over actors.
+        num_bytes: read from files, or sent between machines by the driver.
+        num_restarts: actors that were started again.
+    """
+
+    actor_s: float = 0.0
+    num_bytes: int = 0
+    num_restarts: int = 0
+
+    def __str__(self) -> str:
+        again = f", {self.num_restarts} actors started again" if self.num_restarts else ""
+        return f"{self.actor_s:,.1f} actor seconds, {self.num_bytes / 1e6:,.1f} MB{again}"
+
+
+@final
+@dataclass(frozen=True)
+class Done:
+    """What an actor answers: a value, what it took, and in which process."""
+
+    value: Any
+    seconds: float
+    num_bytes: int
+    process: str
+
+
+def timed(value: Any, began_s: float, num_bytes: int) -> Done:
+    """Return an answer that took as long as since `began_s`, of `time.perf_counter`."""
+    import os
+    import socket
+
+    return Done(value, time.perf_counter() - began_s, num_bytes, f"{socket.gethostname()}:{os.getpid()}")
+
+
+@contextmanager
+def cluster(address: str | None) -> Iterator[Any]:
+    """Yield Ray's module, connected: to a cluster at an address ("auto": the one here), or to one started for this.
+
+    A connection that was there stays. Raises `InputError` where Ray is not installed or the address answers nothing.
+    """
+    try:
+        import ray
+    except ImportError:
+        raise InputError(Problem("--engine", "Ray is not installed", "pip install 'mohs[ray]'")) from None
+    is_there = ray.is_initialized()
+    if not is_there:
+        try:
+            ray.init(address=address, log_to_driver=False, include_dashboard=False, logging_level="error")
+        except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise InputError(
+                Problem("--address", f"{address!r} is no cluster ({reason})", "start one with 'ray start --head'")
+            ) from None
+    try:
+        yield ray
+    finally:
+        if not is_there:
+            ray.shutdown()
+
+
+@final
+class Crew:
+    """Actors of one kind. A task goes to whichever is free; one that dies comes back, and does its task again."""
+
+    def __init__(self, ray: Any, kind: type, arguments: Sequence[Any], num_actors: int, *, num_gpus: int = 0) -> None:
+        self._ray = ray
+        actor = ray.remote(kind).options(max_restarts=-1, max_task_retries=-1, num_cpus=1, num_gpus=num_gpus)
+        self.actors = [actor.remote(*arguments) for _ in range(num_actors)]
+        self.cost = Cost()
+        self.processes: set[str] = set()
+
+    def share(self, method: str, tasks: Sequence[tuple[Any, ...]]) -> Iterator[tuple[int, Any]]:
+        """Yield (number of the task, its value) as tasks are done, in any order."""
+        waiting = list(enumerate(tasks))[::-1]
+        working: dict[Any, tuple[int, Any]] = {}
+        free = list(self.actors)
+        while waiting or working:
+            while waiting and free:
+                number, arguments = waiting.pop()
+                actor = free.pop()
+                working[getattr(actor, method).remote(*arguments)] = (number, actor)
+            (ready,), _ = self._ray.wait(list(working), num_returns=1)
+            number, actor = working.pop(ready)
+            free.append(actor)
+            yield number, self._value(ready)
+
+    def dismiss(self) -> None:
+        """End the actors: others may have their processors."""
+        for actor in self.actors:
+            self._ray.kill(actor)
+
+    def _value(self, ready: Any) -> Any:
+        try:
+            done = self._ray.get(ready)
+        except self._ray.exceptions.RayTaskError as error:
+            if isinstance(error.cause, MohsError):
+                raise error.cause from None
+            raise
+        self.processes.add(done.process)
+        self.cost.actor_s += done.seconds
+        self.cost.num_bytes += done.num_bytes
+        self.cost.num_restarts = max(0, len(self.processes) - len(self.actors))
+        return done.value

@@ -1,0 +1,140 @@
+"""Pictures embedded by actors: each reads its pictures where it runs."""
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mohs.cluster.crew import Cost, Crew, Done, timed
+from mohs.cluster.mining import StoreRows
+from mohs.cluster.remote_tables import picture_addresses, read_bytes
+from mohs.data.images import decode_bytes
+from mohs.data.table import Table
+from mohs.errors import InputError, at_most_20
+from mohs.export.shard_folder import about_vectors
+from mohs.model.embedder import Embedder
+from mohs.shards import ShardLayout, shard_writer
+
+__all__ = [
+    "EmbeddingActor",
+    "embed_into_folder",
+    "embed_into_memory",
+    "embed_into_store",
+    "embedding_crew",
+    "even_layout",
+]
+
+_BATCH = 256  # as in `Embedder.embed`
+_TASKS_PER_ACTOR = 4
+_MOST_ROWS = 2**16
+
+
+@final
+class EmbeddingActor:
+    """Embeds pictures, with one thread or a GPU."""
+
+    def __init__(self, embedder: Embedder, device: str, dtype: str) -> None:
+        import torch
+
+        torch.set_num_threads(1)
+        self._embedder = embedder.eval().to(device)
+        self._dtype = dtype
+
+    def embed(self, addresses: Sequence[str], places: Sequence[str]) -> Done:
+        """Return the vectors of pictures; raise `InputError` that names all that cannot be read."""
+        began, num_bytes, problems = time.perf_counter(), 0, []
+        parts: list[NDArray[np.float32]] = []
+        for start in range(0, len(addresses), _BATCH):
+            pixels = []
+            for place, data in zip(places[start:], read_bytes(addresses[start : start + _BATCH]), strict=False):
+                try:
+                    if isinstance(data, Exception):
+                        raise InputError(f"cannot be read ({type(data).__name__})")
+                    num_bytes += len(data)
+                    pixels.append(decode_bytes(data, self._embedder.policy))
+                except InputError as error:
+                    problems += [f"{place}: {line}" for line in error.problems]
+            if not problems:
+                parts.append(self._embedder.embed(np.stack(pixels)))
+        if problems:
+            raise InputError(*at_most_20(problems))
+        return timed(np.concatenate(parts).astype(self._dtype), began, num_bytes)
+
+
+def embed_into_folder(
+    crew: Crew,
+    embedder: Embedder,
+    table: Table,
+    folder: str | Path,
+    layout: ShardLayout,
+    progress: Callable[[int, int], None] | None = None,
+) -> int:
+    """Write shards as `mohs.export.shard_folder.write_shard_folder` does; return how many were there already."""
+    with shard_writer(folder, layout, about_vectors(embedder, table)) as writer:
+        _embed(crew, table, layout, writer.missing, writer.write, progress)
+    return writer.num_there
+
+
+def embed_into_memory(
+    crew: Crew, table: Table, layout: ShardLayout, progress: Callable[[int, int], None] | None = None
+) -> NDArray[Any]:
+    """Return the vectors, [N, D]."""
+    x_ND = np.empty((layout.num_rows, *layout.row_shape), dtype=layout.dtype)
+
+    def take(number: int, x_RD: NDArray[Any]) -> None:
+        x_ND[slice(*layout.span(number))] = x_RD
+
+    _embed(crew, table, layout, range(layout.num_shards), take, progress)
+    return x_ND
+
+
+def embed_into_store(
+    ray: Any, crew: Crew, table: Table, layout: ShardLayout, progress: Callable[[int, int], None] | None = None
+) -> StoreRows:
+    """Return the vectors as shards in the object store."""
+    references: dict[int, Any] = {}
+
+    def take(number: int, x_RD: NDArray[Any]) -> None:
+        references[number] = ray.put(x_RD)
+
+    _embed(crew, table, layout, range(layout.num_shards), take, progress)
+    return StoreRows([references[number] for number in range(layout.num_shards)], layout)
+
+
+def embedding_crew(
+    ray: Any, embedder: Embedder, num_actors: int, *, device: str = "cpu", dtype: str = "float32"
+) -> Crew:
+    """Return actors that embed, each with a thread or, on another device than the CPU, with a GPU."""
+    arguments = ray.put(embedder.to("cpu")), device, dtype
+    return Crew(ray, EmbeddingActor, arguments, num_actors, num_gpus=0 if device == "cpu" else 1)
+
+
+def even_layout(num_items: int, dim: int, num_actors: int, *, dtype: str = "float32") -> ShardLayout:
+    """Return shards of whole batches, so that vectors are those of one process, and enough of them for all actors.
+
+    >>> even_layout(10_000, 64, 2).rows_per_shard
+    1280
+    """
+    batches = -(-num_items // (_BATCH * _TASKS_PER_ACTOR * num_actors))
+    return ShardLayout(num_items, (dim,), dtype, min(_MOST_ROWS, _BATCH * batches))
+
+
+def _embed(
+    crew: Crew,
+    table: Table,
+    layout: ShardLayout,
+    numbers: Sequence[int],
+    take: Callable[[int, NDArray[Any]], None],
+    progress: Callable[[int, int], None] | None,
+) -> Cost:
+    addresses = picture_addresses(table)
+    spans = [slice(*layout.span(number)) for number in numbers]
+    tasks = [(addresses[span], [table.place(i) for i in range(span.start, span.stop)]) for span in spans]
+    for count, (task, x_RD) in enumerate(crew.share("embed", tasks), 1):
+        take(numbers[task], x_RD)
+        if progress is not None:
+            progress(layout.num_shards - len(numbers) + count, layout.num_shards)
+    return crew.cost

@@ -1,0 +1,199 @@
+"""A bank that is mined where it is: actors stream its shards, and what they find is merged exactly.
+
+The shards are in a folder that every machine sees, or in Ray's object store, which spills to disk what it has no room
+for. `mohs.mine` takes either for a bank, and gives the plan of the same bank in memory: see `mohs.mining.streamed`.
+"""
+
+import copy
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any, Final, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mohs.cluster.crew import Crew, Done, timed
+from mohs.mining.frame import Frame
+from mohs.mining.problem import Index, MiningProblem
+from mohs.mining.questions import Queries, Question
+from mohs.mining.stored import StoredBank
+from mohs.mining.stream import Reach, frame_from, pieces_of, reach_of, stream
+from mohs.mining.threads import Progress, one_blas_thread
+from mohs.shards import RowsInPieces, ShardLayout
+
+__all__ = ["ClusterBank", "MiningActor", "StoreRows"]
+
+_TASKS_PER_ACTOR: Final = 4
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class StoreRows:
+    """Rows in shards in the object store; see `mohs.shards.Shards`.
+
+    Attributes:
+        references: of the shards, in order.
+        layout: how rows lie in them.
+    """
+
+    references: Sequence[Any]
+    layout: ShardLayout
+
+    def __len__(self) -> int:
+        return self.layout.num_rows
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """N and D."""
+        return self.layout.num_rows, *self.layout.row_shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """As stored."""
+        return np.dtype(self.layout.dtype)
+
+    def __getitem__(self, index: slice | NDArray[np.int64]) -> NDArray[Any]:
+        """Return rows, in memory: of a slice without a step, or of indices in any order."""
+        import ray
+
+        rows = np.arange(*index.indices(len(self))) if isinstance(index, slice) else np.asarray(index)
+        found = np.empty((len(rows), *self.layout.row_shape), dtype=self.dtype)
+        shard_R = rows // self.layout.rows_per_shard
+        for number in np.unique(shard_R).tolist():
+            at = np.flatnonzero(shard_R == number)
+            found[at] = ray.get(self.references[number])[rows[at] - self.layout.span(number)[0]]
+        return found
+
+    def pieces(self, rows_per_piece: int) -> Iterator[tuple[int, int]]:
+        """Yield (start, stop) of pieces of at most so many rows, in order; none of them crosses a shard."""
+        return self.layout.pieces(rows_per_piece)
+
+
+@final
+class MiningActor:
+    """Has pieces of a bank looked at, with one thread."""
+
+    def __init__(self, rows: RowsInPieces, divides: bool) -> None:
+        self._bank = StoredBank(rows, is_mapped=True, divides=divides)
+
+    def reach(self, pieces: Sequence[tuple[int, int]], frame: Frame | None) -> Done:
+        """Return what the frame of all pieces is made from."""
+        began = time.perf_counter()
+        return timed(reach_of(self._bank, pieces, frame), began, self._num_bytes(pieces))
+
+    def look(
+        self,
+        pieces: Sequence[tuple[int, int]],
+        is_candidate_N: NDArray[np.bool_] | None,
+        frame: Frame,
+        queries: Queries,
+        questions: Sequence[Question],
+    ) -> Done:
+        """Return the questions with what these pieces answer."""
+        began = time.perf_counter()
+        # What comes out of the object store cannot be written to.
+        frame, queries, questions = copy.deepcopy((frame, queries, questions))
+        with one_blas_thread():
+            stream(self._bank, pieces, is_candidate_N, frame, queries, questions, threads=1)
+        return timed(questions, began, self._num_bytes(pieces))
+
+    def _num_bytes(self, pieces: Sequence[tuple[int, int]]) -> int:
+        rows: Any = self._bank.values_ND
+        return sum(stop - start for start, stop in pieces) * int(self._bank.shape[1]) * int(rows.dtype.itemsize)
+
+
+@final
+class ClusterBank:
+    """Rows for `mohs.mine`, looked at by actors: rows in shards that bring their own way of being asked."""
+
+    def __init__(self, ray: Any, rows: RowsInPieces, num_actors: int) -> None:
+        self._ray = ray
+        self._rows = rows
+        self._num_actors = num_actors
+        self.crew: Crew | None = None
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __str__(self) -> str:
+        """Return what mining has cost."""
+        return "nothing" if self.crew is None else f"{len(self.crew.actors)} actors, {self.crew.cost}"
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """N and D."""
+        return self._rows.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """As stored."""
+        return self._rows.dtype
+
+    @property
+    def layout(self) -> ShardLayout:
+        """How rows lie in shards."""
+        return self._rows.layout
+
+    def __getitem__(self, index: slice | NDArray[np.int64]) -> NDArray[Any]:
+        return self._rows[index]
+
+    def pieces(self, rows_per_piece: int) -> Iterator[tuple[int, int]]:
+        """See `mohs.shards.Shards.pieces`."""
+        return self._rows.pieces(rows_per_piece)
+
+    def scan(self, problem: MiningProblem) -> "_ClusterScan":
+        """Return who asks the actors; see `mohs.mining.stream.ScanSource`."""
+        if self.crew is None:
+            arguments = self._rows, problem.bank_ND.divides
+            self.crew = Crew(self._ray, MiningActor, arguments, self._num_actors)
+        return _ClusterScan(self._ray, self.crew, problem)
+
+
+@final
+class _ClusterScan:
+    """See `mohs.mining.stream.Scan`."""
+
+    def __init__(self, ray: Any, crew: Crew, problem: MiningProblem) -> None:
+        self._ray, self._crew = ray, crew
+        self._is_candidate_N = None
+        num_items = len(problem.bank_ND)
+        if len(problem.candidates_M) < num_items:
+            is_candidate_N = np.zeros(num_items, dtype=bool)
+            is_candidate_N[problem.candidates_M] = True
+            self._is_candidate_N = ray.put(is_candidate_N)
+        pieces = pieces_of(problem.bank_ND)
+        num_tasks = min(len(pieces), _TASKS_PER_ACTOR * len(crew.actors))
+        cuts = [number * len(pieces) // num_tasks for number in range(num_tasks + 1)]
+        self._tasks = [pieces[first:last] for first, last in pairwise(cuts)]
+        frame = frame_from(self._reaches(None), None)
+        self._frame = frame_from(self._reaches(frame), frame)
+
+    @property
+    def frame(self) -> Frame:
+        """See `Scan`."""
+        return self._frame
+
+    def ask(self, queries: Queries, questions: Sequence[Question], tick: Progress | None) -> None:
+        """See `Scan`."""
+        shared = [self._ray.put(value) for value in (self._frame, _compact(queries), list(questions))]
+        tasks = [(pieces, self._is_candidate_N, *shared) for pieces in self._tasks]
+        for count, (_, answers) in enumerate(self._crew.share("look", tasks), 1):
+            for question, answer in zip(questions, answers, strict=True):
+                question.merge(answer)
+            if tick is not None:
+                tick(count, len(tasks))
+
+    def _reaches(self, frame: Frame | None) -> list[Reach]:
+        found = dict(self._crew.share("reach", [(pieces, frame) for pieces in self._tasks]))
+        return [found[number] for number in range(len(found))]
+
+
+def _compact(queries: Queries) -> Queries:
+    """Return the same queries with no more items of classes than are theirs."""
+    spans_U2, at_Q = np.unique(queries.own_Q2, axis=0, return_inverse=True)
+    length_U = spans_U2[:, 1] - spans_U2[:, 0]
+    end_U = np.cumsum(length_U)
+    own_S: Index = np.concatenate([queries.own_S[start:stop] for start, stop in spans_U2.tolist()])
+    return replace(queries, own_Q2=np.stack([end_U - length_U, end_U], axis=1)[at_Q.ravel()], own_S=own_S)
