@@ -146,6 +146,9 @@ FILES = [file for file, _ in ROWS]
 PARQUET_AS_MEANT: dict[str, Callable[[], pa.Table]] = {
     "text": lambda: columns(FILES, NAMES),
     "large text": lambda: columns(pa.array(FILES, pa.large_string()), pa.array(NAMES, pa.large_string())),
+    "a dictionary of which little is used": lambda: columns(
+        pa.DictionaryArray.from_arrays([3, 2, 1, 0], [*FILES[::-1], "unused"]), NAMES
+    ),
     "dictionary": lambda: columns(FILES, pa.array(NAMES).dictionary_encode()),
     "other columns": lambda: columns(FILES, NAMES, [0.5] * 4, names=("file", "class", "price")),
     "bytes beside": lambda: columns(FILES, NAMES, [b"\0"] * 4, names=("file", "class", "thumbnail")),

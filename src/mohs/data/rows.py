@@ -162,10 +162,11 @@ def _read_parquet(path: Path) -> tuple[dict[str, list[str]], list[int]]:
             # Piece by piece, and bytes counted as they come: what the file says of its pieces may be anything, and
             # asking for it can end the process.
             for batch in file.iter_batches(_ROWS_AT_ONCE, columns=[f.name for f in schema if _has_one_form(f.type)]):
-                num_bytes += batch.nbytes
-                CELL_BYTES.check(str(path), num_bytes)
                 for name, chunk in zip(batch.schema.names, batch.columns, strict=True):
-                    columns[name] += _texts(chunk)
+                    texts_of_chunk, chunk_bytes = _texts(chunk)
+                    num_bytes += chunk_bytes
+                    CELL_BYTES.check(str(path), num_bytes)
+                    columns[name] += texts_of_chunk
     except (FileNotFoundError, InputError):
         raise
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
@@ -176,15 +177,20 @@ def _read_parquet(path: Path) -> tuple[dict[str, list[str]], list[int]]:
     return columns, rows
 
 
-def _texts(chunk: Any) -> list[str]:
-    """Return the written forms of a piece of a column; equal text of a dictionary is one object."""
+def _texts(chunk: Any) -> tuple[list[str], int]:
+    """Return the written forms of a piece of a column, and its bytes; equal text of a dictionary is one object."""
     import pyarrow as pa
 
     chunk.validate(full=True)  # places in a damaged dictionary, and text that is no UTF-8
     if not isinstance(chunk, pa.DictionaryArray):
-        return ["" if value is None else str(value) for value in chunk.to_pylist()]
-    words = ["" if value is None else str(value) for value in chunk.dictionary.to_pylist()]
-    return ["" if place is None else words[place] for place in chunk.indices.to_pylist()]
+        return ["" if value is None else str(value) for value in chunk.to_pylist()], chunk.nbytes
+    # A piece may have few words of a dictionary of all.
+    used = chunk.indices.unique().drop_null()
+    taken = chunk.dictionary.take(used)
+    words: dict[Any, str] = {None: ""}
+    for place, word in zip(used.to_pylist(), taken.to_pylist(), strict=True):
+        words[place] = "" if word is None else str(word)
+    return [words[place] for place in chunk.indices.to_pylist()], taken.nbytes + chunk.indices.nbytes
 
 
 def _is_text(kind: Any) -> bool:
