@@ -59,7 +59,6 @@ const drawing = (svg) => {
     for (const name of kept) copies[i].style.setProperty(name, style.getPropertyValue(name));
   });
   const box = svg.viewBox.baseVal;
-  copy.setAttribute("xmlns", "http://www.w3.org/2000/svg");
   copy.setAttribute("width", box.width);
   copy.setAttribute("height", box.height);
   copy.style.setProperty("background", getComputedStyle(document.body).backgroundColor);
