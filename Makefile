@@ -41,7 +41,7 @@ type: setup
 
 # 200 malformed variants of everything that Mohs saves, and made-up inputs for 60 s of CPU for each of nine readers.
 fuzz: setup
-	MOHS_FUZZ_VARIANTS=200 MOHS_FUZZ_S=60 $(BIN)/pytest -s tests/robustness/test_malformed.py tests/robustness/test_fuzz.py
+	MOHS_FUZZ_VARIANTS=200 MOHS_FUZZ_S=60 $(BIN)/pytest -s --timeout 0 tests/robustness/test_malformed.py tests/robustness/test_fuzz.py
 
 # Two processes, each with whole files: a file's fixtures are made once.
 test: lint type

@@ -20,6 +20,7 @@ from mohs.sums import check_format, read_summed, write_summed
 __all__ = ["Checkpoint", "load_checkpoint", "save_checkpoint"]
 
 _FORMAT = 4
+_LONGEST_NAME = 200
 _KEPT = 2
 _KINDS = {"step": int, "sha256": str, "values": dict}
 
@@ -86,7 +87,7 @@ def load_checkpoint(folder: Path) -> Checkpoint | None:
         tensors_file = folder / _tensors_of(file)
         wrong = [name for name, kind in _KINDS.items() if not isinstance(record.get(name), kind)]
         if wrong:
-            problems.append(f"{file}: {wrong[0]!r} is {record.get(wrong[0])!r}; go on from another checkpoint")
+            problems.append(f"{file}: {wrong[0]!r} is {record.get(wrong[0])!r:.60}; go on from another checkpoint")
         elif not tensors_file.is_file():
             problems.append(f"{tensors_file}: no such file; it belongs to {file.name}")
         elif sha256_file(tensors_file) != record["sha256"]:
@@ -105,7 +106,9 @@ def _tensors_of(file: Path) -> str:
         record = read_summed(file)
     except InputError:
         return ""
-    return Path(str(record.get("tensors", f"{file.stem}.pt"))).name
+    own = f"{file.stem}.pt"
+    named = record.get("tensors", own)
+    return Path(named).name if isinstance(named, str) and len(named) < _LONGEST_NAME else own
 
 
 def _by_step(folder: Path) -> list[Path]:
