@@ -88,8 +88,9 @@ class Run:
         if not (folder / "run.json").is_file():
             problem = "this run did not finish (no run.json)"
             raise InputError(f"{folder}: {problem}; go on with 'mohs train --resume {folder}'")
+        config = load_run_config(folder)
         check_run_files(folder, may_lack=is_plan)
-        return cls(folder, load_run_config(folder))
+        return cls(folder, config)
 
     def embedder(self) -> Embedder:
         """Return the trained embedder, in evaluation mode."""

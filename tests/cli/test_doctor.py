@@ -283,19 +283,19 @@ def test_input_that_cannot_be_taken(run_cli, finished_run, broken_log, tmp_path)
         (["none"], ["none: not a run folder (no config.json); give one made by 'mohs train'"]),
         ([run, "--fail-on", "note"], ["--fail-on: 'note' is not one of 'error', 'warning'"]),
         ([run, "--loss-name", "triplet"], ["--loss-name, --batch: of a log; give log too"]),
-        ([run, "--margin", "nan"], ["--margin: nan is not above 0; give the margin of the loss"]),
+        ([run, "--margin", "nan"], ["--margin: nan is not a number above 0; use for example 0.2"]),
         (
             ["--log", broken_log, "--margin", "0", "--batch", "1"],
             [
-                "--margin: 0.0 is not above 0; give the margin of the loss",
-                "--batch: 1 is below 2; give the pairs or triplets in a batch",
+                "--margin: 0.0 is not a number above 0; use for example 0.2",
+                "--batch: 1 is not a whole number of at least 2; use for example 96",
             ],
         ),
         (["--log", tmp_path / "none.csv"], [f"{tmp_path}/none.csv: no such file; check the path"]),
         (["--log", run], [f"{run}: a folder; give a CSV file (a run folder needs no --log)"]),
         (["--log", y], [f"{y}: columns 'class': {NO_LOSS}"]),
         (["--pairs", run], [f"{run}: a folder; give a CSV file"]),
-        ([run, "--threshold", "nan"], ["--threshold: nan is not a finite number; give the one in use"]),
+        ([run, "--threshold", "nan"], ["--threshold: nan is not a number; use for example 0.8"]),
         (["--embeddings", x], ["--embeddings: without --labels; give both"]),
         (["--labels", y], ["--labels: without --embeddings; give both"]),
         (

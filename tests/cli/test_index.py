@@ -147,7 +147,7 @@ def test_bad_pictures_are_set_aside_as_many_as_allowed(shop, run_cli):
         ),
         (
             ("embed", "network", "shop.csv", "--out", "x.txt"),
-            "--out: x.txt: not one of .npy, .parquet, .csv, .tsv; name it so",
+            "--out: x.txt: not one of .npy, .parquet, .csv, .tsv; name it so, or add --shards for a folder",
         ),
     ],
 )

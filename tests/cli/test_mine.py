@@ -178,8 +178,8 @@ def test_the_closed_loop_needs_training(run_cli, picture_set, tmp_path):
 def test_margins_and_scales_that_do_not_fit(run_cli, picture_set, vectors, tmp_path):
     cases = {
         ("--scale", "margin"): "the scale 'margin' needs the loss's margin; use for example 0.2",
-        ("--scale", "margin", "--margin", "0"): "0.0 is not a number in (0, 1e+18]; use for example 0.2",
-        ("--scale", "margin", "--margin", "nan"): "nan is not a number in (0, 1e+18]; use for example 0.2",
+        ("--scale", "margin", "--margin", "0"): "0.0 is not a number in (0, 1e+19]; use for example 0.2",
+        ("--scale", "margin", "--margin", "nan"): "nan is not a number in (0, 1e+19]; use for example 0.2",
         ("--margin", "0.5"): "0.5 has no meaning on the scale 'range'; leave it out, or use the scale margin",
     }
     for flags, line in cases.items():

@@ -190,7 +190,7 @@ def test_messages(arguments, message):
 
 
 def test_parameter_messages():
-    with pytest.raises(InputError, match=r"confidence: 95 is not in \(0, 1\); use for example 0.95"):
+    with pytest.raises(InputError, match=r"confidence: 95 is not a number in \(0, 1\); use for example 0.95"):
         class_interval([1.0, 0.0], [0, 1], confidence=95)
     with pytest.raises(InputError, match="over: 'items' is not 'queries' or 'classes'"):
         class_interval([1.0, 0.0], [0, 1], over="items")

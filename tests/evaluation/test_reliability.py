@@ -44,7 +44,7 @@ def test_too_sure_is_worse():
         ([], [], 15, "probability_N, correct_N: shapes (0,) and (0,); give one of each for a case"),
         ([1.5], [True], 15, "probability_N: a value is not in [0, 1]; give probabilities"),
         ([float("nan")], [True], 15, "probability_N: a value is not in [0, 1]; give probabilities"),
-        ([0.5], [True], 0, "num_bins: 0 is not a whole number of at least 1; use for example 15"),
+        ([0.5], [True], 0, "num_bins: 0 is not a whole number in [1, 100000]; use for example 15"),
     ],
 )
 def test_bad_input(p, correct, num_bins, message):

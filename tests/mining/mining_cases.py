@@ -145,6 +145,7 @@ def cases(draw):
         candidates[:2] = True  # two classes: every anchor has a negative
     scale = draw(st.sampled_from(SCALES))
     margin = draw(st.sampled_from([0.05, 0.2, 1.0, 3.0])) * float(np.median(np.abs(bank)) + 1e-6)
+    margin = min(margin, 1e19)  # more is refused
     excluded = np.empty((0, 2), dtype=np.int64)
     if draw(st.booleans()):
         excluded = random_exclusions(rng, labels, anchors, candidates)

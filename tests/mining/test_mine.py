@@ -263,8 +263,8 @@ GOOD = {"embeddings_ND": SMALL, "labels_N": ["a", "a", "b", "c"], "anchors_T": [
             {"scale": "margin"},
             "margin: the scale 'margin' needs the loss's margin; use for example 0.2",
         ),
-        ({"scale": "margin", "margin": 0.0}, "margin: 0.0 is not a number above 0; use for example 0.2"),
-        ({"scale": "margin", "margin": np.inf}, "margin: inf is not a number above 0; use for example 0.2"),
+        ({"scale": "margin", "margin": 0.0}, "margin: 0.0 is not a number in (0, 1e+19]; use for example 0.2"),
+        ({"scale": "margin", "margin": np.inf}, "margin: inf is not a number in (0, 1e+19]; use for example 0.2"),
         ({"margin": 0.2}, "margin: 0.2 has no meaning on the scale 'range'; leave it out, or use the scale margin"),
         (
             {"embeddings_ND": [[0, 0], [np.inf, 0], [1, 0], [0, np.nan]]},

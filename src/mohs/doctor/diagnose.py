@@ -6,7 +6,7 @@ from typing import final
 
 from numpy.typing import ArrayLike
 
-from mohs.checks import require, wrong_number, wrong_whole
+from mohs.checks import require, wrong_number
 from mohs.doctor import of_pairs
 from mohs.doctor.embeddings.checks import checks_of_embeddings
 from mohs.doctor.findings import Check, Diagnosis, Finding, combined, examine, unavailable
@@ -211,11 +211,7 @@ def diagnose(
         "query_embeddings": (query_embeddings, query_labels),
     }
     read = {name: _embedded(name, *values) for name, values in sets.items()}
-    require(
-        None if margin is None else wrong_number("margin", margin, above=0, example=0.2),
-        None if batch is None else wrong_whole("batch", batch, example=96),
-        None if threshold is None else wrong_number("threshold", threshold),
-    )
+    require(None if threshold is None else wrong_number("threshold", threshold, example=0.8))
     facts = LossFacts(loss_name, margin, batch)
     if log is None and (loss_name is not None or batch is not None):
         raise InputError(Problem("loss_name, batch", "of a log", "give log too"))

@@ -50,7 +50,7 @@ def method_problems(method: Method, num_sampled: int, scale: Scale) -> list[Prob
     return problems
 
 
-_LARGEST_MARGIN: Final = 1e18  # its square and that of a distance are added in float64, and told in float32
+_LARGEST_MARGIN: Final = 1e19  # its square and that of a distance are added in float64, and told in float32
 
 
 def margin_problems(scale: Scale, margin: float | None, squared: bool) -> list[Problem | None]:

@@ -134,8 +134,8 @@ def test_facts_that_cannot_be():
     assert error.value.problems == (
         "loss_name: 'hinge' is not one of triplet, soft-triplet, contrastive, infonce, cross-entropy; leave it out for "
         "others",
-        "margin: 0.0 is not above 0; give the margin of the loss",
-        "batch: 1 is below 2; give the pairs or triplets in a batch",
+        "margin: 0.0 is not a number above 0; use for example 0.2",
+        "batch: 1 is not a whole number of at least 2; use for example 96",
     )
     for margin in (math.nan, math.inf, -1.0):
         with pytest.raises(InputError, match=r"^margin: "):

@@ -1,10 +1,10 @@
 """What a network pays that says the same of everything: the values at which a loss gets stuck."""
 
-import math
 from dataclasses import dataclass
 from typing import Final, final
 
-from mohs.errors import InputError, Problem
+from mohs.checks import require, wrong_number, wrong_whole
+from mohs.errors import Problem
 from mohs.settings.loss_records import INFONCE, OF_PAIRS, SOFT_TRIPLET, TRIPLET, LossRecord, StuckValue
 
 __all__ = ["LOSS_NAMES", "LossFacts", "stuck_values"]
@@ -30,16 +30,16 @@ class LossFacts:
     batch: int | None = None
 
     def __post_init__(self) -> None:
-        problems = []
+        unknown = None
         if self.name is not None and self.name not in LOSS_NAMES:
-            known = ", ".join(LOSS_NAMES)
-            problems.append(Problem("loss_name", f"{self.name!r} is not one of {known}", "leave it out for others"))
-        if self.margin is not None and not (math.isfinite(self.margin) and self.margin > 0):
-            problems.append(Problem("margin", f"{self.margin!r} is not above 0", "give the margin of the loss"))
-        if self.batch is not None and self.batch < 2:
-            problems.append(Problem("batch", f"{self.batch!r} is below 2", "give the pairs or triplets in a batch"))
-        if problems:
-            raise InputError(*problems)
+            unknown = Problem(
+                "loss_name", f"{self.name!r} is not one of {', '.join(LOSS_NAMES)}", "leave it out for others"
+            )
+        require(
+            unknown,
+            None if self.margin is None else wrong_number("margin", self.margin, above=0, example=0.2),
+            None if self.batch is None else wrong_whole("batch", self.batch, at_least=2, example=96),
+        )
 
     @property
     def record(self) -> LossRecord | None:
