@@ -1,5 +1,12 @@
+import contextlib
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
 import warnings
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +22,48 @@ NUM_ITEMS = 600
 
 
 @pytest.fixture(scope="session")
-def ray() -> Iterator[Any]:
+def s3_server() -> Iterator[str | None]:
+    """An S3 server on loopback, of which this process and those that it starts know; None without moto and s3fs."""
+    if find_spec("moto") is None or find_spec("s3fs") is None:
+        yield None
+        return
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    endpoint = f"http://127.0.0.1:{port}"
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL", endpoint)
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        patch.setenv("AWS_ACCESS_KEY_ID", "none")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "none")
+        try:
+            for _ in range(600):
+                with contextlib.suppress(OSError):
+                    urllib.request.urlopen(endpoint, timeout=5)
+                    break
+                time.sleep(0.1)
+            yield endpoint
+        finally:
+            server.kill()
+            server.wait()
+
+
+@pytest.fixture(scope="session")
+def ray(s3_server: str | None) -> Iterator[Any]:
     """A cluster of this machine, with two processors."""
     ray = pytest.importorskip("ray", reason="Ray is not installed: mining and embedding on a cluster are NOT tested")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of libraries that Ray brings
-        ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="error")
+        for attempt in range(4):
+            try:
+                ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="error")
+                break
+            except Exception:  # a node has 30 s to start, which a busy machine may need longer for
+                ray.shutdown()
+                if attempt == 3:
+                    raise
     yield ray
     ray.shutdown()
 

@@ -1,14 +1,7 @@
 """Embedding and mining by actors of a Ray cluster: as by one process, and so with an actor killed in the middle."""
 
-import contextlib
 import os
 import signal
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -123,49 +116,27 @@ def test_pictures_that_cannot_be_read_are_named(ray: Any, shop: Path, tmp_path: 
     with pytest.raises(InputError) as caught:
         embedding.embed_into_memory(crew, table, embedding.even_layout(3, 8, 1))
     assert [line.partition(": ")[2] for line in str(caught.value).splitlines()] == [
-        "row 3: 'bad.png': not a picture of a known format",
+        "row 3: 'bad.png': not a picture of a known format; send another picture",
         "row 4: 'absent.png': cannot be read (FileNotFoundError)",
     ]
     crew.dismiss()
 
 
 @pytest.fixture
-def bucket(shop: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def bucket(s3_server: str | None, shop: Path) -> str:
     """The shop in a bucket of an S3 server on loopback."""
-    pytest.importorskip("moto", reason="moto is not installed: s3:// is NOT tested")
-    s3fs = pytest.importorskip("s3fs", reason="s3fs is not installed: s3:// is NOT tested")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    endpoint = f"http://127.0.0.1:{port}"
-    for name, value in (
-        ("AWS_ENDPOINT_URL", endpoint), ("AWS_ACCESS_KEY_ID", "x"), ("AWS_SECRET_ACCESS_KEY", "x"),
-        ("AWS_DEFAULT_REGION", "us-east-1"),
-    ):  # fmt: skip
-        monkeypatch.setenv(name, value)
-    server = subprocess.Popen(
-        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        for _ in range(300):
-            with contextlib.suppress(OSError):
-                urllib.request.urlopen(endpoint, timeout=5)
-                break
-            time.sleep(0.1)
-        system = s3fs.S3FileSystem()
-        system.mkdir("shop")
-        for file in [shop / "shop.csv", *(shop / f"{i}.png" for i in range(600))]:
-            system.pipe_file(f"shop/{file.name}", file.read_bytes())
-        yield "s3://shop/shop.csv"
-    finally:
-        server.kill()
-        server.wait()
+    if s3_server is None:
+        pytest.skip("moto or s3fs is not installed: s3:// is NOT tested")
+    import s3fs
+
+    system = s3fs.S3FileSystem()
+    system.mkdir("shop")
+    for file in [shop / "shop.csv", *(shop / f"{i}.png" for i in range(600))]:
+        system.pipe_file(f"shop/{file.name}", file.read_bytes())
+    return "s3://shop/shop.csv"
 
 
 def test_the_commands_run_on_a_table_in_a_bucket(ray: Any, shop: Path, bucket: str, tmp_path: Path, run_cli) -> None:
-    # Actors of a cluster that began before the server are told of it by their environment.
     local, remote = tmp_path / "local.npy", tmp_path / "remote.npy"
     answer = run_cli("embed", shop / "network", shop / "shop.csv", "--out", local, "--engine", "ray", "--actors", 2)
     assert answer.code == 0, answer.err

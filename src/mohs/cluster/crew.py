@@ -64,11 +64,12 @@ def cluster(address: str | None) -> Iterator[Any]:
     if not is_there:
         try:
             ray.init(address=address, log_to_driver=False, include_dashboard=False, logging_level="error")
-        except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise InputError(
-                Problem("--address", f"{address!r} is no cluster ({reason})", "start one with 'ray start --head'")
-            ) from None
+        except Exception as error:  # of several kinds, and bare where a node starts too slowly
+            reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+            if address is None:
+                raise InputError(Problem("--engine", f"Ray does not start here ({reason})", "try again")) from None
+            fix = "start one with 'ray start --head', or leave --address out"
+            raise InputError(Problem("--address", f"{address!r} is no cluster ({reason})", fix)) from None
     try:
         yield ray
     finally:
