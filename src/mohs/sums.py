@@ -100,11 +100,11 @@ def check_format(path: str | Path, found: object, known: int) -> None:
     mohs.errors.InputError: embedder.json: format 2 is newer than 1, the newest that this mohs reads; use a newer mohs
     """
     if is_whole(found) and int(found) > known:  # type: ignore[call-overload]
-        what = f"format {found} is newer than {known}, the newest that this mohs reads"
+        what = f"format {found!r:.60} is newer than {known}, the newest that this mohs reads"
         raise InputError(Problem(str(path), what, "use a newer mohs"))
     if not is_whole(found) or found != known:
         raise InputError(
-            Problem(str(path), f"format {found!r} is not {known}", "use the version of mohs that saved it")
+            Problem(str(path), f"format {found!r:.60} is not {known}", "use the version of mohs that saved it")
         )
 
 

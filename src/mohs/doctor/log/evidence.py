@@ -103,7 +103,7 @@ def rose(log: TrainingLog) -> Sign:
         if last - first > max(3 * error, min(0.05, max(first, 0.01))):
             return Sign(True, f"{name} rose from {first:.3f} to {last:.3f}", {"first": first, "last": last})
     if log.positive_distance is not None and log.negative_distance is not None:
-        with np.errstate(invalid="ignore", divide="ignore"):
+        with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
             gap_T = (log.negative_distance - log.positive_distance) / log.negative_distance
         if np.isfinite(gap_T).any():
             first, last, error = _ends(gap_T)
