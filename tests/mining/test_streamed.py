@@ -1,7 +1,9 @@
 """A bank in shards is mined as the same bank in memory: index for index, and byte for byte."""
 
+import copy
 import tempfile
 from pathlib import Path
+from typing import final
 from unittest import mock
 
 import numpy as np
@@ -151,3 +153,48 @@ def test_what_cannot_be_mined_is_refused_in_a_line(tmp_path: Path):
     bank[17] = np.nan
     with pytest.raises(InputError, match="row 17 has NaN or Inf"):
         mine(in_shards(bank, tmp_path / "c", 7), np.arange(30), **wanted)
+
+
+@final
+class InParts:
+    """Shards of which every other piece is looked at by itself, as if on another machine, and what it found merged."""
+
+    def __init__(self, shards: Shards) -> None:
+        self.layout, self.shape, self.dtype, self.pieces = shards.layout, shards.shape, shards.dtype, shards.pieces
+        self._shards = shards
+
+    def __len__(self) -> int:
+        return len(self._shards)
+
+    def __getitem__(self, index):
+        return self._shards[index]
+
+    def scan(self, problem):
+        self._problem = problem
+        self.frame = stream.LocalScan(problem, 1).frame
+        return self
+
+    def ask(self, queries, asked, tick):
+        bank = self._problem.bank_ND
+        is_candidate = np.isin(np.arange(len(bank)), self._problem.candidates_M)
+        pieces = stream.pieces_of(bank)
+        as_asked = copy.deepcopy(asked)
+        for part in (pieces[1::2], pieces[::2]):
+            answers = copy.deepcopy(as_asked)
+            stream.stream(bank, part, is_candidate, self.frame, queries, answers, 1, tick)
+            for question, answer in zip(asked, answers, strict=True):
+                question.merge(answer)
+
+
+@pytest.mark.parametrize("k", [1, 3])
+@pytest.mark.parametrize("scale", SCALES)
+def test_what_parts_find_is_merged_into_the_same(tmp_path: Path, tight, scale, k):
+    """Ties across the parts, in both orders: the lower item index wins wherever it was found."""
+    rng = np.random.default_rng(0)
+    bank = random_bank(rng, 300, 2, "grid")
+    shards = InParts(in_shards(bank, tmp_path, 40))
+    hardness = np.where(rng.random(25) < 0.3, 1.0, rng.random(25))
+    assert_agrees(
+        bank, random_labels(rng, 300, "pairs"), rng.integers(0, 300, 25), hardness, scale, rng.random(300) < 0.9, 0.5,
+        False, k=k, stored=shards,
+    )  # fmt: skip
