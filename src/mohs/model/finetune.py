@@ -1,5 +1,7 @@
 """Fine-tuning: which parts of a pretrained backbone learn, how fast, and from when.
 
+A little long, since the two cuts that it makes must agree.
+
 A backbone is cut twice, each time from its input to its output:
 
 - **Layer groups** are the steps of the learning rate. For a timm model they are those of its own
