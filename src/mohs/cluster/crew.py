@@ -83,6 +83,7 @@ class Crew:
 
     def __init__(self, ray: Any, kind: type, arguments: Sequence[Any], num_actors: int, *, num_gpus: int = 0) -> None:
         self._ray = ray
+        self._arguments = arguments  # held: an actor that is started again is given them again
         actor = ray.remote(kind).options(max_restarts=-1, max_task_retries=-1, num_cpus=1, num_gpus=num_gpus)
         self.actors = [actor.remote(*arguments) for _ in range(num_actors)]
         self.cost = Cost()
