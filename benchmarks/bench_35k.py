@@ -87,7 +87,14 @@ def run(arguments: argparse.Namespace) -> None:
         }
         if row_key(row) in done:
             continue
-        config = strategy_config(strategy or STRATEGIES["default"], SETTINGS, budget, Choice(), seed=arguments.seed)
+        config = strategy_config(
+            strategy or STRATEGIES["default"],
+            SETTINGS,
+            budget,
+            Choice(),
+            num_classes=arguments.classes,
+            seed=arguments.seed,
+        )
         if strategy is None:
             embedder, took = new_embedder(config).eval(), {"cpu_s": 0.0, "embed_s": 0.0, "mine_s": 0.0}
         else:

@@ -86,7 +86,7 @@ def run(arguments: argparse.Namespace) -> None:
             }
             if row_key(row) in done:
                 continue
-            config = strategy_config(strategy, settings, budget, choice, seed=seed)
+            config = strategy_config(strategy, settings, budget, choice, num_classes=arguments.classes, seed=seed)
             result = train_strategy(strategy, dataset, config, budget, choice)
             seen_C, unseen_C = measure(result.embedder, trained), measure(result.embedder, unseen)
             row |= {

@@ -73,7 +73,7 @@ def figures(data: ComparisonData, switches: Mapping[str, Any], weights: Path, se
     settings = {**bench_strategies.SETS["caltech30"].settings, "model.weights": str(weights)}
     budget = Budget(switches.get("pictures", 960), batch_pictures=switches.get("batch", 48))
     choice = Choice(switches.get("rate", 1.0), switches.get("parameter", 0))
-    config = strategy_config(strategy, settings, budget, choice, seed=seed)
+    config = strategy_config(strategy, settings, budget, choice, num_classes=data.num_classes, seed=seed)
     trained = train_strategy(strategy, data.train, config, budget, choice)
     if trained.stopped:
         raise TrainingError(trained.stopped)

@@ -25,7 +25,7 @@ def test_all_rows_are_of_one_budget_and_the_cycles_are_the_published_ones(bench)
     from mohs.compare.training import Choice, strategy_config
 
     configs = {
-        name: strategy_config(strategy, bench.SETTINGS, Budget(210_000), Choice(), seed=0)
+        name: strategy_config(strategy, bench.SETTINGS, Budget(210_000), Choice(), num_classes=35_000, seed=0)
         for name, strategy in bench.ROWS.items()
         if strategy is not None
     }

@@ -31,7 +31,7 @@ ONLINE = [name for name in STRATEGIES if name.startswith("online ")]
 def trained(comparison: Comparison, name: str, budget: Budget, choice: Choice | None = None):
     [strategy] = find_strategies([name])
     choice = choice or Choice()
-    config = strategy_config(strategy, comparison.settings, budget, choice, seed=0)
+    config = strategy_config(strategy, comparison.settings, budget, choice, num_classes=2, seed=0)
     return train_strategy(strategy, comparison.data.train, config, budget, choice), config
 
 
@@ -50,7 +50,8 @@ def test_every_strategy_shows_the_budget_in_equal_steps(small, name):
 @pytest.mark.parametrize("name", ONLINE)
 def test_the_online_baselines_learn(small, name):
     start = measure(
-        new_embedder(strategy_config(STRATEGIES[name], small.settings, small.budget, Choice(), seed=0)), small.data
+        new_embedder(strategy_config(STRATEGIES[name], small.settings, small.budget, Choice(), num_classes=2, seed=0)),
+        small.data,
     )
     found, _ = trained(small, name, Budget(4800, 60))
     end = measure(found.embedder, small.data)
@@ -83,13 +84,13 @@ def test_a_class_of_one_picture_is_shown_as_two_views(small):
     single = train.take(np.unique(train.labels, return_index=True)[1])
     items = next(online_module._batches(single, 16, 1, seed=0))
     assert (items[::2] == items[1::2]).all()
-    config = strategy_config(STRATEGIES["online supcon"], small.settings, small.budget, Choice(), seed=0)
+    config = strategy_config(STRATEGIES["online supcon"], small.settings, small.budget, Choice(), num_classes=2, seed=0)
     pictures = new_embedder(config).to_input(single.pictures[items])
     views = online_module._augmented(pictures, items, config, 0)
     assert not torch.equal(views[::2], views[1::2])
     # As in runs of Mohs also without augmentation, but then of such classes only.
     settings = {**small.settings, "training.augment": 0.0}
-    config = strategy_config(STRATEGIES["online supcon"], settings, small.budget, Choice(), seed=0)
+    config = strategy_config(STRATEGIES["online supcon"], settings, small.budget, Choice(), num_classes=2, seed=0)
     views = online_module._augmented(pictures, items, config, 0)
     assert torch.equal(views[::2], pictures[::2])
     assert all(not torch.equal(one, two) for one, two in zip(views[::2], views[1::2], strict=True))
@@ -128,7 +129,7 @@ def test_an_online_loss_that_breaks_is_reported_and_its_network_returned(small, 
 
 def test_random_negatives_are_of_other_classes_and_evenly_drawn(small):
     strategy = STRATEGIES["random"]
-    config = strategy_config(strategy, small.settings, Budget(60_000), Choice(), seed=0)
+    config = strategy_config(strategy, small.settings, Budget(60_000), Choice(), num_classes=2, seed=0)
     train = small.data.train
     plan = random_plan(train, config)
     assert len(plan) == 20_000
@@ -158,7 +159,7 @@ def test_harder_strategies_mine_harder_negatives(small):
 
 def test_the_ablation_has_random_batches_and_no_bank_and_is_the_default_but_for_that(small):
     default, ablated = (
-        strategy_config(STRATEGIES[name], small.settings, small.budget, Choice(), seed=0)
+        strategy_config(STRATEGIES[name], small.settings, small.budget, Choice(), num_classes=2, seed=0)
         for name in ("default", "default without scheduled hardness")
     )
     assert (ablated.clique_size, ablated.for_classes(10**6).num_bank_negatives) == (1, 0)
@@ -173,8 +174,8 @@ def test_the_ablation_has_random_batches_and_no_bank_and_is_the_default_but_for_
 
 def test_what_tuning_chose_is_used(small):
     strategy = STRATEGIES["hardest"]
-    config = strategy_config(strategy, small.settings, small.budget, Choice(0.3, 2), seed=0)
-    usual = strategy_config(strategy, small.settings, small.budget, Choice(), seed=0)
+    config = strategy_config(strategy, small.settings, small.budget, Choice(0.3, 2), num_classes=2, seed=0)
+    usual = strategy_config(strategy, small.settings, small.budget, Choice(), num_classes=2, seed=0)
     assert config.loss.margin == strategy.parameter.values[2]
     assert config.training.learning_rate == pytest.approx(0.3 * usual.training.learning_rate)
     low, _ = trained(small, "online supcon", Budget(128, 32), Choice(0.1, 1))
@@ -204,7 +205,7 @@ def test_the_plain_loops_have_nothing_of_ours(small):
     bare = {**small.settings, "model.hidden_dim": 0}
     ends = {}
     for name, settings in (("plain supcon", ours), ("online supcon", ours), ("online supcon", bare)):
-        config = strategy_config(STRATEGIES[name], settings, small.budget, Choice(), seed=0)
+        config = strategy_config(STRATEGIES[name], settings, small.budget, Choice(), num_classes=2, seed=0)
         found = train_strategy(STRATEGIES[name], small.data.train, config, Budget(96, 48), Choice())
         ends[name, settings is ours] = found.embedder.embed(small.data.test.pictures)
     np.testing.assert_array_equal(ends["plain supcon", True], ends["online supcon", False])
@@ -284,7 +285,9 @@ def test_every_strategy_begins_and_ends_as_the_settings_say(small, monkeypatch):
     for name in ("default", "random", "online supcon"):
         strategy = STRATEGIES[name]
         for rate in (1e-12, 1e-3):
-            config = strategy_config(strategy, {**settings, "training.learning_rate": rate}, budget, Choice(), seed=0)
+            config = strategy_config(
+                strategy, {**settings, "training.learning_rate": rate}, budget, Choice(), num_classes=2, seed=0
+            )
             found = train_strategy(strategy, small.data.train, config, budget, Choice())
             ends[name, rate] = [value.clone() for value in found.embedder.head.parameters()]
     new = list(new_embedder(config).head.parameters())
@@ -294,7 +297,7 @@ def test_every_strategy_begins_and_ends_as_the_settings_say(small, monkeypatch):
             assert not torch.allclose(one, untrained)
         whole = strategy_config(
             STRATEGIES[name], {**settings, "finetune.trained_share": 1.0, "training.learning_rate": 1e-3}, budget,
-            Choice(), seed=0,
+            Choice(), num_classes=2, seed=0,
         )  # fmt: skip
         found = train_strategy(STRATEGIES[name], small.data.train, whole, budget, Choice())
         for blended, start, end in zip(
@@ -307,13 +310,17 @@ def test_every_strategy_begins_and_ends_as_the_settings_say(small, monkeypatch):
 def test_the_comparison_decides_the_first_value_of_a_parameter(small):
     settings = {**small.settings, "loss.temperature": 0.33}
     default, supcon = STRATEGIES["default"], STRATEGIES["online supcon"]
-    assert parameter_value(default, settings, Choice()) == 0.33
-    assert parameter_value(default, settings, Choice(parameter=1)) == 0.1
-    assert parameter_value(default, small.settings, Choice()) == 0.1
-    assert parameter_value(supcon, settings, Choice()) == 0.1  # a parameter of the library, not a setting
+    assert parameter_value(default, settings, Choice(), num_classes=2) == 0.33
+    assert parameter_value(default, settings, Choice(parameter=1), num_classes=2) == 0.1
+    assert parameter_value(default, small.settings, Choice(), num_classes=2) == 0.1
+    # A parameter of the library is not a setting.
+    assert parameter_value(supcon, settings, Choice(), num_classes=2) == 0.1
+    # With so many classes there is a bank, and what is usual for it comes first.
+    many = [parameter_value(default, small.settings, Choice(parameter=i), num_classes=10**6) for i in range(3)]
+    assert many == [0.05, 0.1, 0.2]
     low = {**settings, "loss.temperature": 0.05}
-    assert [parameter_value(default, low, Choice(parameter=i)) for i in range(3)] == [0.05, 0.1, 0.2]
-    assert strategy_config(default, settings, small.budget, Choice(), seed=0).loss.temperature == 0.33
+    assert [parameter_value(default, low, Choice(parameter=i), num_classes=2) for i in range(3)] == [0.05, 0.1, 0.2]
+    assert strategy_config(default, settings, small.budget, Choice(), num_classes=2, seed=0).loss.temperature == 0.33
 
 
 def test_what_some_strategy_cannot_take_is_said_before_any_trains(small):
@@ -354,7 +361,7 @@ def test_a_library_loop_needs_two_pictures_of_each_class_of_a_batch(small):
 )
 def test_the_head_is_that_of_the_optimiser_unless_it_is_given(name: str, hidden_dim: int) -> None:
     (strategy,) = find_strategies([name])
-    config = strategy_config(strategy, {}, Budget(1920), Choice(), seed=0)
+    config = strategy_config(strategy, {}, Budget(1920), Choice(), num_classes=2, seed=0)
     assert config.network.hidden_dim == hidden_dim
-    given = strategy_config(strategy, {"model.hidden_dim": 32}, Budget(1920), Choice(), seed=0)
+    given = strategy_config(strategy, {"model.hidden_dim": 32}, Budget(1920), Choice(), num_classes=2, seed=0)
     assert given.network.hidden_dim == 32

@@ -67,7 +67,7 @@ def test_toml_there_and_back(
 def test_toml_of_the_defaults_names_every_setting_that_has_a_value() -> None:
     text = RunConfig().to_toml()
     assert text.startswith('seed = 0\n\n[data]\nsource = "glyphs"\nfile_column = "file"\n')
-    assert '\n[loss]\nname = "infonce"\nmargin = 0.2\nsquared = true\nswap = false\ntemperature = 0.1\n' in text
+    assert '\n[loss]\nname = "infonce"\nmargin = 0.2\nsquared = true\nswap = false\n' in text
     assert "\ncatalog =" not in text
     assert [line for line in text.splitlines() if line.startswith("[")] == [
         "[data]",
@@ -233,3 +233,27 @@ def test_in_batch_losses_show_two_pictures_a_triplet() -> None:
     shown = {name: LossConfig(name=name).pictures_per_triplet for name in ("triplet", "soft-triplet", "infonce")}
     assert shown == {"triplet": 3, "soft-triplet": 3, "infonce": 2}
     assert LossConfig(name="semi-hard").in_batch
+
+
+@pytest.mark.parametrize(
+    ("values", "num_classes", "temperature"),
+    [
+        ({}, 7_999, 0.1),
+        ({}, 8_000, 0.05),
+        ({"memory": {"num_negatives": 8}}, 2, 0.05),
+        ({"memory": {"num_negatives": 0}}, 10**6, 0.1),
+        ({"loss": {"temperature": 0.2}}, 10**6, 0.2),
+        ({"loss": {"temperature": 0.2}}, 2, 0.2),
+        ({"loss": {"name": "selective-triplet"}}, 10**6, 0.1),
+    ],
+)
+def test_the_temperature_is_that_of_the_bank_or_of_the_batch_or_as_given(
+    values: dict[str, Any], num_classes: int, temperature: float
+) -> None:
+    decided = parse_config(values, source="test").for_classes(num_classes)
+    assert decided.loss.temperature == decided.loss.softmax_temperature == temperature
+    assert decided.for_classes(2).loss.temperature == temperature  # once decided, it stays
+
+
+def test_a_loss_without_a_temperature_is_given_none() -> None:
+    assert RunConfig(loss=LossConfig(name="triplet")).for_classes(10**6).loss.temperature is None

@@ -320,7 +320,8 @@ def go(dataset: Dataset, hardness: HardnessConfig | None = None, **memory: Any) 
         hardness=hardness or HardnessConfig(),
         data=DataConfig(size=16, channels=1),
         model=MODEL,
-        # Batches are random with a bank and without one.
+        # Temperature and batches are the same with a bank and without one.
+        loss=LossConfig(temperature=0.1),
         training=TrainingConfig(num_triplets=96, batch_triplets=12, num_segments=2, device="cpu", neighbourhood=1),
         memory=MemoryConfig(**memory),
     )

@@ -181,8 +181,10 @@ def run_cells(
         for strategy in comparison.strategies:
             choice = (choices or {}).get(strategy.name, Choice())
             budget = comparison.budget_of(strategy.name)
-            config = strategy_config(strategy, comparison.settings, budget, choice, seed=seed)
-            value = parameter_value(strategy, comparison.settings, choice)
+            config = strategy_config(
+                strategy, comparison.settings, budget, choice, num_classes=comparison.data.num_classes, seed=seed
+            )
+            value = parameter_value(strategy, comparison.settings, choice, num_classes=comparison.data.num_classes)
             what = (strategy.name, strategy.parameter.name, value, asdict(budget))
             hashed = made_by(config, pictures, *what, *(["look"] if comparison.look else []))
             cell = there(strategy.name, seed, hashed)

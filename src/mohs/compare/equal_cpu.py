@@ -54,7 +54,9 @@ def cpu_budgets(
         nonlocal warm
         budget = Budget(steps * comparison.budget.batch_pictures, comparison.budget.batch_pictures)
         choice = (choices or {}).get(strategy.name, Choice())
-        config = strategy_config(strategy, comparison.settings, budget, choice, seed=0)
+        config = strategy_config(
+            strategy, comparison.settings, budget, choice, num_classes=comparison.data.num_classes, seed=0
+        )
         hashed = made_by(config, pictures, strategy.name, "probe", asdict(budget))
         probe = known.get((strategy.name, hashed))
         if probe is None:

@@ -24,6 +24,7 @@ from mohs.randomness import generator
 from mohs.runs import versions
 from mohs.sequence import anchor_sequence
 from mohs.settings.config import RunConfig, override_config
+from mohs.settings.toml import flat_settings
 from mohs.training.events import Event, Listener, SegmentEvent, StepEvent
 from mohs.training.false_negatives import read_review_rows
 from mohs.training.head_start import blend_weights, check_finetuning, start_head
@@ -90,9 +91,9 @@ class Trained:
 
 
 def strategy_config(
-    strategy: Strategy, settings: Mapping[str, Any], budget: Budget, choice: Choice, *, seed: int
+    strategy: Strategy, settings: Mapping[str, Any], budget: Budget, choice: Choice, *, num_classes: int, seed: int
 ) -> RunConfig:
-    """Return the settings of a run of a strategy.
+    """Return the settings of a run of a strategy on a number of training classes.
 
     They are those of the comparison, then those of the strategy, then what tuning chose. A triplet shows two or three
     pictures: as many triplets a run and a step are taken as the budget has pictures for.
@@ -100,7 +101,7 @@ def strategy_config(
     base = override_config(None, (), settings)
     tuned = {"training.learning_rate": base.training.learning_rate * choice.rate_factor}
     if strategy.online is None:
-        tuned[strategy.parameter.name] = parameter_value(strategy, settings, choice)
+        tuned[strategy.parameter.name] = parameter_value(strategy, settings, choice, num_classes=num_classes)
     merged = {**settings, **strategy.settings, **tuned, "seed": seed}
     if strategy.online is not None:
         # The head of a library loop is that of a run with its optimiser.
@@ -113,14 +114,16 @@ def strategy_config(
     return override_config(None, (), merged)
 
 
-def parameter_value(strategy: Strategy, settings: Mapping[str, Any], choice: Choice) -> float:
+def parameter_value(strategy: Strategy, settings: Mapping[str, Any], choice: Choice, *, num_classes: int) -> float:
     """Return the value of the strategy's parameter.
 
-    Of a run of Mohs the first one is the comparison's own setting, and the others are the strategy's without it.
+    Of a run of Mohs the first one is what the run would have untuned, by the comparison's settings and the number of
+    training classes; the others are the strategy's without it.
     """
     values = strategy.parameter.values
     if strategy.online is None:
-        own = float({**settings, **strategy.settings}.get(strategy.parameter.name, values[0]))
+        untuned = override_config(None, (), {**settings, **strategy.settings}).for_classes(num_classes)
+        own = float(flat_settings(untuned.model_dump())[strategy.parameter.name])
         values = (own, *(value for value in values if value != own))
     return values[choice.parameter]
 
@@ -146,7 +149,8 @@ def check_strategies(
     for strategy in strategies:
         try:
             for choice in choices:
-                config = strategy_config(strategy, settings, budget, choice, seed=0)
+                # How many classes there are is not known yet; no rule that is checked here depends on it.
+                config = strategy_config(strategy, settings, budget, choice, num_classes=2, seed=0)
                 if strategy.online is None:
                     check_loss(config.loss, margin_is_mined=config.margin_is_mined)
                     check_negative_bank(config)

@@ -115,8 +115,10 @@ def tune(
     for strategy in comparison.strategies:
         trials: list[Trial] = []
         while len(trials) < num_trials and (choice := next_choice(trials)) is not None:
-            config = strategy_config(strategy, comparison.settings, budget, choice, seed=0)
-            value = parameter_value(strategy, comparison.settings, choice)
+            config = strategy_config(
+                strategy, comparison.settings, budget, choice, num_classes=comparison.data.num_classes, seed=0
+            )
+            value = parameter_value(strategy, comparison.settings, choice, num_classes=comparison.data.num_classes)
             hashed = made_by(config, pictures, strategy.name, value, asdict(budget))
             trial = known.get((strategy.name, len(trials), hashed))
             if trial is None:

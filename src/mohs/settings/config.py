@@ -126,6 +126,9 @@ USUAL_CLIQUE = 8
 USUAL_BANK_NEGATIVES = 8
 """Negatives from the bank, where there is one and nothing says how many; with 8 to 128 R@1 is the same."""
 
+USUAL_TEMPERATURE, USUAL_BANK_TEMPERATURE = 0.1, 0.05
+"""Of the softmax over a batch, and of the one over a bank, where nothing says which (lab book)."""
+
 FEWEST_CLASSES_OF_BANK = 8_000
 """Training classes from which on a bank is usual: with fewer it gains nothing that its time would not (lab book)."""
 
@@ -268,7 +271,9 @@ class LossConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     )
     squared: bool = Field(True, description="true: on squared Euclidean distances; false: on plain ones")
     swap: bool = Field(False, description="the nearer of anchor and positive pushes the negative away")
-    temperature: Annotated[float, Field(gt=0.0)] = Field(0.1, description="divides the similarities in the softmax")
+    temperature: Annotated[float, Field(gt=0.0)] | None = Field(
+        None, description="divides the similarities in the softmax; none: 0.05 with negatives from a bank, else 0.1"
+    )
     options: Mapping[str, str | int | float | bool] = Field(
         default_factory=dict, description="parameters of a loss of pytorch-metric-learning, for example {gamma = 80}"
     )
@@ -298,6 +303,11 @@ class LossConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     def record(self) -> LossRecord:
         """What is known of the loss of this name."""
         return find_record(self.name)
+
+    @property
+    def softmax_temperature(self) -> float:
+        """The temperature; where none is given, the usual one of a batch (`RunConfig.for_classes` gives a bank's)."""
+        return USUAL_TEMPERATURE if self.temperature is None else self.temperature
 
     @property
     def extends_to_bank(self) -> bool:
@@ -582,11 +592,13 @@ class RunConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
         return self.loss.in_batch and not self.training.embed_anew
 
     def for_classes(self, num_classes: int) -> "RunConfig":
-        """Return the settings of a run on so many training classes: with its length and its bank, if none is given.
+        """Return the settings of a run on a number of training classes, with what depends on it decided.
+
+        That is, where none is given, its length, its bank, and the temperature that suits the bank or the batch.
 
         >>> config = RunConfig().for_classes(25_102)
-        >>> config.training.num_triplets, config.memory.num_negatives
-        (100408, 8)
+        >>> config.training.num_triplets, config.memory.num_negatives, config.loss.temperature
+        (100408, 8, 0.05)
         """
         changed: dict[str, Any] = {}
         if self.training.num_triplets is None:
@@ -594,7 +606,12 @@ class RunConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
         if self.memory.num_negatives is None:
             num = USUAL_BANK_NEGATIVES if self._may_have_bank and num_classes >= FEWEST_CLASSES_OF_BANK else 0
             changed["memory"] = self.memory.model_copy(update={"num_negatives": num})
-        return self.model_copy(update=changed)
+        config = self.model_copy(update=changed)
+        if config.loss.temperature is None and "temperature" in config.loss.record.reads:
+            usual = USUAL_BANK_TEMPERATURE if config.num_bank_negatives else USUAL_TEMPERATURE
+            loss = config.loss.model_copy(update={"temperature": usual})
+            config = config.model_copy(update={"loss": loss})
+        return config
 
     @property
     def _may_have_bank(self) -> bool:

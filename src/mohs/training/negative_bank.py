@@ -109,7 +109,7 @@ class NegativeBank:
         self._num_negatives = config.num_bank_negatives
         self._momentum = config.bank_momentum
         self._skipped = config.negatives.skip_nearest
-        self._temperature = config.loss.temperature
+        self._temperature = config.loss.softmax_temperature
         self._class_N = class_N
         self._distrusted_P2 = by_first_item(distrusted_P2)
         self._ratio = config.negatives.min_distance_ratio
