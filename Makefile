@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 
-.PHONY: setup demo test fuzz lint type docs settings-reference bench bench-mining bench-resume bench-collapse bench-evaluation bench-finetune bench-strategies bench-export bench-35k bench-processes test-api test-scale bench-bank lock audit clean
+.PHONY: setup demo test fuzz lint type docs settings-reference bench bench-mining bench-resume bench-collapse bench-evaluation bench-finetune bench-strategies bench-export bench-35k bench-processes test-api test-scale bench-bank lock audit attack clean
 
 setup: $(READY)
 
@@ -39,11 +39,15 @@ lint: setup
 type: setup
 	$(BIN)/mypy
 
-# 200 malformed variants of everything that Mohs saves, and made-up inputs for 60 s of CPU for each of nine readers.
+# 200 malformed variants of everything that Mohs saves, and made-up inputs for 300 s of CPU for each of five readers and 30
+# for each of four others. FUZZ_S=3600 tries an hour each.
+FUZZ_S ?= 300
 fuzz: setup
-	MOHS_FUZZ_VARIANTS=200 MOHS_FUZZ_S=60 $(BIN)/pytest -s --timeout 0 tests/robustness/test_malformed.py tests/robustness/test_fuzz.py
+	MOHS_FUZZ_VARIANTS=200 MOHS_FUZZ_S=$(FUZZ_S) $(BIN)/pytest -s --timeout 0 tests/robustness/test_malformed.py tests/robustness/test_fuzz.py
 
-# Two processes, each with whole files: a file's fixtures are made once.
+# Two processes, each with whole files: a file's fixtures are made once. Made-up inputs have 60 s of CPU for each of five
+# readers (tests/robustness/test_fuzz.py); MOHS_FUZZ_S=1 make test is five minutes of CPU shorter.
+test: export MOHS_FUZZ_S ?= 60
 test: lint type
 	$(BIN)/pytest --numprocesses 2 --dist loadfile
 
@@ -121,6 +125,11 @@ bench-processes: setup
 # Thirty runs killed at random moments and taken up again: all must end with the same weights and plans.
 bench-resume: setup
 	$(BIN)/python benchmarks/kill_and_resume.py --kills 30
+
+# Processes killed while they train, mine, build an index and take up its versions, 30 times each, and pairs of trainings in one
+# folder. MORE="--only build reload" attacks those alone.
+attack: setup
+	$(BIN)/python benchmarks/attack_writers.py $(MORE)
 
 # What is known against the versions in the lock file, and a list of them (CycloneDX) in build/sbom.json. It needs a network.
 audit: setup

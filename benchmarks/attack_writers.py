@@ -2,6 +2,7 @@
 
     python benchmarks/attack_writers.py                     # 30 kills each, 20 pairs
     python benchmarks/attack_writers.py --kills 5 --pairs 3
+    python benchmarks/attack_writers.py --only build reload
 
 Pictures of 60 characters are written once. Children are forked from this process, which has loaded everything, and are
 killed at a random moment of the time that the work takes. What must hold:
@@ -160,7 +161,7 @@ def sound(folder: Path, num_items: int) -> Callable[[], object]:
 
 
 def kill_building(place: Path, num: int) -> str:
-    """Kill buildings of an index."""
+    """Kill buildings of an index, every other one about when it is put in its place."""
     folder = place / "indexes" / "i"
     num_items = len(mohs.read_table(place / "set", catalog=None))
 
@@ -171,7 +172,8 @@ def kill_building(place: Path, num: int) -> str:
     at_work = num_whole = 0
     for number in range(num):
         shutil.rmtree(folder, ignore_errors=True)
-        at_work += killed(build(), took_s * generator(0, "kill building", number).random())
+        share = generator(0, "kill building", number).random()
+        at_work += killed(build(), took_s * (share if number % 2 else 0.8 + 0.3 * share))
         if folder.exists():
             num_whole += 1
             finished(sound(folder, num_items))
@@ -186,6 +188,8 @@ def kill_reloading(place: Path, num: int) -> str:
     """Kill processes that take up versions of an index, and in every other round the one that makes them first."""
     folder = place / "indexes" / "i"
     table = mohs.read_table(place / "set")
+    if not folder.exists():
+        finished(command("index", "build", folder, place / "set", "--embedder", place / "undisturbed", "--quiet"))
 
     def reload() -> None:
         editions = Editions(folder, Metrics())
@@ -241,19 +245,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=30)
     parser.add_argument("--pairs", type=int, default=20)
+    attacks = {
+        "train": kill_training,
+        "mine": kill_mining,
+        "build": kill_building,
+        "reload": kill_reloading,
+        "pairs": train_in_pairs,
+    }
+    parser.add_argument("--only", nargs="+", choices=attacks, default=list(attacks))
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         place = Path(name)
         os.environ["XDG_CACHE_HOME"] = str(place / "cache")
         finished(command("glyphs", place / "set", "--size", 16, "--classes", 60))
         finished(lambda: compile_kernels("log-rank"))  # the others find them compiled
-        for work, num in (
-            (kill_training, arguments.kills),
-            (kill_mining, arguments.kills),
-            (kill_building, arguments.kills),
-            (kill_reloading, arguments.kills),
-            (train_in_pairs, arguments.pairs),
-        ):
+        if "train" not in arguments.only:  # whose run the others read
+            finished(command("train", place / "set", "--out", place / "undisturbed", *SETTINGS))
+        for name in arguments.only:
+            work, num = attacks[name], arguments.pairs if name == "pairs" else arguments.kills
             began = time.monotonic()
             print(f"{work(place, num)} ({time.monotonic() - began:.0f} s)", flush=True)
     used = resource.getrusage(resource.RUSAGE_CHILDREN)

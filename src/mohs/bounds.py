@@ -12,7 +12,7 @@ from typing import Final, final
 
 from mohs.errors import InputError, Problem
 
-__all__ = ["CELL_BYTES", "LABEL_CHARACTERS", "PARAMETERS", "ROWS", "STAGES", "TRIPLETS", "Bound"]
+__all__ = ["CELL_BYTES", "LABEL_CHARACTERS", "PAIRS", "PARAMETERS", "ROWS", "STAGES", "TRIPLETS", "Bound"]
 
 
 @final
@@ -54,6 +54,8 @@ CELL_BYTES: Final = Bound("MOHS_MAX_CELL_BYTES", 2**31, "bytes of cells")
 """Of the columns of a Parquet table, decoded: a few kilobytes of a file can hold any number of them."""
 LABEL_CHARACTERS: Final = Bound("MOHS_MAX_LABEL_CHARACTERS", 1_000, "characters")
 """Of the name of a class or group."""
+PAIRS: Final = Bound("MOHS_MAX_PAIRS", 10_000_000, "pairs")
+"""Of equal pictures under two classes, both ways: one picture under 3,000 classes has nine million."""
 PARAMETERS: Final = Bound("MOHS_MAX_PARAMETERS", 2_000_000_000, "parameters")
 """Of a network."""
 STAGES: Final = Bound("MOHS_MAX_STAGES", 32, "stages")

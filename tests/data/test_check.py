@@ -55,6 +55,8 @@ def test_everything_wrong_is_found(tmp_path: Path, save_picture: Callable[..., P
         f"{path}: row 2: 'a1.png' (A) = {path}: row 4: 'a3.png' (A) = {path}: row 6: 'b2.png' (b): "
         "the same picture in different classes; keep one",
         f"{path}: row 5: 'b1.png' (b) = {path}: row 7: 'b3.png' (b): the same picture again; keep one",
+        f"{path}: row 11: 'd1.png': class 'a ' has spaces at its end, which are part of its name; "
+        "remove them if they are not meant",
         f"{path}: 2 of 4 classes have one item: no positive pair",
     )
     assert result.class_sizes == ((1, 2), (3, 1), (5, 1))
@@ -63,6 +65,25 @@ def test_everything_wrong_is_found(tmp_path: Path, save_picture: Callable[..., P
     with pytest.raises(InputError) as caught:
         result.raise_problems()
     assert caught.value.problems == result.problems
+
+
+def test_spaces_around_a_class_are_told_and_kept(tmp_path: Path, save_picture: Callable[..., Path]) -> None:
+    cells = (" cup ", "cup", "ring\u00a0", "ring\u00a0", "a b", "a b")
+    for number in range(len(cells)):
+        save_picture(tmp_path / f"{number}.png", number)
+    path = tmp_path / "t.csv"
+    path.write_text("file,class\n" + "".join(f"{i}.png,{cell}\n" for i, cell in enumerate(cells)), encoding="utf-8")
+    with pytest.warns(DataWarning, match="' cup ' and 'cup' \\(spaces\\)"):
+        table = read_table(path)
+    assert table.labels.tolist() == list(cells)
+    told = [line for line in check_table(table).warnings if "part of its name" in line]
+    fix = "which are part of its name"
+    assert told == [
+        f"{path}: row 2: '0.png': class ' cup ' has spaces at its beginning and end, {fix}; "
+        "remove them if they are not meant",
+        f"{path}: row 4: '2.png': class 'ring\\xa0' has spaces at its end, {fix} (2 rows); "
+        "remove them if they are not meant",
+    ]
 
 
 def test_one_class_is_a_problem(picture_table: Table) -> None:

@@ -12,7 +12,7 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 import typer
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 import mohs
 from mohs.classify.thresholds import choose_threshold
@@ -39,7 +39,7 @@ OBJECTS: dict[str, Any] = {
     "10**400": 10**400,
     "1e308": 1e308, "text": "x", "a digit": "3", "empty text": "", "None": None, "list": [1], "two": [1, 2], "dict": {},
     "complex": 1j, "bytes": b"3", "NaN of numpy": np.float32("nan"), "array": np.array([1, 2]), "set": {1},
-    "a half": 0.5, "1.5": 1.5, "object": object(),
+    "a half": 0.5, "1.5": 1.5, "object": object(), "True": True, "False": False,
 }  # fmt: skip
 """What a program gives for a number."""
 
@@ -89,6 +89,18 @@ def test_a_setting_takes_a_number_as_it_is_or_refuses_it_by_name(name: str) -> N
         else:
             found = flat_settings(config.model_dump())[name]
             assert_meant(found, str(value) if not isinstance(value, bytes) else value.decode())
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_a_section_takes_no_truth_value_for_a_number(name: str) -> None:
+    *sections, last = name.split(".")
+    model: type[BaseModel] = RunConfig
+    for section in sections:
+        model = model.model_fields[section].annotation  # type: ignore[assignment]
+    takes_both = bool in set(inner(model.model_fields[last].annotation))
+    for value in () if takes_both else (True, [True, 8]):
+        with pytest.raises(ValidationError, match="number"):
+            model(**{last: value})
 
 
 def assert_meant(found: Any, text: str) -> None:

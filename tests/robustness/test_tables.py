@@ -1,5 +1,8 @@
 """Tables that are damaged, doubled or of another encoding: a line for each row that is wrong, or the rows as meant."""
 
+import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -216,6 +219,18 @@ def test_a_damaged_parquet_is_one_line_or_the_same_rows(tmp_path: Path) -> None:
         else:
             assert len(rows) == 4 or not rows
             assert all(len(cells) in (0, len(rows)) for cells in columns_of.values())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads what Linux counts")
+def test_the_memory_of_200_000_rows_is_bounded() -> None:
+    """A fifth of what docs/reliability.md says; before, rows had their places as text, and took 256 and 124 MB."""
+    script = Path(__file__).parents[2] / "benchmarks" / "bench_table.py"
+    command = [sys.executable, str(script), "--rows", "200000"]
+    told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    taken = {kind: int(mb) for kind, mb in re.findall(r"(csv|parquet): .* (\d+) MB of it above", told)}
+    assert set(taken) == {"csv", "parquet"}, told
+    assert taken["csv"] < 118, told
+    assert taken["parquet"] < 205, told
 
 
 def test_the_table_of_the_document_is_what_is_tried() -> None:

@@ -1,11 +1,13 @@
 """False negatives: dropped where the rule says so, replaced, and written down for a person."""
 
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from mohs.data.dataset import Dataset
+from mohs.data.table import Table
 from mohs.errors import InputError
 from mohs.mining import mine
 from mohs.plan import TripletPlan
@@ -86,6 +88,26 @@ def test_equal_pictures_of_two_classes_are_pairs_both_ways(glyphs: Dataset) -> N
     changed, one, other = same_twice(glyphs)
     assert {(one, other), (other, one)} <= {tuple(pair) for pair in duplicate_pairs(changed).tolist()} - before
     assert len(distrusted_pairs(changed, NegativesConfig(drop_duplicates=False))) == 0
+
+
+def test_a_picture_under_many_classes_is_fast_and_under_thousands_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def placeholders(num: int) -> Dataset:
+        names = np.array([f"c{i // 2}" for i in range(num)])
+        table = Table(tuple(f"{i}.png" for i in range(num)), names, np.full(num, "sample"), np.full(num, ""))
+        return Dataset(table, np.zeros((num, 8, 8, 1), np.uint8))
+
+    began = time.process_time()
+    pairs = duplicate_pairs(placeholders(1000))
+    assert len(pairs) == 1000 * 998
+    assert (pairs[:3] == [[0, 2], [0, 3], [0, 4]]).all()
+    with pytest.raises(InputError) as caught:
+        duplicate_pairs(placeholders(40_000))
+    assert time.process_time() - began < 5
+    assert str(caught.value).startswith("table: '0.png': this picture is there 40,000 times, under 20,000 classes")
+    monkeypatch.setenv("MOHS_MAX_PAIRS", "998000")
+    assert len(duplicate_pairs(placeholders(1000))) == 998_000
 
 
 def test_review_list_there_and_back(glyphs: Dataset, tmp_path: Path) -> None:

@@ -96,6 +96,7 @@ def check_table(
         *(f"{table.source}: {line}" for line in found.warnings),
         *([f"{table.source}: {near}"] if near else []),
     ]
+    warnings += at_most_20(_outer_spaces(table))
     if names_alike := file_name_warning(table.files):
         warnings.append(f"{table.source}: {names_alike}")
     num_singletons = int(np.sum(sizes == 1))
@@ -218,6 +219,24 @@ def _find_duplicates(table: Table, missing: set[int]) -> list[tuple[int, ...]]:
             for i in positions:
                 of_hash[sha256_file(table.path(i))].append(i)
     return sorted(tuple(positions) for positions in of_hash.values() if len(positions) > 1)
+
+
+def _outer_spaces(table: Table) -> list[str]:
+    """Return a line for each class whose name has white space at an end, with its first row: it is part of the name."""
+    rows_of: dict[str, list[int]] = defaultdict(list)
+    for i, label in enumerate(table.labels.tolist()):
+        if label != label.strip():
+            rows_of[label].append(i)
+    return [
+        f"{table.place(rows[0])}: class {label!r} has spaces at its {_ends(label)}, which are part of its name"
+        + (f" ({len(rows):,} rows)" if len(rows) > 1 else "")
+        + "; remove them if they are not meant"
+        for label, rows in sorted(rows_of.items())
+    ]
+
+
+def _ends(label: str) -> str:
+    return " and ".join(end for end, cut in (("beginning", label.lstrip()), ("end", label.rstrip())) if cut != label)
 
 
 def _join(table: Table, group: tuple[int, ...]) -> str:

@@ -3,7 +3,7 @@
 import os
 import re
 import unicodedata
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -101,10 +101,14 @@ def same_name_groups(names: Iterable[str]) -> list[list[str]]:
     >>> same_name_groups(["b", "A", "a", "a "])
     [['A', 'a', 'a ']]
     """
-    groups: dict[str, list[str]] = defaultdict(list)
-    for name in sorted(set(names)):
-        groups[folded_name(name)].append(name)
-    return sorted(group for group in groups.values() if len(group) > 1)
+    different = set(names)
+    groups: dict[str, list[str]] = {folded: [] for folded, num in Counter(map(folded_name, different)).items() if num > 1}
+    if not groups:
+        return []
+    for name in sorted(different):
+        if (group := groups.get(folded_name(name))) is not None:
+            group.append(name)
+    return sorted(groups.values())
 
 
 def is_text(name: str) -> bool:
@@ -238,8 +242,8 @@ def joined_warning(labels: Iterable[str]) -> str:
     "1 class looks like several in one cell: 'ring|gold'; write a row for each of them, and choose with --multi-label"
     """
     names = set(labels)
-    parts_of = {name: [part.strip() for part in _JOINTS.split(name)] for name in sorted(names)}
-    joined = [repr(name) for name, parts in parts_of.items() if len(parts) > 1 and names.issuperset(parts)]
+    parts_of = {name: [part.strip() for part in _JOINTS.split(name)] for name in names if _JOINTS.search(name)}
+    joined = [repr(name) for name, parts in sorted(parts_of.items()) if names.issuperset(parts)]
     if not joined:
         return ""
     return (

@@ -16,7 +16,7 @@ from mohs.data.folder import read_class_folders
 from mohs.data.multi_label import MultiLabel, one_class_each, repeat_problems
 from mohs.data.names import find_as_written, is_text, joined_warning, name_warning
 from mohs.data.rows import read_rows
-from mohs.data.table import ROLES, SPLITS, Table, concatenate
+from mohs.data.table import ROLES, SPLITS, RowPlaces, Table, concatenate
 from mohs.errors import DataWarning, InputError, Problem, at_most_20
 
 __all__ = ["read_listing", "read_table"]
@@ -98,8 +98,10 @@ def read_listing(
 def _far_catalog(table: Table) -> str:
     """Return a line if a catalog has no class with a sample, which is hardly meant; "" otherwise."""
     catalog = set(table.labels[table.roles == "catalog"].tolist())
+    if len(catalog) < 2:  # one class may be a mistake of its own
+        return ""
     samples = set(table.labels[table.roles == "sample"].tolist())
-    if len(catalog) < 2 or not samples or catalog & samples:  # one class may be a mistake of its own
+    if not samples or catalog & samples:
         return ""
     return (
         f"none of the {len(catalog):,} classes of the catalog has a sample (it has {min(catalog)!r}, samples have "
@@ -162,7 +164,7 @@ def _choose_columns(path: Path, columns: list[str], wanted: _Columns, *, is_cata
 
 
 def _check_cells(
-    path: Path, rows: list[int], columns: dict[str, list[str]], wanted: _Columns, *, default_role: str
+    path: Path, rows: Sequence[int], columns: dict[str, list[str]], wanted: _Columns, *, default_role: str
 ) -> Table:
     empty = [""] * len(rows)
     cells = {
@@ -185,23 +187,23 @@ def _check_cells(
         longest = max(sizes)
         LABEL_CHARACTERS.check(f"{path}: row {rows[sizes.index(longest)]}: column {name!r}", longest)
     files = _as_on_disk(path, cells[wanted.file])
-    places = tuple(f"{path}: row {row}" for row in rows)
+    places = RowPlaces(str(path), rows)
     allowed_roles = ROLES if default_role == "sample" else ("catalog",)
     of_row: dict[int, list[str]] = {}
-    for i, (where, file, label, role, split) in enumerate(zip(places, files, labels, roles, splits, strict=True)):
-        found = []
+    for i, (file, label, role, split) in enumerate(zip(files, labels, roles, splits, strict=True)):
+        found: list[str] = []
         if not file.strip():
-            found.append(f"{where}: column {wanted.file!r} is empty; name a picture or remove the row")
+            found.append(f"column {wanted.file!r} is empty; name a picture or remove the row")
         elif long := _long_name(file):
-            found.append(f"{where}: {long}; correct the cell or remove the row")
+            found.append(f"{long}; correct the cell or remove the row")
         if not label.strip():
-            found.append(f"{where}: column {wanted.label!r} is empty; name the class or remove the row")
+            found.append(f"column {wanted.label!r} is empty; name the class or remove the row")
         if role and role not in allowed_roles:
-            found.append(f"{where}: role {role!r} is not {' or '.join(map(repr, allowed_roles))}; change it")
+            found.append(f"role {role!r} is not {' or '.join(map(repr, allowed_roles))}; change it")
         if split and split not in SPLITS:
-            found.append(f"{where}: split {split!r} is not 'train', 'validation' or 'test'; change it")
+            found.append(f"split {split!r} is not 'train', 'validation' or 'test'; change it")
         if found:
-            of_row[i] = found
+            of_row[i] = [f"{places[i]}: {what}" for what in found]
     if of_row:
         # All that is wrong is told together: what would be told next, too.
         pictures = [os.path.normpath(file) if file.strip() else i for i, file in enumerate(files)]
@@ -268,7 +270,7 @@ def _make_table(
     *,
     root: Path,
     source: str,
-    places: tuple[str, ...] = (),
+    places: Sequence[str] = (),
     groups: Sequence[str] | None = None,
 ) -> Table:
     columns = _text_array(labels), np.array(roles, dtype="<U7"), np.array(splits, dtype="<U10")

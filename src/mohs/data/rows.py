@@ -17,7 +17,7 @@ _THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+(\.\d*)?")
 _DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+(e[+-]?\d+)?%?")
 
 
-def read_rows(path: Path) -> tuple[dict[str, list[str]], list[int]]:
+def read_rows(path: Path) -> tuple[dict[str, list[str]], Sequence[int]]:
     """Return the cells of each column by its name, as text, and the number of each row for messages.
 
     A `.parquet` or `.pq` file is Parquet, any other CSV (UTF-8, with or without BOM), its cells apart by whichever of
@@ -35,7 +35,7 @@ def read_rows(path: Path) -> tuple[dict[str, list[str]], list[int]]:
     return _read_parquet(path) if is_parquet else _read_csv(path)
 
 
-def _read_csv(path: Path) -> tuple[dict[str, list[str]], list[int]]:
+def _read_csv(path: Path) -> tuple[dict[str, list[str]], Sequence[int]]:
     # The csv module rather than pyarrow's reader: that one guesses types, skips blank lines without counting them
     # (row numbers in messages would be wrong) and stops at the first bad row.
     problems: list[str] = []
@@ -140,7 +140,7 @@ def decimal_points(cells: Sequence[str]) -> list[str]:
     return [cell.replace(",", ".") for cell in cells] if decimal else list(cells)
 
 
-def _read_parquet(path: Path) -> tuple[dict[str, list[str]], list[int]]:
+def _read_parquet(path: Path) -> tuple[dict[str, list[str]], Sequence[int]]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -160,19 +160,20 @@ def _read_parquet(path: Path) -> tuple[dict[str, list[str]], list[int]]:
         num_bytes = 0
         with pq.ParquetFile(path, read_dictionary=texts) as file:
             # Piece by piece, and bytes counted as they come: what the file says of its pieces may be anything, and
-            # asking for it can end the process.
-            for batch in file.iter_batches(_ROWS_AT_ONCE, columns=[f.name for f in schema if _has_one_form(f.type)]):
-                for name, chunk in zip(batch.schema.names, batch.columns, strict=True):
-                    texts_of_chunk, chunk_bytes = _texts(chunk)
+            # asking for it can end the process. One column after the other, so that one dictionary is held at a time.
+            for name in (field.name for field in schema if _has_one_form(field.type)):
+                for batch in file.iter_batches(_ROWS_AT_ONCE, columns=[name]):
+                    texts_of_chunk, chunk_bytes = _texts(batch.column(name))
                     num_bytes += chunk_bytes
                     CELL_BYTES.check(str(path), num_bytes)
                     columns[name] += texts_of_chunk
+                pa.default_memory_pool().release_unused()
     except (FileNotFoundError, InputError):
         raise
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         reason = reason_of(error)
         raise InputError(Problem(str(path), f"not a Parquet file ({reason})", "write it again")) from None
-    rows = list(range(1, num_rows + 1))
+    rows = range(1, num_rows + 1)
     _refuse_nul(path, columns, rows)
     return columns, rows
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias, final
 
-from pydantic import BaseModel, Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator
 
 from mohs.checks import require
 from mohs.data.cache import is_cache_folder
@@ -25,6 +25,7 @@ from mohs.hardness.curves import Curve
 from mohs.hardness.scales import Scale, rule_of
 from mohs.sequence import usual_length
 from mohs.settings.loss_records import LOSSES, LossRecord, find_record
+from mohs.settings.section import Section
 from mohs.settings.toml import flat_settings, read_settings_file, write_toml
 
 __all__ = [
@@ -53,7 +54,7 @@ _LOSS_NAMES = ", ".join(record.name for record in LOSSES)
 
 
 @final
-class DataConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
+class DataConfig(Section):
     """What there is to learn from."""
 
     source: str = Field("glyphs", description="CSV, Parquet, folder of class folders, or 'glyphs' (built in)")
@@ -134,7 +135,7 @@ FEWEST_CLASSES_OF_BANK = 8_000
 
 
 @final
-class ModelConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
+class ModelConfig(Section):
     """Backbone and embedding head."""
 
     backbone: str = Field("small", description="'small' (built in) or the name of a timm model")
@@ -188,7 +189,7 @@ class ModelConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
 
 
 @final
-class HardnessConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
+class HardnessConfig(Section):
     """Which negative, when."""
 
     curve: Literal["auto", "constant", "linear", "sine", "tanh", "logarithmic", "sigmoid", "closed-loop"] = Field(
@@ -259,7 +260,7 @@ class HardnessConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False
 
 
 @final
-class LossConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
+class LossConfig(Section):
     """What training lowers."""
 
     name: str = Field(
@@ -326,7 +327,7 @@ class LossConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
 
 
 @final
-class TrainingConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
+class TrainingConfig(Section):
     """How long, how fast, on what."""
 
     num_triplets: _Count | None = Field(
@@ -409,7 +410,7 @@ class TrainingConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False
 
 
 @final
-class FinetuneConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
+class FinetuneConfig(Section):
     """What of a pretrained backbone learns, how fast, and from when."""
 
     train_from: str | None = Field(
@@ -445,7 +446,7 @@ class FinetuneConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False
 
 
 @final
-class ClassificationConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
+class ClassificationConfig(Section):
     """A warm-up before metric learning: tell the training classes apart."""
 
     num_pictures: Annotated[int, Field(ge=0)] = Field(0, description="pictures shown in the warm-up; 0: no warm-up")
@@ -459,7 +460,7 @@ class ClassificationConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan
 
 
 @final
-class NegativesConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
+class NegativesConfig(Section):
     """Which negatives are not to be trusted."""
 
     min_distance_ratio: Annotated[float, Field(ge=0.0, le=1.0)] = Field(
@@ -475,7 +476,7 @@ class NegativesConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=Fals
 
 
 @final
-class MemoryConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
+class MemoryConfig(Section):
     """Momentum pairs: infonce and supcon with the nearest of all that was shown lately for negatives."""
 
     num_negatives: Annotated[int, Field(ge=0)] | None = Field(
@@ -495,7 +496,7 @@ class MemoryConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
 
 
 @final
-class GuardConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
+class GuardConfig(Section):
     """What happens when training collapses."""
 
     enabled: bool = Field(True, description="whether collapse is noticed; NaN and Inf stop the run in any case")
@@ -508,7 +509,7 @@ class GuardConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
 
 
 @final
-class RunConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
+class RunConfig(Section):
     """Everything that decides a run."""
 
     seed: Annotated[int, Field(ge=0, lt=2**63)] = Field(0, description="decides every random choice")
@@ -640,14 +641,7 @@ def parse_config(values: Mapping[str, Any], *, source: str) -> RunConfig:
     except ValidationError as error:
         raise InputError(*setting_problems(error, source=source)) from None
     found = flat_settings(config.model_dump())
-    # pydantic reads true as 1.0.
-    truths = [name for name, value in flat_settings(values).items() if isinstance(value, bool) and name in found]
     require(
-        *(
-            Problem(name, "a truth value is no number", "give a number", file=source)
-            for name in truths
-            if not isinstance(found[name], bool)
-        ),
         *(
             Problem(name, f"{value!r:.60} is not below 2**63", "give a smaller number", file=source)
             for name, value in found.items()

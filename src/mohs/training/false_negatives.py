@@ -1,16 +1,16 @@
 """Negatives that are not: pictures that look alike because they show the same thing under two names."""
 
 import csv
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from os.path import normpath
 from pathlib import Path
-from typing import Any, Protocol, final
+from typing import Protocol, final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mohs.bounds import PAIRS
 from mohs.data.dataset import Dataset
 from mohs.data.equal_pictures import file_numbers, picture_numbers
 from mohs.data.table import Table
@@ -106,22 +106,38 @@ def distrusted_pairs(dataset: Dataset, config: NegativesConfig) -> NDArray[np.in
 
 
 def duplicate_pairs(dataset: Dataset) -> NDArray[np.int64]:
-    """Return the pairs of items of different classes whose prepared pictures are equal, both ways, int64[P, 2]."""
-    return _pairs_of_classes(picture_numbers(dataset.pictures), dataset.labels)
+    """Return the pairs of items of different classes whose prepared pictures are equal, both ways, int64[P, 2].
+
+    Raises `InputError` with the name of a picture if they are more than `mohs.bounds.PAIRS`.
+    """
+    return _pairs_of_classes(picture_numbers(dataset.pictures), dataset.table)
 
 
 def duplicate_file_pairs(table: Table) -> NDArray[np.int64]:
-    """Return the pairs of items of different classes whose files have equal bytes, both ways, int64[P, 2]."""
-    return _pairs_of_classes(file_numbers([table.path(i) for i in range(len(table))]), table.labels)
+    """Return the pairs of items of different classes whose files have equal bytes, both ways, as `duplicate_pairs`."""
+    return _pairs_of_classes(file_numbers([table.path(i) for i in range(len(table))]), table)
 
 
-def _pairs_of_classes(picture_N: NDArray[np.int64], class_N: NDArray[Any]) -> NDArray[np.int64]:
-    """Return the pairs of items of one picture and different classes."""
-    groups: dict[int, list[int]] = defaultdict(list)
-    for item, number in enumerate(picture_N.tolist()):
-        groups[number].append(item)
-    pairs = [(a, b) for group in groups.values() for a in group for b in group if class_N[a] != class_N[b]]
-    return np.array(pairs, dtype=np.int64).reshape(-1, 2)
+def _pairs_of_classes(picture_N: NDArray[np.int64], table: Table) -> NDArray[np.int64]:
+    """Return the pairs of items of one picture and different classes, by their first item, then by their second.
+
+    A picture with many items has pairs in their square, so that they are counted before they are made.
+    """
+    order_N = np.argsort(picture_N, kind="stable")
+    _, first, count = np.unique(picture_N[order_N], return_index=True, return_counts=True)
+    pairs, num_pairs = [np.empty((0, 2), dtype=np.int64)], 0
+    for begin, size in zip(first[count > 1].tolist(), count[count > 1].tolist(), strict=True):
+        item_G = order_N[begin : begin + size]
+        _, class_G, size_C = np.unique(table.labels[item_G], return_inverse=True, return_counts=True)
+        num_pairs += size**2 - int((size_C**2).sum())
+        if num_pairs > PAIRS.value():
+            what = f"this picture is there {size:,} times, under {len(size_C):,} classes, as a placeholder is"
+            fix = f"remove its rows, or set MOHS_MAX_PAIRS={num_pairs} or more if that is meant"
+            raise InputError(Problem(table.place(int(item_G[0])), what, fix))
+        one, other = np.nonzero(class_G[:, None] != class_G)
+        pairs.append(np.stack([item_G[one], item_G[other]], axis=1))
+    found_P2 = np.concatenate(pairs)
+    return found_P2[np.lexsort(found_P2.T[::-1])]
 
 
 def read_review_list(path: Path, files: Sequence[str]) -> NDArray[np.int64]:
