@@ -102,7 +102,8 @@ def same_name_groups(names: Iterable[str]) -> list[list[str]]:
     [['A', 'a', 'a ']]
     """
     different = set(names)
-    groups: dict[str, list[str]] = {folded: [] for folded, num in Counter(map(folded_name, different)).items() if num > 1}
+    num_of = Counter(map(folded_name, different))
+    groups: dict[str, list[str]] = {folded: [] for folded, num in num_of.items() if num > 1}
     if not groups:
         return []
     for name in sorted(different):

@@ -14,7 +14,17 @@ from mohs.artefacts import atomic_path
 from mohs.errors import InputError, Problem
 from mohs.shown import csv_cell
 
-__all__ = ["BUILT_IN", "ROLES", "SPLITS", "RowPlaces", "Table", "concatenate", "require_classes", "table_bytes", "write_table"]
+__all__ = [
+    "BUILT_IN",
+    "ROLES",
+    "SPLITS",
+    "RowPlaces",
+    "Table",
+    "concatenate",
+    "require_classes",
+    "table_bytes",
+    "write_table",
+]
 
 ROLES = ("sample", "catalog")
 SPLITS = ("train", "validation", "test")
