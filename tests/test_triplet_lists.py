@@ -72,6 +72,7 @@ def test_the_signature_is_the_published_one():
         "group_column",
         "multi_label",
         "plot",
+        "progress",
     ]
     positional = [name for name, each in parameters.items() if each.kind is each.POSITIONAL_OR_KEYWORD]
     assert positional == list(parameters)[:5]
@@ -85,7 +86,25 @@ def test_the_signature_is_the_published_one():
         "group_column": "group",
         "multi_label": "error",
         "plot": None,
+        "progress": None,
     }
+
+
+def test_its_parts_are_counted_to_their_ends(tables, plain):
+    told = []
+    lists = create_data(
+        tables / "images.csv",
+        None,
+        0.2,
+        "kind",
+        "picture",
+        total_data_points=T,
+        progress=lambda *each: told.append(each),
+    )
+    assert lists == plain
+    ends = {name: [each for each in told if each[0] == name][-1] for name, *_ in told}
+    assert set(ends) >= {"embedding", "mining"}  # pictures that were read before are not read again
+    assert all(done == total for _, done, total in ends.values())
 
 
 @pytest.mark.parametrize("which", ["plain", "with_catalog"])

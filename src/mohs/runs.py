@@ -26,6 +26,7 @@ from mohs.settings.config import RunConfig, load_run_config
 from mohs.shown import html_table
 from mohs.sums import write_summed
 from mohs.training.checkpoint import load_checkpoint
+from mohs.training.early_stopping import check_early_stopping
 from mohs.training.events import Listener, TensorBoard, read_run_events, require_tensorboard
 from mohs.training.false_negatives import passed_over, read_review_rows
 from mohs.training.head_start import check_finetuning
@@ -206,13 +207,14 @@ def train_on(
             check_same_run(folder, data, config)
         if peers.from_first((folder / "run.json").is_file()):
             return Run(folder, config)
+        held_out = None
+        if config.training.stop_after is not None or (config.training.held_out_curve and peers.is_first):
+            held_out = choose_held_out(data, config)
+            check_early_stopping(config, held_out)
         begun = load_checkpoint(folder / "checkpoints") if resume else None
         peers.from_first(None)  # nobody writes before everybody has read
         if peers.is_first and begun is None:
             begin_folder(folder, data, config)
-        held_out = None
-        if config.training.held_out_curve and peers.is_first:
-            held_out = choose_held_out(data.dataset, data.train_N, data.test_N, config)
         with_board, done = peers.is_first and config.training.tensorboard, begun and begun.values["triplets"]
         with (
             EventLog(folder / "events.jsonl") if peers.is_first else contextlib.nullcontext() as log,
@@ -232,7 +234,7 @@ def train_on(
                 board.add_embeddings(embedder, data.dataset, data.test_N, seed=config.seed)
         if peers.is_first:
             embedder.save_pretrained(folder / "embedder")
-            facts = _facts(data, config, result, total_s=time.perf_counter() - began)
+            facts = _facts(data, result, total_s=time.perf_counter() - began)
             write_facts(folder, facts)  # last: its presence says that the run finished
             shutil.rmtree(folder / "checkpoints", ignore_errors=True)
         peers.from_first(None)  # no process leaves before the files are there
@@ -272,6 +274,7 @@ def evaluate(
     verification: bool = False,
     write: bool | None = None,
     peers: Peers = ALONE,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
     """Measure a run on its own test items, or on `data`; with `baselines`, the untrained network and the pixels too.
 
@@ -281,8 +284,9 @@ def evaluate(
     session find each other too easily. With `verification` pairs of test items are verified by the trained network,
     which takes some seconds. With `write` the numbers go to `metrics.json` in the run's folder; by default they do
     unless `data` is given. Data are then the run's own, and must be those it was trained on: with another split,
-    pictures it knows would be in the test. `peers` are processes that call this together: they share pictures and
-    queries, and the first one writes. Raises `InputError` if they are not, or have no groups to exclude.
+    pictures it knows would be in the test. Raises `InputError` if they are not, or have no groups to exclude. `peers`
+    are processes that call this together: they share pictures and queries, and the first one writes.
+    `progress(done, total)` counts pictures as the trained network embeds them.
     """
     write = data is None if write is None else write
     is_own = write or data is None
@@ -320,7 +324,7 @@ def evaluate(
     device = choose_device(run.config.training.device)
     embedder = run.embedder().to(device)
     began = time.perf_counter()
-    trained_ND = embed_items(embedder, dataset.pictures, peers=peers)
+    trained_ND = embed_items(embedder, dataset.pictures, peers=peers, progress=progress)
     embedded = time.perf_counter()
     trained = measured_by(trained_ND, verification=verification)
     finished = time.perf_counter()
@@ -364,11 +368,12 @@ def _disk_bytes(embedder: Embedder, config: RunConfig) -> int:
     """Return about what a run leaves on disk while it trains: checkpoints, plans and the log of steps."""
     weights: int = sum(value.numel() * value.element_size() for value in embedder.state_dict().values())
     # Three checkpoints, two kept and one being written, of weights and up to two moments of the optimiser.
+    per_checkpoint = 3 if config.training.stop_after is None else 4  # and of the best weights
     num_steps = config.training.length // config.training.batch_triplets + 1
-    return 9 * weights + 41 * config.training.length + 400 * num_steps
+    return 3 * per_checkpoint * weights + 41 * config.training.length + 400 * num_steps
 
 
-def _facts(data: SplitData, config: RunConfig, result: FitResult, *, total_s: float) -> dict[str, Any]:
+def _facts(data: SplitData, result: FitResult, *, total_s: float) -> dict[str, Any]:
     labels = data.dataset.labels
     return {
         "num_items": len(labels),
@@ -381,7 +386,6 @@ def _facts(data: SplitData, config: RunConfig, result: FitResult, *, total_s: fl
         "pictures_read": data.reading.as_record(),
         "left_out": list(data.dataset.left_out),
         "num_counted_queries": data.count_queries(),
-        "num_triplets": config.training.length,
         **{one.name: getattr(result, one.name) for one in fields(result) if one.name != "plans"},
         "total_s": total_s,
         "versions": versions(),

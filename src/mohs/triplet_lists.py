@@ -1,7 +1,9 @@
 """Triplets of file names from CSV files, for training loops outside Mohs."""
 
 import warnings
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Literal, TypeAlias, get_args
 
@@ -20,6 +22,7 @@ from mohs.hardness.curves import cyclic, schedule, sigmoid
 from mohs.mining import choose_positives, mine
 from mohs.mining.roles import anchor_items, num_without_catalog, without_catalog
 from mohs.model.embedder import Embedder
+from mohs.model.shared_embedding import embed_items
 from mohs.plan import TripletPlan
 from mohs.randomness import check_seed, derived_seed
 from mohs.sequence import anchor_sequence, length_warning
@@ -50,6 +53,7 @@ def create_data(
     group_column: str = "group",
     multi_label: MultiLabel = "error",
     plot: str | Path | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
 ) -> tuple[list[str], list[str], list[str], list[str], list[str], list[str]]:
     """Return six lists of file names: train_ref, train_pos, train_neg, test_ref, test_pos, test_neg.
 
@@ -85,6 +89,8 @@ def create_data(
         multi_label: what becomes of a picture under several classes (`mohs.data.multi_label`).
         plot: file for a picture of the hardness asked for and achieved, a dot for each triplet of either split; PNG,
             SVG, PDF or what else matplotlib writes, by the name's end. None for none.
+        progress: called with (what is being done, done, total) from time to time: "reading", "embedding" and "mining",
+            each by pictures or triplets of its own.
 
     The signature is that of the code published with sigmoid hardness sequencing, and so are the roles. Where we differ:
     the split is by class unless `split_by` is "item"; every pass has a new order; the curve is the published figure's
@@ -136,11 +142,21 @@ def create_data(
         warnings.warn(f"total_data_points: {short}", stacklevel=2)
     if encoder is None:
         encoder = Embedder.create(ModelConfig(), ImagePolicy(size=_PICTURE_SIZE), seed=seed)
-    dataset = Dataset(table, load_pictures(table, encoder.policy).pictures)
-    embeddings_ND = encoder.embed(dataset.pictures)
+    reading, embedding, mining = (
+        None if progress is None else partial(progress, name) for name in ("reading", "embedding", "mining")
+    )
+    dataset = Dataset(table, load_pictures(table, encoder.policy, progress=reading).pictures)
+    embeddings_ND = embed_items(encoder, dataset.pictures, progress=embedding)
     hardness_T = schedule(cyclic(sigmoid(hardness_threshold), num_hardness_cycles), total_data_points)
     plans = {
-        name: _plan(dataset, items, embeddings_ND, hardness_T, seed=derived_seed(seed, f"create_data {name}"))
+        name: _plan(
+            dataset,
+            items,
+            embeddings_ND,
+            hardness_T,
+            seed=derived_seed(seed, f"create_data {name}"),
+            progress=mining,
+        )
         for name, items in items_of.items()
     }
     catalog_N = table.roles == "catalog"
@@ -196,7 +212,13 @@ def _split(table: Table, ratio: float, by: SplitBy, *, seed: int) -> dict[str, n
 
 
 def _plan(
-    dataset: Dataset, items: np.ndarray, embeddings_ND: np.ndarray, hardness_T: np.ndarray, *, seed: int
+    dataset: Dataset,
+    items: np.ndarray,
+    embeddings_ND: np.ndarray,
+    hardness_T: np.ndarray,
+    *,
+    seed: int,
+    progress: Callable[[int, int], None] | None,
 ) -> TripletPlan:
     """Return the triplets mined among `items` of the dataset; its header counts pairs of equal pictures."""
     chosen = dataset.take(items)
@@ -218,6 +240,7 @@ def _plan(
         candidates=~catalog_N,
         excluded_pairs=equal_P2 if len(equal_P2) else None,
         seed=seed,
+        progress=progress,
     )
     plan = plan.with_header({"num_equal_picture_pairs": len(equal_P2)})
     return replace(plan, anchor=items[plan.anchor], positive=items[plan.positive], negative=items[plan.negative])

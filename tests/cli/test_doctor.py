@@ -55,7 +55,7 @@ OF_A_RUN = (
     "too-few-positives, failed-pictures, domain-gap, at-chance, swapped, worse-than-untrained, "
     "batch-norm-statistics, false-negatives, forgetting"
 )
-NO_CURVE = "not looked for (no held-out curve of 10 test classes and 3 segments): overfitting, train-longer"
+NO_CURVE = "not looked for (no held-out curve of 10 classes and 3 segments): overfitting, train-longer"
 
 NO_START = """\
 1 warning: the result is worse than need be; look first at unfinished
@@ -69,7 +69,7 @@ looked for: unfinished, learning-rate-too-high, train-test-leak, near-duplicates
 one-class-dominates, too-few-positives
 not looked for (fewer than 2 steps): not-finite, stalled, nothing-active, margin-too-large, hardest-negatives
 not looked for (fewer than 2 steps; the run left no embedder): collapsed
-not looked for (no held-out curve of 10 test classes and 3 segments): overfitting, train-longer
+not looked for (no held-out curve of 10 classes and 3 segments): overfitting, train-longer
 not looked for (no plans): dead-positives
 not looked for (the run left no embedder): failed-pictures, domain-gap, at-chance, swapped, worse-than-untrained, \
 batch-norm-statistics, false-negatives, forgetting

@@ -41,7 +41,7 @@ def test_weights_and_plans_are_those_of_a_run_without_it(tmp_path: Path, overlap
 def test_queries_are_test_pictures_and_hits_are_those_of_the_definition(tmp_path: Path, split_by: str) -> None:
     config = settings(tmp_path / "run", split_by=split_by)
     data = open_split_data(config.data, seed=0)
-    held_out = choose_held_out(data.dataset, data.train_N, data.test_N, config)
+    held_out = choose_held_out(data, config)
     assert held_out is not None
     pictures = np.asarray(data.dataset.pictures)
 
@@ -75,4 +75,4 @@ def open_policy(config: RunConfig):  # type: ignore[no-untyped-def]
 def test_too_few_test_classes_have_no_curve(tmp_path: Path) -> None:
     config = settings(tmp_path / "run")
     data = open_split_data(config.data.model_copy(update={"max_classes": 20}), seed=0)
-    assert choose_held_out(data.dataset, data.train_N, data.test_N, config) is None
+    assert choose_held_out(data, config) is None

@@ -123,6 +123,54 @@ with processes(torch.device("cpu")) as peers:
 """
 
 
+STOPPED = """
+import sys
+from pathlib import Path
+import numpy as np
+import torch
+from mohs.data.dataset import Dataset
+from mohs.data.images import ImagePolicy
+from mohs.data.table import Table
+from mohs.model.embedder import Embedder
+from mohs.settings.config import DataConfig, ModelConfig, RunConfig, TrainingConfig
+from mohs.training.held_out import HeldOut
+from mohs.training.loop import fit
+from mohs.training.processes import processes
+
+torch.set_num_threads(1)
+pictures = np.random.default_rng(0).integers(0, 255, (60, 16, 16, 1)).astype(np.uint8)
+labels = np.repeat([f"c{i}" for i in range(20)], 3)
+table = Table(tuple(map(str, range(60))), labels, np.full(60, "sample"), np.full(60, ""))
+config = RunConfig(
+    data=DataConfig(size=16, channels=1),
+    model=ModelConfig(widths=(4, 8), hidden_dim=0, embedding_dim=8),
+    training=TrainingConfig(num_triplets=80, batch_triplets=10, num_segments=8, device="cpu", stop_after=2),
+)
+found = iter([2, 6, 5, 4])
+with processes(torch.device("cpu")) as peers:
+    HeldOut.hits = lambda *_: np.arange(10) < next(found)
+    if not peers.is_first:  # the first one alone measures, and tells the others
+        HeldOut.hits = None
+    embedder = Embedder.create(config.model, ImagePolicy(16, 1), seed=0)
+    held_out = HeldOut(pictures[:10], pictures[10:20], matches_trained=False, of="validation")
+    result = fit(embedder, Dataset(table, pictures), config, peers=peers, held_out=held_out)
+    ended = (result.num_triplets, result.best_triplets, result.best_recall, result.stopped_early)
+    torch.save([embedder.state_dict(), ended], Path(sys.argv[1]) / f"rank{peers.rank}.pt")
+"""
+
+
+def test_all_processes_stop_early_together_with_the_same_weights(tmp_path: Path) -> None:
+    script = tmp_path / "stopped.py"
+    script.write_text(STOPPED)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
+    done = subprocess.run([*command, str(tmp_path)], capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    (first, ended), (second, ended_too) = (torch.load(tmp_path / f"rank{rank}.pt") for rank in range(2))
+    assert ended == ended_too == (30, 10, 0.6, True)
+    for name, value in first.items():
+        assert torch.equal(value, second[name]), name
+
+
 def test_one_process_and_two_have_the_gradient_of_the_whole_batch(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)

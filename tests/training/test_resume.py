@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from mohs.artefacts import EventLog, read_events, read_json, write_json
 from mohs.data.dataset import Dataset
@@ -31,6 +32,7 @@ from mohs.settings.config import (
 from mohs.training.checkpoint import load_checkpoint
 from mohs.training.events import Event, StepEvent
 from mohs.training.guard import BankHealth, CollapseGuard, StepHealth, Verdict
+from mohs.training.held_out import HeldOut
 from mohs.training.loop import FitResult, Folder, fit
 from mohs.training.step import Stepped, Stepper
 
@@ -103,6 +105,7 @@ def go(
     stop_at: int | None = None,
     resume: bool = False,
     by_signal: signal.Signals | None = None,
+    held_out: HeldOut | None = None,
 ) -> tuple[Embedder, FitResult | None]:
     embedder = Embedder.create(config.model, ImagePolicy(16, 1), seed=0)
 
@@ -116,7 +119,9 @@ def go(
     path.mkdir(exist_ok=True)
     with EventLog(path / "events.jsonl") as log:
         try:
-            result = fit(embedder, dataset, config, listeners=(stop,), folder=Folder(path, log, checkpoint))
+            result = fit(
+                embedder, dataset, config, listeners=(stop,), folder=Folder(path, log, checkpoint), held_out=held_out
+            )
         except Stopped:
             return embedder, None
     return embedder, result
@@ -208,6 +213,34 @@ def test_a_signal_lets_the_step_end_and_leaves_a_checkpoint_of_it(
     assert logs[0] == logs[1]
 
 
+@pytest.mark.parametrize("stops", [(2,), (3,), (4, 5)])  # 3 steps are a segment
+def test_early_stopping_is_taken_up_with_its_best_weights(
+    glyphs: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stops: tuple[int, ...]
+) -> None:
+    def falls(_: HeldOut, embedder: Embedder) -> NDArray[np.bool_]:
+        """R@1 by the weights alone, so that a run that is taken up measures the same: best after the first segment."""
+        known = [float(event["recall"]) for event in read_events(path / "events.jsonl") if event["event"] == "held-out"]
+        return np.arange(10) < (3, 9, 5, 5)[len(known)]
+
+    monkeypatch.setattr(HeldOut, "hits", falls)
+    pictures = np.zeros((10, 16, 16, 1), dtype=np.uint8)
+    held_out = HeldOut(pictures, pictures, matches_trained=False, of="validation")
+    config = settings({"stop_after": 1, "num_segments": 4, "num_triplets": 180})
+    path = tmp_path / "whole"
+    whole, result = go(glyphs, config, path, held_out=held_out)
+    path = tmp_path / "cut"
+    for number, stop in enumerate(stops):
+        go(glyphs, config, path, stop_at=stop, resume=number > 0, held_out=held_out)
+    again, result_again = go(glyphs, config, path, resume=True, held_out=held_out)
+    for one in (result, result_again):
+        assert one is not None
+        assert (one.num_steps, one.num_triplets, one.best_triplets, one.stopped_early) == (6, 90, 45, True)
+    for key, value in whole.state_dict().items():
+        assert torch.equal(value, again.state_dict()[key]), key
+    logs = [without_times(read_events(tmp_path / folder / "events.jsonl")) for folder in ("whole", "cut")]
+    assert logs[0] == logs[1]
+
+
 def test_a_checkpoint_with_another_plan_is_refused(glyphs: Dataset, tmp_path: Path) -> None:
     config = settings({})
     go(glyphs, config, tmp_path / "run", stop_at=5)
@@ -237,8 +270,8 @@ def test_a_checkpoint_has_the_names_that_runs_of_format_3_are_taken_up_by(glyphs
     values = checkpoint.values
     assert set(values) == {
         "segment", "num_waiting", "num_steps", "num_plans", "num_actions", "ahead_step", "ahead_memory",
-        "hardness_factor", "rate_scale", "ramp_from", "before", "triplets", "pictures", "num_kept_apart", "seconds",
-        "guard", "controller", "log_bytes", "review_bytes", "num_threads", "distrusted",
+        "hardness_factor", "rate_scale", "ramp_from", "before", "best", "triplets", "pictures", "num_kept_apart",
+        "seconds", "guard", "controller", "log_bytes", "review_bytes", "num_threads", "distrusted",
     }  # fmt: skip
     assert set(values["segment"]) == {
         "number", "first", "hardness_factor", "row", "plan_sha256", "health", "control", "num_dropped", "active",

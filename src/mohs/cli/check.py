@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mohs.cli import options
-from mohs.cli.console import decoding_progress, print_json, require_file_place, say
+from mohs.cli.console import print_json, require_file_place, say
 from mohs.cli.pictures_read import beside, tell_pictures
+from mohs.cli.progress import decoding_progress
 from mohs.errors import DataWarning, InputError
 
 if TYPE_CHECKING:

@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, cast, final
 import typer
 
 from mohs.cli import options
-from mohs.cli.console import decoding_progress, print_json, print_table, require_folder_place, say
+from mohs.cli.console import print_json, print_table, require_folder_place, say
 from mohs.cli.pictures_read import QUARANTINE, tell_pictures
+from mohs.cli.progress import decoding_progress
 from mohs.errors import BadImagesError, InputError, Problem, at_most_20
 from mohs.shown import csv_cell, printable
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mohs.cli import options
-from mohs.cli.console import counting_progress, decoding_progress, print_json, print_table, require_folder_place, say
+from mohs.cli.console import print_json, print_table, require_folder_place, say
+from mohs.cli.progress import counting_progress, decoding_progress, working
 from mohs.errors import DataWarning, InputError
 
 if TYPE_CHECKING:
@@ -89,8 +90,14 @@ def _among_themselves(table: Table, embedder: str | None, *, quiet: bool) -> tup
         loaded = load_pictures(table, policy, max_bad_images=len(table), progress=progress)
     bad = [Issue(each.index, "unreadable") for each in loaded.bad]
     sound = table.take(np.setdiff1d(np.arange(len(table)), [each.index for each in loaded.bad]))
-    x_ND = None if network is None else network.embed(loaded.pictures)
-    issues, notes = find_issues(sound.labels, loaded.pictures, x_ND=x_ND)
+    x_ND = None
+    if network is not None:
+        from mohs.model.shared_embedding import embed_items
+
+        with counting_progress("embedding", quiet=quiet) as progress:
+            x_ND = embed_items(network, loaded.pictures, progress=progress)
+    with working(f"comparing {len(sound):,} pictures with each other", quiet=quiet):
+        issues, notes = find_issues(sound.labels, loaded.pictures, x_ND=x_ND)
     return [*issue_fixes(bad, table), *issue_fixes(issues, sound)], notes
 
 

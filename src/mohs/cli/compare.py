@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any, final
 import typer
 
 from mohs.cli import options
-from mohs.cli.console import decoding_progress, print_json, print_lines, print_table, require_folder_place, say
+from mohs.cli.console import print_json, print_lines, print_table, require_folder_place, say
 from mohs.cli.pictures_read import tell_pictures
+from mohs.cli.progress import decoding_progress
 from mohs.errors import InputError, Problem
 
 if TYPE_CHECKING:

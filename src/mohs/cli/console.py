@@ -9,14 +9,12 @@ import json
 import os
 import re
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -24,13 +22,8 @@ from mohs.errors import InputError, ResourceError
 from mohs.peers import ALONE, Peers
 from mohs.shown import printable
 
-if TYPE_CHECKING:
-    from mohs.training.events import Event, Listener
-
 __all__ = [
     "among_processes",
-    "counting_progress",
-    "decoding_progress",
     "free_bytes",
     "in_bytes",
     "is_first",
@@ -41,7 +34,6 @@ __all__ = [
     "require_folder_place",
     "require_memory",
     "say",
-    "training_progress",
 ]
 
 
@@ -198,84 +190,3 @@ def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]
     # A file or a pipe has no width of its own: do not cut the table there.
     console = _stdout if _stdout.is_terminal else Console(highlight=False, width=200)
     console.print(table)
-
-
-@contextmanager
-def decoding_progress(*, quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
-    """Yield a `progress(done, total)` for decoding pictures; none if quiet or if stderr is not a terminal."""
-    with counting_progress("reading pictures", quiet=quiet) as progress:
-        yield progress
-
-
-@contextmanager
-def counting_progress(name: str, *, quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
-    """Yield a `progress(done, total)` that draws a bar; none if quiet or if stderr is not a terminal."""
-    console = Console(stderr=True, highlight=False)
-    if quiet or not console.is_terminal or not is_first():
-        yield None
-        return
-    columns = (TextColumn(name), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task("", total=None)
-        yield lambda done, total: progress.update(task, completed=done, total=total)
-
-
-@contextmanager
-def training_progress(name: str, *, quiet: bool) -> Iterator[Sequence[Listener]]:
-    """Yield the listeners that show a run: a live line on a terminal, one line every ten seconds elsewhere."""
-    if quiet:
-        yield ()
-    elif not _stderr.is_terminal:
-        yield (_lines(name),)
-    else:
-        text = (
-            "{task.description}  loss {task.fields[loss]}  active {task.fields[active]}  spread {task.fields[spread]}"
-        )
-        columns = (
-            TextColumn(text),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]} pictures/s"),
-            TimeRemainingColumn(),
-        )
-        with Progress(*columns, console=_stderr, transient=True) as progress:
-            task = progress.add_task(name, total=None, loss="-", active="-", spread="-", rate="-")
-            yield (_live(progress, task),)
-
-
-def _live(progress: Progress, task: TaskID) -> Listener:
-    from mohs.training.events import StepEvent
-
-    def listener(event: Event) -> None:
-        if isinstance(event, StepEvent):
-            progress.update(
-                task,
-                total=event.num_steps,
-                completed=event.step,
-                loss=f"{event.loss:.3f}",
-                active=f"{event.active_fraction:.0%}",
-                spread=f"{event.spread:.2f}",
-                rate=f"{event.pictures_per_s:,.0f}",
-            )
-
-    return listener
-
-
-def _lines(name: str) -> Listener:
-    from mohs.training.events import StepEvent
-
-    last = began = time.monotonic()
-
-    def listener(event: Event) -> None:
-        nonlocal last
-        now = time.monotonic()
-        if isinstance(event, StepEvent) and (now - last >= 10.0 or event.step == event.num_steps):
-            last = now
-            left_s = (now - began) / event.step * (event.num_steps - event.step)
-            say(
-                f"{name}: step {event.step}/{event.num_steps}  loss {event.loss:.3f}  "
-                f"active {event.active_fraction:.0%}  spread {event.spread:.2f}  "
-                f"{event.pictures_per_s:,.0f} pictures/s  {left_s:.0f} s left"
-            )
-
-    return listener

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mohs.cli import options
-from mohs.cli.console import print_json, print_lines, print_table, require_folder_place, say, training_progress
+from mohs.cli.console import print_json, print_lines, print_table, require_folder_place, say
+from mohs.cli.progress import training_progress
 from mohs.errors import InputError
 
 if TYPE_CHECKING:

@@ -10,6 +10,7 @@ import typer
 
 from mohs.cli import options
 from mohs.cli.console import print_json, print_lines
+from mohs.cli.progress import working
 from mohs.errors import InputError
 
 if TYPE_CHECKING:
@@ -103,7 +104,8 @@ def doctor(
     from mohs.settings.toml import flat_settings
 
     require(None if fail_on is None else wrong_choice("--fail-on", fail_on, tuple(_FAIL_ON)))
-    with options.naming_flags({name: options.flag_of(name) for name in parameters}):
+    flags = {name: options.flag_of(name) for name in parameters}
+    with options.naming_flags(flags), working("looking for causes", quiet=quiet):
         diagnosis = diagnose(
             run,
             log=log,

@@ -8,18 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mohs.checks import require, wrong_whole
-from mohs.cli.console import (
-    among_processes,
-    counting_progress,
-    decoding_progress,
-    is_first,
-    require_file_place,
-    require_folder_place,
-    say,
-)
+from mohs.cli.console import among_processes, is_first, require_file_place, require_folder_place, say
 from mohs.cli.on_cluster import Actors, Address, Engine, check_engine, cluster_table, embed_on_cluster
 from mohs.cli.options import Catalog, ClassColumn, FileColumn, MaxBad, Quiet, naming_flags
 from mohs.cli.pictures_read import beside, tell_pictures
+from mohs.cli.progress import counting_progress, decoding_progress
 from mohs.errors import InputError
 from mohs.peers import Peers
 
@@ -112,7 +105,8 @@ def embed(
             return
         if is_first():
             require_disk(out, _bytes_of_item(out.suffix.lower(), network.embedding_dim) * len(dataset), "embedding")
-        x_ND = embed_items(network, dataset.pictures, peers=peers)
+        with counting_progress("embedding", quiet=quiet) as progress:
+            x_ND = embed_items(network, dataset.pictures, peers=peers, progress=progress)
         if is_first():
             files = write_vectors(out, dataset.table, x_ND)
             say(f"{len(x_ND):,} vectors of {x_ND.shape[1]} dimensions: {' and '.join(map(str, files))}")

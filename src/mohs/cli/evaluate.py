@@ -16,19 +16,10 @@ import typer
 
 from mohs.cli import options
 from mohs.cli.class_table import write_class_table
-from mohs.cli.console import (
-    among_processes,
-    counting_progress,
-    decoding_progress,
-    is_first,
-    print_json,
-    print_lines,
-    print_table,
-    require_file_place,
-    say,
-)
+from mohs.cli.console import among_processes, is_first, print_json, print_lines, print_table, require_file_place, say
 from mohs.cli.held_run import held_run
 from mohs.cli.pictures_read import QUARANTINE, tell_pictures
+from mohs.cli.progress import counting_progress, decoding_progress, working
 from mohs.errors import DataWarning, InputError, Problem
 from mohs.peers import Peers
 
@@ -207,7 +198,10 @@ def _evaluate_run(
     if exclude_same_group:
         table = opened.dataset.table
         _check_groups(table.groups, table.source, config.group_column)
-    with options.naming_flags({"query_groups_Q": _SAME_GROUP}):
+    with (
+        options.naming_flags({"query_groups_Q": _SAME_GROUP}),
+        counting_progress("embedding", quiet=quiet) as progress,
+    ):
         evaluation = evaluate(
             run,
             data=opened if is_written or other is not None else None,  # None: the run's own, and checked for it
@@ -215,6 +209,7 @@ def _evaluate_run(
             verification=True,
             write=is_written,
             peers=peers,
+            progress=progress,
         )
     if not is_first():
         return
@@ -242,7 +237,8 @@ def _evaluate_run(
             say(f"note: {note}")
         _print_pairs(trained.verification)
     if is_written:
-        diagnosis = _write_report(run, evaluation, opened)
+        with working("writing the report", quiet=quiet):
+            diagnosis = _write_report(run, evaluation, opened)
         if not as_json:
             for finding in diagnosis.findings:
                 say(f"doctor: {finding.severity}: {finding.cause}: {finding.what}")

@@ -7,6 +7,7 @@ import typer
 
 from mohs.cli import options
 from mohs.cli.console import print_json, require_folder_place, say
+from mohs.cli.progress import counting_progress
 from mohs.errors import InputError, Problem
 
 __all__ = ["glyphs"]
@@ -19,6 +20,7 @@ def glyphs(
     keep_homoglyphs: Annotated[
         bool, typer.Option("--keep-homoglyphs", help="Leave Latin A and Greek Alpha two classes: equal pictures.")
     ] = False,
+    quiet: options.Quiet = False,
     as_json: options.Json = False,
 ) -> None:
     """Write the built-in set of characters as files, to try the other commands on."""
@@ -27,7 +29,18 @@ def glyphs(
     if classes is not None and classes < 2:
         raise InputError(Problem("--classes", f"{classes} is below 2", "leave it out for all of them"))
     require_folder_place(folder, "FOLDER")
-    export_glyphs(folder, size, num_classes=classes, merge_homoglyphs=not keep_homoglyphs)
+    with (
+        counting_progress("drawing, faces", quiet=quiet) as drawing,
+        counting_progress("writing, pictures", quiet=quiet) as writing,
+    ):
+        export_glyphs(
+            folder,
+            size,
+            num_classes=classes,
+            merge_homoglyphs=not keep_homoglyphs,
+            drawing=drawing,
+            writing=writing,
+        )
     table, catalog = str(folder / "images.csv"), str(folder / "catalog.csv")
     if as_json:
         print_json({"table": table, "catalog": catalog})

@@ -7,18 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mohs.cli.console import (
-    counting_progress,
-    decoding_progress,
-    print_json,
-    print_lines,
-    print_table,
-    require_file_place,
-    require_folder_place,
-    say,
-)
+from mohs.cli.console import print_json, print_lines, print_table, require_file_place, require_folder_place, say
 from mohs.cli.options import Json, MaxBad, Quiet, naming_flags
 from mohs.cli.pictures_read import QUARANTINE, tell_pictures
+from mohs.cli.progress import counting_progress, decoding_progress
 from mohs.errors import InputError
 
 if TYPE_CHECKING:

@@ -17,8 +17,6 @@ import typer
 from mohs.cli import options
 from mohs.cli.console import (
     among_processes,
-    counting_progress,
-    decoding_progress,
     free_bytes,
     in_bytes,
     is_first,
@@ -29,6 +27,7 @@ from mohs.cli.console import (
 )
 from mohs.cli.on_cluster import Actors, Address, Engine, check_engine, cluster_bank, cluster_table
 from mohs.cli.pictures_read import beside, tell_pictures
+from mohs.cli.progress import counting_progress, decoding_progress
 from mohs.errors import InputError, Problem
 from mohs.peers import ALONE, Peers
 
@@ -296,7 +295,7 @@ def _mine(asked: _Asked, peers: Peers, ray: Any = None, *, quiet: bool, silent: 
     if is_first():
         _require_disk(asked, table)
     read = time.perf_counter()
-    bank_ND = inputs.bank(peers)
+    bank_ND = inputs.bank(peers, quiet=quiet)
     embedded = time.perf_counter()
     compile_s = 0.0 if inputs.is_streamed else compile_kernels(asked.hardness.scale, half=inputs.is_half)
     plan = _plan(asked, table, bank_ND, roles, candidates, excluded_P2, peers, quiet=silent)
@@ -507,13 +506,14 @@ class _Inputs:
         """Whether vectors are in shards."""
         return hasattr(self.vectors_ND, "layout")
 
-    def bank(self, peers: Peers) -> NDArray[Any] | RowsInPieces:
+    def bank(self, peers: Peers, *, quiet: bool) -> NDArray[Any] | RowsInPieces:
         """Return the vectors, [N, D]; embeds the pictures if no file holds them, each process a part."""
         if self.vectors_ND is not None:
             return self.vectors_ND
         from mohs.model.shared_embedding import embed_items
 
-        return embed_items(self.embedder, self.dataset.pictures, peers=peers)
+        with counting_progress("embedding", quiet=quiet) as progress:
+            return embed_items(self.embedder, self.dataset.pictures, peers=peers, progress=progress)
 
 
 def _read(asked: _Asked, ray: Any, *, quiet: bool) -> _Inputs:

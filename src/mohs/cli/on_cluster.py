@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mohs.cli.console import counting_progress, say
+from mohs.cli.console import say
+from mohs.cli.progress import counting_progress
 from mohs.errors import InputError
 
 if TYPE_CHECKING:

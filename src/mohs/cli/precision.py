@@ -10,8 +10,9 @@ from typing import cast, final
 import numpy as np
 
 from mohs.artefacts import atomic_path, write_json
-from mohs.cli.console import decoding_progress, print_json, print_table, require_folder_place, say
+from mohs.cli.console import print_json, print_table, require_folder_place, say
 from mohs.cli.pictures_read import QUARANTINE, tell_pictures
+from mohs.cli.progress import decoding_progress
 from mohs.data.dataset import Dataset, open_dataset
 from mohs.data.fixes import LabelFix, write_fixes
 from mohs.data.images import ImagePolicy, open_picture

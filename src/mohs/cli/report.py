@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mohs.cli import options
-from mohs.cli.console import decoding_progress, print_json, print_lines, print_table, require_file_place, say
+from mohs.cli.console import print_json, print_lines, print_table, require_file_place, say
 from mohs.cli.held_run import held_run
 from mohs.cli.pictures_read import QUARANTINE, tell_pictures
+from mohs.cli.progress import decoding_progress
 from mohs.errors import InputError
 
 if TYPE_CHECKING:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mohs.cli.console import decoding_progress, require_file_place, say
+from mohs.cli.console import require_file_place, say
 from mohs.cli.options import naming_flags
+from mohs.cli.progress import decoding_progress
 from mohs.errors import InputError
 
 if TYPE_CHECKING:

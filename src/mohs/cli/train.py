@@ -9,15 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mohs.cli import options
-from mohs.cli.console import (
-    decoding_progress,
-    is_first,
-    print_json,
-    print_lines,
-    require_folder_place,
-    say,
-    training_progress,
-)
+from mohs.cli.console import is_first, print_json, print_lines, require_folder_place, say
+from mohs.cli.progress import decoding_progress, training_progress
 from mohs.errors import InputError, at_most_20
 
 if TYPE_CHECKING:
@@ -52,6 +45,9 @@ def train(
     per_class: Annotated[int | None, typer.Option(help="Keep at most this many pictures of a class.")] = None,
     split_by: Annotated[str | None, typer.Option(help="class (test on unseen classes) or item.")] = None,
     test_fraction: Annotated[float | None, typer.Option(help="Share of the test; default 0.2.")] = None,
+    validation_fraction: Annotated[
+        float | None, typer.Option(help="Share of the training classes to hold out and measure on; default 0.")
+    ] = None,
     backbone: Annotated[str | None, typer.Option(help="small, or a timm model.")] = None,
     weights: Annotated[str | None, typer.Option(help="safetensors file for the backbone.")] = None,
     pretrained: Annotated[
@@ -68,6 +64,9 @@ def train(
     cycles: options.Cycles = None,
     scale: options.ScaleOption = None,
     triplets: Annotated[int | None, typer.Option(help="Length of the plan.")] = None,
+    stop_after: Annotated[
+        int | None, typer.Option(help="Early stopping: segments without a better R@1 on held-out classes.")
+    ] = None,
     batch: Annotated[int | None, typer.Option(help="Triplets per step.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Peak rate of the head and of new networks.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or mps.")] = None,
@@ -168,6 +167,12 @@ def _train(settings: options.Settings, *, resume: bool, quiet: bool, as_json: bo
         f"({facts['num_triplets']:,} triplets, {facts['num_pictures']:,} pictures shown): "
         f"embed {facts['embed_s']:.1f} s, mine {facts['mine_s']:.1f} s, train {facts['train_s']:.1f} s"
     )
+    if facts["best_triplets"] is not None:
+        ended = "stopped early" if facts["stopped_early"] else "not stopped early"
+        say(
+            f"{ended}: the weights are those after {facts['best_triplets']:,} triplets, where R@1 on held-out classes "
+            f"was best, {facts['best_recall']:.3f}"
+        )
     if facts["num_kept_apart"]:
         say(f"pairs that met in a batch and were not taken for negatives: {facts['num_kept_apart']:,}")
     say(f"run folder: {run.folder}")

@@ -142,6 +142,11 @@ def check_strategies(
             f"classification.num_pictures: {base.classification.num_pictures} pictures would be shown beyond the "
             "budget, and not by every strategy; leave it out"
         )
+    if base.training.stop_after is not None:
+        raise InputError(
+            f"training.stop_after: {base.training.stop_after}: strategies that are compared show the same number of "
+            "pictures; leave it out"
+        )
     if base.negatives.review_list is not None:
         read_review_rows(Path(base.negatives.review_list))
     named: dict[str, list[str]] = {}

@@ -128,7 +128,7 @@ def open_dataset(
             )
         from mohs.data.glyphs import draw_glyphs
 
-        return draw_glyphs(policy.size, channels=policy.channels)
+        return draw_glyphs(policy.size, channels=policy.channels, progress=progress)
     table = read_table(
         source,
         catalog=catalog,

@@ -3,6 +3,7 @@
 import importlib.util
 import unicodedata
 from collections import Counter, defaultdict
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import final
@@ -27,7 +28,13 @@ CATALOG_FACE = "DejaVuSans"
 REFERENCE_SIZE = 32
 
 
-def draw_glyphs(size: int = REFERENCE_SIZE, *, merge_homoglyphs: bool = True, channels: int = 1) -> Dataset:
+def draw_glyphs(
+    size: int = REFERENCE_SIZE,
+    *,
+    merge_homoglyphs: bool = True,
+    channels: int = 1,
+    progress: Callable[[int, int], None] | None = None,
+) -> Dataset:
     """Return the built-in set: one class per character, one item per typeface; uint8 [N, size, size, channels].
 
     The faces are matplotlib's DejaVu Sans, Sans Mono and Serif and STIX General, each in four styles. A character
@@ -43,13 +50,14 @@ def draw_glyphs(size: int = REFERENCE_SIZE, *, merge_homoglyphs: bool = True, ch
     Labels are the lowest code point of the class (`"U+0041"`), files are virtual (`"DejaVuSans/U+0041.png"`). The
     role is catalog for one drawing a class by the regular DejaVu Sans, where it has one, sample for the others.
     Items are in order of label, the catalog's first, then of face and code point. The same installation always gives
-    the same set; another release of FreeType (inside Pillow) may draw a few pixels differently.
+    the same set; another release of FreeType (inside Pillow) may draw a few pixels differently. `progress(done, total)`
+    counts the faces that are drawn.
 
     Raises `InputError` for a wrong `size` or `channels` (as `ImagePolicy`) or if matplotlib's fonts are missing.
     """
     ImagePolicy(size=size, channels=channels)
     faces = _find_faces()
-    drawings = _draw_all(faces)
+    drawings = _draw_all(faces, progress)
     if merge_homoglyphs:
         class_of = _merge(drawings)
         kept = _distinct(drawings, class_of)
@@ -72,22 +80,30 @@ def draw_glyphs(size: int = REFERENCE_SIZE, *, merge_homoglyphs: bool = True, ch
 
 
 def export_glyphs(
-    folder: str | Path, size: int = REFERENCE_SIZE, *, num_classes: int | None = None, merge_homoglyphs: bool = True
+    folder: str | Path,
+    size: int = REFERENCE_SIZE,
+    *,
+    num_classes: int | None = None,
+    merge_homoglyphs: bool = True,
+    drawing: Callable[[int, int], None] | None = None,
+    writing: Callable[[int, int], None] | None = None,
 ) -> Path:
     """Write the built-in set as PNG files with `images.csv` and `catalog.csv`, and return `folder`.
 
     `num_classes` takes the first classes in order of code point, `merge_homoglyphs` is as for `draw_glyphs`. The folder
-    must be new or empty.
+    must be new or empty. `drawing(done, total)` counts faces, `writing(done, total)` pictures.
     """
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(Problem(str(folder), "not an empty folder", "name a new one"))
     require(None if num_classes is None else wrong_whole("num_classes", num_classes))
-    dataset = draw_glyphs(size, merge_homoglyphs=merge_homoglyphs)
+    dataset = draw_glyphs(size, merge_homoglyphs=merge_homoglyphs, progress=drawing)
     if num_classes is not None:
         dataset = dataset.take(dataset.labels_id < num_classes)
     folder.mkdir(parents=True, exist_ok=True)
-    for file, pixels_HWC in zip(dataset.table.files, dataset.pictures, strict=True):
+    for num_before, (file, pixels_HWC) in enumerate(zip(dataset.table.files, dataset.pictures, strict=True)):
+        if writing is not None:
+            writing(num_before, len(dataset))
         path = folder / file
         path.parent.mkdir(exist_ok=True)
         with atomic_path(path) as temporary:
@@ -141,7 +157,7 @@ def _find_faces() -> dict[str, Path]:
     return {name: faces[name] for name in sorted(faces, key=lambda name: (name != CATALOG_FACE, name))}
 
 
-def _draw_all(faces: dict[str, Path]) -> dict[tuple[str, int], np.ndarray]:
+def _draw_all(faces: dict[str, Path], progress: Callable[[int, int], None] | None) -> dict[tuple[str, int], np.ndarray]:
     """Return the drawing of each (face, code point) that is drawn by two faces or more, in order of both."""
     covered: dict[str, list[int]] = {}
     for name, path in faces.items():
@@ -151,7 +167,7 @@ def _draw_all(faces: dict[str, Path]) -> dict[tuple[str, int], np.ndarray]:
     num_faces = Counter(code for codes in covered.values() for code in codes)
     pen = _Pen(faces, REFERENCE_SIZE)
     drawings: dict[tuple[str, int], np.ndarray] = {}
-    for name, codes in covered.items():
+    for num_done, (name, codes) in enumerate(covered.items(), start=1):
         # A noncharacter: what the face draws for anything it does not know.
         unknown = pen.draw(name, 0x10FFFF)
         for code in codes:
@@ -159,6 +175,8 @@ def _draw_all(faces: dict[str, Path]) -> dict[tuple[str, int], np.ndarray]:
                 drawing = pen.draw(name, code)
                 if drawing is not None and not (unknown is not None and np.array_equal(drawing, unknown)):
                     drawings[name, code] = drawing
+        if progress is not None:
+            progress(num_done, len(covered))
     num_faces = Counter(code for _, code in drawings)
     return {item: drawing for item, drawing in drawings.items() if num_faces[item[1]] > 1}
 

@@ -22,14 +22,19 @@ __all__ = ["assign_splits", "classes_by_group", "limit_per_class", "split_by_cla
 
 
 def split_by_class(
-    labels: np.ndarray, fractions: Mapping[str, float], *, seed: int, groups: np.ndarray | None = None
+    labels: np.ndarray,
+    fractions: Mapping[str, float],
+    *,
+    seed: int,
+    groups: np.ndarray | None = None,
+    purpose: str = "split",
 ) -> np.ndarray:
     """Return the split of each item, str [N]: no class is in two splits (open set).
 
     `fractions` gives the share of the classes for each split but train, such as `{"test": 0.2}`; train has the rest
     (at least one class). A share f of C classes is round(f·C), at least 1. The order of rows does not matter. With
     `groups` (str [N], "" for none) no group is in two splits either: classes that share one, also by way of others,
-    stay together, and a share is met as nearly as such sets of classes allow.
+    stay together, and a share is met as nearly as such sets of classes allow. Draws are by (seed, purpose).
 
     >>> split_by_class(np.array(["a", "b", "a", "c"]), {"test": 0.3}, seed=1).tolist()
     ['train', 'test', 'train', 'train']
@@ -47,7 +52,7 @@ def split_by_class(
                 "lower them or add classes",
             )
         )
-    order = generator(seed, "split").permutation(len(names))
+    order = generator(seed, purpose).permutation(len(names))
     set_of_class = np.arange(len(names)) if groups is None else classes_by_group(class_of_item, groups)
     # In the order of their first classes; without groups each class is a set, and the first ones are taken.
     left = list(dict.fromkeys(set_of_class[order].tolist()))

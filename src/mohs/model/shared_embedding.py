@@ -1,5 +1,7 @@
 """Embedding shared among processes: each reads and embeds a part of the items, and all have all of it."""
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,6 +15,7 @@ _BATCH = 256
 """Pictures per forward pass. The last digits depend on it, so processes begin at multiples of it."""
 
 _ITEMS_AT_ONCE = 32 * _BATCH  # are read from the file of pictures
+_ITEMS_A_REPORT = 2 * _BATCH
 
 
 def embed_items(
@@ -21,6 +24,7 @@ def embed_items(
     items_M: NDArray[np.int64] | None = None,
     *,
     peers: Peers = ALONE,
+    progress: Callable[[int, int], None] | None = None,
 ) -> NDArray[np.float32]:
     """Return the embeddings of items, float32 [M, D], byte for byte as one process gives them on as many threads.
 
@@ -29,12 +33,16 @@ def embed_items(
         pictures: uint8 [N, H, W, C] by its policy, often a memory map, of which a few thousand are read at a time.
         items_M: which of them; None: all.
         peers: processes that call this together with the same arguments.
+        progress: called with (items done, items in all) of this process's part.
     """
     num_items = len(pictures) if items_M is None else len(items_M)
     own = own_rows(peers, num_items, _BATCH)
     x_MD = np.empty((num_items, embedder.embedding_dim), dtype=np.float32)
-    for start in range(own.start, own.stop, _ITEMS_AT_ONCE):
-        piece = slice(start, min(start + _ITEMS_AT_ONCE, own.stop))
+    at_once = _ITEMS_AT_ONCE if progress is None else _ITEMS_A_REPORT
+    for start in range(own.start, own.stop, at_once):
+        piece = slice(start, min(start + at_once, own.stop))
         x_MD[piece] = embedder.embed(pictures[piece if items_M is None else items_M[piece]], batch_size=_BATCH)
+        if progress is not None:
+            progress(piece.stop - own.start, own.stop - own.start)
     exchange_rows(peers, np.arange(own.start, own.stop), x_MD)
     return x_MD

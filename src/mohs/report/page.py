@@ -11,7 +11,7 @@ import numpy.typing as npt
 from mohs.artefacts import atomic_path
 from mohs.doctor.findings import settings_diff
 from mohs.errors import InputError
-from mohs.report.parts import DrawnRun, EmbeddingMap, MinedTriplet, Pairs, Report, TextTable
+from mohs.report.parts import Band, DrawnRun, EmbeddingMap, MinedTriplet, Pairs, Report, TextTable
 from mohs.report.pictures import data_uris, thumbnail_uris
 from mohs.report.plots import DASHES, NUM_COLOURS, Line, hardness_plot, line_plot
 from mohs.report.result_plots import band_plot, distance_plot, reliability_plot
@@ -56,7 +56,7 @@ def write_report(path: str | Path, report: Report) -> None:
             for i, strategy in enumerate(report.strategies)
         ],
         hardness_plots=_hardness_plots(report.strategies),
-        line_plots=_line_plots(report.strategies),
+        line_plots=[*_held_out_plot(report.strategies), *_line_plots(report.strategies)],
         times=_times(report.strategies),
         results=TextTable(report.table_header, report.table_rows, report.table_caption, report.table_aside),
         numeric=_numeric_columns,
@@ -208,6 +208,38 @@ def _line_plots(strategies: Sequence[DrawnRun]) -> list[dict[str, Any]]:
             )
             plots.append({"heading": heading, "svg": svg, "note": note})
     return plots
+
+
+def _held_out_plot(strategies: Sequence[DrawnRun]) -> list[dict[str, Any]]:
+    """Return the plot of R@1 on held-out pictures over the run, in a list; an empty one if no run has any."""
+    bands, of, kept = [], set(), []
+    for strategy in strategies:
+        points = _of_kind(strategy, "held-out")
+        x, y = (np.array([event[name] for event in points], dtype=np.float64) for name in ("triplets", "recall"))
+        low, high = None, None
+        if points and all("low" in event and "high" in event for event in points):  # older runs have none
+            low, high = (np.array([event[name] for event in points], dtype=np.float64) for name in ("low", "high"))
+        bands.append(Band(strategy.name, x, y, low, high))
+        of |= {event.get("of", "test") for event in points}
+        kept += [(strategy.name, event) for event in _of_kind(strategy, "early-stopping")]
+    if not of:
+        return []
+    held_out = {
+        "test": "test pictures, at most one pair of each class; they decide nothing",
+        "validation": "classes that are neither trained on nor tested",
+    }
+    note = f"R@1 on {' or '.join(held_out[each] for each in sorted(of))}. Shaded: 95% interval."
+    for name, event in kept:
+        run = f"{name}: the" if len(strategies) > 1 else "The"
+        note += f" {run} weights are those after {event['best_triplets']:,} triplets, the best point."
+    svg = band_plot(
+        bands,
+        figure_id="held-out",
+        title="R@1 on held-out pictures against time",
+        x_label="triplets seen",
+        y_label="R@1",
+    )
+    return [{"heading": "Learning curve", "svg": svg, "note": note}]
 
 
 def _times(strategies: Sequence[DrawnRun]) -> list[dict[str, Any]]:

@@ -82,6 +82,11 @@ class DataConfig(Section):
     test_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(
         0.2, description="share of the classes, or pictures, that are for the test"
     )
+    validation_fraction: Annotated[float, Field(ge=0.0, le=0.5)] = Field(
+        0.0,
+        description="share of the training classes that are held out: never trained on, measured after each segment; "
+        "0: none",
+    )
     per_class: _Count | None = Field(None, description="keep at most this many pictures of a class; none: all")
     max_classes: _Count | None = Field(None, description="keep only this many classes, the first by name; none: all")
     max_bad_images: Annotated[int, Field(ge=0)] = Field(0, description="unreadable pictures to leave out and report")
@@ -398,7 +403,14 @@ class TrainingConfig(Section):
         60.0, description="seconds between checkpoints within a segment; one is written before each segment, too"
     )
     held_out_curve: bool = Field(
-        True, description="after each segment, R@1 of a few test pictures for the doctor; it decides nothing"
+        True,
+        description="after each segment, R@1 of held-out classes (data.validation_fraction), or of a few test "
+        "pictures, which decides nothing",
+    )
+    stop_after: _Count | None = Field(
+        None,
+        description="early stopping: the run ends after so many segments without a better R@1 on held-out classes "
+        "(data.validation_fraction), and has the weights of its best one; none: it goes on, and has the last weights",
     )
     tensorboard: bool = Field(False, description="also write the events for TensorBoard (needs mohs[track])")
 

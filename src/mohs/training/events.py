@@ -21,6 +21,7 @@ from mohs.randomness import generator
 
 __all__ = [
     "ClassificationEvent",
+    "EarlyStoppingEvent",
     "Event",
     "GuardEvent",
     "HeldOutEvent",
@@ -108,10 +109,11 @@ class SegmentEvent:
 @final
 @dataclass(frozen=True)
 class HeldOutEvent:
-    """R@1 of some test pictures, one of each class, before the first segment and after each one.
+    """R@1 of some held-out pictures, one of each class, before the first segment and after each one.
 
-    `hits` has a digit for each query, the same ones every time: "1" where its match was found first. `on_seen_classes`
-    says whether matches are training pictures. It decides nothing.
+    `of` says whether they are of classes held out for it ("validation") or of the test, which decides nothing. `hits`
+    has a digit for each query, the same ones every time: "1" where its match was found first. `low` to `high` is the
+    95% interval of `recall`. `on_seen_classes` says whether matches are training pictures.
     """
 
     triplets: int
@@ -119,6 +121,24 @@ class HeldOutEvent:
     num_queries: int
     hits: str
     on_seen_classes: bool
+    of: str
+    low: float
+    high: float
+
+
+@final
+@dataclass(frozen=True)
+class EarlyStoppingEvent:
+    """The end of a run that held-out classes may stop: after `triplets` of `num_triplets` that were planned.
+
+    Its weights are those after `best_triplets`, when R@1 was `best_recall`; `stopped` if it did not go on to its end.
+    """
+
+    triplets: int
+    num_triplets: int
+    best_triplets: int
+    best_recall: float
+    stopped: bool
 
 
 @final
@@ -162,9 +182,10 @@ _READ: Final[Mapping[str, Mapping[str, _Rule]]] = {
     "segment": dict.fromkeys(("triplet_index", "hardness_asked", "hardness_achieved"), _NUMBERS)
     | {"triplets": _NUMBER, "recall": _PERHAPS},
     "held-out": {"triplets": _NUMBER, "recall": _NUMBER, "hits": _HITS},
+    "early-stopping": dict.fromkeys(("triplets", "num_triplets", "best_triplets", "best_recall"), _NUMBER),
 }
 
-Event: TypeAlias = StepEvent | SegmentEvent | HeldOutEvent | GuardEvent | ClassificationEvent
+Event: TypeAlias = StepEvent | SegmentEvent | HeldOutEvent | EarlyStoppingEvent | GuardEvent | ClassificationEvent
 Listener: TypeAlias = Callable[[Event], None]
 
 
@@ -177,6 +198,8 @@ def as_record(event: Event) -> tuple[str, dict[str, Any]]:
             name = "segment"
         case HeldOutEvent():
             name = "held-out"
+        case EarlyStoppingEvent():
+            name = "early-stopping"
         case GuardEvent():
             name = "guard"
         case ClassificationEvent():
@@ -216,7 +239,7 @@ class TensorBoard:
     hardness/…           asked, of each step; achieved, of each segment; both as histograms of a segment
     bank/…               of each bank, at the first triplet of its segment: recall, spread,
                          effective_rank, distances
-    held-out/recall      of a few test pictures, after each segment
+    held-out/recall      of held-out classes, or of a few test pictures, after each segment
     warm-up/…            of the classification warm-up, its steps are pictures
     guard                what the collapse guard saw and did, as text
     ===================  =============================================================================
@@ -257,6 +280,9 @@ class TensorBoard:
                     self._writer.add_histogram(f"{name.replace('_', '/')} in segment", values, event.triplets)
             case HeldOutEvent():
                 self._scalar("held-out/recall", event.recall, event.triplets)
+            case EarlyStoppingEvent():
+                text = f"weights after {event.best_triplets} triplets, where R@1 was {event.best_recall:.3f}"
+                self._writer.add_text("early stopping", text, event.triplets)
             case GuardEvent():
                 text = f"{event.level} ({event.signal}): {event.cause}; action: {event.action}"
                 self._writer.add_text("guard", text, event.triplets)

@@ -1,24 +1,28 @@
-"""The held-out curve: R@1 of a few test pictures after each segment, to be looked at and nothing else.
+"""The held-out curve: R@1 of pictures that training does not see, after each segment.
 
-It decides nothing: no weights, no rate and no moment to stop are chosen by it. Else the test would not be a test.
+They are of held-out classes where a run has some (`data.validation_fraction`, or "validation" in the table): these may
+stop it early (`mohs.training.early_stopping`). Else they are a few test pictures, to be looked at and nothing else: no
+weights, no rate and no moment to stop are chosen by those, or the test would not be a test.
 """
 
 from dataclasses import dataclass
-from typing import final
+from typing import Literal, final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mohs.data.dataset import Dataset
+from mohs.evaluation.nearest import nearest_by_class
+from mohs.evaluation.ranks import tie_limit
 from mohs.model.embedder import Embedder
 from mohs.randomness import generator
 from mohs.settings.config import RunConfig
+from mohs.training.run_inputs import FEWEST_HELD_OUT, SplitData
 
 __all__ = ["HeldOut", "choose_held_out"]
 
-_MOST_CLASSES, _FEWEST_CLASSES = 200, 32
+_MOST_TEST_CLASSES, _FEWEST_TEST_CLASSES = 200, 32
 _SHARE = 0.2
-_MIN_CLASSES = 10
+_MOST_CLASSES = 2000
 
 
 @final
@@ -26,56 +30,74 @@ _MIN_CLASSES = 10
 class HeldOut:
     """Pairs of pictures of C classes: query c searches among all other pictures, and match c is the right one.
 
-    `matches_trained` says whether the matches are training pictures, as in a test of seen classes.
+    `of` says what they are of: classes that are held out, or the test. `matches_trained` says whether the matches are
+    training pictures, as in a test of seen classes.
     """
 
     query_CHWC: NDArray[np.uint8]
     match_CHWC: NDArray[np.uint8]
     matches_trained: bool
+    of: Literal["validation", "test"] = "test"
 
     def hits(self, embedder: Embedder) -> NDArray[np.bool_]:
         """Return whether each query finds its match first, bool[C]; a tie counts against it, and so does NaN."""
         num = len(self.query_CHWC)
         x_ND = embedder.embed(np.concatenate([self.query_CHWC, self.match_CHWC])).astype(np.float64)
-        query_CD, match_CD = x_ND[:num], x_ND[num:]
-        # The gallery of seen classes is known pictures; of unseen classes, all others.
-        gallery_GD = match_CD if self.matches_trained else np.concatenate([match_CD, query_CD])
-        similarity_CG = query_CD @ gallery_GD.T
-        here = np.arange(num)
-        right_C = similarity_CG[here, here].copy()
-        similarity_CG[here, here] = -np.inf
-        if not self.matches_trained:
-            similarity_CG[here, num + here] = -np.inf
-        hits_C: NDArray[np.bool_] = right_C > similarity_CG.max(axis=1) + 1e-6
+        class_C = np.arange(num)
+        if self.matches_trained:  # The gallery of seen classes is known pictures; of unseen classes, all others.
+            own_C, other_C = nearest_by_class(x_ND[:num], class_C, x_ND[num:], class_C, same_items=False)
+        else:
+            class_N = np.tile(class_C, 2)
+            own_N, other_N = nearest_by_class(x_ND, class_N, x_ND, class_N, same_items=True)
+            own_C, other_C = own_N[:num], other_N[:num]
+        hits_C: NDArray[np.bool_] = tie_limit(own_C, 1.0) < other_C
         return hits_C
 
 
-def choose_held_out(
-    dataset: Dataset, train_N: NDArray[np.bool_], test_N: NDArray[np.bool_], config: RunConfig
-) -> HeldOut | None:
-    """Return pairs of pictures of up to 200 test classes, drawn by the run's seed; None for fewer than 10.
+def choose_held_out(data: SplitData, config: RunConfig) -> HeldOut | None:
+    """Return pairs of pictures of held-out classes, or else of test classes, by the run's seed; None for fewer than 10.
 
-    Of each class one test picture is the query. Its match is a training picture where test classes are trained on,
-    else another test picture. There are at most so many classes that a segment shows five times their pictures to the
-    network (but 32 in any case): a picture that is only embedded costs a third, so that the curve takes 7% of the
-    training at most, and 3% by default.
+    Of each class one picture is the query. Its match is a training picture where these classes are trained on, else
+    another picture that is held out. Of classes that were held out for it, or that may stop the run, there are up to
+    2,000. Else there are up to 200, and at most so many that a segment shows five times their pictures to the network
+    (but 32 in any case): a picture that is only embedded costs a third, so that the curve takes 7% of the training at
+    most, and 3% by default.
     """
-    training = config.training
+    held_out_N = data.validation_N
+    for_it = bool(config.data.validation_fraction) or config.training.stop_after is not None
+    if held_out_N.any() and (found := _choose(data, held_out_N, "validation", config, for_it=for_it)) is not None:
+        return found
+    return _choose(data, data.test_N, "test", config, for_it=False)
+
+
+def _choose(
+    data: SplitData,
+    held_out_N: NDArray[np.bool_],
+    of: Literal["validation", "test"],
+    config: RunConfig,
+    *,
+    for_it: bool,
+) -> HeldOut | None:
+    dataset, train_N = data.dataset, data.train_N
     draw = generator(config.seed, "held-out curve")
     priority_N = draw.random(len(dataset))
     class_N = dataset.labels_id
-    seen = bool(np.isin(class_N[test_N], class_N[train_N]).any())
-    queries = _first_of_class(class_N, np.flatnonzero(test_N), priority_N)
-    pool_N = train_N if seen else test_N & ~np.isin(np.arange(len(dataset)), queries)
+    seen = bool(np.isin(class_N[held_out_N], class_N[train_N]).any())
+    queries = _first_of_class(class_N, np.flatnonzero(held_out_N), priority_N)
+    pool_N = train_N if seen else held_out_N & ~np.isin(np.arange(len(dataset)), queries)
     matches = _first_of_class(class_N, np.flatnonzero(pool_N), priority_N)
     shared, at_query, at_match = np.intersect1d(class_N[queries], class_N[matches], return_indices=True)
-    if len(shared) < _MIN_CLASSES:
+    if len(shared) < FEWEST_HELD_OUT:
         return None
-    pictures = config.for_classes(len(np.unique(class_N[train_N]))).training.length * config.loss.pictures_per_triplet
-    most = max(_FEWEST_CLASSES, min(_MOST_CLASSES, int(_SHARE * pictures / training.num_segments / 2)))
-    chosen = np.sort(draw.permutation(len(shared))[:most])
+    chosen = np.sort(draw.permutation(len(shared))[: _MOST_CLASSES if for_it else _most(data, config)])
     query, match = queries[at_query[chosen]], matches[at_match[chosen]]
-    return HeldOut(np.asarray(dataset.pictures[query]), np.asarray(dataset.pictures[match]), seen)
+    return HeldOut(np.asarray(dataset.pictures[query]), np.asarray(dataset.pictures[match]), seen, of)
+
+
+def _most(data: SplitData, config: RunConfig) -> int:
+    training = config.for_classes(data.num_training_classes).training
+    pictures = training.length * config.loss.pictures_per_triplet
+    return max(_FEWEST_TEST_CLASSES, min(_MOST_TEST_CLASSES, int(_SHARE * pictures / training.num_segments / 2)))
 
 
 def _first_of_class(

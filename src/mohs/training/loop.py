@@ -14,12 +14,14 @@ from mohs.model.embedder import Embedder
 from mohs.plan import TripletPlan
 from mohs.settings.config import RunConfig
 from mohs.training.class_warm_up import warm_up
-from mohs.training.events import GuardEvent, HeldOutEvent, Listener, SegmentEvent
+from mohs.training.early_stopping import check_early_stopping
+from mohs.training.events import GuardEvent, Listener, SegmentEvent
 from mohs.training.false_negatives import append_review
 from mohs.training.guard import StepHealth, Verdict
 from mohs.training.head_start import blend_weights, start_head
 from mohs.training.held_out import HeldOut
 from mohs.training.interruption import Interruption
+from mohs.training.look_at_held_out import look_at_held_out, take_best
 from mohs.training.losses.build import build_loss, check_kept_apart
 from mohs.training.losses.protocol import Loss
 from mohs.training.negative_bank import check_negative_bank
@@ -141,16 +143,21 @@ def _put_back(run: RunState) -> None:
 class FitResult:
     """What a run cost and saw. `plans` are the segments' plans that this process trained on, in order.
 
-    `num_kept_apart` counts pairs of pictures that met in a batch and were not taken for negatives.
+    `num_kept_apart` counts pairs of pictures that met in a batch and were not taken for negatives. `best_triplets` were
+    trained on when held-out classes were found best, and the network is as it then was; None without early stopping.
     """
 
     plans: tuple[TripletPlan, ...]
     num_steps: int
+    num_triplets: int
     num_pictures: int
     num_kept_apart: int
     embed_s: float
     mine_s: float
     train_s: float
+    best_triplets: int | None = None
+    best_recall: float | None = None
+    stopped_early: bool = False
 
 
 def fit(
@@ -174,10 +181,11 @@ def fit(
     of threads. `loss` takes the place of the one that `config.loss` names, which still says by its name whether the
     plan's negatives are shown. With a `folder`, events, plans, reviews and checkpoints go there; with its `resume` the
     run goes on from a checkpoint and ends with the same weights and plans, bit for bit. `held_out` pictures are
-    embedded before the first segment and after each one, and change nothing.
+    embedded before the first segment and after each one. With `training.stop_after` they are needed, on every process,
+    and decide when the run ends and which weights it has; else they change nothing.
 
-    Raises `InputError` for fewer than two classes, `TrainingError` if numbers become NaN or Inf or if the guard stops a
-    collapse.
+    Raises `InputError` for fewer than two classes, or no held-out classes to stop by; `TrainingError` if numbers become
+    NaN or Inf or if the guard stops a collapse.
     """
     labels = dataset.labels
     num_classes = len(np.unique(labels))
@@ -189,6 +197,7 @@ def fit(
         raise InputError(
             f"{dataset.table.source}: {num_classes} class to train on; similarity learning needs 2 or more"
         )
+    check_early_stopping(config, held_out)
     peers = Processes() if peers is None else peers
     device = choose_device(config.training.device)
     embedder.to(device)
@@ -215,25 +224,31 @@ def fit(
         run.keep_start()
         warm_up(embedder, dataset, config, device, peers, emit=run.emit)
         run.begin_negative_bank()
-        _look_at_held_out(run, held_out)
+        look_at_held_out(run, held_out)
         _begin_segment(run)
     with Interruption() as interruption:
         while run.segment is not None:
-            _train_segment(run, interruption)
-            _look_at_held_out(run, held_out)
+            is_whole = _train_segment(run, interruption)
+            look_at_held_out(run, held_out, counts=is_whole)
             _begin_segment(run)
     run.stepper.check_weights()
+    if config.training.stop_after is not None:
+        take_best(run)
     if run.start is not None:
         blend_weights(embedder, run.start, config.finetune.trained_share)
     embedder.eval()
     return FitResult(
         tuple(run.plans),
         run.stepper.step,
+        run.tally.triplets,
         run.tally.pictures,
         run.tally.num_kept_apart,
         run.tally.seconds["embed"],
         run.tally.seconds["mine"],
         run.tally.seconds["train"],
+        None if run.best.recall is None else run.best.triplets,
+        run.best.recall,
+        run.best.stopped,
     )
 
 
@@ -265,11 +280,11 @@ def _begin_segment(run: RunState) -> None:
     save_run(run)
 
 
-def _train_segment(run: RunState, interruption: Interruption) -> None:
-    """Train on the plan from the row where it stands; the guard may end the segment early."""
+def _train_segment(run: RunState, interruption: Interruption) -> bool:
+    """Train on the plan from the row where it stands; return False where the guard corrected the run."""
     assert run.segment is not None
     assert run.planned is not None
-    plan = run.planned.plan
+    plan, is_whole = run.planned.plan, True
     for piece in batch_slices(len(plan), run.config.training.batch_triplets):
         if piece.start < run.here.row:
             continue  # before the checkpoint
@@ -282,10 +297,12 @@ def _train_segment(run: RunState, interruption: Interruption) -> None:
             if interruption.is_asked and verdict is None:
                 save_run(run)
         if verdict is not None and act_on(run, verdict):
+            is_whole = False
             break
         if time.monotonic() - run.saved_at >= run.config.training.checkpoint_s and run.here.row < len(plan):
             save_run(run)
     _end_segment(run)
+    return is_whole
 
 
 def _train_step(run: RunState, batch: TripletPlan) -> StepHealth:
@@ -338,23 +355,6 @@ def _end_segment(run: RunState) -> None:
             embed_s=run.planned.embed_s,
             mine_s=run.planned.mine_s,
             train_s=run.here.train_s,
-        )
-    )
-
-
-def _look_at_held_out(run: RunState, held_out: HeldOut | None) -> None:
-    """Tell how well held-out pictures are found by the network as it is."""
-    if held_out is None or not run.peers.is_first:
-        return
-    with run.stepper.descent.autocast():
-        hits_C = held_out.hits(run.embedder)
-    run.emit(
-        HeldOutEvent(
-            triplets=run.tally.triplets,
-            recall=float(hits_C.mean()),
-            num_queries=len(hits_C),
-            hits="".join("1" if hit else "0" for hit in hits_C.tolist()),
-            on_seen_classes=held_out.matches_trained,
         )
     )
 

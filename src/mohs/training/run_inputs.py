@@ -15,10 +15,11 @@ import numpy as np
 from mohs.artefacts import fingerprint, read_json, sha256_file, write_json
 from mohs.data.dataset import Dataset
 from mohs.data.equal_pictures import picture_digest
+from mohs.data.hold_out import hold_out_classes
 from mohs.data.quarantine import Reading
 from mohs.data.rows import read_rows
 from mohs.data.split import assign_splits, limit_per_class
-from mohs.data.table import require_classes
+from mohs.data.table import Table, require_classes
 from mohs.errors import InputError, Problem
 from mohs.mining.roles import anchor_items, num_without_catalog, without_catalog
 from mohs.model.finetune import random_weights_warning, rate_warning
@@ -26,6 +27,7 @@ from mohs.sequence import length_warning
 from mohs.settings.config import DataConfig, RunConfig
 
 __all__ = [
+    "FEWEST_HELD_OUT",
     "RunInputs",
     "SplitData",
     "changed_files",
@@ -35,10 +37,14 @@ __all__ = [
     "open_split_data",
     "save_inputs",
     "trained_classes",
+    "with_held_out_classes",
 ]
 
 _FILE = "inputs.json"
 _BEFORE = "trained_before.json"
+FEWEST_HELD_OUT = 10
+"""Classes below which an R@1 of held-out pictures says nothing."""
+
 _DIGEST_BYTES = 8
 _NUM_NAMED = 5
 
@@ -48,8 +54,8 @@ _NUM_NAMED = 5
 class SplitData:
     """A dataset and which of its items are for training and which for the test, bool [N] each.
 
-    Items marked "validation" in the table are in neither, unless none is marked "test". `num_not_chosen` counts those
-    that were left out of the data set by settings.
+    Items marked "validation", in the table or by `data.validation_fraction`, are in neither, unless the table has none
+    marked "test". `num_not_chosen` counts those that were left out of the data set by settings.
     """
 
     dataset: Dataset
@@ -57,6 +63,12 @@ class SplitData:
     test_N: np.ndarray
     unseen_classes: bool
     num_not_chosen: int = 0
+
+    @property
+    def validation_N(self) -> np.ndarray:  # noqa: N802  the axis
+        """Items that are neither trained on nor tested, bool [N]: what a run may be watched and stopped by."""
+        marked_N: np.ndarray = (self.dataset.table.splits == "validation") & ~self.test_N
+        return marked_N
 
     @property
     def reading(self) -> Reading:
@@ -115,8 +127,9 @@ def open_split_data(
 
     Rules: the first `max_classes` classes by name are kept; of each at most `per_class` items, drawn by `seed`; a
     `split` column in the table is kept to (if no item is marked "test", those marked "validation" are the test);
-    otherwise `test_fraction` of the classes (or of each class's items) is the test. With `all_test` every item is a
-    test item, whatever its split. Raises `InputError` for bad data.
+    otherwise `test_fraction` of the classes (or of each class's items) is the test. Of the training classes
+    `validation_fraction` are then held out. With `all_test` every item is a test item, whatever its split. Raises
+    `InputError` for bad data.
     """
     dataset = config.open(progress=progress)
     num_readable = len(dataset)
@@ -139,6 +152,8 @@ def open_split_data(
             )
         )
     table = assign_splits(dataset.table, config.split_by, config.test_fraction, seed=seed)
+    if config.validation_fraction:
+        table = with_held_out_classes(table, config, seed=seed)
     dataset = Dataset(table, dataset.pictures, dataset.bad)
     train_N, test_N = table.splits == "train", table.splits == "test"
     if not test_N.any():  # tables for other libraries have only "train" and "validation"
@@ -150,6 +165,27 @@ def open_split_data(
             )
     unseen = not np.isin(table.labels[test_N], table.labels[train_N]).any()
     return SplitData(dataset, train_N, test_N, unseen, not_chosen)
+
+
+def with_held_out_classes(table: Table, config: DataConfig, *, seed: int) -> Table:
+    """Return the table with its held-out classes; raise `InputError` if they are too few, or it has some already."""
+    share = config.validation_fraction
+    if (table.splits == "validation").any():
+        what = f"{share:g}, and the column 'split' of {table.source} marks held-out pictures already (validation)"
+        raise InputError(Problem("data.validation_fraction", what, "leave it out, or mark none there"))
+    training = np.unique(table.labels[table.splits == "train"])
+    num_pairs = 0
+    if len(training) >= 2 * FEWEST_HELD_OUT:  # else no share of at most a half is enough
+        found = hold_out_classes(table, share, seed=seed)
+        num_each = np.unique(found.labels[found.splits == "validation"], return_counts=True)[1]
+        num_pairs = int((num_each > 1).sum())
+        if num_pairs >= FEWEST_HELD_OUT:
+            return found
+    what = (
+        f"{share:g} of {len(training):,} training classes holds out {num_pairs:,} with two pictures, and R@1 is "
+        f"measured on {FEWEST_HELD_OUT} or more"
+    )
+    raise InputError(Problem("data.validation_fraction", what, "raise it, add classes, or leave it out"))
 
 
 def forewarnings(config: RunConfig, num_classes: int) -> list[str]:

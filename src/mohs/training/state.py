@@ -21,6 +21,7 @@ from mohs.plan import TripletPlan
 from mohs.settings.config import RunConfig
 from mohs.training.checkpoint import Checkpoint, save_checkpoint
 from mohs.training.closed_loop import Control, HardnessController
+from mohs.training.early_stopping import Best, copied_weights
 from mohs.training.events import Event, Listener, as_record
 from mohs.training.false_negatives import Dropped, cut_review, review_bytes
 from mohs.training.guard import BankHealth, CollapseGuard
@@ -40,7 +41,7 @@ __all__ = [
 ]
 
 
-_Kept = TypeVar("_Kept", "Tally", "InSegment", Pace)
+_Kept = TypeVar("_Kept", "Tally", "InSegment", Pace, Best)
 
 
 @final
@@ -109,6 +110,7 @@ class RunState:
         ahead, ahead_from: the plan of the next segment, while it is made, and what it is made from.
         before: the last state in which the bank was healthy.
         start: the weights to be blended with those at the end.
+        best, best_weights: the best measurement on held-out classes, and the network at it, with early stopping.
         rolled_back: whether the guard went back in this segment.
     """
 
@@ -150,6 +152,8 @@ class RunState:
         self.ahead_from = Moment()
         self.before = Moment()
         self.start: dict[str, Any] | None = None
+        self.best = Best()
+        self.best_weights: dict[str, Any] | None = None
         self.rolled_back = False
         self.saved_at = time.monotonic()
 
@@ -163,8 +167,7 @@ class RunState:
     def keep_start(self) -> None:
         """Keep the weights as they are now, if a share of them is wanted at the end."""
         if self.config.finetune.trained_share < 1.0:
-            state = self.embedder.state_dict()
-            self.start = {name: value.detach().to("cpu", copy=True) for name, value in state.items()}
+            self.start = copied_weights(self.embedder)
 
     def begin_negative_bank(self) -> None:
         """Give the stepper a bank of negatives, if there is to be one, whose encoder begins as the network is now."""
@@ -238,7 +241,12 @@ def save_run(run: RunState) -> None:
     if run.folder is None or run.segment is None or run.planned is None:
         return
     tensors = run.stepper.state()
-    others = {"before": run.before.tensors, "start": run.start, "ahead": run.ahead and run.ahead_from.tensors}
+    others = {
+        "before": run.before.tensors,
+        "start": run.start,
+        "best": run.best_weights,
+        "ahead": run.ahead and run.ahead_from.tensors,
+    }
     if run.stepper.last_seen is not None:
         others["last_seen"] = run.stepper.last_seen.state()
     if run.ahead and run.ahead_from.seen is not None:
@@ -264,6 +272,7 @@ def save_run(run: RunState) -> None:
         "ahead_step": run.ahead_from.step,
         "ahead_memory": run.ahead_from.known,
         "before": run.before.known,
+        "best": asdict(run.best),
         "guard": run.guard.state(),
         # What is planned ahead decides again after a resume, from the state before it did.
         "controller": run.control_state,
@@ -302,6 +311,7 @@ def restore_run(run: RunState, checkpoint: Checkpoint, folder: Folder) -> None:
         run.control_state = values["controller"]
         run.controller.restore(values["controller"])
     run.start = tensors.get("start")
+    run.best, run.best_weights = _read(Best, values.get("best", {})), tensors.get("best")
     run.before = Moment(tensors.get("before"), values["before"])
     if run.stepper.last_seen is not None:
         run.stepper.last_seen.restore(tensors["last_seen"])

@@ -26,7 +26,7 @@ def _of_log(run: RunEvidence) -> list[Check]:
     log, curve = run.log, run.held_out_curve
     few = "fewer than 2 steps" if log is None else ""
     no_plans = "" if run.plans else "no plans"
-    no_curve = "" if len(curve) > 3 else "no held-out curve of 10 test classes and 3 segments"
+    no_curve = run.chosen_weights if len(curve) > 3 else "no held-out curve of 10 classes and 3 segments"
     if log is None:
         of_steps = unavailable(few, "not-finite", "collapsed", "stalled", "nothing-active", "margin-too-large")
     else:

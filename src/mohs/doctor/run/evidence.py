@@ -76,6 +76,14 @@ class RunEvidence:
         """The events of the held-out curve, oldest first; empty for runs that kept none."""
         return [event for event in self.events if event["event"] == "held-out"]
 
+    @property
+    def chosen_weights(self) -> str:
+        """What stands against judging a run by the end of its curve: it has the weights of an earlier moment, or ""."""
+        ends = [event for event in self.events if event["event"] == "early-stopping"]
+        if not ends or ends[-1]["best_triplets"] == ends[-1]["triplets"]:
+            return ""
+        return "early stopping has chosen the weights"
+
     @cached_property
     def log(self) -> TrainingLog | None:
         """The steps as columns."""
