@@ -14,14 +14,14 @@ import argparse
 import copy
 import json
 import time
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, final
 
 import numpy as np
 import torch
 from bench_han import NUM_UNSEEN, measure
-from neighbours import chains, cliques, walks
+from neighbours import chains, cliques, communities, walks
 from numpy.typing import NDArray
 from pytorch_metric_learning import losses
 from torch import Tensor
@@ -48,7 +48,8 @@ class Switches:
     temperature: float = 0.1
     last_temperature: float = 0.0  # 0: it stays; else it goes there with progress
     hidden: int = 256
-    form: str = "clique"  # chain, walk
+    form: str = "clique"  # chain, walk, metis: communities of a fixed teacher, which `teacher` pictures taught
+    teacher: int = 100_000
     clique: int = 1  # classes that enter a batch together; 1: random batches
     last_clique: int = 0  # 0: it stays; else the size grows (or shrinks) to it, by progress
     clique_from: float = 0.1
@@ -69,6 +70,9 @@ class Switches:
     key_mode: str = "train"  # of batch norm in the key encoder
     loss: str = "infonce"  # decoupled; hard: weights exp(beta s) on negatives; xbm, ntxent: the library's, a queue
     beta: float = 0.5
+    negatives: int = 0  # triplets with so many mined negatives each, which are shown, instead of a loss in the batch
+    margin: float = 0.2  # of these triplets
+    active: float = 0.5  # share of violated pairs of positive and negative that the hardness of these is led to
 
     @classmethod
     def parse(cls, text: str) -> "Switches":
@@ -105,6 +109,7 @@ class Passes:
         self.vector_CD = np.zeros((num_classes, dim), np.float32)
         self.own_similarity_C = np.zeros(num_classes, np.float32)
         self.spent_s = 0.0
+        self.groups: list[list[int]] = []  # of the form metis
 
     def saw(self, classes: NDArray[np.int64], first_BD: Tensor, second_BD: Tensor) -> None:
         """Take note of the embeddings of a step."""
@@ -115,7 +120,7 @@ class Passes:
     def next(self, progress: float) -> NDArray[np.int64]:
         """Return the classes of the next batch."""
         s = self._s
-        grouped = s.clique > 1 and s.clique_from <= progress < s.clique_until
+        grouped = (s.clique > 1 or s.form == "metis") and s.clique_from <= progress < s.clique_until
         began = time.process_time()
         if grouped != self._grouped:
             self._grouped = grouped
@@ -149,6 +154,9 @@ class Passes:
             size = round(s.clique * (s.last_clique / s.clique) ** progress)
         if s.form == "chain":
             groups = chains(self.vector_CD, pool[in_groups], size, self._random)
+        elif s.form == "metis":
+            members = set(pool[in_groups].tolist())
+            groups = [kept for group in self.groups if (kept := [c for c in group if c in members])]
         elif s.form == "walk":
             groups = walks(self.vector_CD, pool[in_groups], size, self._random, restart=s.restart)
         else:
@@ -173,6 +181,34 @@ def scores_loss(s: Switches, scores_MK: Tensor, own_MK: Tensor, positive_M: Tens
     if s.loss == "decoupled":
         return (negative_MK.logsumexp(1) - at_positive).mean()
     return (torch.cat([negative_MK, at_positive[:, None]], 1).logsumexp(1) - at_positive).mean()
+
+
+@final
+class MinedTriplets:
+    """Triplets with k negatives each, at a hardness that is led to a share of violated ones, as in the closed loop."""
+
+    def __init__(self, s: Switches) -> None:
+        self._s = s
+        self.hardness = 0.5
+
+    def classes(self, chosen_P: NDArray[np.int64], vector_CD: NDArray[np.float32]) -> NDArray[np.int64]:
+        """Return for each class the classes of its negatives, int64 [P, k], on the scale log-rank among all classes."""
+        similarity_PC = vector_CD[chosen_P] @ vector_CD.T
+        similarity_PC[np.arange(len(chosen_P)), chosen_P] = -np.inf
+        passed_over = round(len(vector_CD) ** (1.0 - self.hardness)) - 1
+        last = min(passed_over + self._s.negatives, len(vector_CD) - 1)
+        order_PK = np.argpartition(-similarity_PC, last, axis=1)[:, : last + 1]
+        near_PK = np.take_along_axis(similarity_PC, order_PK, axis=1).argsort(axis=1)[:, ::-1]
+        return np.take_along_axis(order_PK, near_PK, axis=1)[:, last - self._s.negatives : last]
+
+    def loss(self, anchor_PD: Tensor, positive_PD: Tensor, negative_PKD: Tensor) -> Tensor:
+        """Return the mean of max(0, d_ap² − d_an² + margin) over all pairs, and note how many are violated."""
+        near_P1 = (anchor_PD - positive_PD).square().sum(1, keepdim=True)
+        far_PK = (anchor_PD[:, None] - negative_PKD).square().sum(2)
+        missing_PK = near_P1 - far_PK + self._s.margin
+        share = float((missing_PK > 0).float().mean())
+        self.hardness = float(np.clip(self.hardness + 0.02 * (self._s.active - share), 0.0, 1.0))
+        return functional.relu(missing_PK).mean()
 
 
 @final
@@ -228,8 +264,14 @@ def train(s: Switches, pictures_2C: NDArray[np.uint8], *, seed: int) -> tuple[Em
     if s.loss in ("xbm", "ntxent"):
         inner = losses.SupConLoss(s.temperature) if s.loss == "ntxent" else losses.ContrastiveLoss(0.0, 0.5)
         library = losses.CrossBatchMemory(inner, 128, memory_size=s.queue)
-    num_steps = s.pictures // (2 * s.pairs)
+    num_steps = s.pictures // ((2 + s.negatives) * s.pairs)
     passes = Passes(s, num_classes, 128, seed)
+    if s.form == "metis":
+        teacher = train(replace(s, form="clique", clique=1, pictures=s.teacher), pictures_2C, seed=seed)[0]
+        began = time.process_time()
+        passes.groups = communities(teacher.embed(np.ascontiguousarray(pictures_2C[0][..., None])), s.clique)
+        passes.spent_s += time.process_time() - began
+    mined = MinedTriplets(s) if s.negatives else None
     keys = Keys(s, embedder) if (s.key or s.queue) and library is None else None
     random = np.random.default_rng(seed + 1)
     own = torch.arange(s.pairs).repeat(2)
@@ -251,7 +293,15 @@ def train(s: Switches, pictures_2C: NDArray[np.uint8], *, seed: int) -> tuple[Em
         class_M = torch.from_numpy(np.concatenate([chosen, chosen]))
         e_MD = embedder(shown)
         passes.saw(chosen, *e_MD.detach().split(s.pairs))
-        if keys is not None:
+        if mined is not None:
+            negative_PK = mined.classes(chosen, passes.vector_CD)
+            of_class_PK = pictures_2C[random.integers(0, 2, size=negative_PK.shape), negative_PK]
+            shape = (negative_PK.size, *of_class_PK.shape[2:], 1)
+            seen_ND = embedder(
+                augment_batch(embedder.to_input(of_class_PK.reshape(shape)), policy, seed=seed, step=-1 - step)
+            )
+            value = mined.loss(*e_MD.split(s.pairs), seen_ND.reshape(*negative_PK.shape, -1))
+        elif keys is not None:
             key_MD = keys.write(shown) if s.key else e_MD.detach()
             own_MK, score_MK = own_MM, e_MD @ (e_MD if s.pairs_live else key_MD).T
             if len(keys.queue_QD):

@@ -115,3 +115,25 @@ def walks(
             group.append(here)
         groups.append(group)
     return groups
+
+
+def communities(vector_CD: Vectors, size: int, *, num_near: int = 100) -> list[list[int]]:
+    """Return all classes in groups of about `size` that cut few edges between near neighbours, by METIS.
+
+    Edges join each class with its `num_near` nearest ones. Needs the package pymetis, which Mohs does not need.
+    """
+    import pymetis
+
+    near_CK = np.empty((len(vector_CD), num_near), np.int64)
+    for first in range(0, len(vector_CD), 1024):
+        similarity_SC = vector_CD[first : first + 1024] @ vector_CD.T
+        rows = np.arange(len(similarity_SC))
+        similarity_SC[rows, first + rows] = -np.inf
+        near_CK[first : first + 1024] = np.argpartition(-similarity_SC, num_near, axis=1)[:, :num_near]
+    # An edge counts from both ends; METIS wants it in both lists, once.
+    ends_E2 = np.stack([np.repeat(np.arange(len(near_CK)), num_near), near_CK.ravel()], axis=1)
+    ends_E2 = np.unique(np.concatenate([ends_E2, ends_E2[:, ::-1]]), axis=0)
+    starts = np.searchsorted(ends_E2[:, 0], np.arange(len(near_CK) + 1))
+    _, part_C = pymetis.part_graph(max(2, len(near_CK) // size), xadj=starts, adjncy=ends_E2[:, 1])
+    order = np.argsort(part_C, kind="stable")
+    return [group.tolist() for group in np.split(order, np.flatnonzero(np.diff(np.array(part_C)[order])) + 1)]

@@ -139,11 +139,10 @@ def test_a_network_that_got_worse_is_told(ran):
     cells, _ = ran
     assert not any(cell.collapsed or cell.below_start for cell in cells)
     metrics = replace(cells[1].metrics, unseen_recall_1=0.3)
-    start = replace(cells[1], metrics=metrics)
-    assert not cells_module.is_below_start(metrics, start, 24)
-    assert cells_module.is_below_start(replace(metrics, unseen_recall_1=0.0), start, 10_000)
+    assert not cells_module.is_below_start(metrics, metrics, 24)
+    assert cells_module.is_below_start(replace(metrics, unseen_recall_1=0.0), metrics, 10_000)
     # Two standard errors: a small loss is chance.
-    assert not cells_module.is_below_start(replace(metrics, unseen_recall_1=0.29), start, 24)
+    assert not cells_module.is_below_start(replace(metrics, unseen_recall_1=0.29), metrics, 24)
 
 
 @pytest.mark.parametrize(("left", "collapsed"), [(0.09, True), (0.11, False)])
@@ -234,16 +233,27 @@ def begun(small, tmp_path_factory):
 
 def test_plain_strategies_are_judged_by_their_own_start(begun, monkeypatch, tmp_path):
     comparison, cells, _ = begun
-    starts = {cell.strategy: cell for cell in cells if cell.strategy.endswith("untrained")}
+    starts = {cell.strategy: cell.metrics for cell in cells if cell.strategy.endswith("untrained")}
     assert list(starts) == ["untrained", "plain untrained"]
-    assert starts["untrained"].metrics.spread != starts["plain untrained"].metrics.spread
+    assert starts["untrained"].spread != starts["plain untrained"].spread
     asked = []
-    monkeypatch.setattr(cells_module, "is_below_start", lambda _, start, __: asked.append(start.strategy) or True)
+    monkeypatch.setattr(cells_module, "is_below_start", lambda _, start, __: asked.append(start) or True)
     again = list(run_cells(comparison, Results(tmp_path)))
-    assert asked == ["untrained"] * 3 + ["plain untrained"] * 2
+    assert asked == [starts["untrained"]] * 3 + [starts["plain untrained"]] * 2
     assert [cell.below_start for cell in again] == [False] * 3 + [True] * 5
     without = replace(comparison, strategies=comparison.strategies[:2])
     assert "plain untrained" not in [cell.strategy for cell in run_cells(without, Results(tmp_path))]
+
+
+def test_a_network_with_another_hidden_layer_is_judged_by_its_own_start(small, monkeypatch, tmp_path):
+    asked = []
+    monkeypatch.setattr(cells_module, "is_below_start", lambda _, start, __: asked.append(start.spread))
+    settings = {name: value for name, value in small.settings.items() if name != "model.hidden_dim"}
+    strategies = tuple(find_strategies(["default", "online supcon", "online arcface"]))
+    cells = list(run_cells(replace(small, settings=settings, strategies=strategies, num_seeds=1), Results(tmp_path)))
+    # Muon trains without a hidden layer, as the untrained network of the table has none; Adam with one.
+    assert asked[0] == cells[1].metrics.spread
+    assert asked[0] != asked[1] == asked[2]
 
 
 def test_the_best_online_and_the_best_plain_are_told_apart(begun):

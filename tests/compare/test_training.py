@@ -98,9 +98,7 @@ def test_a_class_of_one_picture_is_shown_as_two_views(small):
     assert torch.equal(online_module._augmented(pictures, others, config, 0), pictures)
 
 
-def test_the_memory_of_batches_holds_more_than_one(small):
-    loss, _ = online_module._build("cross-batch memory", 0.1, 48, 16, 1024)
-    assert loss.memory_size == 1024
+def test_the_memory_of_batches_is_as_large_as_a_bank_and_holds_no_picture_twice(small):
     found = []
     real = online_module._build
 
@@ -108,12 +106,14 @@ def test_the_memory_of_batches_holds_more_than_one(small):
         found.append(arguments)
         return real(*arguments)
 
+    few, many = ({**small.settings, "memory.size": size} for size in (60, 10_000))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(online_module, "_build", built)
-        trained(small, "online cross-batch memory", Budget(96, 48))
-        patch.setattr(online_module, "_MEMORY", 96)
-        trained(small, "online cross-batch memory", Budget(96, 48))
-    assert [arguments[-1] for arguments in found] == [1024, 240]
+        for settings in (few, many):
+            trained(replace(small, settings=settings), "online cross-batch memory", Budget(96, 48))
+    assert [arguments[-1] for arguments in found] == [60, len(small.data.train)]
+    loss, _ = real(*found[0])
+    assert loss.memory_size == 60
 
 
 def test_an_online_loss_that_breaks_is_reported_and_its_network_returned(small, monkeypatch):
@@ -162,8 +162,11 @@ def test_the_ablation_has_random_batches_and_no_bank_and_is_the_default_but_for_
         strategy_config(STRATEGIES[name], small.settings, small.budget, Choice(), num_classes=2, seed=0)
         for name in ("default", "default without scheduled hardness")
     )
-    assert (ablated.clique_size, ablated.for_classes(10**6).num_bank_negatives) == (1, 0)
-    assert (default.clique_size, default.for_classes(10**6).num_bank_negatives) == (8, 8)
+    assert (ablated.clique_size, ablated.num_bank_negatives) == (1, 0)
+    assert (default.clique_size, default.num_bank_negatives) == (8, 0)
+    # Tuning trains on a part of the classes: it must not decide anew whether there is a bank.
+    many = strategy_config(STRATEGIES["default"], small.settings, small.budget, Choice(), num_classes=9_000, seed=0)
+    assert (many.num_bank_negatives, many.for_classes(6_000).num_bank_negatives) == (8, 8)
     assert default == ablated.model_copy(
         update={
             "training": ablated.training.model_copy(update={"neighbourhood": default.training.neighbourhood}),

@@ -159,7 +159,7 @@ def test_steps_that_were_undone_are_not_observed(glyphs: Dataset, monkeypatch: p
     assert control[2]["relative_margin"] == control[1]["relative_margin"] != control[0]["relative_margin"]
 
 
-@pytest.mark.parametrize(("action", "kept"), [("roll-back", True), ("cut-rate", False), ("warn", False)])
+@pytest.mark.parametrize(("action", "kept"), [("roll-back", True), ("warn", False)])
 def test_the_last_weights_are_judged_too(
     glyphs: Dataset, monkeypatch: pytest.MonkeyPatch, action: str, kept: bool
 ) -> None:
@@ -169,9 +169,12 @@ def test_the_last_weights_are_judged_too(
     assert same(run.embedder.state_dict(), run.banks[4]) != kept
 
 
-def test_a_run_that_ends_collapsed_can_stop(glyphs: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("action", ["stop", "cut-rate", "lower-hardness"])
+def test_a_run_that_ends_collapsed_stops_where_no_step_is_left_for_a_correction(
+    glyphs: Dataset, monkeypatch: pytest.MonkeyPatch, action: str
+) -> None:
     with pytest.raises(TrainingError, match="collapsed at step 12 of 12: for the test"):
-        Watched(monkeypatch, glyphs, settings(action="stop"), None, None, None, None, COLLAPSE)
+        Watched(monkeypatch, glyphs, settings(action=action), None, None, None, None, COLLAPSE)
 
 
 def test_a_guard_that_never_acts_changes_nothing(glyphs: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:

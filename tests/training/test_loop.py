@@ -166,6 +166,13 @@ def test_cliques_only_after_their_share_of_the_run(glyphs: Dataset) -> None:
                 np.testing.assert_array_equal(plan.negative, plain[i].negative)
 
 
+def test_cliques_begin_with_the_segment_of_their_share_of_a_run_that_does_not_divide_evenly(glyphs: Dataset) -> None:
+    # The last of three segments begins at triplet 66, and two thirds of 100 are 66.7.
+    config = settings(augment=0.0, num_triplets=100, neighbourhood_from=2 / 3)
+    plan = run(glyphs, config)[1].plans[2]
+    assert ((plan.negative[:-1] == plan.anchor[1:]) & (plan.negative[1:] == plan.anchor[:-1])).sum() >= len(plan) // 8
+
+
 def test_a_plan_is_of_the_embeddings_of_the_steps(glyphs: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each picture is embedded once to be planned, before a step has shown it, and then no more; anew each time."""
     embedded: list[int] = []

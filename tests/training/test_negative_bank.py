@@ -128,7 +128,7 @@ def test_only_items_of_other_classes_that_are_known_trusted_and_not_in_the_batch
     known = np.array([1, 2, 3, 6, 7, 8, 9])
     memory.write(known, bank[known])
     items = np.array([0, 3, 5, 1, 4, 6])  # anchors, then positives
-    columns = known[memory.columns(items)]
+    columns = memory.columns(items)  # there is room for all, so an item has its own place
     assert columns.tolist() == [2, 7, 8, 9]
     allowed = [
         [class_N[i] != class_N[c] and [i, c] not in pairs.tolist() for c in columns.tolist()] for i in items.tolist()
@@ -313,6 +313,27 @@ def test_losses_without_such_a_sum_are_refused(glyphs: Dataset, loss: LossConfig
     assert str(caught.value) == message
     check_negative_bank(config.model_copy(update={"memory": MemoryConfig()}))
     check_negative_bank(config.model_copy(update={"loss": LossConfig(name="supcon")}))
+
+
+def test_the_closed_loop_has_no_bank() -> None:
+    loop = HardnessConfig(curve="closed-loop")
+    with pytest.raises(InputError) as caught:
+        check_negative_bank(RunConfig(hardness=loop, memory=MemoryConfig(num_negatives=9)))
+    assert str(caught.value) == (
+        "memory.num_negatives: 9 with hardness.curve 'closed-loop', which reads triplets and not the bank: set it to "
+        "0, or take another curve"
+    )
+    assert RunConfig(hardness=loop).for_classes(10**6).num_bank_negatives == 0
+    assert RunConfig().for_classes(10**6).num_bank_negatives == 8
+
+
+def test_a_bank_with_room_for_all_items_holds_them_all() -> None:
+    memory, _ = new_memory([0, 1, 2, 3, 4, 5], size=12)
+    random = np.random.default_rng(0)
+    memory.write(np.arange(6), unit(0, 6).float())
+    for seed in range(20):
+        memory.write(random.permutation(6)[:2], unit(seed, 2).float())
+        assert len(memory.columns(np.array([], dtype=np.int64))) == 6
 
 
 def go(dataset: Dataset, hardness: HardnessConfig | None = None, **memory: Any) -> tuple[Embedder, list[StepEvent]]:

@@ -104,9 +104,16 @@ Seed = Annotated[int | None, typer.Option(help="Decides every random choice; def
 Size = Annotated[int | None, typer.Option(help="Side of the square network input, pixels; default 64.")]
 Channels = Annotated[int | None, typer.Option(help="1 grey, 3 colour; default 3.")]
 Curve = Annotated[
-    str | None, typer.Option(help="constant, linear, sine, tanh, logarithmic, sigmoid or closed-loop; default sigmoid.")
+    str | None,
+    typer.Option(
+        help="constant, linear, sine, tanh, logarithmic, sigmoid or closed-loop; default sigmoid, or constant where an "
+        "in-batch loss is trained."
+    ),
 ]
-Cap = Annotated[float | None, typer.Option(help="Largest hardness of the curve, 0 to 1; default 0.85.")]
+Cap = Annotated[
+    float | None,
+    typer.Option(help="Largest hardness of the curve, 0 to 1; default 0.85, or 1 where an in-batch loss is trained."),
+]
 Growth = Annotated[float | None, typer.Option(help="Growth of tanh, logarithmic and sigmoid.")]
 Cycles = Annotated[int | None, typer.Option(help="Repetitions of the curve; default 1.")]
 ScaleOption = Annotated[str | None, typer.Option("--scale", help="range, rank, log-rank or margin; default log-rank.")]

@@ -165,7 +165,7 @@ def run_cells(
         return cell if cell is not None and results.arrays_file(cell.key).is_file() else None
 
     for seed in range(comparison.num_seeds):
-        starts: dict[str, Cell] = {}  # by the way in which the head begins
+        starts: dict[tuple[str, int | None], Metrics] = {}
         for name in _baselines(comparison, seed):
             own = {"finetune.head": "random"} if name == "plain untrained" else {}
             config = override_config(None, (), {**comparison.settings, **own, "seed": seed})
@@ -177,7 +177,7 @@ def run_cells(
                 _write(results, cell, measured, {})
             yield cell
             if name != "pixels":
-                starts[config.finetune.head] = cell
+                starts[_head_of(config)] = cell.metrics
         for strategy in comparison.strategies:
             choice = (choices or {}).get(strategy.name, Choice())
             budget = comparison.budget_of(strategy.name)
@@ -198,9 +198,18 @@ def run_cells(
                 began = time.perf_counter()
                 measured = measure(trained.embedder, comparison.data, trained.plan)
                 evaluate_s = time.perf_counter() - began
-                cell = _cell(comparison, strategy, config, hashed, value, measured, trained, starts, evaluate_s)
+                if _head_of(config) not in starts:
+                    found = measure(started_embedder(config, comparison.data.train), comparison.data)
+                    starts[_head_of(config)] = found.metrics
+                start = starts[_head_of(config)]
+                cell = _cell(comparison, strategy, config, hashed, value, measured, trained, start, evaluate_s)
                 _write(results, cell, measured, {**trained.curves, **looks.curves()})
             yield cell
+
+
+def _head_of(config: RunConfig) -> tuple[str, int | None]:
+    """Return what tells starts of one seed apart: how the head begins, and its hidden layer."""
+    return config.finetune.head, config.network.hidden_dim
 
 
 def _baselines(comparison: Comparison, seed: int) -> list[str]:
@@ -243,10 +252,9 @@ def _cell(
     value: float,
     measured: Measured,
     trained: Trained,
-    starts: Mapping[str, Cell],
+    start: Metrics,
     evaluate_s: float,
 ) -> Cell:
-    start = starts[config.finetune.head]
     active = trained.curves.get("active", np.full(1, np.nan))
     tenth = max(1, len(active) // 10)
     return Cell(
@@ -259,7 +267,7 @@ def _cell(
         learning_rate=config.training.learning_rate,
         parameter=strategy.parameter.name,
         value=value,
-        collapsed=bool(trained.stopped) or measured.metrics.spread < _SPREAD_LEFT * start.metrics.spread,
+        collapsed=bool(trained.stopped) or measured.metrics.spread < _SPREAD_LEFT * start.spread,
         below_start=is_below_start(measured.metrics, start, int((measured.unseen_rank > 0).sum())),
         stopped=trained.stopped,
         active_start=float(active[:tenth].mean()),
@@ -275,9 +283,9 @@ def _cell(
     )
 
 
-def is_below_start(metrics: Metrics, start: Cell, num_queries: int) -> bool:
+def is_below_start(metrics: Metrics, start: Metrics, num_queries: int) -> bool:
     """Return whether a network is worse than it was at its start: see `Cell.below_start`."""
-    share = start.metrics.unseen_recall_1
+    share = start.unseen_recall_1
     noise = 2 * math.sqrt(max(share * (1 - share), 1e-4) / num_queries)
     return metrics.unseen_recall_1 < share - noise
 

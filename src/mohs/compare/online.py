@@ -44,8 +44,6 @@ __all__ = ["OnlineStep", "train_online"]
 
 # Class vectors start at random and have a step or two a pass; ten times the network's rate is the usual remedy.
 _OWN_RATE = 10.0
-# The library's own default size, and more where batches are as large: a memory of one batch adds nothing to it.
-_MEMORY, _MEMORY_BATCHES = 1024, 5
 
 
 @final
@@ -77,8 +75,10 @@ def train_online(
 ) -> None:
     """Train `embedder`, which is on its device, in place: batches of two pictures of each class in it.
 
-    Read of `config` are the seed, what learns (`finetune`), the augmentation, and the peak and shape of the learning
-    rate. Raises `InputError` for a batch of more pictures than two of each class, `TrainingError` if the loss or the
+    Read of `config` are the seed, what learns (`finetune`), the augmentation, the peak and shape of the learning
+    rate, and `memory.size` for the loss that has a memory.
+
+    Raises `InputError` for a batch of more pictures than two of each class, `TrainingError` if the loss or the
     weights become NaN or Inf.
     """
     device = choose_device(config.training.device)
@@ -88,7 +88,8 @@ def train_online(
             f"batch_pictures: {batch_pictures} are more than two of each of {num_classes} classes; lower it"
         )
     with torch_seeded(config.seed, "online loss"):
-        memory_size = max(_MEMORY, _MEMORY_BATCHES * batch_pictures)
+        # As many as the bank of a run has, but no picture twice: a memory of a whole pass is the most that is new.
+        memory_size = max(batch_pictures, min(config.memory.size, len(dataset)))
         loss_function, miner = _build(loss, parameter, num_classes, embedder.embedding_dim, memory_size)
     loss_function.to(device)
     build = partial(_optimizer, optimizer_name, learning_rate=config.training.learning_rate)

@@ -135,7 +135,7 @@ _OURS = (
     Strategy("default", "What mohs train does: InfoNCE on cliques, or with many classes momentum pairs.", _TEMPERATURE),
     Strategy(
         "default without scheduled hardness",
-        "The same loss, steps and pictures, but all negatives are of random batches: the ablation.",
+        "The same loss, steps and pictures, but all negatives are of random batches, and the temperature is theirs.",
         _TEMPERATURE,
         {"training.neighbourhood": 1, "memory.num_negatives": 0},
     ),
@@ -219,7 +219,9 @@ _LOOPS = (
     _online("arcface", "ArcFaceLoss; class weights learn at ten times the rate.", "scale", 64, 30, 16),
     _online("proxy-anchor", "ProxyAnchorLoss; proxies learn at ten times the rate.", "alpha", 32, 16, 64),
     _online(
-        "cross-batch memory", "CrossBatchMemory(SupConLoss) of 1,024 embeddings.", "temperature", 0.1, 0.05, 0.2
+        "cross-batch memory",
+        "CrossBatchMemory(SupConLoss) of as many embeddings as `memory.size` says.",
+        "temperature", 0.1, 0.05, 0.2,
     ),
 )  # fmt: skip
 

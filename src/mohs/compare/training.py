@@ -111,7 +111,11 @@ def strategy_config(
     shown = override_config(None, (), merged).loss.pictures_per_triplet
     merged["training.num_triplets"] = budget.num_pictures // shown
     merged["training.batch_triplets"] = budget.batch_pictures // shown
-    return override_config(None, (), merged)
+    config = override_config(None, (), merged)
+    # Tuning trains on fewer classes; whether there is a bank must not change with that.
+    return override_config(
+        None, (), {**merged, "memory.num_negatives": config.for_classes(num_classes).num_bank_negatives}
+    )
 
 
 def parameter_value(strategy: Strategy, settings: Mapping[str, Any], choice: Choice, *, num_classes: int) -> float:

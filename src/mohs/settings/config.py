@@ -574,6 +574,8 @@ class RunConfig(Section):
     def bank_momentum(self) -> float:
         """The momentum that `memory.momentum` means: of a run of S steps 1 − 10 / S, so that it is S / 10 steps behind.
 
+        S is the number of triplets over that of a batch; a run has a few steps more, for segments end with a batch.
+
         >>> RunConfig(training=TrainingConfig(num_triplets=96_000)).bank_momentum
         0.99
         """
@@ -617,7 +619,7 @@ class RunConfig(Section):
         if self.training.num_triplets is None:
             changed["training"] = self.training.model_copy(update={"num_triplets": usual_length(num_classes)})
         if self.memory.num_negatives is None:
-            num = USUAL_BANK_NEGATIVES if self._may_have_bank and num_classes >= FEWEST_CLASSES_OF_BANK else 0
+            num = USUAL_BANK_NEGATIVES if self.may_have_bank and num_classes >= FEWEST_CLASSES_OF_BANK else 0
             changed["memory"] = self.memory.model_copy(update={"num_negatives": num})
         config = self.model_copy(update=changed)
         if config.loss.temperature is None and "temperature" in config.loss.record.reads:
@@ -627,8 +629,15 @@ class RunConfig(Section):
         return config
 
     @property
-    def _may_have_bank(self) -> bool:
-        return self.loss.extends_to_bank and self.optimizer == "muon" and self.model.beginning is None
+    def may_have_bank(self) -> bool:
+        """Whether there is a bank, or would be with enough training classes.
+
+        The usual one is for new networks that Muon trains; the closed loop has none, for it does not read the bank.
+        """
+        if self.memory.num_negatives is not None:
+            return self.memory.num_negatives > 0
+        usual = self.optimizer == "muon" and self.model.beginning is None and self.hardness.curve != "closed-loop"
+        return self.loss.extends_to_bank and usual
 
     @property
     def margin_is_mined(self) -> bool:

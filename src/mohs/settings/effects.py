@@ -119,7 +119,7 @@ def _of_mining(config: RunConfig) -> list[_Rule]:
     hardness, loss, training = config.asked_hardness, config.loss, config.training
     # Mined negatives of an in-batch loss say which classes meet in a batch, and nothing else; a bank has hardness, too.
     mined = config.trains_on_mined
-    may_have_bank = config.memory.num_negatives != 0  # if it is not given, the number of classes decides
+    may_have_bank = config.may_have_bank
     has_bank = may_have_bank and config.memory.from_progress < 1 and loss.extends_to_bank
     with_miner = "" if loss.miner is None else f" with the miner {loss.miner!r}"
     of_in_batch = f"with a loss.name that takes its negatives from the batch, not {_of_plans()}"
@@ -167,8 +167,11 @@ def _of_mining(config: RunConfig) -> list[_Rule]:
             "memory.size memory.from_progress memory.momentum",
             may_have_bank and loss.extends_to_bank,
             "with memory.num_negatives 0: there is no bank"
-            if not may_have_bank
-            else f"on the loss {loss.name!r}{with_miner}, which takes no negatives from a bank",
+            if config.memory.num_negatives == 0
+            else f"on the loss {loss.name!r}{with_miner}, which takes no negatives from a bank"
+            if not loss.extends_to_bank
+            else "where no bank is usual: that is with Muon on a new network and without the closed loop, unless "
+            "memory.num_negatives is given",
             f"with memory.num_negatives above 0 (given, or usual), loss.name {_of_bank()}, and no loss.miner",
         ),
         _Rule(
@@ -176,6 +179,12 @@ def _of_mining(config: RunConfig) -> list[_Rule]:
             not (mined or has_bank) or hardness.curve in ("tanh", "logarithmic", "sigmoid"),
             f"on the curve {hardness.curve!r}; it is of tanh, logarithmic and sigmoid",
             "with hardness.curve tanh, logarithmic or sigmoid",
+        ),
+        _Rule(
+            "hardness.cycles",
+            hardness.curve not in ("constant", "closed-loop"),
+            f"on the curve {hardness.curve!r}, which does not rise and fall",
+            "with hardness.curve linear, sine, tanh, logarithmic or sigmoid",
         ),
         _Rule(
             "hardness.target_active hardness.gain",

@@ -70,7 +70,6 @@ _BUDGETS: Mapping[str, Mapping[str, Any]] = {
     "medium": {
         "model.widths": (64, 128, 256),
         "model.embedding_dim": 256,
-        "model.hidden_dim": 512,
         "training.num_triplets": 100_000,
         "training.num_segments": 20,
     },
@@ -78,7 +77,6 @@ _BUDGETS: Mapping[str, Mapping[str, Any]] = {
     "large": {
         "model.widths": (128, 256, 512),
         "model.embedding_dim": 512,
-        "model.hidden_dim": 1024,
         "training.num_triplets": 1_000_000,
         "training.batch_triplets": 512,
         "training.num_segments": 40,

@@ -37,9 +37,14 @@ _LOWER_HARDNESS, _CUT_RATE = 0.5, 0.3
 _POINTS_PER_SEGMENT = 200
 
 
-def act_on(run: RunState, verdict: Verdict) -> bool:
-    """Do what the settings say; return whether the rest of the segment must be planned again."""
+def act_on(run: RunState, verdict: Verdict, *, at_end: bool = False) -> bool:
+    """Do what the settings say; return whether the rest of the segment must be planned again.
+
+    At the end of the run only going back and stopping are left: no step would be taken at a lower rate or hardness.
+    """
     action = run.config.guard.action if verdict.level == "collapse" else "warn"
+    if at_end and action in ("lower-hardness", "cut-rate"):
+        action = "stop"
     if action != "warn":
         run.tally.num_actions += 1
         if run.tally.num_actions > run.config.guard.max_actions:
@@ -173,8 +178,9 @@ def fit(
 ) -> FitResult:
     """Train `embedder` in place on all items of `dataset` and return what it took.
 
-    For each segment of K triplets: (1) embed the items that the segment may use, in evaluation mode; (2) mine one
-    negative per anchor at the hardness that the curve or the closed loop asks for (`plan_segment.py`); (3) train on the
+    For each segment of K triplets: (1) embed the items that the segment may use, in evaluation mode, or for in-batch
+    losses take what training steps last gave (`training.embed_anew`); (2) mine one negative per anchor at the hardness
+    that the curve or the closed loop asks for (`plan_segment.py`); (3) train on the
     triplets in plan order, `batch_triplets` at a time (`step.py`), while the guard looks on (`guard.py`).
 
     Every random choice comes from `config.seed`; on the CPU the same inputs give the same weights for the same number
@@ -369,4 +375,4 @@ def _look_at_the_end(run: RunState) -> None:
     verdict = run.guard.after_bank(run.look(run.planned.plan))
     run.tally.seconds["embed"] += time.perf_counter() - began
     if verdict is not None:
-        act_on(run, verdict)
+        act_on(run, verdict, at_end=True)

@@ -51,7 +51,10 @@ _NO_COLUMN = -1e9
 
 
 def check_negative_bank(config: RunConfig, *, own_loss: bool = False) -> None:
-    """Raise `InputError` if a bank is asked for and the loss has no sum over negatives that it could extend.
+    """Raise `InputError` if a bank is asked for where it cannot be.
+
+    That is with a loss without a sum over negatives that it could extend, and in the closed loop: what that reads does
+    not change with the bank's hardness.
 
     `own_loss`: the loss is not the one of the settings.
 
@@ -62,6 +65,9 @@ def check_negative_bank(config: RunConfig, *, own_loss: bool = False) -> None:
     supcon without a miner: set it to 0, or take such a loss
     """
     loss, num_negatives = config.loss, config.memory.num_negatives
+    if num_negatives and config.hardness.curve == "closed-loop":
+        problem = f"{num_negatives} with hardness.curve 'closed-loop', which reads triplets and not the bank"
+        raise InputError(Problem("memory.num_negatives", f"{problem}: set it to 0, or take another curve"))
     if num_negatives and (own_loss or not loss.extends_to_bank):
         what = "a loss of your own" if own_loss else f"the loss {loss.name!r}"
         what += "" if loss.miner is None or own_loss else f" and the miner {loss.miner!r}"
@@ -194,10 +200,14 @@ class NegativeBank:
         return embedding_BD
 
     def write(self, item_M: NDArray[np.int64], key_MD: Tensor) -> None:
-        """Put items in the bank, for those that are there longest; of an item that comes twice, the last counts."""
+        """Put items in the bank, for those that are there longest; of an item that comes twice, the last counts.
+
+        Where there is room for all items, each has its own place: in a ring one that is shown again would leave a hole.
+        """
         last = len(item_M) - 1 - np.unique(item_M[::-1], return_index=True)[1]
         row_W = np.sort(last)[-len(self._item_S) :]
-        place_W = (self._next + np.arange(len(row_W))) % len(self._item_S)
+        holds_all = len(self._item_S) == len(self._class_N)
+        place_W = item_M[row_W] if holds_all else (self._next + np.arange(len(row_W))) % len(self._item_S)
         self._item_S[np.isin(self._item_S, item_M)] = _NOTHING
         self._item_S[place_W] = item_M[row_W]
         key_WD = key_MD[torch.from_numpy(row_W).to(key_MD.device)]

@@ -165,7 +165,9 @@ class Planner:
             )
             hardness_K = np.full(len(segment.anchor_K), control.hardness)
         training = config.training
-        if in_batch and config.clique_size > 1 and segment.first >= training.neighbourhood_from * training.length:
+        # Segments begin at whole triplets, rounded down; so does the share of the run.
+        begins = math.floor(training.neighbourhood_from * training.length)
+        if in_batch and config.clique_size > 1 and segment.first >= begins:
             apart = self._apart(segment) if len(self.distrusted_P2) else None
             plan, dropped = compose_batches(bank, hardness_K, config, step=segment.number, apart=apart)
         else:
