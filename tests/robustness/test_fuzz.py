@@ -361,6 +361,7 @@ def hold(target: Target, path: Path) -> bool:
     return bool(problems)
 
 
+@pytest.mark.timeout(3600)  # 60 s of CPU may be many minutes of a busy machine
 @pytest.mark.parametrize("name", TARGETS)
 def test_what_is_made_up_is_read_or_refused_in_a_line(
     tmp_path: Path, name: str, record_property: Callable[[str, object], None]

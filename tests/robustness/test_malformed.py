@@ -1,11 +1,13 @@
 """Malformed variants of what Mohs saves: refused in one line, or read as a whole and equal to the original.
 
-`MOHS_FUZZ_VARIANTS` says how many of each artefact (24 in CI, 200 with `make fuzz`).
+`MOHS_FUZZ_VARIANTS` says how many of each artefact (24 in CI, 200 with `make fuzz`, which the table of
+`docs/reliability.md` is of).
 """
 
 import os
 import random
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,9 +24,12 @@ from mohs.data.reading import read_table
 from mohs.errors import MohsError
 
 from .mutations import BYTES, changed_json
+from .own_memory import with_peak
+from .reliability import record_figures
 
 NUM_VARIANTS = int(os.environ.get("MOHS_FUZZ_VARIANTS", "24"))
 RELEASE = Path(__file__).parents[1] / "formats" / "0.1"
+SLOWEST_S, MOST_BYTES = 2.0, 500_000_000
 # LanceDB answers for its own.
 NOT_OURS = "items.lance"
 
@@ -101,6 +106,7 @@ def read_or_refused(artefact: Artefact, folder: Path, expected: Any) -> tuple[st
 
 SAVED = {name: each for name, each in ARTEFACTS.items() if (RELEASE / name).is_dir()}
 ALL = SAVED | {"cache": Artefact(make_cache, read_cache)}
+FIGURES: dict[str, tuple[object, ...]] = {}
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -111,16 +117,31 @@ def test_a_malformed_artefact_is_refused_in_a_line_or_read_whole(tmp_path: Path,
     else:
         artefact.make(whole)
     expected = artefact.read(whole)
-    refused = 0
+    refused = most_bytes = 0
+    slowest_s = 0.0
     for variant in range(NUM_VARIANTS):
         # In one place: the name of a cache file depends on that of its pictures.
         kept = tmp_path / "kept"
         shutil.copytree(whole, kept)
         done = spoil(whole, random.Random(f"{name} {variant}"))
+        began = time.process_time()
         try:
-            refused += read_or_refused(artefact, whole, expected) is not None
+            problems, num_bytes = with_peak(lambda: read_or_refused(artefact, whole, expected))
         except Exception as error:
             raise AssertionError(f"{name}, variant {variant}: {done}") from error
+        took_s = time.process_time() - began
+        assert took_s < SLOWEST_S, (name, variant, done)
+        assert num_bytes < MOST_BYTES, (name, variant, done)
+        slowest_s, most_bytes = max(slowest_s, took_s), max(most_bytes, num_bytes)
+        refused += problems is not None
         shutil.rmtree(whole)
         kept.rename(whole)
+    FIGURES[name] = (NUM_VARIANTS, refused, NUM_VARIANTS - refused, f"{slowest_s:.2f}", f"{most_bytes / 1e6:.0f}")
     assert refused or name == "cache"  # whose pictures are decoded again
+
+
+def test_the_figures_of_the_document_are_of_all_artefacts() -> None:
+    header = ["saved", "variants", "refused", "read as it was", "slowest, CPU s", "most memory, MB"]
+    if len(FIGURES) == len(ALL):
+        rows = [[name, *figures] for name, figures in FIGURES.items()]
+        record_figures("malformed", header, rows, complete=NUM_VARIANTS >= 200)

@@ -55,9 +55,9 @@ def commands(folder: Path, own: Path) -> dict[str, tuple[tuple[object, ...], Pat
             ("mine", *allowed, "--size", "16", "--triplets", "24", "--out", own / "p.parquet"),
             own / "p.quarantine.csv",
         ),
-        "evaluate": (("evaluate", folder / "run"), folder / "run" / "quarantine.csv"),
+        "evaluate": (("evaluate", folder / "run"), folder / "run" / "metrics.quarantine.csv"),
         "evaluate --data": (("evaluate", folder / "run", "--data", *allowed), own / "quarantine.csv"),
-        "report": (("report", folder / "run", "--out", own / "r.html"), folder / "run" / "quarantine.csv"),
+        "report": (("report", folder / "run", "--out", own / "r.html"), folder / "run" / "metrics.quarantine.csv"),
         "doctor --data": (
             ("doctor", folder / "run", "--precision", "--data", *allowed, "--out", own / "d"),
             own / "d" / "quarantine.csv",

@@ -18,7 +18,7 @@ from mohs.cli import options
 from mohs.cli.class_table import write_class_table
 from mohs.cli.console import among_processes, is_first, print_json, print_lines, print_table, require_file_place, say
 from mohs.cli.held_run import held_run
-from mohs.cli.pictures_read import QUARANTINE, tell_pictures
+from mohs.cli.pictures_read import QUARANTINE, beside, tell_pictures
 from mohs.cli.progress import counting_progress, decoding_progress, working
 from mohs.errors import DataWarning, InputError, Problem
 from mohs.peers import Peers
@@ -194,7 +194,8 @@ def _evaluate_run(
         )
     opened.count_queries()  # before minutes of embedding
     if is_first():
-        tell_pictures(opened.reading, folder / QUARANTINE if is_written else QUARANTINE, quiet=quiet or as_json)
+        place = beside(folder / "metrics.json") if is_written else QUARANTINE
+        tell_pictures(opened.reading, place, quiet=quiet or as_json)
     if exclude_same_group:
         table = opened.dataset.table
         _check_groups(table.groups, table.source, config.group_column)

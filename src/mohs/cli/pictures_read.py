@@ -18,7 +18,7 @@ QUARANTINE = Path("quarantine.csv")
 
 
 def beside(out: Path) -> Path:
-    """Return where those of a result file are listed.
+    """Return where those of a result file are listed. In a run it is this: its own list is what it was trained without.
 
     >>> beside(Path("plans/shop.parquet")).as_posix()
     'plans/shop.quarantine.csv'

@@ -11,7 +11,7 @@ import typer
 from mohs.cli import options
 from mohs.cli.console import print_json, print_lines, print_table, require_file_place, say
 from mohs.cli.held_run import held_run
-from mohs.cli.pictures_read import QUARANTINE, tell_pictures
+from mohs.cli.pictures_read import QUARANTINE, beside, tell_pictures
 from mohs.cli.progress import decoding_progress
 from mohs.errors import InputError
 
@@ -45,7 +45,7 @@ def report(
         if run is first:
             first_data = data
         with held_run(run.folder, "reporting") as is_written:
-            place = run.folder / QUARANTINE if is_written else QUARANTINE
+            place = beside(run.folder / "metrics.json") if is_written else QUARANTINE
             tell_pictures(data.reading, place, quiet=quiet or as_json)
             pictures[name] = data.reading.as_record()
             of_run = data if is_written else None  # None: the run's own, and checked for it

@@ -3,6 +3,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from os import cpu_count
 from typing import final
@@ -217,7 +218,8 @@ def _find_duplicates(table: Table, missing: set[int]) -> list[tuple[int, ...]]:
     for positions in of_size.values():
         if len(positions) > 1:
             for i in positions:
-                of_hash[sha256_file(table.path(i))].append(i)
+                with suppress(OSError):  # it is named as a picture that cannot be read
+                    of_hash[sha256_file(table.path(i))].append(i)
     return sorted(tuple(positions) for positions in of_hash.values() if len(positions) > 1)
 
 

@@ -213,8 +213,10 @@ def _one_row_each(position_T: Column, columns: Mapping[str, Column]) -> tuple[Co
 
     None if they fall or are not all there, or if two rows of one position fill the same column.
     """
+    if not np.isfinite(position_T).all():
+        return None
     step_T = np.diff(position_T)
-    if not np.isfinite(position_T).all() or (step_T < 0).any():
+    if (step_T < 0).any():
         return None
     place_T = np.r_[0, np.cumsum(step_T > 0)]
     num = int(place_T[-1]) + 1
