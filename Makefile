@@ -39,11 +39,11 @@ lint: setup
 type: setup
 	$(BIN)/mypy
 
-# 200 malformed variants of everything that Mohs saves, and made-up inputs for 300 s of CPU for each of five readers and 30
+# 210 malformed variants of everything that Mohs saves, and made-up inputs for 300 s of CPU for each of five readers and 30
 # for each of four others. FUZZ_S=3600 tries an hour each.
 FUZZ_S ?= 300
 fuzz: setup
-	MOHS_FUZZ_VARIANTS=200 MOHS_FUZZ_S=$(FUZZ_S) $(BIN)/pytest -s --timeout 0 tests/robustness/test_malformed.py tests/robustness/test_fuzz.py
+	MOHS_FUZZ_VARIANTS=210 MOHS_FUZZ_S=$(FUZZ_S) $(BIN)/pytest -s --timeout 0 tests/robustness/test_malformed.py tests/robustness/test_fuzz.py
 
 # Two processes, each with whole files: a file's fixtures are made once. Made-up inputs have 60 s of CPU for each of five
 # readers (tests/robustness/test_fuzz.py); MOHS_FUZZ_S=1 make test is five minutes of CPU shorter.

@@ -23,7 +23,7 @@ def check_table_of(name: str, header: Sequence[object], rows: Sequence[Sequence[
 
 
 def record_figures(name: str, header: Sequence[object], rows: Sequence[Sequence[object]], *, complete: bool) -> None:
-    """Write a table of measured figures, which differ between machines, if they are complete; else compare its names."""
+    """Write a table of figures, which differ between machines, if they are complete; else compare its names."""
     if os.environ.get("MOHS_WRITE_TABLES") and complete:
         _write(name, _table(header, rows))
         return

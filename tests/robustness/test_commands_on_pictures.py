@@ -178,7 +178,9 @@ def test_classify_predict_answers_or_names_each(run_cli: Cli, at_place: Place) -
     note("classify predict", len(at_place.files), len(at_place.bad))
 
 
-def test_search_answers_or_names_each(run_cli: Cli, at_place: Place) -> None:
+def test_search_answers_or_names_each(run_cli: Cli, at_place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = mohs.Index.open("index")
+    monkeypatch.setattr("mohs.index.index.Index.open", lambda _: opened)  # once for a hundred commands
     good = [path for path in at_place.files if path.name not in at_place.bad]
     answer = run_cli("search", "index", *good, "--top", "1", "--json")
     assert answer.code == 0, answer.err

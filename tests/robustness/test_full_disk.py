@@ -4,6 +4,7 @@ import errno
 import os
 import resource
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from typing import Any, final
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from mohs.artefacts import remove_left_over, sha256_file, write_json
 from mohs.classify.classifier import Classifier
@@ -182,6 +184,57 @@ def test_a_process_killed_at_a_point_leaves_the_old_or_the_new(tmp_path: Path, n
     for folder in (tmp_path, *(entry for entry in tmp_path.iterdir() if entry.is_dir())):
         remove_left_over(folder)
     assert not [file for file in contents(tmp_path) if ".tmp-" in file or ".lock" in file]
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_process_killed_half_way_through_a_file_leaves_the_old(tmp_path: Path, name: str) -> None:
+    write = WRITERS[name]
+    write(tmp_path, 0)
+    before = contents(tmp_path)
+    largest = max(file.stat().st_size for file in tmp_path.rglob("*") if file.is_file())
+    child = os.fork()
+    if child == 0:
+        torch.set_num_threads(1)
+        # At this size the system ends the process, as SIGKILL would: Python usually ignores the signal.
+        signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (largest // 2, largest // 2))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        write(tmp_path, 1)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGXFSZ
+    assert {file: digest for file, digest in contents(tmp_path).items() if file in before} == before
+    new = [file for file in contents(tmp_path) if file not in before]
+    assert all(".tmp-" in file or ".lock" in file for file in new), new
+    write(tmp_path, 1)
+    for folder in (tmp_path, *(entry for entry in tmp_path.iterdir() if entry.is_dir())):
+        remove_left_over(folder)
+    assert not [file for file in contents(tmp_path) if ".tmp-" in file or ".lock" in file]
+
+
+def test_an_index_keeps_its_version_on_a_disk_that_is_full_at_eight_sizes(tmp_path: Path) -> None:
+    pytest.importorskip("lancedb", reason="needs mohs[search]")
+    from mohs.index.index import Index
+
+    def pictures(seed: int) -> Table:
+        for number in range(6):
+            pixels = np.random.default_rng([seed, number]).integers(0, 256, (20, 20), np.uint8)
+            Image.fromarray(pixels).save(tmp_path / f"{number}.png")
+        files = tuple(f"{number}.png" for number in range(6))
+        return Table(files, np.array(list("aabbcc")), np.full(6, "sample"), np.full(6, ""), tmp_path)
+
+    index = Index.build(tmp_path / "index", pictures(0), embedder(0))
+    before = index.vectors().x_ND
+    largest = max(file.stat().st_size for file in (tmp_path / "index" / "items.lance").rglob("*") if file.is_file())
+    table = pictures(1)
+    for share in range(8):
+        with no_file_above(share * largest // 8), pytest.raises(MohsError) as caught:
+            index.replace(table)
+        assert len(caught.value.problems) == 1
+        index = Index.open(tmp_path / "index")
+        assert index.check() == []
+        assert np.array_equal(index.vectors().x_ND, before), share
+    index.replace(table)
+    assert not np.array_equal(index.vectors().x_ND, before)
 
 
 def test_room_is_looked_for_before_the_work(

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from mohs.artefacts import atomic_path
@@ -154,7 +154,8 @@ class Embedder(nn.Module):
         folder = Path(folder)
         state = {name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()}
         with atomic_path(folder / WEIGHTS) as temporary:
-            save_file(state, temporary)
+            # save_file writes to a file of its own beside this one, which a kill would leave for ever.
+            temporary.write_bytes(save(state))
         write_embedder_settings(folder, self.config, self.policy)
 
     @classmethod

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, final
 
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from mohs.artefacts import atomic_path
@@ -80,7 +80,7 @@ def import_weights(file: str | Path, backbone: str, out: str | Path) -> Imported
     if wrong:
         raise InputError(*wrong[:10], *([f"... and {len(wrong) - 10} more"] if len(wrong) > 10 else []))
     with atomic_path(out) as temporary:
-        save_file({name: value.contiguous() for name, value in by_name.items()}, temporary)
+        temporary.write_bytes(save({name: value.contiguous() for name, value in by_name.items()}))
     written = set(map(id, by_name.values()))
     left_out = tuple(name for name, value in found.items() if id(value) not in written and not name.endswith(_COUNTER))
     return Imported(Path(out), len(by_name), mapped, left_out)
