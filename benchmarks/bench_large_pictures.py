@@ -4,13 +4,16 @@
     python benchmarks/bench_large_pictures.py --pictures 20000 --folder /tmp
 
 100,000 pictures of 224 px, two of a class (15 GB; the file is removed afterwards), are trained on for a few steps in a
-process of its own; so are 4,000 in memory, and 400, which say what the network takes. Printed are the seconds and the
-processor time of the steps for each picture shown, what of it random pictures take to read and to make a tensor of, and
-the highest resident memory of each process. The pictures are noise: what is learned says nothing.
+process of its own; so are 4,000 in memory, in turn, some times each, and 400 once, which say what the network takes.
+Before the first step the file is taken out of the system's cache, so that each picture comes from the disk, as of a set
+that is far larger than memory. Printed are, for each repeat, the seconds and the processor time of the steps for each
+picture shown, what of it random pictures take to read and to make a tensor of, and the highest resident memory of each
+process. The pictures are noise: what is learned says nothing.
 """
 
 import argparse
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -22,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mohs.data.dataset import Dataset
+from mohs.data.read_ahead import ReadAhead
 from mohs.data.stored_pictures import Pictures, StoredPictures, block_sums, rows_per_block
 from mohs.data.table import Table
 from mohs.model.embedder import Embedder
@@ -52,10 +56,20 @@ def write(path: Path, num_pictures: int, size: int) -> None:
 
 
 def opened(path: Path, num_pictures: int, size: int) -> StoredPictures:
-    """Return the pictures of a file as training has them from the cache."""
+    """Return the pictures of a file as training has them from the cache; their sums are taken once."""
     offset = np.load(path, mmap_mode="r").offset
-    sums = block_sums(path, offset, num_pictures, size * size * 3)
+    notes = path.with_suffix(".sums")
+    if not notes.exists():
+        notes.write_text(json.dumps(block_sums(path, offset, num_pictures, size * size * 3)))
+    sums = json.loads(notes.read_text())
     return StoredPictures(path, offset, (num_pictures, size, size, 3), sums)
+
+
+def forget(path: Path) -> None:
+    """Take a file out of the system's cache."""
+    with path.open("rb") as file:
+        os.fdatasync(file.fileno())
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def train(pictures: Pictures, num_triplets: int, size: int) -> dict[str, Any]:
@@ -70,14 +84,27 @@ def train(pictures: Pictures, num_triplets: int, size: int) -> dict[str, Any]:
     )
     embedder = Embedder.create(config.network, config.data.policy, seed=0)
     marks: list[tuple[float, float, int]] = []
+    waits: list[tuple[int, float]] = []
+    take = ReadAhead.take
+
+    def waited(self: ReadAhead, item_K: NDArray[np.int64]) -> NDArray[np.uint8]:
+        began = time.perf_counter()
+        found = take(self, item_K)
+        waits.append((len(marks), time.perf_counter() - began))
+        return found
+
+    ReadAhead.take = waited  # type: ignore[method-assign]
 
     def note(event: Event) -> None:
         if isinstance(event, StepEvent):
+            if not marks and isinstance(pictures, StoredPictures):
+                forget(pictures.path)
             marks.append((time.perf_counter(), time.process_time(), event.pictures))
 
     result = fit(embedder, Dataset(table, pictures), config, listeners=[note])
     # Of the steps of the first half, which no plan interrupts.
     steps = marks[: len(marks) // 2]
+    wait_s = sum(seconds for step, seconds in waits if 0 < step < len(steps))
     shown = steps[-1][2] - steps[0][2]
     read_s = []
     for batch in range(20):
@@ -87,6 +114,7 @@ def train(pictures: Pictures, num_triplets: int, size: int) -> dict[str, Any]:
         read_s.append((time.process_time() - began) / 48)
     return {
         "read_s": float(np.median(read_s)),
+        "wait_s": wait_s / shown,
         "wall_s": (steps[-1][0] - steps[0][0]) / shown,
         "cpu_s": (steps[-1][1] - steps[0][1]) / shown,
         "steps": result.num_steps,
@@ -100,7 +128,8 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=100_000)
     parser.add_argument("--in-memory", type=int, default=4_000)
     parser.add_argument("--size", type=int, default=224)
-    parser.add_argument("--triplets", type=int, default=480)
+    parser.add_argument("--triplets", type=int, default=960)
+    parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--folder", type=Path, default=Path("build"))
     parser.add_argument("--kind", choices=("in memory", "in its file"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -117,12 +146,15 @@ def main() -> None:
         print(json.dumps(train(stored, arguments.triplets, arguments.size)))
         return
     arguments.folder.mkdir(parents=True, exist_ok=True)
-    print("| pictures | s a picture shown | CPU s | of it reading | peak memory | above that of 400 |")
-    print("|---|---|---|---|---|---|", flush=True)
+    print(
+        "| pictures | s a picture shown | of it waiting for pictures | CPU s | of it reading | peak memory | above that of 400 |"
+    )
+    print("|---|---|---|---|---|---|---|", flush=True)
     base_bytes = 0
     try:
         write(path, arguments.pictures, arguments.size)
-        rows = ((400, "in memory"), (arguments.in_memory, "in memory"), (arguments.pictures, "in its file"))
+        pair = ((arguments.in_memory, "in memory"), (arguments.pictures, "in its file"))
+        rows = ((400, "in memory"), *pair * arguments.repeats)
         for num, kind in rows:
             command = [sys.executable, __file__, "--pictures", str(num), "--size", str(arguments.size)]
             command += ["--triplets", str(arguments.triplets), "--folder", str(arguments.folder), "--kind", kind]
@@ -130,12 +162,13 @@ def main() -> None:
             base_bytes = base_bytes or found["peak_bytes"]
             above = (found["peak_bytes"] - base_bytes) / 2**30
             print(
-                f"| {num:,} {kind} | {found['wall_s']:.4f} | {found['cpu_s']:.4f} | {found['read_s']:.5f} "
+                f"| {num:,} {kind} | {found['wall_s']:.4f} | {found['wait_s']:.5f} | {found['cpu_s']:.4f} | {found['read_s']:.5f} "
                 f"| {found['peak_bytes'] / 2**30:.2f} GiB | {above:.2f} GiB |",
                 flush=True,
             )
     finally:
         path.unlink(missing_ok=True)
+        path.with_suffix(".sums").unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Pictures that stay in their file: the same as in memory, compared with their sums when they are first asked for."""
 
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -134,7 +135,9 @@ def test_a_dataset_takes_items_without_reading_them(
     assert part.labels.tolist() == ["b", "c"]
 
 
-def test_a_run_learns_from_them_what_it_learns_from_memory(tmp_path: Path, torch_as_it_was: None) -> None:
+def test_a_run_learns_from_them_what_it_learns_from_memory(
+    tmp_path: Path, torch_as_it_was: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     draw = np.random.default_rng(0)
     pictures = draw.integers(0, 256, (40, 16, 16, 1), dtype=np.uint8)
     labels = np.repeat([f"c{i:02d}" for i in range(20)], 2)
@@ -150,6 +153,18 @@ def test_a_run_learns_from_them_what_it_learns_from_memory(tmp_path: Path, torch
         fit(embedder, dataset, config)
         return embedder.state_dict()
 
+    read_by: dict[str, list[np.ndarray]] = {}
+    read = StoredPictures._read
+
+    def noted(self: StoredPictures, row_K: np.ndarray) -> np.ndarray:
+        read_by.setdefault(threading.current_thread().name.partition("_")[0], []).append(row_K)
+        return read(self, row_K)
+
+    monkeypatch.setattr(StoredPictures, "_read", noted)
     one, two = (trained(Dataset(table, each)) for each in (pictures, stored(tmp_path, pictures)))
     for name, value in one.items():
         assert torch.equal(value, two[name]), name
+    # What is embedded and shown is read ahead; nobody waits for a picture but who looks for equal ones, in order.
+    assert sum(map(len, read_by["pictures"])) >= 2 * 60
+    others = [row_K for name, rows in read_by.items() if name != "pictures" for row_K in rows]
+    assert all(np.array_equal(row_K, np.arange(40)) for row_K in others)

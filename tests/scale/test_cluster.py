@@ -5,11 +5,13 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import lancedb
 import numpy as np
 import pytest
 
 import mohs
 from mohs.cluster import embedding
+from mohs.cluster.indexing import build_on_cluster
 from mohs.cluster.mining import ClusterBank, StoreRows
 from mohs.cluster.remote_tables import read_remote_table
 from mohs.errors import InputError
@@ -19,7 +21,7 @@ from mohs.shards import ShardLayout, open_shards, write_shards
 
 pytestmark = [pytest.mark.usefixtures("ray"), pytest.mark.filterwarnings("ignore")]
 
-NUM_ITEMS, DIM = 3000, 8
+NUM_ITEMS, DIM, NUM_PICTURES = 3000, 8, 600
 
 
 @pytest.fixture(scope="module")
@@ -122,6 +124,33 @@ def test_pictures_that_cannot_be_read_are_named(ray: Any, shop: Path, tmp_path: 
     crew.dismiss()
 
 
+def test_an_index_by_actors_is_that_of_one_process_and_one_may_die(
+    ray: Any, shop: Path, tmp_path: Path, torch_as_it_was: None
+) -> None:
+    table = tmp_path / "priced.csv"
+    lines = (shop / "shop.csv").read_text().splitlines()
+    priced = ["file,class,price,id", *(f"{shop}/{line},{i},ring-{i}" for i, line in enumerate(lines[1:]))]
+    table.write_text("\n".join(priced) + "\n")
+    network = mohs.Embedder.from_pretrained(shop / "network")
+    expected = mohs.Index.build(tmp_path / "one.index", table, network, id_column="id")
+    crew = embedding.embedding_crew(ray, network, 2)
+    killed = []
+
+    def kill_one(done: int, total: int) -> None:
+        if not killed and done < total:
+            killed.append(min(crew.processes))
+            os.kill(int(killed[0].rpartition(":")[2]), signal.SIGKILL)
+
+    found = build_on_cluster(
+        crew, tmp_path / "two.index", str(table), network, id_column="id", exact_up_to=10_000, progress=kill_one
+    )
+    assert killed
+    one, two = (lancedb.connect(index.folder).open_table("items").to_arrow() for index in (expected, found))
+    assert one.equals(two)
+    assert two.column("price").to_pylist() == list(range(NUM_PICTURES))
+    crew.dismiss()
+
+
 @pytest.fixture
 def bucket(s3_server: str | None, shop: Path) -> str:
     """The shop in a bucket of an S3 server on loopback."""
@@ -159,6 +188,16 @@ def test_the_commands_run_on_a_table_in_a_bucket(ray: Any, shop: Path, bucket: s
                      "--shard-rows", 256)  # fmt: skip
     assert answer.code == 0, answer.err
     np.testing.assert_array_equal(open_shards(tmp_path / "bank")[0:600], np.load(local))
+    for source, name in ((shop / "shop.csv", "local"), (bucket, "remote")):
+        answer = run_cli(
+            "index", "build", tmp_path / f"{name}.index", source, "--embedder", shop / "network", "--engine", "ray",
+            "--actors", 2,
+        )  # fmt: skip
+        assert answer.code == 0, answer.err
+        assert any(line.startswith("2 actors embedded: ") for line in answer.err)
+    indices = [mohs.Index.open(tmp_path / f"{name}.index") for name in ("local", "remote")]
+    picture = shop / "7.png"
+    assert [index.search([picture])[0].matches[0].id for index in indices] == ["7.png"] * 2
     answer = run_cli("embed", shop / "network", "s3://absent/t.csv", "--out", remote, "--engine", "ray")
     assert answer.code == 2
     assert answer.err[-1].startswith("mohs: s3://absent/t.csv: cannot be opened (")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mohs.cli.console import print_json, print_lines, print_table, require_file_place, require_folder_place, say
+from mohs.cli.on_cluster import Actors, Address, Engine, check_engine, index_on_cluster
 from mohs.cli.options import Json, MaxBad, Quiet, naming_flags
 from mohs.cli.pictures_read import QUARANTINE, tell_pictures
 from mohs.cli.progress import counting_progress, decoding_progress
@@ -46,6 +47,9 @@ def build(
     catalog: Annotated[str | None, typer.Option(help="Table with one reference picture per class.")] = None,
     exact_up_to: _ExactUpTo = None,
     max_bad: MaxBad = None,
+    engine: Engine = None,
+    address: Address = None,
+    actors: Actors = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -58,6 +62,7 @@ def build(
         raise InputError("--backbone: needs weights; give --pretrained, or --weights FILE, one of them")
     if backbone is None and size is not None:
         raise InputError("--size: is of a --backbone; an embedder has its own")
+    check_engine(engine, address, actors)
     require_folder_place(folder, "INDEX")
     if folder.exists():
         raise InputError(f"INDEX: {folder} exists already; give another, or remove it")
@@ -66,6 +71,20 @@ def build(
     from mohs.index.index import Index
 
     exact = EXACT_UP_TO if exact_up_to is None else exact_up_to
+    if engine is not None:
+        if backbone is not None:
+            raise InputError("--backbone: not with --engine ray; save its embedder, and give it with --embedder")
+        if catalog is not None:
+            raise InputError("--catalog: not with --engine ray; give one table with the column 'role'")
+        if max_bad is not None:
+            raise InputError("--max-bad: not with --engine ray; set pictures aside with 'mohs check --write'")
+        assert embedder is not None
+        made = index_on_cluster(
+            folder, source, embedder,
+            address=address, actors=actors, id_column=id_column, exact_up_to=exact, quiet=quiet or as_json,
+        )  # fmt: skip
+        _tell_built(made, Reading(len(made)), folder, as_json=as_json, quiet=quiet)
+        return
     network: Any = embedder
     if backbone is not None:
         from mohs.index.frozen import frozen_embedder
@@ -80,8 +99,11 @@ def build(
             folder, source, network, id_column=id_column, catalog=catalog, exact_up_to=exact,
             max_bad_images=max_bad or 0, set_aside=bad.append, progress=progress,
         )  # fmt: skip
+    _tell_built(made, Reading(len(made), tuple(bad)), folder, as_json=as_json, quiet=quiet)
+
+
+def _tell_built(made: Index, reading: Reading, folder: Path, *, as_json: bool, quiet: bool) -> None:
     info = made.info()
-    reading = Reading(info["num_items"], tuple(bad))
     tell_pictures(reading, folder / QUARANTINE, quiet=quiet or as_json)
     if as_json:
         print_json({**info, "pictures_read": reading.as_record()})

@@ -1,4 +1,4 @@
-"""What `mohs embed` and `mohs mine` do with `--engine ray`."""
+"""What `mohs embed`, `mohs mine` and `mohs index build` do with `--engine ray`."""
 
 from __future__ import annotations
 
@@ -9,15 +9,26 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mohs.cli.console import say
+from mohs.cli.options import naming_flags
 from mohs.cli.progress import counting_progress
 from mohs.errors import InputError
 
 if TYPE_CHECKING:
     from mohs.cluster.mining import ClusterBank
     from mohs.data.table import Table
+    from mohs.index.index import Index
     from mohs.model.embedder import Embedder
 
-__all__ = ["Actors", "Address", "Engine", "check_engine", "cluster_bank", "cluster_table", "embed_on_cluster"]
+__all__ = [
+    "Actors",
+    "Address",
+    "Engine",
+    "check_engine",
+    "cluster_bank",
+    "cluster_table",
+    "embed_on_cluster",
+    "index_on_cluster",
+]
 
 Engine = Annotated[str | None, typer.Option(help="ray: on the machines of a Ray cluster; default: on this one.")]
 Address = Annotated[
@@ -69,8 +80,10 @@ def embed_on_cluster(
     from mohs.shards import ShardLayout
 
     num_actors = num_actors_of(ray, actors)
-    crew = embedding.embedding_crew(ray, network, num_actors, dtype=dtype)
-    with counting_progress("embedding", quiet=quiet) as progress:
+    with (
+        embedding.embedding_crew(ray, network, num_actors, dtype=dtype) as crew,
+        counting_progress("embedding", quiet=quiet) as progress,
+    ):
         if shard_rows is None:
             layout = embedding.even_layout(len(table), network.embedding_dim, num_actors)
             files = write_vectors(out, table, embedding.embed_into_memory(crew, table, layout, progress))
@@ -83,6 +96,38 @@ def embed_on_cluster(
             where = str(out)
     say(f"{len(table):,} vectors of {network.embedding_dim} dimensions, {dtype}: {where}")
     say(f"{num_actors} actors embedded: {crew.cost}")
+
+
+def index_on_cluster(
+    folder: Path,
+    source: str,
+    embedder: Path,
+    *,
+    address: str | None,
+    actors: int | None,
+    id_column: str | None,
+    exact_up_to: int,
+    quiet: bool,
+) -> Index:
+    """Build an index by actors, and say what it cost."""
+    from mohs.cluster.crew import cluster
+    from mohs.cluster.embedding import embedding_crew
+    from mohs.cluster.indexing import build_on_cluster
+    from mohs.model.embedder import Embedder
+
+    network = Embedder.from_pretrained(embedder)
+    with cluster(address) as ray:
+        with (
+            embedding_crew(ray, network, num_actors_of(ray, actors)) as crew,
+            counting_progress("embedding", quiet=quiet) as progress,
+            naming_flags({"exact_up_to": "--exact-up-to"}),
+        ):
+            made = build_on_cluster(
+                crew, folder, source, network, id_column=id_column, exact_up_to=exact_up_to, progress=progress
+            )
+        if not quiet:
+            say(f"{len(crew.actors)} actors embedded: {crew.cost}")
+    return made
 
 
 def cluster_bank(
@@ -104,9 +149,8 @@ def cluster_bank(
     network = make_embedder()
     crew = embedding.embedding_crew(ray, network, num_actors)
     layout = embedding.even_layout(len(table), network.embedding_dim, num_actors)
-    with counting_progress("embedding", quiet=quiet) as progress:
+    with crew, counting_progress("embedding", quiet=quiet) as progress:
         rows = embedding.embed_into_store(ray, crew, table, layout, progress)
     if not quiet:
         say(f"{num_actors} actors embedded: {crew.cost}")
-    crew.dismiss()
     return ClusterBank(ray, rows, num_actors)

@@ -79,7 +79,10 @@ def cluster(address: str | None) -> Iterator[Any]:
 
 @final
 class Crew:
-    """Actors of one kind. A task goes to whichever is free; one that dies comes back, and does its task again."""
+    """Actors of one kind. A task goes to whichever is free; one that dies comes back, and does its task again.
+
+    Used in a `with`, they end there, and others may have their processors.
+    """
 
     def __init__(self, ray: Any, kind: type, arguments: Sequence[Any], num_actors: int, *, num_gpus: int = 0) -> None:
         self._ray = ray
@@ -88,6 +91,12 @@ class Crew:
         self.actors = [actor.remote(*arguments) for _ in range(num_actors)]
         self.cost = Cost()
         self.processes: set[str] = set()
+
+    def __enter__(self) -> "Crew":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.dismiss()
 
     def share(self, method: str, tasks: Sequence[tuple[Any, ...]]) -> Iterator[tuple[int, Any]]:
         """Yield (number of the task, its value) as tasks are done, in any order."""

@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from mohs.cluster.crew import Cost, Crew, Done, timed
 from mohs.cluster.mining import StoreRows
 from mohs.cluster.remote_tables import picture_addresses, read_bytes
-from mohs.data.images import decode_bytes
+from mohs.data.images import ImagePolicy, decode_bytes
 from mohs.data.table import Table
 from mohs.errors import InputError, at_most_20
 from mohs.export.shard_folder import about_vectors
+from mohs.index.rows import THUMBNAIL, thumbnail_png
 from mohs.model.embedder import Embedder
 from mohs.shards import ShardLayout, shard_writer
 
@@ -45,7 +46,21 @@ class EmbeddingActor:
 
     def embed(self, addresses: Sequence[str], places: Sequence[str]) -> Done:
         """Return the vectors of pictures; raise `InputError` that names all that cannot be read."""
-        began, num_bytes, problems = time.perf_counter(), 0, []
+        began = time.perf_counter()
+        x_RD, _, num_bytes = self._embed(addresses, places, None)
+        return timed(x_RD, began, num_bytes)
+
+    def embed_with_thumbnails(self, addresses: Sequence[str], places: Sequence[str]) -> Done:
+        """Return the vectors of pictures, and what an index shows of them; raise as `embed` does."""
+        began = time.perf_counter()
+        x_RD, thumbnails, num_bytes = self._embed(addresses, places, THUMBNAIL)
+        return timed((x_RD, thumbnails), began, num_bytes)
+
+    def _embed(
+        self, addresses: Sequence[str], places: Sequence[str], small: ImagePolicy | None
+    ) -> tuple[NDArray[Any], list[bytes], int]:
+        """Return the vectors, thumbnails by the policy `small`, and the bytes that were read."""
+        num_bytes, problems, thumbnails = 0, [], []
         parts: list[NDArray[np.float32]] = []
         for start in range(0, len(addresses), _BATCH):
             pixels = []
@@ -55,13 +70,15 @@ class EmbeddingActor:
                         raise InputError(f"cannot be read ({type(data).__name__})")
                     num_bytes += len(data)
                     pixels.append(decode_bytes(data, self._embedder.policy))
+                    if small is not None:
+                        thumbnails.append(thumbnail_png(decode_bytes(data, small)))
                 except InputError as error:
                     problems += [f"{place}: {line}" for line in error.problems]
             if not problems:
                 parts.append(self._embedder.embed(np.stack(pixels)))
         if problems:
             raise InputError(*at_most_20(problems))
-        return timed(np.concatenate(parts).astype(self._dtype), began, num_bytes)
+        return np.concatenate(parts).astype(self._dtype), thumbnails, num_bytes
 
 
 def embed_into_folder(

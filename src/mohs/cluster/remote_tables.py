@@ -1,7 +1,8 @@
 """Tables and pictures on any file system that fsspec knows: local, s3://, gs:// and so on."""
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from mohs.data.reading import read_table
 from mohs.data.table import Table
 from mohs.errors import InputError, Problem
 
-__all__ = ["is_address", "picture_addresses", "read_bytes", "read_remote_table"]
+__all__ = ["is_address", "local_copy", "picture_addresses", "read_bytes", "read_remote_table"]
 
 
 def is_address(source: str) -> bool:
@@ -27,21 +28,37 @@ def read_remote_table(source: str, *, file_column: str = "file", class_column: s
 
     Raises `InputError` for what cannot be opened, and what `read_table` raises.
     """
+    with local_copy(source) as path:
+        table = read_table(path, file_column=file_column, class_column=class_column)
     if not is_address(source):
-        return read_table(source, file_column=file_column, class_column=class_column)
+        return table
+    places = tuple(place.replace(str(path), source) for place in table.places)
+    return replace(table, source=source, places=places, root=Path())
+
+
+@contextmanager
+def local_copy(source: str) -> Iterator[Path]:
+    """Yield a table's file on this machine: itself or, for an address, a copy. Errors name the address.
+
+    Raises `InputError` for what cannot be opened.
+    """
+    if not is_address(source):
+        yield Path(source)
+        return
     import fsspec
 
-    name = source.rpartition("/")[2]
     with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / source.rpartition("/")[2]
         try:
             with fsspec.open(source, "rb") as file:
-                (Path(folder) / name).write_bytes(file.read())
+                path.write_bytes(file.read())
         except Exception as error:  # each file system raises its own
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise InputError(Problem(source, f"cannot be opened ({reason})", "check address and credentials")) from None
-        table = read_table(Path(folder) / name, file_column=file_column, class_column=class_column)
-        places = tuple(place.replace(str(Path(folder) / name), source) for place in table.places)
-        return replace(table, source=source, places=places, root=Path())
+        try:
+            yield path
+        except InputError as error:
+            raise InputError(*(line.replace(str(path), source) for line in map(str, error.problems))) from None
 
 
 def picture_addresses(table: Table) -> list[str]:

@@ -4,7 +4,7 @@ A little long, since it is one class, the public one, each method with its rule 
 """
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, final
@@ -23,7 +23,7 @@ from mohs.index.answers import Answer
 from mohs.index.approximate import EXACT_UP_TO, Approximation, build_approximation
 from mohs.index.calibration import Calibration, calibrate
 from mohs.index.nearest import Vectors
-from mohs.index.rows import NewItem, item_ids, item_rows, other_columns, picture_rows
+from mohs.index.rows import EmbeddedItems, NewItem, item_ids, item_rows, other_columns, picture_rows
 from mohs.index.snapshot import Snapshot
 from mohs.index.store import FIXED_COLUMNS, Store
 from mohs.model.embedder import Embedder
@@ -71,6 +71,7 @@ class Index:
         exact_up_to: int = EXACT_UP_TO,
         max_bad_images: int = 0,
         set_aside: Callable[[BadPicture], None] | None = None,
+        embedded: Iterable[EmbeddedItems] | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> "Index":
         """Embed the pictures of a table and write a new index; the folder is there when all is in it.
@@ -85,6 +86,8 @@ class Index:
             exact_up_to: of more items the index is approximate, and its recall is measured; at least 20.
             max_bad_images: up to so many items whose pictures cannot be read are left out.
             set_aside: called with each of them.
+            embedded: the items in order, by whoever reads and embeds their pictures (`mohs.cluster.indexing`); None:
+                this process does.
             progress: called with the number of items done, and of all.
 
         Raises `InputError` for a folder that exists, a bad table, ids that are there twice, and pictures that cannot be
@@ -102,8 +105,9 @@ class Index:
         ids = item_ids(table, columns, id_column)
         require_disk(folder, len(table) * (4 * network.embedding_dim + _ROW_BYTES), "an index of these items")
         schema, batches = item_rows(
-            table, network, ids, columns, max_bad_images=max_bad_images, set_aside=set_aside, progress=progress
-        )
+            table, network, ids, columns,
+            embedded=embedded, max_bad_images=max_bad_images, set_aside=set_aside, progress=progress,
+        )  # fmt: skip
         with atomic_folder(folder) as place:
             network.save_pretrained(place / "embedder")
             _approximate(place, Store.create(place, batches, schema), exact_up_to)

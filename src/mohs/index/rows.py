@@ -1,7 +1,7 @@
 """From a table of pictures to the rows of an index: vectors, thumbnails, and the table's other columns."""
 
 import io
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,10 +23,20 @@ from mohs.errors import InputError, Problem, at_most_20
 from mohs.index.store import FIXED_COLUMNS, item_schema
 from mohs.model.embedder import Embedder
 
-__all__ = ["THUMBNAIL", "NewItem", "item_ids", "item_rows", "other_columns", "picture_rows"]
+__all__ = [
+    "ITEMS_AT_ONCE",
+    "THUMBNAIL",
+    "EmbeddedItems",
+    "NewItem",
+    "item_ids",
+    "item_rows",
+    "other_columns",
+    "picture_rows",
+    "thumbnail_png",
+]
 
 THUMBNAIL = ImagePolicy(size=96, channels=3, fit="pad")
-_BATCH = 256
+ITEMS_AT_ONCE = 256
 _THREADS = 4
 # Columns that the table of items has for itself.
 _READ = ("class", "file", "group", "label", "path", "role", "split")
@@ -41,6 +51,26 @@ class NewItem:
     label: str
     picture: Any
     cells: Mapping[str, Any]
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class EmbeddedItems:
+    """Items of a table whose pictures were read and embedded.
+
+    Attributes:
+        rows: which items these are, ascending; those whose pictures cannot be read are not among them.
+        paths: where their pictures are.
+        x_BD: their vectors.
+        thumbnails: their pictures, small, as PNG.
+        num_done: items of the table that are done with these.
+    """
+
+    rows: Sequence[int]
+    paths: Sequence[str]
+    x_BD: NDArray[np.float32]
+    thumbnails: Sequence[bytes]
+    num_done: int
 
 
 def picture_rows(
@@ -74,7 +104,7 @@ def picture_rows(
         "class": [item.label for item in items],
         "role": ["sample"] * len(items),
         "vector": list(embedder.embed(pictures)),
-        "thumbnail": [_png(picture) for picture in prepare_pictures(pictures, THUMBNAIL)],
+        "thumbnail": [thumbnail_png(picture) for picture in prepare_pictures(pictures, THUMBNAIL)],
     }
     arrays = []
     for field in schema:
@@ -162,13 +192,15 @@ def item_rows(
     ids: Sequence[str],
     columns: Mapping[str, pa.Array],
     *,
+    embedded: Iterable[EmbeddedItems] | None = None,
     max_bad_images: int = 0,
     set_aside: Callable[[BadPicture], None] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
     """Return the schema and the rows of a table's items, embedded batch by batch as they are taken.
 
-    Up to `max_bad_images` items whose pictures cannot be read get no row, and are given to `set_aside`. Raises
+    Of `embedded` items that is done already. Else this process does it: up to `max_bad_images` items whose pictures
+    cannot be read get no row, and are given to `set_aside`. Raises
     `InputError` for a column named as one of the index's own; and, as rows are taken, an error that names up to 20
     pictures that cannot be read, where they are too many (`mohs.data.quarantine.refuse`).
     """
@@ -179,19 +211,19 @@ def item_rows(
         )
     extras = [pa.field(name, column.type) for name, column in columns.items() if name != "id"]
     schema = item_schema(embedder.embedding_dim, extras)
-    return schema, _batches(table, embedder, ids, columns, schema, max_bad_images, set_aside, progress)
+    if embedded is None:
+        embedded = embedded_here(table, embedder, max_bad_images=max_bad_images, set_aside=set_aside)
+    return schema, _batches(table, ids, columns, schema, embedded, progress)
 
 
-def _batches(
+def embedded_here(
     table: Table,
     embedder: Embedder,
-    ids: Sequence[str],
-    columns: Mapping[str, pa.Array],
-    schema: pa.Schema,
-    max_bad_images: int,
-    set_aside: Callable[[BadPicture], None] | None,
-    progress: Callable[[int, int], None] | None,
-) -> Iterator[pa.RecordBatch]:
+    *,
+    max_bad_images: int = 0,
+    set_aside: Callable[[BadPicture], None] | None = None,
+) -> Iterator[EmbeddedItems]:
+    """Yield the items of a table in order, 256 at a time, read and embedded by this process."""
     bad: list[BadPicture] = []
     drawn = None
     if table.source == BUILT_IN:
@@ -200,8 +232,8 @@ def _batches(
         place = {file: i for i, file in enumerate(whole.table.files)}
         drawn = whole.pictures[[place[file] for file in table.files]]
     with ThreadPoolExecutor(_THREADS) as pool:
-        for start in range(0, len(table), _BATCH):
-            rows = list(range(start, min(start + _BATCH, len(table))))
+        for start in range(0, len(table), ITEMS_AT_ONCE):
+            rows = list(range(start, min(start + ITEMS_AT_ONCE, len(table))))
             done = rows[-1] + 1
             if drawn is None:
                 decoded = decode_images([table.path(i) for i in rows], embedder.policy, pool=pool)
@@ -220,30 +252,44 @@ def _batches(
             else:
                 pictures = list(drawn[rows[0] : done])
                 thumbnails = [*pictures]
-            if rows:
-                x_BD = embedder.embed(np.stack(pictures))
-                cells = {
-                    "id": [ids[i] for i in rows],
-                    "file": [table.files[i] for i in rows],
-                    "path": ["" if drawn is not None else str(table.path(i).absolute()) for i in rows],
-                    "class": table.labels[rows].tolist(),
-                    "role": table.roles[rows].tolist(),
-                    "thumbnail": [_png(picture) for picture in thumbnails],
-                }
-                arrays = [
-                    pa.FixedSizeListArray.from_arrays(pa.array(x_BD.ravel()), x_BD.shape[1])
-                    if field.name == "vector"
-                    else pa.array(cells[field.name], field.type)
-                    if field.name in cells
-                    else columns[field.name].take(pa.array(rows)).cast(field.type)
-                    for field in schema
-                ]
-                yield pa.RecordBatch.from_arrays(arrays, schema=schema)
-            if progress is not None:
-                progress(done, len(table))
+            paths = ["" if drawn is not None else str(table.path(i).absolute()) for i in rows]
+            x_BD = embedder.embed(np.stack(pictures)) if rows else np.empty((0, embedder.embedding_dim), np.float32)
+            yield EmbeddedItems(rows, paths, x_BD, [thumbnail_png(picture) for picture in thumbnails], done)
 
 
-def _png(picture: NDArray[np.uint8] | str) -> bytes:
+def _batches(
+    table: Table,
+    ids: Sequence[str],
+    columns: Mapping[str, pa.Array],
+    schema: pa.Schema,
+    embedded: Iterable[EmbeddedItems],
+    progress: Callable[[int, int], None] | None,
+) -> Iterator[pa.RecordBatch]:
+    for items in embedded:
+        if items.rows:
+            cells = {
+                "id": [ids[i] for i in items.rows],
+                "file": [table.files[i] for i in items.rows],
+                "path": items.paths,
+                "class": table.labels[items.rows].tolist(),
+                "role": table.roles[items.rows].tolist(),
+                "thumbnail": items.thumbnails,
+            }
+            arrays = [
+                pa.FixedSizeListArray.from_arrays(pa.array(items.x_BD.ravel()), items.x_BD.shape[1])
+                if field.name == "vector"
+                else pa.array(cells[field.name], field.type)
+                if field.name in cells
+                else columns[field.name].take(pa.array(items.rows)).cast(field.type)
+                for field in schema
+            ]
+            yield pa.RecordBatch.from_arrays(arrays, schema=schema)
+        if progress is not None:
+            progress(items.num_done, len(table))
+
+
+def thumbnail_png(picture: NDArray[np.uint8] | str) -> bytes:
+    """Return the bytes of a picture that an index keeps; none of one that cannot be read."""
     buffer = io.BytesIO()
     if not isinstance(picture, str):
         Image.fromarray(picture.squeeze()).save(buffer, format="PNG")

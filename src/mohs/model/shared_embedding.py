@@ -1,10 +1,12 @@
 """Embedding shared among processes: each reads and embeds a part of the items, and all have all of it."""
 
+import math
 from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mohs.data.read_ahead import read_in_turn
 from mohs.data.stored_pictures import Pictures
 from mohs.model.embedder import Embedder
 from mohs.peers import ALONE, Peers, exchange_rows, own_rows
@@ -14,7 +16,9 @@ __all__ = ["embed_items"]
 _BATCH = 256
 """Pictures per forward pass. The last digits depend on it, so processes begin at multiples of it."""
 
-_ITEMS_AT_ONCE = 32 * _BATCH  # are read from the file of pictures
+_AT_ONCE_BYTES = 2**26
+"""Of pictures that are read from their file at once; twice as many are held."""
+
 _ITEMS_A_REPORT = 2 * _BATCH
 
 
@@ -30,7 +34,8 @@ def embed_items(
 
     Args:
         embedder: equal on all processes.
-        pictures: uint8 [N, H, W, C] by its policy, often a memory map, of which a few thousand are read at a time.
+        pictures: uint8 [N, H, W, C] by its policy, often a memory map, of which some 64 MB are read at a time. Those
+            that stay in their file are read while the ones before them are embedded.
         items_M: which of them; None: all.
         peers: processes that call this together with the same arguments.
         progress: called with (items done, items in all) of this process's part.
@@ -38,10 +43,13 @@ def embed_items(
     num_items = len(pictures) if items_M is None else len(items_M)
     own = own_rows(peers, num_items, _BATCH)
     x_MD = np.empty((num_items, embedder.embedding_dim), dtype=np.float32)
-    at_once = _ITEMS_AT_ONCE if progress is None else _ITEMS_A_REPORT
-    for start in range(own.start, own.stop, at_once):
-        piece = slice(start, min(start + at_once, own.stop))
-        x_MD[piece] = embedder.embed(pictures[piece if items_M is None else items_M[piece]], batch_size=_BATCH)
+    at_once = _BATCH * max(1, _AT_ONCE_BYTES // (_BATCH * max(1, math.prod(pictures.shape[1:]))))
+    if progress is not None:
+        at_once = min(at_once, _ITEMS_A_REPORT)
+    pieces = [slice(start, min(start + at_once, own.stop)) for start in range(own.start, own.stop, at_once)]
+    items = [np.arange(piece.start, piece.stop) if items_M is None else items_M[piece] for piece in pieces]
+    for piece, read in zip(pieces, read_in_turn(pictures, items), strict=True):
+        x_MD[piece] = embedder.embed(read, batch_size=_BATCH)
         if progress is not None:
             progress(piece.stop - own.start, own.stop - own.start)
     exchange_rows(peers, np.arange(own.start, own.stop), x_MD)

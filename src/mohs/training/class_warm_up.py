@@ -12,8 +12,10 @@ from torch import Tensor, nn
 
 from mohs.data.augment import augment_batch
 from mohs.data.dataset import Dataset
+from mohs.data.read_ahead import read_in_turn
 from mohs.errors import InputError, TrainingError
 from mohs.model.embedder import Embedder
+from mohs.model.shared_embedding import embed_items
 from mohs.randomness import torch_seeded
 from mohs.sequence import anchor_sequence
 from mohs.settings.config import ClassificationConfig, RunConfig
@@ -149,7 +151,7 @@ def warm_up(
     catalog = np.flatnonzero(dataset.roles == "catalog") if settings.from_catalog else np.empty(0, dtype=np.int64)
     if catalog.size:
         catalog = catalog[np.unique(class_N[catalog], return_index=True)[1]]
-        vectors = embedder.embed(dataset.pictures[catalog])
+        vectors = embed_items(embedder, dataset.pictures, catalog)
         known = dict(zip(class_N[catalog].tolist(), vectors, strict=True))
     loss = ClassificationLoss(
         settings, num_classes=int(class_N.max()) + 1, embedding_dim=embedder.embedding_dim, known=known, seed=seed
@@ -162,12 +164,13 @@ def warm_up(
     descent = Descent(embedder, config, device, loss=loss, peers=peers)
     augment = training_policy(training)
     pieces = batch_slices(len(items_P), 2 * training.batch_triplets)
-    for step, piece in enumerate(pieces):
+    own = [items_P[piece][peers.share(piece.stop - piece.start)] for piece in pieces]
+    for step, (piece, read) in enumerate(zip(pieces, read_in_turn(dataset.pictures, own), strict=True)):
         descent.begin(0.0)
         items = items_P[piece]
         rows = peers.share(len(items))
         rate = peak * rate_factor(step, len(pieces), training)
-        x = embedder.to_input(dataset.pictures[items[rows]])
+        x = embedder.to_input(read)
         if not augment.is_identity:
             # Steps below 0 are no triplets' steps: the draws are the warm-up's own.
             x = augment_batch(x, augment, seed=seed, step=-1 - step, first=rows.start, of=len(items))

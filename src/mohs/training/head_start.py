@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mohs.data.dataset import Dataset
+from mohs.data.read_ahead import read_in_turn
+from mohs.data.stored_pictures import Pictures
 from mohs.errors import InputError, Problem
 from mohs.model.beginning import takes_head
 from mohs.model.embedder import Embedder
@@ -56,7 +58,7 @@ def start_head(
     found = None
     if peers.is_first:
         chosen = _whole_classes(dataset.labels_id, _MAX_PICTURES, generator(seed, "pictures for the head"))
-        features_NF = _features(embedder, dataset.pictures[chosen])
+        features_NF = _features(embedder, dataset.pictures, chosen)
         class_N = dataset.labels_id[chosen] if way == "rca" else np.arange(len(chosen))
         found = _head(features_NF, class_N, layer.out_features, generator(seed, "directions for the head"))
     mean_F, row_DF = peers.from_first(found)
@@ -90,12 +92,12 @@ def _only_layer(embedder: Embedder, way: str) -> nn.Linear:
 
 
 @torch.inference_mode()
-def _features(embedder: Embedder, pictures_NHWC: np.ndarray) -> NDArray[np.float64]:
+def _features(embedder: Embedder, pictures: Pictures, item_N: NDArray[np.int64]) -> NDArray[np.float64]:
     was_training = embedder.training
     embedder.eval()
+    batches = [item_N[first : first + _BATCH] for first in range(0, len(item_N), _BATCH)]
     blocks = [
-        embedder.features(embedder.to_input(pictures_NHWC[first : first + _BATCH])).double().cpu().numpy()
-        for first in range(0, len(pictures_NHWC), _BATCH)
+        embedder.features(embedder.to_input(read)).double().cpu().numpy() for read in read_in_turn(pictures, batches)
     ]
     embedder.train(was_training)
     return np.concatenate(blocks)

@@ -35,6 +35,8 @@ __all__ = ["FitResult", "Folder", "act_on", "fit", "remember"]
 
 _LOWER_HARDNESS, _CUT_RATE = 0.5, 0.3
 _POINTS_PER_SEGMENT = 200
+_BATCHES_AHEAD = 2
+"""Their pictures are read while a step is taken, where they stay in their file."""
 
 
 def act_on(run: RunState, verdict: Verdict, *, at_end: bool = False) -> bool:
@@ -291,9 +293,13 @@ def _train_segment(run: RunState, interruption: Interruption) -> bool:
     assert run.segment is not None
     assert run.planned is not None
     plan, is_whole = run.planned.plan, True
-    for piece in batch_slices(len(plan), run.config.training.batch_triplets):
-        if piece.start < run.here.row:
-            continue  # before the checkpoint
+    pieces = batch_slices(len(plan), run.config.training.batch_triplets)
+    pieces = [piece for piece in pieces if piece.start >= run.here.row]  # the others are before the checkpoint
+    for piece in pieces[:_BATCHES_AHEAD]:
+        run.stepper.announce(plan.take(piece))
+    for number, piece in enumerate(pieces):
+        for following in pieces[number + _BATCHES_AHEAD :][:1]:
+            run.stepper.announce(plan.take(following))
         with interruption.held():
             batch = plan.take(piece)
             health = _train_step(run, batch)

@@ -17,6 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 from mohs.data.augment import AugmentPolicy, augment_batch
 from mohs.data.dataset import Dataset
+from mohs.data.read_ahead import ReadAhead
 from mohs.errors import TrainingError
 from mohs.model.embedder import Embedder
 from mohs.model.finetune import Finetuning, check_pictures_at_once
@@ -204,7 +205,7 @@ class Stepper:
         self.last_seen = LastSeen(len(dataset), embedder.embedding_dim) if config.plans_from_steps else None
         self._progress = 0.0
         self._embedder = embedder
-        self._dataset = dataset
+        self._pictures_of = ReadAhead(dataset.pictures)
         self._config = config
         self._loss = loss
         self._device = device
@@ -230,6 +231,10 @@ class Stepper:
     def ramp_again(self) -> None:
         """Let the rate rise once more, as long as at the start: an optimiser begun anew needs it as much."""
         self.pace.ramp_from = self.step
+
+    def announce(self, batch: TripletPlan) -> None:
+        """Have the pictures of a batch read that is to be trained on later, where they stay in their file."""
+        self._pictures_of.announce(self._shown(batch, self._peers.share(len(batch))))
 
     def train(self, batch: TripletPlan) -> Stepped:
         """Take one step on a batch; raise `TrainingError` if its loss or its gradient is NaN or Inf."""
@@ -369,20 +374,17 @@ class Stepper:
 
     def _pictures(self, batch: TripletPlan, rows: slice) -> tuple[Tensor, int]:
         """Return these rows' pictures, anchors first, augmented, and how many parts of a batch they are."""
-        columns = [batch.anchor, batch.positive]
-        if not self._config.loss.in_batch:
-            columns.append(batch.negative)
-        items = np.concatenate([column[rows] for column in columns])
-        x = self._embedder.to_input(self._dataset.pictures[items])
+        num_parts = 2 if self._config.loss.in_batch else 3
+        x = self._embedder.to_input(self._pictures_of.take(self._shown(batch, rows)))
         seed = self._config.seed
         if not self._augment.is_identity:
             # A call for each part: within one call an anchor and its positive might share a draw, and two views of one
             # picture would be the same.
             views = [
                 augment_batch(
-                    part, self._augment, seed=seed, step=self.step * len(columns) + i, first=rows.start, of=len(batch)
+                    part, self._augment, seed=seed, step=self.step * num_parts + i, first=rows.start, of=len(batch)
                 )
-                for i, part in enumerate(x.chunk(len(columns)))
+                for i, part in enumerate(x.chunk(num_parts))
             ]
             x = torch.cat(views)
         if not self._augment.warps:
@@ -390,12 +392,17 @@ class Stepper:
             augmented_B = batch.positive_origin == _AUGMENTATION
             here = np.flatnonzero(augmented_B[rows])
             if len(here):
-                place = torch.from_numpy(len(x) // len(columns) + here)
+                place = torch.from_numpy(len(x) // num_parts + here)
                 before = int(augmented_B[: rows.start].sum())
                 x[place] = augment_batch(
                     x[place], self._second_view, seed=seed, step=self.step, first=before, of=int(augmented_B.sum())
                 )
-        return x, len(columns)
+        return x, num_parts
+
+    def _shown(self, batch: TripletPlan, rows: slice) -> NDArray[np.int64]:
+        """Return the items of these rows, anchors first."""
+        columns = [batch.anchor, batch.positive, *([] if self._config.loss.in_batch else [batch.negative])]
+        return np.concatenate([column[rows] for column in columns])
 
 
 def rate_factor(step: int, num_steps: int, training: TrainingConfig) -> float:
