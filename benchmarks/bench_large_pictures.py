@@ -146,9 +146,8 @@ def main() -> None:
         print(json.dumps(train(stored, arguments.triplets, arguments.size)))
         return
     arguments.folder.mkdir(parents=True, exist_ok=True)
-    print(
-        "| pictures | s a picture shown | of it waiting for pictures | CPU s | of it reading | peak memory | above that of 400 |"
-    )
+    columns = "pictures | s a picture shown | of it waiting | CPU s | of it reading | peak memory | above that of 400"
+    print(f"| {columns} |")
     print("|---|---|---|---|---|---|---|", flush=True)
     base_bytes = 0
     try:
@@ -162,7 +161,8 @@ def main() -> None:
             base_bytes = base_bytes or found["peak_bytes"]
             above = (found["peak_bytes"] - base_bytes) / 2**30
             print(
-                f"| {num:,} {kind} | {found['wall_s']:.4f} | {found['wait_s']:.5f} | {found['cpu_s']:.4f} | {found['read_s']:.5f} "
+                f"| {num:,} {kind} | {found['wall_s']:.4f} | {found['wait_s']:.5f} "
+                f"| {found['cpu_s']:.4f} | {found['read_s']:.5f} "
                 f"| {found['peak_bytes'] / 2**30:.2f} GiB | {above:.2f} GiB |",
                 flush=True,
             )

@@ -64,6 +64,47 @@ def test_the_estimate_is_at_most_half_above_the_peak(num_items, dim, num_anchors
     assert 1.0 <= estimate / int(done.stdout) <= 1.5
 
 
+IN_SHARDS = """
+import json, sys
+from pathlib import Path
+import numpy as np
+from mohs.mining import mine
+from mohs.shards import ShardLayout, open_shards, write_shards
+folder, num_items, dim, num_anchors, scale = Path(sys.argv[1]), *json.loads(sys.argv[2])
+def memory(field):
+    return next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith(field))
+def bank_of(num_items):
+    rng = np.random.default_rng(0)
+    layout = ShardLayout(num_items, (dim,), "float16", 2**16)
+    make = lambda start, stop: rng.standard_normal((stop - start, dim), dtype=np.float32).astype(np.float16)
+    write_shards(folder / str(num_items), layout, {}, make)
+    return open_shards(folder / str(num_items), check=False), np.arange(num_items) // 2
+def run(bank, labels, anchors):
+    mine(bank, labels, anchors_T=anchors, hardness_T=np.linspace(0, 1, len(anchors)), scale=scale)
+run(*bank_of(2000), np.arange(50))
+bank, labels = bank_of(num_items)
+anchors = np.linspace(0, num_items - 1, num_anchors).astype(np.int64)
+before = memory("VmRSS")
+run(bank, labels, anchors)
+print(memory("VmHWM") - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads what Linux counts")
+@pytest.mark.parametrize(("sizes", "most"), [((3_000_000, 16, 50, "rank"), 1.2), ((300_000, 64, 2000, "range"), 1.6)])
+def test_the_estimate_of_a_bank_in_shards_is_near_its_peak(sizes, most, tmp_path):
+    """Of many items the labels take most; of few, pieces of the bank, of which there are a little less than six."""
+    done = subprocess.run(
+        [sys.executable, "-c", IN_SHARDS, str(tmp_path), json.dumps(sizes)],
+        capture_output=True, text=True, check=True, env={"OMP_NUM_THREADS": "2", "PYTHONPATH": ":".join(sys.path)},
+    )  # fmt: skip
+    num_items, dim, num_anchors, scale = sizes
+    estimate = estimate_peak_bytes(
+        num_items, dim, num_anchors, scale=scale, threads=2, bank_dtype="float16", in_shards=True
+    )
+    assert 1.0 <= estimate / int(done.stdout) <= most, done.stdout
+
+
 def test_a_bank_that_is_not_copied_takes_a_copy_less():
     def estimate(**options):
         return estimate_peak_bytes(10**6, 512, 10**5, scale="rank", threads=4, **options)

@@ -22,6 +22,8 @@ __all__ = ["estimate_peak_bytes"]
 BankDtype = Literal["float32", "float16", "bfloat16"]
 
 _ITEM_BYTES = 100  # labels, class numbers, candidates and the sorts that make them
+# The same for a bank in shards, of which nothing else grows with the items: while labels are sorted, and after that.
+_SORTED_ITEM_BYTES, _KEPT_ITEM_BYTES = 53, 29
 _ANCHOR_BYTES = 120  # the columns of the plan and what they are computed from
 _SAMPLED_ANCHOR_BYTES = 80  # ranks, shares, estimates and errors, kept while some are mined exactly
 # What each further negative of an anchor adds: while they are searched (exactly, or in a sample), and at the end, when
@@ -107,8 +109,10 @@ def estimate_peak_bytes(
             rest = num_anchors % num_items
             in_blocks = rest if num_anchors > num_items and rest < share * num_items else 0
     if in_shards:
-        columns = num_items * _ITEM_BYTES + num_anchors * (_ANCHOR_BYTES + num_negatives * _ROW_BYTES)
-        return int(_SLACK * (columns + streamed_bytes(dim, num_anchors, used)))
+        counts_ranks = needs == "ranks" or num_negatives > 1
+        columns = num_items * _KEPT_ITEM_BYTES + num_anchors * (_ANCHOR_BYTES + num_negatives * _ROW_BYTES)
+        streams = columns + streamed_bytes(dim, num_anchors, used, counts_ranks=counts_ranks)
+        return int(_SLACK * max(num_items * _SORTED_ITEM_BYTES, streams))
     blocks = used * (_block_bytes(num_candidates, dim, in_blocks, used) + tile) + 32 * dim**2 if in_blocks else 0
     bank = bank_bytes(num_candidates, dim, keeps_tiles)
     further = num_anchors * (num_negatives - 1)

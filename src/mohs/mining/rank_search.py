@@ -15,12 +15,14 @@ from mohs.mining.frame import Float64, Frame
 from mohs.mining.problem import Index
 from mohs.mining.questions import NUM_CELLS, CodeCounts, CodesWithin, KeyCounts, Queries, Question
 
-__all__ = ["ROOM_BYTES", "RankSearch"]
+__all__ = ["MOST_ROOM_BYTES", "ROOM_BYTES", "RankSearch"]
 
 _MOST_CODES: Final = 2**14  # collected for a rank
 ROOM_BYTES: Final = 2**26
 """Of the codes that are collected in a pass."""
 _SPARE: Final = 32
+MOST_ROOM_BYTES: Final = 8 * (_MOST_CODES + _SPARE)
+"""Of those of one rank."""
 _NARROW: Final = 16.0  # times the error of a key: then cells of keys say no more
 _TINY: Final = 1e-30  # in the frame, where rows reach to about 1
 

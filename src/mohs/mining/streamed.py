@@ -28,7 +28,7 @@ from mohs.hardness.scales import (
 from mohs.mining.frame import Float32, Float64
 from mohs.mining.problem import Index, MiningProblem, distances_of
 from mohs.mining.questions import NUM_CELLS, CodesWithin, Nearest, Queries, Question
-from mohs.mining.rank_search import ROOM_BYTES, RankSearch
+from mohs.mining.rank_search import MOST_ROOM_BYTES, ROOM_BYTES, RankSearch
 from mohs.mining.stream import PIECE_BYTES, Scan
 from mohs.mining.streamed_kernels import mark_items
 from mohs.mining.threads import Meter, for_each, num_threads, one_blas_thread
@@ -85,11 +85,11 @@ def mine_streamed(
     return found_TK, distance_TK, achieved_TK
 
 
-def streamed_bytes(dim: int, num_anchors: int, threads: int) -> int:
+def streamed_bytes(dim: int, num_anchors: int, threads: int, *, counts_ranks: bool = True) -> int:
     """Return what mining a bank in shards takes at most beside the columns of items and anchors."""
     group = min(_group_size(dim), num_anchors)
     rows = 12 * group * dim  # as given, in the stack, and in the frame
-    counts = 4 * NUM_CELLS * group + ROOM_BYTES
+    counts = 4 * NUM_CELLS * group + min(ROOM_BYTES, group * MOST_ROOM_BYTES) if counts_ranks else 0
     pieces = 6 * PIECE_BYTES  # two in the stack, two in the frame, two as they are read
     sample = _SAMPLE * (8 * dim + 4 * _ROWS * threads)
     return rows + counts + max(pieces, sample)
