@@ -15,6 +15,7 @@ from mohs.bounds import LABEL_CHARACTERS
 from mohs.data.folder import read_class_folders
 from mohs.data.multi_label import MultiLabel, one_class_each, repeat_problems
 from mohs.data.names import find_as_written, is_text, joined_warning, name_warning
+from mohs.data.packed import unpacked
 from mohs.data.rows import read_rows
 from mohs.data.table import ROLES, SPLITS, RowPlaces, Table, concatenate
 from mohs.errors import DataWarning, InputError, Problem, at_most_20
@@ -44,6 +45,8 @@ def read_table(
     - A folder that holds `images.csv`: that table; a `catalog.csv` beside it is the catalog unless `catalog` is given.
     - Any other folder: a class per sub-folder, holding pictures of the kinds in `mohs.data.folder` in order of name.
       Hidden files are ignored.
+    - A `.tar` by WebDataset or a folder of these, a folder by `save_to_disk` of Hugging Face's `datasets`, or a Parquet
+      file with pictures in it: unpacked once into the cache (`mohs.data.packed`), and read as a table from there.
 
     `catalog` is one more table or folder whose items get the role catalog. An item listed in both is one item, with
     the role catalog. Row numbers in messages count the header as row 1 (in Parquet, the first item is row 1).
@@ -75,7 +78,7 @@ def read_listing(
     for given in (source, *(() if catalog is None else (catalog,))):
         if not is_text(str(given)):
             raise InputError(f"{str(given)!a}: the path is not UTF-8; rename it, or link to it by another name")
-    path = Path(source)
+    path = unpacked(Path(source)) or Path(source)
     if path.is_dir() and (path / "images.csv").is_file():
         if catalog is None and (path / "catalog.csv").is_file():
             catalog = path / "catalog.csv"
@@ -83,7 +86,7 @@ def read_listing(
     columns = _Columns(file_column, class_column, group_column)
     table = _read_one(path, columns, default_role="sample")
     if catalog is not None:
-        path = Path(catalog)
+        path = unpacked(Path(catalog)) or Path(catalog)
         if path.is_dir() and (path / "catalog.csv").is_file():
             path = path / "catalog.csv"
         table = concatenate(table, _read_one(path, columns, default_role="catalog"))

@@ -110,7 +110,8 @@ class RankSearch:
     def _learn_keys(self, at: Index, found: KeyCounts) -> None:
         slack_A = self._slack_R[at]
         start_A, end_A, step_A = found.line_R3.astype(np.float64).T
-        upto_AB = found.below_R[:, None] + np.cumsum(found.cells_RB, axis=1, dtype=np.int64)
+        upto_AB = np.cumsum(found.cells_RB, axis=1, dtype=np.int64)
+        upto_AB += found.below_R[:, None]
         cell_A = (upto_AB <= self._rank_R[at, None]).sum(axis=1)
         before_A, after_A = self._rank_R[at] < found.below_R, cell_A == NUM_CELLS
         # The rank is in a cell by computed keys: an edge of it may be off by one error.
@@ -154,7 +155,8 @@ class RankSearch:
         self._next_R[at] = _Next.COUNT_CODES
 
     def _learn_codes(self, at: Index, found: CodeCounts) -> None:
-        upto_AB = found.below_R[:, None] + np.cumsum(found.cells_RB, axis=1, dtype=np.int64)
+        upto_AB = np.cumsum(found.cells_RB, axis=1, dtype=np.int64)
+        upto_AB += found.below_R[:, None]
         cell_A = (upto_AB <= self._rank_R[at, None]).sum(axis=1)
         inside_A = (cell_A < NUM_CELLS) & (self._rank_R[at] >= found.below_R)
         assert inside_A.all(), "a rank left its window"

@@ -89,10 +89,11 @@ def streamed_bytes(dim: int, num_anchors: int, threads: int, *, counts_ranks: bo
     """Return what mining a bank in shards takes at most beside the columns of items and anchors."""
     group = min(_group_size(dim), num_anchors)
     rows = 12 * group * dim  # as given, in the stack, and in the frame
-    counts = 4 * NUM_CELLS * group + min(ROOM_BYTES, group * MOST_ROOM_BYTES) if counts_ranks else 0
+    # Counts are added up, as int64, when the pieces are gone.
+    cells, room = (NUM_CELLS * group, min(ROOM_BYTES, group * MOST_ROOM_BYTES)) if counts_ranks else (0, 0)
     pieces = 6 * PIECE_BYTES  # two in the stack, two in the frame, two as they are read
     sample = _SAMPLE * (8 * dim + 4 * _ROWS * threads)
-    return rows + counts + max(pieces, sample)
+    return rows + room + max(4 * cells + pieces, 13 * cells, sample)
 
 
 def _group_size(dim: int) -> int:

@@ -1,0 +1,25 @@
+"""A picture in a file of many, with what is said of it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import final
+
+__all__ = ["PackedItem"]
+
+
+@final
+@dataclass(frozen=True)
+class PackedItem:
+    """A picture of a packed set.
+
+    Attributes:
+        place: where it is, for messages.
+        picture: the bytes of its file.
+        suffix: of its name, such as ".jpg"; "" if there is none.
+        cells: text by column; among them "class".
+    """
+
+    place: str
+    picture: bytes
+    suffix: str
+    cells: Mapping[str, str]
