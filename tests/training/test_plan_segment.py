@@ -1,16 +1,19 @@
 """What a segment's negatives are chosen from."""
 
+import importlib
 from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from mohs.data.dataset import Dataset
 from mohs.data.images import ImagePolicy
 from mohs.model.embedder import Embedder
+from mohs.peers import Peers
 from mohs.plan import TripletPlan
 from mohs.settings.config import DataConfig, LossConfig, MemoryConfig, ModelConfig, RunConfig, TrainingConfig
-from mohs.training import plan_segment
+from mohs.training import closed_loop, plan_segment
 from mohs.training.plan_segment import Planner, all_segments
 from mohs.training.processes import Processes
 
@@ -71,3 +74,39 @@ def test_few_of_one_class_are_not_enough(glyphs: Dataset) -> None:
         config = settings(neighbourhood=1, num_triplets=400).model_copy(update={"seed": seed})
         plan = plan_of(lopsided, config)
         assert (lopsided.labels[plan.negative] != lopsided.labels[plan.anchor]).all()
+
+
+@pytest.mark.parametrize(
+    "config",
+    [settings(loss="triplet"), settings(neighbourhood=1), settings(neighbourhood=4), settings(loss="semi-hard")],
+    ids=["triplets", "random batches", "cliques", "semi-hard"],
+)
+def test_processes_mine_for_a_part_of_the_anchors_each_and_have_one_plan(
+    glyphs: Dataset, config: RunConfig, together, torch_as_it_was: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = config.model_copy(
+        update={"negatives": config.negatives.model_copy(update={"skip_nearest": 2, "min_distance_ratio": 0.5})}
+    )
+    monkeypatch.setattr(closed_loop, "_SHARED_ROWS", 8)
+    torch.set_num_threads(1)
+    module = importlib.import_module("mohs.mining.mine")
+    usual, num_mined = module.mine_exact, []
+
+    def counted(problem, *rest):
+        num_mined.append(len(problem.anchors_T))
+        return usual(problem, *rest)
+
+    monkeypatch.setattr(module, "mine_exact", counted)
+    (segment,) = all_segments(glyphs, config)
+
+    def plan(peers: Peers) -> bytes:
+        embedder = Embedder.create(config.model, ImagePolicy(16, 1), seed=0)
+        made = Planner(glyphs, config, peers).plan(segment, embedder).plan
+        return made.to_arrow().schema.metadata[b"mohs.sha256"]
+
+    [wanted] = together(1, plan)
+    alone = sum(num_mined)
+    for num_ranks in (2, 3):
+        num_mined.clear()
+        assert together(num_ranks, plan) == [wanted] * num_ranks
+        assert sum(num_mined) < 1.5 * alone  # all together about as many as one, not each of them

@@ -48,7 +48,8 @@ def read_tars(tars: Sequence[Path]) -> Iterator[PackedItem]:
 
 
 def _samples(tar: Path, opened: tarfile.TarFile) -> Iterator[PackedItem]:
-    key, files = "", {}
+    key = ""
+    files: dict[str, bytes] = {}
     for member in opened:
         if not member.isreg() or Path(member.name).name.startswith("."):
             continue

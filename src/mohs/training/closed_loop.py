@@ -47,6 +47,7 @@ from numpy.typing import NDArray
 
 from mohs.hardness.scales import Scale, rule_of
 from mohs.mining import mine
+from mohs.peers import ALONE, Peers
 from mohs.plan import TripletPlan
 from mohs.randomness import generator
 from mohs.settings.config import HardnessConfig, RunConfig
@@ -54,6 +55,8 @@ from mohs.settings.config import HardnessConfig, RunConfig
 __all__ = ["Control", "HardnessController", "MeasureGaps", "SegmentBank", "measure_gaps"]
 
 _SAMPLE = 512
+_SHARED_ROWS = 64
+"""Fewer are mined by each process: to tell the others would take longer."""
 _GRID = 17
 _FULL_SPREAD, _NO_SPREAD = 0.8, 0.5
 _LEAST_SHARE = 0.01
@@ -170,6 +173,7 @@ class SegmentBank:
         origin_K: where positives come from; None: all are items.
         candidates: places of those that may be negatives; None: all may.
         excluded_P2: pairs of places that are never anchor and negative.
+        peers: processes with this very bank, which mine together; each has all that is found.
     """
 
     x_MD: NDArray[np.float32]
@@ -179,6 +183,7 @@ class SegmentBank:
     origin_K: NDArray[np.uint8] | None = None
     candidates: NDArray[np.int64] | None = None
     excluded_P2: NDArray[np.int64] | None = None
+    peers: Peers = ALONE
 
     def mine(
         self,
@@ -207,6 +212,7 @@ class SegmentBank:
             margin=config.loss.margin if by_margin else None,
             squared=config.loss.squared and by_margin and own_by_margin,
             seed=config.seed,
+            peers=self.peers if len(rows) >= _SHARED_ROWS else ALONE,
         )
 
 

@@ -19,6 +19,7 @@ from mohs.mining import mine
 from mohs.mining.roles import choose_roles
 from mohs.model.embedder import Embedder
 from mohs.model.shared_embedding import embed_items
+from mohs.peers import Peers
 from mohs.plan import TripletPlan
 from mohs.randomness import generator
 from mohs.settings.config import RunConfig
@@ -28,7 +29,6 @@ from mohs.training.false_negatives import Dropped, distrusted_pairs
 from mohs.training.guard import BankHealth, bank_recall
 from mohs.training.kept_apart import by_first_item, may_be_negatives
 from mohs.training.last_seen import Seen
-from mohs.training.processes import Processes
 
 __all__ = [
     "Planned",
@@ -110,9 +110,12 @@ class Planned:
 
 @final
 class Planner:
-    """Makes the plan of a segment from the network as it is; the same network and segment give the same plan."""
+    """Makes the plan of a segment from the network as it is; the same network and segment give the same plan.
 
-    def __init__(self, dataset: Dataset, config: RunConfig, peers: Processes) -> None:
+    Processes share the embedding, by item, and the mining, by anchor; each has the whole plan.
+    """
+
+    def __init__(self, dataset: Dataset, config: RunConfig, peers: Peers) -> None:
         self._dataset = dataset
         self._config = config
         self._peers = peers
@@ -184,7 +187,8 @@ class Planner:
         candidates = self._candidates(segment, items_M, in_batch=in_batch)
         excluded_P2 = self._excluded(bank_MD, items_M, np.unique(anchor_K), candidates)
         class_M = self._class_N[items_M]
-        return SegmentBank(bank_MD, class_M, anchor_K, positive_K, segment.origin_K, candidates, excluded_P2)
+        columns = bank_MD, class_M, anchor_K, positive_K, segment.origin_K, candidates, excluded_P2
+        return SegmentBank(*columns, self._peers)
 
     def _of_items(self, plan: TripletPlan, segment: Segment, items_M: NDArray[np.int64]) -> TripletPlan:
         """Return a plan of places in the bank as one of items."""
@@ -230,6 +234,7 @@ class Planner:
             num_negatives=self._config.negatives.skip_nearest,
             excluded_pairs=excluded_P2,
             seed=self._config.seed,
+            peers=self._peers,
         )
         return np.concatenate([excluded_P2, np.stack([nearest.anchor, nearest.negative], axis=1)])
 
