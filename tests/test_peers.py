@@ -1,10 +1,15 @@
 """Who has which rows, and that all have all of them in the end."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, final
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mohs import peers as peers_module
 from mohs.peers import ALONE, Peers, exchange_rows, own_rows
 from mohs.training.processes import Processes
 
@@ -30,6 +35,41 @@ def test_rows_are_exchanged(together, num_ranks: int) -> None:
     for one, two in together(num_ranks, fill):
         assert one.tolist() == list(range(7))
         assert two.tolist() == [[i / 2, i / 2] for i in range(7)]
+
+
+@pytest.mark.parametrize("num_ranks", [2, 3])
+def test_large_rows_are_exchanged_in_rounds(together, monkeypatch: pytest.MonkeyPatch, num_ranks: int) -> None:
+    """However unevenly they lie; what is sent at once is small."""
+    monkeypatch.setattr(peers_module, "_EXCHANGED_BYTES", 200)
+    sent: list[int] = []
+
+    def fill(peers: Peers) -> np.ndarray:
+        own = np.arange(3) if peers.rank == 0 else np.arange(3, 40)[peers.rank - 1 :: num_ranks - 1]
+        gather = peers.gather
+
+        def counted(value: Any) -> list[Any]:
+            if isinstance(value, tuple):
+                sent.append(value[0].nbytes + value[1][0].nbytes)
+            return gather(value)
+
+        rows = np.full((40, 2), -1.0)
+        rows[own] = own[:, None]
+        exchange_rows(Counted(peers.rank, num_ranks, counted), own, rows)
+        return rows
+
+    for rows in together(num_ranks, fill):
+        assert rows.tolist() == [[i, i] for i in range(40)]
+    assert max(sent) * num_ranks <= 200
+
+
+@final
+@dataclass
+class Counted:
+    """Peers of which only `gather` is used."""
+
+    rank: int
+    num_ranks: int
+    gather: Callable[[Any], list[Any]]
 
 
 def test_one_process_needs_nobody() -> None:

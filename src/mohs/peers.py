@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 __all__ = ["ALONE", "Alone", "Peers", "exchange_rows", "own_rows"]
 
 
+_EXCHANGED_BYTES: Final = 2**26  # in a round, of all processes
+
 _Read = TypeVar("_Read")
 
 
@@ -73,7 +75,13 @@ def exchange_rows(peers: Peers, own_R: NDArray[np.int64], *arrays: NDArray[Any])
     """Fill in the rows of arrays that other processes know; this one knows the rows `own_R`, and each row is known."""
     if peers.num_ranks == 1:
         return
-    for rank, (row_R, values) in enumerate(peers.gather((own_R, [array[own_R] for array in arrays]))):
-        if rank != peers.rank:
-            for array, value in zip(arrays, values, strict=True):
-                array[row_R] = value
+    row_bytes = sum(array[:1].nbytes for array in arrays) + own_R.itemsize
+    # In rounds: what is exchanged is packed, sent and unpacked whole, and takes three times itself.
+    at_once = max(1, _EXCHANGED_BYTES // (row_bytes * peers.num_ranks))
+    num_rounds = 1 if len(arrays[0]) <= at_once else max(peers.gather(-(-len(own_R) // at_once)))
+    for start in range(0, num_rounds * at_once, at_once):
+        part_R = own_R[start : start + at_once]
+        for rank, (row_R, values) in enumerate(peers.gather((part_R, [array[part_R] for array in arrays]))):
+            if rank != peers.rank:
+                for array, value in zip(arrays, values, strict=True):
+                    array[row_R] = value

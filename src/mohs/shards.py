@@ -5,9 +5,11 @@ but for the last. The manifest says rows, their shape and dtype, what the rows a
 every shard that is finished; a shard that it does not name is not there yet. numpy reads each shard by itself.
 """
 
+import mmap
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
 from typing import Any, Final, Protocol, final, runtime_checkable
@@ -15,7 +17,7 @@ from typing import Any, Final, Protocol, final, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from mohs.artefacts import DAMAGED_ARRAYS, atomic_path, require_disk, sha256_file
+from mohs.artefacts import DAMAGED_ARRAYS, atomic_path, remove_left_over, require_disk, sha256_file
 from mohs.checks import require, wrong_choice, wrong_whole
 from mohs.errors import InputError, Problem, at_most_20
 from mohs.lock import only_writer
@@ -138,6 +140,7 @@ class Shards:
     folder: Path
     layout: ShardLayout
     about: Mapping[str, Any]
+    _offset: dict[int, int] = field(default_factory=dict, repr=False)  # where rows begin in a file, once it was checked
 
     def __len__(self) -> int:
         return self.layout.num_rows
@@ -173,20 +176,20 @@ class Shards:
         for number in np.unique(shard_R).tolist():
             at = order[np.searchsorted(shard_R, number) : np.searchsorted(shard_R, number, side="right")]
             # Mapped for as long as it takes: pages that were read are not kept in this process.
-            found[at] = self._mapped(number)[rows[at] - self.layout.span(number)[0]]
+            found[at] = self._rows(number)[rows[at] - self.layout.span(number)[0]]
         return found
 
-    def read(self, start: int, stop: int, out: NDArray[Any] | None = None) -> NDArray[Any]:
-        """Return rows start … stop − 1 as stored, read from their files (not mapped), into `out` if it is given."""
-        found = np.empty((stop - start, *self.layout.row_shape), dtype=self.dtype) if out is None else out
+    def read(self, start: int, stop: int) -> NDArray[Any]:
+        """Return rows start … stop − 1 as stored, read from their files (not mapped)."""
+        found = np.empty((stop - start, *self.layout.row_shape), dtype=self.dtype)
         at = start
         while at < stop:
             number = at // self.layout.rows_per_shard
             first, last = self.layout.span(number)
             upto = min(stop, last)
-            mapped = self._mapped(number)
-            with (self.folder / self.layout.file_name(number)).open("rb", buffering=0) as file:
-                file.seek(mapped.offset + (at - first) * self.layout.row_bytes)
+            offset = self._checked_offset(number)
+            with self._path(number).open("rb", buffering=0) as file:
+                file.seek(offset + (at - first) * self.layout.row_bytes)
                 _read_whole(file, found[at - start : upto - start].data.cast("B"))
             at = upto
         return found
@@ -195,8 +198,28 @@ class Shards:
         """See `ShardLayout.pieces`."""
         return self.layout.pieces(rows_per_piece)
 
-    def _mapped(self, number: int) -> "np.memmap[Any, Any]":
-        path = self.folder / self.layout.file_name(number)
+    def _path(self, number: int) -> Path:
+        return self.folder / self.layout.file_name(number)
+
+    def _rows(self, number: int) -> NDArray[Any]:
+        """Return the rows of a shard, mapped; its head is read when it is opened first: that takes most of the time."""
+        offset, (first, last) = self._checked_offset(number), self.layout.span(number)
+        num_bytes = (last - first) * self.layout.row_bytes
+        with self._path(number).open("rb", buffering=0) as file:
+            if os.fstat(file.fileno()).st_size < offset + num_bytes:
+                raise InputError(Problem(file.name, "shorter than it was", _AGAIN))
+            mapped = mmap.mmap(file.fileno(), offset + num_bytes, access=mmap.ACCESS_READ)
+        values = np.frombuffer(mapped, dtype=np.uint8, count=num_bytes, offset=offset)
+        return values.view(self.dtype).reshape(last - first, *self.layout.row_shape)
+
+    def _checked_offset(self, number: int) -> int:
+        """Return where the rows of a shard begin in its file; raise `InputError` unless it holds what it should."""
+        if number not in self._offset:
+            self._offset[number] = self._check(number)
+        return self._offset[number]
+
+    def _check(self, number: int) -> int:
+        path = self._path(number)
         first, last = self.layout.span(number)
         try:
             found: np.memmap[Any, Any] = np.load(path, mmap_mode="r", allow_pickle=False)
@@ -207,7 +230,7 @@ class Shards:
         if not is_array or (found.dtype, found.shape) != (self.dtype, expected) or not found.flags.c_contiguous:
             what = f"holds {found.dtype}{list(found.shape)}" if is_array else "holds no array"
             raise InputError(Problem(str(path), f"{what}, not {self.dtype}{list(expected)}", _AGAIN))
-        return found
+        return int(found.offset)
 
 
 def is_shards(path: str | Path) -> bool:
@@ -237,7 +260,7 @@ def open_shards(folder: str | Path, *, check: bool = True) -> Shards:
         try:
             if not file.is_file():
                 raise InputError(Problem(str(file), "no such file", _AGAIN))
-            shards._mapped(number)
+            shards._checked_offset(number)
         except InputError as error:
             problems.extend(error.problems)
     if problems:
@@ -304,6 +327,7 @@ def shard_writer(folder: str | Path, layout: ShardLayout, about: Mapping[str, An
     folder = Path(folder)
     require(*layout.problems("layout"))
     with only_writer(folder, "writing shards"):
+        remove_left_over(folder)  # what a kill in the middle of a shard has left is as large as the shard
         path = folder / MANIFEST
         if path.is_file():
             files = _finished(path, layout, about)

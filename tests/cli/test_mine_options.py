@@ -9,10 +9,12 @@ import pytest
 
 import mohs
 from mohs import mining
+from mohs.artefacts import fingerprint
 from mohs.cli import console as memory
 from mohs.distances import unit_rows
 from mohs.mining import estimate_peak_bytes
 from mohs.plan import POSITIVE_ORIGINS, TripletPlan
+from mohs.shards import ShardLayout, write_shards
 
 NUM_ITEMS, DIM = 900, 6
 mine_module = importlib.import_module("mohs.cli.mine")  # mohs.cli has a command of this name, too
@@ -318,3 +320,48 @@ def test_the_embeddings_to_be_made_count_too(run_cli, picture_set, tmp_path):
     command = ["mine", picture_set, "--size", 16, "--triplets", 30, "--out", tmp_path / "p", "--json"]
     facts = json.loads(run_cli(*command).out)
     assert facts["estimated_peak_bytes"] == estimate_peak_bytes(48, 128, 30) + 4 * 48 * 128 + 20 * 48 * 3
+
+
+@pytest.fixture
+def bank_of_shop(shop, tmp_path):
+    """Vectors of the shop in shards, which say of which files they are."""
+    table = mohs.read_table(shop / "shop.csv")
+    about = {"files_fingerprint": fingerprint(np.array(table.files))}
+    rows = np.load(shop / "x.npy")
+    layout = ShardLayout(NUM_ITEMS, (DIM,), "float32", 500)
+    write_shards(tmp_path / "bank", layout, about, lambda start, stop: rows[start:stop])
+    return tmp_path / "bank"
+
+
+def test_shards_of_other_files_are_refused(run_cli, shop, tmp_path, bank_of_shop):
+    """Classes may be others than when pictures were embedded; files and their order may not."""
+    header, *lines = (shop / "shop.csv").read_text().splitlines()
+    same = [line.replace(".png,c", ".png,d") for line in lines]
+    for name, rows in (("same", same), ("turned", lines[::-1]), ("fewer", lines[:-3])):
+        (tmp_path / f"{name}.csv").write_text("\n".join([header, *rows]) + "\n")
+    wanted = "--embeddings", bank_of_shop, "--triplets", 20, "--out", tmp_path / "plan.parquet"
+    assert run_cli("mine", tmp_path / "same.csv", *wanted).code == 0
+    answer = run_cli("mine", tmp_path / "turned.csv", *wanted)
+    assert answer.code == 2
+    what = "has vectors of other files than"
+    assert answer.err[-1] == (
+        f"mohs: {bank_of_shop}: {what} {tmp_path}/turned.csv, or in another order; embed this table"
+    )
+    answer = run_cli("mine", tmp_path / "fewer.csv", *wanted)
+    assert answer.err[-1] == f"mohs: {bank_of_shop}: 900 rows for 897 items in the table; embed this table"
+
+
+def test_what_actors_do_not_do_is_refused_before_the_work(run_cli, shop, tmp_path):
+    answer = run_cli(
+        "mine", shop / "shop.csv", "--engine", "ray", "--device", "cuda", "--max-bad", 3, "--multi-label", "first",
+        "--group-column", "session", "--out", tmp_path / "plan.parquet",
+    )  # fmt: skip
+    assert answer.code == 2
+    told = [line.removeprefix("mohs: ").partition(" with --engine ray")[0] for line in answer.err]
+    assert told == ["--device: 'cuda'", "--max-bad: 3", "--multi-label: 'first'", "--group-column: 'session'"]
+
+
+def test_a_shard_has_a_row_or_more(run_cli, tmp_path):
+    answer = run_cli("embed", tmp_path, "t.csv", "--shards", "--shard-rows", 0, "--out", tmp_path / "bank")
+    assert answer.code == 2
+    assert answer.err[-1].startswith("mohs: --shard-rows: 0 is not")

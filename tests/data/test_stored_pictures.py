@@ -1,5 +1,6 @@
 """Pictures that stay in their file: the same as in memory, compared with their sums when they are first asked for."""
 
+import pickle
 import threading
 from pathlib import Path
 
@@ -67,7 +68,7 @@ def test_masks_iteration_and_the_whole(kept: StoredPictures) -> None:
     assert np.array_equal(kept[mask], WHOLE[mask])
     assert np.array_equal(np.stack(list(kept)), WHOLE)
     assert np.array_equal(np.asarray(kept), WHOLE)
-    for wrong in (23, -24, np.array([0, 23])):
+    for wrong in (23, -24, np.array([0, 23]), mask[:-1], np.append(mask, False), np.array([0.0, 1.5])):
         with pytest.raises(IndexError):
             kept[wrong]
 
@@ -120,6 +121,16 @@ def test_a_file_that_is_cut_short_meanwhile_is_named(tmp_path: Path) -> None:
     (tmp_path / "pictures.npy").write_bytes((tmp_path / "pictures.npy").read_bytes()[:-1000])
     with pytest.raises(ResourceError, match=r"pictures\.npy: ends before the last picture"):
         pictures[:]
+
+
+def test_a_cache_may_be_deleted_while_it_is_read(tmp_path: Path) -> None:
+    pictures = stored(tmp_path, WHOLE)
+    part = pictures.take(np.array([3, 1]))
+    again = pickle.loads(pickle.dumps(part))
+    (tmp_path / "pictures.npy").unlink()
+    assert np.array_equal(part[:], WHOLE[[3, 1]])
+    assert np.array_equal(pictures[:], WHOLE)
+    assert np.array_equal(again[:], WHOLE[[3, 1]])
 
 
 def test_a_dataset_takes_items_without_reading_them(

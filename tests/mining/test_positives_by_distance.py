@@ -6,7 +6,9 @@ from oracle import oracle_positives
 
 from mohs.errors import InputError
 from mohs.mining import mine, positives
+from mohs.mining.problem import make_problem
 from mohs.plan import POSITIVE_ORIGINS
+from mohs.shards import ShardLayout, open_shards, write_shards
 
 
 def mined(bank, labels, anchors, rule, **more):
@@ -73,3 +75,34 @@ def test_bad_input_is_named(change, message):
     with pytest.raises(InputError) as caught:
         mine(np.float32([[0.0], [1.0], [2.0]]), ["a", "a", "b"], anchors_T=[0], hardness_T=0.5, **change)
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("rule", ["easy", "hard"])
+def test_rows_in_shards_are_read_some_classes_at_a_time(rule, tmp_path, monkeypatch):
+    """With the positives of a bank in memory; one class of many rows is read whole."""
+    rng = np.random.default_rng(0)
+    bank = np.rint(rng.normal(size=(500, 3)) * 4).astype(np.float32)
+    labels = np.concatenate([np.full(100, 40), rng.integers(0, 90, 400)])
+    anchors = np.concatenate([rng.permutation(500)[:120], [0, 0]])
+    write_shards(tmp_path, ShardLayout(500, (3,), "float32", 70), {}, lambda start, stop: bank[start:stop])
+    shards = open_shards(tmp_path)
+    read: list[int] = []
+    get = type(shards).__getitem__
+
+    def counted(self, index):
+        if not isinstance(index, slice):
+            read.append(len(index))
+        return get(self, index)
+
+    monkeypatch.setattr(positives, "_BYTES_AT_ONCE", 12 * 30)
+    expected = mined(bank, labels, anchors, rule)
+    problem = make_problem(
+        shards, labels, anchors_T=anchors, hardness_T=0.5, scale="rank", candidates=None, margin=None, squared=False
+    )
+    monkeypatch.setattr(type(shards), "__getitem__", counted)
+    positive, origin = positives.positives_by_distance(problem, rule)
+    np.testing.assert_array_equal(positive, expected.positive)
+    np.testing.assert_array_equal(origin, expected.positive_origin)
+    assert len(read) > 5
+    assert max(read) <= 100 + 2 * 30
+    assert sorted(read)[-2] <= 2 * 30

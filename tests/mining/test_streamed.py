@@ -1,7 +1,9 @@
 """A bank in shards is mined as the same bank in memory: index for index, and byte for byte."""
 
 import copy
+import importlib
 import tempfile
+import threading
 from pathlib import Path
 from typing import final
 from unittest import mock
@@ -14,8 +16,10 @@ from mining_cases import KINDS, assert_agrees, cases, random_bank, random_labels
 
 from mohs.errors import InputError
 from mohs.hardness.scales import SCALES
-from mohs.mining import mine, questions, rank_search, stream, streamed, streamed_kernels
+from mohs.mining import mine, questions, rank_search, stored, stream, streamed, streamed_kernels
 from mohs.shards import ShardLayout, Shards, open_shards, write_shards
+
+mine_module = importlib.import_module("mohs.mining.mine")  # mohs.mining has a function of this name, too
 
 
 def in_shards(bank: np.ndarray, folder: str | Path, rows_per_shard: int) -> Shards:
@@ -198,3 +202,56 @@ def test_what_parts_find_is_merged_into_the_same(tmp_path: Path, tight, scale, k
         bank, random_labels(rng, 300, "pairs"), rng.integers(0, 300, 25), hardness, scale, rng.random(300) < 0.9, 0.5,
         False, k=k, stored=shards,
     )  # fmt: skip
+
+
+def test_keys_that_are_all_equal_are_counted_in_their_row(tmp_path: Path):
+    """Between two keys of 0 no cells fit; what is counted stays in its row."""
+    question = questions.KeyCounts.ask(np.arange(3), np.zeros(3), np.zeros(3))
+    assert np.isfinite(question.line_R3).all()
+    assert (question.line_R3[:, 1] > question.line_R3[:, 0]).all()
+    cells_RB = np.zeros((3, questions.NUM_CELLS), dtype=np.uint32)
+    line_R3 = np.float32([[-1e-45, 1e-45, np.inf]])
+    product_RC, half_C = np.zeros((1, 64), dtype=np.float32), np.zeros(64, dtype=np.float32)
+    streamed_kernels.count_keys(product_RC, half_C, line_R3, np.zeros(1, dtype=np.int64), cells_RB[1:2])
+    assert cells_RB.sum(axis=1).tolist() == [0, 64, 0]
+
+
+def test_a_collapsed_bank_is_mined_by_rank(tmp_path: Path, tight):
+    """Most rows are equal bit by bit, and the others one step away."""
+    rng = np.random.default_rng(0)
+    bank = np.full((300, 8), 0.25, dtype=np.float32)
+    apart = rng.permutation(300)[:60]
+    bank[apart, 0] = np.nextafter(bank[apart, 0], np.float32(1))
+    anchors, hardness, labels = rng.integers(0, 300, 12), np.tile([0.5, 0.1], 6), np.arange(300) // 2
+    shards = in_shards(bank, tmp_path, 100)
+    found = mine(shards, labels, anchors_T=anchors, hardness_T=hardness, scale="rank")
+    for anchor, h, negative in zip(anchors, hardness, found.negative, strict=True):
+        others = np.flatnonzero(labels != labels[anchor])
+        is_apart = bank[others, 0] != bank[anchor, 0]
+        ordered = others[np.argsort(is_apart, kind="stable")]
+        assert negative == ordered[int(np.rint((1 - h) * (len(others) - 1)))]
+
+
+def test_what_ends_mining_ends_the_hash_of_the_bank(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """An error or Ctrl-C does not wait until the whole bank has been read."""
+    shards = in_shards(np.random.default_rng(0).normal(size=(300, 4)).astype(np.float32), tmp_path, 1)
+    hashed: list[int] = []
+    has_begun, failed = threading.Event(), threading.Event()
+
+    def blocks(dtype, shape, rows):
+        for block in rows:
+            hashed.append(len(block))
+            has_begun.set()
+            failed.wait()
+        return "none"
+
+    def fail(*_):
+        has_begun.wait()
+        threading.Timer(0.2, failed.set).start()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(stored, "rows_fingerprint", blocks)
+    monkeypatch.setattr(mine_module, "positives_of_classes", fail)
+    with pytest.raises(KeyboardInterrupt):
+        mine(shards, np.arange(300) // 2, anchors_T=[0], hardness_T=1.0)
+    assert sum(hashed) < 300

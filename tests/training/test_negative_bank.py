@@ -375,3 +375,15 @@ def test_a_collapsed_network_pays_the_collapsed_loss() -> None:
     found = memory.loss(point.expand(6, 8), point.expand(6, 8), items)
     assert float(found.loss) == pytest.approx(found.collapsed_loss, rel=1e-5)
     assert found.collapsed_loss == pytest.approx(math.log(5 + 6))
+
+
+def test_the_encoder_sees_no_more_pictures_at_once_than_the_network(torch_as_it_was: None) -> None:
+    embedder = Embedder.create(MODEL, ImagePolicy(16, 1), seed=0)
+    config = RunConfig(model=MODEL, training=TrainingConfig(pictures_at_once=4), memory=MemoryConfig(num_negatives=5))
+    bank = NegativeBank(embedder, np.arange(10), NO_PAIRS, config, torch.device("cpu"))
+    sizes: list[int] = []
+    bank._encoder.register_forward_pre_hook(lambda _, pictures: sizes.append(len(pictures[0])))
+    pictures = torch.rand(10, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+    keys = bank.encode(pictures)
+    assert sizes == [4, 4, 2]
+    torch.testing.assert_close(keys, embedder.eval()(pictures), rtol=1e-5, atol=1e-6)

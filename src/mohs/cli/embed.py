@@ -52,9 +52,10 @@ def embed(
     """Write the vectors of all pictures of a table, float32 [items, dimensions], of unit length."""
     from mohs.export.vector_files import SUFFIXES, write_vectors
 
+    rows_per_shard = _SHARD_ROWS if shard_rows is None else shard_rows
     if shards:
         require_folder_place(out, "--out")
-        require(wrong_whole("--shard-rows", shard_rows or _SHARD_ROWS, example=_SHARD_ROWS))
+        require(wrong_whole("--shard-rows", rows_per_shard, example=_SHARD_ROWS))
     elif half or shard_rows is not None:
         raise InputError(f"{'--half' if half else '--shard-rows'}: is for a bank in shards; add --shards")
     elif out.suffix.lower() not in SUFFIXES:
@@ -75,7 +76,7 @@ def embed(
         if max_bad is not None:
             raise InputError("--max-bad: not with --engine ray; set pictures aside with 'mohs check --write'")
         table = cluster_table(source, catalog, file_column, class_column)
-        rows_in_shard = (shard_rows or _SHARD_ROWS) if shards else None
+        rows_in_shard = rows_per_shard if shards else None
         with cluster(address) as ray:
             dtype = "float16" if half else "float32"
             embed_on_cluster(
@@ -101,7 +102,7 @@ def embed(
             tell_pictures(dataset.reading, beside(out), quiet=quiet)
         network.to(choose_device("auto"))
         if shards:
-            _embed_shards(out, network, dataset, peers, shard_rows or _SHARD_ROWS, half=half, quiet=quiet)
+            _embed_shards(out, network, dataset, peers, rows_per_shard, half=half, quiet=quiet)
             return
         if is_first():
             require_disk(out, _bytes_of_item(out.suffix.lower(), network.embedding_dim) * len(dataset), "embedding")

@@ -228,6 +228,8 @@ def _check(asked: _Asked) -> None:
 
 
 def _problems(asked: _Asked) -> Iterator[Problem]:
+    if asked.engine is not None:
+        yield from _not_on_cluster(asked)
     from mohs.checks import wrong_choice
     from mohs.mining.options import device_problems, margin_problems, method_problems, option_problems
 
@@ -260,6 +262,20 @@ def _problems(asked: _Asked) -> Iterator[Problem]:
     if anchors == "catalog" and asked.candidates == "catalog":
         what = "'catalog' with --anchors catalog, whose negatives are samples"
         yield Problem("--candidates", what, one_of_two)
+
+
+def _not_on_cluster(asked: _Asked) -> Iterator[Problem]:
+    """Yield what was asked for and actors do not do."""
+    data, here = asked.data, "leave it out, or mine without --engine ray"
+    if asked.on_accelerator:
+        yield Problem("--device", f"{asked.device!r} with --engine ray, whose actors mine on the CPU", here)
+    if data.max_bad_images:
+        fix = "set pictures aside with 'mohs check --write'"
+        yield Problem("--max-bad", f"{data.max_bad_images} with --engine ray, which sets none aside", fix)
+    if data.multi_label != "error":
+        yield Problem("--multi-label", f"{data.multi_label!r} with --engine ray, which reads each row as it is", here)
+    if data.group_column != type(data)().group_column:
+        yield Problem("--group-column", f"{data.group_column!r} with --engine ray, which reads no groups", here)
 
 
 def _mine(asked: _Asked, peers: Peers, ray: Any = None, *, quiet: bool, silent: bool) -> dict[str, Any]:
@@ -610,12 +626,16 @@ def _open(asked: _Asked, policy: ImagePolicy, *, quiet: bool) -> Dataset:
 def _read_with_vectors(asked: _Asked, path: Path) -> _Inputs:
     from mohs.data.multi_label import file_keys, one_class_each
     from mohs.data.table import BUILT_IN, require_classes
+    from mohs.export.shard_folder import require_files_of
     from mohs.shards import Shards
 
     data = asked.data
     if data.source == BUILT_IN:
         dataset = _open(asked, data.policy, quiet=True)
-        return _Inputs(dataset.table, _load_vectors(path, (len(dataset),)), dataset=dataset)
+        vectors = _load_vectors(path, (len(dataset),))
+        if isinstance(vectors, Shards):
+            require_files_of(dataset.table, vectors)
+        return _Inputs(dataset.table, vectors, dataset=dataset)
     listing = data.read_listing()
     table = one_class_each(listing, data.multi_label)
     require_classes(table)
@@ -629,6 +649,8 @@ def _read_with_vectors(asked: _Asked, path: Path) -> _Inputs:
         # A vector for each row of the table: those of its rows that stay.
         row_of = {key: row for row, key in reversed(list(enumerate(file_keys(listing))))}
         vectors = vectors[[row_of[key] for key in file_keys(table)]]
+    elif isinstance(vectors, Shards):
+        require_files_of(table, vectors)
     return _Inputs(table, vectors)
 
 

@@ -136,6 +136,7 @@ def cluster_bank(
     """Return a bank that actors mine: of a folder of shards or, without one, of what actors embed."""
     from mohs.cluster import embedding
     from mohs.cluster.mining import ClusterBank
+    from mohs.export.shard_folder import require_files_of
     from mohs.shards import is_shards, open_shards
 
     num_actors = num_actors_of(ray, actors)
@@ -143,8 +144,7 @@ def cluster_bank(
         if not is_shards(bank):
             raise InputError(f"--embeddings: {bank} is no folder of shards; make one with 'mohs embed --shards'")
         rows: Any = open_shards(bank.absolute())
-        if len(rows) != len(table):
-            raise InputError(f"{bank}: {len(rows)} rows for {len(table)} items in the table; embed this table")
+        require_files_of(table, rows)
         return ClusterBank(ray, rows, num_actors)
     network = make_embedder()
     crew = embedding.embedding_crew(ray, network, num_actors)

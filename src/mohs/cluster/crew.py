@@ -1,14 +1,18 @@
 """Actors of a Ray cluster that share tasks: who dies is started again, and its task is done once more."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, final
+from typing import Any, Final, final
 
-from mohs.errors import InputError, MohsError, Problem
+from mohs.errors import InputError, MohsError, Problem, ResourceError
 
 __all__ = ["Cost", "Crew", "Done", "cluster", "timed"]
+
+_WAIT_S: Final = 600.0  # for the first actor to begin
+_MOST_TRIES_AGAIN: Final = 5  # of a task whose actor dies
+_MOST_RESTARTS: Final = 20  # of an actor: more than of a task, as machines may come and go
 
 
 @final
@@ -19,7 +23,7 @@ class Cost:
     Attributes:
         actor_s: seconds in which an actor worked, summed over actors.
         num_bytes: read from files, or sent between machines by the driver.
-        num_restarts: actors that were started again.
+        num_restarts: how often an actor was started again and has done something since.
     """
 
     actor_s: float = 0.0
@@ -63,7 +67,8 @@ def cluster(address: str | None) -> Iterator[Any]:
     is_there = ray.is_initialized()
     if not is_there:
         try:
-            ray.init(address=address, log_to_driver=False, include_dashboard=False, logging_level="error")
+            # Without an address Ray would join what RAY_ADDRESS or the last 'ray start' says.
+            ray.init(address=address or "local", log_to_driver=False, include_dashboard=False, logging_level="error")
         except Exception as error:  # of several kinds, and bare where a node starts too slowly
             reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
             if address is None:
@@ -84,11 +89,13 @@ class Crew:
     Used in a `with`, they end there, and others may have their processors.
     """
 
-    def __init__(self, ray: Any, kind: type, arguments: Sequence[Any], num_actors: int, *, num_gpus: int = 0) -> None:
+    def __init__(self, ray: Any, kind: type, arguments: Sequence[Any], num_actors: int) -> None:
         self._ray = ray
         self._arguments = arguments  # held: an actor that is started again is given them again
-        actor = ray.remote(kind).options(max_restarts=-1, max_task_retries=-1, num_cpus=1, num_gpus=num_gpus)
+        actor = ray.remote(kind).options(max_restarts=_MOST_RESTARTS, max_task_retries=_MOST_TRIES_AGAIN, num_cpus=1)
         self.actors = [actor.remote(*arguments) for _ in range(num_actors)]
+        self._coming = {actor.ready.remote(): actor for actor in self.actors}
+        self._free: list[Any] = []
         self.cost = Cost()
         self.processes: set[str] = set()
 
@@ -98,35 +105,56 @@ class Crew:
     def __exit__(self, *_: object) -> None:
         self.dismiss()
 
-    def share(self, method: str, tasks: Sequence[tuple[Any, ...]]) -> Iterator[tuple[int, Any]]:
-        """Yield (number of the task, its value) as tasks are done, in any order."""
-        waiting = list(enumerate(tasks))[::-1]
+    def share(self, method: str, tasks: Iterable[tuple[Any, ...]]) -> Iterator[tuple[int, Any]]:
+        """Yield (number of the task, its value) as tasks are done, in any order; what a task is given is made last.
+
+        Only actors that have begun are given tasks: one for which the cluster has no processor would keep its task for
+        ever. Raises `InputError` if none has begun after ten minutes, and `ResourceError` for a task whose actor dies
+        again and again.
+        """
+        rest = enumerate(tasks)
+        following = next(rest, None)
         working: dict[Any, tuple[int, Any]] = {}
-        free = list(self.actors)
-        while waiting or working:
-            while waiting and free:
-                number, arguments = waiting.pop()
-                actor = free.pop()
+        while following is not None or working:
+            while following is not None and self._free:
+                number, arguments = following
+                following = next(rest, None)
+                actor = self._free.pop()
                 working[getattr(actor, method).remote(*arguments)] = (number, actor)
-            (ready,), _ = self._ray.wait(list(working), num_returns=1)
+            coming = [] if following is None else list(self._coming)
+            found, _ = self._ray.wait([*working, *coming], num_returns=1, timeout=None if working else _WAIT_S)
+            if not found:
+                what = f"none of {len(self.actors)} actors has begun after {_WAIT_S:.0f} s"
+                fix = "see 'ray status': free processors of the cluster, or add some"
+                raise InputError(Problem("--actors", what, fix))
+            (ready,) = found
+            if ready in self._coming:
+                self._value(ready, "the start of an actor")
+                self._free.append(self._coming.pop(ready))
+                continue
             number, actor = working.pop(ready)
-            free.append(actor)
-            yield number, self._value(ready)
+            value = self._value(ready, f"task {number + 1} ({method})")
+            self._free.append(actor)
+            yield number, value
 
     def dismiss(self) -> None:
         """End the actors: others may have their processors."""
         for actor in self.actors:
             self._ray.kill(actor)
 
-    def _value(self, ready: Any) -> Any:
+    def _value(self, ready: Any, what: str) -> Any:
         try:
             done = self._ray.get(ready)
         except self._ray.exceptions.RayTaskError as error:
             if isinstance(error.cause, MohsError):
                 raise error.cause from None
             raise
+        except self._ray.exceptions.RayError as error:  # also what Ray says where memory was short
+            reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+            fix = "give actors more memory, or fewer of them to a machine"
+            raise ResourceError(f"{what}: its actor died {_MOST_TRIES_AGAIN + 1} times ({reason}); {fix}") from None
         self.processes.add(done.process)
         self.cost.actor_s += done.seconds
         self.cost.num_bytes += done.num_bytes
-        self.cost.num_restarts = max(0, len(self.processes) - len(self.actors))
+        self.cost.num_restarts = max(0, len(self.processes) - (len(self.actors) - len(self._coming)))
         return done.value

@@ -8,7 +8,7 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
-from mohs.cluster.crew import Cost, Crew, Done, timed
+from mohs.cluster.crew import Crew, Done, timed
 from mohs.cluster.mining import StoreRows
 from mohs.cluster.remote_tables import picture_addresses, read_bytes
 from mohs.data.images import ImagePolicy, decode_bytes
@@ -35,14 +35,18 @@ _MOST_ROWS = 2**16
 
 @final
 class EmbeddingActor:
-    """Embeds pictures, with one thread or a GPU."""
+    """Embeds pictures, with one thread."""
 
-    def __init__(self, embedder: Embedder, device: str, dtype: str) -> None:
+    def __init__(self, embedder: Embedder, dtype: str) -> None:
         import torch
 
         torch.set_num_threads(1)
-        self._embedder = embedder.eval().to(device)
+        self._embedder = embedder.eval()
         self._dtype = dtype
+
+    def ready(self) -> Done:
+        """Return nothing: the actor has begun."""
+        return timed(None, time.perf_counter(), 0)
 
     def embed(self, addresses: Sequence[str], places: Sequence[str]) -> Done:
         """Return the vectors of pictures; raise `InputError` that names all that cannot be read."""
@@ -121,12 +125,9 @@ def embed_into_store(
     return StoreRows([references[number] for number in range(layout.num_shards)], layout)
 
 
-def embedding_crew(
-    ray: Any, embedder: Embedder, num_actors: int, *, device: str = "cpu", dtype: str = "float32"
-) -> Crew:
-    """Return actors that embed, each with a thread or, on another device than the CPU, with a GPU."""
-    arguments = ray.put(embedder.to("cpu")), device, dtype
-    return Crew(ray, EmbeddingActor, arguments, num_actors, num_gpus=0 if device == "cpu" else 1)
+def embedding_crew(ray: Any, embedder: Embedder, num_actors: int, *, dtype: str = "float32") -> Crew:
+    """Return actors that embed, each with a thread."""
+    return Crew(ray, EmbeddingActor, (ray.put(embedder.to("cpu")), dtype), num_actors)
 
 
 def even_layout(num_items: int, dim: int, num_actors: int, *, dtype: str = "float32") -> ShardLayout:
@@ -146,12 +147,11 @@ def _embed(
     numbers: Sequence[int],
     take: Callable[[int, NDArray[Any]], None],
     progress: Callable[[int, int], None] | None,
-) -> Cost:
+) -> None:
     addresses = picture_addresses(table)
-    spans = [slice(*layout.span(number)) for number in numbers]
-    tasks = [(addresses[span], [table.place(i) for i in range(span.start, span.stop)]) for span in spans]
+    spans = (range(*layout.span(number)) for number in numbers)
+    tasks = ((addresses[span.start : span.stop], [table.place(i) for i in span]) for span in spans)
     for count, (task, x_RD) in enumerate(crew.share("embed", tasks), 1):
         take(numbers[task], x_RD)
         if progress is not None:
             progress(layout.num_shards - len(numbers) + count, layout.num_shards)
-    return crew.cost

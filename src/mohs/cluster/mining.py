@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any, Final, final
+from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,8 +24,6 @@ from mohs.mining.threads import Progress, one_blas_thread
 from mohs.shards import RowsInPieces, ShardLayout
 
 __all__ = ["ClusterBank", "MiningActor", "StoreRows"]
-
-_TASKS_PER_ACTOR: Final = 4
 
 
 @final
@@ -75,16 +73,21 @@ class StoreRows:
 class MiningActor:
     """Has pieces of a bank looked at, with one thread."""
 
-    def __init__(self, rows: RowsInPieces, divides: bool) -> None:
-        self._bank = StoredBank(rows, is_mapped=True, divides=divides)
+    def __init__(self, rows: RowsInPieces) -> None:
+        self._rows = rows
 
-    def reach(self, pieces: Sequence[tuple[int, int]], frame: Frame | None) -> Done:
+    def ready(self) -> Done:
+        """Return nothing: the actor has begun."""
+        return timed(None, time.perf_counter(), 0)
+
+    def reach(self, divides: bool, pieces: Sequence[tuple[int, int]], frame: Frame | None) -> Done:
         """Return what the frame of all pieces is made from."""
         began = time.perf_counter()
-        return timed(reach_of(self._bank, pieces, frame), began, self._num_bytes(pieces))
+        return timed(reach_of(self._bank(divides), pieces, frame), began, self._num_bytes(pieces))
 
     def look(
         self,
+        divides: bool,
         pieces: Sequence[tuple[int, int]],
         is_candidate_N: NDArray[np.bool_] | None,
         frame: Frame,
@@ -96,12 +99,14 @@ class MiningActor:
         # What comes out of the object store cannot be written to.
         frame, queries, questions = copy.deepcopy((frame, queries, questions))
         with one_blas_thread():
-            stream(self._bank, pieces, is_candidate_N, frame, queries, questions, threads=1)
-        return timed(questions, began, self._num_bytes(pieces))
+            stream(self._bank(divides), pieces, is_candidate_N, frame, queries, questions, threads=1)
+        return timed(questions, began, self._num_bytes(pieces) + sum(map(_answer_bytes, questions)))
+
+    def _bank(self, divides: bool) -> StoredBank:
+        return StoredBank(self._rows, is_mapped=True, divides=divides)
 
     def _num_bytes(self, pieces: Sequence[tuple[int, int]]) -> int:
-        rows: Any = self._bank.values_ND
-        return sum(stop - start for start, stop in pieces) * int(self._bank.shape[1]) * int(rows.dtype.itemsize)
+        return sum(stop - start for start, stop in pieces) * self._rows.layout.row_bytes
 
 
 @final
@@ -146,8 +151,7 @@ class ClusterBank:
     def scan(self, problem: MiningProblem) -> "_ClusterScan":
         """Return who asks the actors; see `mohs.mining.stream.ScanSource`."""
         if self.crew is None:
-            arguments = self._rows, problem.bank_ND.divides
-            self.crew = Crew(self._ray, MiningActor, arguments, self._num_actors)
+            self.crew = Crew(self._ray, MiningActor, (self._rows,), self._num_actors)
         return _ClusterScan(self._ray, self.crew, problem)
 
 
@@ -157,6 +161,7 @@ class _ClusterScan:
 
     def __init__(self, ray: Any, crew: Crew, problem: MiningProblem) -> None:
         self._ray, self._crew = ray, crew
+        self._divides = problem.bank_ND.divides  # not of the actors: they are asked again, by another metric
         self._is_candidate_N = None
         num_items = len(problem.bank_ND)
         if len(problem.candidates_M) < num_items:
@@ -164,7 +169,8 @@ class _ClusterScan:
             is_candidate_N[problem.candidates_M] = True
             self._is_candidate_N = ray.put(is_candidate_N)
         pieces = pieces_of(problem.bank_ND)
-        num_tasks = min(len(pieces), _TASKS_PER_ACTOR * len(crew.actors))
+        # One for each actor: what a task answers of many anchors, counts, is sent and may be 64 MB.
+        num_tasks = min(len(pieces), len(crew.actors))
         cuts = [number * len(pieces) // num_tasks for number in range(num_tasks + 1)]
         self._tasks = [pieces[first:last] for first, last in pairwise(cuts)]
         frame = frame_from(self._reaches(None), None)
@@ -178,7 +184,7 @@ class _ClusterScan:
     def ask(self, queries: Queries, questions: Sequence[Question], tick: Progress | None) -> None:
         """See `Scan`."""
         shared = [self._ray.put(value) for value in (self._frame, _compact(queries), list(questions))]
-        tasks = [(pieces, self._is_candidate_N, *shared) for pieces in self._tasks]
+        tasks = [(self._divides, pieces, self._is_candidate_N, *shared) for pieces in self._tasks]
         for count, (_, answers) in enumerate(self._crew.share("look", tasks), 1):
             for question, answer in zip(questions, answers, strict=True):
                 question.merge(answer)
@@ -186,8 +192,12 @@ class _ClusterScan:
                 tick(count, len(tasks))
 
     def _reaches(self, frame: Frame | None) -> list[Reach]:
-        found = dict(self._crew.share("reach", [(pieces, frame) for pieces in self._tasks]))
+        found = dict(self._crew.share("reach", [(self._divides, pieces, frame) for pieces in self._tasks]))
         return [found[number] for number in range(len(found))]
+
+
+def _answer_bytes(question: Question) -> int:
+    return sum(value.nbytes for value in vars(question).values() if isinstance(value, np.ndarray))
 
 
 def _compact(queries: Queries) -> Queries:

@@ -77,6 +77,7 @@ def read_bytes(addresses: Sequence[str]) -> list[bytes | Exception]:
         return []
     system: Any = fsspec.core.url_to_fs(addresses[0])[0]
     paths = [system._strip_protocol(address) for address in addresses]
-    # All at once, where the file system can.
-    found: dict[str, Any] = system.cat(list(dict.fromkeys(paths)), on_error="return")
+    # All at once, where the file system can; names are no patterns, as they are for `cat`.
+    different = list(dict.fromkeys(paths))
+    found = dict(zip(different, system.cat_ranges(different, None, None, on_error="return"), strict=True))
     return [found[path] for path in paths]

@@ -56,9 +56,10 @@ def block_sums(path: Path, offset: int, num_rows: int, row_bytes: int) -> list[s
     """Return the SHA-256 of each block of pictures in a file; threads share the work, as hashing lets others run."""
     step = rows_per_block(row_bytes) * row_bytes
     starts = range(0, num_rows * row_bytes, step)
+    file = _OpenFile(path)
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         sizes = (min(step, num_rows * row_bytes - start) for start in starts)
-        return list(pool.map(lambda start, size: _sum(path, offset + start, size), starts, sizes))
+        return list(pool.map(lambda start, size: _sum(file, offset + start, size), starts, sizes))
 
 
 @final
@@ -79,6 +80,11 @@ class StoredPictures:
     sums: Sequence[str]
     row_M: NDArray[np.int64] | None = None
     _checked: set[int] = field(default_factory=set, repr=False)
+    _file: "_OpenFile | None" = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        if self._file is None:
+            object.__setattr__(self, "_file", _OpenFile(self.path))
 
     def __len__(self) -> int:
         return self.stored_shape[0] if self.row_M is None else len(self.row_M)
@@ -108,7 +114,13 @@ class StoredPictures:
         if isinstance(index, slice):
             return self._read(self._stored(np.arange(*index.indices(len(self)))))
         wanted = np.asarray(index)
-        return self._read(self._stored(np.flatnonzero(wanted) if wanted.dtype == np.bool_ else wanted))
+        if wanted.dtype == np.bool_:
+            if wanted.shape != (len(self),):
+                raise IndexError(f"a mask of shape {wanted.shape} for {len(self)} pictures")
+            wanted = np.flatnonzero(wanted)
+        elif wanted.size and wanted.dtype.kind not in "iu":
+            raise IndexError(f"{wanted.dtype} numbers are no numbers of pictures; give whole ones")
+        return self._read(self._stored(wanted))
 
     def __iter__(self) -> Iterator[NDArray[np.uint8]]:
         step = rows_per_block(self._row_bytes)
@@ -134,13 +146,12 @@ class StoredPictures:
         self._check(np.unique(row_K // rows_per_block(self._row_bytes)).tolist())
         found = np.empty((len(row_K), *self.stored_shape[1:]), dtype=np.uint8)
         order_K = np.argsort(row_K, kind="stable")  # the file is read forwards
-        with self.path.open("rb", buffering=0) as file:
-            if hasattr(os, "posix_fadvise"):  # the disk then has all that is wanted before it, not one after the other
-                for row in row_K[order_K].tolist():
-                    start = self.offset + row * self._row_bytes
-                    os.posix_fadvise(file.fileno(), start, self._row_bytes, os.POSIX_FADV_WILLNEED)
-            for place, row in zip(order_K.tolist(), row_K[order_K].tolist(), strict=True):
-                _read_into(file, self.offset + row * self._row_bytes, found[place], self.path)
+        assert self._file is not None
+        rows = row_K[order_K].tolist()
+        for row in rows:
+            self._file.announce(self.offset + row * self._row_bytes, self._row_bytes)
+        for place, row in zip(order_K.tolist(), rows, strict=True):
+            self._file.read(self.offset + row * self._row_bytes, found[place])
         return found
 
     def _check(self, blocks: Sequence[int]) -> None:
@@ -152,8 +163,10 @@ class StoredPictures:
         ends = [min((block + 1) * step, self.stored_shape[0]) for block in new]
         starts = [self.offset + block * step * self._row_bytes for block in new]
         sizes = [(end - block * step) * self._row_bytes for block, end in zip(new, ends, strict=True)]
+        file = self._file
+        assert file is not None
         with ThreadPoolExecutor(min(len(new), os.cpu_count() or 1)) as pool:
-            found = list(pool.map(lambda start, size: _sum(self.path, start, size), starts, sizes))
+            found = list(pool.map(lambda start, size: _sum(file, start, size), starts, sizes))
         for block, sum_now in zip(new, found, strict=True):
             if sum_now != self.sums[block]:
                 # Without its notes the file is not used again.
@@ -165,18 +178,38 @@ class StoredPictures:
         self._checked.update(new)
 
 
-def _sum(path: Path, offset: int, num_bytes: int) -> str:
+@final
+class _OpenFile:
+    """A file that stays open while its pictures may be asked for: it may be deleted meanwhile."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._descriptor = -1
+        self._descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+
+    def __del__(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+
+    def __reduce__(self) -> tuple[type["_OpenFile"], tuple[Path]]:
+        return _OpenFile, (self._path,)
+
+    def announce(self, offset: int, num_bytes: int) -> None:
+        """Say what will be read: the disk then has all of it before it, not one after the other."""
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(self._descriptor, offset, num_bytes, os.POSIX_FADV_WILLNEED)
+
+    def read(self, offset: int, out: NDArray[np.uint8]) -> None:
+        """Fill an array with the bytes from an offset on; threads may do so at once."""
+        part = out.reshape(-1).data
+        while part:
+            num_read = os.preadv(self._descriptor, [part], offset)
+            if not num_read:
+                raise ResourceError(f"{self._path}: ends before the last picture; remove it, and it is written anew")
+            part, offset = part[num_read:], offset + num_read
+
+
+def _sum(file: _OpenFile, offset: int, num_bytes: int) -> str:
     block = np.empty(num_bytes, dtype=np.uint8)
-    with path.open("rb", buffering=0) as file:
-        _read_into(file, offset, block, path)
+    file.read(offset, block)
     return hashlib.sha256(block.data).hexdigest()
-
-
-def _read_into(file: Any, offset: int, out: NDArray[np.uint8], path: Path) -> None:
-    part = out.reshape(-1).data
-    file.seek(offset)
-    while part:
-        num_read = file.readinto(part)
-        if not num_read:
-            raise ResourceError(f"{path}: ends before the last picture; remove it, and it is written anew")
-        part = part[num_read:]

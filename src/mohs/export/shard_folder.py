@@ -10,13 +10,14 @@ from numpy.typing import NDArray
 from mohs.artefacts import fingerprint
 from mohs.data.dataset import Dataset
 from mohs.data.table import Table
+from mohs.errors import InputError, Problem
 from mohs.model.embedder import Embedder
 from mohs.model.shared_embedding import embed_items
 from mohs.peers import ALONE, Peers
 from mohs.shards import ShardLayout, Shards, open_shards, write_shards
 from mohs.sums import arrays_sum
 
-__all__ = ["about_vectors", "write_shard_folder"]
+__all__ = ["about_vectors", "require_files_of", "write_shard_folder"]
 
 
 def about_vectors(embedder: Embedder, table: Table) -> dict[str, str]:
@@ -25,8 +26,24 @@ def about_vectors(embedder: Embedder, table: Table) -> dict[str, str]:
         "of": "embeddings",
         "embedder_sha256": arrays_sum(b"", {name: x.cpu().numpy() for name, x in embedder.state_dict().items()}),
         "pictures": repr(embedder.policy),
+        "files_fingerprint": fingerprint(np.array(table.files)),
         "data_fingerprint": fingerprint(np.array(table.files), table.labels),
     }
+
+
+def require_files_of(table: Table, shards: Shards) -> None:
+    """Raise `InputError` unless shards are the vectors of a table's files, row by row; classes may be others.
+
+    Shards that do not say of which files they are (`mohs.shards.write_shards`) are taken as they come.
+    """
+    place = str(shards.folder)
+    if len(shards) != len(table):
+        what = f"{len(shards)} rows for {len(table)} items in the table"
+        raise InputError(Problem(place, what, "embed this table"))
+    expected = shards.about.get("files_fingerprint")
+    if expected is not None and expected != fingerprint(np.array(table.files)):
+        what = f"has vectors of other files than {table.source}, or in another order"
+        raise InputError(Problem(place, what, "embed this table"))
 
 
 def write_shard_folder(

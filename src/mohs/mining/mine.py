@@ -1,7 +1,10 @@
 """The entry: inputs in, plan out."""
 
+import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -26,6 +29,7 @@ from mohs.mining.options import (
 from mohs.mining.positives import positives_by_distance, positives_of_classes
 from mohs.mining.problem import Float32, MiningProblem, make_problem, pair_distance
 from mohs.mining.sampled import Sampled, auto_method, mine_sampled
+from mohs.mining.stored import StoredBank
 from mohs.mining.threads import Meter, Progress
 from mohs.peers import ALONE, Peers
 from mohs.plan import POSITIVE_ORIGINS, TripletPlan, origin_column
@@ -167,8 +171,7 @@ def mine(
     )
     chosen = (auto_method(problem, num_sampled) if on_host else "exact") if method == "auto" else method
     # Hashing a large bank takes as long as sampling it.
-    with ThreadPoolExecutor(1) as pool:
-        bank_fingerprint = pool.submit(problem.bank_ND.fingerprint)
+    with _hashed_beside(problem.bank_ND) as bank_fingerprint:
         if positive_rule != "random":
             positives, origin = positives_by_distance(problem, positive_rule)
         elif positives_T is None:
@@ -218,6 +221,18 @@ def mine(
         positive_origin=np.repeat(origin, k),
         header=header | extra,
     )
+
+
+@contextmanager
+def _hashed_beside(bank: StoredBank) -> Iterator[Future[str]]:
+    """Yield what will be the bank's fingerprint, of a thread that an error or Ctrl-C in the block ends."""
+    is_over = threading.Event()
+    with ThreadPoolExecutor(1) as pool:
+        try:
+            yield pool.submit(bank.fingerprint, lambda: not is_over.is_set())
+        except BaseException:
+            is_over.set()
+            raise
 
 
 def _given_positives(problem: MiningProblem, positives_T: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:

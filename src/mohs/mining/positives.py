@@ -117,6 +117,7 @@ def _another_of_class(
 _ANCHORS = 256  # of a piece
 _LARGE_CLASS = 512  # items; the classes of which are worth a matrix product
 _MANY_ANCHORS = 32
+_BYTES_AT_ONCE = 2**26  # of rows out of shards, or those of one class
 
 
 def positives_by_distance(problem: MiningProblem, rule: Literal["easy", "hard"]) -> tuple[Index, NDArray[np.uint8]]:
@@ -126,7 +127,7 @@ def positives_by_distance(problem: MiningProblem, rule: Literal["easy", "hard"])
     class is its own positive, to be augmented. The origin is uint8[T] into `POSITIVE_ORIGINS`.
     """
     if problem.bank_ND.shards is not None:
-        return _of_classes_in_memory(problem, rule)
+        return _of_classes_in_turn(problem, rule)
     p = problem
     item_N = np.argsort(p.class_N, kind="stable")
     count_C = np.bincount(p.class_N)
@@ -154,17 +155,29 @@ def positives_by_distance(problem: MiningProblem, rule: Literal["easy", "hard"])
     return positive_T, origin_T
 
 
-def _of_classes_in_memory(p: MiningProblem, rule: Literal["easy", "hard"]) -> tuple[Index, NDArray[np.uint8]]:
-    """Read the rows of the anchors' classes out of shards: no others are asked."""
-    item_K = np.flatnonzero(np.isin(p.class_N, np.unique(p.class_N[p.anchors_T])))
-    part = replace(
-        p,
-        bank_ND=StoredBank(p.bank_ND[item_K], is_mapped=False),
-        class_N=p.class_N[item_K],
-        anchors_T=np.searchsorted(item_K, p.anchors_T),
-    )
-    positive_T, origin_T = positives_by_distance(part, rule)
-    return item_K[positive_T], origin_T
+def _of_classes_in_turn(p: MiningProblem, rule: Literal["easy", "hard"]) -> tuple[Index, NDArray[np.uint8]]:
+    """Read the rows of the anchors' classes out of shards, some classes at a time: no others are asked."""
+    class_T = p.class_N[p.anchors_T]
+    order_T, item_N = np.argsort(class_T, kind="stable"), np.argsort(p.class_N, kind="stable")
+    sorted_T, count_C = class_T[order_T], np.bincount(p.class_N)
+    start_C1 = np.concatenate([[0], np.cumsum(count_C)])
+    label_U = np.unique(class_T)
+    turn_U = np.cumsum(count_C[label_U]) * 4 * p.bank_ND.shape[1] // _BYTES_AT_ONCE
+    positive_T, origin_T = np.empty_like(p.anchors_T), np.empty(len(p.anchors_T), dtype=np.uint8)
+    for label_u in np.split(label_U, np.flatnonzero(np.diff(turn_U)) + 1):
+        low, high = label_u[0], label_u[-1]
+        item_K = item_N[start_C1[low] : start_C1[high + 1]]
+        item_K = np.sort(item_K[np.isin(p.class_N[item_K], label_u)])
+        at = order_T[np.searchsorted(sorted_T, low) : np.searchsorted(sorted_T, high, side="right")]
+        part = replace(
+            p,
+            bank_ND=StoredBank(p.bank_ND[item_K], is_mapped=False),
+            class_N=np.searchsorted(label_u, p.class_N[item_K]),
+            anchors_T=np.searchsorted(item_K, p.anchors_T[at]),
+        )
+        positive_K, origin_T[at] = positives_by_distance(part, rule)
+        positive_T[at] = item_K[positive_K]
+    return positive_T, origin_T
 
 
 def _by_mining(p: MiningProblem, item_K: Index, anchor_R: Index, rule: Literal["easy", "hard"]) -> Index:

@@ -24,6 +24,9 @@ Float64: TypeAlias = NDArray[np.float64]
 _PAIR_VALUES = 2**16
 """Numbers of one side of a piece of pairs: 512 KiB in float64, so that what is computed of them stays in the cache."""
 
+_SHARD_PAIR_VALUES = 2**23
+"""The same for a bank in shards, 32 MiB in float32: each piece opens every shard."""
+
 
 @final
 @dataclass(frozen=True, eq=False)
@@ -128,10 +131,10 @@ def make_problem(
 
 
 def pair_distance(problem: MiningProblem, other_T: Index) -> Float32:
-    """Return the exact distance of each anchor to the item beside it, float32[T], piece by piece in the cache."""
+    """Return the exact distance of each anchor to the item beside it, float32[T], piece by piece."""
     bank, anchors_T = problem.bank_ND, problem.anchors_T
     distance_T = np.empty(len(other_T), dtype=np.float32)
-    num_pairs = max(1, _PAIR_VALUES // bank.shape[1])
+    num_pairs = max(1, (_PAIR_VALUES if bank.shards is None else _SHARD_PAIR_VALUES) // bank.shape[1])
     for start in range(0, len(other_T), num_pairs):
         piece = slice(start, start + num_pairs)
         distance_T[piece] = exact_distance(bank[anchors_T[piece]], bank[other_T[piece]])

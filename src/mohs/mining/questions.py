@@ -17,9 +17,22 @@ from mohs.mining.problem import Index
 from mohs.mining.sweep import search_lines
 from mohs.mining.sweep_kernels import NO_LIMIT
 
-__all__ = ["NUM_CELLS", "CodeCounts", "CodesWithin", "KeyCounts", "Nearest", "Queries", "Question", "Tile"]
+__all__ = [
+    "LEAST_WIDTH",
+    "NUM_CELLS",
+    "CodeCounts",
+    "CodesWithin",
+    "KeyCounts",
+    "Nearest",
+    "Queries",
+    "Question",
+    "Tile",
+]
 
 NUM_CELLS = 1024
+
+LEAST_WIDTH = 1e-30
+"""Between keys, in the frame, where rows reach to about 1."""
 
 _ULP = 2.0**-20  # of keys as float32 differences, and of the lines that put them into cells
 
@@ -185,6 +198,8 @@ class KeyCounts:
         """Ask for keys from about `start_R` to about `end_R`: the line says from where to where exactly."""
         start32_R = np.nextafter(start_R.astype(np.float32), np.float32(-np.inf))
         end32_R = np.nextafter(end_R.astype(np.float32), np.float32(np.inf))
+        # Keys that are equal, or nearly so, near 0: cells per key must stay a number.
+        end32_R = np.maximum(end32_R, start32_R + np.float32(LEAST_WIDTH))
         step_R = (NUM_CELLS / (end32_R.astype(np.float64) - start32_R)).astype(np.float32)
         return cls(
             query_R,

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from mohs.mining.frame import Float64, Frame
 from mohs.mining.problem import Index
-from mohs.mining.questions import NUM_CELLS, CodeCounts, CodesWithin, KeyCounts, Queries, Question
+from mohs.mining.questions import LEAST_WIDTH, NUM_CELLS, CodeCounts, CodesWithin, KeyCounts, Queries, Question
 
 __all__ = ["MOST_ROOM_BYTES", "ROOM_BYTES", "RankSearch"]
 
@@ -24,7 +24,6 @@ _SPARE: Final = 32
 MOST_ROOM_BYTES: Final = 8 * (_MOST_CODES + _SPARE)
 """Of those of one rank."""
 _NARROW: Final = 16.0  # times the error of a key: then cells of keys say no more
-_TINY: Final = 1e-30  # in the frame, where rows reach to about 1
 
 
 class _Next(IntEnum):
@@ -136,7 +135,7 @@ class RankSearch:
     def _is_narrow(self, at: Index) -> NDArray[np.bool_]:
         """Return where keys cannot be told apart any more: for their error, or as float32."""
         width_A = self._high_R[at] - self._low_R[at]
-        narrow_A: NDArray[np.bool_] = (width_A <= _NARROW * self._slack_R[at]) | (width_A <= _TINY)
+        narrow_A: NDArray[np.bool_] = (width_A <= _NARROW * self._slack_R[at]) | (width_A <= LEAST_WIDTH)
         return narrow_A
 
     def _turn_to_codes(self, at: Index) -> None:

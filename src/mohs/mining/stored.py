@@ -8,8 +8,10 @@ become part of those kernels, whose machine code on disk does not notice a chang
 """
 
 import mmap
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import takewhile
 from typing import Any, TypeAlias, final
 
 import numpy as np
@@ -17,7 +19,7 @@ from numba import types
 from numba.extending import overload
 from numpy.typing import ArrayLike, NDArray
 
-from mohs.artefacts import fingerprint, rows_fingerprint
+from mohs.artefacts import rows_fingerprint
 from mohs.distances import check_embeddings, check_rows, unit_rows
 from mohs.errors import InputError, Problem
 from mohs.shards import RowsInPieces
@@ -95,14 +97,21 @@ class StoredBank:
         """Whether a float32 copy at most doubles what the bank takes in memory; then mining makes one."""
         return self.values_ND.dtype == np.float32 and not self.is_mapped
 
-    def fingerprint(self) -> str:
-        """Return the fingerprint of the rows (`mohs.artefacts.fingerprint`): as given, or divided by their norms."""
-        if isinstance(self.values_ND, np.ndarray):
-            return fingerprint(self.values_ND)
+    def fingerprint(self, is_wanted: Callable[[], bool] = lambda: True) -> str:
+        """Return the fingerprint of the rows (`mohs.artefacts.fingerprint`): as given, or divided by their norms.
+
+        It has no meaning once `is_wanted`, asked before each block of rows, says no: no more rows are then read.
+        """
         rows: Any = self if self.divides else self.values_ND
         dtype = np.dtype(np.float32) if self.divides else self.values_ND.dtype
-        pieces = self.values_ND.pieces(_ROWS_PER_CHECK)
-        return rows_fingerprint(dtype, self.shape, (rows[start:stop] for start, stop in pieces))
+        pieces: Iterable[tuple[int, int]]
+        if isinstance(self.values_ND, np.ndarray):
+            starts = range(0, len(self), _ROWS_PER_CHECK)
+            pieces = ((start, min(start + _ROWS_PER_CHECK, len(self))) for start in starts)
+        else:
+            pieces = self.values_ND.pieces(_ROWS_PER_CHECK)
+        wanted = takewhile(lambda _: is_wanted(), pieces)
+        return rows_fingerprint(dtype, self.shape, (rows[start:stop] for start, stop in wanted))
 
     @cached_property
     def readable(self) -> Any:

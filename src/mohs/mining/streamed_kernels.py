@@ -96,7 +96,7 @@ def count_keys(product_RC: Array, half_C: Array, line_R3: Array, below_R: Array,
                 for j in range(product.size):
                     key = half[j] - product[j]
                     if start <= key < end:
-                        cells[min(np.int64((key - start) * step), last)] += np.uint32(1)
+                        cells[max(np.int64(0), min(np.int64((key - start) * step), last))] += np.uint32(1)
 
 
 @compiled()

@@ -116,6 +116,7 @@ class NegativeBank:
         self._momentum = config.bank_momentum
         self._skipped = config.negatives.skip_nearest
         self._temperature = config.loss.softmax_temperature
+        self._at_once = config.training.pictures_at_once
         self._class_N = class_N
         self._distrusted_P2 = by_first_item(distrusted_P2)
         self._ratio = config.negatives.min_distance_ratio
@@ -195,9 +196,9 @@ class NegativeBank:
 
     @torch.no_grad()
     def encode(self, x_BCHW: Tensor) -> Tensor:
-        """Return the encoder's embeddings, in evaluation mode."""
-        embedding_BD: Tensor = self._encoder(x_BCHW).float()
-        return embedding_BD
+        """Return the encoder's embeddings, in evaluation mode: of `training.pictures_at_once` after the other."""
+        pieces = torch.split(x_BCHW, self._at_once or max(1, len(x_BCHW)))
+        return torch.cat([self._encoder(piece).float() for piece in pieces])
 
     def write(self, item_M: NDArray[np.int64], key_MD: Tensor) -> None:
         """Put items in the bank, for those that are there longest; of an item that comes twice, the last counts.
