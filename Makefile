@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 
-.PHONY: setup demo test fuzz lint type docs settings-reference bench bench-mining bench-resume bench-collapse bench-evaluation bench-finetune bench-strategies bench-export bench-35k bench-processes test-api test-scale bench-bank lock audit attack clean
+.PHONY: setup demo test fuzz lint type docs docs-check settings-reference bench bench-mining bench-resume bench-collapse bench-evaluation bench-finetune bench-strategies bench-export bench-35k bench-processes test-api test-scale bench-bank lock audit attack clean
 
 setup: $(READY)
 
@@ -71,6 +71,10 @@ bench-bank: setup
 # The site, in build/docs: the guides, and the reference from the docstrings. A link that leads nowhere is an error.
 docs: setup
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python docs/build_site.py
+
+# The built site in a browser: its search, links, pictures' texts, three widths, light and dark.
+docs-check: docs
+	$(BIN)/python docs/check_site.py
 
 # docs/settings.md, from the descriptions in src/mohs/settings/config.py.
 settings-reference: setup

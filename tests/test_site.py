@@ -35,3 +35,23 @@ def test_every_page_is_in_the_navigation_once(tmp_path: Path, monkeypatch: pytes
         for place in re.findall(r"\]\(([^)#\s:]+)(?:#[^)]*)?\)", text):
             assert (page.parent / place).exists() or "LICENSE" in place, f"{page.name}: {place}"
     assert "mohs.mining.mine" in module.modules()
+
+
+def test_links_that_lead_nowhere_and_pictures_without_text_are_told(tmp_path: Path) -> None:
+    spec = importlib.util.spec_from_file_location("check_site", ROOT / "docs" / "check_site.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    (tmp_path / "guides").mkdir()
+    (tmp_path / "index.html").write_text(
+        '<a href="guides/a.html#here">a</a> <a href="guides/">b</a> <a href="https://example.org/x">c</a>'
+        '<a href="guides/b.html">d</a> <a href="guides/a.html#there">e</a> <img src="x.png"> <img src="x.png" alt="x">'
+    )
+    (tmp_path / "guides" / "a.html").write_text('<h1 id="here">A</h1><a href="../index.html">up</a>')
+    (tmp_path / "guides" / "index.html").write_text("")
+    assert module.link_problems(tmp_path) == [
+        'index.html: <img src="x.png">: no text',
+        "index.html: guides/b.html: leads nowhere",
+        "index.html: guides/a.html#there: no such place in that page",
+    ]

@@ -8,6 +8,7 @@ from pathlib import Path
 import typer.main
 
 from mohs.cli import app
+from mohs.report.words import METRIC_HEADER
 from mohs.settings.reference import find_settings, sections
 
 ROOT = Path(__file__).parents[1]
@@ -110,5 +111,48 @@ def test_every_term_of_the_glossary_is_used() -> None:
     terms = re.findall(r"^- \*\*(.+?)\*\*", glossary.read_text(encoding="utf-8"), re.MULTILINE)
     assert terms == sorted(terms, key=str.lower)
     pages = [ROOT / "README.md", *(page for page in (ROOT / "docs").rglob("*.md") if page != glossary)]
-    text = " ".join(" ".join(page.read_text(encoding="utf-8").lower().split()) for page in pages)
+    text = " ".join(" ".join(page.read_text(encoding="utf-8").lower().split()) for page in pages) + met_text()
+    text += text.replace("-", " ")  # a cause of the doctor is written with hyphens
     assert [term for term in terms if term.lower() not in text] == []
+
+
+# The field's terms, and Mohs's own. Those that a person meets in help, settings, messages or a report are explained.
+TERMS = (
+    "active", "anchor", "area under the ROC curve", "average precision", "backbone", "batch", "batch norm", "budget",
+    "calibration", "cap", "catalog", "checkpoint", "class", "clique", "closed loop", "collapse", "curve", "cycle",
+    "distance", "early stopping", "embedder", "embedding", "epoch", "equal error rate", "false acceptance",
+    "false negative", "false positive rate", "features", "fine-tuning", "gallery", "group", "guard", "hardness", "head",
+    "held-out classes", "hubs", "index", "interval", "loss", "mAP", "MAP@R", "margin", "miner", "momentum encoder",
+    "MRR", "Muon", "near-duplicate", "negative", "optimiser", "pass", "plan", "positive", "precision", "preset",
+    "query",
+    "R@1", "recall", "review list", "ROC", "run", "sample", "scale", "seed", "segment", "set aside", "shard",
+    "similarity", "split", "spread", "strategy", "temperature", "test", "threshold", "Top-50", "triplet",
+    "triplet accuracy", "true positive rate", "unseen classes", "validation", "verification", "warm-up", "weights",
+)  # fmt: skip
+
+
+def met_text() -> str:
+    """Return all that help, settings, messages and reports say."""
+    names = ["seed", "out", *sections()]
+    parts = [text for _, text in helps(typer.main.get_command(app), "mohs")]
+    parts += [text for name in names for facts in find_settings(name) for _, text in facts.rows(None)]
+    parts += [text for file in (ROOT / "src").rglob("*.py") for _, text in messages(file)]
+    parts += [
+        file.read_text(encoding="utf-8") for file in (ROOT / "src" / "mohs" / "report").rglob("*") if file.is_file()
+    ]
+    return " ".join(" ".join(parts).lower().split())
+
+
+def test_terms_that_a_person_meets_are_in_the_glossary() -> None:
+    text = met_text()
+    glossary = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8").lower()
+    met = [term for term in TERMS if re.search(rf"\b{re.escape(term.lower())}", text)]
+    assert len(met) > 70
+    assert [term for term in met if not re.search(rf"\b{re.escape(term.lower())}", glossary)] == []
+
+
+def test_columns_of_tables_are_in_the_glossary() -> None:
+    glossary = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")
+    names = {re.sub(r"[^A-Za-z@0-9].*", "", name) for name in METRIC_HEADER} - {"by", "95"}
+    assert len(names) > 6
+    assert [name for name in sorted(names) if name.lower() not in glossary.lower()] == []

@@ -98,7 +98,7 @@ def test_at_equal_pictures_and_at_equal_cpu(run_cli, picture_set, tmp_path):
     assert page.count("What the optimiser adds: R@1 with Muon minus R@1 with Adam.") == 2
     assert "On unseen classes, Muon adds " in page
     assert "At equal CPU, on unseen classes, R@1 of the default is " in page
-    assert "against online supcon with Muon, the best with the same optimiser" in page
+    assert "than that of online supcon with Muon, the best with the same optimiser" in page
     assert "--equal both" in page
     answer = run_cli(*arguments)
     assert "96 pictures a run, 2 seeds" in answer.out

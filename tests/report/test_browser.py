@@ -1,5 +1,7 @@
 """The page in a browser: nothing breaks, nothing is asked for, and it can be used without a mouse."""
 
+import dataclasses
+
 import pytest
 
 from mohs.report.page import write_report
@@ -57,3 +59,29 @@ def test_the_map_shows_one_class(tmp_path, report):
         assert seen.page.locator("#map-found").inner_text() == "2 of 30 pictures"
         seen.page.get_by_label("Show only the class").fill("")
         assert seen.page.locator("svg.map g.dim").count() == 0
+
+
+def test_on_paper_it_is_light_and_whole_whatever_the_screen(tmp_path, report):
+    """Printed from a dark screen: black on white, nothing cut at the edge, nothing left closed, and no buttons."""
+    path = tmp_path / "report.html"
+    header = ["run", *(f"column {i}" for i in range(1, 13))]
+    cells = ["one", *(f"-0.{i:03d} [-0.{i:03d}, +0.{i:03d}]" for i in range(237, 249))]
+    wide = dataclasses.replace(
+        report, table_header=header, table_rows=[cells], table_aside=[9, 10, 11, 12], highlight=0
+    )
+    write_report(path, wide)
+    with opened(address_of(path), colour_scheme="dark") as seen:
+        page = seen.page
+        page.set_viewport_size({"width": 720, "height": 900})
+        page.emulate_media(media="print", color_scheme="dark")
+        assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+        assert page.evaluate("getComputedStyle(document.body).color") == "rgb(0, 0, 0)"
+        page.evaluate("dispatchEvent(new Event('beforeprint'))")
+        assert page.locator("details:not([open])").count() == 0
+        boxes = "[...document.querySelectorAll('.scroll, table, figure, .caption')]"
+        assert page.evaluate(f"Math.max(...{boxes}.map(one => one.getBoundingClientRect().right))") <= 720
+        assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+        assert not page.locator(".save, nav").first.is_visible()
+        page.evaluate("dispatchEvent(new Event('afterprint'))")
+        assert page.locator("details:not([open])").count() > 0
+        assert seen.console == []

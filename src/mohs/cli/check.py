@@ -32,10 +32,10 @@ def check(
     multi_label: options.MultiLabelOption = None,
     white_level: options.WhiteLevel = None,
     fixes: Annotated[
-        Path | None, typer.Option(help="Write corrections for 'mohs fix' here, as --multi-label chooses (CSV).")
+        Path | None, typer.Option(help="Write corrections for 'mohs fix' to this CSV, as --multi-label says.")
     ] = None,
     write: Annotated[
-        Path | None, typer.Option(help="Write the table without the pictures that cannot be read here (CSV).")
+        Path | None, typer.Option(help="Write the table to this CSV, without pictures that cannot be read.")
     ] = None,
     quiet: options.Quiet = False,
     as_json: options.Json = False,

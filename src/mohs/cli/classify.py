@@ -77,20 +77,27 @@ def classify_fit(
     out: Annotated[Path, typer.Option(help="New folder for the classifier.")],
     source: Annotated[str | None, typer.Argument(help="Pictures to fit on; default: the run's training items.")] = None,
     method: Annotated[str | None, typer.Option(help="linear, nearest-neighbours or nearest-catalog.")] = None,
-    dropout: Annotated[float | None, typer.Option(help="linear: before the linear layer; default 0.5.")] = None,
-    epochs: Annotated[int | None, typer.Option(help="linear: default 50.")] = None,
+    dropout: Annotated[float | None, typer.Option(help="linear: dropout before the layer; default 0.5.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="linear: passes over the pictures; default 50.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="linear: peak rate, AdamW; default 0.01.")] = None,
-    weight_decay: Annotated[float | None, typer.Option(help="linear: default 0.01.")] = None,
+    weight_decay: Annotated[float | None, typer.Option(help="linear: weight decay; default 0.01.")] = None,
     balanced: Annotated[bool, typer.Option("--balanced", help="linear: each class counts alike in the loss.")] = False,
     neighbours: Annotated[int | None, typer.Option(help="nearest-neighbours: pictures that vote; default 5.")] = None,
     held_out: Annotated[str | None, typer.Option(help="Pictures of the same classes to calibrate on.")] = None,
-    min_probability: Annotated[float | None, typer.Option(help="linear: 'none of these' below it.")] = None,
-    min_similarity: Annotated[float | None, typer.Option(help="The other methods: 'none of these' below it.")] = None,
+    min_probability: Annotated[
+        float | None, typer.Option(help="linear: answer 'none of these' below this probability.")
+    ] = None,
+    min_similarity: Annotated[
+        float | None, typer.Option(help="The other methods: answer 'none of these' below this similarity.")
+    ] = None,
     min_precision: Annotated[
-        float | None, typer.Option(help="Choose the threshold: share of right answers among those given.")
+        float | None, typer.Option(help="Choose the threshold for this share of right answers among those given.")
     ] = None,
     max_false_acceptance: Annotated[
-        float | None, typer.Option(help="Choose the threshold: share of pictures of unseen classes given one.")
+        float | None,
+        typer.Option(
+            help="Choose the threshold so that at most this share of pictures of unseen classes is given a class."
+        ),
     ] = None,
     unseen: Annotated[
         str | None, typer.Option(help="Pictures of other classes; default: the run's test, if split by class.")
@@ -319,7 +326,7 @@ def _tell_fit(record: Mapping[str, Any]) -> None:
 def classify_predict(
     folder: ClassifierFolder,
     pictures: Annotated[list[Path], typer.Argument(help="Picture files.")],
-    top: Annotated[int, typer.Option(help="So many of the most probable classes.")] = 5,
+    top: Annotated[int, typer.Option(help="Show this many of the most probable classes.")] = 5,
     max_bad: options.MaxBad = None,
     as_json: options.Json = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Results as CSV on stdout.")] = False,

@@ -28,7 +28,7 @@ def clean(
         str | None, typer.Option(help="Run or saved embedder, whose vectors show which labels are likely wrong.")
     ] = None,
     against: Annotated[
-        Path | None, typer.Option(help="An index: the table is of new pictures, to be held against its items.")
+        Path | None, typer.Option(help="An index, whose items the table's new pictures are compared with.")
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder for report.html and fixes.csv.")] = Path("clean"),
     catalog: options.Catalog = None,

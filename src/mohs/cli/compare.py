@@ -46,13 +46,14 @@ def compare(
         str | None, typer.Option(help="Names with commas between; 'list' shows them; default: all, hours of work.")
     ] = None,
     seeds: Annotated[
-        int, typer.Option(help="Every strategy is trained with so many seeds; intervals hold their noise.")
+        int, typer.Option(help="Seeds that each strategy is trained with; intervals include their noise.")
     ] = 5,
     pictures: Annotated[
         int | None, typer.Option(help="Pictures that each run shows to the network, at most; default 60,000.")
     ] = None,
     equal: Annotated[
-        str, typer.Option(help="What every run has alike: pictures, cpu (seconds, by a short probe), or both in turn.")
+        str,
+        typer.Option(help="What is equal for all runs: pictures, cpu (seconds, by a short probe), or both in turn."),
     ] = "pictures",
     tune: Annotated[
         int, typer.Option(help="Trials of each strategy, at most, on a part of the training classes, 0 to 12; 0: none.")

@@ -33,9 +33,10 @@ def doctor(
         Path | None, typer.Option(help="CSV of a training elsewhere: step or epoch, loss, val_loss, accuracy, …")
     ] = None,
     loss_name: Annotated[
-        str | None, typer.Option(help="Of --log: triplet, soft-triplet, contrastive, infonce or cross-entropy.")
+        str | None,
+        typer.Option(help="With --log: its loss, triplet, soft-triplet, contrastive, infonce or cross-entropy."),
     ] = None,
-    margin: Annotated[float | None, typer.Option(help="Of the loss of --log.")] = None,
+    margin: Annotated[float | None, typer.Option(help="With --log: the margin of its loss.")] = None,
     batch: Annotated[int | None, typer.Option(help="With --log: how many pairs or triplets a batch has.")] = None,
     embeddings: Annotated[Path | None, typer.Option(help=".npy of test pictures, a row each.")] = None,
     labels: Annotated[
@@ -51,11 +52,13 @@ def doctor(
     ] = None,
     one_means: Annotated[
         str | None,
-        typer.Option(help="Of --pairs: what 1 means, same or different, if the column's name does not say it."),
+        typer.Option(help="With --pairs: what 1 means, same or different, if its column does not say."),
     ] = None,
     threshold: Annotated[
         float | None,
-        typer.Option(help="Of --pairs: where accuracy is read. Of --precision: similarity to look down to."),
+        typer.Option(
+            help="With --pairs: the threshold to judge at. With --precision: the lowest similarity to look at."
+        ),
     ] = None,
     fail_on: Annotated[
         str | None, typer.Option(help="error or warning: exit with 5 if there is such a finding, or a worse one.")
@@ -64,13 +67,15 @@ def doctor(
         bool, typer.Option("--precision", help="Why the most confident matches are wrong: RUN, or --embeddings.")
     ] = False,
     data: Annotated[
-        str | None, typer.Option(help="Of --precision: other data for RUN's embedder, all of it looked at.")
+        str | None, typer.Option(help="With --precision: other pictures for RUN's embedder, all of them.")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Of --precision: folder for the evidence; default RUN/precision.")
+        Path | None, typer.Option(help="With --precision: folder for the evidence; default RUN/precision.")
     ] = None,
     max_bad: options.MaxBad = None,
-    recall: Annotated[float | None, typer.Option(help="Of --precision: how far down to look; default 0.1.")] = None,
+    recall: Annotated[
+        float | None, typer.Option(help="With --precision: the recall down to which pairs are looked at; default 0.1.")
+    ] = None,
     quiet: options.Quiet = False,
     as_json: options.Json = False,
 ) -> None:

@@ -64,7 +64,7 @@ def evaluate(
     exclude_same_group: Annotated[
         bool, typer.Option("--exclude-same-group", help="A query does not find items of its own group, or session.")
     ] = False,
-    data: Annotated[str | None, typer.Option(help="Other data for the run, all of it for the test.")] = None,
+    data: Annotated[str | None, typer.Option(help="Measure the run on other pictures, all of them.")] = None,
     catalog: options.Catalog = None,
     file_column: options.FileColumn = None,
     class_column: options.ClassColumn = None,

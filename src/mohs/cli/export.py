@@ -32,14 +32,16 @@ def export(
     push_to_hub: Annotated[
         str | None, typer.Option(metavar="USER/NAME", help="Upload to this repository of the hub.")
     ] = None,
-    public: Annotated[bool, typer.Option("--public", help="A repository that is made is for all to see.")] = False,
+    public: Annotated[bool, typer.Option("--public", help="Make a new repository public.")] = False,
     name: Annotated[str | None, typer.Option(help="With --hub-folder: user/name, for the card's example.")] = None,
-    licence: Annotated[str | None, typer.Option("--license", help="Of the weights, for the card.")] = None,
+    licence: Annotated[
+        str | None, typer.Option("--license", help="Licence of the weights, for the model card.")
+    ] = None,
     data: Annotated[
         str | None, typer.Option(help="Pictures (a table) to check the file on; default: those of the run.")
     ] = None,
 ) -> None:
-    """Write an embedder as ONNX, for torch.export or for the hub; a network is kept if it gives the same vectors."""
+    """Write an embedder as ONNX, for torch.export or for the hub. A file is kept only if it gives the same vectors."""
     if onnx is None and torch_export is None and hub_folder is None and push_to_hub is None:
         raise InputError("--onnx, --torch-export, --hub-folder, --push-to-hub: give at least one")
     for path, flag in ((onnx, "--onnx"), (torch_export, "--torch-export")):

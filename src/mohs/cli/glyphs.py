@@ -18,7 +18,11 @@ def glyphs(
     size: Annotated[int, typer.Option(help="Side of the pictures, pixels.")] = 64,
     classes: Annotated[int | None, typer.Option(help="Only the first classes.")] = None,
     keep_homoglyphs: Annotated[
-        bool, typer.Option("--keep-homoglyphs", help="Leave Latin A and Greek Alpha two classes: equal pictures.")
+        bool,
+        typer.Option(
+            "--keep-homoglyphs",
+            help="Keep characters that look the same, such as Latin A and Greek Alpha, as two classes.",
+        ),
     ] = False,
     quiet: options.Quiet = False,
     as_json: options.Json = False,

@@ -15,7 +15,7 @@ __all__ = ["import_weights"]
 
 def import_weights(
     file: Annotated[Path, typer.Argument(help="Weights as a pickle: .pth, .pt or .bin.")],
-    backbone: Annotated[str, typer.Argument(metavar="NAME", help="The timm model that they are of.")],
+    backbone: Annotated[str, typer.Argument(metavar="NAME", help="The timm model that the weights belong to.")],
     out: Annotated[Path | None, typer.Option(help="The new file; default NAME.safetensors.")] = None,
 ) -> None:
     """Read weights from a pickle, without running what is in it, and write them for --weights."""

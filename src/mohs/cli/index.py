@@ -25,7 +25,7 @@ index = typer.Typer(help="An index to search: build, add, remove, replace, compa
 
 _Index = Annotated[Path, typer.Argument(metavar="INDEX", help="Folder of an index.")]
 _ExactUpTo = Annotated[
-    int | None, typer.Option(help="Items that a query is compared with one by one; of more, approximate search.")
+    int | None, typer.Option(help="Up to this many items the search is exact, beyond it approximate.")
 ]
 _Items = Annotated[str, typer.Argument(metavar="TABLE", help="CSV, Parquet or folder with the items.")]
 
@@ -137,7 +137,7 @@ def remove(folder: _Index, ids: Annotated[list[str], typer.Argument(metavar="ID.
 
 @index.command()
 def compact(folder: _Index, exact_up_to: _ExactUpTo = None) -> None:
-    """Make an index small and quick again, as changes do now and then. It stays usable meanwhile."""
+    """Make an index small and fast again. Changes do so by themselves now and then; it stays usable meanwhile."""
     from mohs.index.approximate import EXACT_UP_TO
     from mohs.index.index import Index
 
@@ -209,7 +209,7 @@ def export(
         Path | None, typer.Option(help="pgvector: new SQL file; qdrant: the folder of its local mode.")
     ] = None,
     url: Annotated[str | None, typer.Option(help="qdrant: address of a server; QDRANT_API_KEY is its key.")] = None,
-    name: Annotated[str, typer.Option(help="Of the new collection or table.")] = "items",
+    name: Annotated[str, typer.Option(help="Name of the new collection or table.")] = "items",
 ) -> None:
     """Write the items of an index for another store, whose distances are those of Mohs."""
     from mohs.checks import require, wrong_choice
@@ -240,7 +240,7 @@ def export(
 
 @index.command()
 def check(folder: _Index) -> None:
-    """Look for damage in an index: ids that are there twice, vectors that are no unit vectors."""
+    """Look for damage in an index: ids that are there twice, vectors whose length is not 1."""
     from mohs.index.index import Index
 
     problems = Index.open(folder).check()

@@ -82,7 +82,7 @@ def mine(
     growth: options.Growth = None,
     cycles: options.Cycles = None,
     scale: Annotated[str, typer.Option(help="range, rank, log-rank or margin.")] = "range",
-    margin: Annotated[float | None, typer.Option(help="Of the scale 'margin', Euclidean distance.")] = None,
+    margin: Annotated[float | None, typer.Option(help="With --scale margin: the margin, a Euclidean distance.")] = None,
     metric: Annotated[str, typer.Option(help="euclidean, or cosine: rows are divided by their norms.")] = "euclidean",
     positive_rule: Annotated[str, typer.Option(help="random; easy: the nearest of the class; hard: the farthest.")] = (
         "random"
@@ -102,7 +102,7 @@ def mine(
         Path | None, typer.Option(help="CSV (file, other) of pairs that are not negatives: a run's review.csv.")
     ] = None,
     equal_pictures: Annotated[
-        bool, typer.Option("--equal-pictures", help="Equal pictures under two classes may be negatives of each other.")
+        bool, typer.Option("--equal-pictures", help="Let equal pictures of two classes be negatives of each other.")
     ] = False,
     method: Annotated[
         str, typer.Option(help="exact, sampled, or auto: sampled from 30 billion pairs on (rank, log-rank).")

@@ -98,7 +98,9 @@ WhiteLevel = Annotated[
 ]
 MaxBad = Annotated[
     int | None,
-    typer.Option("--max-bad", min=0, help="Pictures that cannot be read to set aside and name, at most; default 0."),
+    typer.Option(
+        "--max-bad", min=0, help="Set aside and name up to this many pictures that cannot be read; default 0."
+    ),
 ]
 Seed = Annotated[int | None, typer.Option(help="Decides every random choice; default 0.")]
 Size = Annotated[int | None, typer.Option(help="Side of the square network input, pixels; default 64.")]
@@ -114,7 +116,7 @@ Cap = Annotated[
     float | None,
     typer.Option(help="Largest hardness of the curve, 0 to 1; default 0.85, or 1 where an in-batch loss is trained."),
 ]
-Growth = Annotated[float | None, typer.Option(help="Growth of tanh, logarithmic and sigmoid.")]
+Growth = Annotated[float | None, typer.Option(help="How steeply tanh, logarithmic and sigmoid rise; default 3.")]
 Cycles = Annotated[int | None, typer.Option(help="Repetitions of the curve; default 1.")]
 ScaleOption = Annotated[str | None, typer.Option("--scale", help="range, rank, log-rank or margin; default log-rank.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]

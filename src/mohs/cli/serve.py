@@ -32,7 +32,7 @@ def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on; default: this machine alone.")] = None,
     port: Annotated[int | None, typer.Option(help="Port; default 8000, 0: any that is free.")] = None,
     allow_host: Annotated[
-        list[str] | None, typer.Option(help="Further name by which it may be asked, as in the browser's address.")
+        list[str] | None, typer.Option(help="Another host name that requests may use, as in the browser's address.")
     ] = None,
     review: Annotated[
         Path | None, typer.Option(help="Where feedback goes; default: review.csv in INDEX, feedback.csv in RUN.")

@@ -44,7 +44,9 @@ def train(
     channels: options.Channels = None,
     per_class: Annotated[int | None, typer.Option(help="Keep at most this many pictures of a class.")] = None,
     split_by: Annotated[str | None, typer.Option(help="class (test on unseen classes) or item.")] = None,
-    test_fraction: Annotated[float | None, typer.Option(help="Share of the test; default 0.2.")] = None,
+    test_fraction: Annotated[
+        float | None, typer.Option(help="Share of the classes, or pictures, for the test; default 0.2.")
+    ] = None,
     validation_fraction: Annotated[
         float | None, typer.Option(help="Share of the training classes to hold out and measure on; default 0.")
     ] = None,
@@ -57,7 +59,7 @@ def train(
         str | None, typer.Option("--from", help="Begin with the weights of this run, or saved embedder.")
     ] = None,
     loss: Annotated[str | None, typer.Option(help="infonce, triplet, arcface …: see --print-config.")] = None,
-    margin: Annotated[float | None, typer.Option(help="Of triplet, contrastive and semi-hard.")] = None,
+    margin: Annotated[float | None, typer.Option(help="Margin of triplet, contrastive and semi-hard.")] = None,
     curve: options.Curve = None,
     cap: options.Cap = None,
     growth: options.Growth = None,

@@ -136,8 +136,8 @@ def _verdicts(measured: MeasuredComparison, results: Results) -> list[Judgement]
                 if (found := bests[kind].get(protocol)) is not None:
                     level = "note" if not found.is_clear else "good" if found.mean > 0 else "bad"
                     text = (
-                        f"{at} {_WHAT[protocol]}, R@1 of the default is {found.mean:+.3f} against {found.to}, the best "
-                        f"{kind} strategy there ({_sure(found)})."
+                        f"{at} {_WHAT[protocol]}, R@1 of the default is {_higher(found)} than that of {found.to}, the "
+                        f"best {kind} strategy there ({_sure(found)})."
                     )
                     verdicts.append(Judgement(level, text))  # type: ignore[arg-type]
     optimiser, rest = optimisers(comparison, measured.cells, results)
@@ -153,8 +153,8 @@ def _verdicts(measured: MeasuredComparison, results: Results) -> list[Judgement]
             _, by = min(rest, key=lambda pair: pair[1][protocol].mean)
             found = by[protocol]
             text = (
-                f"{at} {_WHAT[protocol]}, R@1 of the default is {found.mean:+.3f} against {found.to}, the best with "
-                f"the same optimiser ({_sure(found)})."
+                f"{at} {_WHAT[protocol]}, R@1 of the default is {_higher(found)} than that of {found.to}, the best "
+                f"with the same optimiser ({_sure(found)})."
             )
             verdicts.append(Judgement("note", text))
     for name, by in schedules(comparison.data, measured.cells, results):
@@ -170,6 +170,10 @@ def _verdicts(measured: MeasuredComparison, results: Results) -> list[Judgement]
         if told:
             verdicts.append(Judgement("note", f"{row.strategy}: {', '.join(told)}."))
     return verdicts
+
+
+def _higher(found: Difference) -> str:
+    return f"{abs(found.mean):.3f} {'higher' if found.mean > 0 else 'lower'}"
 
 
 def _sure(found: Difference) -> str:
