@@ -305,6 +305,27 @@ def test_a_line_that_jumps_has_its_sentence(write):
     assert "batches, not of the curve" in run(np.random.default_rng(0).permutation(smooth).tolist())
 
 
+def test_the_learning_curve_says_what_it_is_of_and_which_weights_were_kept(write):
+    def shown(*more, **of_point):
+        points = [
+            {"event": "held-out", "triplets": 100 * i, "recall": 0.1 * i, "hits": "10", **of_point} for i in range(5)
+        ]
+        html = write(small(strategies=[DrawnRun("run", [*points, *more])]))
+        return Page(html).words, html
+
+    words, html = shown(of="validation", low=0.1, high=0.6)
+    assert "Learning curve" in words
+    assert "R@1 on classes that are neither trained on nor tested. Shaded: 95% interval." in words
+    assert "run: from 0 at 0 to 0.4 at 400" in html
+    assert "The weights are those after" not in words
+    end = {"event": "early-stopping", "triplets": 400, "num_triplets": 900, "best_triplets": 300, "best_recall": 0.3}
+    assert "The weights are those after 300 triplets, the best point." in shown(end, of="validation", low=0, high=1)[0]
+    older, bare = shown()  # a run of a version without intervals
+    assert "R@1 on test pictures, at most one pair of each class; they decide nothing." in older
+    assert html.count("<path") > bare.count("<path")  # the band
+    assert "Learning curve" not in Page(write(small(strategies=[DrawnRun("run", [])]))).words
+
+
 def test_the_summary_is_a_sentence_and_then_tiles_and_sections_have_searchable_names(write, report):
     words = Page(write(report)).words
     assert words.index("No run collapsed: the spread stays") < words.index("5,200")

@@ -1,11 +1,15 @@
 """The held-out curve: what it says of a run's length, and how seldom it says so where nothing is to be said."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from mohs.artefacts import EventLog
+from mohs.doctor.run.evidence import RunEvidence
 from mohs.doctor.run.held_out import find_fall, find_rise
+from mohs.settings.config import RunConfig
 
 NUM_QUERIES = 200
 
@@ -68,3 +72,17 @@ def test_training_pictures_have_no_say_and_short_curves_neither() -> None:
         assert find_rise(events) is None
     assert find_rise(curve(FLAT)) is None
     assert find_fall(curve(FLAT)) is None
+
+
+@pytest.mark.parametrize(("best", "why"), [(300, "early stopping has chosen the weights"), (400, ""), (None, "")])
+def test_a_run_with_the_weights_of_its_best_moment_is_not_judged_by_its_end(
+    tmp_path: Path, best: int | None, why: str
+) -> None:
+    (tmp_path / "config.json").write_text(RunConfig().model_dump_json())
+    with EventLog(tmp_path / "events.jsonl") as log:
+        if best is not None:
+            log.write(
+                "early-stopping",
+                {"triplets": 400, "num_triplets": 900, "best_triplets": best, "best_recall": 0.5, "stopped": True},
+            )
+    assert RunEvidence.open(tmp_path).chosen_weights == why
