@@ -233,6 +233,25 @@ def test_state(client):
     }  # fmt: skip
 
 
+def test_both_searches_take_and_describe_the_same_parameters(client, products):
+    path = client.get("/openapi.json").json()["paths"]["/search"]
+    by_id, by_picture = ({each["name"]: each for each in path[how]["parameters"]} for how in ("get", "post"))
+    assert by_id.pop("id")["required"]
+    assert by_picture == by_id
+    data = (products / "07-1.png").read_bytes()
+    for given in ({}, {"top": "2"}, {"top": "2.5"}, {"top": ""}, {"one_of_a_class": "maybe"}, {"where": ""}):
+        answers = (
+            client.post("/search", params=given, content=data, headers=PNG),
+            client.get("/search", params={"id": "07-1.png", **given}),
+        )
+        assert answers[0].status_code == answers[1].status_code, given
+        told = [answer.json() for answer in answers]
+        if answers[0].is_success:
+            assert [len(each["matches"]) for each in told] == [int(given.get("top", 10))] * 2
+        else:
+            assert told[0] == told[1]
+
+
 def test_settings_come_from_the_environment_and_are_checked(monkeypatch):
     monkeypatch.setenv("MOHS_SERVE_MAX_QUEUE", "3")
     assert read_settings({}).max_queue == 3

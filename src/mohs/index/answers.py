@@ -66,22 +66,19 @@ def make_answer(
     of_id: Mapping[str, Mapping[str, Any]],
     calibration: Calibration | None,
 ) -> Answer:
-    """Return the answer that items [K] at these distances make, with the rows of the store by id."""
+    """Return the answer that items [K] at these distances make, with their other columns by id."""
     probability = None if calibration is None else calibration.probability(distance)
+    # Lists, since a service makes an answer in the time in which NumPy hands out the numbers one by one.
+    ids, labels = vectors.id_N[items].tolist(), vectors.class_N[items].tolist()
+    probabilities = [None] * len(ids) if probability is None else probability.tolist()
     matches = tuple(
-        Match(
-            id=vectors.id_N[item],
-            label=vectors.class_N[item],
-            distance=float(distance[k]),
-            probability=None if probability is None else float(probability[k]),
-            columns={name: cell for name, cell in of_id[vectors.id_N[item]].items() if name not in ("id", "class")},
-        )
-        for k, item in enumerate(items.tolist())
+        Match(item, label, near, chance, of_id[item])
+        for item, label, near, chance in zip(ids, labels, distance.tolist(), probabilities, strict=True)
     )
     weight = 1 - distance / 2 if probability is None else probability
     votes: dict[str, float] = {}
-    for match, each in zip(matches, weight.tolist(), strict=True):
-        votes[match.label] = votes.get(match.label, 0.0) + float(each)
+    for label, each in zip(labels, weight.tolist(), strict=True):
+        votes[label] = votes.get(label, 0.0) + each
     total = sum(votes.values()) or 1.0
     near = bool(matches) and (calibration is None or matches[0].distance < calibration.threshold_distance)
     return Answer(

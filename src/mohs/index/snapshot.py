@@ -132,8 +132,10 @@ class Snapshot:
                 return found
 
     def _rows_of(self, ids: Sequence[str], *, thumbnails: bool) -> dict[str, dict[str, Any]]:
+        """Return the other columns of items, by id."""
         if thumbnails:
             rows = self.store.rows(ids)
         else:
             rows = self.rows.take(pa.array([self.place(item) for item in ids], pa.int64()))
-        return {row["id"]: row for row in rows.to_pylist()}
+        rows = rows.drop_columns(["id", "class"])
+        return dict(zip(ids, rows.to_pylist(), strict=True))

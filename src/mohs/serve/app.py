@@ -4,9 +4,11 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import FastAPI, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ValidationError, create_model
 
 from mohs.serve import alike, changes, pictures
 from mohs.serve.alike import WhyAlike
@@ -60,24 +62,28 @@ def create_app(folder: str | Path, settings: ServeSettings | None = None) -> Fas
 
 def _add_searches(app: FastAPI, queries: Queries, settings: ServeSettings) -> None:
     top = Query(ge=1, le=settings.max_matches, description="matches")
+    asked = create_model(
+        "Asked", top=(Annotated[int, top], 10), where=(Where, None), one_of_a_class=(OneOfAClass, False)
+    )
 
     @app.post(
         "/search",
         response_model=Found,
-        openapi_extra=pictures.PICTURE_BODY,
+        openapi_extra={**pictures.PICTURE_BODY, "parameters": _parameters(asked)},
         responses={415: {"model": Failure}},
         tags=["search"],
     )
-    async def search_by_picture(
-        request: Request,
-        top: Annotated[int, top] = 10,
-        where: Where = None,
-        one_of_a_class: OneOfAClass = False,
-    ) -> Response:
+    async def search_by_picture(request: Request) -> Response:
         """Find the items nearest to a picture: one file of a form, or the bytes themselves."""
-        options = SearchOptions(top, where or None, one_of_a_class)
+        # The address is read here and the answer sent as it is: FastAPI would take as long for either as a search does.
+        try:
+            given = asked.model_validate(dict(request.query_params)).model_dump()
+        except ValidationError as error:
+            raise RequestValidationError(
+                [{**each, "loc": ("query", *each["loc"])} for each in error.errors()]
+            ) from None
+        options = SearchOptions(given["top"], given["where"] or None, given["one_of_a_class"])
         told = await queries.by_picture(await pictures.read_picture(request), options)
-        # As it is: FastAPI would check and copy it once more.
         return Response(told.model_dump_json(by_alias=True), media_type="application/json")
 
     @app.get("/search", responses={404: {"model": Failure}}, tags=["search"])
@@ -89,6 +95,14 @@ def _add_searches(app: FastAPI, queries: Queries, settings: ServeSettings) -> No
     ) -> Found:
         """Find the items nearest to an item, itself first."""
         return await queries.by_id(id, SearchOptions(top, where or None, one_of_a_class))
+
+
+def _parameters(asked: type[BaseModel]) -> list[dict[str, Any]]:
+    """Return how OpenAPI describes the parameters of an address."""
+    return [
+        {"name": name, "in": "query", "required": False, "schema": schema, "description": schema["description"]}
+        for name, schema in asked.model_json_schema()["properties"].items()
+    ]
 
 
 def _add_state(app: FastAPI, editions: Editions, settings: ServeSettings) -> None:

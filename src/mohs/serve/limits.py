@@ -2,10 +2,10 @@
 
 import asyncio
 import json
-from typing import final
+from typing import Final, final
 from urllib.parse import urlsplit
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mohs.serve.metrics import Metrics
@@ -13,16 +13,19 @@ from mohs.serve.settings import ServeSettings
 
 __all__ = ["Limits"]
 
-_HEADERS = {
-    "content-security-policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
-        "form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
+_HEADERS: Final = (
+    (
+        b"content-security-policy",
+        b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
+        b"form-action 'none'; base-uri 'none'; frame-ancestors 'none'",
     ),
-    "x-content-type-options": "nosniff",
-    "referrer-policy": "no-referrer",
-    "cross-origin-opener-policy": "same-origin",
-    "cross-origin-resource-policy": "same-origin",
-}
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"cache-control", b"no-store"),
+)
+"""What every answer says, if it says nothing else of the same name; names are in small letters, as ASGI has them."""
 
 
 @final
@@ -43,6 +46,7 @@ class Limits:
     def __init__(self, app: ASGIApp, settings: ServeSettings, metrics: Metrics) -> None:
         self._app = app
         self._settings = settings
+        self._hosts = settings.hosts
         self._metrics = metrics
         self._buffered_bytes = 0
 
@@ -54,10 +58,10 @@ class Limits:
 
         async def send_safely(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                for name, value in _HEADERS.items():
-                    headers.setdefault(name, value)
-                headers.setdefault("cache-control", "no-store")
+                # By hand: Starlette's headers are looked through for each name anew, which takes as long as routing.
+                given = list(message["headers"])
+                names = {name for name, _ in given}
+                message = {**message, "headers": given + [each for each in _HEADERS if each[0] not in names]}
             await send(message)
 
         held = [0]
@@ -74,7 +78,7 @@ class Limits:
     def _check_host(self, headers: Headers) -> None:
         host = headers.get("host", "")
         name = _host_name(host)
-        if name is None or name not in self._settings.hosts:
+        if name is None or name not in self._hosts:
             raise _RefusedError(
                 400, "host", f"host: {host[:100]!r} is not a name of this service; allow it with --allow-host"
             )
