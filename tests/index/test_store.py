@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -104,15 +105,94 @@ def versions(store):
     return [each["version"] for each in store._writer().list_versions()]
 
 
+def tidied():
+    """Wait for what tidies up beside changes."""
+    for thread in threading.enumerate():
+        if thread.name.startswith("tidy up"):
+            thread.join()
+
+
 def test_many_changes_leave_few_fragments_and_versions(tmp_path, monkeypatch):
     monkeypatch.setattr(stores, "KEPT_S", 0.0)
     monkeypatch.setattr(stores, "_CLEAN_EVERY_VERSIONS", 32)
     store = Store.create(tmp_path, rows_of(["first"], 0).to_batches(), SCHEMA)
     for i in range(60):
         store.add(rows_of([f"i{i:02d}"], i + 1))
+        tidied()
     assert fragments(store) <= 18
     assert len(versions(store)) <= 34
     assert sorted(store.newest().read().column("price").to_pylist()) == list(range(61))
+
+
+def sizes(store):
+    rows = store._writer().search().select(["id"]).with_row_id(True).limit(None).to_arrow()
+    return np.unique(rows["_rowid"].to_numpy() >> np.uint64(32), return_counts=True)[1].tolist()
+
+
+def test_new_fragments_are_gathered_and_the_large_ones_are_left_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(stores, "_GATHERED_ROWS", 100)
+    model = {f"{i:04d}": 0.0 for i in range(101)}
+    store = Store.create(tmp_path, rows_of(list(model), 0).to_batches(), SCHEMA)
+    for i in range(1, 80):
+        ids = [f"{(7 * i + k) % 200:04d}" for k in range(4)]
+        if i % 5:
+            store.replace(rows_of(ids, i))
+            model.update(dict.fromkeys(ids, float(i)))
+        else:
+            ids = [item for item in ids if item in model]
+            store.remove(ids)
+            model = {item: price for item, price in model.items() if item not in ids}
+    found = store.newest().read()
+    assert dict(zip(found.column("id").to_pylist(), found.column("price").to_pylist(), strict=True)) == model
+    # The first is still what it was: compaction, which would have made them all one, was not needed.
+    assert 2 < len(sizes(store)) < 20
+    assert sizes(store)[0] < 101
+
+
+def test_a_change_waits_while_fragments_are_gathered(tmp_path, monkeypatch):
+    monkeypatch.setattr(stores, "_GATHER_EVERY_VERSIONS", 1)
+    store = Store.create(tmp_path, rows_of(["a", "b"], 1).to_batches(), SCHEMA)
+    gather, other = stores._gather, threading.Thread(target=lambda: store.replace(rows_of(["a"], 3)))
+
+    def slow(table):
+        monkeypatch.setattr(stores, "_gather", gather)
+        other.start()
+        time.sleep(0.3)
+        assert store.newest().rows(["a"]).column("price").to_pylist() == [2.0]
+        gather(table)
+
+    monkeypatch.setattr(stores, "_gather", slow)
+    store.replace(rows_of(["a"], 2))
+    other.join()
+    assert store.newest().rows(["a", "b"]).column("price").to_pylist() == [3.0, 1.0]
+
+
+def test_no_change_waits_for_a_compaction_and_none_is_lost(tmp_path, monkeypatch):
+    monkeypatch.setattr(stores, "_MIN_FRAGMENTS", 0)
+    monkeypatch.setattr(stores, "_FRAGMENTS_PER_ROOT", 0.0)
+    compact, begun, go_on, num = stores._compact, threading.Event(), threading.Event(), [0]
+
+    def slow(table):
+        num[0] += 1
+        begun.set()
+        assert go_on.wait(60)
+        compact(table)
+
+    monkeypatch.setattr(stores, "_compact", slow)
+    store = Store.create(tmp_path, rows_of(["a", "b"], 1).to_batches(), SCHEMA)
+    store.add(rows_of(["c"], 2))
+    assert begun.wait(60)
+    store.replace(rows_of(["a"], 3))
+    store.remove(["b"])
+    assert num == [1]  # one at a time
+    go_on.set()
+    tidied()
+    assert store.newest().rows(["a", "c"]).column("price").to_pylist() == [3.0, 2.0]
+    assert len(store.newest()) == 2
+    store.add(rows_of(["d"], 4))
+    tidied()
+    assert num == [2]
+    assert fragments(store) == 1
 
 
 def test_a_version_that_was_newest_lately_stays(tmp_path, monkeypatch):
@@ -145,6 +225,7 @@ def test_a_change_that_cannot_tidy_up_is_made(tmp_path, monkeypatch):
 
     monkeypatch.setattr(type(store._writer()), "optimize", conflict)
     store.add(rows_of(["b"], 2))
+    tidied()
     assert len(store.newest()) == 2
     with pytest.raises(InputError, match=r"cannot be compacted \(lance error: Retryable commit conflict\); try again"):
         store.compact()
@@ -180,11 +261,17 @@ def test_a_killed_writer_leaves_a_whole_version(tmp_path):
     folder = tmp_path / "i"
     Store.create(folder, rows_of([f"i{i}" for i in range(200)], 0).to_batches(), SCHEMA)
     seen = set()
-    for delay_s in (0.05, 0.11, 0.23):
+    # The last writer is killed after its first change, however busy the machine.
+    for delay_s in (0.05, 0.23, None):
         command = [sys.executable, "-c", WRITER, str(folder), str(Path(__file__).parent)]
         with subprocess.Popen(command, stdout=subprocess.PIPE) as writer:
             assert writer.stdout.readline() == b"ready\n"
-            time.sleep(delay_s)
+            if delay_s is None:
+                until = time.monotonic() + 60
+                while Store.open(folder).version == 1 and time.monotonic() < until:
+                    time.sleep(0.01)
+            else:
+                time.sleep(delay_s)
             writer.send_signal(signal.SIGKILL)
         prices = set(Store.open(folder).read(["price"]).column("price").to_pylist())
         assert len(prices) == 1  # all rows are of one round

@@ -1,5 +1,7 @@
 """The items of an index on disk: a LanceDB table, changed in transactions, each of which makes a new version."""
 
+import contextlib
+import threading
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
@@ -13,6 +15,7 @@ from numpy.typing import NDArray
 
 from mohs.artefacts import disk_named
 from mohs.errors import InputError, Problem, reason_of
+from mohs.lock import only_writer
 
 __all__ = ["FIXED_COLUMNS", "KEPT_S", "Store", "item_schema", "vectors_of"]
 
@@ -20,9 +23,14 @@ FIXED_COLUMNS = ("id", "file", "path", "class", "role", "vector", "thumbnail")
 _TABLE = "items"
 # The index of the vectors keeps a byte for each number; of so many times the wanted rows the exact vectors decide.
 _REFINED = 4
-# A change makes a fragment, and each makes all later changes slower, by some 0.3 ms; compaction takes a time that grows
-# with the items. The sum is least where compaction waits for a number of fragments as the root of the items.
+# A change makes a fragment, and each makes all later changes slower, by some 0.3 ms. So every few versions the newest
+# fragments are gathered into one, as many as have so few rows together that a change hardly waits for it.
+_GATHER_EVERY_VERSIONS, _GATHERED_ROWS = 16, 4096
+# Compaction writes all items anew, which takes a time that grows with them. It waits for a number of fragments as the
+# root of the items; gathered ones make that rare.
 _MIN_FRAGMENTS, _FRAGMENTS_PER_ROOT = 16, 0.2
+# How long a change waits for another writer's.
+_WAIT_S = 60.0
 # Each version is a file.
 _CLEAN_EVERY_VERSIONS = 256
 KEPT_S = 120.0
@@ -53,8 +61,9 @@ class Store:
     """A LanceDB table of items. Each change is one transaction: a killed process leaves the state before or after it.
 
     A reader keeps the version that it was opened at (`newest` gives one), so that what is read together is of one
-    version, whoever writes meanwhile. Changes tidy up now and then: small fragments become one, and versions that
-    newer ones have replaced for two minutes are cleaned up; what still reads such a version is told so.
+    version, whoever writes meanwhile. Changes wait for each other (`mohs.lock`), and tidy up now and then: small
+    fragments become one, and versions that newer ones have replaced for two minutes are cleaned up; what still reads
+    such a version is told so.
     """
 
     def __init__(self, table: Any, folder: Path) -> None:
@@ -195,21 +204,36 @@ class Store:
             ) from None
 
     def _change(self, write: Callable[[Any], object]) -> None:
-        # A table of its own: writing moves the version that a table reads.
-        table = self._writer()
-        before = int(table.version)
-        with disk_named(self._folder):
+        # One at a time, since a fragment that is gathered must not be changed meanwhile.
+        with disk_named(self._folder), only_writer(self._folder, "changing the index", wait_s=_WAIT_S) as is_alone:
+            # A table of its own: writing moves the version that a table reads.
+            table = self._writer()
+            before = int(table.version)
             write(table)
-        try:
-            statistics = table.stats()
-            most = _MIN_FRAGMENTS + _FRAGMENTS_PER_ROOT * sqrt(statistics["num_rows"])
-            if statistics["fragment_stats"]["num_fragments"] > most:
-                _compact(table)
-            if int(table.version) // _CLEAN_EVERY_VERSIONS > before // _CLEAN_EVERY_VERSIONS:
-                _clean_up(table)
-        except (ValueError, RuntimeError, OSError):
-            # The change is made. Another writer came between, or the disk is full: a later change tidies up.
-            return
+            # If this fails the change is made all the same: another writer came between, or the disk is full.
+            with contextlib.suppress(ValueError, RuntimeError, OSError):
+                if is_alone and _crosses(before, int(table.version), _GATHER_EVERY_VERSIONS):
+                    _gather(table)
+                statistics = table.stats()
+                most = _MIN_FRAGMENTS + _FRAGMENTS_PER_ROOT * sqrt(statistics["num_rows"])
+                is_full = statistics["fragment_stats"]["num_fragments"] > most
+                if is_full or _crosses(before, int(table.version), _CLEAN_EVERY_VERSIONS):
+                    self._tidy_beside()
+
+    def _tidy_beside(self) -> None:
+        """Compact and clean up in a thread: it takes a second, for which a change need not wait, nor the next one.
+
+        A change that is made meanwhile makes the compaction fail; a later change has it tried again. The process waits
+        for the thread at its end.
+        """
+        name = f"tidy up {self._folder}"
+        if all(thread.name != name for thread in threading.enumerate()):
+            threading.Thread(target=self._tidy, name=name).start()
+
+    def _tidy(self) -> None:
+        with contextlib.suppress(ValueError, RuntimeError, OSError):
+            _compact(self._writer())
+            _clean_up(self._writer())
 
     def _is_cleaned_up(self) -> bool:
         try:
@@ -219,6 +243,25 @@ class Store:
 
     def _writer(self) -> Any:
         return _lancedb().connect(str(self._folder)).open_table(_TABLE)
+
+
+def _crosses(before: int, after: int, every: int) -> bool:
+    return after // every > before // every
+
+
+def _gather(table: Any) -> None:
+    """Make one fragment of the newest ones, in one transaction: their rows are written again as they are.
+
+    LanceDB's own compaction cannot be told to leave large fragments alone.
+    """
+    address_N = table.search().select(["role"]).with_row_id(True).limit(None).to_arrow()["_rowid"].to_numpy()
+    # The upper half of an address is the number of its fragment.
+    fragment_F, num_rows_F = np.unique(address_N >> np.uint64(32), return_counts=True)
+    is_newest_F = np.cumsum(num_rows_F[::-1])[::-1] <= _GATHERED_ROWS
+    if is_newest_F.sum() > 1:
+        first = int(fragment_F[is_newest_F][0]) << 32
+        rows = table.search().where(f"_rowid >= {first}").limit(None).to_arrow()
+        table.merge_insert("id").when_matched_update_all().execute(rows)
 
 
 def _compact(table: Any) -> None:
