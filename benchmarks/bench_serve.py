@@ -265,7 +265,7 @@ class serving:  # noqa: N801
             line = next(each for each in peak.read_text().splitlines() if each.startswith("VmHWM"))
             print(f"service: peak memory {int(line.split()[1]) / 1e6:.2f} GB")
         self.process.send_signal(signal.SIGINT)
-        self.process.wait(30)
+        self.process.wait(300)
 
 
 def main() -> None:

@@ -189,10 +189,29 @@ def test_no_change_waits_for_a_compaction_and_none_is_lost(tmp_path, monkeypatch
     tidied()
     assert store.newest().rows(["a", "c"]).column("price").to_pylist() == [3.0, 2.0]
     assert len(store.newest()) == 2
-    store.add(rows_of(["d"], 4))
-    tidied()
+    # The first had been preempted.
     assert num == [2]
     assert fragments(store) == 1
+
+
+def test_where_changes_come_without_a_pause_the_second_compaction_has_them_wait(tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(stores, "_MIN_FRAGMENTS", 1)
+    monkeypatch.setattr(stores, "_FRAGMENTS_PER_ROOT", 0.0)
+    compact, tried = stores._compact, []
+    store = Store.create(tmp_path, rows_of(["a", "b"], 1).to_batches(), SCHEMA)
+
+    def preempted(table):
+        tried.append((tmp_path / ".lock").exists())
+        if len(tried) == 1:
+            store.remove(["b"])  # after the table was opened
+        compact(table)
+
+    monkeypatch.setattr(stores, "_compact", preempted)
+    store.add(rows_of(["c"], 2))
+    tidied()
+    assert tried == [False, True]
+    assert fragments(store) == 1
+    assert sorted(store.newest().read(["id"]).column("id").to_pylist()) == ["a", "c"]
 
 
 def test_a_version_that_was_newest_lately_stays(tmp_path, monkeypatch):

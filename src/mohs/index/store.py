@@ -1,6 +1,7 @@
 """The items of an index on disk: a LanceDB table, changed in transactions, each of which makes a new version."""
 
 import contextlib
+import os
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Sequence
@@ -223,17 +224,20 @@ class Store:
     def _tidy_beside(self) -> None:
         """Compact and clean up in a thread: it takes a second, for which a change need not wait, nor the next one.
 
-        A change that is made meanwhile makes the compaction fail; a later change has it tried again. The process waits
-        for the thread at its end.
+        The process waits for the thread at its end.
         """
         name = f"tidy up {self._folder}"
         if all(thread.name != name for thread in threading.enumerate()):
             threading.Thread(target=self._tidy, name=name).start()
 
     def _tidy(self) -> None:
-        with contextlib.suppress(ValueError, RuntimeError, OSError):
-            _compact(self._writer())
-            _clean_up(self._writer())
+        # A change that is made meanwhile makes a compaction fail. Where changes come without a pause they have to wait.
+        waiting = only_writer(self._folder, "tidying up the index", wait_s=_WAIT_S)
+        for others in (contextlib.nullcontext(), waiting):
+            with contextlib.suppress(ValueError, RuntimeError, OSError), others:
+                _compact(self._writer())
+                _clean_up(self._writer())
+                return
 
     def _is_cleaned_up(self) -> bool:
         try:
@@ -287,6 +291,8 @@ def _id_in(ids: Sequence[str]) -> str:
 
 
 def _lancedb() -> Any:
+    # A compaction that another change came before is no news; LanceDB would write a line for it.
+    os.environ.setdefault("LANCEDB_LOG", "warn,lance::dataset::optimize=error")
     try:
         import lancedb
     except ImportError:
