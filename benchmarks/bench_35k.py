@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from mohs.compare.budget import Budget
 from mohs.compare.strategies import STRATEGIES, Strategy
-from mohs.compare.training import Choice, new_embedder, strategy_config, train_strategy
+from mohs.compare.training import Choice, made_by, new_embedder, strategy_config, train_strategy
 from mohs.evaluation.retrieval import evaluate_retrieval
 from mohs.model.embedder import Embedder
 
@@ -85,8 +85,6 @@ def run(arguments: argparse.Namespace) -> None:
             "triplets": arguments.triplets,
             "seed": arguments.seed,
         }
-        if row_key(row) in done:
-            continue
         config = strategy_config(
             strategy or STRATEGIES["default"],
             SETTINGS,
@@ -95,6 +93,10 @@ def run(arguments: argparse.Namespace) -> None:
             num_classes=arguments.classes,
             seed=arguments.seed,
         )
+        # A row of other defaults or packages is another row.
+        row["made_by"] = made_by(config, "han", name)
+        if row_key(row) in done:
+            continue
         if strategy is None:
             embedder, took = new_embedder(config).eval(), {"cpu_s": 0.0, "embed_s": 0.0, "mine_s": 0.0}
         else:
@@ -115,7 +117,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 def row_key(row: Mapping[str, Any]) -> tuple[Any, ...]:
     """Return what tells a run from others."""
-    return tuple(row[name] for name in ("name", "classes", "triplets", "seed"))
+    return (*(row[name] for name in ("name", "classes", "triplets", "seed")), row.get("made_by", ""))
 
 
 def table(rows: list[dict[str, Any]]) -> list[str]:

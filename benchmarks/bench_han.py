@@ -26,7 +26,7 @@ from scipy.stats import t as student
 
 from mohs.compare.budget import Budget
 from mohs.compare.strategies import find_strategies
-from mohs.compare.training import Choice, strategy_config, train_strategy
+from mohs.compare.training import Choice, made_by, strategy_config, train_strategy
 from mohs.data.dataset import Dataset
 from mohs.data.table import Table
 from mohs.model.embedder import Embedder
@@ -84,9 +84,11 @@ def run(arguments: argparse.Namespace) -> None:
                 "set": [*arguments.set, *tuned],
                 "seed": seed,
             }
+            config = strategy_config(strategy, settings, budget, choice, num_classes=arguments.classes, seed=seed)
+            # A row of other defaults or packages is another row.
+            row["made_by"] = made_by(config, "han", strategy.name, choice.parameter)
             if row_key(row) in done:
                 continue
-            config = strategy_config(strategy, settings, budget, choice, num_classes=arguments.classes, seed=seed)
             result = train_strategy(strategy, dataset, config, budget, choice)
             seen_C, unseen_C = measure(result.embedder, trained), measure(result.embedder, unseen)
             row |= {
@@ -106,7 +108,8 @@ def run(arguments: argparse.Namespace) -> None:
 
 def row_key(row: dict[str, Any]) -> tuple[Any, ...]:
     """Return what tells a run from others."""
-    return (*(row[name] for name in ("classes", "pictures", "batch", "strategy", "seed")), *row["set"])
+    names = ("classes", "pictures", "batch", "strategy", "seed")
+    return (*(row[name] for name in names), row.get("made_by", ""), *row["set"])
 
 
 def read_rows(file: Path | None) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -63,10 +63,10 @@ def drawn_once() -> Iterator[None]:
     drawn: dict[tuple[Path, ...], dict[tuple[str, int], np.ndarray]] = {}
     draw_all = glyphs._draw_all
 
-    def once(faces: dict[str, Path]) -> dict[tuple[str, int], np.ndarray]:
+    def once(faces: dict[str, Path], progress: Callable[[int, int], None] | None) -> dict[tuple[str, int], np.ndarray]:
         key = tuple(faces.values())
         if key not in drawn:
-            drawn[key] = draw_all(faces)
+            drawn[key] = draw_all(faces, progress)
         return dict(drawn[key])
 
     with pytest.MonkeyPatch.context() as patch:
