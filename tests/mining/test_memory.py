@@ -118,6 +118,17 @@ def test_a_bank_that_is_not_copied_takes_a_copy_less():
     assert estimate(num_candidates=10**5) < 0.3 * copied
 
 
+def test_ends_of_several_negatives_are_counted_for_at_once():
+    """Of `range` and `margin` both ends of what is wanted may be looked for in the same passes."""
+    one, ranks, ends = (
+        estimate_peak_bytes(10**6, 16, 2**14, scale=scale, threads=2, num_negatives=k, in_shards=True)
+        for scale, k in (("range", 1), ("rank", 2), ("range", 2))
+    )
+    counts = 4 * 1024 * 2**14
+    assert ends - ranks == pytest.approx(1.05 * counts, rel=0.1)
+    assert ranks - one > counts
+
+
 def test_it_grows_with_what_costs_memory():
     def estimate(num_items=10**5, dim=64, num_anchors=5000, scale="rank", threads=2, **options):
         return estimate_peak_bytes(num_items, dim, num_anchors, scale=scale, threads=threads, **options)

@@ -245,7 +245,7 @@ def test_what_ends_mining_ends_the_hash_of_the_bank(tmp_path: Path, monkeypatch:
             failed.wait()
         return "none"
 
-    def fail(*_):
+    def fail(*_, **__):
         has_begun.wait()
         threading.Timer(0.2, failed.set).start()
         raise KeyboardInterrupt

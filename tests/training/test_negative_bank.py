@@ -379,7 +379,9 @@ def test_a_collapsed_network_pays_the_collapsed_loss() -> None:
 
 def test_the_encoder_sees_no_more_pictures_at_once_than_the_network(torch_as_it_was: None) -> None:
     embedder = Embedder.create(MODEL, ImagePolicy(16, 1), seed=0)
-    config = RunConfig(model=MODEL, training=TrainingConfig(pictures_at_once=4), memory=MemoryConfig(num_negatives=5))
+    config = RunConfig(
+        model=MODEL, training=TrainingConfig(pictures_at_once=4), memory=MemoryConfig(num_negatives=5, momentum=0.9)
+    )
     bank = NegativeBank(embedder, np.arange(10), NO_PAIRS, config, torch.device("cpu"))
     sizes: list[int] = []
     bank._encoder.register_forward_pre_hook(lambda _, pictures: sizes.append(len(pictures[0])))

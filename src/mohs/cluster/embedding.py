@@ -16,7 +16,7 @@ from mohs.data.table import Table
 from mohs.errors import InputError, at_most_20
 from mohs.export.shard_folder import about_vectors
 from mohs.index.rows import THUMBNAIL, thumbnail_png
-from mohs.model.embedder import Embedder
+from mohs.model.embedder import BATCH, Embedder
 from mohs.shards import ShardLayout, shard_writer
 
 __all__ = [
@@ -28,7 +28,6 @@ __all__ = [
     "even_layout",
 ]
 
-_BATCH = 256  # as in `Embedder.embed`
 _TASKS_PER_ACTOR = 4
 _MOST_ROWS = 2**16
 
@@ -66,9 +65,9 @@ class EmbeddingActor:
         """Return the vectors, thumbnails by the policy `small`, and the bytes that were read."""
         num_bytes, problems, thumbnails = 0, [], []
         parts: list[NDArray[np.float32]] = []
-        for start in range(0, len(addresses), _BATCH):
+        for start in range(0, len(addresses), BATCH):
             pixels = []
-            for place, data in zip(places[start:], read_bytes(addresses[start : start + _BATCH]), strict=False):
+            for place, data in zip(places[start:], read_bytes(addresses[start : start + BATCH]), strict=False):
                 try:
                     if isinstance(data, Exception):
                         raise InputError(f"cannot be read ({type(data).__name__})")
@@ -136,8 +135,8 @@ def even_layout(num_items: int, dim: int, num_actors: int, *, dtype: str = "floa
     >>> even_layout(10_000, 64, 2).rows_per_shard
     1280
     """
-    batches = -(-num_items // (_BATCH * _TASKS_PER_ACTOR * num_actors))
-    return ShardLayout(num_items, (dim,), dtype, min(_MOST_ROWS, _BATCH * batches))
+    batches = -(-num_items // (BATCH * _TASKS_PER_ACTOR * num_actors))
+    return ShardLayout(num_items, (dim,), dtype, min(_MOST_ROWS, BATCH * batches))
 
 
 def _embed(

@@ -109,9 +109,10 @@ def estimate_peak_bytes(
             rest = num_anchors % num_items
             in_blocks = rest if num_anchors > num_items and rest < share * num_items else 0
     if in_shards:
-        counts_ranks = needs == "ranks" or num_negatives > 1
+        # Of several negatives at a distance the first may have to move, and then both ends are looked for at once.
+        ranks_at_once = 1 if needs == "ranks" else 0 if num_negatives == 1 else 2
         columns = num_items * _KEPT_ITEM_BYTES + num_anchors * (_ANCHOR_BYTES + num_negatives * _ROW_BYTES)
-        streams = columns + streamed_bytes(dim, num_anchors, used, counts_ranks=counts_ranks)
+        streams = columns + streamed_bytes(num_items, dim, num_anchors, used, ranks_at_once=ranks_at_once)
         return int(_SLACK * max(num_items * _SORTED_ITEM_BYTES, streams))
     blocks = used * (_block_bytes(num_candidates, dim, in_blocks, used) + tile) + 32 * dim**2 if in_blocks else 0
     bank = bank_bytes(num_candidates, dim, keeps_tiles)

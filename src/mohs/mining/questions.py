@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from mohs.mining import streamed_kernels
 from mohs.mining.frame import Float32, Float64, Frame
 from mohs.mining.problem import Index
-from mohs.mining.sweep import search_lines
+from mohs.mining.sweep import keep_better, search_lines
 from mohs.mining.sweep_kernels import NO_LIMIT
 
 __all__ = [
@@ -168,11 +168,7 @@ class Nearest:
 
     def merge(self, other: "Nearest") -> None:
         """See `Question`."""
-        nearer_R = self.sign * other.distance_R < self.sign * self.distance_R
-        tie_R = (other.distance_R == self.distance_R) & (other.found_R < self.found_R)
-        better_R = (other.found_R >= 0) & ((self.found_R < 0) | nearer_R | tie_R)
-        for mine, theirs in ((self.found_R, other.found_R), (self.distance_R, other.distance_R)):
-            mine[better_R] = theirs[better_R]
+        keep_better(self.sign, self.found_R, self.distance_R, other.found_R, other.distance_R)
         np.minimum(self.limit_R, other.limit_R, out=self.limit_R)
 
 

@@ -5,6 +5,7 @@ cells says in which cell the rank lies as keys are computed; by the definition i
 key. A pass that counts codes has no error. A pass that collects ends the search.
 """
 
+from collections.abc import Iterator
 from enum import IntEnum
 from typing import Final, final
 
@@ -23,6 +24,7 @@ ROOM_BYTES: Final = 2**26
 _SPARE: Final = 32
 MOST_ROOM_BYTES: Final = 8 * (_MOST_CODES + _SPARE)
 """Of those of one rank."""
+_LEARNT: Final = 1024  # ranks at a time: their counts are added up as int64, twice as large as they are
 _NARROW: Final = 16.0  # times the error of a key: then cells of keys say no more
 
 
@@ -99,20 +101,24 @@ class RankSearch:
         for at, question in self._asked:
             match question:
                 case KeyCounts():
-                    self._learn_keys(at, question)
+                    for a in _parts(len(at)):
+                        counts = question.below_R[a], question.cells_RB[a]
+                        self._learn_keys(at[a], question.line_R3[a].astype(np.float64), *counts)
                 case CodeCounts():
-                    self._learn_codes(at, question)
+                    for a in _parts(len(at)):
+                        counts = question.below_R[a], question.cells_RB[a]
+                        self._learn_codes(at[a], question.shift_R[a], *counts)
                 case CodesWithin():
                     self._collect(at, question)
         self._asked = []
 
-    def _learn_keys(self, at: Index, found: KeyCounts) -> None:
+    def _learn_keys(self, at: Index, line_A3: Float64, below_A: Index, cells_AB: NDArray[np.uint32]) -> None:
         slack_A = self._slack_R[at]
-        start_A, end_A, step_A = found.line_R3.astype(np.float64).T
-        upto_AB = np.cumsum(found.cells_RB, axis=1, dtype=np.int64)
-        upto_AB += found.below_R[:, None]
+        start_A, end_A, step_A = line_A3.T
+        upto_AB = np.cumsum(cells_AB, axis=1, dtype=np.int64)
+        upto_AB += below_A[:, None]
         cell_A = (upto_AB <= self._rank_R[at, None]).sum(axis=1)
-        before_A, after_A = self._rank_R[at] < found.below_R, cell_A == NUM_CELLS
+        before_A, after_A = self._rank_R[at] < below_A, cell_A == NUM_CELLS
         # The rank is in a cell by computed keys: an edge of it may be off by one error.
         edge_A, next_edge_A = start_A + cell_A / step_A, start_A + (cell_A + 1) / step_A
         low_A = np.where(before_A, -np.inf, np.where(after_A, end_A, edge_A))
@@ -125,7 +131,7 @@ class RankSearch:
         first_A = np.clip(np.floor((self._start_R[at] - start_A) * step_A), 0, NUM_CELLS - 1).astype(np.int64)
         last_A = np.clip(np.floor((self._end_R[at] - start_A) * step_A), 0, NUM_CELLS - 1).astype(np.int64)
         rows = np.arange(len(at))
-        num_A = upto_AB[rows, last_A] - upto_AB[rows, first_A] + found.cells_RB[rows, first_A]
+        num_A = upto_AB[rows, last_A] - upto_AB[rows, first_A] + cells_AB[rows, first_A]
         missed_A = before_A | after_A
         few_A = ~missed_A & (num_A <= _MOST_CODES)
         narrow_A = ~few_A & self._is_narrow(at)
@@ -153,16 +159,16 @@ class RankSearch:
         self._code_R2[at] = bits_A2 * self._num_items + np.array([0, self._num_items - 1])
         self._next_R[at] = _Next.COUNT_CODES
 
-    def _learn_codes(self, at: Index, found: CodeCounts) -> None:
-        upto_AB = np.cumsum(found.cells_RB, axis=1, dtype=np.int64)
-        upto_AB += found.below_R[:, None]
+    def _learn_codes(self, at: Index, shift_A: Index, below_A: Index, cells_AB: NDArray[np.uint32]) -> None:
+        upto_AB = np.cumsum(cells_AB, axis=1, dtype=np.int64)
+        upto_AB += below_A[:, None]
         cell_A = (upto_AB <= self._rank_R[at, None]).sum(axis=1)
-        inside_A = (cell_A < NUM_CELLS) & (self._rank_R[at] >= found.below_R)
+        inside_A = (cell_A < NUM_CELLS) & (self._rank_R[at] >= below_A)
         assert inside_A.all(), "a rank left its window"
-        first_A = self._code_R2[at, 0] + (cell_A << found.shift_R)
-        last_A = np.minimum(self._code_R2[at, 1], first_A + (1 << found.shift_R) - 1)
+        first_A = self._code_R2[at, 0] + (cell_A << shift_A)
+        last_A = np.minimum(self._code_R2[at, 1], first_A + (1 << shift_A) - 1)
         self._code_R2[at] = np.stack([first_A, last_A], axis=1)
-        num_A = found.cells_RB[np.arange(len(at)), cell_A].astype(np.int64)
+        num_A = cells_AB[np.arange(len(at)), cell_A].astype(np.int64)
         few_A = num_A <= _MOST_CODES
         self._next_R[at[few_A]], self._room_R[at[few_A]] = _Next.COLLECT, num_A[few_A]
 
@@ -175,3 +181,7 @@ class RankSearch:
             rank = int(self._rank_R[r] - found.below_R[a])
             assert 0 <= rank < len(codes), "a rank left its window"
             self.code_R[r], self._next_R[r] = codes[rank], _Next.NOTHING
+
+
+def _parts(num: int) -> Iterator[slice]:
+    return (slice(start, start + _LEARNT) for start in range(0, num, _LEARNT))

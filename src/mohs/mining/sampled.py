@@ -13,6 +13,7 @@ import numpy as np
 from mohs.hardness.scales import achieved_by_rank, rank_of
 from mohs.mining.by_anchor import mine_by_anchor
 from mohs.mining.exact import mine_exact
+from mohs.mining.frame import unit_of
 from mohs.mining.problem import Float32, Float64, Index, MiningProblem, distances_of
 from mohs.mining.sampled_kernels import select_sampled, select_sampled_window
 from mohs.mining.threads import Meter, Progress, for_each, num_threads, one_blas_thread
@@ -232,8 +233,7 @@ def _frame(p: MiningProblem, seed: int, threads: int) -> _Frame:
     for_each(measure_size, bank_starts, threads)
     for_each(measure_sum, starts, threads)
     shift_D = (sum_KD.sum(axis=0) * (_PIECE / num_items)).astype(np.float32)
-    exponent = np.frexp(float(largest_K.max()) * np.sqrt(dim))[1]
-    unit = np.float32(2.0 ** -np.clip(exponent, -126, 126))
+    unit = unit_of(float(largest_K.max()), dim)
     sum_KE = np.zeros((len(starts), dim + 1))
     square_EE, lock = {}, threading.Lock()
 

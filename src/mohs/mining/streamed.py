@@ -85,15 +85,18 @@ def mine_streamed(
     return found_TK, distance_TK, achieved_TK
 
 
-def streamed_bytes(dim: int, num_anchors: int, threads: int, *, counts_ranks: bool = True) -> int:
-    """Return what mining a bank in shards takes at most beside the columns of items and anchors."""
+def streamed_bytes(num_items: int, dim: int, num_anchors: int, threads: int, *, ranks_at_once: int = 1) -> int:
+    """Return what mining a bank in shards takes at most beside the columns of items and anchors.
+
+    `ranks_at_once`: so many ranks of each anchor are looked for in the same passes, at most.
+    """
     group = min(_group_size(dim), num_anchors)
     rows = 12 * group * dim  # as given, in the stack, and in the frame
-    # Counts are added up, as int64, when the pieces are gone.
-    cells, room = (NUM_CELLS * group, min(ROOM_BYTES, group * MOST_ROOM_BYTES)) if counts_ranks else (0, 0)
-    pieces = 6 * PIECE_BYTES  # two in the stack, two in the frame, two as they are read
+    num_ranks = ranks_at_once * group
+    counts, room = 4 * NUM_CELLS * num_ranks, min(ROOM_BYTES, num_ranks * MOST_ROOM_BYTES)
+    pieces = 6 * min(PIECE_BYTES, 4 * num_items * dim)  # two in the stack, two in the frame, two as they are read
     sample = _SAMPLE * (8 * dim + 4 * _ROWS * threads)
-    return rows + room + max(4 * cells + pieces, 13 * cells, sample)
+    return rows + room + max(counts + pieces, sample)
 
 
 def _group_size(dim: int) -> int:

@@ -18,7 +18,7 @@ from mohs.mining import sweep_kernels
 from mohs.mining.bank import TILE, CentredBank
 from mohs.mining.exclusions import TilePairs
 from mohs.mining.frame import Frame
-from mohs.mining.problem import Float32, Float64, MiningProblem
+from mohs.mining.problem import Float32, Float64, Index, MiningProblem
 from mohs.mining.threads import Progress, for_each
 
 __all__ = ["Search", "farthest", "nearest_from", "place_of_items", "search_lines", "sweep", "sweep_bytes"]
@@ -158,8 +158,15 @@ def _no_finds(num_items: int) -> tuple[NDArray[np.int64], Float32]:
 def _merged(sign: np.float32, finds: list[tuple[NDArray[np.int64], Float32]]) -> tuple[NDArray[np.int64], Float32]:
     found_N, distance_N = finds[0]
     for other_N, other_distance_N in finds[1:]:
-        nearer_N = sign * other_distance_N < sign * distance_N
-        tie_N = (other_distance_N == distance_N) & (other_N < found_N)
-        better_N = (other_N >= 0) & ((found_N < 0) | nearer_N | tie_N)
-        found_N[better_N], distance_N[better_N] = other_N[better_N], other_distance_N[better_N]
+        keep_better(sign, found_N, distance_N, other_N, other_distance_N)
     return found_N, distance_N
+
+
+def keep_better(
+    sign: np.float32, found_N: Index, distance_N: Float32, other_N: Index, other_distance_N: Float32
+) -> None:
+    """Take over what was found elsewhere where it is nearer (sign −1: farther); the lower item wins ties, −1 none."""
+    nearer_N = sign * other_distance_N < sign * distance_N
+    tie_N = (other_distance_N == distance_N) & (other_N < found_N)
+    better_N = (other_N >= 0) & ((found_N < 0) | nearer_N | tie_N)
+    found_N[better_N], distance_N[better_N] = other_N[better_N], other_distance_N[better_N]

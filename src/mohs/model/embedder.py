@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, final
+from typing import Any, Final, final
 
 import numpy as np
 import torch
@@ -30,7 +30,10 @@ from mohs.model.saved import (
 from mohs.randomness import torch_seeded
 from mohs.settings.config import ModelConfig
 
-__all__ = ["Embedder"]
+__all__ = ["BATCH", "Embedder"]
+
+BATCH: Final = 256
+"""Pictures per forward pass. The last digits depend on it, so processes and actors begin at multiples of it."""
 
 
 @final
@@ -85,7 +88,7 @@ class Embedder(nn.Module):
         return features
 
     @torch.inference_mode()
-    def embed(self, pictures: Pictures | Sequence[Any], *, batch_size: int = 256) -> NDArray[np.float32]:
+    def embed(self, pictures: Pictures | Sequence[Any], *, batch_size: int = BATCH) -> NDArray[np.float32]:
         """Return the unit vectors of pictures, float32[N, D].
 
         Args:
@@ -99,7 +102,7 @@ class Embedder(nn.Module):
         return self._in_batches(pictures, batch_size, self.embedding_dim, self)
 
     @torch.inference_mode()
-    def embed_features(self, pictures: Pictures | Sequence[Any], *, batch_size: int = 256) -> NDArray[np.float32]:
+    def embed_features(self, pictures: Pictures | Sequence[Any], *, batch_size: int = BATCH) -> NDArray[np.float32]:
         """Return the backbone's pooled features at unit length, float32[N, F]: a network as it came, without a head.
 
         Otherwise as `embed`.

@@ -8,18 +8,15 @@ from numpy.typing import NDArray
 
 from mohs.data.read_ahead import read_in_turn
 from mohs.data.stored_pictures import Pictures
-from mohs.model.embedder import Embedder
+from mohs.model.embedder import BATCH, Embedder
 from mohs.peers import ALONE, Peers, exchange_rows, own_rows
 
 __all__ = ["embed_items"]
 
-_BATCH = 256
-"""Pictures per forward pass. The last digits depend on it, so processes begin at multiples of it."""
-
 _AT_ONCE_BYTES = 2**26
 """Of pictures that are read from their file at once; twice as many are held."""
 
-_ITEMS_A_REPORT = 2 * _BATCH
+_ITEMS_A_REPORT = 2 * BATCH
 
 
 def embed_items(
@@ -41,15 +38,15 @@ def embed_items(
         progress: called with (items done, items in all) of this process's part.
     """
     num_items = len(pictures) if items_M is None else len(items_M)
-    own = own_rows(peers, num_items, _BATCH)
+    own = own_rows(peers, num_items, BATCH)
     x_MD = np.empty((num_items, embedder.embedding_dim), dtype=np.float32)
-    at_once = _BATCH * max(1, _AT_ONCE_BYTES // (_BATCH * max(1, math.prod(pictures.shape[1:]))))
+    at_once = BATCH * max(1, _AT_ONCE_BYTES // (BATCH * max(1, math.prod(pictures.shape[1:]))))
     if progress is not None:
         at_once = min(at_once, _ITEMS_A_REPORT)
     pieces = [slice(start, min(start + at_once, own.stop)) for start in range(own.start, own.stop, at_once)]
     items = [np.arange(piece.start, piece.stop) if items_M is None else items_M[piece] for piece in pieces]
     for piece, read in zip(pieces, read_in_turn(pictures, items), strict=True):
-        x_MD[piece] = embedder.embed(read, batch_size=_BATCH)
+        x_MD[piece] = embedder.embed(read, batch_size=BATCH)
         if progress is not None:
             progress(piece.stop - own.start, own.stop - own.start)
     exchange_rows(peers, np.arange(own.start, own.stop), x_MD)
