@@ -1,5 +1,6 @@
 import functools
 import importlib.util
+import math
 import os
 import pickle
 import signal
@@ -17,7 +18,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from PIL import Image
 
-from mohs.cli import main
+from mohs.cli import main, progress
 from mohs.data import glyphs
 from mohs.data.dataset import Dataset
 
@@ -149,9 +150,10 @@ def load_example(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]
 
 
 @pytest.fixture
-def run_cli(capfd: pytest.CaptureFixture[str]) -> Iterator[Callable[..., Answer]]:
-    """Run the command line in this process."""
+def run_cli(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Answer]]:
+    """Run the command line in this process; how busy the machine is does not show in what it says."""
     handler = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(progress, "_EVERY_S", math.inf)
 
     def run(*arguments: object) -> Answer:
         capfd.readouterr()
