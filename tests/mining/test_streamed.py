@@ -41,7 +41,7 @@ def tight(monkeypatch: pytest.MonkeyPatch) -> None:
         (stream, "TILE", 16), (stream, "_ROWS", 5), (stream, "PIECE_BYTES", 64),
         (streamed, "_GROUP", 11), (streamed, "_SAMPLE", 20), (streamed, "_ROWS", 7), (streamed, "_DEVIATIONS", 0.3),
         (rank_search, "_MOST_CODES", 3), (rank_search, "ROOM_BYTES", 96), (rank_search, "_SPARE", 1),
-        (questions, "NUM_CELLS", 4), (rank_search, "NUM_CELLS", 4),
+        (questions, "NUM_CELLS", 4), (rank_search, "NUM_CELLS", 4), (rank_search, "_LEARNT", 2),
     ):  # fmt: skip
         monkeypatch.setattr(module, name, value)
 
