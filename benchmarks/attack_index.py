@@ -115,6 +115,12 @@ def add_for_ever(place: Path, *, compact: bool) -> None:
             print("compacted", flush=True)
 
 
+def cpu_s_of(process: int) -> float:
+    """Return the CPU seconds that a process has taken."""
+    words = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def kills(num: int) -> None:
     """Kill a process that adds, and look at what it left."""
     random = np.random.default_rng(1)
@@ -127,7 +133,10 @@ def kills(num: int) -> None:
             with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
                 assert child.stdout is not None
                 child.stdout.readline()
-                time.sleep(float(random.uniform(0.0, 0.3)))
+                # Of the processor: on a busy machine a child may do nothing in as long by the clock.
+                until_s = cpu_s_of(child.pid) + float(random.uniform(0.0, 0.3))
+                while cpu_s_of(child.pid) < until_s:
+                    time.sleep(0.001)
                 child.send_signal(signal.SIGKILL)
                 num_in_compaction += child.stdout.read().endswith("compacting\n")
             ids = Store.open(place).read(["id"]).column("id").to_pylist()

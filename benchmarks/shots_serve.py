@@ -58,6 +58,7 @@ def main() -> None:
                 else:
                     walk(page)
                 page.wait_for_load_state("networkidle")
+                page.evaluate("scrollTo(0, 0)")
                 page.screenshot(path=str(arguments.out / f"{kind}{suffix}.png"))
             browser.close()
 
