@@ -195,9 +195,10 @@ def test_negatives_are_picked_by_their_distance_from_the_catalog_picture(four_a_
 
     class Encoder:
         policy = ImagePolicy(size=8)
+        embedding_dim = 2
 
-        def embed(self, pictures):
-            found = GreyEncoder().embed(pictures)
+        def embed(self, pictures, batch_size):
+            found = GreyEncoder().embed(pictures, batch_size)
             embeddings["all"] = found
             return found
 
@@ -297,8 +298,9 @@ class GreyEncoder:
     """The mean grey as a point on a quarter of a circle: distances are known."""
 
     policy = ImagePolicy(size=8)
+    embedding_dim = 2
 
-    def embed(self, pictures):
+    def embed(self, pictures, batch_size):
         angle = np.asarray(pictures).reshape(len(pictures), -1).mean(1) / 255 * np.pi / 2
         return np.stack([np.cos(angle), np.sin(angle)], axis=1).astype(np.float32)
 
