@@ -197,7 +197,7 @@ def test_negatives_are_picked_by_their_distance_from_the_catalog_picture(four_a_
         policy = ImagePolicy(size=8)
         embedding_dim = 2
 
-        def embed(self, pictures, batch_size):
+        def embed(self, pictures, batch_size=256):
             found = GreyEncoder().embed(pictures, batch_size)
             embeddings["all"] = found
             return found
@@ -300,7 +300,7 @@ class GreyEncoder:
     policy = ImagePolicy(size=8)
     embedding_dim = 2
 
-    def embed(self, pictures, batch_size):
+    def embed(self, pictures, batch_size=256):  # noqa: ARG002
         angle = np.asarray(pictures).reshape(len(pictures), -1).mean(1) / 255 * np.pi / 2
         return np.stack([np.cos(angle), np.sin(angle)], axis=1).astype(np.float32)
 
