@@ -18,7 +18,8 @@ import torch
 import mohs
 from mohs.evaluation.retrieval import evaluate_all_against_all
 from mohs.hardness.scales import achieved_by_rank, rank_of
-from mohs.settings.config import HardnessConfig, LossConfig
+from mohs.settings.config import HardnessConfig, LossConfig, override_config
+from mohs.settings.effects import without_effect
 from mohs.training.losses.build import build_loss
 
 # A curve, by its name in the settings.
@@ -30,6 +31,8 @@ near, far = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]])
 assert float(loss(near, near, far, torch.tensor([0])).loss) == 0
 assert abs(float(loss(near, far, near, torch.tensor([0])).loss) - (2**0.5 + 0.5) ** 2) < 1e-6
 assert not LossConfig(name="square-triplet").in_batch
+settings = ["loss.name=square-triplet", "loss.margin=0.5"]
+assert without_effect(override_config(None, settings, {}), ["loss.margin"]) == []
 
 # A scale, by its name (that mining asks nothing but the record is a test of mining).
 assert HardnessConfig(scale="square-rank").scale == "square-rank"

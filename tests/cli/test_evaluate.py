@@ -80,7 +80,7 @@ def test_what_a_person_sees(run_cli, folder):
     # 12 classes are too few to say what the threshold does on others, or to be sure of one.
     assert rows["which on other classes has"][:2] == [f"{point['precision']:.3f}", "-"]
     assert (point["reached_interval"], point["safe_threshold"]) == (None, None)
-    assert rows["safe on other classes up to"][:2] == ["-", "too few pairs"]
+    assert rows["safe on other classes up to"][:2] == ["-", "too few accepted pairs"]
     assert ("best accuracy" in rows) == (verified["best_accuracy"] is not None)
     assert rows["triplets, hard"][0] == f"{record['hard_triplet_accuracy']['accuracy']:.3f}"
     assert rows["catalog accuracy"][0] == f"{record['catalog']['recall@1']:.3f}"

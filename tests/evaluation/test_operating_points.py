@@ -60,7 +60,9 @@ def test_tpr_at_fpr_is_that_of_the_curves_and_lies_in_its_interval():
     found = pair_intervals(scores, class_2P, fprs=(0.1, 0.01, 0.0001), num_resamples=100)
     for at, point in zip(curves.tpr_at_fpr, found.operating_points, strict=True):
         assert (point.level, point.tpr, point.reason) == (at.fpr, pytest.approx(at.tpr), at.reason)
-    assert found.operating_points[2].reason.startswith("a share of 0.0001 of the negative pairs is 1 of the 15,930")
+    assert found.operating_points[2].reason.startswith(
+        "the closest negative pairs that make up a share of 0.0001 count as 1 (15,930 were looked at)"
+    )
     for point in found.operating_points[:2]:
         assert point.tpr_interval[0] < point.tpr < point.tpr_interval[1]
         assert point.threshold_interval[0] < point.threshold < point.threshold_interval[1]

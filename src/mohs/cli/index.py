@@ -313,4 +313,7 @@ def _in_words(found: Calibration) -> list[str]:
             f"of {found.num_known:,} pictures of classes in the index: {found.found:.1%} are given their own class, "
             f"{found.wrong:.1%} another, {found.unknown:.1%} none"
         )
+        answered = found.found + found.wrong
+        if answered:
+            lines.append(f"of the answers that name a class, {found.found / answered:.1%} are right")
     return lines

@@ -12,6 +12,7 @@ from mohs.cli import options
 from mohs.cli.console import is_first, print_json, print_lines, require_folder_place, say
 from mohs.cli.progress import decoding_progress, training_progress
 from mohs.errors import InputError, at_most_20
+from mohs.settings.loss_records import LOSSES, listed
 
 if TYPE_CHECKING:
     from mohs.settings.config import RunConfig
@@ -58,8 +59,10 @@ def train(
     from_: Annotated[
         str | None, typer.Option("--from", help="Begin with the weights of this run, or saved embedder.")
     ] = None,
-    loss: Annotated[str | None, typer.Option(help="infonce, triplet, arcface …: see --print-config.")] = None,
-    margin: Annotated[float | None, typer.Option(help="Margin of triplet, contrastive and semi-hard.")] = None,
+    loss: Annotated[str | None, typer.Option(help="infonce, triplet, arcface …; all: --explain loss.name.")] = None,
+    margin: Annotated[
+        float | None, typer.Option(help=f"Margin of {listed(record for record in LOSSES if record.margin)}.")
+    ] = None,
     curve: options.Curve = None,
     cap: options.Cap = None,
     growth: options.Growth = None,

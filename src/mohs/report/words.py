@@ -152,7 +152,7 @@ def _retrieval_row(title: str, found: RetrievalResult, name: str) -> list[str]:
 PAIR_HEADER = ("", "value", "95% interval", "chance")
 
 _FPR, _PRECISION = 1e-3, 0.95
-_SAFE = {False: "-", True: "too few pairs"}
+_SAFE = {False: "-", True: "too few accepted pairs"}
 
 
 def pair_rows(found: VerificationResult) -> list[list[str]]:

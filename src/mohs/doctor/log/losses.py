@@ -210,7 +210,7 @@ def _stuck(rest: Rest | None, loss: LossFacts) -> tuple[StuckValue, ...]:
 
 
 def _says(stuck: tuple[StuckValue, ...]) -> str:
-    return " or ".join(dict.fromkeys(known.says for known in stuck))
+    return "; or ".join(dict.fromkeys(known.says for known in stuck))
 
 
 def _stood(log: TrainingLog, rest: Rest) -> bool:
