@@ -97,8 +97,8 @@ def test_a_run_is_whole_and_opens_again(tmp_path: Path) -> None:
         "run.json",
     ]
     again = Run.open(str(run.folder))
-    # The number of classes decides whether there is a bank.
-    decided = config.model_copy(update={"memory": config.memory.model_copy(update={"num_negatives": 0})})
+    # The number of classes decides whether there is a bank, and that the temperature.
+    decided = config.for_classes(2)
     assert (again.folder, again.config) == (run.folder, decided)
     assert [event["event"] for event in again.events()].count("step") == 4
     assert len(again.events()) == len(events) == 6

@@ -18,6 +18,7 @@ from mohs.errors import InputError, reason_of
 from mohs.evaluation.checked import Array
 from mohs.model.embedder import Embedder
 from mohs.settings.config import setting_problems
+from mohs.shown import printable
 from mohs.sums import check_files, check_format, file_sums, read_summed, write_summed
 
 __all__ = ["SavedClassifier", "load_classifier", "require_new_folder", "save_classifier", "weights_sha256"]
@@ -120,6 +121,6 @@ def load_classifier(folder: str | Path) -> tuple[SavedClassifier, dict[str, Arra
         if found != saved.embedder_sha256:
             raise InputError(
                 f"{folder / _EMBEDDER}: not the embedder that the classifier was fitted on (SHA-256 of the weights "
-                f"{found[:12]}…, not {saved.embedder_sha256[:12]}…); fit the classifier again on this one"
+                f"{found[:12]}…, not {printable(saved.embedder_sha256[:12])}…); fit the classifier again on this one"
             )
     return saved, tensors, embedder

@@ -75,7 +75,7 @@ def _data_files(folder: Path) -> list[Path]:
 def _has_pictures(path: Path) -> bool:
     try:
         schema = pq.read_schema(path)
-    except (pa.ArrowException, OSError):
+    except (pa.ArrowException, OSError, UnicodeDecodeError):
         return False  # told by whoever reads the table
     return bool(_picture_columns(schema))
 
