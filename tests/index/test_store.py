@@ -115,6 +115,7 @@ def tidied():
 def test_many_changes_leave_few_fragments_and_versions(tmp_path, monkeypatch):
     monkeypatch.setattr(stores, "KEPT_S", 0.0)
     monkeypatch.setattr(stores, "_CLEAN_EVERY_VERSIONS", 32)
+    monkeypatch.setattr(stores, "_PAUSE_S", 0.0)
     store = Store.create(tmp_path, rows_of(["first"], 0).to_batches(), SCHEMA)
     for i in range(60):
         store.add(rows_of([f"i{i:02d}"], i + 1))
@@ -170,6 +171,7 @@ def test_a_change_waits_while_fragments_are_gathered(tmp_path, monkeypatch):
 def test_no_change_waits_for_a_compaction_and_none_is_lost(tmp_path, monkeypatch):
     monkeypatch.setattr(stores, "_MIN_FRAGMENTS", 0)
     monkeypatch.setattr(stores, "_FRAGMENTS_PER_ROOT", 0.0)
+    monkeypatch.setattr(stores, "_PAUSE_S", 0.0)
     compact, begun, go_on, num = stores._compact, threading.Event(), threading.Event(), [0]
 
     def slow(table):
@@ -189,29 +191,37 @@ def test_no_change_waits_for_a_compaction_and_none_is_lost(tmp_path, monkeypatch
     tidied()
     assert store.newest().rows(["a", "c"]).column("price").to_pylist() == [3.0, 2.0]
     assert len(store.newest()) == 2
-    # The first had been preempted.
+    # It had been preempted, and the next change tries again.
+    assert fragments(store) > 1
+    store.add(rows_of(["d"], 4))
+    tidied()
     assert num == [2]
     assert fragments(store) == 1
 
 
-def test_where_changes_come_without_a_pause_the_second_compaction_has_them_wait(tmp_path, monkeypatch, capfd):
-    monkeypatch.setattr(stores, "_MIN_FRAGMENTS", 1)
-    monkeypatch.setattr(stores, "_FRAGMENTS_PER_ROOT", 0.0)
-    compact, tried = stores._compact, []
-    store = Store.create(tmp_path, rows_of(["a", "b"], 1).to_batches(), SCHEMA)
+@pytest.mark.parametrize(("most", "is_tidied"), [(2, True), (1000, False)])
+def test_where_changes_come_without_a_pause_they_wait_once_many_versions_could_go(
+    tmp_path, monkeypatch, most, is_tidied
+):
+    monkeypatch.setattr(stores, "_CLEAN_EVERY_VERSIONS", 1)
+    monkeypatch.setattr(stores, "KEPT_S", 0.0)
+    monkeypatch.setattr(stores, "_MOST_REPLACED", most)
+    monkeypatch.setattr(stores, "_MOST_WAITS", 3)
+    compact, is_held = stores._compact, []
+    store = Store.create(tmp_path, rows_of(["a"], 1).to_batches(), SCHEMA)
 
-    def preempted(table):
-        tried.append((tmp_path / ".lock").exists())
-        if len(tried) == 1:
-            store.remove(["b"])  # after the table was opened
+    def seen(table):
+        is_held.append((tmp_path / ".lock").exists())
         compact(table)
 
-    monkeypatch.setattr(stores, "_compact", preempted)
-    store.add(rows_of(["c"], 2))
+    monkeypatch.setattr(stores, "_compact", seen)
+    # Whoever waits for a pause finds a change instead.
+    monkeypatch.setattr(stores.time, "sleep", lambda _: store._writer().add(rows_of([f"{len(versions(store))}"], 2)))
+    store.add(rows_of(["b"], 2))
     tidied()
-    assert tried == [False, True]
-    assert fragments(store) == 1
-    assert sorted(store.newest().read(["id"]).column("id").to_pylist()) == ["a", "c"]
+    assert is_held == [True] * is_tidied
+    assert fragments(store) == (1 if is_tidied else 5)
+    assert len(store.newest()) == 5
 
 
 def test_a_version_that_was_newest_lately_stays(tmp_path, monkeypatch):

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import threading
+import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
@@ -26,7 +27,7 @@ _TABLE = "items"
 _REFINED = 4
 # A change makes a fragment, and each makes all later changes slower, by some 0.3 ms. So every few versions the newest
 # fragments are gathered into one, as many as have so few rows together that a change hardly waits for it.
-_GATHER_EVERY_VERSIONS, _GATHERED_ROWS = 16, 4096
+_GATHER_EVERY_VERSIONS, _GATHERED_ROWS = 16, 2048
 # Compaction writes all items anew, which takes a time that grows with them. It waits for a number of fragments as the
 # root of the items; gathered ones make that rare.
 _MIN_FRAGMENTS, _FRAGMENTS_PER_ROOT = 16, 0.2
@@ -34,6 +35,9 @@ _MIN_FRAGMENTS, _FRAGMENTS_PER_ROOT = 16, 0.2
 _WAIT_S = 60.0
 # Each version is a file.
 _CLEAN_EVERY_VERSIONS = 256
+# How long no change comes in a pause, and how often one is waited for. Where there is none, and more than so many
+# versions could go, changes have to wait.
+_PAUSE_S, _MOST_WAITS, _MOST_REPLACED = 0.5, 20, 1024
 KEPT_S = 120.0
 """How long a version can still be read after a newer one has replaced it."""
 
@@ -222,7 +226,7 @@ class Store:
                     self._tidy_beside()
 
     def _tidy_beside(self) -> None:
-        """Compact and clean up in a thread: it takes a second, for which a change need not wait, nor the next one.
+        """Compact and clean up in a thread, in a pause of the changes: no change need wait for it.
 
         The process waits for the thread at its end.
         """
@@ -231,13 +235,16 @@ class Store:
             threading.Thread(target=self._tidy, name=name).start()
 
     def _tidy(self) -> None:
-        # A change that is made meanwhile makes a compaction fail. Where changes come without a pause they have to wait.
-        waiting = only_writer(self._folder, "tidying up the index", wait_s=_WAIT_S)
-        for others in (contextlib.nullcontext(), waiting):
-            with contextlib.suppress(ValueError, RuntimeError, OSError), others:
-                _compact(self._writer())
-                _clean_up(self._writer())
-                return
+        # A change preempts a compaction, and what that wrote is lost. So it waits for a pause, or for the next time.
+        with contextlib.suppress(InputError, ValueError, RuntimeError, OSError):
+            for _ in range(_MOST_WAITS):
+                before = self._writer()
+                time.sleep(_PAUSE_S)
+                if self._writer().version == before.version:
+                    return self.compact()
+            if len(_replaced(self._writer())) > _MOST_REPLACED:
+                with only_writer(self._folder, "tidying up the index", wait_s=_WAIT_S):
+                    self.compact()
 
     def _is_cleaned_up(self) -> bool:
         try:
@@ -258,7 +265,10 @@ def _gather(table: Any) -> None:
 
     LanceDB's own compaction cannot be told to leave large fragments alone.
     """
-    address_N = table.search().select(["role"]).with_row_id(True).limit(None).to_arrow()["_rowid"].to_numpy()
+    # One row more than are gathered: a fragment that is seen in part is too large.
+    newest = table.search().select(["role"]).with_row_id(True).limit(None)
+    newest = newest.offset(max(0, table.count_rows() - _GATHERED_ROWS - 1))
+    address_N = newest.to_arrow()["_rowid"].to_numpy()
     # The upper half of an address is the number of its fragment.
     fragment_F, num_rows_F = np.unique(address_N >> np.uint64(32), return_counts=True)
     is_newest_F = np.cumsum(num_rows_F[::-1])[::-1] <= _GATHERED_ROWS
@@ -274,15 +284,20 @@ def _compact(table: Any) -> None:
 
 def _clean_up(table: Any) -> None:
     """Delete the versions that nothing reads any more."""
-    now = datetime.now()
-    replaced = [each["timestamp"] for each in table.list_versions()]
-    replaced = [time for time in replaced if now - time >= timedelta(seconds=KEPT_S)]
+    replaced = _replaced(table)
     if replaced:
         # The newest of these was read until a newer one came, which is less than `KEPT_S` ago: it stays. LanceDB counts
         # the age from a moment later on.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)
-            table.optimize(cleanup_older_than=now - max(replaced) + timedelta(seconds=KEPT_S / 12))
+            table.optimize(cleanup_older_than=datetime.now() - max(replaced) + timedelta(seconds=KEPT_S / 12))
+
+
+def _replaced(table: Any) -> list[datetime]:
+    """Return when the versions were made that are as old as nothing needs to read any more."""
+    now = datetime.now()
+    made = [each["timestamp"] for each in table.list_versions()]
+    return [when for when in made if now - when >= timedelta(seconds=KEPT_S)]
 
 
 def _id_in(ids: Sequence[str]) -> str:
