@@ -130,8 +130,8 @@ bench-processes: setup
 bench-resume: setup
 	$(BIN)/python benchmarks/kill_and_resume.py --kills 30
 
-# Processes killed while they train, mine, build an index and take up its versions, 30 times each, and pairs of trainings in one
-# folder. MORE="--only build reload" attacks those alone.
+# Processes killed while they train, mine, build an index, take up its versions and serve it, 30 times each, and pairs of trainings in one
+# folder. MORE="--only build serve" attacks those alone.
 attack: setup
 	$(BIN)/python benchmarks/attack_writers.py $(MORE)
 

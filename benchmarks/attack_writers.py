@@ -2,7 +2,7 @@
 
     python benchmarks/attack_writers.py                     # 30 kills each, 20 pairs
     python benchmarks/attack_writers.py --kills 5 --pairs 3
-    python benchmarks/attack_writers.py --only build reload
+    python benchmarks/attack_writers.py --only build serve
 
 Pictures of 60 characters are written once. Children are forked from this process, which has loaded everything, and are
 killed at a random moment of the time that the work takes. What must hold:
@@ -11,6 +11,9 @@ killed at a random moment of the time that the work takes. What must hold:
 - mine: plan and CSV are the old ones or the new ones, each whole.
 - index build: there is no index, or one that is whole; it can be built afterwards.
 - service reload: processes that make versions of an index, and that take them up, are killed; it opens, and is sound.
+- serve: `mohs serve` itself is killed while it takes up versions that another process makes, and in every other round
+  while it adds and removes an item itself. The index is sound, holds what the service said it had stored, and the next
+  service answers from it.
 - pairs: two trainings with other seeds are started in one folder. One ends well, the other exits with 2, and the
   folder holds settings and weights of the first.
 
@@ -19,19 +22,24 @@ Nothing that a killed process left half-written stays after the next writer.
 
 import argparse
 import asyncio
+import contextlib
 import hashlib
+import http.client
+import json
 import multiprocessing
 import os
 import resource
 import shutil
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
+from bench_serve import serving
 
 import mohs
 from mohs.cli import main as mohs_main
@@ -43,6 +51,7 @@ from mohs.runs import Run
 from mohs.serve.editions import Editions
 from mohs.serve.metrics import Metrics
 
+TOKEN = "a-token-of-some-length"
 FORK = multiprocessing.get_context("fork")
 SETTINGS = (
     "--per-class", "2", "--size", "16", "--channels", "1", "--triplets", "480", "--batch", "24", "--quiet",
@@ -160,6 +169,33 @@ def sound(folder: Path, num_items: int) -> Callable[[], object]:
     return look
 
 
+def sound_beside(folder: Path, num_items: int, item: str, is_there: bool | None) -> Callable[[], object]:
+    """Return the work of looking through an index that an item was added to, or not, and of taking it out."""
+
+    def look() -> None:
+        opened = Index.open(folder)
+        found = opened.snapshot().place(item) is not None
+        is_sound = opened.check() == [] and len(opened) == num_items + found and is_there in (None, found)
+        if found:
+            opened.remove([item])
+        sys.exit(0 if is_sound else 1)
+
+    return look
+
+
+def asked(port: int, method: str, address: str, body: bytes) -> bytes:
+    """Return what a service answers; raise `HTTPException` unless that is a success."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    with contextlib.closing(connection):
+        header = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "image/png"}
+        connection.request(method, address, body, header)
+        answer = connection.getresponse()
+        data = answer.read()
+    if answer.status >= 300:
+        raise http.client.HTTPException(f"{method} {address}: {answer.status} {data[:200]!r}")
+    return data
+
+
 def kill_building(place: Path, num: int) -> str:
     """Kill buildings of an index, every other one about when it is put in its place."""
     folder = place / "indexes" / "i"
@@ -213,6 +249,64 @@ def kill_reloading(place: Path, num: int) -> str:
     return f"service reload: {num} rounds, {at_work} processes killed at work: the index opens and is sound"
 
 
+def kill_serving(place: Path, num: int) -> str:
+    """Kill `mohs serve` while it takes up new versions of its index."""
+    folder = place / "indexes" / "served"
+    table = mohs.read_table(place / "set")
+    finished(command("index", "build", folder, place / "set", "--embedder", place / "undisturbed", "--quiet"))
+    picture = (place / "set" / table.files[0]).read_bytes()
+    num_reloads = num_stored = 0
+    os.environ["MOHS_SERVE_TOKEN"] = TOKEN
+    os.environ["MOHS_SERVE_RELOAD_S"] = "0.005"
+
+    def change() -> None:
+        index = Index.open(folder)
+        while True:
+            index.replace(table.take(np.arange(8)))
+
+    for number in range(num):
+        service = serving(folder)
+        is_there: bool | None = False  # None: asked for, and not answered
+        stop = threading.Event()
+        with service as port:
+            # Each service answers from what the killed one left: the picture is found, as itself.
+            found = json.loads(asked(port, "POST", "/search?top=1", picture))
+            assert found["matches"][0]["distance"] < 1e-3, found
+            changing = None if number % 2 else started(change)
+
+            def store(port: int = port, stop: threading.Event = stop) -> None:
+                nonlocal is_there, num_stored
+                with contextlib.suppress(OSError, http.client.HTTPException):
+                    while not stop.is_set():
+                        is_there = None
+                        asked(port, "POST", "/items?id=one+more&class=new", picture)
+                        is_there, num_stored = True, num_stored + 1
+                        is_there = None
+                        asked(port, "DELETE", "/items/one%20more", b"")
+                        is_there = False
+
+            client = threading.Thread(target=store)
+            if number % 2:
+                client.start()
+            time.sleep(0.5 + 2 * generator(0, "kill serving", number).random())
+            said = asked(port, "GET", "/metrics", b"").decode()
+            num_reloads += int(float(said.split("\nmohs_reloads_total ")[1].split()[0]))
+            service.process.kill()
+            service.process.wait()
+            stop.set()
+            if number % 2:
+                client.join()
+            if changing is not None:
+                changing.kill()
+                changing.join()
+        assert service.process.returncode == -9, service.process.returncode
+        finished(sound_beside(folder, len(table), "one more", is_there))
+    return (
+        f"serve: {num} kills of the service, which had taken up {num_reloads} versions and stored {num_stored} items: "
+        "the index is sound, and the next service answers from it"
+    )
+
+
 def train_in_pairs(place: Path, num: int) -> str:
     """Start two trainings at once in one folder, as often as said."""
     lost = []
@@ -250,6 +344,7 @@ def main() -> None:
         "mine": kill_mining,
         "build": kill_building,
         "reload": kill_reloading,
+        "serve": kill_serving,
         "pairs": train_in_pairs,
     }
     parser.add_argument("--only", nargs="+", choices=attacks, default=list(attacks))
