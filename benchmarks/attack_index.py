@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from mohs.distances import exact_distance, unit_rows
 from mohs.index import store as stores
-from mohs.index.nearest import Vectors, nearest_items
+from mohs.index.exact_search import Vectors, nearest_items
 from mohs.index.store import Store, item_schema, vectors_of
 
 DIM, BATCH = 16, 100

@@ -35,8 +35,8 @@ import numpy as np
 
 from mohs.data.images import ImagePolicy
 from mohs.errors import TrainingError
+from mohs.evaluation.collapse import spread
 from mohs.evaluation.retrieval import evaluate_all_against_all
-from mohs.evaluation.spread import spread
 from mohs.model.embedder import Embedder
 from mohs.settings.config import (
     DataConfig,

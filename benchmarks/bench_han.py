@@ -30,7 +30,7 @@ from mohs.compare.training import Choice, made_by, strategy_config, train_strate
 from mohs.data.dataset import Dataset
 from mohs.data.table import Table
 from mohs.model.embedder import Embedder
-from mohs.nearest import nearest_rows
+from mohs.neighbour_search import nearest_rows
 
 NUM_UNSEEN = 8_000
 USUAL = ("default", "default without scheduled hardness")

@@ -16,8 +16,8 @@ import faiss
 import numpy as np
 import pyarrow as pa
 
-from mohs.index.approximate import build_approximation
-from mohs.index.nearest import Vectors, nearest_items
+from mohs.index.approximate_search import build_approximation
+from mohs.index.exact_search import Vectors, nearest_items
 from mohs.index.snapshot import Snapshot
 from mohs.index.store import Store, item_schema
 

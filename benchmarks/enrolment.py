@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 import mohs
 from mohs.evaluation.intervals import class_interval
 from mohs.index.calibration import Calibration, calibrate
-from mohs.index.nearest import Vectors, nearest_items
+from mohs.index.exact_search import Vectors, nearest_items
 from mohs.settings.config import override_config
 from mohs.training.run_inputs import open_split_data
 

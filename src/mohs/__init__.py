@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from mohs.settings.config import TrainingConfig as TrainingConfig
     from mohs.settings.config import load_config as load_config
     from mohs.shards import open_shards as open_shards
-    from mohs.training.neighbourhood_sampler import NeighbourhoodSampler as NeighbourhoodSampler
+    from mohs.training.clique_sampler import NeighbourhoodSampler as NeighbourhoodSampler
     from mohs.training.plan_drivers import PlanMiner as PlanMiner
     from mohs.training.plan_drivers import PlanSampler as PlanSampler
     from mohs.triplet_lists import create_data as create_data
@@ -54,7 +54,7 @@ _HOME = {
     "LossConfig": "mohs.settings.config",
     "ModelConfig": "mohs.settings.config",
     "MohsError": "mohs.errors",
-    "NeighbourhoodSampler": "mohs.training.neighbourhood_sampler",
+    "NeighbourhoodSampler": "mohs.training.clique_sampler",
     "PlanMiner": "mohs.training.plan_drivers",
     "PlanSampler": "mohs.training.plan_drivers",
     "Run": "mohs.runs",

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
 
 from mohs.errors import InputError
-from mohs.evaluation.nearest import nearest
+from mohs.evaluation.exact_neighbours import nearest
 from mohs.evaluation.retrieval import RetrievalResult, evaluate_all_against_all, evaluate_retrieval
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from mohs.errors import InputError
 from mohs.index.calibration import Calibration, calibrate
-from mohs.index.nearest import Vectors, nearest_items
+from mohs.index.exact_search import Vectors, nearest_items
 
 
 def world(seed, *, num_classes, dim=24, noise=0.5):

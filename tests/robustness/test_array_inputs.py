@@ -15,14 +15,14 @@ import torch
 import mohs
 from mohs.classify.thresholds import choose_threshold
 from mohs.errors import InputError
+from mohs.evaluation.collapse import spread
 from mohs.evaluation.embedded import Embedded
+from mohs.evaluation.exact_neighbours import nearest_pairs
 from mohs.evaluation.intervals import class_interval
-from mohs.evaluation.nearest import nearest_pairs
 from mohs.evaluation.pair_calibration import reliability_table
 from mohs.evaluation.pair_scores import pair_scores
 from mohs.evaluation.pairs import cross_pairs, pair_distances, sample_pairs
 from mohs.evaluation.retrieval import evaluate_all_against_all, evaluate_retrieval
-from mohs.evaluation.spread import spread
 from mohs.evaluation.summary import evaluate_embeddings
 from mohs.evaluation.triplets import sample_triplets, triplet_accuracy, triplet_accuracy_of
 from mohs.evaluation.verification import evaluate_pairs

@@ -27,7 +27,7 @@ from mohs.settings.config import (
     RunConfig,
     TrainingConfig,
 )
-from mohs.training import compose_batches, plan_segment
+from mohs.training import clique_batches, plan_segment
 from mohs.training import step as steps
 from mohs.training.cliques import Clique, find_cliques
 from mohs.training.closed_loop import SegmentBank, measure_gaps
@@ -353,7 +353,7 @@ def test_forbidden_pairs_are_in_no_clique(twice: Dataset, monkeypatch: pytest.Mo
 
     def compose(bank: SegmentBank, *given: Any, **how: Any) -> Any:
         banks.append(bank)
-        return compose_batches.compose_batches(bank, *given, **how)
+        return clique_batches.compose_batches(bank, *given, **how)
 
     def find(*given: Any) -> Any:
         cliques, distrusted = find_cliques(*given)
@@ -361,7 +361,7 @@ def test_forbidden_pairs_are_in_no_clique(twice: Dataset, monkeypatch: pytest.Mo
         return cliques, distrusted
 
     monkeypatch.setattr(plan_segment, "compose_batches", compose)
-    monkeypatch.setattr(compose_batches, "find_cliques", find)
+    monkeypatch.setattr(clique_batches, "find_cliques", find)
     train(twice, config_of(training={"neighbourhood": 12, "batch_triplets": 12}))
     assert len(found) == 2
     for cliques, bank in found:

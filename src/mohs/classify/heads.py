@@ -14,7 +14,7 @@ from torch import nn
 from mohs.distances import unit_rows
 from mohs.errors import InputError, TrainingError
 from mohs.evaluation.checked import Array, Float32, Float64, Index
-from mohs.evaluation.nearest import nearest
+from mohs.evaluation.exact_neighbours import nearest
 from mohs.randomness import generator, torch_seeded
 
 __all__ = ["Head", "LinearHead", "LinearTraining", "ReferenceHead", "Scores", "fit_linear", "head_of"]

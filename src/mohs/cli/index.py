@@ -67,7 +67,7 @@ def build(
     if folder.exists():
         raise InputError(f"INDEX: {folder} exists already; give another, or remove it")
     from mohs.data.quarantine import Reading
-    from mohs.index.approximate import EXACT_UP_TO
+    from mohs.index.approximate_search import EXACT_UP_TO
     from mohs.index.index import Index
 
     exact = EXACT_UP_TO if exact_up_to is None else exact_up_to
@@ -138,7 +138,7 @@ def remove(folder: _Index, ids: Annotated[list[str], typer.Argument(metavar="ID.
 @index.command()
 def compact(folder: _Index, exact_up_to: _ExactUpTo = None) -> None:
     """Make an index small and fast again. Changes do so by themselves now and then; it stays usable meanwhile."""
-    from mohs.index.approximate import EXACT_UP_TO
+    from mohs.index.approximate_search import EXACT_UP_TO
     from mohs.index.index import Index
 
     opened = Index.open(folder)

@@ -7,10 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mohs.compare.protocols import ComparisonData
+from mohs.evaluation.collapse import spread
 from mohs.evaluation.pair_curves import pair_curves
 from mohs.evaluation.pairs import pair_distances, sample_pairs
 from mohs.evaluation.retrieval import evaluate_all_against_all, evaluate_retrieval
-from mohs.evaluation.spread import spread
 from mohs.evaluation.triplets import triplet_accuracy, triplet_accuracy_of
 from mohs.model.embedder import Embedder
 from mohs.plan import TripletPlan

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from mohs.artefacts import sha256_file
 from mohs.data.stored_pictures import Pictures
 from mohs.errors import InputError, Problem
-from mohs.nearest import nearest_rows
+from mohs.neighbour_search import nearest_rows
 from mohs.randomness import generator
 
 __all__ = [

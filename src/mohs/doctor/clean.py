@@ -14,7 +14,7 @@ from mohs.data.stored_pictures import Pictures
 from mohs.data.table import Table
 from mohs.doctor.precision.labels import label_doubt
 from mohs.doctor.precision.low_information import picture_information
-from mohs.evaluation.nearest import nearest_items
+from mohs.evaluation.exact_neighbours import nearest_items
 
 __all__ = ["CLEAN_CAUSES", "CleanCause", "Issue", "find_issues", "issue_fixes"]
 

@@ -21,9 +21,9 @@ from mohs.doctor.run.checks import diagnose_run
 from mohs.doctor.run.evidence import RunEvidence
 from mohs.doctor.same_column import OneMeans, check_one_means
 from mohs.errors import InputError, Problem
+from mohs.evaluation.collapse import at_one_point
 from mohs.evaluation.embedded import Embedded
 from mohs.evaluation.embedding_files import read_embedded
-from mohs.evaluation.spread import at_one_point
 from mohs.runs import Run
 
 __all__ = ["Material", "diagnose", "diagnose_material"]

@@ -11,9 +11,9 @@ from numpy.typing import ArrayLike, NDArray
 from mohs.checks import class_labels
 from mohs.evaluation import same_picture
 from mohs.evaluation.checked import Array, Bools, Float64, Index, checked_embeddings
-from mohs.evaluation.nearest import nearest_by_class
+from mohs.evaluation.collapse import Spread, spread
+from mohs.evaluation.exact_neighbours import nearest_by_class
 from mohs.evaluation.ranks import tie_limit
-from mohs.evaluation.spread import Spread, spread
 from mohs.randomness import generator
 
 __all__ = ["MAX_ITEMS", "Embedded", "Recall", "hits_at_1", "of_one_length", "recall_at_1"]

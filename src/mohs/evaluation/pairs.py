@@ -22,7 +22,7 @@ from mohs.evaluation.checked import (
     checked_embeddings,
     class_codes,
 )
-from mohs.evaluation.nearest import nearest_pairs, paired_distances
+from mohs.evaluation.exact_neighbours import nearest_pairs, paired_distances
 from mohs.randomness import generator
 
 __all__ = ["Pairs", "cross_pairs", "pair_distances", "sample_pairs"]

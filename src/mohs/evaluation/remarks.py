@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from mohs.errors import InputError
 from mohs.evaluation.checked import Bools, Float32, Index, class_codes
+from mohs.evaluation.collapse import Spread, spread
 from mohs.evaluation.ranks import TIE_TOLERANCE
 from mohs.evaluation.retrieval import RetrievalResult, evaluate_retrieval
 from mohs.evaluation.same_picture import (
@@ -20,7 +21,6 @@ from mohs.evaluation.same_picture import (
     shared_rows,
     some_rows,
 )
-from mohs.evaluation.spread import Spread, spread
 
 __all__ = ["one_class_remark", "remarks"]
 

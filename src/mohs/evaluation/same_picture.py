@@ -7,7 +7,7 @@ import numpy.typing as npt
 from numpy.typing import NDArray
 
 from mohs.evaluation.checked import Bools, Float64, Index
-from mohs.nearest import nearest_rows
+from mohs.neighbour_search import nearest_rows
 from mohs.randomness import generator
 
 __all__ = [

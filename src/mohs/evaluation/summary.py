@@ -10,10 +10,10 @@ from mohs.checks import plain_array, truths
 from mohs.errors import InputError
 from mohs.evaluation.checked import Array, Bools, Float32, checked_float32, checked_labels, class_codes
 from mohs.evaluation.classes import ClassResult, ConfusablePair, class_results, confusable_pairs
+from mohs.evaluation.collapse import Spread, spread
 from mohs.evaluation.gallery_size import GallerySizes, recall_by_gallery_size
 from mohs.evaluation.remarks import one_class_remark, remarks
 from mohs.evaluation.retrieval import RetrievalResult, evaluate_all_against_all, evaluate_retrieval
-from mohs.evaluation.spread import Spread, spread
 from mohs.evaluation.triplets import Negatives, TripletAccuracy, triplet_accuracy
 from mohs.evaluation.verification import VerificationResult, evaluate_pairs
 from mohs.mining.threads import Progress

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mohs.index.calibration import Calibration
-from mohs.index.nearest import Vectors
+from mohs.index.exact_search import Vectors
 
 __all__ = ["Answer", "Match", "first_of_class", "make_answer"]
 

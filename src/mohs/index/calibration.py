@@ -15,7 +15,7 @@ from sklearn.linear_model import LogisticRegression
 from mohs.checks import require, wrong_number
 from mohs.errors import InputError, Problem
 from mohs.evaluation.intervals import class_interval
-from mohs.index.nearest import Vectors, nearest_items
+from mohs.index.exact_search import Vectors, nearest_items
 from mohs.index.operating import OperatingCurve, operating_curve
 from mohs.randomness import generator
 

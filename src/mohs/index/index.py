@@ -20,9 +20,9 @@ from mohs.data.reading import read_table
 from mohs.data.table import BUILT_IN, Table
 from mohs.errors import InputError, Problem, at_most_20
 from mohs.index.answers import Answer
-from mohs.index.approximate import EXACT_UP_TO, Approximation, build_approximation
+from mohs.index.approximate_search import EXACT_UP_TO, Approximation, build_approximation
 from mohs.index.calibration import Calibration, calibrate
-from mohs.index.nearest import Vectors
+from mohs.index.exact_search import Vectors
 from mohs.index.rows import EmbeddedItems, NewItem, item_ids, item_rows, other_columns, picture_rows
 from mohs.index.snapshot import Snapshot
 from mohs.index.store import FIXED_COLUMNS, Store

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from mohs.checks import require, wrong_whole
 from mohs.index.answers import Answer, first_of_class, make_answer
-from mohs.index.approximate import Approximation, items_of
+from mohs.index.approximate_search import Approximation, items_of
 from mohs.index.calibration import Calibration
-from mohs.index.nearest import Vectors, nearest_items
+from mohs.index.exact_search import Vectors, nearest_items
 from mohs.index.store import Store, vectors_of
 
 __all__ = ["Snapshot"]

@@ -241,7 +241,8 @@ class Store:
                 before = self._writer()
                 time.sleep(_PAUSE_S)
                 if self._writer().version == before.version:
-                    return self.compact()
+                    self.compact()
+                    return
             if len(_replaced(self._writer())) > _MOST_REPLACED:
                 with only_writer(self._folder, "tidying up the index", wait_s=_WAIT_S):
                     self.compact()

@@ -8,7 +8,7 @@ import numpy as np
 from mohs.checks import is_whole
 from mohs.data.dataset import Dataset
 from mohs.errors import InputError, Problem
-from mohs.evaluation.nearest import nearest
+from mohs.evaluation.exact_neighbours import nearest
 from mohs.plan import TripletPlan
 from mohs.randomness import generator
 from mohs.report.parts import Confusion, EmbeddingMap, Example, Hit, MinedTriplet

@@ -16,9 +16,9 @@ recall of a bank   < 4/5 of the best so far, by 1 standard error         < 1/2 b
 loss               within 2% of the collapsed loss at a spread < 1/2     none: it tells of a stall
 =================  ====================================================  ===================================
 
-Spread is √(Σ variance), 1 for unit vectors spread evenly, 0 at a point (`mohs.evaluation.spread`). It is blind to the
+Spread is √(Σ variance), 1 for unit vectors spread evenly, 0 at a point (`mohs.evaluation.collapse`). It is blind to the
 other way out, a line: a rate that is too high lets one direction swallow all others, and the spread even grows. Then
-the effective rank (`mohs.evaluation.spread`) nears 1. Two classes may lie on a line and be told apart, and a healthy
+the effective rank (`mohs.evaluation.collapse`) nears 1. Two classes may lie on a line and be told apart, and a healthy
 network that began without batch norm may have no more than 3 to 6 directions; so the bound is where a line begins, and
 it counts only where recall is lost: much of it, or a little where nearly all directions or all but one are gone, for
 R@1 of a few hundred classes is noisy and may be lost before it shows. Recall is R@1 of training classes in the bank:
@@ -37,7 +37,7 @@ from typing import Any, Literal, final
 import numpy as np
 from numpy.typing import NDArray
 
-from mohs.evaluation.spread import at_one_point
+from mohs.evaluation.collapse import at_one_point
 from mohs.randomness import generator
 from mohs.training.kept_apart import pairs_between
 

@@ -11,7 +11,7 @@ from typing import Literal, final
 import numpy as np
 from numpy.typing import NDArray
 
-from mohs.evaluation.nearest import nearest_by_class
+from mohs.evaluation.exact_neighbours import nearest_by_class
 from mohs.evaluation.ranks import tie_limit
 from mohs.model.embedder import Embedder
 from mohs.randomness import generator

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from mohs.artefacts import fingerprint
 from mohs.data.dataset import Dataset
 from mohs.errors import TrainingError
-from mohs.evaluation.spread import spread as spread_of
+from mohs.evaluation.collapse import spread as spread_of
 from mohs.hardness.curves import schedule
 from mohs.mining import mine
 from mohs.mining.roles import choose_roles
@@ -23,8 +23,8 @@ from mohs.peers import Peers
 from mohs.plan import TripletPlan
 from mohs.randomness import generator
 from mohs.settings.config import RunConfig
+from mohs.training.clique_batches import compose_batches, mine_rows
 from mohs.training.closed_loop import Control, HardnessController, SegmentBank, measure_gaps
-from mohs.training.compose_batches import compose_batches, mine_rows
 from mohs.training.false_negatives import Dropped, distrusted_pairs
 from mohs.training.guard import BankHealth, bank_recall
 from mohs.training.kept_apart import by_first_item, may_be_negatives

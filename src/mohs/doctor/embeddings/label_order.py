@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from mohs.doctor.findings import Finding
 from mohs.evaluation.checked import Float32, Float64, Index
 from mohs.evaluation.embedded import MAX_ITEMS, Embedded
-from mohs.evaluation.nearest import nearest
+from mohs.evaluation.exact_neighbours import nearest
 from mohs.evaluation.same_picture import some_rows
 from mohs.evaluation.triplets import triplet_accuracy
 from mohs.randomness import generator

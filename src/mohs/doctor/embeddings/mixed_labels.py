@@ -5,7 +5,7 @@ import numpy as np
 from mohs.doctor.findings import Finding
 from mohs.evaluation.checked import Float64, Index
 from mohs.evaluation.embedded import Embedded
-from mohs.evaluation.nearest import nearest
+from mohs.evaluation.exact_neighbours import nearest
 from mohs.evaluation.same_picture import some_rows
 
 __all__ = ["find_mixed_labels"]

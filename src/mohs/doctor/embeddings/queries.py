@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from mohs.doctor.findings import Finding
 from mohs.evaluation.checked import Float64
 from mohs.evaluation.embedded import Embedded, Recall, of_one_length, recall_at_1
+from mohs.evaluation.exact_neighbours import nearest_by_class
 from mohs.evaluation.intervals import share_and_interval
-from mohs.evaluation.nearest import nearest_by_class
 from mohs.evaluation.same_picture import equal_partner, near_copies
 from mohs.randomness import generator
 

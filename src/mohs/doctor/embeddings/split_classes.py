@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from mohs.doctor.findings import Finding
 from mohs.evaluation.checked import Float64, Index
 from mohs.evaluation.embedded import Embedded
-from mohs.nearest import nearest_rows
+from mohs.neighbour_search import nearest_rows
 
 __all__ = ["SplitClasses", "find_split_classes", "find_split_ids"]
 

@@ -7,9 +7,9 @@ from mohs.doctor.embeddings.directions import kinds_of_pictures
 from mohs.doctor.embeddings.gain import gain_of
 from mohs.doctor.findings import Finding
 from mohs.evaluation.checked import Index
+from mohs.evaluation.collapse import at_one_point
 from mohs.evaluation.embedded import MAX_ITEMS, Embedded, hits_at_1, of_one_length, recall_at_1
 from mohs.evaluation.same_picture import equal_partner, near_copies, some_rows
-from mohs.evaluation.spread import at_one_point
 
 __all__ = ["find_batch_norm", "find_equal_test_items", "find_harm", "find_other_lengths", "find_shared_classes"]
 

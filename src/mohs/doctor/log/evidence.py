@@ -15,8 +15,8 @@ from mohs.doctor.log.rest import end_mean, finite, finite_tail, number_noise
 from mohs.doctor.log.stuck_values import LossFacts
 from mohs.doctor.log.training_log import Column, TrainingLog
 from mohs.doctor.of_pairs import ReportedPairs
+from mohs.evaluation.collapse import at_one_point
 from mohs.evaluation.embedded import Embedded, Recall, recall_at_1
-from mohs.evaluation.spread import at_one_point
 
 __all__ = ["CLUSTERING", "NOTHING_BESIDE", "Beside", "Sign", "ends_high", "metrics", "one_point", "rose"]
 

@@ -43,7 +43,7 @@ class TrainingLog:
         positive_distance, negative_distance: means of d_ap and d_an over what was trained on; of a log of cosine
             similarities s_ap and s_an 1 − s.
         active_fraction: share of triplets with a loss above 0.
-        spread: of the embeddings, see `mohs.evaluation.spread`.
+        spread: of the embeddings, see `mohs.evaluation.collapse`.
         auc: probability that pairs are in order, in [0, 1]; 0.5 by chance.
         equal_error_rate: of pairs, in [0, 1]; lower is better, 0.5 by chance.
         clustering: a measure of clusters (AMI, NMI, ARI), up to 1; higher is better.

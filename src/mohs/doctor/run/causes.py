@@ -18,7 +18,7 @@ from mohs.doctor.of_triplets import (
 )
 from mohs.doctor.run.evidence import RunEvidence
 from mohs.evaluation.checked import Bools
-from mohs.evaluation.spread import at_one_point
+from mohs.evaluation.collapse import at_one_point
 from mohs.hardness.scales import rule_of
 from mohs.plan import POSITIVE_ORIGINS
 from mohs.training.run_inputs import SplitData

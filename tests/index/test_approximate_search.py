@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 
 from mohs.errors import InputError
-from mohs.index.approximate import Approximation, build_approximation
+from mohs.index.approximate_search import Approximation, build_approximation
 from mohs.index.index import Index
 from mohs.index.snapshot import Snapshot
 from mohs.index.store import Store, item_schema

@@ -1,4 +1,4 @@
-"""Spread: how much of its space an embedding uses, to see a collapse coming."""
+"""Spread: how much of its space an embedding uses; and the one rule of when that is a collapse."""
 
 from dataclasses import dataclass
 from typing import final

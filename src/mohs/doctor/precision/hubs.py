@@ -42,7 +42,7 @@ class Occurrence:
 def occurrence(neighbours_NK: Index, class_N: Index) -> Occurrence:
     """Return how often each item is a neighbour.
 
-    `neighbours_NK` is from `mohs.evaluation.nearest.nearest_items`, -1 for none.
+    `neighbours_NK` is from `mohs.evaluation.exact_neighbours.nearest_items`, -1 for none.
 
     >>> occurrence(np.array([[1], [0], [1]]), np.array([0, 0, 1])).bad_count_N.tolist()
     [0, 1, 0]

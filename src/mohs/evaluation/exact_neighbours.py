@@ -22,7 +22,7 @@ from mohs.evaluation.checked import (
     class_codes,
 )
 from mohs.evaluation.ranks import tie_limit
-from mohs.nearest import nearest_rows
+from mohs.neighbour_search import nearest_rows
 
 __all__ = ["Among", "NearestPairs", "nearest", "nearest_by_class", "nearest_items", "nearest_pairs", "paired_distances"]
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mohs.distances import exact_distance
-from mohs.index.nearest import Vectors, nearest_items
+from mohs.index.exact_search import Vectors, nearest_items
 from mohs.index.store import Store, vectors_of
 from mohs.randomness import generator
 

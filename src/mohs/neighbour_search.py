@@ -19,8 +19,8 @@ def nearest_rows(
     """Return the k rows of the gallery that are nearest to each query, int64 [Q, k], nearest first; fewer if it has.
 
     All rows are compared, by float32 products: rows that are nearer to each other than these can tell come in any
-    order. `mohs.evaluation.nearest.nearest` orders such rows too. With `same_items` the queries are the gallery, in
-    the same order, and a row is not its own neighbour; copies of it are.
+    order. `mohs.evaluation.exact_neighbours.nearest` orders such rows too. With `same_items` the queries are the
+    gallery, in the same order, and a row is not its own neighbour; copies of it are.
 
     Args:
         query_QD: numbers [Q, D]; taken as float32.

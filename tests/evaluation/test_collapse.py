@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from mohs.evaluation.spread import spread
+from mohs.evaluation.collapse import spread
 
 
 def unit_rows(n, d, seed=0):

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from mohs.errors import InputError
-from mohs.evaluation import nearest as module
-from mohs.evaluation.nearest import nearest_items, nearest_pairs
+from mohs.evaluation import exact_neighbours as module
+from mohs.evaluation.exact_neighbours import nearest_items, nearest_pairs
 
 
 def every_pair(x, labels, among):
