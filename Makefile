@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 
-.PHONY: setup demo test fuzz lint type docs docs-check settings-reference bench bench-mining bench-resume bench-collapse bench-evaluation bench-finetune bench-strategies bench-export bench-35k bench-processes test-api test-scale bench-bank lock audit attack clean
+.PHONY: setup demo test fuzz lint type docs docs-check settings-reference bench bench-mining bench-resume bench-collapse bench-evaluation bench-finetune bench-strategies bench-export bench-35k bench-processes test-api test-scale scale bench-bank lock audit attack clean
 
 setup: $(READY)
 
@@ -56,13 +56,15 @@ test: lint type
 test-api: setup
 	$(BIN)/python benchmarks/check_api.py $(MORE)
 
-# Embedding and mining on a Ray cluster, tables in a bucket of an S3 server on loopback: Ray, s3fs and moto's server are
-# fetched into an environment of their own, beside what the lock file names. Two minutes.
-test-scale: setup
+# Embedding and mining on a Ray cluster, tables in a bucket of an S3 server on loopback. Two minutes, after the environment.
+test-scale: scale
+	build/scale/bin/python -m pytest tests/scale
+
+# Ray, s3fs and moto's server are fetched into an environment of their own, beside what the lock file names.
+scale: setup
 	$(BIN)/uv venv --quiet --allow-existing --python $(BIN)/python build/scale
 	VIRTUAL_ENV=$(CURDIR)/build/scale $(BIN)/uv pip sync --quiet --require-hashes requirements.lock
 	VIRTUAL_ENV=$(CURDIR)/build/scale $(BIN)/uv pip install --quiet --editable '.[ray]' 'moto[server]>=5' 's3fs>=2024.6'
-	build/scale/bin/python -m pytest tests/scale
 
 # A bank of 10,000,000 vectors on disk, mined with bounded memory; 1.3 GB of disk. See benchmarks/bench_bank.py.
 bench-bank: setup
