@@ -5,7 +5,8 @@
     python benchmarks/attack_writers.py --only build serve
 
 Pictures of 60 characters are written once. Children are forked from this process, which has loaded everything, and are
-killed at a random moment of the time that the work takes. What must hold:
+killed at a random moment of the time that the work takes. A child that had ended before does not count as killed. What
+must hold:
 
 - train: taken up again it ends with the weights and plans of a run that nobody killed, bit for bit.
 - mine: plan and CSV are the old ones or the new ones, each whole.
@@ -25,6 +26,7 @@ import asyncio
 import contextlib
 import hashlib
 import http.client
+import itertools
 import json
 import multiprocessing
 import os
@@ -124,7 +126,9 @@ def kill_training(place: Path, num: int) -> str:
     took_s = finished(train(place / "undisturbed"))
     wanted = hashes(place / "undisturbed")
     at_work = taken_up = 0
-    for number in range(num):
+    for number in itertools.count():
+        if at_work == num:
+            break
         out = place / f"killed-{number}"
         at_work += killed(train(out), took_s * generator(0, "kill training", number).random())
         taken_up += any(out.glob("checkpoints/step-*.json"))
@@ -132,7 +136,7 @@ def kill_training(place: Path, num: int) -> str:
         assert hashes(out) == wanted, f"kill {number}: another run"
         assert not left_over(out), left_over(out)
         shutil.rmtree(out)
-    said = f"train: {num} kills, {at_work} at work, {taken_up} with a checkpoint"
+    said = f"train: {num} kills at work in {number} rounds, {taken_up} with a checkpoint"
     return f"{said}: all end with the same weights and plans"
 
 
@@ -144,10 +148,13 @@ def kill_mining(place: Path, num: int) -> str:
         words = ("mine", place / "set", "--embedder", place / "undisturbed", "--out", plan, "--csv", listed, "--quiet")
         return command(*words, "--triplets", 20_000, "--seed", seed)
 
+    finished(mine(0))
     took_s = finished(mine(0))
     at_work = 0
     before = plan.read_bytes()
-    for number in range(num):
+    for number in itertools.count():
+        if at_work == num:
+            break
         at_work += killed(mine(number + 1), took_s * generator(0, "kill mining", number).random())
         found = TripletPlan.load(plan)  # by its sum
         assert len(found) == 20_000
@@ -156,7 +163,7 @@ def kill_mining(place: Path, num: int) -> str:
         before = plan.read_bytes()
     finished(mine(0))
     assert not left_over(place / "mined"), left_over(place / "mined")
-    return f"mine: {num} kills, {at_work} at work: plan and CSV whole each time"
+    return f"mine: {num} kills at work in {number} rounds: plan and CSV whole each time"
 
 
 def sound(folder: Path, num_items: int) -> Callable[[], object]:
@@ -206,7 +213,9 @@ def kill_building(place: Path, num: int) -> str:
 
     took_s = finished(build())
     at_work = num_whole = 0
-    for number in range(num):
+    for number in itertools.count():
+        if at_work == num:
+            break
         shutil.rmtree(folder, ignore_errors=True)
         share = generator(0, "kill building", number).random()
         at_work += killed(build(), took_s * (share if number % 2 else 0.8 + 0.3 * share))
@@ -217,7 +226,8 @@ def kill_building(place: Path, num: int) -> str:
     finished(build())
     finished(sound(folder, num_items))
     assert not left_over(folder.parent), left_over(folder.parent)
-    return f"index build: {num} kills, {at_work} at work: {num_whole} times a whole index, else none"
+    said = f"index build: {num} kills at work in {number} rounds"
+    return f"{said}: {num_whole} times a whole index, else none"
 
 
 def kill_reloading(place: Path, num: int) -> str:
