@@ -73,6 +73,10 @@ def test_changes_and_calibration(shop, run_cli):
     assert info["num_items"] == 48
     assert info["calibration"]["max_false_acceptance"] == 0.1
     assert "probability" in run_cli("search", "i", "03-0.png").out
+    chosen = run_cli("index", "calibrate", "i", "held.csv", "--threshold", "0.001").out
+    assert '"unknown" from a distance of 0.001 on, as you chose' in chosen
+    assert "24 pictures of 12 classes" in chosen
+    assert run_cli("index", "info", "i").out.endswith(chosen)
 
 
 def test_bad_pictures_are_set_aside_as_many_as_allowed(shop, run_cli):
@@ -115,6 +119,10 @@ def test_bad_pictures_are_set_aside_as_many_as_allowed(shop, run_cli):
         (
             ("index", "calibrate", "i", "held.csv", "--false-acceptance", "2"),
             "--false-acceptance: 2.0 is not a number in (0, 1); use for example 0.05",
+        ),
+        (
+            ("index", "calibrate", "i", "held.csv", "--threshold", "0.5", "--false-acceptance", "0.1"),
+            "--threshold: --false-acceptance is given, too, which chooses a threshold; give one of them",
         ),
         (
             ("index", "build", "i", "shop.csv", "--embedder", "network"),

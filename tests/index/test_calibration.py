@@ -46,6 +46,24 @@ def test_false_acceptance_is_kept_and_its_interval_holds():
     assert inside >= 36
 
 
+def test_what_a_threshold_of_ones_own_reaches_is_measured():
+    inside, reached = 0, []
+    for seed in range(20):
+        pictures = world(seed, num_classes=1300)
+        vectors = index_of(*pictures(np.arange(200), 2))
+        held_x, held_class = pictures(np.arange(100, 300), 1)
+        found = calibrate(vectors, held_x, held_class, [[]] * len(held_x), threshold_distance=0.93)
+        assert (found.max_false_acceptance, found.threshold_distance) == (None, 0.93)
+        assert found.found + found.wrong + found.unknown == pytest.approx(1)
+        true = accepted(vectors, pictures(np.arange(300, 1300), 1)[0], 0.93)
+        low, high = found.false_acceptance_interval
+        inside += low <= true <= high
+        reached.append(found.false_acceptance - true)
+        assert Calibration.of_record(found.as_record()) == found
+    assert inside >= 17
+    assert np.mean(reached) == pytest.approx(0, abs=0.02)
+
+
 def test_known_pictures_are_found_and_do_not_find_themselves():
     pictures = world(0, num_classes=100)
     x_ND, class_N = pictures(np.arange(100), 3)
@@ -93,6 +111,10 @@ def test_what_cannot_be_learned_is_refused():
     vectors = index_of(x_ND, class_N)
     with pytest.raises(InputError, match=r"max_false_acceptance: 1 is not a number in \(0, 1\); use for example 0.05"):
         calibrate(vectors, x_ND, class_N, [[]] * 10, max_false_acceptance=1)
+    with pytest.raises(InputError, match=r"threshold_distance: 2.5 is not a number in \(0, 2\]; use for example 0.5"):
+        calibrate(vectors, x_ND, class_N, [[]] * 10, threshold_distance=2.5)
+    with pytest.raises(InputError, match="threshold_distance: max_false_acceptance is given, too, which chooses"):
+        calibrate(vectors, x_ND, class_N, [[]] * 10, threshold_distance=0.5, max_false_acceptance=0.1)
     with pytest.raises(InputError, match="pictures: 1 class; calibrate on pictures of two classes"):
         calibrate(vectors, x_ND[:2], class_N[:2], [[]] * 2)
     with pytest.raises(InputError, match="index: its items are of one class"):

@@ -156,8 +156,13 @@ def calibrate(
     ] = None,
     run: Annotated[Path | None, typer.Option(help="Instead of a table: the test pictures of this run.")] = None,
     false_acceptance: Annotated[
-        float, typer.Option(help="Wanted share of pictures of unknown classes that are given a class.")
-    ] = 0.05,
+        float | None,
+        typer.Option(help="Wanted share of pictures of unknown classes that are given a class; default 0.05."),
+    ] = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option(help='Instead: a distance of your own, from which on the answer is "unknown". It is measured.'),
+    ] = None,
     max_bad: MaxBad = None,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -171,8 +176,10 @@ def calibrate(
 
     opened = Index.open(folder)
     pictures, labels, ids, reading = _held_out(opened, source, run, max_bad, quiet=quiet)
-    with naming_flags({"max_false_acceptance": "--false-acceptance"}):
-        found = opened.calibrate(pictures, labels, ids=ids, max_false_acceptance=false_acceptance)
+    with naming_flags({"max_false_acceptance": "--false-acceptance", "threshold_distance": "--threshold"}):
+        found = opened.calibrate(
+            pictures, labels, ids=ids, max_false_acceptance=false_acceptance, threshold_distance=threshold
+        )
     tell_pictures(reading, quiet=quiet or as_json)
     if as_json:
         print_json({**found.as_record(), "pictures_read": reading.as_record()})
@@ -302,12 +309,19 @@ def _held_out(
 
 def _in_words(found: Calibration) -> list[str]:
     low, high = found.false_acceptance_interval
-    lines = [
-        f'"unknown" from a distance of {found.threshold_distance:.3f} on: so that at most '
-        f"{found.max_false_acceptance:.1%} of pictures of unknown classes are given a class",
-        f"measured on other classes: {found.false_acceptance:.1%} ({low:.1%} to {high:.1%}), "
-        f"{found.num_pictures:,} pictures of {found.num_classes:,} classes",
-    ]
+    measured = f"{found.false_acceptance:.1%} ({low:.1%} to {high:.1%})"
+    counted = f"{found.num_pictures:,} pictures of {found.num_classes:,} classes"
+    if found.max_false_acceptance is None:
+        lines = [
+            f'"unknown" from a distance of {found.threshold_distance:.3f} on, as you chose',
+            f"of pictures of unknown classes {measured} are given a class all the same; {counted}",
+        ]
+    else:
+        lines = [
+            f'"unknown" from a distance of {found.threshold_distance:.3f} on: so that at most '
+            f"{found.max_false_acceptance:.1%} of pictures of unknown classes are given a class",
+            f"measured on other classes: {measured}, {counted}",
+        ]
     if found.found is not None and found.wrong is not None and found.unknown is not None:
         lines.append(
             f"of {found.num_known:,} pictures of classes in the index: {found.found:.1%} are given their own class, "

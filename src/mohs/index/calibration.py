@@ -1,7 +1,8 @@
 """When an index says "unknown": a distance, learned from pictures of classes that are not in it.
 
 A query is given a class if its nearest item is nearer than a threshold. The threshold keeps *false acceptance* at a
-wanted level: the share of pictures of unknown classes that are given a class all the same.
+wanted level: the share of pictures of unknown classes that are given a class all the same. Or it is given, and what it
+reaches is measured.
 """
 
 from collections.abc import Mapping
@@ -31,10 +32,10 @@ class Calibration:
     """What a distance means in an index, measured on held-out pictures.
 
     Attributes:
-        max_false_acceptance: the wanted level.
+        max_false_acceptance: the wanted level; None if the threshold was given.
         threshold_distance: a query is given a class if its nearest item is nearer than this; 0: never.
         false_acceptance: share of held-out pictures that were given a class when their own was not in the index, by
-            thresholds chosen on other classes.
+            thresholds chosen on other classes, or by the given one.
         false_acceptance_interval: its 95% interval over classes.
         num_pictures, num_classes: held-out pictures that this rests on, and their classes.
         num_known: those whose own class is in the index; the three shares below are of them, None if there are none.
@@ -45,7 +46,7 @@ class Calibration:
             of older versions.
     """
 
-    max_false_acceptance: float
+    max_false_acceptance: float | None
     threshold_distance: float
     false_acceptance: float
     false_acceptance_interval: tuple[float, float]
@@ -88,7 +89,8 @@ def calibrate(
     class_Q: NDArray[np.object_],
     own_QK: list[list[int]],
     *,
-    max_false_acceptance: float = 0.05,
+    max_false_acceptance: float | None = None,
+    threshold_distance: float | None = None,
     seed: int = 0,
 ) -> Calibration:
     """Return the calibration of an index on held-out pictures.
@@ -105,12 +107,24 @@ def calibrate(
         query_QD: unit vectors of the held-out pictures.
         class_Q: their classes.
         own_QK: of each, the items that are this very picture, which are left out.
-        max_false_acceptance: p, in (0, 1).
+        max_false_acceptance: p, in (0, 1); 0.05 if neither it nor a threshold is given.
+        threshold_distance: instead of p, a threshold of one's own, in (0, 2]. Nothing is chosen then, and what it
+            reaches is measured on all pictures.
         seed: of the folds.
 
-    Raises `InputError` for a level outside (0, 1), fewer than two classes of pictures, or an index of one class.
+    Raises `InputError` for a level or a threshold outside its limits, for both together, fewer than two classes of
+    pictures, or an index of one class.
     """
-    require(wrong_number("max_false_acceptance", max_false_acceptance, above=0, below=1, example=0.05))
+    level = max_false_acceptance
+    if threshold_distance is not None:
+        require(wrong_number("threshold_distance", threshold_distance, above=0, at_most=2, example=0.5))
+        if level is not None:
+            what = "max_false_acceptance is given, too, which chooses a threshold"
+            fix = "give one of them"
+            raise InputError(Problem("threshold_distance", what, fix, mentions=("max_false_acceptance",)))
+    else:
+        level = 0.05 if level is None else level
+        require(wrong_number("max_false_acceptance", level, above=0, below=1, example=0.05))
     names, code_Q = np.unique(class_Q.astype(np.str_), return_inverse=True)
     if len(names) < 2:
         raise InputError(
@@ -120,14 +134,13 @@ def calibrate(
         raise InputError(Problem("index", "its items are of one class", "add items of other classes"))
     is_own_QN = class_Q[:, None] == vectors.class_N[None, :]
     distance_Q = np.array([d[0] for _, d in nearest_items(vectors, query_QD, 1, allowed_QN=~is_own_QN)])
-    threshold = _threshold(distance_Q, max_false_acceptance)
-
-    order_C = generator(seed, "folds of held-out classes").permutation(len(names))
-    fold_Q = (order_C % min(_NUM_FOLDS, len(names)))[code_Q]
-    accepted_Q = np.empty(len(distance_Q))
-    for fold in np.unique(fold_Q):
-        here = fold_Q == fold
-        accepted_Q[here] = distance_Q[here] < _threshold(distance_Q[~here], max_false_acceptance)
+    if threshold_distance is not None:
+        threshold = float(threshold_distance)
+        accepted_Q = (distance_Q < threshold).astype(np.float64)
+    else:
+        assert level is not None
+        threshold = _threshold(distance_Q, level)
+        accepted_Q = _accepted_by_folds(distance_Q, code_Q, level, seed)
 
     aside_QN = np.zeros_like(is_own_QN)
     for row, items in enumerate(own_QK):
@@ -145,7 +158,7 @@ def calibrate(
         curve = operating_curve(nearest, right, distance_Q)
         slope, intercept = _fit_probability(np.concatenate([d for _, d in matches]), np.concatenate(same))
     return Calibration(
-        max_false_acceptance=float(max_false_acceptance),
+        max_false_acceptance=None if level is None else float(level),
         threshold_distance=threshold,
         false_acceptance=float(accepted_Q.mean()),
         false_acceptance_interval=class_interval(accepted_Q, code_Q),
@@ -159,6 +172,20 @@ def calibrate(
         intercept=intercept,
         curve=curve,
     )
+
+
+def _accepted_by_folds(
+    distance_Q: NDArray[np.floating], code_Q: NDArray[np.int64], level: float, seed: int
+) -> NDArray[np.float64]:
+    """Return 1 for each picture that the threshold of the other folds of classes accepts, and 0 for the others."""
+    num_classes = int(code_Q.max()) + 1
+    order_C = generator(seed, "folds of held-out classes").permutation(num_classes)
+    fold_Q = (order_C % min(_NUM_FOLDS, num_classes))[code_Q]
+    accepted_Q = np.empty(len(distance_Q))
+    for fold in np.unique(fold_Q):
+        here = fold_Q == fold
+        accepted_Q[here] = distance_Q[here] < _threshold(distance_Q[~here], level)
+    return accepted_Q
 
 
 def _threshold(distance_Q: NDArray[np.floating], level: float) -> float:

@@ -215,7 +215,8 @@ class Index:
         labels: Sequence[str] | NDArray[Any],
         *,
         ids: Sequence[str | None] | None = None,
-        max_false_acceptance: float = 0.05,
+        max_false_acceptance: float | None = None,
+        threshold_distance: float | None = None,
         seed: int = 0,
     ) -> Calibration:
         """Learn from held-out pictures when to say "unknown", and keep it in the index (`calibration.json`).
@@ -224,7 +225,9 @@ class Index:
             pictures: as in `search`; none of them was trained on.
             labels: their classes.
             ids: of each picture that is in the index itself, its id there, so that it does not find itself.
-            max_false_acceptance: wanted share of pictures of unknown classes that are given a class.
+            max_false_acceptance: wanted share of pictures of unknown classes that are given a class; 0.05 if neither it
+                nor a threshold is given.
+            threshold_distance: instead, a threshold of one's own. What it reaches is measured.
             seed: of the folds.
 
         Raises `InputError` as `mohs.index.calibration.calibrate` does, and for labels that do not fit.
@@ -238,7 +241,10 @@ class Index:
         vectors = self.vectors()
         place = {item: i for i, item in enumerate(vectors.id_N.tolist())}
         own = [[place[item]] if item in place else [] for item in (ids or [None] * len(query_QD))]
-        found = calibrate(vectors, query_QD, class_Q, own, max_false_acceptance=max_false_acceptance, seed=seed)
+        found = calibrate(
+            vectors, query_QD, class_Q, own,
+            max_false_acceptance=max_false_acceptance, threshold_distance=threshold_distance, seed=seed,
+        )  # fmt: skip
         write_summed(self.folder / _CALIBRATION, found.as_record() | {"index": json_sum(_about(self.folder))})
         return found
 
