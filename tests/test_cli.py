@@ -15,6 +15,7 @@ import mohs
 from mohs import cli
 from mohs.data import check as check_module
 from mohs.hardness.scales import SCALES
+from mohs.settings.loss_records import LOSSES
 
 FLAG_PROBLEMS = [
     (["foo"], "mohs: No such command 'foo'; see 'mohs --help'"),
@@ -36,9 +37,8 @@ FLAG_PROBLEMS = [
     (["mine", "SET", "--channels", "2"], "mohs: --channels: 2 is wrong: input should be 1 or 3"),
     (
         ["train", "SET", "--loss", "foo"],
-        "mohs: --loss: 'foo' is wrong: it should be one of triplet, soft-triplet, selective-triplet, contrastive, "
-        "infonce, supcon, semi-hard, multi-similarity, proxy-anchor, arcface, or a class name (in capitals) of "
-        "pytorch_metric_learning.losses",
+        f"mohs: --loss: 'foo' is wrong: it should be one of {', '.join(loss.name for loss in LOSSES)}, or a class name "
+        "(in capitals) of pytorch_metric_learning.losses",
     ),
     (["mine", "SET", "--prefer", "foo"], "mohs: --prefer: 'foo' is wrong: input should be 'class' or 'catalog'"),
     (["mine", "SET", "--triplets", "0"], "mohs: --triplets: 0 is wrong: input should be greater than or equal to 1"),

@@ -7,6 +7,7 @@ from mohs.compare.notes import budget_notes, comparison_notes
 from mohs.compare.strategies import find_strategies
 from mohs.errors import Problem
 from mohs.settings.config import override_config
+from mohs.settings.loss_records import LOSSES, listed
 
 
 def notes_of(values, names, *, idle=(), budget=None, paper_segments=None):
@@ -14,7 +15,9 @@ def notes_of(values, names, *, idle=(), budget=None, paper_segments=None):
     return comparison_notes(idle, config, find_strategies(names), budget=budget, paper_segments=paper_segments)
 
 
-MARGIN = Problem("loss.margin", "0.5 has no effect on the loss 'infonce'; it is of triplet, contrastive and semi-hard")
+MARGIN = Problem(
+    "loss.margin", f"0.5 has no effect on the loss 'infonce'; it is of {listed(loss for loss in LOSSES if loss.margin)}"
+)
 
 
 def test_what_some_strategy_reads_has_an_effect():

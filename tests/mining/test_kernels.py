@@ -6,7 +6,6 @@ import pytest
 from mohs.mining import kernels
 
 BANK = np.float32([[0.0], [1.0], [1.0000002], [2.0], [2.0000005], [1.5]])
-ITEMS = np.arange(6)
 ANCHOR = np.array([0])
 OWN = np.array([[0, 1]])
 STEP = 1000.0
@@ -21,10 +20,16 @@ def line(slack):
     return np.array([[slack, 0.0, STEP]])
 
 
+def block(bins, lines, bank=BANK):
+    """What kernels take: bins of one anchor, item 0, against all items."""
+    none = np.zeros(1)
+    return kernels.Block(bins, ANCHOR, OWN, lines, 1.0, none, none, bank, np.arange(len(bank)))
+
+
 def run_range(bins, slack, hardness):
     found, extreme = np.empty(1, np.int64), np.empty((1, 2), np.float32)
     hardness_R = np.array([float(hardness)])
-    kernels.select_range(bins, ANCHOR, OWN, line(slack), 1.0, hardness_R, BANK, ITEMS, found, extreme)
+    kernels.select_range(block(bins, line(slack)), hardness_R, found, extreme)
     return found[0], extreme[0].tolist()
 
 
@@ -39,14 +44,14 @@ def test_a_threshold_between_two_items_of_one_bin_divides_them():
     threshold = float(BANK[2, 0])  # 1 is just nearer
     found = np.empty(1, np.int64)
     for bins in (bins_of(1000, 1000, 4000, 4000, 2250), bins_of(1001, 999, 4000, 4000, 2250)):
-        kernels.select_nearest(bins, ANCHOR, OWN, line(1.5), 1.0, np.array([threshold]), BANK, ITEMS, found)
+        kernels.select_nearest(block(bins, line(1.5)), np.array([threshold]), found)
         assert found[0] == 2
 
 
 def test_a_threshold_out_of_reach_gives_the_farthest():
     found = np.empty(1, np.int64)
     for bins in (bins_of(1000, 1000, 4000, 4000, 2250), bins_of(1000, 1000, 4000, 3999, 2250)):
-        kernels.select_nearest(bins, ANCHOR, OWN, line(1.0), 1.0, np.array([2.5]), BANK, ITEMS, found)
+        kernels.select_nearest(block(bins, line(1.0)), np.array([2.5]), found)
         assert found[0] == 4
 
 
@@ -55,9 +60,7 @@ def test_ranks_are_exact_where_bins_are_in_the_wrong_order(rank, item):
     found = np.empty(1, np.int64)
     bins = bins_of(1001, 1000, 4001, 4000, 2250)
     for guess in (0.0, 1000.0, 65_000.0):
-        kernels.select_rank(
-            bins, ANCHOR, OWN, line(1.0), np.array([rank]), np.array([guess]), np.array([0.01]), BANK, ITEMS, found
-        )
+        kernels.select_rank(block(bins, line(1.0)), np.array([rank]), np.array([guess]), np.array([0.01]), found)
         assert found[0] == item
 
 
@@ -80,8 +83,6 @@ def test_any_guess_finds_the_rank(num_items):
         bins = np.minimum(bank[:, 0].astype(np.float64) ** 2 * step, kernels.TOP).astype(np.uint16)[None]
         for rank in {0, num_items // 3, num_items - 2}:
             for guess, density in ((0.0, 1e-9), (1e9, 1e9), (-1e9, 1.0), (np.float64(bins[0, 1]), 0.1)):
-                kernels.select_rank(
-                    bins, ANCHOR, OWN, np.array([[1e-3, 0.0, step]]), np.array([rank]), np.array([guess]),
-                    np.array([density]), bank, np.arange(num_items), found,
-                )  # fmt: skip
+                one = block(bins, np.array([[1e-3, 0.0, step]]), bank)
+                kernels.select_rank(one, np.array([rank]), np.array([guess]), np.array([density]), found)
                 assert found[0] == order[rank]

@@ -16,10 +16,11 @@ STEP = 1000.0
 def window(bins, slack, first, k, num_negatives=5):
     bins = np.array([[kernels.EXCLUDED, *bins]], dtype=np.uint16)
     found = np.empty((1, k), np.int64)
-    select_window(
-        bins, np.array([0]), np.array([[slack, 0.0, STEP]]), 1.0, np.array([2000.0]), np.array([900.0]),
-        np.array([num_negatives]), np.array([first]), BANK, np.arange(6), found,
+    block = kernels.Block(
+        bins, np.array([0]), np.array([[0, 1]]), np.array([[slack, 0.0, STEP]]), 1.0,
+        np.array([2000.0]), np.array([900.0]), BANK, np.arange(6),
     )  # fmt: skip
+    select_window(block, np.array([num_negatives]), np.array([first]), found)
     return found[0].tolist()
 
 
@@ -57,11 +58,12 @@ def test_a_thousand_bins_off_by_their_slack(slack, k):
     bins[0] = kernels.EXCLUDED
     ranks = np.r_[0:40, 300:340, 1000 - 2 * k : 1000]
     found = np.empty((len(ranks), k), np.int64)
-    select_window(
-        np.repeat(bins[None], len(ranks), 0), np.zeros(len(ranks), int), np.tile([slack, 0.0, STEP], (len(ranks), 1)),
-        1.0, np.full(len(ranks), value.mean()), np.full(len(ranks), value.std()), np.full(len(ranks), 1000),
-        order[ranks], bank, np.arange(1001), found,
+    block = kernels.Block(
+        np.repeat(bins[None], len(ranks), 0), np.zeros(len(ranks), int), np.tile([0, 1], (len(ranks), 1)),
+        np.tile([slack, 0.0, STEP], (len(ranks), 1)), 1.0,
+        np.full(len(ranks), value.mean()), np.full(len(ranks), value.std()), bank, np.arange(1001),
     )  # fmt: skip
+    select_window(block, np.full(len(ranks), 1000), order[ranks], found)
     expected = [order[min(rank, 1000 - k) : min(rank, 1000 - k) + k] for rank in ranks]
     np.testing.assert_array_equal(found, expected)
 

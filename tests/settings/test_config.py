@@ -23,6 +23,7 @@ from mohs.settings.config import (
     override_config,
     parse_config,
 )
+from mohs.settings.loss_records import LOSSES
 
 # TOML files are UTF-8, which has no surrogates.
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
@@ -100,9 +101,8 @@ def test_every_problem_is_reported_by_place_value_and_rule() -> None:
         f"run.toml: losses: {names}",
         f"run.toml: loss.margins: {names}",
         "run.toml: loss.margin: -1 is wrong: input should be greater than 0",
-        "run.toml: loss.name: 'tripel' is wrong: it should be one of triplet, soft-triplet, selective-triplet, "
-        "contrastive, infonce, supcon, semi-hard, multi-similarity, proxy-anchor, arcface, or a class name (in "
-        "capitals) of pytorch_metric_learning.losses",
+        f"run.toml: loss.name: 'tripel' is wrong: it should be one of {', '.join(loss.name for loss in LOSSES)}, or a "
+        "class name (in capitals) of pytorch_metric_learning.losses",
         "run.toml: training.learning_rate: inf is wrong: input should be a finite number",
         "run.toml: training.num_triplets: 'ten' is wrong: input should be a valid integer, "
         "unable to parse string as an integer",

@@ -4,6 +4,7 @@ import pytest
 
 from mohs.settings.config import RunConfig, override_config
 from mohs.settings.effects import _rules, when_it_matters, without_effect
+from mohs.settings.loss_records import LOSSES, listed
 from mohs.settings.toml import flat_settings
 
 # Settings under which the name has no effect, and settings under which it has.
@@ -78,7 +79,8 @@ def test_train_warns_of_what_was_given_without_effect(run_cli, tmp_path):
     answer = run_cli("train", "shop", *given, "--print-config")
     assert answer.code == 0
     assert answer.err == [
-        "warning: loss.margin: 0.2 has no effect on the loss 'infonce'; it is of triplet, contrastive and semi-hard",
+        "warning: loss.margin: 0.2 has no effect on the loss 'infonce'; it is of "
+        + listed(loss for loss in LOSSES if loss.margin),
         "warning: training.momentum: 0.9 has no effect with training.optimizer 'auto'; it is of sgd",
     ]
     assert run_cli("train", "shop", *given, "--loss", "triplet", "--set", "training.optimizer=sgd",

@@ -7,6 +7,7 @@ import pytest
 from mohs.cli.train import flags
 from mohs.errors import InputError
 from mohs.settings.config import RunConfig
+from mohs.settings.loss_records import LOSSES, listed
 from mohs.settings.reference import explain, find_settings, sections, settings_page
 from mohs.settings.toml import flat_settings
 
@@ -32,7 +33,8 @@ def test_facts_by_hand():
     assert rows["data.size"]["values"] == "a whole number, at least 8, at most 1024"
     assert rows["data.channels"]["values"] == "1 or 3"
     assert rows["model.hidden_dim"]["default"] == "none: 0 where muon trains a new network, else 256"
-    assert rows["loss.temperature"]["matters"] == "with loss.name selective-triplet, infonce or supcon"
+    of_temperature = [loss for loss in LOSSES if "temperature" in loss.reads]
+    assert rows["loss.temperature"]["matters"] == f"with loss.name {listed(of_temperature, last='or')}"
     assert rows["loss.options"]["matters"].endswith("or a class of pytorch-metric-learning")
     assert rows["training.warmup"]["matters"] == "always"
     assert rows["finetune.trainable_stages"]["presets"] == "frozen 0"

@@ -11,6 +11,7 @@ import typer
 from mohs.cli import options
 from mohs.cli.console import print_json, print_lines
 from mohs.cli.progress import working
+from mohs.doctor.log.stuck_values import LOSS_NAMES
 from mohs.errors import InputError
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def doctor(
     ] = None,
     loss_name: Annotated[
         str | None,
-        typer.Option(help="With --log: its loss, triplet, soft-triplet, contrastive, infonce or cross-entropy."),
+        typer.Option(help=f"With --log: its loss, {', '.join(LOSS_NAMES[:-1])} or {LOSS_NAMES[-1]}."),
     ] = None,
     margin: Annotated[float | None, typer.Option(help="With --log: the margin of its loss.")] = None,
     batch: Annotated[int | None, typer.Option(help="With --log: how many pairs or triplets a batch has.")] = None,

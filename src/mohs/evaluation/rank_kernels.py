@@ -1,124 +1,81 @@
-"""Grids: where a query has many limits, keys are counted in the cells of an equidistant grid between them.
+"""The inner loops of ranking: squared distances of relevant items, and how many others lie within each of them.
 
-A cell that no limit may lie in is *sure*: all its keys are within the same limits, and counting them is enough. Keys in
-other cells, and only those, are looked at one by one.
+What travels together is a tuple, since kernels take it as it is. Queries with many limits count by grids
+(`rank_grids.py`).
 """
 
-import numpy as np
+from typing import NamedTuple, final
 
+import numpy as np
+from numpy.typing import NDArray
+
+from mohs.evaluation.rank_grids import Grids, Limits, count_in_grid, grid_counts
 from mohs.mining.kernels import Array, Scalar, compiled
 
 __all__ = [
     "SHORT",
-    "count_in_grid",
+    "Columns",
+    "NearestWrong",
+    "Queries",
+    "RankSums",
     "count_tile",
-    "grid_counts",
-    "make_grids",
     "relevant_squares",
     "sort_short",
     "sum_up",
 ]
-
-
-_GRID_PIECE = 64
-
-
-@compiled()
-def make_grids(
-    start_R1: Array, low_T: Array, high_T: Array, grid_R: Array, line_G2: Array, first_GK: Array, unsure_GK: Array
-) -> None:
-    """Write the grid of each row that has one, `grid_R[r]` ≥ 0; it has a cell less than `first_GK` has columns.
-
-    A key lies in cell (key − base)·scale, cut to the grid, with (base, scale) = `line_G2`. Limits before `first_GK` lie
-    in lower cells, so that keys of this cell are beyond them. In cells of `unsure_GK` some limit may lie.
-    """
-    num_cells = first_GK.shape[1] - 1
-    for r in range(grid_R.size):
-        g = grid_R[r]
-        if g < 0:
-            continue
-        low, high = low_T[start_R1[r] : start_R1[r + 1]], high_T[start_R1[r] : start_R1[r + 1]]
-        step = max(high[-1] - low[0], np.float32(1e-30)) / np.float32(num_cells - 8)
-        # The first limit is not in the cell of all that is nearer.
-        base, scale = low[0] - np.float32(2.0) * step, np.float32(1.0) / step
-        line_G2[g, 0], line_G2[g, 1] = base, scale
-        first_K, inside_K = first_GK[g], np.zeros(num_cells + 1, np.int32)
-        first_K[:] = 0
-        for i in range(low.size):
-            after = _cell(high[i], base, scale, num_cells) + 1
-            inside_K[_cell(low[i], base, scale, num_cells)] += 1
-            inside_K[after] -= 1
-            first_K[after] += 1
-        for k in range(1, num_cells + 1):
-            first_K[k] += first_K[k - 1]
-            inside_K[k] += inside_K[k - 1]
-        for k in range(num_cells):
-            unsure_GK[g, k] = inside_K[k] > 0
-
-
-@compiled()
-def _cell(key: Scalar, base: Scalar, scale: Scalar, num_cells: Scalar) -> Scalar:
-    return np.int32(min(max((key - base) * scale, np.float32(0.0)), np.float32(num_cells - 1)))
-
-
-@compiled()
-def count_in_grid(
-    key_C: Array, last: Scalar, base: Scalar, scale: Scalar, unsure_K: Array, count_K: Array, cell_C: Array,
-    unsure_C: Array,
-) -> Scalar:  # fmt: skip
-    """Count keys in their cells; write the places of those in unsure cells, and return how many these are.
-
-    Keys beyond `last` are beyond all limits; whether they are counted does not matter.
-    """
-    num_near = np.int32(0)
-    for c in range(key_C.size):
-        num_near = np.int32(num_near + np.int32(key_C[c] <= last))
-    if num_near == 0:
-        return 0
-    _cells(key_C, base, scale, np.int32(unsure_K.size), cell_C)
-    n = np.uintp(0)
-    if 8 * num_near > key_C.size:
-        for c in range(key_C.size):
-            k = cell_C[c]
-            count_K[k] += np.uint32(1)
-            unsure_C[n] = c  # stays if it counts
-            n += np.uintp(unsure_K[k])
-        return np.int64(n)
-    # Few: most keys would be counted in the last cell, one after the other.
-    for start in range(0, key_C.size, _GRID_PIECE):
-        piece = key_C[start : start + _GRID_PIECE]
-        num_near = np.int32(0)
-        for j in range(piece.size):
-            num_near = np.int32(num_near + np.int32(piece[j] <= last))
-        if num_near > 0:
-            for j in range(piece.size):
-                if piece[j] <= last:
-                    k = cell_C[start + j]
-                    count_K[k] += np.uint32(1)
-                    unsure_C[n] = start + j
-                    n += np.uintp(unsure_K[k])
-    return np.int64(n)
-
-
-@compiled(fastmath={"nnan", "nsz"})
-def _cells(key_C: Array, base: Scalar, scale: Scalar, num_cells: Scalar, cell_C: Array) -> None:
-    for c in range(key_C.size):
-        cell_C[c] = np.uint16(_cell(key_C[c], base, scale, num_cells))
-
-
-@compiled()
-def grid_counts(first_K: Array, unsure_K: Array, count_K: Array, count_i: Array) -> None:
-    """Add the counts of sure cells to the first limit that their keys are within."""
-    for k in range(unsure_K.size):
-        if not unsure_K[k] and first_K[k] < count_i.size:
-            count_i[first_K[k]] += np.int64(count_K[k])
-
 
 SHORT = 48
 """Up to so many relevant items are sorted here; numpy sorts longer lists faster."""
 
 _PIECE = 64
 _NO_KEY = np.int32(0x7F000000)  # the bits of 1.7e38, beyond any key
+
+
+@final
+class Queries(NamedTuple):
+    """Queries of R rows: row r is `query_QD[query_R[r]]`.
+
+    Its relevant items are among the columns `own_R2[r]`, from and to; `self_R` is its own column, and `group_R` its
+    group, −1 for none: neither is ranked.
+    """
+
+    query_QD: NDArray[np.float32]
+    query_R: NDArray[np.int64]
+    own_R2: NDArray[np.int64]
+    self_R: NDArray[np.int64]
+    group_R: NDArray[np.int64]
+
+
+@final
+class Columns(NamedTuple):
+    """The M items that are ranked, in class order; group g has columns `column_E[start_G1[g] : start_G1[g + 1]]`."""
+
+    gallery_MD: NDArray[np.float32]
+    class_M: NDArray[np.int64]
+    half_norm_M: NDArray[np.float32]
+    start_G1: NDArray[np.int64]
+    column_E: NDArray[np.int64]
+
+
+@final
+class NearestWrong(NamedTuple):
+    """The nearest irrelevant item so far, ties by column; no key above `bound_R` can be it, with an error of a key."""
+
+    error_R: NDArray[np.float32]
+    bound_R: NDArray[np.float32]
+    square_R: NDArray[np.float64]
+    column_R: NDArray[np.int64]
+
+
+@final
+class RankSums(NamedTuple):
+    """What each query's ranks come to; `hits_RK` are relevant items of ranks up to each k."""
+
+    first_rank_R: NDArray[np.int64]
+    average_precision_R: NDArray[np.float64]
+    map_at_r_R: NDArray[np.float64]
+    r_precision_R: NDArray[np.float64]
+    hits_RK: NDArray[np.int64]
 
 
 @compiled(fastmath={"reassoc", "contract"})
@@ -132,14 +89,10 @@ def exact_square(a_D: Array, b_D: Array) -> Scalar:
 
 
 @compiled()
-def relevant_squares(
-    query_QD: Array, query_R: Array, gallery_MD: Array, own_R2: Array, self_R: Array,
-    group_R: Array, start_G1: Array, column_E: Array, start_R1: Array, square_T: Array,
-) -> None:  # fmt: skip
-    """Write the squared distances of each query to its relevant items, those of row r from `start_R1[r]` on.
-
-    The items of its group, `column_E` from `start_G1[g]` on in ascending order, are left out; −1 for no group.
-    """
+def relevant_squares(queries: Queries, columns: Columns, start_R1: Array, square_T: Array) -> None:
+    """Write the squared distances of each query to its relevant items, those of row r from `start_R1[r]` on."""
+    query_QD, query_R, own_R2, self_R, group_R = queries
+    gallery_MD, _, _, start_G1, column_E = columns
     for r in range(query_R.size):
         t, e, end = start_R1[r], 0, 0
         if group_R[r] >= 0:
@@ -170,20 +123,24 @@ def sort_short(start_R1: Array, square_T: Array) -> None:
 
 @compiled()
 def count_tile(
-    product_RC: Array, first: Scalar, half_norm_M: Array, own_R2: Array, self_R: Array,
-    group_R: Array, start_G1: Array, column_E: Array,
-    query_QD: Array, query_R: Array, gallery_MD: Array, class_M: Array,
-    start_R1: Array, low_T: Array, high_T: Array, limit_T: Array, count_T: Array,
-    grid_R: Array, line_G2: Array, first_GK: Array, unsure_GK: Array, count_GK: Array,
-    error_R: Array, classes_R2: Array, bound_R: Array, wrong_square_R: Array, wrong_column_R: Array,
-) -> None:  # fmt: skip
+    product_RC: Array,
+    first: Scalar,
+    queries: Queries,
+    columns: Columns,
+    limits: Limits,
+    grids: Grids,
+    classes_R2: Array,
+    wrong: NearestWrong,
+) -> None:
     """Count one tile of products, those of the gallery's columns from `first` on, for each row.
 
-    `count_T`: for rows without a grid, irrelevant items within each limit; for others, those counted one by one that
-    are within this limit and no smaller one. `classes_R2`: classes with an item within the first limit, and the last
-    such class. `wrong_square_R`, `wrong_column_R`: the nearest irrelevant item, ties by column; no key above `bound_R`
-    can be it.
+    `classes_R2`: classes with an item within the first limit, and the last such class.
     """
+    query_QD, query_R, own_R2, self_R, group_R = queries
+    gallery_MD, class_M, half_norm_M, start_G1, column_E = columns
+    start_R1, low_T, high_T, limit_T, count_T = limits
+    grid_R, line_G2, first_GK, unsure_GK, count_GK = grids
+    bound_R = wrong.bound_R
     num_columns = product_RC.shape[1]
     half_C = half_norm_M[first : first + num_columns]
     key_C, cell_C = np.empty(num_columns, np.float32), np.empty(num_columns, np.uint16)
@@ -203,7 +160,7 @@ def count_tile(
         least = _keys(product_C, half_C, key_C)
         query_D = query_QD[query_R[r]]
         if least <= bound_R[r]:
-            _find_nearest(key_C, least, first, r, query_D, gallery_MD, error_R, bound_R, wrong_square_R, wrong_column_R)
+            _find_nearest(key_C, least, first, r, query_D, gallery_MD, wrong)
         start, stop = start_R1[r], start_R1[r + 1]
         if stop == start or least > high_T[stop - 1]:
             continue
@@ -252,10 +209,10 @@ def _keys(product_C: Array, half_C: Array, key_C: Array) -> Scalar:
 
 @compiled()
 def _find_nearest(
-    key_C: Array, least: Scalar, first: Scalar, r: Scalar, query_D: Array, gallery_MD: Array,
-    error_R: Array, bound_R: Array, wrong_square_R: Array, wrong_column_R: Array,
-) -> None:  # fmt: skip
+    key_C: Array, least: Scalar, first: Scalar, r: Scalar, query_D: Array, gallery_MD: Array, wrong: NearestWrong
+) -> None:
     """Look for a nearer irrelevant item among keys up to the row's bound; lower the bound."""
+    error_R, bound_R, wrong_square_R, wrong_column_R = wrong
     reach = np.float32(2.0) * error_R[r]
     bound = min(bound_R[r], least + reach + (abs(least) + reach) * np.float32(2.0**-21))
     for c in range(key_C.size):
@@ -332,15 +289,15 @@ def _first_from(value_T: Array, wanted: Scalar, begin: Scalar, end: Scalar) -> S
 
 
 @compiled()
-def sum_up(
-    start_R1: Array, grid_R: Array, first_GK: Array, unsure_GK: Array, count_GK: Array, count_T: Array, k_K: Array,
-    first_rank_R: Array, average_precision_R: Array, map_at_r_R: Array, r_precision_R: Array, hits_RK: Array,
-) -> None:  # fmt: skip
+def sum_up(limits: Limits, grids: Grids, k_K: Array, sums: RankSums) -> None:
     """Turn counts into ranks, in place, and write what each query's ranks come to.
 
-    The rank of the i-th relevant item is i + irrelevant items within its limit; `hits_RK` are relevant items of ranks
-    up to each k of `k_K`. Rows without relevant items are left as they are.
+    The rank of the i-th relevant item is i + irrelevant items within its limit. Rows without relevant items are left as
+    they are.
     """
+    start_R1, _, _, _, count_T = limits
+    grid_R, _, first_GK, unsure_GK, count_GK = grids
+    first_rank_R, average_precision_R, map_at_r_R, r_precision_R, hits_RK = sums
     for r in range(start_R1.size - 1):
         rank_i = count_T[start_R1[r] : start_R1[r + 1]]
         R = rank_i.size

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mohs.errors import InputError
-from mohs.evaluation import rank_kernels
+from mohs.evaluation import rank_grids, rank_kernels
 from mohs.evaluation.checked import Float32, Float64, Index
 from mohs.mining import kernels as mining_kernels
 from mohs.mining.bank import TILE, CentredBank, centred_items
@@ -261,13 +261,12 @@ def _rank_block(g: _Gallery, query_R: Index, product_RC: Float32, ranks: Ranks) 
     # A key is the difference of two float32, which rounds once more.
     error_R = bank.frame.key_error(centred_norm_R) + 2.0**-22 * bound_R
 
-    own_R2, self_R, group_R = g.own_Q2[query_R], g.self_Q[query_R], g.group_Q[query_R]
+    queries = rank_kernels.Queries(g.query_QD, query_R, g.own_Q2[query_R], g.self_Q[query_R], g.group_Q[query_R])
+    columns = rank_kernels.Columns(g.gallery_MD, g.class_M, bank.half_norm_M, g.start_G1, g.column_E)
     count_R = g.num_relevant_Q[query_R]
     start_R1 = np.concatenate([[0], np.cumsum(count_R)])
     square_T = np.empty(start_R1[-1])
-    rank_kernels.relevant_squares(
-        g.query_QD, query_R, g.gallery_MD, own_R2, self_R, group_R, g.start_G1, g.column_E, start_R1, square_T
-    )
+    rank_kernels.relevant_squares(queries, columns, start_R1, square_T)
     rank_kernels.sort_short(start_R1, square_T)
     for r in np.flatnonzero(count_R > rank_kernels.SHORT):
         square_T[start_R1[r] : start_R1[r + 1]].sort()
@@ -280,20 +279,27 @@ def _rank_block(g: _Gallery, query_R: Index, product_RC: Float32, ranks: Ranks) 
     low_T = np.nextafter((key_T - error_T).astype(np.float32), np.float32(-np.inf))
     high_T = np.nextafter((key_T + error_T).astype(np.float32), np.float32(np.inf))
 
+    limits = rank_grids.Limits(start_R1, low_T, high_T, square_T, np.zeros(len(square_T), dtype=np.int64))
+
     has_grid_R = count_R > _FEW
     grid_R = np.where(has_grid_R, np.cumsum(has_grid_R) - 1, -1)
     num_grids, num_cells = int(has_grid_R.sum()), _MANY_CELLS if count_R.max() > _MANY else _CELLS
-    line_G2 = np.empty((num_grids, 2), dtype=np.float32)
-    first_GK = np.empty((num_grids, num_cells + 1), dtype=np.int32)
-    unsure_GK = np.empty((num_grids, num_cells), dtype=np.uint8)
-    count_GK = np.zeros((num_grids, num_cells), dtype=np.uint32)
-    rank_kernels.make_grids(start_R1, low_T, high_T, grid_R, line_G2, first_GK, unsure_GK)
+    grids = rank_grids.Grids(
+        grid_R,
+        line_G2=np.empty((num_grids, 2), dtype=np.float32),
+        first_GK=np.empty((num_grids, num_cells + 1), dtype=np.int32),
+        unsure_GK=np.empty((num_grids, num_cells), dtype=np.uint8),
+        count_GK=np.zeros((num_grids, num_cells), dtype=np.uint32),
+    )
+    rank_grids.make_grids(limits, grids)
 
-    error32_R = error_R.astype(np.float32)
-    count_T = np.zeros(len(square_T), dtype=np.int64)
     classes_R2 = np.tile(np.array([0, -1]), (num_rows, 1))
-    nearest_key_R = np.full(num_rows, np.finfo(np.float32).max)
-    wrong_square_R, wrong_column_R = np.full(num_rows, np.inf), np.full(num_rows, -1)
+    wrong = rank_kernels.NearestWrong(
+        error_R.astype(np.float32),
+        bound_R=np.full(num_rows, np.finfo(np.float32).max),
+        square_R=np.full(num_rows, np.inf),
+        column_R=np.full(num_rows, -1),
+    )
     tiles_at_once = _BLOCK_ROWS // _block_rows(count_R)
     buffer = bank.tile_buffer()
     for first_tile in range(0, bank.num_tiles, tiles_at_once):
@@ -303,24 +309,19 @@ def _rank_block(g: _Gallery, query_R: Index, product_RC: Float32, ranks: Ranks) 
         product = product_RC.ravel()[: num_rows * width].reshape(num_rows, width)
         for place, tile in enumerate(tiles):
             np.matmul(rows_RD, bank.tile(tile, buffer), out=product[:, place * TILE : (place + 1) * TILE])
-        rank_kernels.count_tile(
-            product, first, bank.half_norm_M, own_R2, self_R,
-            group_R, g.start_G1, g.column_E,
-            g.query_QD, query_R, g.gallery_MD, g.class_M,
-            start_R1, low_T, high_T, square_T, count_T,
-            grid_R, line_G2, first_GK, unsure_GK, count_GK,
-            error32_R, classes_R2, nearest_key_R, wrong_square_R, wrong_column_R,
-        )  # fmt: skip
+        rank_kernels.count_tile(product, first, queries, columns, limits, grids, classes_R2, wrong)
 
-    first_R, hits_RK = np.full(num_rows, -1), np.zeros((num_rows, len(g.k_K)), dtype=np.int64)
-    precision_R, map_at_r_R, r_precision_R = np.full(num_rows, np.nan), np.zeros(num_rows), np.zeros(num_rows)
-    rank_kernels.sum_up(
-        start_R1, grid_R, first_GK, unsure_GK, count_GK, count_T, g.k_K,
-        first_R, precision_R, map_at_r_R, r_precision_R, hits_RK,
-    )  # fmt: skip
-    ranks.first_rank[query_R], ranks.hits[query_R] = first_R, hits_RK
-    ranks.average_precision[query_R], ranks.map_at_r[query_R] = precision_R, map_at_r_R
-    ranks.r_precision[query_R] = r_precision_R
+    sums = rank_kernels.RankSums(
+        first_rank_R=np.full(num_rows, -1),
+        average_precision_R=np.full(num_rows, np.nan),
+        map_at_r_R=np.zeros(num_rows),
+        r_precision_R=np.zeros(num_rows),
+        hits_RK=np.zeros((num_rows, len(g.k_K)), dtype=np.int64),
+    )
+    rank_kernels.sum_up(limits, grids, g.k_K, sums)
+    ranks.first_rank[query_R], ranks.hits[query_R] = sums.first_rank_R, sums.hits_RK
+    ranks.average_precision[query_R], ranks.map_at_r[query_R] = sums.average_precision_R, sums.map_at_r_R
+    ranks.r_precision[query_R] = sums.r_precision_R
     ranks.num_wrong_classes[query_R] = classes_R2[:, 0]
-    ranks.nearest_wrong[query_R] = np.where(wrong_column_R >= 0, g.item_M[wrong_column_R], -1)
-    ranks.nearest_wrong_distance[query_R] = np.sqrt(wrong_square_R)
+    ranks.nearest_wrong[query_R] = np.where(wrong.column_R >= 0, g.item_M[wrong.column_R], -1)
+    ranks.nearest_wrong_distance[query_R] = np.sqrt(wrong.square_R)

@@ -2,8 +2,6 @@
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,38 +9,16 @@ from numpy.typing import NDArray
 from mohs.mining import kernels
 from mohs.mining.bank import TILE, CentredBank
 from mohs.mining.exclusions import mark_in_bins
-from mohs.mining.problem import Float32, Float64, MiningProblem
+from mohs.mining.kernels import Block
+from mohs.mining.problem import Float32, MiningProblem
 from mohs.mining.threads import Progress, for_each
 
-__all__ = ["Block", "buffer_shapes", "for_each_block", "rows_per_block"]
+__all__ = ["buffer_shapes", "for_each_block", "rows_per_block"]
 
 _BLOCK_BYTES = 54 * 10**6
 _MIN_ROWS, _MAX_ROWS = 128, 512
 _NEAR_SPREADS, _FAR_SPREADS = 24.0, 8.0
 """Bins cover this many standard deviations of the keys to either side of their mean; keys beyond share the end bins."""
-
-
-@final
-@dataclass(frozen=True, eq=False)
-class Block:
-    """Bins of R anchors against all candidates (see `kernels.py`).
-
-    Attributes:
-        bins_RM: uint16; excluded pairs are marked, the own class is left to the kernels.
-        anchor_R: item indices.
-        own_R2: the columns of the anchor's own class: from, to.
-        line_R3: slack, zero and step of each anchor's bins: a distance d lies at (square·d² − zero)·step.
-        square: see above.
-        mean_R, spread_R: mean and standard deviation of an anchor's bins, expected.
-    """
-
-    bins_RM: NDArray[np.uint16]
-    anchor_R: NDArray[np.int64]
-    own_R2: NDArray[np.int64]
-    line_R3: Float64
-    square: float
-    mean_R: Float64
-    spread_R: Float64
 
 
 def for_each_block(
@@ -129,4 +105,6 @@ def _binned(
         square=bank.frame.square,
         mean_R=(mean_R - low_R) * step_R,
         spread_R=spread_R * step_R,
+        bank_ND=problem.bank_ND.readable,
+        item_M=problem.candidates_M,
     )

@@ -23,7 +23,8 @@ from mohs.hardness.scales import (
 )
 from mohs.mining import kernels
 from mohs.mining.bank import CentredBank, centred_bank
-from mohs.mining.blocks import Block, for_each_block
+from mohs.mining.blocks import for_each_block
+from mohs.mining.kernels import Block
 from mohs.mining.problem import Float32, Float64, Index, MiningProblem, distances_of
 from mohs.mining.stream import LocalScan, ScanSource
 from mohs.mining.streamed import mine_streamed
@@ -84,10 +85,7 @@ def _mine_range(p: MiningProblem, bank: CentredBank, threads: int, meter: Meter)
 
     def select(block: Block, position_R: Index) -> None:
         found_R, extreme_R2 = np.empty(len(position_R), np.int64), np.empty((len(position_R), 2), np.float32)
-        kernels.select_range(
-            block.bins_RM, block.anchor_R, block.own_R2, block.line_R3, block.square, p.hardness_T[position_R],
-            p.bank_ND.readable, p.candidates_M, found_R, extreme_R2,
-        )  # fmt: skip
+        kernels.select_range(block, p.hardness_T[position_R], found_R, extreme_R2)
         found_TK[position_R], extreme_T2[position_R] = window_of(p, block, position_R, found_R), extreme_R2
 
     for_each_block(p, bank, np.flatnonzero(found_TK[:, 0] < 0), select, threads, meter.stage())
@@ -115,10 +113,7 @@ def _mine_margin(
 
     def select(block: Block, position_R: Index) -> None:
         found_R = np.empty(len(position_R), np.int64)
-        kernels.select_nearest(
-            block.bins_RM, block.anchor_R, block.own_R2, block.line_R3, block.square, tau_T[position_R],
-            p.bank_ND.readable, p.candidates_M, found_R,
-        )  # fmt: skip
+        kernels.select_nearest(block, tau_T[position_R], found_R)
         found_TK[position_R] = window_of(p, block, position_R, found_R)
 
     for_each_block(p, bank, np.flatnonzero(found_TK[:, 0] < 0), select, threads, meter.stage())
@@ -137,10 +132,7 @@ def _mine_rank(p: MiningProblem, bank: CentredBank, threads: int, meter: Meter) 
     def select(block: Block, position_R: Index) -> None:
         found_R = np.empty(len(position_R), np.int64)
         guess_R = block.mean_R + z_T[position_R] * block.spread_R
-        kernels.select_rank(
-            block.bins_RM, block.anchor_R, block.own_R2, block.line_R3, rank_T[position_R],
-            guess_R, peak_T[position_R] / block.spread_R, p.bank_ND.readable, p.candidates_M, found_R,
-        )  # fmt: skip
+        kernels.select_rank(block, rank_T[position_R], guess_R, peak_T[position_R] / block.spread_R, found_R)
         found_TK[position_R] = window_of(p, block, position_R, found_R)
 
     for_each_block(p, bank, np.arange(len(p.anchors_T)), select, threads, meter.stage())

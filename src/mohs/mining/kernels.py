@@ -15,7 +15,7 @@ instructions.
 
 import math
 from collections.abc import Callable
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar, final
 
 import numpy as np
 from numba import njit
@@ -26,6 +26,7 @@ from mohs.mining.stored import row_of, value_of
 __all__ = [
     "EXCLUDED",
     "TOP",
+    "Block",
     "bin_tile",
     "centred_rows",
     "compiled",
@@ -60,6 +61,32 @@ def compiled(**options: Any) -> Callable[[_Function], _Function]:
     return decorate
 
 
+@final
+class Block(NamedTuple):
+    """Bins of R anchors against all M candidates, and what they were made of: a tuple, since kernels take it as it is.
+
+    Attributes:
+        bins_RM: uint16; excluded pairs are marked, the own class is left to the kernels.
+        anchor_R: item indices.
+        own_R2: the columns of the anchor's own class: from, to.
+        line_R3: slack, zero and step of each anchor's bins: a distance d lies at (square·d² − zero)·step.
+        square: see above.
+        mean_R, spread_R: mean and standard deviation of an anchor's bins, expected.
+        bank_ND: the embeddings, as they are stored.
+        item_M: the items of the columns.
+    """
+
+    bins_RM: NDArray[np.uint16]
+    anchor_R: NDArray[np.int64]
+    own_R2: NDArray[np.int64]
+    line_R3: NDArray[np.float64]
+    square: float
+    mean_R: NDArray[np.float64]
+    spread_R: NDArray[np.float64]
+    bank_ND: Array
+    item_M: NDArray[np.int64]
+
+
 @compiled(fastmath={"nnan", "nsz"})
 def bin_tile(
     product_RC: Array, half_norm_C: Array, scale_R: Array, offset_R: Array, bins_RM: Array, first: int
@@ -85,22 +112,9 @@ def centred_rows(bank_ND: Array, item_C: Array, shift_D: Array, unit: Scalar, ro
 
 
 @compiled()
-def select_range(
-    bins_RM: Array,
-    anchor_R: Array,
-    own_R2: Array,
-    line_R3: Array,
-    square: Scalar,
-    hardness_R: Array,
-    bank_ND: Array,
-    item_M: Array,
-    found_R: Array,
-    extreme_R2: Array,
-) -> None:
-    """Write the nearest item with d ≥ dmax − h·(dmax − dmin), and (dmin, dmax).
-
-    `line_R3` is (slack, zero, step) of each anchor: a distance d lies at (square·d² − zero)·step, in bins.
-    """
+def select_range(block: Block, hardness_R: Array, found_R: Array, extreme_R2: Array) -> None:
+    """Write the nearest item with d ≥ dmax − h·(dmax − dmin), and (dmin, dmax)."""
+    bins_RM, anchor_R, own_R2, line_R3, square, _, _, bank_ND, item_M = block
     num_chunks = -(-bins_RM.shape[1] // _CHUNK)
     low_K, high_K = np.empty(num_chunks, np.uint16), np.empty(num_chunks, np.uint16)
     for r in range(anchor_R.size):
@@ -119,18 +133,9 @@ def select_range(
 
 
 @compiled()
-def select_nearest(
-    bins_RM: Array,
-    anchor_R: Array,
-    own_R2: Array,
-    line_R3: Array,
-    square: Scalar,
-    tau_R: Array,
-    bank_ND: Array,
-    item_M: Array,
-    found_R: Array,
-) -> None:
+def select_nearest(block: Block, tau_R: Array, found_R: Array) -> None:
     """Write the nearest item with d ≥ min(tau, dmax): the farthest where none reaches the threshold."""
+    bins_RM, anchor_R, own_R2, line_R3, square, _, _, bank_ND, item_M = block
     num_chunks = -(-bins_RM.shape[1] // _CHUNK)
     low_K, high_K = np.empty(num_chunks, np.uint16), np.empty(num_chunks, np.uint16)
     for r in range(anchor_R.size):
@@ -148,22 +153,12 @@ def select_nearest(
 
 
 @compiled()
-def select_rank(
-    bins_RM: Array,
-    anchor_R: Array,
-    own_R2: Array,
-    line_R3: Array,
-    rank_R: Array,
-    guess_R: Array,
-    density_R: Array,
-    bank_ND: Array,
-    item_M: Array,
-    found_R: Array,
-) -> None:
+def select_rank(block: Block, rank_R: Array, guess_R: Array, density_R: Array, found_R: Array) -> None:
     """Write the item of a 0-based rank by (distance, item index).
 
     `guess_R` is the bin in which the rank is expected, `density_R` the number of items in a bin there.
     """
+    bins_RM, anchor_R, own_R2, line_R3, _, _, _, bank_ND, item_M = block
     num_candidates = bins_RM.shape[1]
     column_M, distance_M = np.empty(num_candidates, np.int32), np.empty(num_candidates, np.float32)
     low_K = np.empty(-(-num_candidates // _CHUNK), np.uint16)

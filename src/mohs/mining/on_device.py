@@ -7,7 +7,7 @@ Each kernel at the end serves the rows `first` … `last` − 1, so that threads
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import final
+from typing import NamedTuple, final
 
 import numpy as np
 import torch
@@ -42,7 +42,7 @@ from mohs.mining.options import device_problems
 from mohs.mining.problem import Float32, Float64, Index, MiningProblem, pair_distance
 from mohs.mining.threads import Meter, for_each, num_threads, one_blas_thread
 
-__all__ = ["decide_extreme", "decide_nearest", "decide_rank", "mine_on_device", "mining_device"]
+__all__ = ["mine_on_device", "mining_device"]
 
 
 _DECIDED_AT_ONCE = 64
@@ -53,11 +53,22 @@ _GUESSES, _TURNS = 6, 32
 @final
 @dataclass(frozen=True, eq=False)
 class _Window:
-    """Columns left to each row, as `decide_extreme` wants them; none to rows that have more than `WINDOW`."""
+    """Columns left to each row, as `_decide_extreme` wants them; none to rows that have more than `WINDOW`."""
 
     start_R1: Index
     column_n: NDArray[np.int32]
     full_R: NDArray[np.bool_]
+
+
+@final
+class _Among(NamedTuple):
+    """The windows of R anchors, as kernels take them: `column_n[start_R1[r] : start_R1[r + 1]]` of the items."""
+
+    bank_ND: Array
+    anchor_R: Index
+    item_M: Index
+    start_R1: Index
+    column_n: NDArray[np.int32]
 
 
 def mining_device(name: str) -> torch.device:
@@ -150,11 +161,11 @@ def _select_range(run: DeviceRun, block: KeyBlock, extreme_2R: Float32) -> Index
     least_R = key_RM.amin(dim=1)
     nearest = _between(key_RM, least_R, least_R + reach_R)
     farthest = _farthest(run, block)
-    _decide(run, block, nearest, decide_extreme, -1.0, extreme_2R[0])
-    _decide(run, block, farthest, decide_extreme, 1.0, extreme_2R[1])
+    _decide(run, block, nearest, _decide_extreme, -1.0, extreme_2R[0])
+    _decide(run, block, farthest, _decide_extreme, 1.0, extreme_2R[1])
     tau_R = range_threshold(extreme_2R[0], extreme_2R[1], run.problem.hardness_T[block.position])
     window = _at_least(run, block, tau_R, ~(nearest.full_R | farthest.full_R))
-    return _decide_nearest(run, block, window, tau_R)
+    return _nearest_within(run, block, window, tau_R)
 
 
 def _select_margin(run: DeviceRun, block: KeyBlock, positive_distance_R: Float32) -> Index:
@@ -163,15 +174,15 @@ def _select_margin(run: DeviceRun, block: KeyBlock, positive_distance_R: Float32
     enough_R = margin_threshold(positive_distance_R, p.hardness_T[block.position], p.margin, p.squared)
     tau_R, asked_R = enough_R.astype(np.float64), np.full(len(enough_R), True)
     window = _at_least(run, block, tau_R, asked_R)
-    found_R = _decide_nearest(run, block, window, tau_R)
+    found_R = _nearest_within(run, block, window, tau_R)
     # A window that is too full does not say that there is nothing in it.
     asked_R = (found_R < 0) & ~window.full_R
     if asked_R.any():
         farthest, farthest_R = _farthest(run, block), np.zeros(len(enough_R), dtype=np.float32)
-        _decide(run, block, farthest, decide_extreme, 1.0, farthest_R)
+        _decide(run, block, farthest, _decide_extreme, 1.0, farthest_R)
         asked_R &= ~farthest.full_R
         tau_R = farthest_R.astype(np.float64)
-        found_R = np.where(asked_R, _decide_nearest(run, block, _at_least(run, block, tau_R, asked_R), tau_R), found_R)
+        found_R = np.where(asked_R, _nearest_within(run, block, _at_least(run, block, tau_R, asked_R), tau_R), found_R)
     return found_R
 
 
@@ -185,7 +196,7 @@ def _select_rank(run: DeviceRun, block: KeyBlock) -> Index:
     window = _between(block.key_RM, low_R, high_R)
     before_R = (block.key_RM < low_R[:, None]).sum(dim=1, dtype=torch.int32).cpu().numpy()
     found_R = np.full(len(rank_R), -1)
-    _decide(run, block, window, decide_rank, rank_R - before_R, found_R)
+    _decide(run, block, window, _decide_rank, rank_R - before_R, found_R)
     return found_R
 
 
@@ -257,36 +268,26 @@ def _between(key_RM: Tensor, low_R: Tensor, high_R: Tensor) -> _Window:
     return _Window(np.concatenate([[0], np.cumsum(np.where(full_R, 0, count_R))]), column_n, full_R)
 
 
-def _decide_nearest(run: DeviceRun, block: KeyBlock, window: _Window, tau_R: Float64) -> Index:
+def _nearest_within(run: DeviceRun, block: KeyBlock, window: _Window, tau_R: Float64) -> Index:
     found_R = np.full(len(tau_R), -1)
-    _decide(run, block, window, decide_nearest, tau_R, found_R)
+    _decide(run, block, window, _decide_nearest, tau_R, found_R)
     return found_R
 
 
 def _decide(run: DeviceRun, block: KeyBlock, window: _Window, kernel: Callable[..., None], *arguments: object) -> None:
     p, num_rows = run.problem, len(block.anchor_R)
-    bank_ND = p.bank_ND.readable
+    among = _Among(p.bank_ND.readable, block.anchor_R, p.candidates_M, window.start_R1, window.column_n)
 
     def work(first: int) -> None:
-        last = min(first + _DECIDED_AT_ONCE, num_rows)
-        kernel(bank_ND, block.anchor_R, p.candidates_M, window.start_R1, window.column_n, *arguments, first, last)
+        kernel(among, *arguments, first, min(first + _DECIDED_AT_ONCE, num_rows))
 
     for_each(work, range(0, num_rows, _DECIDED_AT_ONCE), run.threads)
 
 
 @compiled()
-def decide_extreme(
-    bank_ND: Array,
-    anchor_R: Array,
-    item_M: Array,
-    start_R1: Array,
-    column_n: Array,
-    sign: Scalar,
-    distance_R: Array,
-    first: Scalar,
-    last: Scalar,
-) -> None:
+def _decide_extreme(among: _Among, sign: Scalar, distance_R: Array, first: Scalar, last: Scalar) -> None:
     """Write the largest sign·distance of each window, unsigned."""
+    bank_ND, anchor_R, item_M, start_R1, column_n = among
     for r in range(first, last):
         best = -np.inf
         for i in range(start_R1[r], start_R1[r + 1]):
@@ -296,18 +297,9 @@ def decide_extreme(
 
 
 @compiled()
-def decide_nearest(
-    bank_ND: Array,
-    anchor_R: Array,
-    item_M: Array,
-    start_R1: Array,
-    column_n: Array,
-    tau_R: Array,
-    found_R: Array,
-    first: Scalar,
-    last: Scalar,
-) -> None:
+def _decide_nearest(among: _Among, tau_R: Array, found_R: Array, first: Scalar, last: Scalar) -> None:
     """Write the nearest item of each window with d ≥ tau, ties by item index."""
+    bank_ND, anchor_R, item_M, start_R1, column_n = among
     for r in range(first, last):
         best, best_distance = -1, np.float32(np.inf)
         for i in range(start_R1[r], start_R1[r + 1]):
@@ -322,18 +314,9 @@ def decide_nearest(
 
 
 @compiled()
-def decide_rank(
-    bank_ND: Array,
-    anchor_R: Array,
-    item_M: Array,
-    start_R1: Array,
-    column_n: Array,
-    rank_R: Array,
-    found_R: Array,
-    first: Scalar,
-    last: Scalar,
-) -> None:
+def _decide_rank(among: _Among, rank_R: Array, found_R: Array, first: Scalar, last: Scalar) -> None:
     """Write the item of a 0-based rank, by (distance, item index), within each window."""
+    bank_ND, anchor_R, item_M, start_R1, column_n = among
     for r in range(first, last):
         columns = column_n[start_R1[r] : start_R1[r + 1]]
         if not 0 <= rank_R[r] < columns.size:

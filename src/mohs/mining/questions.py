@@ -6,7 +6,7 @@ of two finds is kept, and what was collected is put together.
 """
 
 from dataclasses import dataclass
-from typing import Any, Protocol, Self, final
+from typing import Protocol, Self, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from mohs.mining import streamed_kernels
 from mohs.mining.frame import Float32, Float64, Frame
 from mohs.mining.problem import Index
+from mohs.mining.streamed_kernels import CodeWindow, Slots, Tile
 from mohs.mining.sweep import keep_better, search_lines
-from mohs.mining.sweep_kernels import NO_LIMIT
+from mohs.mining.sweep_kernels import NO_LIMIT, Search
 
 __all__ = [
     "LEAST_WIDTH",
@@ -26,7 +27,6 @@ __all__ = [
     "Nearest",
     "Queries",
     "Question",
-    "Tile",
 ]
 
 NUM_CELLS = 1024
@@ -78,26 +78,6 @@ class Queries:
         return len(self.half_norm_Q)
 
 
-@final
-@dataclass(frozen=True, eq=False)
-class Tile:
-    """Products of some queries and some columns of a piece; see `streamed_kernels.py`.
-
-    Attributes:
-        product_RC: float32, NaN where an item is of the query's class or excluded.
-        half_C: ‖b‖²/2 of the columns.
-        item_C: the items of the columns, in ascending order.
-        first_column: where these columns begin in the stack.
-        stack_ND: rows of the queries, and of the piece.
-    """
-
-    product_RC: Float32
-    half_C: Float32
-    item_C: Index
-    first_column: int
-    stack_ND: Float32
-
-
 class Question(Protocol):
     """What is asked of some queries."""
 
@@ -119,22 +99,21 @@ class Nearest:
 
     Attributes:
         query_R: see `Question`.
-        sign: 1 or −1.
-        square: of the frame.
-        static_R3, exact_R2: as `search_lines` gives them.
-        limit_R: how far beyond `low` a key may be and still matter, float32.
-        found_R: the items, −1 for none.
-        distance_R: how far they are, float32.
+        search: what is sought, and what is found.
     """
 
     query_R: Index
-    sign: np.float32
-    square: float
-    static_R3: Float32
-    exact_R2: Float64
-    limit_R: Float32
-    found_R: Index
-    distance_R: Float32
+    search: Search
+
+    @property
+    def found_R(self) -> Index:  # noqa: N802
+        """The items, −1 for none."""
+        return self.search.found_N
+
+    @property
+    def distance_R(self) -> Float32:  # noqa: N802
+        """How far they are, float32."""
+        return self.search.distance_N
 
     @classmethod
     def ask(cls, queries: Queries, frame: Frame, query_R: Index, tau_R: Float64) -> "Nearest":
@@ -148,8 +127,7 @@ class Nearest:
 
     @classmethod
     def _of(cls, queries: Queries, frame: Frame, query_R: Index, sign: np.float32, tau_R: Float64) -> "Nearest":
-        return cls(
-            query_R,
+        search = Search(
             sign,
             frame.square,
             *search_lines(frame, sign, tau_R, queries.half_norm_Q[query_R]),
@@ -157,19 +135,16 @@ class Nearest:
             np.full(len(query_R), -1, dtype=np.int64),
             np.full(len(query_R), np.inf, dtype=np.float32),
         )
+        return cls(query_R, search)
 
     def look(self, rows: slice, tile: Tile) -> None:
         """See `Question`."""
-        streamed_kernels.search_tile(
-            tile.product_RC, tile.half_C, tile.item_C, self.query_R[rows], tile.first_column, tile.stack_ND, self.sign,
-            self.static_R3[rows], self.exact_R2[rows], self.square, self.limit_R[rows], self.found_R[rows],
-            self.distance_R[rows],
-        )  # fmt: skip
+        streamed_kernels.search_tile(tile, self.query_R[rows], self.search.part(rows))
 
     def merge(self, other: "Nearest") -> None:
         """See `Question`."""
-        keep_better(self.sign, self.found_R, self.distance_R, other.found_R, other.distance_R)
-        np.minimum(self.limit_R, other.limit_R, out=self.limit_R)
+        keep_better(self.search, other.search)
+        np.minimum(self.search.limit_N, other.search.limit_N, out=self.search.limit_N)
 
 
 @final
@@ -216,28 +191,19 @@ class KeyCounts:
         np.add(self.cells_RB, other.cells_RB, out=self.cells_RB)
 
 
-@final
-@dataclass(frozen=True, eq=False)
-class _Window:
-    """A window of codes, first and last, int64[R, 2], and the keys outside which no item of it lies, float32[R, 2]."""
-
-    key_R2: Float32
-    code_R2: Index
-    num_items: int
-
-    @classmethod
-    def of(cls, queries: Queries, frame: Frame, query_R: Index, code_R2: Index, num_items: int) -> "_Window":
-        distance_R2 = (code_R2 // num_items).astype(np.uint32).view(np.float32).astype(np.float64)
-        bound_R = 2.0 * queries.bound_Q[query_R]
-        with np.errstate(over="ignore"):
-            low_R, high_R = (
-                np.clip(frame.key_of(distance_R, queries.half_norm_Q[query_R]), -bound_R, bound_R)
-                for distance_R in distance_R2.T
-            )
-        slack_R = queries.slack_Q[query_R]
-        key_R2 = np.stack([low_R - slack_R, high_R + slack_R], axis=1).astype(np.float32)
-        outwards = np.array([-np.inf, np.inf], dtype=np.float32)
-        return cls(np.nextafter(key_R2, outwards), code_R2, num_items)
+def _window(queries: Queries, frame: Frame, query_R: Index, code_R2: Index, num_items: int) -> CodeWindow:
+    """Return the windows of these codes, first and last."""
+    distance_R2 = (code_R2 // num_items).astype(np.uint32).view(np.float32).astype(np.float64)
+    bound_R = 2.0 * queries.bound_Q[query_R]
+    with np.errstate(over="ignore"):
+        low_R, high_R = (
+            np.clip(frame.key_of(distance_R, queries.half_norm_Q[query_R]), -bound_R, bound_R)
+            for distance_R in distance_R2.T
+        )
+    slack_R = queries.slack_Q[query_R]
+    key_R2 = np.stack([low_R - slack_R, high_R + slack_R], axis=1).astype(np.float32)
+    outwards = np.array([-np.inf, np.inf], dtype=np.float32)
+    return CodeWindow(np.nextafter(key_R2, outwards), code_R2, num_items)
 
 
 @final
@@ -253,7 +219,7 @@ class CodeCounts:
     """
 
     query_R: Index
-    window: _Window
+    window: CodeWindow
     shift_R: Index
     below_R: Index
     cells_RB: NDArray[np.uint32]
@@ -265,7 +231,7 @@ class CodeCounts:
         shift_R = np.array([int(cells).bit_length() for cells in cells_R.tolist()], dtype=np.int64)
         return cls(
             query_R,
-            _Window.of(queries, frame, query_R, code_R2, num_items),
+            _window(queries, frame, query_R, code_R2, num_items),
             shift_R,
             np.zeros(len(query_R), dtype=np.int64),
             np.zeros((len(query_R), NUM_CELLS), dtype=np.uint32),
@@ -274,8 +240,10 @@ class CodeCounts:
     def look(self, rows: slice, tile: Tile) -> None:
         """See `Question`."""
         none_R2, none_R = np.empty((0, 2), dtype=np.int64), np.empty(0, dtype=np.int64)
-        _look(self.window, self.query_R, rows, tile, self.below_R, self.shift_R[rows], self.cells_RB[rows],
-              none_R2, none_R, none_R)  # fmt: skip
+        streamed_kernels.look_within(
+            tile, self.query_R[rows], self.window.part(rows), self.below_R[rows],
+            self.shift_R[rows], self.cells_RB[rows], Slots(none_R2, none_R, none_R),
+        )  # fmt: skip
 
     def merge(self, other: "CodeCounts") -> None:
         """See `Question`."""
@@ -298,7 +266,7 @@ class CodesWithin:
     """
 
     query_R: Index
-    window: _Window
+    window: CodeWindow
     slot_R2: Index
     below_R: Index
     code_S: Index
@@ -312,7 +280,7 @@ class CodesWithin:
         end_R = np.cumsum(room_R)
         return cls(
             query_R,
-            _Window.of(queries, frame, query_R, code_R2, num_items),
+            _window(queries, frame, query_R, code_R2, num_items),
             np.stack([end_R - room_R, end_R], axis=1),
             np.zeros(len(query_R), dtype=np.int64),
             np.empty(int(end_R[-1]) if len(end_R) else 0, dtype=np.int64),
@@ -323,8 +291,10 @@ class CodesWithin:
         """See `Question`."""
         collects_R = np.full(len(tile.product_RC), -1, dtype=np.int64)
         no_cells_RB = np.empty((0, 0), dtype=np.uint32)
-        _look(self.window, self.query_R, rows, tile, self.below_R, collects_R, no_cells_RB,
-              self.slot_R2[rows], self.code_S, self.count_R[rows])  # fmt: skip
+        streamed_kernels.look_within(
+            tile, self.query_R[rows], self.window.part(rows), self.below_R[rows],
+            collects_R, no_cells_RB, Slots(self.slot_R2[rows], self.code_S, self.count_R[rows]),
+        )  # fmt: skip
 
     def merge(self, other: "CodesWithin") -> None:
         """See `Question`."""
@@ -340,14 +310,3 @@ class CodesWithin:
         first, last = self.slot_R2[r]
         count = self.count_R[r]
         return None if count > last - first else np.sort(self.code_S[first : first + count])
-
-
-def _look(
-    window: _Window, query_R: Index, rows: slice, tile: Tile, below_R: Index, shift_R: Index, cells_RB: Any,
-    slot_R2: Index, code_S: Index, count_R: Index,
-) -> None:  # fmt: skip
-    streamed_kernels.look_within(
-        tile.product_RC, tile.half_C, tile.item_C, query_R[rows], tile.first_column, tile.stack_ND,
-        window.key_R2[rows], window.code_R2[rows], window.num_items, below_R[rows], shift_R, cells_RB, slot_R2,
-        code_S, count_R,
-    )  # fmt: skip

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from mohs.mining.bank import TILE
 from mohs.mining.frame import Float32, Float64, Frame, unit_of
 from mohs.mining.problem import Index, MiningProblem
-from mohs.mining.questions import Queries, Question, Tile
+from mohs.mining.questions import Queries, Question
 from mohs.mining.stored import StoredBank
-from mohs.mining.streamed_kernels import mark_items
+from mohs.mining.streamed_kernels import Tile, mark_items
 from mohs.mining.threads import Progress, for_each
 
 __all__ = ["PIECE_BYTES", "LocalScan", "Reach", "Scan", "ScanSource", "frame_from", "pieces_of", "reach_of", "stream"]

@@ -6,17 +6,69 @@ in one number, the *code* of an item, (the bits of its float32 distance)·N + it
 definition does.
 
 An anchor's own class and what is excluded for it are NaN: no comparison holds for them. `stack_ND` holds float32 rows:
-the anchors, those of a block at `place_R`, and the piece, the columns of a tile from `first_column` on.
+the anchors, those of a block at `place_R`, and the piece, the columns of a tile from `first_column` on. What travels
+together is a tuple, since kernels take it as it is.
 """
 
+from typing import NamedTuple, final
+
 import numpy as np
+from numpy.typing import NDArray
 
-from mohs.mining.kernels import Array, Scalar, compiled, exact_distance_of
-from mohs.mining.sweep_kernels import _NONE, _ROUND_UP, _excess, _tighten
+from mohs.mining.kernels import Array, compiled, exact_distance_of
+from mohs.mining.sweep_kernels import _NONE, _ROUND_UP, Search, _excess, _tighten
 
-__all__ = ["count_keys", "look_within", "mark_items", "search_tile"]
+__all__ = ["CodeWindow", "Slots", "Tile", "count_keys", "look_within", "mark_items", "search_tile"]
 
 _CHUNK = 64
+
+
+@final
+class Tile(NamedTuple):
+    """Products of some queries and some columns of a piece.
+
+    Attributes:
+        product_RC: float32, NaN where an item is of the query's class or excluded.
+        half_C: ‖b‖²/2 of the columns.
+        item_C: the items of the columns, in ascending order.
+        first_column: where these columns begin in the stack.
+        stack_ND: rows of the queries, and of the piece.
+    """
+
+    product_RC: NDArray[np.float32]
+    half_C: NDArray[np.float32]
+    item_C: NDArray[np.int64]
+    first_column: int
+    stack_ND: NDArray[np.float32]
+
+
+@final
+class CodeWindow(NamedTuple):
+    """A window of codes for each query.
+
+    Attributes:
+        key_R2: no item whose key is below the first is in the window, or above it; none beyond the second is in it, or
+            below; float32.
+        code_R2: first and last, int64.
+        num_items: of the bank, which codes are made with.
+    """
+
+    key_R2: NDArray[np.float32]
+    code_R2: NDArray[np.int64]
+    num_items: int
+
+    def part(self, rows: slice) -> "CodeWindow":
+        """Return the windows of these queries."""
+        return CodeWindow(self.key_R2[rows], self.code_R2[rows], self.num_items)
+
+
+@final
+class Slots(NamedTuple):
+    """Where the codes of a window are written: to `code_S` from the first to the last of `slot_R2`, and how many."""
+
+    slot_R2: NDArray[np.int64]
+    code_S: NDArray[np.int64]
+    count_R: NDArray[np.int64]
 
 
 @compiled()
@@ -36,22 +88,10 @@ def mark_items(product_RC: Array, item_C: Array, span_R2: Array, item_S: Array) 
 
 
 @compiled()
-def search_tile(
-    product_RC: Array,
-    half_C: Array,
-    item_C: Array,
-    place_R: Array,
-    first_column: Scalar,
-    stack_ND: Array,
-    sign: Scalar,
-    static_R3: Array,
-    exact_R2: Array,
-    square: Scalar,
-    limit_R: Array,
-    found_R: Array,
-    distance_R: Array,
-) -> None:
+def search_tile(tile: Tile, place_R: Array, search: Search) -> None:
     """Search a tile for each row's nearest item at or beyond its threshold, or farthest; see `sweep_kernels.py`."""
+    product_RC, half_C, item_C, first_column, stack_ND = tile
+    sign, square, static_R3, exact_R2, limit_R, found_R, distance_R = search
     for r in range(product_RC.shape[0]):
         product, low = product_RC[r], static_R3[r, 0]
         least = _NONE
@@ -101,28 +141,16 @@ def count_keys(product_RC: Array, half_C: Array, line_R3: Array, below_R: Array,
 
 @compiled()
 def look_within(
-    product_RC: Array,
-    half_C: Array,
-    item_C: Array,
-    place_R: Array,
-    first_column: Scalar,
-    stack_ND: Array,
-    key_R2: Array,
-    code_R2: Array,
-    num_items: Scalar,
-    below_R: Array,
-    shift_R: Array,
-    cells_RB: Array,
-    slot_R2: Array,
-    code_S: Array,
-    count_R: Array,
+    tile: Tile, place_R: Array, window: CodeWindow, below_R: Array, shift_R: Array, cells_RB: Array, slots: Slots
 ) -> None:
-    """Count the codes below a row's window (`code_R2`: first, last) and look at those in it.
+    """Count the codes below a row's window and look at those in it.
 
-    No item whose key is below `key_R2[r, 0]` is in the window, or above it; none beyond `key_R2[r, 1]` is in it, or
-    below. With a shift ≥ 0 codes are counted in cells of 2^shift. With −1 they are written to the row's slot (from, and
-    to where in `code_S`) as far as they fit, and all are counted.
+    With a shift ≥ 0 codes are counted in cells of 2^shift. With −1 they are written to the row's slot as far as they
+    fit, and all are counted.
     """
+    product_RC, half_C, item_C, first_column, stack_ND = tile
+    key_R2, code_R2, num_items = window
+    slot_R2, code_S, count_R = slots
     for r in range(product_RC.shape[0]):
         low, high, first_code, last_code = key_R2[r, 0], key_R2[r, 1], code_R2[r, 0], code_R2[r, 1]
         row, shift = product_RC[r], shift_R[r]

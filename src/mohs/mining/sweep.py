@@ -18,10 +18,11 @@ from mohs.mining import sweep_kernels
 from mohs.mining.bank import TILE, CentredBank
 from mohs.mining.exclusions import TilePairs
 from mohs.mining.frame import Frame
-from mohs.mining.problem import Float32, Float64, Index, MiningProblem
+from mohs.mining.problem import Float32, Float64, MiningProblem
+from mohs.mining.sweep_kernels import Search
 from mohs.mining.threads import Progress, for_each
 
-__all__ = ["Search", "farthest", "nearest_from", "place_of_items", "search_lines", "sweep", "sweep_bytes"]
+__all__ = ["Asked", "farthest", "nearest_from", "place_of_items", "search_lines", "sweep", "sweep_bytes"]
 
 _TILES_PER_TASK = 16
 _FIND_BYTES = 12  # an index and a distance
@@ -31,7 +32,7 @@ _SHARED_ITEM_BYTES = 8 + 16 + 40  # classes, their slices, thresholds and what w
 
 @final
 @dataclass(frozen=True, eq=False)
-class Search:
+class Asked:
     """One question to every item; see `sweep_kernels.py` for the arrays. Items are in the order of the tiles."""
 
     sign: np.float32
@@ -39,20 +40,20 @@ class Search:
     exact_N2: Float64
 
 
-def nearest_from(bank: CentredBank, tau_N: Float64) -> Search:
-    """Return the search for the nearest item with distance ≥ tau, for every item; inf asks nothing of an item."""
-    return _search(bank, np.float32(1), tau_N)
+def nearest_from(bank: CentredBank, tau_N: Float64) -> Asked:
+    """Return the question for the nearest item with distance ≥ tau, for every item; inf asks nothing of an item."""
+    return _asked(bank, np.float32(1), tau_N)
 
 
-def farthest(bank: CentredBank) -> Search:
-    """Return the search for the farthest item of every item."""
-    return _search(bank, np.float32(-1), np.zeros(len(bank.half_norm_M)))
+def farthest(bank: CentredBank) -> Asked:
+    """Return the question for the farthest item of every item."""
+    return _asked(bank, np.float32(-1), np.zeros(len(bank.half_norm_M)))
 
 
 def sweep(
-    problem: MiningProblem, bank: CentredBank, searches: list[Search], threads: int, tick: Progress | None = None
+    problem: MiningProblem, bank: CentredBank, questions: list[Asked], threads: int, tick: Progress | None = None
 ) -> list[tuple[NDArray[np.int64], Float32]]:
-    """Return for each search the items found, int64[N] (−1 for none), and their distances, float32[N].
+    """Return for each question the items found, int64[N] (−1 for none), and their distances, float32[N].
 
     Both are in the order of `problem.candidates_M`, which must be all items. `tick` is called with (tasks done, tasks)
     from the calling thread.
@@ -60,25 +61,30 @@ def sweep(
     num_items = len(problem.candidates_M)
     class_M = problem.class_N[problem.candidates_M]
     own_N2 = np.stack([problem.class_start_C1[class_M], problem.class_start_C1[class_M + 1]], axis=1)
-    square = bank.frame.square
     # Limits are shared: whichever of two threads writes last, a limit is one that some find allows.
-    limits = [np.full(num_items, sweep_kernels.NO_LIMIT) for _ in searches]
-    local, all_finds = threading.local(), []
+    limits = [np.full(num_items, sweep_kernels.NO_LIMIT) for _ in questions]
+    local = threading.local()
+    begun: list[list[Search]] = []
+
+    def begin() -> list[Search]:
+        begun.append(
+            [
+                Search(asked.sign, bank.frame.square, asked.static_N3, asked.exact_N2, limit_N, *_no_finds(num_items))
+                for asked, limit_N in zip(questions, limits, strict=True)
+            ]
+        )
+        return begun[-1]
+
     excluded = TilePairs(problem.exclusions, place_of_items(problem), TILE) if len(problem.exclusions) else None
     if excluded is not None and len(excluded.allowed_P2):
-        all_finds.append([_no_finds(num_items) for _ in searches])
-        for search, limit_N, (found_N, distance_N) in zip(searches, limits, all_finds[0], strict=True):
-            sweep_kernels.try_pairs(
-                excluded.allowed_P2, search.sign, search.static_N3, search.exact_N2, square, problem.bank_ND.readable,
-                problem.candidates_M, limit_N, found_N, distance_N,
-            )  # fmt: skip
+        for search in begin():
+            sweep_kernels.try_pairs(excluded.allowed_P2, search, problem.bank_ND.readable, problem.candidates_M)
 
     def work(task: int) -> None:
-        if not hasattr(local, "finds"):
-            local.finds = [_no_finds(num_items) for _ in searches]
+        if not hasattr(local, "searches"):
+            local.searches = begin()
             local.product_RC = np.empty(TILE * TILE, dtype=np.float32)
             local.left, local.right = bank.tile_buffer(), bank.tile_buffer()
-            all_finds.append(local.finds)
         row = int(np.searchsorted(first_task_R, task, side="right")) - 1
         first = row + _TILES_PER_TASK * int(task - first_task_R[row])
         last = min(first + _TILES_PER_TASK, count)
@@ -88,13 +94,12 @@ def sweep(
             shape = left_DR.shape[1], right_DC.shape[1]
             product_RC = local.product_RC[: shape[0] * shape[1]].reshape(shape)
             np.matmul(left_DR.T, right_DC, out=product_RC)
-            for search, limit_N, (found_N, distance_N) in zip(searches, limits, local.finds, strict=True):
+            for search in local.searches:
                 if excluded is not None:
                     product_RC[excluded.within(row, column)] = -search.sign * np.float32(np.inf)
                 sweep_kernels.search_tile(
-                    product_RC, row * TILE, column * TILE, search.sign, bank.half_norm_M, own_N2,
-                    search.static_N3, search.exact_N2, square, problem.bank_ND.readable, problem.candidates_M,
-                    limit_N, found_N, distance_N,
+                    product_RC, row * TILE, column * TILE, bank.half_norm_M, own_N2, search,
+                    problem.bank_ND.readable, problem.candidates_M,
                 )  # fmt: skip
 
     count = bank.num_tiles
@@ -102,7 +107,7 @@ def sweep(
     tasks_R = -(-(count - np.arange(count)) // _TILES_PER_TASK)
     first_task_R = np.cumsum(tasks_R) - tasks_R
     for_each(work, range(int(tasks_R.sum())), threads, tick)
-    return [_merged(search.sign, [finds[k] for finds in all_finds]) for k, search in enumerate(searches)]
+    return [_merged([searches[k] for searches in begun]) for k in range(len(questions))]
 
 
 def sweep_bytes(num_items: int, num_searches: int, threads: int) -> int:
@@ -118,7 +123,7 @@ def place_of_items(problem: MiningProblem) -> NDArray[np.int64]:
     return place_N
 
 
-def _search(bank: CentredBank, sign: np.float32, tau_N: Float64) -> Search:
+def _asked(bank: CentredBank, sign: np.float32, tau_N: Float64) -> Asked:
     static_N3 = np.empty((len(tau_N), 3), dtype=np.float32)
     exact_N2 = np.empty((len(tau_N), 2), dtype=np.float64)
     # Tile by tile: what the limits are computed from would take more than the search itself.
@@ -127,7 +132,7 @@ def _search(bank: CentredBank, sign: np.float32, tau_N: Float64) -> Search:
         tau_C = tau_N[items]
         half_norm_C = np.einsum("dc,dc->c", tile, tile, dtype=np.float64) / 2
         static_N3[items], exact_N2[items] = search_lines(bank.frame, sign, tau_C, half_norm_C)
-    return Search(sign, static_N3, exact_N2)
+    return Asked(sign, static_N3, exact_N2)
 
 
 def search_lines(frame: Frame, sign: np.float32, tau_R: Float64, half_norm_R: Float64) -> tuple[Float32, Float64]:
@@ -155,18 +160,15 @@ def _no_finds(num_items: int) -> tuple[NDArray[np.int64], Float32]:
     return np.full(num_items, -1, dtype=np.int64), np.full(num_items, np.inf, dtype=np.float32)
 
 
-def _merged(sign: np.float32, finds: list[tuple[NDArray[np.int64], Float32]]) -> tuple[NDArray[np.int64], Float32]:
-    found_N, distance_N = finds[0]
-    for other_N, other_distance_N in finds[1:]:
-        keep_better(sign, found_N, distance_N, other_N, other_distance_N)
-    return found_N, distance_N
+def _merged(searches: list[Search]) -> tuple[NDArray[np.int64], Float32]:
+    for other in searches[1:]:
+        keep_better(searches[0], other)
+    return searches[0].found_N, searches[0].distance_N
 
 
-def keep_better(
-    sign: np.float32, found_N: Index, distance_N: Float32, other_N: Index, other_distance_N: Float32
-) -> None:
+def keep_better(search: Search, other: Search) -> None:
     """Take over what was found elsewhere where it is nearer (sign −1: farther); the lower item wins ties, −1 none."""
-    nearer_N = sign * other_distance_N < sign * distance_N
-    tie_N = (other_distance_N == distance_N) & (other_N < found_N)
-    better_N = (other_N >= 0) & ((found_N < 0) | nearer_N | tie_N)
-    found_N[better_N], distance_N[better_N] = other_N[better_N], other_distance_N[better_N]
+    nearer_N = search.sign * other.distance_N < search.sign * search.distance_N
+    tie_N = (other.distance_N == search.distance_N) & (other.found_N < search.found_N)
+    better_N = (other.found_N >= 0) & ((search.found_N < 0) | nearer_N | tie_N)
+    search.found_N[better_N], search.distance_N[better_N] = other.found_N[better_N], other.distance_N[better_N]

@@ -10,11 +10,14 @@ rounding. Its row of `exact_N2` is (tau, zero): the threshold as a distance, and
 square·d² − zero.
 """
 
+from typing import NamedTuple, final
+
 import numpy as np
+from numpy.typing import NDArray
 
 from mohs.mining.kernels import Array, Scalar, compiled, exact_distance_of
 
-__all__ = ["NO_LIMIT", "search_tile", "try_pairs"]
+__all__ = ["NO_LIMIT", "Search", "search_tile", "try_pairs"]
 
 NO_LIMIT = np.float32(1e38)
 _NONE = np.uint32(0x7F000000)  # the bits of 1.7e38, beyond any limit
@@ -22,24 +25,48 @@ _PIECE = 128
 _ROUND_UP = np.float32(1 + 2.0**-22)
 
 
+@final
+class Search(NamedTuple):
+    """What is sought for each of N anchors, and the best of it so far: a tuple, since kernels take it as it is.
+
+    Attributes:
+        sign: 1 or −1.
+        square: of the frame.
+        static_N3, exact_N2: see above.
+        limit_N: how far beyond `low` a key may be and still matter, float32.
+        found_N: the items, −1 for none.
+        distance_N: how far they are, float32.
+    """
+
+    sign: np.float32
+    square: float
+    static_N3: NDArray[np.float32]
+    exact_N2: NDArray[np.float64]
+    limit_N: Array
+    found_N: NDArray[np.int64]
+    distance_N: NDArray[np.float32]
+
+    def part(self, anchors: slice) -> "Search":
+        """Return the search of these anchors, which writes to this one."""
+        return Search(
+            self.sign, self.square, self.static_N3[anchors], self.exact_N2[anchors], self.limit_N[anchors],
+            self.found_N[anchors], self.distance_N[anchors],
+        )  # fmt: skip
+
+
 @compiled()
 def search_tile(
     product_RC: Array,
     first_row: Scalar,
     first_column: Scalar,
-    sign: Scalar,
     half_norm_N: Array,
     own_N2: Array,
-    static_N3: Array,
-    exact_N2: Array,
-    square: Scalar,
+    search: Search,
     bank_ND: Array,
     item_N: Array,
-    limit_N: Array,
-    found_N: Array,
-    distance_N: Array,
 ) -> None:
     """Search one tile for its row items and, off the diagonal, for its column items; update limits and finds."""
+    sign, static_N3, limit_N = search.sign, search.static_N3, search.limit_N
     num_rows, num_columns = product_RC.shape
     half_C = half_norm_N[first_column : first_column + num_columns]
     low_C = np.ascontiguousarray(static_N3[first_column : first_column + num_columns, 0])
@@ -60,10 +87,7 @@ def search_tile(
             for c in range(num_columns):
                 excess = sign * (half_C[c] - product_RC[r, c]) - static_N3[n, 0]
                 if np.float32(0.0) <= excess <= limit_N[n]:
-                    _try(
-                        n, first_column + c, sign, static_N3, exact_N2, square, bank_ND, item_N,
-                        limit_N, found_N, distance_N,
-                    )  # fmt: skip
+                    _try(n, first_column + c, search, bank_ND, item_N)
     if first_row == first_column:
         return
     least_C = np.full(num_columns, _NONE)
@@ -78,31 +102,14 @@ def search_tile(
                     for r in range(k * _PIECE, min((k + 1) * _PIECE, num_rows)):
                         excess = sign * (half_norm_N[first_row + r] - product_RC[r, c]) - static_N3[n, 0]
                         if np.float32(0.0) <= excess <= limit_N[n]:
-                            _try(
-                                n, first_row + r, sign, static_N3, exact_N2, square, bank_ND, item_N,
-                                limit_N, found_N, distance_N,
-                            )  # fmt: skip
+                            _try(n, first_row + r, search, bank_ND, item_N)
 
 
 @compiled()
-def try_pairs(
-    pair_P2: Array,
-    sign: Scalar,
-    static_N3: Array,
-    exact_N2: Array,
-    square: Scalar,
-    bank_ND: Array,
-    item_N: Array,
-    limit_N: Array,
-    found_N: Array,
-    distance_N: Array,
-) -> None:
+def try_pairs(pair_P2: Array, search: Search, bank_ND: Array, item_N: Array) -> None:
     """Try each pair (anchor, other), one way only; update limits and finds."""
     for p in range(pair_P2.shape[0]):
-        _try(
-            pair_P2[p, 0], pair_P2[p, 1], sign, static_N3, exact_N2, square, bank_ND, item_N,
-            limit_N, found_N, distance_N,
-        )  # fmt: skip
+        _try(pair_P2[p, 0], pair_P2[p, 1], search, bank_ND, item_N)
 
 
 @compiled()
@@ -175,20 +182,9 @@ def _excess(half: Scalar, product: Scalar, sign: Scalar, low: Scalar) -> Scalar:
 
 
 @compiled()
-def _try(
-    n: Scalar,
-    other: Scalar,
-    sign: Scalar,
-    static_N3: Array,
-    exact_N2: Array,
-    square: Scalar,
-    bank_ND: Array,
-    item_N: Array,
-    limit_N: Array,
-    found_N: Array,
-    distance_N: Array,
-) -> None:
+def _try(n: Scalar, other: Scalar, search: Search, bank_ND: Array, item_N: Array) -> None:
     """Decide by the exact distance whether `other` is a better find for anchor n."""
+    sign, square, static_N3, exact_N2, limit_N, found_N, distance_N = search
     tau, zero = exact_N2[n]
     item = item_N[other]
     distance = exact_distance_of(bank_ND, item_N[n], item)

@@ -6,8 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mohs.mining import kernels
-from mohs.mining.blocks import Block
-from mohs.mining.kernels import EXCLUDED, TOP, Array, Scalar, compiled, exact_distance_of
+from mohs.mining.kernels import EXCLUDED, TOP, Array, Block, Scalar, compiled, exact_distance_of
 from mohs.mining.problem import MiningProblem
 
 __all__ = ["select_window", "window_of"]
@@ -24,31 +23,17 @@ def window_of(
     if problem.num_wanted == 1:
         return first_R[:, None]
     window_RK = np.empty((len(first_R), problem.num_wanted), dtype=np.int64)
-    select_window(
-        block.bins_RM, block.anchor_R, block.line_R3, block.square, block.mean_R, block.spread_R,
-        problem.num_negatives_T[position_R], first_R, problem.bank_ND.readable, problem.candidates_M, window_RK,
-    )  # fmt: skip
+    select_window(block, problem.num_negatives_T[position_R], first_R, window_RK)
     return window_RK
 
 
 @compiled()
-def select_window(
-    bins_RM: Array,
-    anchor_R: Array,
-    line_R3: Array,
-    square: Scalar,
-    mean_R: Array,
-    spread_R: Array,
-    num_negatives_R: Array,
-    first_R: Array,
-    bank_ND: Array,
-    item_M: Array,
-    window_RK: Array,
-) -> None:
+def select_window(block: Block, num_negatives_R: Array, first_R: Array, window_RK: Array) -> None:
     """Write for each row the item `first_R` and those that follow it, K in all, or the last K where fewer follow.
 
     Bins only say who cannot be among them (see `kernels.py`); exact distances order the others.
     """
+    bins_RM, anchor_R, _, line_R3, square, mean_R, spread_R, bank_ND, item_M = block
     num_candidates, num_more = bins_RM.shape[1], window_RK.shape[1] - 1
     column_M, distance_M = np.empty(num_candidates, np.int32), np.empty(num_candidates, np.float32)
     low_K = np.empty(-(-num_candidates // kernels._CHUNK), np.uint16)

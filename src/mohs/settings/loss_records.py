@@ -292,7 +292,7 @@ def find_record(name: str) -> LossRecord:
 def listed(records: Iterable[LossRecord], *, last: Literal["and", "or"] = "and") -> str:
     """Return the names of losses as a sentence has them, with "and" or "or" before the last.
 
-    >>> listed(record for record in LOSSES if record.margin)
+    >>> listed([TRIPLET, CONTRASTIVE, SEMI_HARD])
     'triplet, contrastive and semi-hard'
     """
     *names, name = [record.name for record in records]

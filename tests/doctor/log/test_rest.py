@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mohs.doctor.log.rest import at_stuck_values, finite_tail, resting_tail
-from mohs.doctor.log.stuck_values import LossFacts, stuck_values
+from mohs.doctor.log.stuck_values import LOSS_NAMES, LossFacts, stuck_values
 from mohs.errors import InputError
 
 
@@ -132,8 +132,7 @@ def test_facts_that_cannot_be():
     with pytest.raises(InputError) as error:
         LossFacts("hinge", margin=0.0, batch=1)
     assert error.value.problems == (
-        "loss_name: 'hinge' is not one of triplet, soft-triplet, contrastive, infonce, cross-entropy; leave it out for "
-        "others",
+        f"loss_name: 'hinge' is not one of {', '.join(LOSS_NAMES)}; leave it out for others",
         "margin: 0.0 is not a number above 0; use for example 0.2",
         "batch: 1 is not a whole number of at least 2; use for example 96",
     )

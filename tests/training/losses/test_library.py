@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from mohs.errors import InputError
+from mohs.settings import loss_records
 from mohs.settings.config import LossConfig
 from mohs.training.losses.build import build_loss, check_loss
 from mohs.training.losses.library import (
@@ -127,10 +128,7 @@ def test_losses_that_take_no_miner_are_refused_with_one(name: str) -> None:
     ]
 
 
-BUILT_IN = (
-    "use triplet, soft-triplet, selective-triplet, contrastive, infonce, supcon, semi-hard, multi-similarity, "
-    "proxy-anchor, arcface or a class of pytorch_metric_learning.losses"
-)
+BUILT_IN = f"use {', '.join(loss.name for loss in loss_records.LOSSES)} or a class of pytorch_metric_learning.losses"
 
 
 @pytest.mark.parametrize(

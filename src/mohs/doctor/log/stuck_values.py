@@ -5,15 +5,18 @@ from typing import Final, final
 
 from mohs.checks import require, wrong_number, wrong_whole
 from mohs.errors import Problem
-from mohs.settings.loss_records import INFONCE, OF_PAIRS, SOFT_TRIPLET, TRIPLET, LossRecord, StuckValue
+from mohs.settings.loss_records import INFONCE, LOSSES, OF_PAIRS, SOFT_TRIPLET, TRIPLET, LossRecord, StuckValue
 
 __all__ = ["LOSS_NAMES", "LossFacts", "stuck_values"]
 
 _CONTRASTIVE, _CROSS_ENTROPY = OF_PAIRS
-_RECORDS = (TRIPLET, SOFT_TRIPLET, _CONTRASTIVE, INFONCE, _CROSS_ENTROPY)
-_LIKELIEST_FIRST = (_CONTRASTIVE, TRIPLET, SOFT_TRIPLET, _CROSS_ENTROPY, INFONCE)
+_USUAL = (TRIPLET, SOFT_TRIPLET, _CONTRASTIVE, INFONCE, _CROSS_ENTROPY)
+# Supervised contrastive loss, for one, is InfoNCE in a log.
+_MORE = tuple(r for r in LOSSES if r.log_name and r.log_name not in {usual.log_name for usual in _USUAL})
+_RECORDS = (*_USUAL, *_MORE)
+_LIKELIEST_FIRST = (_CONTRASTIVE, TRIPLET, SOFT_TRIPLET, _CROSS_ENTROPY, INFONCE, *_MORE)
 
-LOSS_NAMES: Final = tuple(record.name for record in _RECORDS)
+LOSS_NAMES: Final = tuple(record.log_name or record.name for record in _RECORDS)
 """Losses whose stuck values are known; "cross-entropy" is the binary one, on pairs."""
 
 
