@@ -54,10 +54,12 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it is flushed to disk and takes `path`'s place in one step.
 
     If the block raises (Ctrl-C too), the temporary file is removed and an older `path` stays as it was. What a kill
-    leaves is found by `remove_left_over`. Raises `ResourceError` where the disk is full, whatever the block raised.
+    leaves goes when `path` is written the next time, or by `remove_left_over`. Raises `ResourceError` where the disk is
+    full, whatever the block raised.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    _remove_unheld(path.parent, f".{path.name}{_MARK}")
     handle, temporary = _new_temporary(path)
     try:
         with disk_named(path, temporary):
@@ -105,10 +107,7 @@ def remove_left_over(folder: Path) -> int:
 
     A process holds its own under a lock. Where a file system keeps no locks, nothing is removed.
     """
-    left = [file for file in folder.glob(f".*{_MARK}*") if file.is_file() and not is_locked(file)]
-    for file in left:
-        file.unlink(missing_ok=True)
-    return len(left)
+    return _remove_unheld(folder, ".")
 
 
 @contextlib.contextmanager
@@ -169,6 +168,15 @@ def _new_temporary(path: Path) -> tuple[int, Path]:
         if lock_handle(handle) and os.fstat(handle).st_nlink:
             return handle, Path(name)
         os.close(handle)
+
+
+def _remove_unheld(folder: Path, start: str) -> int:
+    # Names alone are looked at first: folders may hold a million pictures.
+    names = [name for name in os.listdir(folder) if name.startswith(start) and _MARK in name]  # noqa: PTH208
+    left = [file for name in names if (file := folder / name).is_file() and not is_locked(file)]
+    for file in left:
+        file.unlink(missing_ok=True)
+    return len(left)
 
 
 def _umask() -> int:

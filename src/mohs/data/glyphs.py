@@ -12,7 +12,7 @@ import numpy as np
 from fontTools.ttLib import TTFont  # type: ignore[import-untyped]  # comes with matplotlib; no stubs
 from PIL import Image, ImageFont
 
-from mohs.artefacts import atomic_path
+from mohs.artefacts import disk_named
 from mohs.checks import require, wrong_whole
 from mohs.data.dataset import Dataset
 from mohs.data.images import ImagePolicy
@@ -106,8 +106,9 @@ def export_glyphs(
             writing(num_before, len(dataset))
         path = folder / file
         path.parent.mkdir(exist_ok=True)
-        with atomic_path(path) as temporary:
-            Image.fromarray(pixels_HWC[:, :, 0]).save(temporary)
+        # Plainly: the tables, which come last, say that the set is whole.
+        with disk_named(path):
+            Image.fromarray(pixels_HWC[:, :, 0]).save(path)
     table = replace(dataset.table, root=folder, source=str(folder))
     write_table(table.take(table.roles == "catalog"), folder / "catalog.csv")
     write_table(table.take(table.roles == "sample"), folder / "images.csv")
