@@ -175,18 +175,19 @@ def test_hashing_what_is_out_of_order_makes_no_copy_of_it():
 def test_what_a_kill_leaves_goes_when_the_file_is_written_the_next_time(tmp_path: Path) -> None:
     killed = (
         "import os, sys; from mohs.artefacts import atomic_path\n"
-        "with atomic_path(sys.argv[1]) as file: file.write_text('half'); os.kill(os.getpid(), 9)"
+        "with atomic_path(sys.argv[1]) as outer, atomic_path(outer) as file:\n"
+        "    file.write_text('half'); os.kill(os.getpid(), 9)"
     )
     for name in ("plan.csv", "other.csv"):
         subprocess.run([sys.executable, "-c", killed, str(tmp_path / name)], check=False)
-    assert len(list(tmp_path.glob(".*.tmp-*"))) == 2
+    assert len(list(tmp_path.glob(".*.tmp-*"))) == 4  # a temporary file, and one of its own
     with atomic_path(tmp_path / "plan.csv") as held:
         held.write_text("held by this process")
         # Another writer at the same time leaves alone what is held, and what is of another file.
         write_text(tmp_path / "plan.csv", "second")
         assert held.exists()
-        assert len(list(tmp_path.glob(".plan.csv.tmp-*"))) == 1
-        assert len(list(tmp_path.glob(".other.csv.tmp-*"))) == 1
+        assert len(list(tmp_path.glob(".*plan.csv.tmp-*"))) == 1
+        assert len(list(tmp_path.glob(".*other.csv.tmp-*"))) == 2
     assert (tmp_path / "plan.csv").read_text() == "held by this process"
     write_text(tmp_path / "other.csv", "whole")
     assert sorted(file.name for file in tmp_path.iterdir()) == ["other.csv", "plan.csv"]

@@ -59,7 +59,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    _remove_unheld(path.parent, f".{path.name}{_MARK}")
+    _remove_unheld(path.parent, f"{path.name}{_MARK}")
     handle, temporary = _new_temporary(path)
     try:
         with disk_named(path, temporary):
@@ -107,7 +107,7 @@ def remove_left_over(folder: Path) -> int:
 
     A process holds its own under a lock. Where a file system keeps no locks, nothing is removed.
     """
-    return _remove_unheld(folder, ".")
+    return _remove_unheld(folder)
 
 
 @contextlib.contextmanager
@@ -170,9 +170,10 @@ def _new_temporary(path: Path) -> tuple[int, Path]:
         os.close(handle)
 
 
-def _remove_unheld(folder: Path, start: str) -> int:
-    # Names alone are looked at first: folders may hold a million pictures.
-    names = [name for name in os.listdir(folder) if name.startswith(start) and _MARK in name]  # noqa: PTH208
+def _remove_unheld(folder: Path, of: str = "") -> int:
+    # Names alone are looked at first: folders may hold a million pictures. A temporary file may have one of its own.
+    names = [name for name in os.listdir(folder) if name.startswith(".") and _MARK in name]  # noqa: PTH208
+    names = [name for name in names if name.lstrip(".").startswith(of.lstrip("."))]
     left = [file for name in names if (file := folder / name).is_file() and not is_locked(file)]
     for file in left:
         file.unlink(missing_ok=True)
