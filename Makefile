@@ -56,7 +56,8 @@ test: lint type
 test-api: setup
 	$(BIN)/python benchmarks/check_api.py $(MORE)
 
-# Embedding and mining on a Ray cluster, tables in a bucket of an S3 server on loopback. Two minutes, after the environment.
+# Embedding and mining on a Ray cluster, tables and an index in a bucket of an S3 server on loopback. Five minutes, after the
+# environment.
 test-scale: scale
 	build/scale/bin/python -m pytest tests/scale
 

@@ -30,6 +30,7 @@ __all__ = [
     "disk_named",
     "file_stamp",
     "fingerprint",
+    "json_text",
     "read_events",
     "read_json",
     "remove_left_over",
@@ -212,7 +213,12 @@ def _cannot_grow(probe: Path) -> str | None:
 
 def write_json(path: str | Path, value: Any) -> None:
     """Write `value` as indented JSON, atomically. NaN and Inf are refused (they are not JSON)."""
-    write_text(path, json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+    write_text(path, json_text(value))
+
+
+def json_text(value: Any) -> str:
+    """Return what `write_json` writes."""
+    return json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from mohs.artefacts import sha256_file, write_json
+from mohs.artefacts import json_text, sha256_file, write_json
 from mohs.checks import is_whole
 from mohs.errors import InputError, Problem, at_most_20
 
@@ -26,8 +26,10 @@ __all__ = [
     "check_format",
     "file_sums",
     "json_sum",
+    "parse_summed",
     "read_summed",
     "strict_json",
+    "summed_text",
     "write_summed",
 ]
 
@@ -39,7 +41,7 @@ _READ_BYTES = 2**20
 
 def write_summed(path: str | Path, values: Mapping[str, Any]) -> None:
     """Write an object as JSON with the sum of its values, atomically (`mohs.artefacts.write_json`)."""
-    write_json(path, {**values, _OWN: json_sum(values)})
+    write_json(path, _with_sum(values))
 
 
 def read_summed(path: str | Path) -> dict[str, Any]:
@@ -49,18 +51,30 @@ def read_summed(path: str | Path) -> dict[str, Any]:
     """
     path = Path(path)
     try:
-        text = path.read_text(encoding="utf-8")
+        data = path.read_bytes()
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; check the path") from None
+    return parse_summed(data, str(path))
+
+
+def summed_text(values: Mapping[str, Any]) -> str:
+    """Return what `write_summed` writes, for a file that is no path."""
+    return json_text(_with_sum(values))
+
+
+def parse_summed(data: bytes, place: str) -> dict[str, Any]:
+    """Return the values of what `write_summed` wrote; raise `InputError` at a place as `read_summed` does."""
+    try:
+        text = data.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not JSON ({error}); write it again or use another file") from None
-    values = strict_json(text, str(path))
+        raise InputError(f"{place}: not JSON ({error}); write it again or use another file") from None
+    values = strict_json(text, place)
     if not isinstance(values, dict):
-        raise InputError(Problem(str(path), "not a JSON object", "write it again or use another file"))
+        raise InputError(Problem(place, "not a JSON object", "write it again or use another file"))
     if _OWN in values:
         own = values.pop(_OWN)
         if own != json_sum(values):
-            raise _damaged(path, f"its values do not match their SHA-256 ({_OWN})")
+            raise _damaged(place, f"its values do not match their SHA-256 ({_OWN})")
     return values
 
 
@@ -172,8 +186,12 @@ def check_array_sum(path: Path, num_bytes: int) -> None:
         raise _damaged(path, "does not match its SHA-256")
 
 
-def _damaged(path: Path, what: str) -> InputError:
+def _damaged(path: Path | str, what: str) -> InputError:
     return InputError(Problem(str(path), f"damaged, or changed since it was written: {what}", "copy or make it again"))
+
+
+def _with_sum(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {**values, _OWN: json_sum(values)}
 
 
 def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

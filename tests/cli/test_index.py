@@ -130,8 +130,9 @@ def test_bad_pictures_are_set_aside_as_many_as_allowed(shop, run_cli):
         ),
         (("index", "build", "j", "shop.csv", "--embedder", "none"), "none/embedder.json: no such file; check the path"),
         (
-            ("index", "build", "s3://shop/i", "shop.csv", "--embedder", "network"),
-            "INDEX: s3:/shop/i is an address, and results are written to a disk; name a folder, and copy it",
+            ("index", "build", "gs://shop/i", "shop.csv", "--embedder", "network"),
+            "gs://shop/i: no such address: an index can be in a folder or under s3://bucket/name, of letters, digits, "
+            "'-', '_' and '.'; for example s3://shop/rings.index",
         ),
         (
             ("index", "build", "j", "shop.csv"),

@@ -176,3 +176,16 @@ def test_a_part_of_the_built_in_set(tmp_path):
     answers = index.search(dataset.pictures[some], num_matches=1)
     assert [answer.matches[0].id for answer in answers] == [dataset.table.files[i] for i in some]
     assert max(answer.matches[0].distance for answer in answers) < 1e-3
+
+
+def test_a_bad_picture_far_back_is_named_and_nothing_is_left(shop, embedder, tmp_path):
+    picture, folder = (shop / "00-0.png").read_bytes(), tmp_path / "far"
+    folder.mkdir()
+    for i in range(300):
+        (folder / f"{i}.png").write_bytes(picture)
+    (folder / "299.png").write_bytes(b"no picture")
+    lines = ["file,class", *(f"{i}.png,a" for i in range(300))]
+    (folder / "far.csv").write_text("\n".join(lines) + "\n")
+    with pytest.raises(InputError, match=r"far\.csv: row 301: '299\.png': not a picture of a known format"):
+        Index.build(tmp_path / "i", folder / "far.csv", embedder)
+    assert list(tmp_path.iterdir()) == [folder]

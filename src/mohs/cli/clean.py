@@ -28,7 +28,7 @@ def clean(
         str | None, typer.Option(help="Run or saved embedder, whose vectors show which labels are likely wrong.")
     ] = None,
     against: Annotated[
-        Path | None, typer.Option(help="An index, whose items the table's new pictures are compared with.")
+        str | None, typer.Option(help="An index, whose items the table's new pictures are compared with.")
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder for report.html and fixes.csv.")] = Path("clean"),
     catalog: options.Catalog = None,
@@ -101,7 +101,7 @@ def _among_themselves(table: Table, embedder: str | None, *, quiet: bool) -> tup
     return [*issue_fixes(bad, table), *issue_fixes(issues, sound)], notes
 
 
-def _against(table: Table, against: Path, *, quiet: bool) -> tuple[list[LabelFix], list[str]]:
+def _against(table: Table, against: str, *, quiet: bool) -> tuple[list[LabelFix], list[str]]:
     from mohs.doctor.arrivals import check_arrivals
     from mohs.index.index import Index
 

@@ -23,7 +23,7 @@ __all__ = ["index"]
 
 index = typer.Typer(help="An index to search: build, add, remove, replace, compact, calibrate, export, info, check.")
 
-_Index = Annotated[Path, typer.Argument(metavar="INDEX", help="Folder of an index.")]
+_Index = Annotated[str, typer.Argument(metavar="INDEX", help="Folder of an index, or s3://bucket/name.")]
 _ExactUpTo = Annotated[
     int | None, typer.Option(help="Up to this many items the search is exact, beyond it approximate.")
 ]
@@ -32,7 +32,7 @@ _Items = Annotated[str, typer.Argument(metavar="TABLE", help="CSV, Parquet or fo
 
 @index.command()
 def build(
-    folder: Annotated[Path, typer.Argument(metavar="INDEX", help="New folder for the index.")],
+    folder: Annotated[str, typer.Argument(metavar="INDEX", help="New folder for the index, or s3://bucket/name.")],
     source: Annotated[str, typer.Argument(metavar="TABLE", help="CSV, Parquet, folder of class folders, or 'glyphs'.")],
     embedder: Annotated[Path | None, typer.Option(help="Run folder, or folder of a saved embedder.")] = None,
     backbone: Annotated[
@@ -63,9 +63,7 @@ def build(
     if backbone is None and size is not None:
         raise InputError("--size: is of a --backbone; an embedder has its own")
     check_engine(engine, address, actors)
-    require_folder_place(folder, "INDEX")
-    if folder.exists():
-        raise InputError(f"INDEX: {folder} exists already; give another, or remove it")
+    _require_new(folder)
     from mohs.data.quarantine import Reading
     from mohs.index.approximate_search import EXACT_UP_TO
     from mohs.index.index import Index
@@ -83,7 +81,7 @@ def build(
             folder, source, embedder,
             address=address, actors=actors, id_column=id_column, exact_up_to=exact, quiet=quiet or as_json,
         )  # fmt: skip
-        _tell_built(made, Reading(len(made)), folder, as_json=as_json, quiet=quiet)
+        _tell_built(made, Reading(len(made)), as_json=as_json, quiet=quiet)
         return
     network: Any = embedder
     if backbone is not None:
@@ -99,12 +97,21 @@ def build(
             folder, source, network, id_column=id_column, catalog=catalog, exact_up_to=exact,
             max_bad_images=max_bad or 0, set_aside=bad.append, progress=progress,
         )  # fmt: skip
-    _tell_built(made, Reading(len(made), tuple(bad)), folder, as_json=as_json, quiet=quiet)
+    _tell_built(made, Reading(len(made), tuple(bad)), as_json=as_json, quiet=quiet)
 
 
-def _tell_built(made: Index, reading: Reading, folder: Path, *, as_json: bool, quiet: bool) -> None:
-    info = made.info()
-    tell_pictures(reading, folder / QUARANTINE, quiet=quiet or as_json)
+def _require_new(folder: str) -> None:
+    from mohs.index.places import is_address, place_of
+
+    if not is_address(folder):
+        require_folder_place(Path(folder), "INDEX")
+    with naming_flags({"folder": "INDEX"}):
+        place_of(folder).require_new()
+
+
+def _tell_built(made: Index, reading: Reading, *, as_json: bool, quiet: bool) -> None:
+    info, folder = made.info(), made.folder
+    tell_pictures(reading, folder / QUARANTINE if isinstance(folder, Path) else QUARANTINE, quiet=quiet or as_json)
     if as_json:
         print_json({**info, "pictures_read": reading.as_record()})
         return
@@ -200,7 +207,7 @@ def info(folder: _Index, as_json: Json = False) -> None:
     counts = ("num_items", "num_classes", "embedding_dim", "version")
     rows = [(name.removeprefix("num_").replace("_", " "), f"{found[name]:,}") for name in counts]
     rows += [("embedder", found["embedder"]), ("columns", ", ".join(found["columns"]))]
-    print_table(str(folder), ("", ""), rows)
+    print_table(folder, ("", ""), rows)
     _say_approximation(opened)
     if opened.calibration is None:
         say(f"not calibrated; to tell unknown classes: mohs index calibrate {folder} TABLE")
@@ -256,7 +263,7 @@ def check(folder: _Index) -> None:
     say(f"{folder}: sound")
 
 
-def _change(what: str, folder: Path, source: str, max_bad: int | None, *, quiet: bool) -> None:
+def _change(what: str, folder: str, source: str, max_bad: int | None, *, quiet: bool) -> None:
     from mohs.data.quarantine import Reading
     from mohs.index.index import Index
 

@@ -99,7 +99,7 @@ def embed_on_cluster(
 
 
 def index_on_cluster(
-    folder: Path,
+    folder: str,
     source: str,
     embedder: Path,
     *,

@@ -18,7 +18,7 @@ __all__ = ["search"]
 
 
 def search(
-    folder: Annotated[Path, typer.Argument(metavar="INDEX", help="Folder of an index.")],
+    folder: Annotated[str, typer.Argument(metavar="INDEX", help="Folder of an index, or s3://bucket/name.")],
     pictures: Annotated[list[str], typer.Argument(metavar="PICTURE...", help="Files to search by.")],
     top: Annotated[int, typer.Option(help="Matches for each picture.")] = 10,
     where: Annotated[

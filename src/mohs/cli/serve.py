@@ -25,7 +25,9 @@ _FLAGS = {"host": "--host", "port": "--port", "allowed_hosts": "--allow-host", "
 
 
 def serve(
-    folder: Annotated[Path | None, typer.Argument(metavar="[INDEX]", help="Folder of an index.")] = None,
+    folder: Annotated[
+        str | None, typer.Argument(metavar="[INDEX]", help="Folder of an index, or s3://bucket/name.")
+    ] = None,
     run: Annotated[
         Path | None, typer.Option(metavar="RUN", help="Run folder: look through its triplets instead.")
     ] = None,
@@ -35,7 +37,10 @@ def serve(
         list[str] | None, typer.Option(help="Another host name that requests may use, as in the browser's address.")
     ] = None,
     review: Annotated[
-        Path | None, typer.Option(help="Where feedback goes; default: review.csv in INDEX, feedback.csv in RUN.")
+        Path | None,
+        typer.Option(
+            help="Where feedback goes; default: review.csv in INDEX (or, of a bucket, here), feedback.csv in RUN."
+        ),
     ] = None,
 ) -> None:
     """Let people search an index in a browser, and programs over HTTP; or look through the triplets of a run.
@@ -63,7 +68,7 @@ def serve(
         server.run(sockets=[listener])
 
 
-def _app_of(index: Path | None, run: Path | None, settings: ServeSettings) -> FastAPI:
+def _app_of(index: str | None, run: Path | None, settings: ServeSettings) -> FastAPI:
     if index is not None:
         from mohs.serve.app import create_app
 

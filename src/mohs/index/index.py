@@ -1,4 +1,4 @@
-"""An index: a folder with items, the embedder that made their vectors, and what a distance means among them.
+"""An index: a folder or bucket with items, the embedder that made their vectors, and what a distance means among them.
 
 A little long, since it is one class, the public one, each method with its rule and an example.
 """
@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from mohs.artefacts import atomic_folder, file_stamp, fingerprint, require_disk
+from mohs.artefacts import fingerprint
 from mohs.checks import class_labels, plain_array, require, wrong_whole
 from mohs.data.quarantine import BadPicture
 from mohs.data.reading import read_table
@@ -23,11 +23,12 @@ from mohs.index.answers import Answer
 from mohs.index.approximate_search import EXACT_UP_TO, Approximation, build_approximation
 from mohs.index.calibration import Calibration, calibrate
 from mohs.index.exact_search import Vectors
+from mohs.index.places import EMBEDDER, Place, Stamp, place_of
 from mohs.index.rows import EmbeddedItems, NewItem, item_ids, item_rows, other_columns, picture_rows
 from mohs.index.snapshot import Snapshot
 from mohs.index.store import FIXED_COLUMNS, Store
 from mohs.model.embedder import Embedder
-from mohs.sums import check_format, json_sum, read_summed, write_summed
+from mohs.sums import check_format, json_sum
 
 __all__ = ["Index"]
 
@@ -51,13 +52,14 @@ class Index:
     'ring-0815'
     """
 
-    def __init__(self, folder: Path, store: Store, embedder: Embedder) -> None:
-        self.folder = folder
+    def __init__(self, place: Place, store: Store, embedder: Embedder) -> None:
+        self.folder = place.folder
         self.embedder = embedder
+        self._place = place
         self._lock = threading.Lock()
         self._store = store
         self._snapshot: Snapshot | None = None
-        self._stamps: tuple[tuple[int, ...] | None, ...] = ()
+        self._stamps: tuple[Stamp, ...] = ()
 
     @classmethod
     def build(
@@ -77,7 +79,7 @@ class Index:
         """Embed the pictures of a table and write a new index; the folder is there when all is in it.
 
         Args:
-            folder: must not exist.
+            folder: must not exist; or an address, such as "s3://shop/rings.index", with nothing under it.
             source: a CSV, Parquet file or folder, as `mohs.read_table` takes it, a `Table`, or "glyphs". Columns beside
                 its own, such as a price, become columns of the index.
             embedder: a run's folder, an embedder's, or an `Embedder`; a copy of it goes into the index.
@@ -96,41 +98,41 @@ class Index:
         """
         require(wrong_whole("max_bad_images", max_bad_images, at_least=0, example=0))
         _require_exact_up_to(exact_up_to)
-        folder = Path(folder)
-        if folder.exists():
-            raise InputError(Problem("folder", f"{folder} exists already", "give another, or remove it"))
+        place = place_of(folder)
+        place.require_new()
         network = embedder if isinstance(embedder, Embedder) else Embedder.from_pretrained(embedder)
         table = _table(source, catalog)
         columns = other_columns(table)
         ids = item_ids(table, columns, id_column)
-        require_disk(folder, len(table) * (4 * network.embedding_dim + _ROW_BYTES), "an index of these items")
+        place.require_room(len(table) * (4 * network.embedding_dim + _ROW_BYTES))
         schema, batches = item_rows(
             table, network, ids, columns,
             embedded=embedded, max_bad_images=max_bad_images, set_aside=set_aside, progress=progress,
         )  # fmt: skip
-        with atomic_folder(folder) as place:
-            network.save_pretrained(place / "embedder")
-            _approximate(place, Store.create(place, batches, schema), exact_up_to)
+        with place.new() as work:
+            work.save_embedder(network)
+            _approximate(work, Store.create(work, batches, schema), exact_up_to)
             record = {"format": _FORMAT, "embedder": embedder_hash(network), "id_column": id_column}
-            write_summed(place / _ABOUT, record)
+            work.write(_ABOUT, record)
         return cls.open(folder)
 
     @classmethod
     def open(cls, folder: str | Path) -> "Index":
-        """Return the index in a folder.
+        """Return the index in a folder, or at an address such as "s3://shop/rings.index".
 
-        Raises `InputError` if it is none, of a newer format, or if its embedder is not the one that made its vectors.
+        Raises `InputError` if it is none, of a newer format, or if its embedder is not the one that made its vectors;
+        `ResourceError` if the address cannot be reached.
         """
-        folder = Path(folder)
-        if not (folder / _ABOUT).is_file():
-            raise InputError(Problem(str(folder), "not an index (no index.json)", "make one with 'mohs index build'"))
-        about = _about(folder)
-        embedder = Embedder.from_pretrained(folder / "embedder")
+        place = place_of(folder)
+        if not place.has_file(_ABOUT):
+            raise InputError(Problem(place.uri, "not an index (no index.json)", "make one with 'mohs index build'"))
+        about = _about(place)
+        embedder = Embedder.from_pretrained(place.embedder_folder())
         if embedder_hash(embedder) != about.get("embedder"):
             raise InputError(
-                Problem(str(folder / "embedder"), "not the embedder that made the vectors", "build the index again")
+                Problem(place.named(EMBEDDER), "not the embedder that made the vectors", "build the index again")
             )
-        return cls(folder, Store.open(folder), embedder)
+        return cls(place, Store.open(place), embedder)
 
     def __len__(self) -> int:
         """Return the number of items."""
@@ -142,26 +144,23 @@ class Index:
     @property
     def calibration(self) -> Calibration | None:
         """What `calibrate` learned last; None if it never did."""
-        file = self.folder / _CALIBRATION
-        if not file.is_file():
+        if not self._place.has_file(_CALIBRATION):
             return None
-        record = read_summed(file)
-        if record.pop("index", None) not in (None, json_sum(_about(self.folder))):
-            raise InputError(Problem(str(file), "the calibration of another index", "calibrate this one"))
-        return Calibration.of_record(record, place=str(file))
+        file, record = self._place.named(_CALIBRATION), self._place.read(_CALIBRATION)
+        if record.pop("index", None) not in (None, json_sum(_about(self._place))):
+            raise InputError(Problem(file, "the calibration of another index", "calibrate this one"))
+        return Calibration.of_record(record, place=file)
 
     @property
     def approximation(self) -> Approximation | None:
         """How much a search finds; None if all items are compared."""
-        file = self.folder / _APPROXIMATION
-        if not file.is_file():
+        if not self._place.has_file(_APPROXIMATION):
             return None
         try:
-            return Approximation.of_record(read_summed(file))
+            return Approximation.of_record(self._place.read(_APPROXIMATION))
         except TypeError:
-            raise InputError(
-                Problem(str(file), "not what an index writes there", "mend it: mohs index compact")
-            ) from None
+            file = self._place.named(_APPROXIMATION)
+            raise InputError(Problem(file, "not what an index writes there", "mend it: mohs index compact")) from None
 
     def columns(self) -> tuple[str, ...]:
         """Return the names that a filter may use."""
@@ -175,7 +174,7 @@ class Index:
         """Return the newest version, read from disk once; what is found in it does not change with the index."""
         with self._lock:
             store = self._store.newest()
-            stamps = tuple(file_stamp(self.folder / name) for name in (_APPROXIMATION, _CALIBRATION))
+            stamps = tuple(self._place.stamp(name) for name in (_APPROXIMATION, _CALIBRATION))
             if self._snapshot is None or store is not self._store or stamps[0] != self._stamps[0]:
                 self._store, self._snapshot = store, Snapshot.read(store, self.calibration, self.approximation)
             elif stamps != self._stamps:
@@ -245,7 +244,7 @@ class Index:
             vectors, query_QD, class_Q, own,
             max_false_acceptance=max_false_acceptance, threshold_distance=threshold_distance, seed=seed,
         )  # fmt: skip
-        write_summed(self.folder / _CALIBRATION, found.as_record() | {"index": json_sum(_about(self.folder))})
+        self._place.write(_CALIBRATION, found.as_record() | {"index": json_sum(_about(self._place))})
         return found
 
     def add(
@@ -273,7 +272,7 @@ class Index:
         twice = sorted({item for item in ids if ids.count(item) > 1})
         if twice:
             raise InputError(*at_most_20([Problem(repr(item), "is given twice", "give each an id") for item in twice]))
-        id_column = _about(self.folder)["id_column"]
+        id_column = _about(self._place)["id_column"]
         return self._add(picture_rows(items, self.embedder, self._store.schema, id_column))
 
     def _add(self, rows: pa.Table) -> int:
@@ -322,7 +321,7 @@ class Index:
         """
         _require_exact_up_to(exact_up_to)
         self._store.compact()
-        _approximate(self.folder, self._store.newest(), exact_up_to)
+        _approximate(self._place, self._store.newest(), exact_up_to)
 
     def ids_of(self, paths: Sequence[str], files: Sequence[str]) -> list[str | None]:
         """Return the id of the item that is this very file, None for files that are no item.
@@ -388,7 +387,7 @@ class Index:
         table = _table(source, None)
         schema = self._store.schema
         columns = other_columns(table)
-        ids = item_ids(table, columns, _about(self.folder)["id_column"])
+        ids = item_ids(table, columns, _about(self._place)["id_column"])
         unknown = [name for name in columns if name not in schema.names]
         if unknown:
             raise InputError(
@@ -417,23 +416,22 @@ class Index:
         return pa.Table.from_batches(batches, found).select(schema.names).cast(schema)
 
 
-def _about(folder: Path) -> dict[str, Any]:
+def _about(place: Place) -> dict[str, Any]:
     """Return what index.json says; raise `InputError` if it is missing, of another format or damaged."""
-    file = folder / _ABOUT
-    about = read_summed(file)
+    file, about = place.named(_ABOUT), place.read(_ABOUT)
     check_format(file, about.get("format"), _FORMAT)
     missing = {"embedder", "id_column"} - about.keys()
     if missing:
-        raise InputError(Problem(str(file), f"{min(missing)!r} is not there", "build the index again"))
+        raise InputError(Problem(file, f"{min(missing)!r} is not there", "build the index again"))
     return about
 
 
-def _approximate(folder: Path, store: Store, exact_up_to: int) -> None:
-    """Make the index in a folder approximate if it has more items than are compared one by one, and exact if not."""
+def _approximate(place: Place, store: Store, exact_up_to: int) -> None:
+    """Make the index in a place approximate if it has more items than are compared one by one, and exact if not."""
     if len(store) > exact_up_to:
-        write_summed(folder / _APPROXIMATION, build_approximation(store).as_record())
+        place.write(_APPROXIMATION, build_approximation(store).as_record())
     else:
-        (folder / _APPROXIMATION).unlink(missing_ok=True)
+        place.remove(_APPROXIMATION)
 
 
 def _require_exact_up_to(value: int) -> None:

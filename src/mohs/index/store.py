@@ -5,7 +5,7 @@ import os
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from math import sqrt
 from pathlib import Path
@@ -15,14 +15,14 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from mohs.artefacts import disk_named
-from mohs.errors import InputError, Problem, reason_of
-from mohs.lock import only_writer
+from mohs.errors import InputError, MohsError, Problem, reason_of
+from mohs.index.places import Place, place_of
 
 __all__ = ["FIXED_COLUMNS", "KEPT_S", "Store", "item_schema", "vectors_of"]
 
 FIXED_COLUMNS = ("id", "file", "path", "class", "role", "vector", "thumbnail")
 _TABLE = "items"
+_KEY = b"lance-schema:unenforced-primary-key:position"
 # The index of the vectors keeps a byte for each number; of so many times the wanted rows the exact vectors decide.
 _REFINED = 4
 # A change makes a fragment, and each makes all later changes slower, by some 0.3 ms. So every few versions the newest
@@ -66,33 +66,52 @@ class Store:
     """A LanceDB table of items. Each change is one transaction: a killed process leaves the state before or after it.
 
     A reader keeps the version that it was opened at (`newest` gives one), so that what is read together is of one
-    version, whoever writes meanwhile. Changes wait for each other (`mohs.lock`), and tidy up now and then: small
-    fragments become one, and versions that newer ones have replaced for two minutes are cleaned up; what still reads
-    such a version is told so.
+    version, whoever writes meanwhile. Changes wait for each other (`mohs.lock`), in a bucket LanceDB has them take
+    turns. They tidy up now and then: small fragments become one, and versions that newer ones have replaced for two
+    minutes are cleaned up; what still reads such a version is told so.
     """
 
-    def __init__(self, table: Any, folder: Path) -> None:
+    def __init__(self, table: Any, place: Place) -> None:
         self._table = table
-        self._folder = folder
+        self._place = place
         self._version = int(table.version)
 
     @classmethod
-    def create(cls, folder: Path, batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> "Store":
-        """Write a new store from batches of rows, in one transaction."""
-        return cls(_lancedb().connect(str(folder)).create_table(_TABLE, iter(batches), schema=schema), folder)
+    def create(cls, where: Path | Place, batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> "Store":
+        """Write a new store from batches of rows, in one transaction; raise what their iteration raises."""
+        place = place_of(where)
+        raised: list[BaseException] = []
+
+        def rows() -> Iterator[pa.RecordBatch]:
+            try:
+                yield from batches
+            except BaseException as error:
+                raised.append(error)  # of which LanceDB would leave the text alone
+                raise
+
+        with place.reaching():
+            try:
+                table = _connect(place).create_table(_TABLE, rows(), schema=schema)
+            except Exception:
+                if raised:
+                    raise raised[0] from None
+                raise
+        return cls(table, place)
 
     @classmethod
-    def open(cls, folder: Path) -> "Store":
-        """Return the store in a folder; raise `InputError` if there is none."""
+    def open(cls, where: Path | Place) -> "Store":
+        """Return the store in a folder or a bucket; raise `InputError` if there is none."""
+        place = place_of(where)
+        is_there = place.has_folder(f"{_TABLE}.lance")
         try:
-            if not (folder / f"{_TABLE}.lance").is_dir():
+            if not is_there:
                 raise ValueError("no table of items")
-            table = _lancedb().connect(str(folder)).open_table(_TABLE)
+            table = _connect(place).open_table(_TABLE)
         except (ValueError, RuntimeError, OSError) as error:
             raise InputError(
-                Problem(str(folder), f"no store of items ({reason_of(error)})", "build the index again")
+                Problem(place.uri, f"no store of items ({reason_of(error)})", "build the index again")
             ) from None
-        return cls(table, folder)
+        return cls(table, place)
 
     @property
     def version(self) -> int:
@@ -101,8 +120,8 @@ class Store:
 
     def newest(self) -> "Store":
         """Return the newest version on disk: this very store, if there is none since."""
-        table = _lancedb().connect(str(self._folder)).open_table(_TABLE)
-        return self if int(table.version) == self._version else Store(table, self._folder)
+        table = self._writer()
+        return self if int(table.version) == self._version else Store(table, self._place)
 
     @property
     def schema(self) -> pa.Schema:
@@ -150,13 +169,13 @@ class Store:
         try:
             return query.to_arrow()
         except (ValueError, RuntimeError, OSError) as error:
+            if self._place.is_lost(error):
+                raise self._place.unreadable(error) from None
             if self._is_cleaned_up():
                 what, fix = f"version {self._version} is cleaned up, there are newer ones", "read the newest"
-                raise InputError(Problem(str(self._folder), what, fix)) from None
+                raise InputError(Problem(self._place.uri, what, fix)) from None
             if where is None:
-                raise InputError(
-                    Problem(str(self._folder), f"cannot be read ({reason_of(error)})", "build the index again")
-                ) from None
+                raise self._place.unreadable(error) from None
             names = ", ".join(map(repr, (name for name in self.schema.names if name not in ("vector", "thumbnail"))))
             raise InputError(
                 Problem("where", f"{where!r} cannot be read ({reason_of(error)})", f"the columns are {names}")
@@ -181,18 +200,21 @@ class Store:
 
     def add(self, rows: pa.Table) -> None:
         """Add rows whose ids are new; an id that is there already stays as it is."""
-        self._change(lambda table: table.merge_insert("id").when_not_matched_insert_all().execute(rows))
+        self._change(lambda table, rows: table.merge_insert("id").when_not_matched_insert_all().execute(rows), rows)
 
     def replace(self, rows: pa.Table) -> None:
         """Put rows in the place of those with the same ids, and add the others."""
         self._change(
-            lambda table: table.merge_insert("id").when_matched_update_all().when_not_matched_insert_all().execute(rows)
+            lambda table, rows: (
+                table.merge_insert("id").when_matched_update_all().when_not_matched_insert_all().execute(rows)
+            ),
+            rows,
         )
 
     def remove(self, ids: Sequence[str]) -> None:
         """Take the items with these ids out."""
         if ids:
-            self._change(lambda table: table.delete(_id_in(ids)))
+            self._change(lambda table, _: table.delete(_id_in(ids)))
 
     def compact(self) -> None:
         """Make small fragments one, and clean up versions that newer ones have replaced for two minutes.
@@ -205,16 +227,19 @@ class Store:
             _clean_up(table)
         except (ValueError, RuntimeError, OSError) as error:
             raise InputError(
-                Problem(str(self._folder), f"cannot be compacted ({reason_of(error)})", "try again")
+                Problem(self._place.uri, f"cannot be compacted ({reason_of(error)})", "try again")
             ) from None
 
-    def _change(self, write: Callable[[Any], object]) -> None:
+    def _change(self, write: Callable[[Any, Any], object], rows: pa.Table | None = None) -> None:
         # One at a time, since a fragment that is gathered must not be changed meanwhile.
-        with disk_named(self._folder), only_writer(self._folder, "changing the index", wait_s=_WAIT_S) as is_alone:
+        with self._place.changing("changing the index", _WAIT_S) as is_alone:
             # A table of its own: writing moves the version that a table reads.
             table = self._writer()
+            if not is_alone:
+                _make_key(table)
+                rows = None if rows is None else rows.cast(table.schema)
             before = int(table.version)
-            write(table)
+            write(table, rows)
             # If this fails the change is made all the same: another writer came between, or the disk is full.
             with contextlib.suppress(ValueError, RuntimeError, OSError):
                 if is_alone and _crosses(before, int(table.version), _GATHER_EVERY_VERSIONS):
@@ -230,13 +255,13 @@ class Store:
 
         The process waits for the thread at its end.
         """
-        name = f"tidy up {self._folder}"
+        name = f"tidy up {self._place.uri}"
         if all(thread.name != name for thread in threading.enumerate()):
             threading.Thread(target=self._tidy, name=name).start()
 
     def _tidy(self) -> None:
         # A change preempts a compaction, and what that wrote is lost. So it waits for a pause, or for the next time.
-        with contextlib.suppress(InputError, ValueError, RuntimeError, OSError):
+        with contextlib.suppress(MohsError, ValueError, RuntimeError, OSError):
             for _ in range(_MOST_WAITS):
                 before = self._writer()
                 time.sleep(_PAUSE_S)
@@ -244,17 +269,28 @@ class Store:
                     self.compact()
                     return
             if len(_replaced(self._writer())) > _MOST_REPLACED:
-                with only_writer(self._folder, "tidying up the index", wait_s=_WAIT_S):
+                with self._place.changing("tidying up the index", _WAIT_S):
                     self.compact()
 
     def _is_cleaned_up(self) -> bool:
         try:
             return all(each["version"] != self._version for each in self._writer().list_versions())
-        except (ValueError, RuntimeError, OSError):
+        except (MohsError, ValueError, RuntimeError, OSError):
             return False
 
     def _writer(self) -> Any:
-        return _lancedb().connect(str(self._folder)).open_table(_TABLE)
+        with self._place.reaching():
+            return _connect(self._place).open_table(_TABLE)
+
+
+def _make_key(table: Any) -> None:
+    """Have LanceDB see that two processes, which do not wait for each other, add the same id: only one of them does."""
+    with contextlib.suppress(ValueError, RuntimeError, OSError):  # another process does this, too
+        if table.schema.field("id").nullable:
+            table.alter_columns({"path": "id", "nullable": False})
+        if _KEY not in (table.schema.field("id").metadata or {}):
+            table.set_unenforced_primary_key("id")
+            table.checkout_latest()
 
 
 def _crosses(before: int, after: int, every: int) -> bool:
@@ -304,6 +340,10 @@ def _replaced(table: Any) -> list[datetime]:
 def _id_in(ids: Sequence[str]) -> str:
     quoted = ", ".join("'" + item.replace("'", "''") + "'" for item in ids)
     return f"id IN ({quoted})"
+
+
+def _connect(place: Place) -> Any:
+    return _lancedb().connect(place.uri, storage_options=place.storage_options)
 
 
 def _lancedb() -> Any:

@@ -13,11 +13,19 @@ from mohs.model.hub import HUB_PREFIX, hub_embedder
 from mohs.settings.config import ModelConfig, setting_problems
 from mohs.sums import check_files, check_format, file_sums, read_summed, write_summed
 
-__all__ = ["WEIGHTS", "embedder_folder", "read_embedder_settings", "weights_file", "write_embedder_settings"]
+__all__ = [
+    "SETTINGS",
+    "WEIGHTS",
+    "embedder_folder",
+    "read_embedder_settings",
+    "weights_file",
+    "write_embedder_settings",
+]
 
 WEIGHTS: Final = "model.safetensors"
+SETTINGS: Final = "embedder.json"
 
-_FORMAT, _SETTINGS = 1, "embedder.json"
+_FORMAT = 1
 # What every version has written. A default in the place of one would be another embedder, and nobody would notice.
 _MODEL = (
     "backbone",
@@ -55,12 +63,12 @@ def write_embedder_settings(folder: Path, config: ModelConfig, policy: ImagePoli
     pictures = {name: value for name, value in asdict(policy).items() if value is not None}
     model = config.model_dump(mode="json", exclude={"weights", "pretrained", "start"})
     files = file_sums(folder, [WEIGHTS])
-    write_summed(folder / _SETTINGS, {"format": _FORMAT, "model": model, "pictures": pictures, "files": files})
+    write_summed(folder / SETTINGS, {"format": _FORMAT, "model": model, "pictures": pictures, "files": files})
 
 
 def read_embedder_settings(folder: Path) -> tuple[ModelConfig, ImagePolicy]:
     """Return what `embedder.json` says; raise `InputError` if it is missing, damaged or incomplete."""
-    file = folder / _SETTINGS
+    file = folder / SETTINGS
     settings = _read(folder)
     try:
         _require_complete(settings)
@@ -78,14 +86,14 @@ def weights_file(folder: Path) -> Path:
     """Return the file of weights; raise `InputError` if it is missing, or not the one that `embedder.json` is of."""
     file = folder / WEIGHTS
     if not file.is_file():
-        raise InputError(Problem(str(file), "no such file", f"copy it beside {_SETTINGS}"))
-    check_files(folder / _SETTINGS, _read(folder))
+        raise InputError(Problem(str(file), "no such file", f"copy it beside {SETTINGS}"))
+    check_files(folder / SETTINGS, _read(folder))
     return file
 
 
 def _read(folder: Path) -> dict[str, Any]:
-    settings = read_summed(folder / _SETTINGS)
-    check_format(folder / _SETTINGS, settings.get("format"), _FORMAT)
+    settings = read_summed(folder / SETTINGS)
+    check_format(folder / SETTINGS, settings.get("format"), _FORMAT)
     return settings
 
 

@@ -10,6 +10,7 @@ from fastapi import FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ValidationError, create_model
 
+from mohs.index.places import Place, place_of
 from mohs.serve import alike, changes, pictures
 from mohs.serve.alike import WhyAlike
 from mohs.serve.editions import Editions
@@ -26,21 +27,27 @@ Where = Annotated[str | None, Query(description="only items for which this holds
 OneOfAClass = Annotated[bool, Query(description="only the nearest item of each class")]
 
 
+_RELOAD_BUCKET_S = 10.0
+
+
 def create_app(folder: str | Path, settings: ServeSettings | None = None) -> FastAPI:
-    """Return the service for the index in a folder, as an ASGI application.
+    """Return the service for the index in a folder or at an address, as an ASGI application.
+
+    Feedback on an index in a bucket goes to a file of its name here, unless the settings name another.
 
     Raises `InputError` as `Index.open` does.
     """
     settings = settings or ServeSettings()
     metrics = Metrics()
-    editions = Editions(Path(folder), metrics)
+    place = place_of(folder)
+    editions = Editions(place, metrics)
     queries = Queries(editions, settings, metrics)
     why = WhyAlike(editions, queries, settings)
-    review = ReviewList(Path(settings.review_list or Path(folder) / "review.csv"), settings.max_review_bytes)
+    review = ReviewList(Path(settings.review_list or _review_list(place)), settings.max_review_bytes)
 
     @contextlib.asynccontextmanager
     async def life(_: FastAPI) -> AsyncIterator[None]:
-        watching = asyncio.create_task(editions.watch(settings.reload_s))
+        watching = asyncio.create_task(editions.watch(_reload_s(place, settings)))
         try:
             yield
         finally:
@@ -58,6 +65,22 @@ def create_app(folder: str | Path, settings: ServeSettings | None = None) -> Fas
     changes.add_routes(app, editions, queries, review, settings, metrics)
     alike.add_routes(app, why)
     return app
+
+
+def _review_list(place: Place) -> Path:
+    """Return the review list in the folder of an index or, since a bucket's objects do not grow, in this folder."""
+    if isinstance(place.folder, Path):
+        return place.folder / "review.csv"
+    return Path(f"{place.uri.rpartition('/')[2]}.review.csv")
+
+
+def _reload_s(place: Place, settings: ServeSettings) -> float:
+    """Return how often to look for a new version: seldom in a bucket, where each look is paid for, unless it is set."""
+    return (
+        _RELOAD_BUCKET_S
+        if isinstance(place.folder, str) and "reload_s" not in settings.model_fields_set
+        else settings.reload_s
+    )
 
 
 def _add_searches(app: FastAPI, queries: Queries, settings: ServeSettings) -> None:

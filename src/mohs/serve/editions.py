@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import final
 
-from mohs.artefacts import file_stamp
 from mohs.errors import MohsError, reason_of
 from mohs.index.index import Index, embedder_hash
+from mohs.index.places import Place, Stamp, place_of
 from mohs.index.snapshot import Snapshot
 from mohs.serve.metrics import Metrics
 
@@ -32,17 +32,17 @@ class Edition:
 
 @final
 class Editions:
-    """The newest edition of the index in a folder.
+    """The newest edition of the index in a place.
 
     A request takes `current` once and keeps it; a new edition is read beside it and then takes its place. What cannot
     be read leaves the old one in place, and is tried again.
     """
 
-    def __init__(self, folder: Path, metrics: Metrics) -> None:
-        self._folder = folder
+    def __init__(self, where: str | Path | Place, metrics: Metrics) -> None:
+        self._place = place_of(where)
         self._metrics = metrics
-        self._stamp = self._folder_stamp()
-        index = Index.open(folder)
+        self._stamp = self._place_stamp()
+        index = Index.open(self._place.folder)
         self.current = Edition(index, index.snapshot(), embedder_hash(index.embedder))
         self.problem: str | None = None
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="reload")
@@ -77,22 +77,22 @@ class Editions:
 
     def _newest(self) -> Edition:
         old = self.current
-        stamp = self._folder_stamp()
+        stamp = self._place_stamp()
         if stamp == self._stamp:
             snapshot = old.index.snapshot()
             found = old if snapshot is old.snapshot else Edition(old.index, snapshot, old.embedder)
         else:
-            index = Index.open(self._folder)
+            index = Index.open(self._place.folder)
             found = Edition(index, index.snapshot(), embedder_hash(index.embedder))
         # A folder that was replaced meanwhile may have given vectors of another embedder: wait for the next look.
-        if self._folder_stamp() != stamp:
+        if self._place_stamp() != stamp:
             return old
         self._stamp = stamp
         return found
 
-    def _folder_stamp(self) -> tuple[tuple[int, ...] | None, ...]:
+    def _place_stamp(self) -> tuple[Stamp, ...]:
         """Return what changes if the folder is replaced, not if items are added."""
-        return tuple(file_stamp(self._folder / name) for name in ("index.json", "embedder/model.safetensors"))
+        return tuple(self._place.stamp(name) for name in ("index.json", "embedder/model.safetensors"))
 
     def _tell(self) -> None:
         self._metrics.items.set(len(self.current.snapshot))

@@ -35,7 +35,7 @@ class ServeSettings(BaseSettings):
     body_s: float = Field(20.0, gt=0, description="for its body")
     inference_s: float = Field(20.0, gt=0, description="for its answer")
     send_s: float = Field(20.0, gt=0, description="for the answer to be taken")
-    reload_s: float = Field(0.5, gt=0, description="how often the folder is looked at for a new version")
+    reload_s: float = Field(0.5, gt=0, description="how often to look for a new version; of a bucket 10")
 
     @property
     def hosts(self) -> frozenset[str]:
