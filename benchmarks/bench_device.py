@@ -29,7 +29,7 @@ from mohs.mining.device_blocks import float32_products, rows_per_block
 from mohs.mining.exact import mine_exact
 from mohs.mining.on_device import mine_on_device, mining_device
 from mohs.mining.positives import choose_positives
-from mohs.mining.problem import MiningProblem, make_problem, pair_distance
+from mohs.mining.problem import Hardness, MiningProblem, make_problem, pair_distance
 from mohs.mining.threads import num_threads
 
 
@@ -39,11 +39,7 @@ def problem_of(bank: Bank, scale: Scale) -> tuple[MiningProblem, np.ndarray]:
         bank.rows_ND,
         bank.labels_N,
         anchors_T=bank.anchors_T,
-        hardness_T=bank.hardness_T,
-        scale=scale,
-        candidates=None,
-        margin=MARGIN if scale == "margin" else None,
-        squared=False,
+        wanted=Hardness(bank.hardness_T, scale, MARGIN if scale == "margin" else None),
     )
     positives, _ = choose_positives(problem.labels_N, problem.anchors_T, seed=0)
     return problem, pair_distance(problem, positives)

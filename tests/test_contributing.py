@@ -16,10 +16,13 @@ import numpy as np
 import torch
 
 import mohs
+from mohs.cli.train import flags
+from mohs.doctor.log.stuck_values import LOSS_NAMES, LossFacts, stuck_values
 from mohs.evaluation.retrieval import evaluate_all_against_all
 from mohs.hardness.scales import achieved_by_rank, rank_of
 from mohs.settings.config import HardnessConfig, LossConfig, override_config
 from mohs.settings.effects import without_effect
+from mohs.settings.reference import settings_page
 from mohs.training.losses.build import build_loss
 
 # A curve, by its name in the settings.
@@ -33,6 +36,17 @@ assert abs(float(loss(near, far, near, torch.tensor([0])).loss) - (2**0.5 + 0.5)
 assert not LossConfig(name="square-triplet").in_batch
 settings = ["loss.name=square-triplet", "loss.margin=0.5"]
 assert without_effect(override_config(None, settings, {}), ["loss.margin"]) == []
+# The doctor, the page of all settings and messages know it, and what it costs where nothing was learnt.
+assert "square-triplet" in LOSS_NAMES
+assert [stuck.value for stuck in stuck_values(LossFacts("square-triplet", margin=0.5))] == [0.25]
+assert loss.collapsed_loss(8) == 0.25
+assert "triplet, soft-triplet, square-triplet, selective-triplet" in settings_page(flags())
+try:
+    LossConfig(name="nonsense")
+except ValueError as error:
+    assert "square-triplet" in str(error)
+else:
+    raise AssertionError("a loss that there is not")
 
 # A scale, by its name (that mining asks nothing but the record is a test of mining).
 assert HardnessConfig(scale="square-rank").scale == "square-rank"

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 import mohs.runs
 from mohs.data.reading import read_table
 from mohs.errors import InputError, TrainingError
-from mohs.evaluation.summary import measure
+from mohs.evaluation.summary import SearchSet, measure
 from mohs.model.embedder import Embedder
 from mohs.plan import TripletPlan
 from mohs.runs import Run, evaluate, train, train_on
@@ -351,7 +351,9 @@ def test_a_pretrained_network_is_measured_beside_what_it_knew_without_a_head(tmp
         x_BCHW = untrained.to_input(np.asarray(evaluation.dataset.pictures))
         features = torch.nn.functional.normalize(untrained.features(x_BCHW), dim=1).numpy()
     np.testing.assert_allclose(untrained.embed_features(evaluation.dataset.pictures), features, atol=1e-6)
-    expected = measure(features, evaluation.dataset.labels, evaluation.dataset.roles, verification=False, seed=1)
+    expected = measure(
+        features, SearchSet(evaluation.dataset.labels, evaluation.dataset.roles), verification=False, seed=1
+    )
     found = evaluation.measured["pooled features"]
     np.testing.assert_allclose(
         found.retrieval.nearest_wrong_distance, expected.retrieval.nearest_wrong_distance, atol=1e-5
@@ -368,7 +370,7 @@ def test_evaluate_unseen_classes(tmp_path: Path) -> None:
     assert sorted(evaluation.dataset.labels) == sorted(items.labels[items.splits == "test"])
     assert list(evaluation.measured) == ["pixels", "untrained", "trained"]
     np.testing.assert_array_equal(evaluation.embeddings_ND, run.embedder().embed(evaluation.dataset.pictures))
-    expected = measure(evaluation.embeddings_ND, evaluation.dataset.labels, evaluation.dataset.roles, seed=1)
+    expected = measure(evaluation.embeddings_ND, SearchSet(evaluation.dataset.labels, evaluation.dataset.roles), seed=1)
     written = json.loads((run.folder / "metrics.json").read_text())
     assert written["trained"] == json.loads(json.dumps(expected.as_record()))
     assert written["trained"]["protocol"] == "unseen classes"

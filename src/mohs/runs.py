@@ -18,7 +18,7 @@ from mohs.data.dataset import Dataset
 from mohs.data.table import require_classes
 from mohs.errors import DataWarning, InputError, ResourceError
 from mohs.evaluation.pixels import pixel_embeddings
-from mohs.evaluation.summary import EmbeddingReport, SearchProtocol, measure
+from mohs.evaluation.summary import EmbeddingReport, SearchProtocol, SearchSet, measure
 from mohs.model.embedder import Embedder
 from mohs.model.shared_embedding import embed_items
 from mohs.peers import ALONE, Peers
@@ -308,13 +308,17 @@ def evaluate(
     if data.unseen_classes:
         protocol = "unseen classes" if num_trained == 0 else "classes seen and unseen"
 
+    searched = SearchSet(
+        dataset.labels,
+        dataset.roles,
+        test_N=None if data.unseen_classes else test_N,
+        groups_N=groups_N if exclude_same_group else None,
+    )
+
     def measured_by(x_ND: np.ndarray, *, verification: bool = False) -> EmbeddingReport:
         return measure(
             x_ND,
-            dataset.labels,
-            dataset.roles,
-            test_N=None if data.unseen_classes else test_N,
-            groups_N=groups_N if exclude_same_group else None,
+            searched,
             protocol=protocol,
             verification=verification,
             seed=run.config.seed,

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mohs.errors import InputError
-from mohs.evaluation.retrieval import RetrievalResult, evaluate_all_against_all, evaluate_retrieval
+from mohs.evaluation.retrieval import LeftOut, RetrievalResult, evaluate_all_against_all, evaluate_retrieval
 
 
 def oracle(queries, query_labels, gallery, gallery_labels, left_out):
@@ -87,16 +87,12 @@ def test_queries_against_a_gallery_are_the_oracle(case, num_queries: int, known:
     given_labels, given_groups = np.array(labels), np.array(groups)
     rows = oracle(x[queries].astype(float), labels[queries], x[gallery].astype(float), labels[gallery], left_out)
     arguments = (x[queries], given_labels[queries], x[gallery], given_labels[gallery])
-    options = {
-        "self_indices_Q": own,
-        "query_groups_Q": given_groups[queries],
-        "gallery_groups_G": given_groups[gallery],
-    }
+    without = LeftOut(own, given_groups[queries], given_groups[gallery])
     if not any(row[2] for row in rows):
         with pytest.raises(InputError, match="none of the"):
-            evaluate_retrieval(*arguments, **options)
+            evaluate_retrieval(*arguments, left_out=without)
         return
-    assert_is(evaluate_retrieval(*arguments, ks=(1, 2), **options), rows)
+    assert_is(evaluate_retrieval(*arguments, ks=(1, 2), left_out=without), rows)
 
 
 @pytest.mark.parametrize("per_class", [3, 30])  # few limits, and grids
@@ -143,7 +139,7 @@ def test_groups_are_checked() -> None:
     with pytest.raises(InputError, match=r"^query_groups_Q: 3 labels for 4 embeddings"):
         evaluate_all_against_all(x, labels, groups_N=[1, 2, 3])
     with pytest.raises(InputError, match="one without the other"):
-        evaluate_retrieval(x, labels, x, labels, query_groups_Q=[1] * 4)
+        evaluate_retrieval(x, labels, x, labels, left_out=LeftOut(query_groups_Q=[1] * 4))
     with pytest.raises(
         InputError, match="outside its own group; check that groups are sessions or the like, and not the"
     ):

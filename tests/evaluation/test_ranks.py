@@ -6,7 +6,7 @@ from sklearn.metrics import average_precision_score
 
 from mohs.errors import InputError
 from mohs.evaluation import ranks
-from mohs.evaluation.retrieval import evaluate_all_against_all, evaluate_retrieval
+from mohs.evaluation.retrieval import LeftOut, evaluate_all_against_all, evaluate_retrieval
 
 KS = (1, 3, 10)
 
@@ -92,10 +92,10 @@ def test_all_metrics_are_those_of_the_oracle(number, monkeypatch):
         arguments = queries, query_labels, gallery, gallery_labels
         if not counted:
             with pytest.raises(InputError, match="none of the"):
-                evaluate_retrieval(*arguments, ks=KS, self_indices_Q=own)
+                evaluate_retrieval(*arguments, ks=KS, left_out=LeftOut(own))
             continue
         num_measured += 1
-        result = evaluate_retrieval(*arguments, ks=KS, self_indices_Q=own)
+        result = evaluate_retrieval(*arguments, ks=KS, left_out=LeftOut(own))
         assert result.num_relevant.tolist() == [row["R"] for row in rows], n
         assert result.nearest_wrong.tolist() == [row["nearest wrong"] for row in rows], n
         assert result.first_match_rank[result.counted].tolist() == [row["first"] for row in counted], n

@@ -7,7 +7,7 @@ from sklearn.metrics import average_precision_score
 
 from mohs.errors import InputError
 from mohs.evaluation.exact_neighbours import nearest
-from mohs.evaluation.retrieval import RetrievalResult, evaluate_all_against_all, evaluate_retrieval
+from mohs.evaluation.retrieval import LeftOut, RetrievalResult, evaluate_all_against_all, evaluate_retrieval
 
 
 def unit_clusters(num_classes, per_class, *, noise, dimensions=16, seed=0):
@@ -100,7 +100,7 @@ def test_results_do_not_depend_on_the_border_of_a_block():
     whole = evaluate_all_against_all(x, labels)
     assert len(x) > 2 * 1024
     for query in (0, 1023, 1024, 2047, 2048, len(x) - 1):
-        one = evaluate_retrieval(x[[query]], labels[[query]], x, labels, self_indices_Q=[query])
+        one = evaluate_retrieval(x[[query]], labels[[query]], x, labels, left_out=LeftOut([query]))
         assert one.first_match_rank[0] == whole.first_match_rank[query]
         assert one.average_precision[0] == whole.average_precision[query]
 
@@ -170,12 +170,12 @@ def test_an_item_is_left_out_by_its_index_and_its_duplicates_stay():
     assert result.first_match_rank.tolist() == [1, 1, 3, 1]
     assert result.num_gallery == 4
     # Queries that are not in the gallery have index -1.
-    mixed = evaluate_retrieval(x, ["a", "a", "b", "b"], x, ["a", "a", "b", "b"], self_indices_Q=[0, 1, -1, -1])
+    mixed = evaluate_retrieval(x, ["a", "a", "b", "b"], x, ["a", "a", "b", "b"], left_out=LeftOut([0, 1, -1, -1]))
     assert mixed.first_match_rank.tolist() == [1, 1, 1, 1]
 
 
 def test_a_query_that_is_filed_under_another_class_in_the_gallery_is_left_out_too():
-    result = evaluate_retrieval([[0.0]], ["a"], [[0.0], [1.0], [2.0]], ["b", "b", "a"], self_indices_Q=[0])
+    result = evaluate_retrieval([[0.0]], ["a"], [[0.0], [1.0], [2.0]], ["b", "b", "a"], left_out=LeftOut([0]))
     assert (result.first_match_rank[0], result.average_precision[0], result.r_precision) == (2, 0.5, 0.0)
 
 
@@ -317,11 +317,11 @@ def test_messages():
     assert message(lambda: evaluate_all_against_all(x, y, ks=(0,))) == (
         "ks: [0] is not a list of integers >= 1; use for example (1, 5, 10)"
     )
-    assert message(lambda: evaluate_retrieval(x, y, x, y, self_indices_Q=[0, 1, 4, 3])) == (
+    assert message(lambda: evaluate_retrieval(x, y, x, y, left_out=LeftOut([0, 1, 4, 3]))) == (
         "self_indices_Q: 4 of query 2 is not in [-1, 4); "
         "give an index of the gallery, or -1 for a query that is not in it"
     )
-    assert message(lambda: evaluate_retrieval(x, y, x, y, self_indices_Q=[0])) == (
+    assert message(lambda: evaluate_retrieval(x, y, x, y, left_out=LeftOut([0]))) == (
         "self_indices_Q: shape (1,) and type int64; give one integer for each of the 4 queries"
     )
     assert message(lambda: nearest(x, x, 4, self_indices_Q=range(4))) == (

@@ -6,7 +6,7 @@ import pytest
 from mohs.errors import InputError
 from mohs.evaluation import evaluate_embeddings
 from mohs.evaluation.retrieval import evaluate_all_against_all, evaluate_retrieval
-from mohs.evaluation.summary import measure
+from mohs.evaluation.summary import SearchSet, measure
 from mohs.evaluation.triplets import triplet_accuracy
 from mohs.evaluation.verification import evaluate_pairs
 
@@ -45,7 +45,7 @@ def test_queries_are_verified_with_the_gallery_where_it_is_apart():
     x, labels = clusters()
     for per_class in (2, 1):  # one test item of each class is enough
         test = np.arange(len(x)) % 4 < per_class
-        part = measure(x, labels, np.full(len(x), "sample"), test_N=test, verification=True).verification
+        part = measure(x, SearchSet(labels, np.full(len(x), "sample"), test), verification=True).verification
         num, others = 20 * per_class, 20 * (4 - per_class)
         assert part.law == (
             f"all {num * (4 - per_class)} pairs of one class; all {num * others * 19 // 20:,} of two classes; each of "
@@ -58,10 +58,8 @@ def test_queries_are_verified_with_the_gallery_where_it_is_apart():
         assert part.best is not None
     # Without a pair of one class there is nothing to verify.
     only = np.isin(labels, labels[:4])
-    assert (
-        measure(x[only], labels[only], np.full(4, "sample"), test_N=np.arange(4) < 2, verification=True).verification
-        is None
-    )
+    known = SearchSet(labels[only], np.full(4, "sample"), np.arange(4) < 2)
+    assert measure(x[only], known, verification=True).verification is None
 
 
 def test_queries_against_a_gallery_are_measured_by_the_indices_of_each():
@@ -116,7 +114,7 @@ def test_more_noise_is_worse_everywhere():
 def test_classes_seen_in_training_are_queries_against_the_rest():
     x, labels = clusters()
     test = np.arange(len(x)) % 4 == 0
-    report = measure(x, labels, np.full(len(x), "sample"), test_N=test)
+    report = measure(x, SearchSet(labels, np.full(len(x), "sample"), test))
     direct = evaluate_retrieval(x[test], labels[test], x[~test], labels[~test])
     assert (report.protocol, report.retrieval.metrics) == ("seen classes", direct.metrics)
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from mohs.mining.bank import TILE, centred_bank
-from mohs.mining.problem import make_problem
+from mohs.mining.problem import Hardness, make_problem
 
 
 def problem_of(bank, candidates=None):
@@ -11,11 +11,8 @@ def problem_of(bank, candidates=None):
         bank,
         labels,
         anchors_T=[0],
-        hardness_T=0.5,
-        scale="range",
+        wanted=Hardness(0.5, "range"),
         candidates=candidates,
-        margin=None,
-        squared=False,
     )
 
 

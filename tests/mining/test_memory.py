@@ -11,7 +11,7 @@ import pytest
 from mohs.errors import InputError
 from mohs.hardness.scales import SCALES
 from mohs.mining import estimate_peak_bytes
-from mohs.mining.problem import make_problem, pair_distance
+from mohs.mining.problem import Hardness, make_problem, pair_distance
 
 MEASURE = """
 import json, sys
@@ -217,8 +217,7 @@ def test_distances_of_long_rows_take_no_more_memory_than_those_of_short_ones():
     rows = np.random.default_rng(0).standard_normal((1000, 4096), dtype=np.float32)
     items = np.arange(1000)
     problem = make_problem(
-        rows, items // 2, anchors_T=items, hardness_T=np.zeros(1000), scale="rank", candidates=None, margin=None,
-        squared=False,
+        rows, items // 2, anchors_T=items, wanted=Hardness(np.zeros(1000), "rank")
     )  # fmt: skip
     tracemalloc.start()
     try:

@@ -11,7 +11,7 @@ from mohs.hardness.scales import SCALES
 from mohs.mining import mine
 from mohs.mining.on_device import mine_on_device
 from mohs.mining.positives import choose_positives
-from mohs.mining.problem import make_problem, pair_distance
+from mohs.mining.problem import Hardness, make_problem, pair_distance
 
 
 def bank_of(rng, num_items, dim, kind):
@@ -104,8 +104,8 @@ def test_a_device_is_monotone_in_hardness(case):
     distances = []
     for hardness in np.linspace(0, 1, 9):
         problem = make_problem(
-            bank, labels, anchors_T=anchors, hardness_T=hardness, scale=options["scale"], candidates=None,
-            margin=options.get("margin"), squared=options.get("squared", False),
+            bank, labels, anchors_T=anchors,
+            wanted=Hardness(hardness, options["scale"], options.get("margin"), options.get("squared", False)),
         )  # fmt: skip
         distances.append(mine_on_device(problem, pair_distance(problem, positives), torch.device("cpu"))[1])
     assert_falls_with_hardness(np.stack(distances))

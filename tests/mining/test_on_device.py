@@ -18,7 +18,7 @@ from mohs.mining import device_blocks, mine, on_device
 from mohs.mining.exact import mine_exact
 from mohs.mining.on_device import mine_on_device, mining_device
 from mohs.mining.positives import choose_positives
-from mohs.mining.problem import make_problem, pair_distance
+from mohs.mining.problem import Hardness, make_problem, pair_distance
 from mohs.mining.threads import Meter
 
 CUDA = pytest.param(
@@ -66,8 +66,8 @@ def problem_of(bank, labels, anchors, hardness, scale, candidates=None, margin=0
     """A problem, its positives and their distances."""
     by_margin = scale == "margin"
     problem = make_problem(
-        bank, labels, anchors_T=anchors, hardness_T=hardness, scale=scale, candidates=candidates,
-        margin=margin if by_margin else None, squared=squared and by_margin,
+        bank, labels, anchors_T=anchors, candidates=candidates,
+        wanted=Hardness(hardness, scale, margin if by_margin else None, squared and by_margin),
     )  # fmt: skip
     positives = choose_positives(labels, anchors, seed=0)[0]
     return problem, positives, pair_distance(problem, positives)

@@ -6,7 +6,7 @@ from oracle import oracle_positives
 
 from mohs.errors import InputError
 from mohs.mining import mine, positives
-from mohs.mining.problem import make_problem
+from mohs.mining.problem import Hardness, make_problem
 from mohs.plan import POSITIVE_ORIGINS
 from mohs.shards import ShardLayout, open_shards, write_shards
 
@@ -96,9 +96,7 @@ def test_rows_in_shards_are_read_some_classes_at_a_time(rule, tmp_path, monkeypa
 
     monkeypatch.setattr(positives, "_BYTES_AT_ONCE", 12 * 30)
     expected = mined(bank, labels, anchors, rule)
-    problem = make_problem(
-        shards, labels, anchors_T=anchors, hardness_T=0.5, scale="rank", candidates=None, margin=None, squared=False
-    )
+    problem = make_problem(shards, labels, anchors_T=anchors, wanted=Hardness(0.5, "rank"))
     monkeypatch.setattr(type(shards), "__getitem__", counted)
     positive, origin = positives.positives_by_distance(problem, rule)
     np.testing.assert_array_equal(positive, expected.positive)

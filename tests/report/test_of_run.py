@@ -3,7 +3,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from mohs.evaluation.summary import measure
+from mohs.evaluation.summary import SearchSet, measure
 from mohs.report.of_run import _verdicts
 from mohs.report.of_run_pictures import _one_per_class
 from mohs.report.words import METRIC_HEADER, metric_row
@@ -82,7 +82,7 @@ def test_large_classes_that_carry_the_mean_are_told():
 
 def test_a_row_of_numbers_fits_its_header():
     x = np.eye(4, dtype=np.float32)[[0, 0, 1, 1, 2, 2]]
-    measured = measure(x, list("aabbcc"), ["sample"] * 6)
+    measured = measure(x, SearchSet(list("aabbcc"), ["sample"] * 6))
     cells = metric_row(measured)
     assert METRIC_HEADER[:4] == ("R@1", "95% interval", "by class", "95% interval")
     assert cells[:4] == ["1.000", "0.110 to 1.000", "1.000", "0.110 to 1.000"]

@@ -22,7 +22,7 @@ from mohs.evaluation.intervals import class_interval
 from mohs.evaluation.pair_calibration import reliability_table
 from mohs.evaluation.pair_scores import pair_scores
 from mohs.evaluation.pairs import cross_pairs, pair_distances, sample_pairs
-from mohs.evaluation.retrieval import evaluate_all_against_all, evaluate_retrieval
+from mohs.evaluation.retrieval import LeftOut, evaluate_all_against_all, evaluate_retrieval
 from mohs.evaluation.summary import evaluate_embeddings
 from mohs.evaluation.triplets import sample_triplets, triplet_accuracy, triplet_accuracy_of
 from mohs.evaluation.verification import evaluate_pairs
@@ -179,7 +179,7 @@ EMBEDDINGS: dict[str, Callable[[Any], Any]] = {
     .tolist(),
     "evaluate_embeddings": lambda x: evaluate_embeddings(x, Y, verification=False).retrieval.recall,
     "evaluate_all_against_all": lambda x: evaluate_all_against_all(x, Y).recall,
-    "evaluate_retrieval": lambda x: evaluate_retrieval(x, Y, X, Y, self_indices_Q=np.arange(N)).recall,
+    "evaluate_retrieval": lambda x: evaluate_retrieval(x, Y, X, Y, left_out=LeftOut(np.arange(N))).recall,
     "nearest_pairs": lambda x: nearest_pairs(x, 3, labels_N=Y).first_P.tolist(),
     "triplet_accuracy": lambda x: triplet_accuracy(x, Y, num_triplets=50).accuracy,
     "triplet_accuracy_of": lambda x: triplet_accuracy_of(x, [0], [1], [N - 1]).accuracy,

@@ -1,5 +1,8 @@
 """What is known of losses fits how they are built and what they cost."""
 
+import re
+from pathlib import Path
+
 import pytest
 
 from mohs.settings.config import LossConfig
@@ -8,6 +11,8 @@ from mohs.training.losses.build import build_loss
 from mohs.training.losses.in_batch import IN_BATCH_LOSSES
 from mohs.training.losses.library import library_losses
 from mohs.training.losses.plan_losses import PLAN_LOSSES
+
+ROOT = Path(__file__).parents[2]
 
 
 def name_of(record: LossRecord) -> str:
@@ -36,3 +41,16 @@ def test_what_nobody_gave_is_not_guessed() -> None:
     assert find_record("infonce").most_stuck(None, None) is None
     assert find_record("triplet").most_stuck(None, 32) is None
     assert find_record("CircleLoss").stuck_values(0.2, 32) == ()
+
+
+def test_no_file_lists_the_losses_but_their_records() -> None:
+    """So that a new loss is a record and a builder, and no test, message or help is to be found and changed."""
+    names = {record.name: re.compile(rf"(?<![\w-]){record.name}(?![\w-])") for record in LOSSES}
+    listing = []
+    for file in sorted([*(ROOT / "src").rglob("*.py"), *(ROOT / "tests").rglob("*.py")]):
+        lines = file.read_text(encoding="utf-8").splitlines()
+        for number in range(len(lines)):
+            near = "\n".join(lines[number : number + 3])
+            if sum(name.search(near) is not None for name in names.values()) > len(LOSSES) // 2:
+                listing.append(f"{file.relative_to(ROOT)}:{number + 1}")
+    assert listing == []

@@ -25,6 +25,7 @@ from mohs.shown import printable
 __all__ = [
     "among_processes",
     "free_bytes",
+    "held_run",
     "in_bytes",
     "is_first",
     "print_json",
@@ -157,6 +158,25 @@ def among_processes(device: str) -> Iterator[Peers]:
     with processes(choose_device("auto") if device == "auto" else torch.device(device)) as peers:
         yield peers
         peers.gather(None)
+
+
+@contextmanager
+def held_run(folder: Path, doing: str) -> Iterator[bool]:
+    """Hold a run's folder and yield True; where it can only be read, say so before any work, and yield False.
+
+    What is no finished run is not looked at: opening it says what is wrong.
+    """
+    from mohs.artefacts import why_not_writable
+    from mohs.lock import only_writer
+
+    if not (folder / "run.json").is_file():
+        yield True
+    elif why := why_not_writable(folder):
+        say(f"warning: {folder} cannot be written ({why}); the numbers are printed, and no files are written there")
+        yield False
+    else:
+        with only_writer(folder, doing):
+            yield True
 
 
 def say(text: str) -> None:

@@ -43,7 +43,7 @@ def demo(
     import numpy as np
 
     from mohs.artefacts import write_json
-    from mohs.report.of_run import write_run_report
+    from mohs.report.of_run import Head, write_run_report
     from mohs.runs import BASELINES, evaluate, train_on
     from mohs.settings.config import DataConfig
     from mohs.training.run_inputs import open_split_data
@@ -90,13 +90,15 @@ def demo(
     command = shlex.join(["mohs", "demo", "--seed", str(seed), "--pictures", str(num_pictures), "--out", str(out)])
     write_run_report(
         report,
-        title="Mohs demo: characters, two pictures each",
-        command=command if classes is None else f"{command} --classes {classes}",
+        Head(
+            title="Mohs demo: characters, two pictures each",
+            command=command if classes is None else f"{command} --classes {classes}",
+            summary=_summary(facts, num_pictures, seed, total_s),
+        ),
         shown="default",
         runs=runs,
         data=data,
         rows=measured,
-        summary=_summary(facts, num_pictures, seed, total_s),
         highlight="default",
     )
     result = {

@@ -16,8 +16,16 @@ import typer
 
 from mohs.cli import options
 from mohs.cli.class_table import write_class_table
-from mohs.cli.console import among_processes, is_first, print_json, print_lines, print_table, require_file_place, say
-from mohs.cli.held_run import held_run
+from mohs.cli.console import (
+    among_processes,
+    held_run,
+    is_first,
+    print_json,
+    print_lines,
+    print_table,
+    require_file_place,
+    say,
+)
 from mohs.cli.pictures_read import QUARANTINE, beside, tell_pictures
 from mohs.cli.progress import counting_progress, decoding_progress, working
 from mohs.errors import DataWarning, InputError, Problem
@@ -255,30 +263,32 @@ def _evaluate_run(
 
 
 def _write_report(run: Run, evaluation: Evaluation, data: SplitData) -> Diagnosis:
-    from mohs.report.of_run import write_run_report
+    from mohs.report.of_run import Head, write_run_report
     from mohs.report.words import queries_counted
 
     facts, name, measured = run.facts(), run.folder.name, evaluation.measured
     return write_run_report(
         run.folder / "report.html",
-        title=f"Run {name}",
-        command=f"mohs train --config {run.folder / 'config.json'} --out NEW_FOLDER",
+        Head(
+            title=f"Run {name}",
+            command=f"mohs train --config {run.folder / 'config.json'} --out NEW_FOLDER",
+            summary=[
+                ("data", run.config.data.source),
+                ("pictures", f"{facts['num_items']:,} of {facts['num_classes']:,} classes"),
+                ("trained on", f"{facts['num_training_items']:,} of {facts['num_training_classes']:,} classes"),
+                ("tested on", queries_counted(measured["trained"].retrieval)),
+                ("seed", str(run.config.seed)),
+                (
+                    "seconds",
+                    f"embed {facts['embed_s']:.1f}, mine {facts['mine_s']:.1f}, train {facts['train_s']:.1f}, "
+                    f"evaluate {evaluation.evaluate_s:.1f}",
+                ),
+            ],
+        ),
         shown=name,
         runs={name: (run, evaluation)},
         data=data,
         rows=measured,
-        summary=[
-            ("data", run.config.data.source),
-            ("pictures", f"{facts['num_items']:,} of {facts['num_classes']:,} classes"),
-            ("trained on", f"{facts['num_training_items']:,} of {facts['num_training_classes']:,} classes"),
-            ("tested on", queries_counted(measured["trained"].retrieval)),
-            ("seed", str(run.config.seed)),
-            (
-                "seconds",
-                f"embed {facts['embed_s']:.1f}, mine {facts['mine_s']:.1f}, train {facts['train_s']:.1f}, "
-                f"evaluate {evaluation.evaluate_s:.1f}",
-            ),
-        ],
         highlight="trained",
     )
 

@@ -1,4 +1,7 @@
-"""`mohs import-weights`: a pickle of weights becomes a safetensors file for a backbone."""
+"""`mohs import-weights`: a pickle of weights becomes a safetensors file for a backbone.
+
+Short, since one file is one command; the work is `mohs.model.import_weights`.
+"""
 
 from __future__ import annotations
 

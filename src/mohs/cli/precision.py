@@ -21,6 +21,7 @@ from mohs.data.reading import read_table
 from mohs.data.table import BUILT_IN, Table, require_classes
 from mohs.doctor.precision.attribution import CAUSES
 from mohs.doctor.precision.precision import AS_IT_IS, WITHOUT_ALL, PrecisionDiagnosis, diagnose_precision
+from mohs.doctor.precision.scores import TripletMargin
 from mohs.doctor.precision.sheet import SheetPair, contact_sheet, spread_pairs
 from mohs.doctor.precision.suggestions import ItemFix
 from mohs.doctor.precision.top_curve import plot_curves
@@ -50,8 +51,7 @@ class _Material:
     embeddings_ND: np.ndarray
     pictures_NHWC: np.ndarray | None
     query_N: np.ndarray | None
-    margin: float | None
-    squared: bool
+    margin: TripletMargin | None
     reading: Reading | None = None
 
 
@@ -96,7 +96,6 @@ def explain_precision(
         recall=recall,
         threshold=threshold,
         margin=material.margin,
-        squared=material.squared,
     )
     with only_writer(out, "explaining precision"):
         pictures = None
@@ -130,8 +129,7 @@ def _of_run(folder: Path, source: str | None, max_bad: int, *, quiet: bool) -> _
         embeddings_ND=embedder.embed(dataset.pictures),
         pictures_NHWC=np.asarray(dataset.pictures),
         query_N=None if data.unseen_classes else data.test_N[items],
-        margin=loss.margin if loss.record.margin == "gap" else None,
-        squared=loss.squared,
+        margin=TripletMargin(loss.margin, loss.squared) if loss.record.margin == "gap" else None,
         reading=data.reading,
     )
 
@@ -144,7 +142,7 @@ def _of_embeddings(path: Path, labels: Path) -> _Material:
     if all(table.path(i).is_file() for i in range(len(table))):
         dataset: Dataset = open_dataset(str(labels), policy=_POLICY)
         pictures = np.asarray(dataset.pictures)
-    return _Material(table, items.x_ND, pictures, None, None, True)
+    return _Material(table, items.x_ND, pictures, None, None)
 
 
 def _bare_table(items: Embedded, path: Path) -> Table:

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mohs.cli import options
-from mohs.cli.console import print_json, print_lines, print_table, require_file_place, say
-from mohs.cli.held_run import held_run
+from mohs.cli.console import held_run, print_json, print_lines, print_table, require_file_place, say
 from mohs.cli.pictures_read import QUARANTINE, beside, tell_pictures
 from mohs.cli.progress import decoding_progress
 from mohs.errors import InputError
@@ -29,7 +28,7 @@ def report(
     as_json: options.Json = False,
 ) -> None:
     """Compare runs on one page: results with paired intervals, curves, and the first one in detail."""
-    from mohs.report.of_run import write_run_report
+    from mohs.report.of_run import Head, write_run_report
     from mohs.report.words import METRIC_HEADER, metric_row, queries_counted
     from mohs.runs import BASELINES, Run, evaluate
     from mohs.training.run_inputs import open_split_data
@@ -59,18 +58,20 @@ def report(
     ]
     write_run_report(
         out,
-        title=f"Runs {', '.join(named)}" if len(named) > 1 else f"Run {first_name}",
-        command=" ".join(["mohs", "report", *map(str, runs), "--out", str(out)]),
+        Head(
+            title=f"Runs {', '.join(named)}" if len(named) > 1 else f"Run {first_name}",
+            command=" ".join(["mohs", "report", *map(str, runs), "--out", str(out)]),
+            summary=[
+                ("data", first.config.data.source),
+                ("tested on", queries_counted(evaluations[first_name].measured["trained"].retrieval)),
+                ("shown in detail", first_name),
+                *((f"seed of {name}", str(run.config.seed)) for name, run in named.items()),
+            ],
+        ),
         shown=first_name,
         runs={name: (run, evaluations[name]) for name, run in named.items()},
         data=first_data,
         rows=rows,
-        summary=[
-            ("data", first.config.data.source),
-            ("tested on", queries_counted(evaluations[first_name].measured["trained"].retrieval)),
-            ("shown in detail", first_name),
-            *((f"seed of {name}", str(run.config.seed)) for name, run in named.items()),
-        ],
         highlight=first_name,
         verdicts=[verdict for verdict, _ in differences],
     )

@@ -28,7 +28,8 @@ from pytorch_metric_learning.samplers import MPerClassSampler
 from pytorch_metric_learning.utils import common_functions
 from torch import Tensor, nn
 
-from mohs.compare.strategies import OnlineLoss, OnlineOptimizer
+from mohs.compare.budget import Budget
+from mohs.compare.strategies import OnlineLoss, OnlineOptimizer, Strategy
 from mohs.data.augment import AugmentPolicy, augment_batch
 from mohs.data.dataset import Dataset
 from mohs.errors import InputError, TrainingError
@@ -65,22 +66,23 @@ def train_online(
     embedder: Embedder,
     dataset: Dataset,
     config: RunConfig,
+    strategy: Strategy,
     *,
-    loss: OnlineLoss,
     parameter: float,
-    num_steps: int,
-    batch_pictures: int,
-    optimizer_name: OnlineOptimizer = "adam",
+    budget: Budget,
     listen: Callable[[OnlineStep], None] = lambda _: None,
 ) -> None:
     """Train `embedder`, which is on its device, in place: batches of two pictures of each class in it.
 
-    Read of `config` are the seed, what learns (`finetune`), the augmentation, the peak and shape of the learning
-    rate, and `memory.size` for the loss that has a memory.
+    The loss and the optimiser are those of the strategy, an online one; `parameter` is that of the loss. Read of
+    `config` are the seed, what learns (`finetune`), the augmentation, the peak and shape of the learning rate, and
+    `memory.size` for the loss that has a memory.
 
     Raises `InputError` for a batch of more pictures than two of each class, `TrainingError` if the loss or the
     weights become NaN or Inf.
     """
+    assert strategy.online is not None
+    num_steps, batch_pictures = budget.num_steps, budget.batch_pictures
     device = choose_device(config.training.device)
     num_classes = int(dataset.labels_id.max()) + 1
     if batch_pictures > 2 * num_classes:
@@ -90,9 +92,9 @@ def train_online(
     with torch_seeded(config.seed, "online loss"):
         # As many as the bank of a run has, but no picture twice: a memory of a whole pass is the most that is new.
         memory_size = max(batch_pictures, min(config.memory.size, len(dataset)))
-        loss_function, miner = _build(loss, parameter, num_classes, embedder.embedding_dim, memory_size)
+        loss_function, miner = _build(strategy.online, parameter, num_classes, embedder.embedding_dim, memory_size)
     loss_function.to(device)
-    build = partial(_optimizer, optimizer_name, learning_rate=config.training.learning_rate)
+    build = partial(_optimizer, strategy.online_optimizer, learning_rate=config.training.learning_rate)
     descent = Descent(embedder, config, device, loss=loss_function, loss_rate=_OWN_RATE, weight_decay=0.0, build=build)
     for step, items in enumerate(_batches(dataset, batch_pictures, num_steps, seed=config.seed)):
         descent.begin(step / num_steps)

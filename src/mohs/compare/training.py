@@ -245,11 +245,7 @@ def train_strategy(
                 _train_on_plan(embedder, dataset, config, plan, record.event)
             else:
                 value = strategy.parameter.values[choice.parameter]
-                train_online(
-                    embedder, dataset, config, loss=strategy.online, parameter=value,
-                    optimizer_name=strategy.online_optimizer, num_steps=budget.num_steps,
-                    batch_pictures=budget.batch_pictures, listen=record.online,
-                )  # fmt: skip
+                train_online(embedder, dataset, config, strategy, parameter=value, budget=budget, listen=record.online)
             blend_weights(embedder, start, config.finetune.trained_share)
     except TrainingError as error:
         stopped = str(error)

@@ -1,4 +1,7 @@
-"""Held-out classes: a share of the training classes that is neither trained on nor tested, to watch training by."""
+"""Held-out classes: a share of the training classes that is neither trained on nor tested, to watch training by.
+
+Short, and apart from `split.py`, which decides of training and test for all classes.
+"""
 
 import numpy as np
 

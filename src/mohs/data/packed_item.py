@@ -1,4 +1,7 @@
-"""A picture in a file of many, with what is said of it."""
+"""A picture in a file of many, with what is said of it.
+
+Short, and apart from `packed.py`, since both readers of such files give it to that.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

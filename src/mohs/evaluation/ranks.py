@@ -23,7 +23,7 @@ from mohs.mining.stored import StoredBank
 from mohs.mining.threads import Progress, for_each, num_threads, one_blas_thread
 from mohs.peers import ALONE, Peers, exchange_rows
 
-__all__ = ["TIE_TOLERANCE", "Ranks", "rank_relevant", "tie_limit"]
+__all__ = ["TIE_TOLERANCE", "Ranks", "Side", "rank_relevant", "tie_limit"]
 
 
 TIE_TOLERANCE = 1e-6
@@ -112,32 +112,40 @@ class _Gallery:
     k_K: Index
 
 
+@final
+@dataclass(frozen=True, eq=False)
+class Side:
+    """The queries of a search, or its gallery: rows, float32 [N, D], numbers of classes, and of groups, −1 for none."""
+
+    x_ND: Float32
+    class_N: Index
+    group_N: Index
+
+    def __len__(self) -> int:
+        return len(self.x_ND)
+
+
 def rank_relevant(
-    query_QD: Float32,
-    query_class_Q: Index,
-    gallery_GD: Float32,
-    gallery_class_G: Index,
+    queries: Side,
+    gallery: Side,
     *,
     self_Q: Index,
-    group_Q: Index | None = None,
-    group_G: Index | None = None,
     ks: tuple[int, ...],
     progress: Progress | None = None,
     peers: Peers = ALONE,
 ) -> Ranks:
     """Return the ranks of checked inputs; −1 in `self_Q` for a query that is not in the gallery.
 
-    With groups (numbers from 0 on, −1 for none) the items of a query's own group are not ranked. Several processes
+    The items of a query's own group are not ranked. Several processes
     rank every n-th block of queries each, and all return all ranks.
     """
-    threads = num_threads() if len(query_QD) * len(gallery_GD) > _SMALL else 1
+    threads = num_threads() if len(queries) * len(gallery) > _SMALL else 1
     with one_blas_thread():
-        of_group = _no_groups(query_QD, gallery_GD) if group_Q is None or group_G is None else (group_Q, group_G)
-        gallery = _prepared(query_QD, query_class_Q, gallery_GD, gallery_class_G, self_Q, of_group, ks, threads)
-        num_queries = len(query_QD)
+        ordered = _prepared(queries, gallery, self_Q, ks, threads)
+        num_queries = len(queries)
         ranks = Ranks(
-            num_relevant=gallery.num_relevant_Q,
-            num_ranked=gallery.num_ranked_Q,
+            num_relevant=ordered.num_relevant_Q,
+            num_ranked=ordered.num_ranked_Q,
             first_rank=np.full(num_queries, -1, dtype=np.int64),
             average_precision=np.full(num_queries, np.nan),
             map_at_r=np.zeros(num_queries),
@@ -147,37 +155,29 @@ def rank_relevant(
             nearest_wrong=np.full(num_queries, -1, dtype=np.int64),
             nearest_wrong_distance=np.full(num_queries, np.inf),
         )
-        blocks = list(_blocks(gallery.num_relevant_Q[gallery.query_order_Q]))
+        blocks = list(_blocks(ordered.num_relevant_Q[ordered.query_order_Q]))
         local = threading.local()
 
         def work(number: int) -> None:
             if not hasattr(local, "product_RC"):
                 local.product_RC = np.empty((_BLOCK_ROWS, TILE), dtype=np.float32)
-            _rank_block(gallery, gallery.query_order_Q[blocks[number]], local.product_RC, ranks)
+            _rank_block(ordered, ordered.query_order_Q[blocks[number]], local.product_RC, ranks)
 
         own = range(peers.rank, len(blocks), peers.num_ranks)
         for_each(work, own, threads, progress)
-        own_R = np.concatenate([gallery.query_order_Q[:0], *(gallery.query_order_Q[blocks[number]] for number in own)])
+        own_R = np.concatenate([ordered.query_order_Q[:0], *(ordered.query_order_Q[blocks[number]] for number in own)])
         exchange_rows(peers, own_R, *(getattr(ranks, field.name) for field in fields(ranks)))
     return ranks
 
 
-def _prepared(
-    query_QD: Float32,
-    query_class_Q: Index,
-    gallery_GD: Float32,
-    gallery_class_G: Index,
-    self_Q: Index,
-    of_group: tuple[Index, Index],
-    ks: tuple[int, ...],
-    threads: int,
-) -> _Gallery:
+def _prepared(queries: Side, gallery: Side, self_Q: Index, ks: tuple[int, ...], threads: int) -> _Gallery:
+    query_QD, query_class_Q, group_Q = queries.x_ND, queries.class_N, queries.group_N
+    gallery_GD, gallery_class_G, group_G = gallery.x_ND, gallery.class_N, gallery.group_N
     item_M = np.argsort(gallery_class_G, kind="stable")
     class_M = gallery_class_G[item_M]
     place_G = np.empty(len(item_M), dtype=np.int64)
     place_G[item_M] = np.arange(len(item_M))
     own_Q2 = np.stack([np.searchsorted(class_M, query_class_Q, side=side) for side in ("left", "right")], axis=1)
-    group_Q, group_G = of_group
     # A query that is in the gallery under its own group is left out with that.
     self_Q = np.where((self_Q >= 0) & (group_Q >= 0) & (group_G[self_Q] == group_Q), -1, self_Q)
     self_is_relevant_Q = (self_Q >= 0) & (gallery_class_G[self_Q] == query_class_Q)
@@ -214,10 +214,6 @@ def _prepared(
         norm_Q=norm_Q,
         k_K=np.array(ks, dtype=np.int64),
     )
-
-
-def _no_groups(query_QD: Float32, gallery_GD: Float32) -> tuple[Index, Index]:
-    return np.full(len(query_QD), -1, dtype=np.int64), np.full(len(gallery_GD), -1, dtype=np.int64)
 
 
 def _num_of_own_class(query_class_Q: Index, group_Q: Index, gallery_class_G: Index, group_G: Index) -> Index:

@@ -11,7 +11,7 @@ from mohs.errors import InputError
 from mohs.evaluation.checked import Bools, Float32, Index, class_codes
 from mohs.evaluation.collapse import Spread, spread
 from mohs.evaluation.ranks import TIE_TOLERANCE
-from mohs.evaluation.retrieval import RetrievalResult, evaluate_retrieval
+from mohs.evaluation.retrieval import LeftOut, RetrievalResult, evaluate_retrieval
 from mohs.evaluation.same_picture import (
     equal_groups,
     equal_partner,
@@ -80,7 +80,7 @@ class _Search:
                 self.gallery_GD[keep_G],
                 self.gallery_codes[keep_G],
                 ks=(1,),
-                self_indices_Q=np.arange(int(keep_G.sum())) if self.same_items else self_Q,
+                left_out=LeftOut(np.arange(int(keep_G.sum())) if self.same_items else self_Q),
             )
         except InputError:
             return nothing
@@ -186,7 +186,7 @@ def _ties(search: _Search, found: Spread) -> str:
         centred_GD,
         search.gallery_codes,
         ks=tuple(search.recall),
-        self_indices_Q=np.arange(len(centred_QD)) if search.same_items else None,
+        left_out=LeftOut(np.arange(len(centred_QD)) if search.same_items else None),
     )
     change = {k: centred.recall[k] - recall for k, recall in search.recall.items()}
     most = max(change, key=lambda k: (abs(change[k]), -k))

@@ -30,11 +30,11 @@ from mohs.evaluation.checked import (
     class_codes,
 )
 from mohs.evaluation.intervals import Interval, Over, class_intervals, class_means
-from mohs.evaluation.ranks import Ranks, rank_relevant
+from mohs.evaluation.ranks import Ranks, Side, rank_relevant
 from mohs.mining.threads import Progress
 from mohs.peers import ALONE, Peers
 
-__all__ = ["MacroMetrics", "RetrievalResult", "evaluate_all_against_all", "evaluate_retrieval"]
+__all__ = ["LeftOut", "MacroMetrics", "RetrievalResult", "evaluate_all_against_all", "evaluate_retrieval"]
 
 
 @final
@@ -149,6 +149,27 @@ class RetrievalResult:
         }
 
 
+@final
+@dataclass(frozen=True, eq=False)
+class LeftOut:
+    """What is left out of the gallery for each query: itself, and what was taken with it.
+
+    Attributes:
+        self_indices_Q: int [Q], the gallery index of the query itself; -1 if the query is not in the gallery. None: no
+            query is in the gallery.
+        query_groups_Q: what each query was taken with (session, camera, product family), integers or strings [Q]: the
+            gallery items of its own group are left out for that query. -1 and "" are no group. None: nothing is.
+        gallery_groups_G: groups [G] of the same kind.
+    """
+
+    self_indices_Q: npt.ArrayLike | None = None
+    query_groups_Q: npt.ArrayLike | None = None
+    gallery_groups_G: npt.ArrayLike | None = None
+
+
+_NOTHING = LeftOut()
+
+
 def evaluate_retrieval(
     query_embeddings_QD: npt.ArrayLike,
     query_labels_Q: npt.ArrayLike,
@@ -156,9 +177,7 @@ def evaluate_retrieval(
     gallery_labels_G: npt.ArrayLike,
     *,
     ks: Sequence[int] = (1, 5, 10, 50),
-    self_indices_Q: npt.ArrayLike | None = None,
-    query_groups_Q: npt.ArrayLike | None = None,
-    gallery_groups_G: npt.ArrayLike | None = None,
+    left_out: LeftOut = _NOTHING,
     progress: Progress | None = None,
     peers: Peers = ALONE,
 ) -> RetrievalResult:
@@ -173,11 +192,7 @@ def evaluate_retrieval(
         gallery_embeddings_GD: numbers [G, D].
         gallery_labels_G: labels [G] of the same kind as the queries'.
         ks: the k of recall@k and precision@k, each at least 1. A k beyond the gallery means the whole gallery.
-        self_indices_Q: int [Q], the gallery index of the query itself, which is left out for that query; -1 if the
-            query is not in the gallery. None: no query is in the gallery.
-        query_groups_Q: what each query was taken with (session, camera, product family), integers or strings [Q]: the
-            gallery items of its own group are left out for that query. -1 and "" are no group. None: nothing is.
-        gallery_groups_G: groups [G] of the same kind.
+        left_out: gallery items that a query does not find, itself for one; by default there are none.
         progress: called with (blocks of queries done, blocks in all) from the calling thread.
         peers: processes that call this together with the same arguments: each ranks a part of the queries, and all
             return the same.
@@ -201,8 +216,8 @@ def evaluate_retrieval(
     )
     if not ks or any(not is_whole(k) or not 1 <= k < 2**63 for k in ks):
         raise InputError(f"ks: {list(ks)!r} is not a list of integers >= 1; use for example (1, 5, 10)")
-    self_Q = checked_self_indices(self_indices_Q, num_queries, num_gallery)
-    groups = _checked_groups(query_groups_Q, gallery_groups_G, num_queries, num_gallery)
+    self_Q = checked_self_indices(left_out.self_indices_Q, num_queries, num_gallery)
+    group_Q, group_G = _checked_groups(left_out, num_queries, num_gallery)
     self_is_relevant_Q = (self_Q >= 0) & (gallery_codes_G[self_Q] == query_codes_Q)
     if not (np.bincount(gallery_codes_G, minlength=query_codes_Q.max() + 1)[query_codes_Q] > self_is_relevant_Q).any():
         raise InputError(
@@ -210,13 +225,9 @@ def evaluate_retrieval(
             "check that both label arrays come from the same table, or add pictures"
         )
     ranks = rank_relevant(
-        queries_QD,
-        query_codes_Q,
-        gallery_GD,
-        gallery_codes_G,
+        Side(queries_QD, query_codes_Q, group_Q),
+        Side(gallery_GD, gallery_codes_G, group_G),
         self_Q=self_Q,
-        group_Q=None if groups is None else groups[0],
-        group_G=None if groups is None else groups[1],
         ks=tuple(map(int, ks)),
         progress=progress,
         peers=peers,
@@ -304,20 +315,17 @@ def evaluate_all_against_all(
         embeddings_ND,
         labels_N,
         ks=ks,
-        self_indices_Q=np.arange(len(labels_N)),
-        query_groups_Q=groups_N,
-        gallery_groups_G=groups_N,
+        left_out=LeftOut(np.arange(len(labels_N)), groups_N, groups_N),
         progress=progress,
         peers=peers,
     )
 
 
-def _checked_groups(
-    query_groups_Q: npt.ArrayLike | None, gallery_groups_G: npt.ArrayLike | None, num_queries: int, num_gallery: int
-) -> tuple[Index, Index] | None:
-    """Return group numbers of queries and gallery, −1 for none; None without groups."""
+def _checked_groups(left_out: LeftOut, num_queries: int, num_gallery: int) -> tuple[Index, Index]:
+    """Return group numbers of queries and gallery, −1 for none."""
+    query_groups_Q, gallery_groups_G = left_out.query_groups_Q, left_out.gallery_groups_G
     if query_groups_Q is None and gallery_groups_G is None:
-        return None
+        return np.full(num_queries, -1, dtype=np.int64), np.full(num_gallery, -1, dtype=np.int64)
     if query_groups_Q is None or gallery_groups_G is None:
         raise InputError("query_groups_Q, gallery_groups_G: one without the other; give both or neither")
     names_Q = checked_labels(query_groups_Q, "query_groups_Q", num_queries)

@@ -13,7 +13,7 @@ from mohs.evaluation.classes import ClassResult, ConfusablePair, class_results, 
 from mohs.evaluation.collapse import Spread, spread
 from mohs.evaluation.gallery_size import GallerySizes, recall_by_gallery_size
 from mohs.evaluation.remarks import one_class_remark, remarks
-from mohs.evaluation.retrieval import RetrievalResult, evaluate_all_against_all, evaluate_retrieval
+from mohs.evaluation.retrieval import LeftOut, RetrievalResult, evaluate_all_against_all, evaluate_retrieval
 from mohs.evaluation.triplets import Negatives, TripletAccuracy, triplet_accuracy
 from mohs.evaluation.verification import VerificationResult, evaluate_pairs
 from mohs.mining.threads import Progress
@@ -150,9 +150,7 @@ def evaluate_embeddings(
             raise InputError("query_groups_Q: given without query_embeddings_QD; give groups_N alone")
         return measure(
             x_ND,
-            labels,
-            roles,
-            groups_N=groups_N,
+            SearchSet(labels, roles, groups_N=groups_N),
             protocol="all against all",
             verification=verification,
             seed=seed,
@@ -172,10 +170,12 @@ def evaluate_embeddings(
         )
     return measure(
         np.concatenate([x_ND, query_QD]),
-        np.concatenate([labels, query_labels]),
-        np.concatenate([roles, np.full(len(query_QD), "sample")]),
-        groups_N=groups,
-        test_N=np.arange(len(x_ND) + len(query_QD)) >= len(x_ND),
+        SearchSet(
+            np.concatenate([labels, query_labels]),
+            np.concatenate([roles, np.full(len(query_QD), "sample")]),
+            test_N=np.arange(len(x_ND) + len(query_QD)) >= len(x_ND),
+            groups_N=groups,
+        ),
         protocol="queries against gallery",
         verification=verification,
         seed=seed,
@@ -198,13 +198,29 @@ def _joined_groups(
     return np.concatenate([names, query_names])
 
 
+@final
+@dataclass(frozen=True, eq=False)
+class SearchSet:
+    """What is known of N items that are searched for, and searched in, whatever embeds them.
+
+    Attributes:
+        labels_N: classes, [N].
+        roles_N: "sample" or "catalog", [N].
+        test_N: none: all items are test items, and each is a query against all others. Else bool [N]: those are
+            queries, and the rest, training items of the same classes, is the gallery.
+        groups_N: none, or the group of each item, which its own queries do not find: see `evaluate_embeddings`.
+    """
+
+    labels_N: npt.ArrayLike
+    roles_N: npt.ArrayLike
+    test_N: npt.ArrayLike | None = None
+    groups_N: npt.ArrayLike | None = None
+
+
 def measure(
     embeddings_ND: npt.ArrayLike,
-    labels_N: npt.ArrayLike,
-    roles_N: npt.ArrayLike,
+    items: SearchSet,
     *,
-    test_N: npt.ArrayLike | None = None,
-    groups_N: npt.ArrayLike | None = None,
     protocol: SearchProtocol | None = None,
     verification: bool = False,
     seed: int = 0,
@@ -215,11 +231,7 @@ def measure(
 
     Args:
         embeddings_ND: float [N, D].
-        labels_N: classes, [N].
-        roles_N: "sample" or "catalog", [N].
-        test_N: none: all items are test items, and each is a query against all others. Else bool [N]: those are
-            queries, and the rest, training items of the same classes, is the gallery.
-        groups_N: none, or the group of each item, which its own queries do not find: see `evaluate_embeddings`.
+        items: their classes, and who is a query.
         protocol: what to call it; none: "unseen classes" without `test_N`, "seen classes" with it.
         verification: whether pairs of queries are verified too.
         seed: of the triplets and of the pairs.
@@ -230,8 +242,9 @@ def measure(
     Raises `InputError` if no query has an item of its class to find.
     """
     x_ND = checked_float32(embeddings_ND, "embeddings_ND")
-    labels = checked_labels(labels_N, "labels_N", len(x_ND))
-    catalog_N = plain_array("roles_N", roles_N) == "catalog"
+    labels = checked_labels(items.labels_N, "labels_N", len(x_ND))
+    catalog_N = plain_array("roles_N", items.roles_N) == "catalog"
+    test_N, groups_N = items.test_N, items.groups_N
     test = np.ones(len(labels), dtype=bool) if test_N is None else truths("test_N", test_N, len(x_ND))
     gallery = test if test_N is None else ~test
     groups = None if groups_N is None else checked_labels(groups_N, "groups_N", len(x_ND))
@@ -242,8 +255,7 @@ def measure(
             labels[query_N],
             x_ND[in_gallery_N],
             labels[in_gallery_N],
-            query_groups_Q=None if groups is None else groups[query_N],
-            gallery_groups_G=None if groups is None else groups[in_gallery_N],
+            left_out=LeftOut() if groups is None else LeftOut(None, groups[query_N], groups[in_gallery_N]),
             progress=progress,
             peers=peers,
         )

@@ -1,4 +1,7 @@
-"""Anchors shared among processes: each mines every n-th of them against the whole bank, and all have all of it."""
+"""Anchors shared among processes: each mines every n-th of them against the whole bank, and all have all of it.
+
+Short, and a file of its own, since exact and sampled mining both go by it.
+"""
 
 from collections.abc import Callable
 from typing import TypeAlias

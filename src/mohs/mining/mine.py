@@ -27,7 +27,7 @@ from mohs.mining.options import (
     option_problems,
 )
 from mohs.mining.positives import positives_by_distance, positives_of_classes
-from mohs.mining.problem import Float32, MiningProblem, make_problem, pair_distance
+from mohs.mining.problem import Float32, Hardness, MiningProblem, make_problem, pair_distance
 from mohs.mining.sampled import Sampled, auto_method, mine_sampled
 from mohs.mining.stored import StoredBank
 from mohs.mining.threads import Meter, Progress
@@ -160,11 +160,8 @@ def mine(
         embeddings_ND,
         labels_N,
         anchors_T=anchors_T,
-        hardness_T=hardness_T,
-        scale=scale,
+        wanted=Hardness(hardness_T, scale, margin, squared),
         candidates=candidates,
-        margin=margin,
-        squared=squared,
         num_negatives=num_negatives,
         excluded_pairs=excluded_pairs,
         metric=metric,

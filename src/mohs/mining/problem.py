@@ -74,16 +74,24 @@ class MiningProblem:
         return rule_of(self.scale)
 
 
+@final
+@dataclass(frozen=True, eq=False)
+class Hardness:
+    """How hard the negative of each anchor is to be, number(s) in [0, 1], and what that means: see `mohs.mine`."""
+
+    hardness_T: ArrayLike
+    scale: Scale
+    margin: float | None = None
+    squared: bool = False
+
+
 def make_problem(
     embeddings_ND: ArrayLike | RowsInPieces,
     labels_N: ArrayLike,
     *,
     anchors_T: ArrayLike,
-    hardness_T: ArrayLike,
-    scale: Scale,
-    candidates: ArrayLike | None,
-    margin: float | None,
-    squared: bool,
+    wanted: Hardness,
+    candidates: ArrayLike | None = None,
     num_negatives: int = 1,
     excluded_pairs: ArrayLike | None = None,
     metric: Metric = "euclidean",
@@ -99,7 +107,7 @@ def make_problem(
     anchors = item_indices("anchors_T", anchors_T, len(bank))
     if not anchors.size:
         raise InputError(Problem("anchors_T", "is empty", "give at least one anchor"))
-    hardness = _hardness(hardness_T, len(anchors))
+    hardness = _hardness(wanted.hardness_T, len(anchors))
     names_C, class_N = np.unique(labels, return_inverse=True)
     if len(names_C) < 2:
         what = f"all {len(labels)} items are of class {names_C[0].item()!r}"
@@ -121,9 +129,9 @@ def make_problem(
         num_negatives_T=num_others_T - exclusions.counts(anchors),
         num_wanted=int(num_negatives),
         exclusions=exclusions,
-        scale=scale,
-        margin=None if margin is None else float(margin),
-        squared=bool(squared),
+        scale=wanted.scale,
+        margin=None if wanted.margin is None else float(wanted.margin),
+        squared=bool(wanted.squared),
         metric=metric,
     )
     _check_enough(problem, num_others_T)

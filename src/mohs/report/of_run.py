@@ -1,8 +1,9 @@
 """The page of a run, or of several beside each other."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
 import numpy as np
 
@@ -23,10 +24,20 @@ from mohs.runs import BASELINES, Evaluation, Run, versions
 from mohs.settings.toml import flat_settings
 from mohs.training.run_inputs import SplitData
 
-__all__ = ["pairs_part", "write_run_report"]
+__all__ = ["Head", "pairs_part", "write_run_report"]
 
 # By class with its interval, R@10, triplets and spread: what a second look asks for.
 _ASIDE = (3, 4, 6, 10, 11)
+
+
+@final
+@dataclass(frozen=True)
+class Head:
+    """What stands at the top of the page: its title, the command that makes it, and facts with their names."""
+
+    title: str
+    command: str
+    summary: Sequence[tuple[str, str]]
 
 
 def pairs_part(name: str, found: VerificationResult) -> Pairs:
@@ -174,14 +185,12 @@ def _pair_interval(interval: Interval | None, digits: int = 3) -> str:
 
 def write_run_report(
     path: Path,
+    head: Head,
     *,
-    title: str,
-    command: str,
     shown: str,
     runs: Mapping[str, tuple[Run, Evaluation]],
     data: SplitData,
     rows: Mapping[str, EmbeddingReport],
-    summary: Sequence[tuple[str, str]],
     highlight: str,
     verdicts: Sequence[Judgement] = (),
 ) -> Diagnosis:
@@ -203,8 +212,8 @@ def write_run_report(
     best, worst = examples(evaluation, found)
     training_set = data.dataset.take(np.flatnonzero(data.train_N))
     report = Report(
-        title=title,
-        summary=[*summary, ("pictures read", str(data.reading).removeprefix("pictures: "))],
+        title=head.title,
+        summary=[*head.summary, ("pictures read", str(data.reading).removeprefix("pictures: "))],
         verdicts=[*_verdicts(evaluation, run.events()), *verdicts, *_set_aside(data)],
         table_header=["", *METRIC_HEADER],
         table_rows=[[name, *metric_row(measured)] for name, measured in rows.items()],
@@ -228,7 +237,7 @@ def write_run_report(
         confusions=confusions(evaluation, found),
         embedding_map=embedding_map(evaluation, seed=run.config.seed),
         mined=[triplet for name, (each, _) in runs.items() for triplet in mined_triplets(name, each, training_set)],
-        command=command,
+        command=head.command,
         versions=versions(),
     )
     write_report(path, report)

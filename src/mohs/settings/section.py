@@ -1,4 +1,7 @@
-"""What the sections of the settings have in common: frozen, no unknown names, no truth value for a number."""
+"""What the sections of the settings have in common: frozen, no unknown names, no truth value for a number.
+
+Short, and apart from `config.py`, which holds the settings alone.
+"""
 
 from abc import ABC
 from collections.abc import Iterator

@@ -9,7 +9,7 @@ from mohs.doctor.precision.class_merges import join_classes, twins_by_number
 from mohs.doctor.precision.hubs import occurrence
 from mohs.doctor.precision.labels import class_fit, label_doubt
 from mohs.doctor.precision.low_information import picture_information
-from mohs.doctor.precision.scores import check_margin
+from mohs.doctor.precision.scores import TripletMargin, check_margin
 from mohs.doctor.precision.sheet import SheetPair, contact_sheet, spread_pairs
 from mohs.doctor.precision.top_curve import top_curve
 from mohs.doctor.precision.top_pairs import TopPairs, find_top_pairs
@@ -160,10 +160,10 @@ def test_what_shows_too_little(photographs):
 
 def test_a_margin_is_held_against_measured_triplets():
     x_ND, class_N = np.repeat(np.eye(4), 2, axis=0), np.repeat(np.arange(4), 2)
-    found = check_margin(x_ND, class_N, 1.9, squared=True)
+    found = check_margin(x_ND, class_N, TripletMargin(1.9))
     assert (found.positive, found.negative, found.met_share) == (0.0, 2.0, 1.0)
-    assert check_margin(x_ND, class_N, 1.5, squared=False).met_share == 0.0  # √2 is less
-    assert np.isnan(check_margin(x_ND[::2], class_N[::2], 0.2, squared=True).met_share)
+    assert check_margin(x_ND, class_N, TripletMargin(1.5, squared=False)).met_share == 0.0  # √2 is less
+    assert np.isnan(check_margin(x_ND[::2], class_N[::2], TripletMargin(0.2)).met_share)
 
 
 def test_the_curve_equals_counting_and_pairs_can_be_left_out():

@@ -3,6 +3,7 @@ import pytest
 
 from mohs.doctor.precision.attribution import CAUSES
 from mohs.doctor.precision.precision import AS_IT_IS, WITHOUT_ALL, diagnose_precision
+from mohs.doctor.precision.scores import TripletMargin
 from mohs.errors import InputError
 
 NUM_CLASSES, PER_CLASS, DIM, SIZE = 60, 4, 32, 16
@@ -30,7 +31,7 @@ def acted(result):
 
 def test_nothing_is_said_of_sound_embeddings(sound):
     x_ND, labels_N, pictures = sound
-    result = diagnose_precision(x_ND, labels_N, pictures_NHWC=pictures, margin=0.2, recall=0.5)
+    result = diagnose_precision(x_ND, labels_N, pictures_NHWC=pictures, margin=TripletMargin(0.2), recall=0.5)
     assert result.diagnosis.findings == ()
     assert result.fixes == ()
     assert not result.curves[AS_IT_IS].dips
@@ -232,7 +233,7 @@ def test_a_margin_that_the_sphere_does_not_have(sound):
     x_ND, labels_N, _ = sound
     severity = {}
     for margin, squared in ((4.5, True), (2.5, True), (2.5, False), (0.2, True), (0.2, False)):
-        found = finding(diagnose_precision(x_ND, labels_N, margin=margin, squared=squared), "margin-too-large")
+        found = finding(diagnose_precision(x_ND, labels_N, margin=TripletMargin(margin, squared)), "margin-too-large")
         severity[margin, squared] = None if found is None else found.severity
     assert severity == {
         (4.5, True): "error",

@@ -7,7 +7,7 @@ import numpy as np
 
 from mohs.doctor.findings import Finding, Severity
 from mohs.doctor.precision.attribution import Attribution, Cause
-from mohs.doctor.precision.scores import MarginCheck
+from mohs.doctor.precision.scores import MarginCheck, TripletMargin
 from mohs.doctor.precision.suggestions import ItemFix
 from mohs.doctor.precision.top_curve import RECALLS, TopCurve, top_curve
 from mohs.doctor.precision.top_pairs import TopPairs, find_top_pairs
@@ -232,11 +232,12 @@ def norm_finding(
     )
 
 
-def margin_finding(check: MarginCheck, margin: float, squared: bool) -> Finding | None:
+def margin_finding(check: MarginCheck, asked: TripletMargin) -> Finding | None:
     """Return that a triplet margin asks for more than the sphere has; None if most random triplets meet it."""
+    margin = asked.value
     if np.isnan(check.met_share) or (margin <= check.average and check.met_share >= 0.5):
         return None
-    kind = "squared distances" if squared else "distances"
+    kind = "squared distances" if asked.squared else "distances"
     if margin > check.largest:
         reach = f"No triplet can meet it: {kind} of unit vectors are at most {check.largest:g}."
     elif margin > check.average:

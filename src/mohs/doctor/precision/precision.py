@@ -11,7 +11,7 @@ from mohs.distances import check_embeddings, unit_rows
 from mohs.doctor.findings import Diagnosis, Finding, ranked
 from mohs.doctor.precision.attribution import CAUSES, PICTURE_CAUSES, Attribution, Cause, attribute
 from mohs.doctor.precision.findings import cause_finding, dip_finding, margin_finding, norm_finding
-from mohs.doctor.precision.scores import check_margin
+from mohs.doctor.precision.scores import TripletMargin, check_margin
 from mohs.doctor.precision.suggestions import ItemFix, suggest_fixes
 from mohs.doctor.precision.top_curve import TopCurve, top_curve
 from mohs.doctor.precision.top_pairs import TopPairs, find_top_pairs
@@ -85,9 +85,7 @@ def diagnose_precision(
     query_N: Bools | None = None,
     recall: float = 0.1,
     threshold: float | None = None,
-    margin: float | None = None,
-    squared: bool = True,
-    seed: int = 0,
+    margin: TripletMargin | None = None,
 ) -> PrecisionDiagnosis:
     """Return why pairs of different classes are among the most similar ones, and what to do.
 
@@ -105,8 +103,6 @@ def diagnose_precision(
         recall: how far down the top reaches, in (0, 0.5].
         threshold: similarity down to which the top reaches, instead.
         margin: of a triplet loss, to be held against the distances there are.
-        squared: whether that loss takes squared distances.
-        seed: of random samples.
 
     Raises:
         InputError: what `find_top_pairs` refuses, or a `recall` out of range.
@@ -120,7 +116,7 @@ def diagnose_precision(
     pairs, num_top = _top(x_ND, class_N, query_N, recall, threshold)
     top = pairs.take(np.arange(num_top))
     found = attribute(
-        pairs, num_top, x_ND, class_N, pictures_NHWC=pictures_NHWC, longer_side=longer_side, query_N=query_N, seed=seed
+        pairs, num_top, x_ND, class_N, pictures_NHWC=pictures_NHWC, longer_side=longer_side, query_N=query_N
     )
     reached = float(top.same_P.sum()) / pairs.num_positive
     fixes = suggest_fixes(top, found, x_ND, class_N, query_N=query_N)
@@ -143,8 +139,8 @@ def diagnose_precision(
     if margin is None:
         not_checked["margin-too-large"] = "the margin of no triplet loss is known"
     else:
-        reachable = check_margin(x_ND, class_N, margin, squared=squared, seed=seed)
-        findings.append(margin_finding(reachable, margin, squared))
+        reachable = check_margin(x_ND, class_N, margin)
+        findings.append(margin_finding(reachable, margin))
     names = (*CAUSES, "too-few-pairs", "unnormalised", "margin-too-large")
     return PrecisionDiagnosis(
         diagnosis=Diagnosis(

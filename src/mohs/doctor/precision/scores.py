@@ -11,7 +11,7 @@ from mohs.distances import unit_rows
 from mohs.evaluation.checked import Float64, Index
 from mohs.randomness import generator
 
-__all__ = ["MarginCheck", "check_margin", "random_similarities"]
+__all__ = ["MarginCheck", "TripletMargin", "check_margin", "random_similarities"]
 
 _NUM_PAIRS = 200_000
 
@@ -49,9 +49,16 @@ class MarginCheck:
     negative: float
 
 
-def check_margin(
-    embeddings_ND: npt.ArrayLike, class_N: Index, margin: float, *, squared: bool, seed: int = 0
-) -> MarginCheck:
+@final
+@dataclass(frozen=True)
+class TripletMargin:
+    """The margin of a triplet loss, and whether it is one of squared distances."""
+
+    value: float
+    squared: bool = True
+
+
+def check_margin(embeddings_ND: npt.ArrayLike, class_N: Index, margin: TripletMargin, *, seed: int = 0) -> MarginCheck:
     """Return how a triplet margin compares with the distances that there are between unit vectors.
 
     ‖a − b‖² = 2 − 2·a·b ≤ 4, and the mean of ‖a − b‖² over all pairs is 2 − 2·‖mean vector‖² ≤ 2, so a margin above 4
@@ -61,17 +68,16 @@ def check_margin(
         embeddings_ND: numbers [N, D]; rows are divided by their norms.
         class_N: class codes.
         margin: of the triplet loss.
-        squared: whether the loss takes squared distances.
         seed: of the 200,000 random triplets.
     """
-    require(wrong_number("margin", margin, above=0, example=0.2))
+    require(wrong_number("margin", margin.value, above=0, example=0.2))
     x_ND = unit_rows(embeddings_ND).astype(np.float64)
     order = np.argsort(class_N, kind="stable")
     size_C = np.bincount(class_N)
     start_C = np.cumsum(size_C) - size_C
     random = generator(seed, "random triplets")
     anchors = np.flatnonzero(size_C[class_N] > 1)
-    largest, average = (4.0, 2.0) if squared else (2.0, 2**0.5)
+    largest, average = (4.0, 2.0) if margin.squared else (2.0, 2**0.5)
     if not len(anchors):
         return MarginCheck(largest, average, np.nan, np.nan, np.nan)
     place_N = np.empty(len(order), dtype=np.int64)
@@ -86,14 +92,14 @@ def check_margin(
 
     def distance(other: Index) -> Float64:
         square = np.maximum(0.0, 2 - 2 * np.einsum("td,td->t", x_ND[anchor], x_ND[other]))
-        found: Float64 = square if squared else np.sqrt(square)
+        found: Float64 = square if margin.squared else np.sqrt(square)
         return found
 
     to_positive, to_negative = distance(positive), distance(negative)
     return MarginCheck(
         largest,
         average,
-        float((to_negative >= to_positive + margin).mean()),
+        float((to_negative >= to_positive + margin.value).mean()),
         float(to_positive.mean()),
         float(to_negative.mean()),
     )
