@@ -104,7 +104,8 @@ def test_the_stuck_values_of_logarithms():
 
 def test_an_unknown_loss_has_all_values_and_the_first_is_told():
     known = [stuck.value for stuck in stuck_values(LossFacts())]
-    assert known == [0.5, 0.25, 0.25, 0.5, 0.2, 0.3, 0.5, 1.0, math.log(2), math.log(2)]
+    usual = [0.5, 0.25, 0.25, 0.5, 0.2, 0.3, 0.5, 1.0, math.log(2), math.log(2)]
+    assert known[: len(usual)] == usual  # a new loss comes after
     assert at_stuck_values(0.5, LossFacts())[0].says == "every distance is 0"
 
 
