@@ -26,6 +26,7 @@ from mohs.plan import TripletPlan
 from mohs.randomness import check_seed, generator
 from mohs.sequence import anchor_sequence
 from mohs.training.cliques import find_cliques
+from mohs.training.loader_use import require_batch_sampler
 from mohs.training.plan_segment import batch_slices
 
 __all__ = ["NeighbourhoodSampler"]
@@ -50,7 +51,8 @@ class NeighbourhoodSampler(Sampler[list[int]]):
         hardness: on the scale log-rank, in [0, 1]: 1 takes the nearest classes, less passes over the nearest ones.
         seed: in [0, 2**63).
 
-    Raises `InputError` for numbers out of range, and for labels of one class.
+    Raises `InputError` for numbers out of range, for labels of one class, and when a `DataLoader` that has it as
+    `sampler` asks for its first batch.
 
     >>> sampler = NeighbourhoodSampler(["a", "a", "b", "b", "c", "c", "d", "d"], 2, size=2)
     >>> sampler.set_pass(1, np.float32([[0], [0], [9], [9], [1], [1], [8], [8]]))
@@ -95,6 +97,10 @@ class NeighbourhoodSampler(Sampler[list[int]]):
         return len(self._pairs_B2)
 
     def __iter__(self) -> Iterator[list[int]]:
+        require_batch_sampler(type(self).__name__)
+        return self._batches()
+
+    def _batches(self) -> Iterator[list[int]]:
         for pair_B2 in list(self._pairs_B2):
             yield pair_B2.T.ravel().tolist()
 

@@ -21,6 +21,7 @@ from torch.utils.data import Sampler
 from mohs.checks import is_whole, require, wrong_whole
 from mohs.errors import InputError, Problem
 from mohs.plan import TripletPlan
+from mohs.training.loader_use import require_batch_sampler
 from mohs.training.plan_segment import batch_slices
 
 __all__ = ["PlanMiner", "PlanSampler"]
@@ -47,7 +48,8 @@ class PlanSampler(Sampler[list[int]]):
         rank: this process's number, in [0, num_ranks).
         num_ranks: number of processes.
 
-    Raises `InputError` for numbers out of range, a plan without triplets, and batches of fewer triplets than processes.
+    Raises `InputError` for numbers out of range, a plan without triplets, batches of fewer triplets than processes, and
+    when a `DataLoader` that has it as `sampler` asks for its first batch.
 
     >>> plan = TripletPlan.of([0, 2, 4], [1, 3, 5], [2, 4, 0])
     >>> list(PlanSampler(plan, 2)), len(PlanSampler(plan, 2))
@@ -90,6 +92,10 @@ class PlanSampler(Sampler[list[int]]):
         return len(self._slices)
 
     def __iter__(self) -> Iterator[list[int]]:
+        require_batch_sampler(type(self).__name__)
+        return self._batches()
+
+    def _batches(self) -> Iterator[list[int]]:
         plan = self._plan
         for piece in self._slices:
             columns = (plan.anchor[piece], plan.positive[piece], plan.negative[piece])
