@@ -9,10 +9,14 @@ A scalar check returns a `Problem`, or None if nothing is wrong, so that all tha
     Traceback (most recent call last):
     mohs.errors.InputError: num_triplets: 0 is not a whole number of at least 1; use for example 10000
     scale: 'ranks' is not one of 'rank', 'log-rank'
+
+A little over 400 lines: half of them are the rules and examples of some twenty small checks of one kind.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from os import PathLike
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -26,16 +30,18 @@ __all__ = [
     "is_whole",
     "item_indices",
     "numbers",
+    "path_of",
     "plain_array",
     "require",
+    "several",
     "truths",
     "wrong_choice",
+    "wrong_function",
+    "wrong_kind",
     "wrong_number",
+    "wrong_text",
     "wrong_whole",
 ]
-
-_LARGEST_INT64 = 2**63 - 1
-
 
 _LARGEST: Final = 2**63 - 1
 """Of a whole number: numpy and the others below take no larger one."""
@@ -84,7 +90,7 @@ def wrong_whole(
     rule = f"of at least {at_least}" if at_most is None else f"in [{at_least}, {at_most}]"
     if at_most is None and is_whole(value) and int(value) > largest:  # type: ignore[call-overload]
         rule = "below 2**63"
-    return Problem(place, f"{value!r:.100} is not a whole number {rule}", _for_example(example))
+    return Problem(place, f"{_in_a_line(value)} is not a whole number {rule}", _for_example(example))
 
 
 def wrong_number(
@@ -115,7 +121,7 @@ def wrong_number(
         if inside:
             return None
     rule = _limits(above, at_least, below, at_most)
-    return Problem(place, f"{value!r:.100} is not a number{rule}", _for_example(example))
+    return Problem(place, f"{_in_a_line(value)} is not a number{rule}", _for_example(example))
 
 
 def wrong_choice(place: str, value: object, choices: Sequence[str]) -> Problem | None:
@@ -126,7 +132,68 @@ def wrong_choice(place: str, value: object, choices: Sequence[str]) -> Problem |
     """
     if isinstance(value, str) and value in choices:
         return None
-    return Problem(place, f"{value!r:.100} is not one of {', '.join(map(repr, choices))}")
+    return Problem(place, f"{_in_a_line(value)} is not one of {', '.join(map(repr, choices))}")
+
+
+def wrong_text(place: str, value: object, *, example: object = None) -> Problem | None:
+    """Return what is wrong with a name: that it is no text.
+
+    >>> wrong_text("class_column", ["class"], example="'class'")
+    "class_column: ['class'] is not text; use for example 'class'"
+    """
+    if isinstance(value, str):
+        return None
+    return Problem(place, f"{_in_a_line(value)} is not text", _for_example(example))
+
+
+def wrong_kind(place: str, value: object, kind: type, fix: str) -> Problem | None:
+    """Return what is wrong with an object of Mohs: that it is none of this class; the fix says how to make one.
+
+    >>> wrong_kind("run", "runs/shop", dict, "open it with mohs.Run.open(folder)")
+    "run: 'runs/shop' is no dict; open it with mohs.Run.open(folder)"
+    """
+    if isinstance(value, kind):
+        return None
+    shown = repr(value) if isinstance(value, str | PathLike) or value is None else type(value).__name__
+    return Problem(place, f"{shown:.100} is no {kind.__name__}", fix)
+
+
+def wrong_function(place: str, value: object, *, example: object = None) -> Problem | None:
+    """Return what is wrong with a function: that it cannot be called.
+
+    >>> wrong_function("curve", 0.5)
+    'curve: 0.5 is no function'
+    """
+    if callable(value):
+        return None
+    return Problem(place, f"{_in_a_line(value)} is no function", _for_example(example))
+
+
+def path_of(place: str, value: Any) -> Path:
+    """Return what names a file or folder, text or a path, as a path; raise `InputError` for another kind.
+
+    >>> path_of("folder", None)
+    Traceback (most recent call last):
+    mohs.errors.InputError: folder: None is neither text nor a path; give the path of a file or folder
+    """
+    if isinstance(value, str | PathLike) and not isinstance(value, bytes):
+        return Path(value)
+    shown = "None" if value is None else type(value).__name__
+    raise InputError(Problem(place, f"{shown} is neither text nor a path", "give the path of a file or folder"))
+
+
+def several(place: str, values: Any, example: str) -> list[Any]:
+    """Return the values of a list, or of what else can be gone through; raise `InputError` for one value alone.
+
+    Text counts as one value, not as its letters.
+
+    >>> several("ids", "a.png", "['a.png']")
+    Traceback (most recent call last):
+    mohs.errors.InputError: ids: 'a.png' is not a list; use for example ['a.png']
+    """
+    if isinstance(values, Iterable) and not isinstance(values, str | bytes | dict) and getattr(values, "ndim", 1) != 0:
+        return list(values)
+    raise InputError(Problem(place, f"{_in_a_line(values)} is not a list", _for_example(example)))
 
 
 def item_indices(place: str, values: ArrayLike, num_items: int) -> NDArray[np.int64]:
@@ -163,6 +230,9 @@ def plain_array(place: str, values: Any) -> NDArray[Any]:
     Traceback (most recent call last):
     mohs.errors.InputError: x_ND: row 1 has another length than row 0 (1 and 2); give rows of one length
     """
+    if callable(values) and not hasattr(values, "__array__"):
+        curve = ": mohs.curves.schedule(curve, num_triplets)" if "hardness" in place else ""
+        raise InputError(Problem(place, "a function is not an array", f"give the values that it returns{curve}"))
     if hasattr(values, "toarray"):
         raise InputError(Problem(place, f"{type(values).__name__} is sparse", "give its toarray()"))
     if isinstance(values, np.ma.MaskedArray) and np.ma.getmaskarray(values).any():
@@ -190,12 +260,15 @@ def numbers(place: str, values: Any, *, truths_count: bool = False) -> NDArray[A
     if array.dtype.kind == "O":
         for at, value in np.ndenumerate(array):
             if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | np.integer | np.floating):
-                raise InputError(Problem(place, f"{value!r:.60} at {list(at)} is not a number", "give numbers"))
+                where = f" at {list(at)}" if at else ""
+                raise InputError(Problem(place, f"{value!r:.60}{where} is not a number", "give numbers"))
         try:
             with np.errstate(over="ignore"):
                 return array.astype(np.float64)
         except OverflowError:
             raise InputError(Problem(place, "a whole number that no float64 holds", "give smaller ones")) from None
+    if array.dtype.kind in "US" and array.size:
+        raise InputError(Problem(place, f"{str(array.flat[0])!r:.60} is text, not a number", "give numbers"))
     if array.dtype.kind not in "fiu":
         raise InputError(Problem(place, f"{array.dtype}{list(array.shape)} is not of real numbers", "give numbers"))
     if array.dtype.itemsize > 8:
@@ -254,7 +327,7 @@ def class_labels(place: str, values: Any, num_items: int | None = None) -> NDArr
     if array.dtype.kind in "OT":
         array = _labels_of_objects(place, array.tolist())
     if array.dtype.kind == "u":
-        large = np.flatnonzero(array > np.uint64(_LARGEST_INT64))
+        large = np.flatnonzero(array > np.uint64(_LARGEST))
         if large.size:
             raise InputError(_too_large(place, int(array[large[0]]), int(large[0])))
     return array.astype(np.int64) if array.dtype.kind in "iu" else array
@@ -275,7 +348,7 @@ def _labels_of_objects(place: str, values: list[Any]) -> NDArray[Any]:
         raise InputError(Problem(place, what, "give labels of one kind"))
     if "number" in found:
         for position, value in enumerate(values):
-            if not -_LARGEST_INT64 <= value <= _LARGEST_INT64:
+            if not -_LARGEST <= value <= _LARGEST:
                 raise InputError(_too_large(place, value, position))
         return np.array(values, dtype=np.int64)
     cut = next((position for position, value in enumerate(values) if value.endswith("\0")), None)
@@ -318,6 +391,12 @@ def _no_array(place: str, values: Any, error: Exception) -> Problem:
             return Problem(place, f"row {other} has another length than row 0 ({told})", "give rows of one length")
     reason = reason_of(error)
     return Problem(place, f"{type(values).__name__} is no array ({reason})", "give a numpy array")
+
+
+def _in_a_line(value: object) -> str:
+    """Return how a value is written, cut off; an array's has several lines."""
+    written = repr(value)
+    return (" ".join(written.split()) if "\n" in written else written)[:100]
 
 
 def _limits(above: float | None, at_least: float | None, below: float | None, at_most: float | None) -> str:

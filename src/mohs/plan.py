@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from mohs.artefacts import atomic_path
 from mohs.bounds import ROWS
-from mohs.checks import item_indices, numbers, plain_array
+from mohs.checks import item_indices, numbers, plain_array, require, wrong_kind
 from mohs.errors import InputError, Problem, reason_of
 from mohs.shown import csv_cell, html_table
 from mohs.sums import arrays_sum, check_format, strict_json
@@ -108,6 +108,8 @@ class TripletPlan:
         header: Mapping[str, Any] | None = None,
     ) -> "TripletPlan":
         """Return a plan from indices alone: what is not given is 0, and positives count as given by the caller."""
+        if header is not None:
+            require(wrong_kind("header", header, Mapping, "give a dict of JSON values"))
         anchor = plain_array("anchor", anchor)
         zeros = np.zeros(anchor.shape, dtype=np.float32)
         hardness = zeros if hardness is None else hardness

@@ -14,6 +14,7 @@ from typing import Any, final
 import numpy as np
 
 from mohs.artefacts import EventLog, require_disk
+from mohs.checks import path_of, require, wrong_kind
 from mohs.data.dataset import Dataset
 from mohs.data.table import require_classes
 from mohs.errors import DataWarning, InputError, ResourceError
@@ -83,7 +84,7 @@ class Run:
         Files are held against their SHA-256 in `run.json`, which those of older versions do not have. Plans may be
         deleted: what reads them then says so.
         """
-        folder = Path(folder)
+        folder = path_of("folder", folder)
         if not (folder / "config.json").is_file():
             raise InputError(f"{folder}: not a run folder (no config.json); give one made by 'mohs train'")
         if not (folder / "run.json").is_file():
@@ -165,6 +166,7 @@ def train(
     `InputError` for bad settings or data, for a test in which no picture has another to find, and if the run folder
     exists; `TrainingError` if training fails.
     """
+    require(wrong_kind("config", config, RunConfig, "give mohs.RunConfig(...), or mohs.load_config(file)"))
     with processes(choose_device(config.training.device)) as peers:
         if peers.is_first:
             with_run_folder(config, resume=resume)  # before pictures are read
@@ -288,6 +290,9 @@ def evaluate(
     are processes that call this together: they share pictures and queries, and the first one writes.
     `progress(done, total)` counts pictures as the trained network embeds them.
     """
+    require(wrong_kind("run", run, Run, "open it: mohs.Run.open(folder)"))
+    if data is not None:
+        require(wrong_kind("data", data, SplitData, "give what mohs.runs.open_split_data returns, or leave it out"))
     write = data is None if write is None else write
     is_own = write or data is None
     if data is None:

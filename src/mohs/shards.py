@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mohs.artefacts import DAMAGED_ARRAYS, atomic_path, remove_left_over, require_disk, sha256_file
-from mohs.checks import require, wrong_choice, wrong_whole
+from mohs.checks import path_of, require, wrong_choice, wrong_whole
 from mohs.errors import InputError, Problem, at_most_20
 from mohs.lock import only_writer
 from mohs.sums import check_files, check_format, read_summed, write_summed
@@ -244,7 +244,7 @@ def open_shards(folder: str | Path, *, check: bool = True) -> Shards:
     `check=False` leaves that out, for one who has compared them before. Raises `InputError` that names the file: no
     manifest, one of another format, shards that are not there yet, and such as are damaged or have been changed.
     """
-    folder = Path(folder)
+    folder = path_of("folder", folder)
     path = folder / MANIFEST
     if not path.is_file():
         raise InputError(Problem(str(folder), f"no bank in shards (no {MANIFEST})", "make one: 'mohs embed --shards'"))

@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 
-from mohs.checks import require, wrong_choice, wrong_number, wrong_whole
+from mohs.checks import require, wrong_choice, wrong_kind, wrong_number, wrong_whole
 from mohs.data.cache import load_pictures
 from mohs.data.dataset import Dataset
 from mohs.data.images import ImagePolicy
@@ -121,6 +121,8 @@ def create_data(
         wrong_number("hardness_threshold", hardness_threshold, at_least=0, at_most=1, example=0.85),
     )
     check_seed(seed)
+    if encoder is not None and not (hasattr(encoder, "embed") and hasattr(encoder, "policy")):
+        require(wrong_kind("encoder", encoder, Embedder, "load one with mohs.Embedder.from_pretrained(folder)"))
     if plot is not None:
         from mohs.report.plots import check_picture_place, save_hardness_plot  # matplotlib is slow to import
 

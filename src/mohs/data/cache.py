@@ -16,7 +16,7 @@ import numpy as np
 import PIL
 
 from mohs.artefacts import DAMAGED_ARRAYS, DISK_FULL, atomic_path, remove_left_over
-from mohs.checks import require, wrong_whole
+from mohs.checks import path_of, require, wrong_whole
 from mohs.data.images import Decoded, ImagePolicy, decode_all, picture_warnings
 from mohs.data.quarantine import BadPicture, bad_picture, refuse
 from mohs.data.stored_pictures import Pictures, StoredPictures, block_sums, rows_per_block
@@ -98,7 +98,7 @@ def load_pictures(
     require(wrong_whole("max_bad_images", max_bad_images, at_least=0, example=0))
     if not len(table):
         raise InputError(Problem(table.source, "no items", "add a row for each picture"))
-    folder = Path(cache_dir) if cache_dir is not None else default_cache_dir()
+    folder = path_of("cache_dir", cache_dir) if cache_dir is not None else default_cache_dir()
     path = folder / f"{_fingerprint(table, policy)}.npy"
     loaded = _open(table, policy, path)
     if loaded is None:

@@ -8,6 +8,7 @@ from typing import final
 
 import numpy as np
 
+from mohs.checks import require, wrong_kind
 from mohs.data.cache import load_pictures
 from mohs.data.images import ImagePolicy
 from mohs.data.multi_label import MultiLabel
@@ -117,7 +118,8 @@ def open_dataset(
     >>> open_dataset("glyphs", policy=ImagePolicy(size=32, channels=1)).pictures.shape[1:]
     (32, 32, 1)
     """
-    if source == BUILT_IN:
+    require(wrong_kind("policy", policy, ImagePolicy, "give mohs.ImagePolicy(size=64, channels=3)"))
+    if isinstance(source, str) and source == BUILT_IN:
         if catalog is not None:
             raise InputError(
                 Problem("catalog", f"{str(catalog)!r} with 'glyphs', which has its own", "leave catalog out")

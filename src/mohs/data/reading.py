@@ -12,6 +12,7 @@ from typing import final
 import numpy as np
 
 from mohs.bounds import LABEL_CHARACTERS
+from mohs.checks import path_of, require, wrong_text
 from mohs.data.folder import read_class_folders
 from mohs.data.multi_label import MultiLabel, one_class_each, repeat_problems
 from mohs.data.names import find_as_written, is_text, joined_warning, name_warning
@@ -75,6 +76,9 @@ def read_listing(
     group_column: str = "group",
 ) -> Table:
     """Return what `read_table` does, with every row: a file that is listed twice is there twice."""
+    names = {"file_column": file_column, "class_column": class_column, "group_column": group_column}
+    require(*(wrong_text(name, value, example=repr(name[:-7])) for name, value in names.items()))
+    source, catalog = path_of("source", source), None if catalog is None else path_of("catalog", catalog)
     for given in (source, *(() if catalog is None else (catalog,))):
         if not is_text(str(given)):
             raise InputError(f"{str(given)!a}: the path is not UTF-8; rename it, or link to it by another name")

@@ -6,7 +6,7 @@ from typing import final
 
 from numpy.typing import ArrayLike
 
-from mohs.checks import require, wrong_number
+from mohs.checks import require, wrong_kind, wrong_number
 from mohs.doctor import of_pairs
 from mohs.doctor.embeddings.checks import checks_of_embeddings
 from mohs.doctor.findings import Check, Diagnosis, Finding, combined, examine, unavailable
@@ -230,6 +230,9 @@ def diagnose(
         evidence = RunEvidence.open(run.folder if isinstance(run, Run) else run, seed=seed)
         found = diagnose_run(evidence)
         parts.append(replace(found, notes=(*found.notes, *evidence.set_aside())))
+    for name, given, kind in (("log", log, TrainingLog), ("pairs", pairs, ReportedPairs)):
+        if given is not None and not isinstance(given, str | Path):
+            require(wrong_kind(name, given, kind, "give the path of a CSV file"))
     material = Material(
         log=read_training_log(log) if isinstance(log, str | Path) else log,
         loss=facts,

@@ -6,7 +6,7 @@ from typing import Any, final
 
 import numpy as np
 
-from mohs.checks import require, wrong_number, wrong_whole
+from mohs.checks import require, several, wrong_number, wrong_whole
 from mohs.evaluation.checked import Float64, Index
 from mohs.evaluation.intervals import Interval
 from mohs.evaluation.pair_curves import checked_prevalence
@@ -157,6 +157,7 @@ def pair_intervals(
         InputError: a parameter out of range.
     """
     share = checked_prevalence(prevalence, scores)
+    precisions, fprs = several("precisions", precisions, "(0.95, 0.99)"), several("fprs", fprs, "(0.01, 0.001)")
     require(
         *(wrong_number("precisions", level, above=0, at_most=1, example=0.95) for level in precisions),
         *(wrong_number("fprs", level, above=0, below=1, example=0.001) for level in fprs),

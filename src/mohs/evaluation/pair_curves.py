@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.metrics import auc, precision_recall_curve, roc_curve
 
-from mohs.checks import require, wrong_number
+from mohs.checks import require, several, wrong_number
 from mohs.evaluation.checked import Float64, Index
 from mohs.evaluation.pair_scores import PairScores, ScoreKind, pair_scores
 from mohs.evaluation.ranked_pairs import at_most, equal_error
@@ -144,6 +144,7 @@ def pair_curves(
 def pair_curves_of(scores: PairScores, *, prevalence: float | None = None, fprs: Sequence[float] = FPRS) -> PairCurves:
     """Return the curves of checked scores; the rules of `pair_curves`."""
     share = checked_prevalence(prevalence, scores)
+    fprs = several("fprs", fprs, "(0.01, 0.001)")
     require(*(wrong_number("fprs", x, above=0, below=1, example=0.001) for x in fprs))
     same_P, weight_P, closeness_P = scores.same_P, scores.weights_at(share), scores.closeness
     precision, recall, pr_threshold = precision_recall_curve(

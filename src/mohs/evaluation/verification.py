@@ -8,6 +8,7 @@ from typing import Any, TypeVar, final
 import numpy as np
 import numpy.typing as npt
 
+from mohs.checks import require, wrong_kind
 from mohs.distances import similarity_at_distance
 from mohs.errors import InputError
 from mohs.evaluation.checked import checked_embeddings
@@ -129,6 +130,7 @@ def evaluate_pairs(
     x_ND = checked_embeddings(embeddings_ND, "embeddings_ND")
     if pairs is None:
         pairs = _closest_and_drawn(x_ND, labels_N, query_N, seed=seed)
+    require(wrong_kind("pairs", pairs, Pairs, "give Pairs(...) of mohs.evaluation.pairs, or leave it out"))
     scores = pair_scores(pairs.same, distance_P=pair_distances(x_ND, pairs), weight_P=pairs.weight_P)
     class_2P = np.stack([pairs.class_N[pairs.first_P], pairs.class_N[pairs.second_P]])
     unit_length = bool((np.abs(np.linalg.norm(x_ND, axis=1) - 1) <= _UNIT_TOLERANCE).all())

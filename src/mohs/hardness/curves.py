@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mohs.bounds import TRIPLETS
-from mohs.checks import is_number, require, wrong_whole
+from mohs.checks import is_number, require, wrong_function, wrong_whole
 from mohs.errors import InputError
 
 __all__ = ["Curve", "constant", "cyclic", "linear", "logarithmic", "schedule", "sigmoid", "sine", "tanh"]
@@ -134,6 +134,7 @@ def schedule(curve: Curve, num_triplets: int, *, start: int = 0, stop: int | Non
     array([0.  , 0.25, 0.5 , 0.75])
     """
     require(
+        wrong_function("curve", curve, example="mohs.curves.sigmoid(0.85)"),
         wrong_whole("num_triplets", num_triplets, at_least=0, example=10_000),
         wrong_whole("start", start, at_least=0),
         None if stop is None else wrong_whole("stop", stop, at_least=0),

@@ -14,7 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from mohs.artefacts import fingerprint
-from mohs.checks import class_labels, plain_array, require, wrong_whole
+from mohs.checks import class_labels, plain_array, require, several, wrong_text, wrong_whole
 from mohs.data.quarantine import BadPicture
 from mohs.data.reading import read_table
 from mohs.data.table import BUILT_IN, Table
@@ -239,7 +239,11 @@ class Index:
             )
         vectors = self.vectors()
         place = {item: i for i, item in enumerate(vectors.id_N.tolist())}
-        own = [[place[item]] if item in place else [] for item in (ids or [None] * len(query_QD))]
+        given = [None] * len(query_QD) if ids is None else several("ids", ids, "['ring-1.png', None]")
+        if len(given) != len(query_QD):
+            what = f"{len(given)} for {len(query_QD)} pictures"
+            raise InputError(Problem("ids", what, "give one for each picture, None for one that is not in the index"))
+        own = [[place[item]] if isinstance(item, str) and item in place else [] for item in given]
         found = calibrate(
             vectors, query_QD, class_Q, own,
             max_false_acceptance=max_false_acceptance, threshold_distance=threshold_distance, seed=seed,
@@ -305,7 +309,9 @@ class Index:
 
         Raises `InputError` if one is not there; nothing is taken out then.
         """
-        unique = list(dict.fromkeys(ids))
+        listed = several("ids", ids, "['ring-1.png']")
+        require(*(wrong_text("ids", item) for item in listed))
+        unique = list(dict.fromkeys(listed))
         missing = self._store.newest().missing(unique)
         if missing:
             what, fix = "no item of this id", "see the ids in the index"
@@ -450,7 +456,7 @@ def embedder_hash(embedder: Embedder) -> str:
 def _table(source: str | Path | Table, catalog: str | Path | None) -> Table:
     if isinstance(source, Table):
         return source
-    if source == BUILT_IN:
+    if isinstance(source, str) and source == BUILT_IN:
         from mohs.data.glyphs import draw_glyphs
 
         return draw_glyphs().table

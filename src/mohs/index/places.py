@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeAlias, final
 
 from mohs.artefacts import atomic_folder, disk_named, file_stamp, require_disk
+from mohs.checks import path_of
 from mohs.errors import InputError, MohsError, Problem, reason_of
 from mohs.lock import only_writer
 from mohs.model.embedder import Embedder
@@ -108,6 +109,8 @@ def place_of(where: str | Path | Place) -> Place:
     ('rings.index', 's3://shop/rings.index')
     """
     if not isinstance(where, str | Path):
+        if not hasattr(where, "has_file"):
+            path_of("folder", where)
         return where
     if found := _ADDRESS.match(str(where)):
         from mohs.index.bucket import BucketPlace

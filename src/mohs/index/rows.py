@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from PIL import Image
 
+from mohs.checks import require, wrong_text
 from mohs.data.dataset import open_dataset
 from mohs.data.images import ImagePolicy, decode_images
 from mohs.data.picture_input import prepare_pictures
@@ -126,6 +127,8 @@ def item_ids(table: Table, columns: Mapping[str, pa.Array], id_column: str | Non
 
     Raises `InputError` for a column that is not there, empty cells, and ids that are there twice.
     """
+    if id_column is not None:
+        require(wrong_text("id_column", id_column, example="'sku'"))
     if id_column is None:
         ids = list(table.files)
     elif id_column in columns:

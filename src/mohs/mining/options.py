@@ -44,7 +44,7 @@ def method_problems(method: Method, num_sampled: int, scale: Scale) -> list[Prob
         wrong_choice("method", method, get_args(Method)),
         wrong_whole("num_sampled", num_sampled, at_least=LEAST_SAMPLED, example=4096),
     ]
-    if method == "sampled" and scale in SCALES and (why := rule_of(scale).exact_only):
+    if problems[0] is None and method == "sampled" and _is_scale(scale) and (why := rule_of(scale).exact_only):
         others = " or ".join(other for other in SCALES if not rule_of(other).exact_only)
         problems.append(Problem("method", f"'sampled': {why}", f"use the method exact, or the scale {others}"))
     return problems
@@ -53,13 +53,17 @@ def method_problems(method: Method, num_sampled: int, scale: Scale) -> list[Prob
 _LARGEST_MARGIN: Final = 1e19  # its square and that of a distance are added in float64, and told in float32
 
 
+def _is_scale(scale: object) -> bool:
+    return isinstance(scale, str) and scale in SCALES
+
+
 def margin_problems(scale: Scale, margin: float | None, squared: bool) -> list[Problem | None]:
     """Return what is wrong with the margin: missing or no number above 0, or given for a scale without one.
 
     >>> margin_problems("rank", 0.2, False)
     ["margin: 0.2 has no meaning on the scale 'rank'; leave it out, or use the scale margin"]
     """
-    if scale not in SCALES:
+    if not _is_scale(scale):
         return []
     if rule_of(scale).needs == "margin":
         if margin is None:
@@ -79,10 +83,11 @@ def device_problems(
     device: str | None, method: Method, num_negatives: int, *, has_exclusions: bool
 ) -> list[Problem | None]:
     """Return what is wrong with a device: no name of one, or what is asked for beside it is for the CPU."""
-    if device is None or device == "cpu":
+    if device is None or (isinstance(device, str) and device == "cpu"):
         return []
     if not isinstance(device, str) or not _DEVICES.fullmatch(device):
-        return [Problem("device", f"{device!r} is not one of 'cpu', 'cuda', 'cuda:0' and so on, 'mps'")]
+        shown = repr(device) if isinstance(device, str) else type(device).__name__
+        return [Problem("device", f"{shown} is not one of 'cpu', 'cuda', 'cuda:0' and so on, 'mps'")]
     only_cpu = (
         (method == "sampled", "method", "'sampled' is", "use the method exact"),
         (num_negatives != 1, "num_negatives", f"{num_negatives} is", "use 1"),

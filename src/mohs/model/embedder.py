@@ -120,7 +120,7 @@ class Embedder(nn.Module):
         if isinstance(pictures, np.ndarray):
             pictures = plain_array("pictures", pictures)
         require(wrong_whole("batch_size", batch_size))
-        if not hasattr(pictures, "__getitem__") or getattr(pictures, "ndim", 1) == 0:
+        if isinstance(pictures, dict) or not hasattr(pictures, "__getitem__") or getattr(pictures, "ndim", 1) == 0:
             raise InputError(Problem("pictures", f"{type(pictures).__name__} is no list", "give a list of pictures"))
         num_pictures = len(pictures)
         expected = (self.policy.size, self.policy.size, self.policy.channels)

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
+from mohs.checks import path_of
 from mohs.data.images import ImagePolicy
 from mohs.errors import InputError, Problem
 from mohs.model.hub import HUB_PREFIX, hub_embedder
@@ -46,9 +47,9 @@ def embedder_folder(name: str | Path, *, place: str = "") -> Path:
 
     Raises `InputError`, at `place` if one is given, if there is none.
     """
+    folder = path_of(place or "folder", name)
     if str(name).startswith(HUB_PREFIX):
         return hub_embedder(str(name))
-    folder = Path(name)
     if not (folder / "embedder.json").is_file() and (folder / "embedder" / "embedder.json").is_file():
         folder = folder / "embedder"
     if place and not (folder / "embedder.json").is_file():

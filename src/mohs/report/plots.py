@@ -22,6 +22,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from mohs.artefacts import atomic_path
+from mohs.checks import path_of
 from mohs.errors import InputError
 from mohs.plan import TripletPlan
 
@@ -238,7 +239,7 @@ def hardness_plot(
 
 def check_picture_place(path: str | Path, *, name: str) -> None:
     """Raise `InputError`, under `name`, for a file that no picture can be written to."""
-    place = Path(path)
+    place = path_of(name, path)
     known = sorted(FigureCanvasBase.get_supported_filetypes())
     if place.suffix[1:].lower() not in known:
         raise InputError(f"{name}: {path}: matplotlib writes no {place.suffix or 'file without an ending'}; use .png")

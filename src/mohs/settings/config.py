@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, TypeAlias, final
 
 from pydantic import Field, ValidationError, field_validator
 
-from mohs.checks import require
+from mohs.checks import path_of, require
 from mohs.data.cache import is_cache_folder
 from mohs.data.dataset import Dataset, open_dataset
 from mohs.data.images import ImagePolicy
@@ -689,7 +689,7 @@ def setting_problems(error: ValidationError, *, source: str) -> list[Problem]:
 
 def load_config(path: str | Path) -> RunConfig:
     """Return the settings in a TOML file (or in the config.json of a run folder)."""
-    return parse_config(read_settings_file(Path(path)), source=str(path))
+    return parse_config(read_settings_file(path_of("path", path)), source=str(path))
 
 
 def load_run_config(folder: Path) -> RunConfig:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from mohs.checks import path_of
 from mohs.data.rows import read_rows
 from mohs.doctor.log.stuck_values import LossFacts
 from mohs.doctor.log.training_log import TrainingLog, log_of_events
@@ -48,7 +49,7 @@ class RunEvidence:
 
         `data` are its pictures, where they are open already; by default they are read when they are first needed.
         """
-        folder = Path(folder)
+        folder = path_of("run", folder)
         if not (folder / "config.json").is_file():
             raise InputError(f"{folder}: not a run folder (no config.json); give one made by 'mohs train'")
         if (folder / FACTS).is_file():
