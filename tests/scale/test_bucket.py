@@ -1,17 +1,19 @@
 """An index in a bucket of an S3 server on loopback: as in a folder, whoever changes it, whatever is killed."""
 
 import asyncio
-import contextlib
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import lancedb
 import numpy as np
+import pyarrow as pa
 import pytest
 
 import mohs
@@ -19,6 +21,7 @@ from mohs.data.images import ImagePolicy
 from mohs.data.table import Table
 from mohs.errors import InputError, ResourceError
 from mohs.index.places import place_of
+from mohs.index.store import Store
 from mohs.serve.app import create_app
 from mohs.serve.editions import Editions
 from mohs.serve.metrics import Metrics
@@ -148,20 +151,6 @@ print("done", flush=True)
 """
 
 
-ADD_ALL = """
-import sys, mohs
-from mohs.errors import InputError
-index = mohs.Index.open(sys.argv[1])
-print("ready", flush=True)
-sys.stdin.readline()
-for table in sys.argv[2:]:
-    try:
-        index.add(table)
-    except InputError as error:
-        assert "there is an item of this id" in str(error), error
-"""
-
-
 def started(code: str, *words: Any) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-c", code, *map(str, words)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -212,33 +201,30 @@ def test_a_killed_change_leaves_the_state_before_or_after(address: str, shop: Pa
 
 
 @pytest.mark.parametrize("made", ["there", "copied"])
-def test_processes_that_add_at_once_add_each_id_once(
+def test_of_those_that_add_an_id_at_once_one_does(
     address: str, system: Any, shop: Path, table_of: Any, made: str, tmp_path: Path
 ) -> None:
     some = table_of("some.csv", range(NUM_SMALL))
-    if made == "there":
-        mohs.Index.build(address, some, shop / "network")
-    else:
-        mohs.Index.build(tmp_path / "i", some, shop / "network")
-        for file in [file for file in (tmp_path / "i").rglob("*") if file.is_file()]:
-            place = f"{address.removeprefix('s3://')}/{file.relative_to(tmp_path / 'i')}"
-            with file.open("rb") as found, system.open_output_stream(place) as to:
-                shutil.copyfileobj(found, to)
-    tables = [table_of(f"part{number}.csv", range(100 + 8 * number, 116 + 8 * number)) for number in range(6)]
-    # Each table has eight items of the one before, and the second process begins with the last.
-    with contextlib.ExitStack() as stack:
-        orders = (tables, tables[::-1], tables[::2] + tables[1::2])
-        processes = [stack.enter_context(started(ADD_ALL, address, *order)) for order in orders]
-        for process in processes:
-            line_of(process)
-        for process in processes:
-            go_on(process)
-        assert [process.wait() for process in processes] == [0, 0, 0]
-    found = mohs.Index.open(address)
-    assert found.check() == []
-    ids = found.vectors().id_N.tolist()
-    assert len(ids) == len(set(ids))
-    assert set(ids) >= {f"{i}.png" for i in range(NUM_SMALL)}
+    mohs.Index.build(address if made == "there" else tmp_path / "i", some, shop / "network")
+    for file in [file for file in tmp_path.rglob("*") if file.is_file()]:
+        place = f"{address.removeprefix('s3://')}/{file.relative_to(tmp_path / 'i')}"
+        with file.open("rb") as found, system.open_output_stream(place) as to:
+            shutil.copyfileobj(found, to)
+    index, num_writers, num_rounds = mohs.Index.open(address), 3, 6
+    rows = items(address).slice(0, 1)
+    together = threading.Barrier(num_writers)
+
+    def write(writer: int) -> None:
+        for number in range(num_rounds):
+            ids = [f"shared {number}", f"own {writer}-{number}"]
+            new = pa.concat_tables([rows, rows]).set_column(0, rows.schema.field("id"), [ids])
+            together.wait()
+            Store.open(place_of(address)).add(new)
+
+    with ThreadPoolExecutor(num_writers) as pool:
+        list(pool.map(write, range(num_writers)))
+    assert index.check() == []
+    assert len(index) == NUM_SMALL + num_rounds * (num_writers + 1)
 
 
 def test_a_service_takes_up_what_changes_in_the_bucket(

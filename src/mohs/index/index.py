@@ -364,7 +364,9 @@ class Index:
         vectors = self.vectors()
         problems = []
         names, count = np.unique(vectors.id_N.astype(np.str_), return_counts=True)
-        problems += [f"id {name!r} is there {num} times" for name, num in zip(names, count, strict=True) if num > 1]
+        problems += [
+            f"id {name!r} is there {num} times" for name, num in zip(names.tolist(), count, strict=True) if num > 1
+        ]
         length_N = np.linalg.norm(vectors.x_ND.astype(np.float64), axis=1)
         bad = np.flatnonzero(~(np.abs(length_N - 1) < 1e-3))
         problems += [f"item {vectors.id_N[i]!r}: a vector of length {length_N[i]:.3g}" for i in bad[:20].tolist()]
