@@ -66,6 +66,20 @@ def test_a_file_that_changed_since_the_run_is_named(runs, tmp_path):
     assert mohs.diagnose(folder).not_checked
 
 
+@pytest.mark.parametrize(("num_triplets", "first"), [(9, "train-longer"), (10_000, "worse-than-untrained")])
+def test_a_run_of_less_than_a_pass_that_did_harm_was_too_short(own, num_triplets, first):
+    folder = own("infonce")
+    spoil_steps(folder, lambda event, _: event.update(triplets=num_triplets))
+    run = RunEvidence.open(folder)
+    noise = np.random.default_rng(0).normal(size=run.test.x_ND.shape)
+    noise /= np.linalg.norm(noise, axis=1, keepdims=True)
+    run.__dict__["test_at_start"] = run.test  # both are properties that are read once
+    run.__dict__["test"] = Embedded.of(noise, run.test.labels, source="noise")
+    errors = [each.cause for each in diagnose_run(run).findings if each.severity == "error"]
+    assert "worse-than-untrained" in errors
+    assert (errors[0] == "train-longer") == (first == "train-longer")
+
+
 @pytest.mark.parametrize("name", ["infonce", "triplet", "contrastive"])
 def test_a_healthy_run_has_no_error(runs, name):
     found = mohs.diagnose(runs[name])

@@ -26,7 +26,7 @@ from mohs.training.run_inputs import SplitData
 __all__ = [
     "collapse_began", "find_damage", "find_dead_run_positives", "find_dominating_negatives", "find_early_collapse",
     "find_equal_pictures", "find_hard_triplets", "find_near_copies", "find_run_false_negatives", "find_run_forgetting",
-    "find_run_margin", "find_unfinished",
+    "find_run_margin", "find_short_run", "find_unfinished",
 ]  # fmt: skip
 
 _HALF_SPREAD = 0.5
@@ -142,6 +142,31 @@ def find_damage(run: RunEvidence) -> Finding | None:
         settings=settings,
         numbers={"start": start, "second": second, "last": last, "num_queries": float(num), "learning_rate": rate},
         share=1.0 - second / start,
+    )
+
+
+def find_short_run(run: RunEvidence) -> Finding | None:
+    """Find a run of a new network in which not even every class was an anchor once; to be asked where it did harm.
+
+    The first steps of a new network take its random features apart. What they gain comes later, and a run of less than
+    a pass says nothing of its other settings: it stands above what else was found.
+    """
+    if not run.finished or not run.steps or run.data is None or run.config.model.beginning is not None:
+        return None
+    num_triplets = int(run.steps[-1]["triplets"])
+    num_classes = len(np.unique(run.data.dataset.labels[run.data.train_N]))
+    if num_triplets >= num_classes:
+        return None
+    return Finding(
+        cause="train-longer",
+        severity="error",
+        what=f"The run was shorter than a pass: {num_triplets:,} triplets for {num_classes:,} training classes",
+        why="Most classes were never an anchor. The first steps only take apart what a random network has, and nothing "
+        "else can be judged yet.",
+        fix="Train for four passes or more before anything else is changed.",
+        settings={"training.num_triplets": 4 * num_classes},
+        numbers={"num_triplets": float(num_triplets), "num_classes": float(num_classes)},
+        share=1.0,
     )
 
 

@@ -1,7 +1,7 @@
 """All that is looked for in a run."""
 
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 
 from mohs.doctor.embeddings.causes import find_failed_pictures, find_swapped_embeddings
 from mohs.doctor.embeddings.checks import checks_of_one_set, sound_rows
@@ -85,16 +85,16 @@ def _of_embeddings(run: RunEvidence) -> list[Check]:
     no_batch_norm = alone or ("" if run.has_batch_norm else "no batch norm")
     no_start = run.why_no("start") if run.data.unseen_classes else "the test is on classes that were trained on"
     start = "the untrained network" if run.config.model.beginning is None else "the pretrained network"
-    harm = Check(
-        "worse-than-untrained", lambda: find_harm(run.test, run.test_at_start, start=start, seed=seed), no_start
-    )
+    harm = cache(lambda: find_harm(run.test, run.test_at_start, start=start, seed=seed))
+    short = None if no_start or harm() is None else causes.find_short_run(run)
     return [
         Check("failed-pictures", partial(find_failed_pictures, run.test)),
         of_test["collapsed"],
         replace(of_test["domain-gap"], missing=alone),
         replace(of_test["at-chance"], missing=alone),
         Check("swapped", partial(find_swapped_embeddings, run.train, seed=seed), alone),
-        harm,
+        Check("worse-than-untrained", harm, no_start),
+        *([] if short is None else [Check("train-longer", lambda: short)]),
         Check(
             "batch-norm-statistics", lambda: find_batch_norm(run.train, run.train_by_batch, seed=seed), no_batch_norm
         ),
