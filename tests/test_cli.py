@@ -65,7 +65,7 @@ FLAG_PROBLEMS = [
     (
         ["evaluate", "SET", "--catalog", "x"],
         "mohs: --catalog, --file-column, --class-column, --group-column, --multi-label, --max-bad: need --data; "
-        "the run's own data is known",
+        "a run uses its own data",
     ),
 ]
 

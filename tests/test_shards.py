@@ -72,7 +72,7 @@ write_shards({str(folder)!r}, ShardLayout(10, (3,), "float32", 4), {{"of": "numb
 """
     done = subprocess.run([sys.executable, "-c", script], env=os.environ)
     assert done.returncode == -signal.SIGKILL
-    with pytest.raises(InputError, match=r"bank: 1 of 3 shards are not there yet; run again the command that writes"):
+    with pytest.raises(InputError, match=r"bank: 1 of 3 shards are not there yet; run the command that writes"):
         open_shards(folder)
     asked = []
 

@@ -252,7 +252,9 @@ def open_shards(folder: str | Path, *, check: bool = True) -> Shards:
     layout, about = _read_layout(path, values)
     if missing := [name for name in layout.file_names() if name not in values["files"]]:
         what = f"{len(missing):,} of {layout.num_shards:,} shards are not there yet"
-        raise InputError(Problem(str(folder), what, "run again the command that writes them: it goes on"))
+        raise InputError(
+            Problem(str(folder), what, "run the command that writes them again; it continues where it stopped")
+        )
     shards = Shards(folder, layout, about)
     problems: list[str] = []
     for number in range(layout.num_shards):

@@ -258,7 +258,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(run_cli, item_run, class_run, 
             [item_run, "--max-false-acceptance", "0.1", "--unseen", picture_set, *QUICK],
             "--unseen: 12 of its classes are fitted, for example '000'; leave their pictures out",
         ),
-        ([item_run, "--catalog", one], "--catalog: needs SOURCE; the run's own data is known"),
+        ([item_run, "--catalog", one], "--catalog: needs SOURCE; a run uses its own data"),
         (
             [item_run, "--class-column", "x"],
             "--file-column, --class-column, --multi-label, --max-bad: need SOURCE, --held-out or --unseen",
@@ -324,7 +324,7 @@ def test_bad_input_to_predict_and_evaluate(run_cli, classifier, item_run, pictur
             ["evaluate", classifier, "--catalog", other],
             [
                 "--catalog, --file-column, --class-column, --multi-label, --max-bad: need SOURCE; "
-                "the run's own data is known"
+                "a run uses its own data"
             ],
         ),
     ]

@@ -197,7 +197,7 @@ PROBLEMS = [
             "--seed: 3 needs --embeddings; give it, or leave this out",
         ],
     ),
-    ("runs/a --no-pairs", ["--no-pairs: needs --embeddings; the report of a run shows its pairs"]),
+    ("runs/a --no-pairs", ["--no-pairs: needs --embeddings; leave it out for a run, whose report shows its pairs"]),
     (
         "--embeddings none.npy --labels labels.csv",
         ["none.npy: no such file; check the path"],

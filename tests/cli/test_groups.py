@@ -76,8 +76,8 @@ def test_other_data_by_a_run(run_cli, run, sessions, picture_set):
     )
     answer = run_cli("evaluate", run.folder, "--group-column", "day")
     assert answer.err == [
-        "mohs: --catalog, --file-column, --class-column, --group-column, --multi-label, --max-bad: need --data; the "
-        "run's own data is known"
+        "mohs: --catalog, --file-column, --class-column, --group-column, --multi-label, --max-bad: need --data; a "
+        "run uses its own data"
     ]
 
 

@@ -136,7 +136,7 @@ def test_bad_pictures_are_set_aside_as_many_as_allowed(shop, run_cli):
         ),
         (
             ("index", "build", "j", "shop.csv"),
-            "--embedder, --backbone: give one of them, what makes the vectors",
+            "--embedder, --backbone: give one of them: it makes the vectors",
         ),
         (
             ("index", "build", "j", "shop.csv", "--backbone", "resnet18"),

@@ -94,7 +94,7 @@ def test_names_in_a_tar_write_nowhere_else(tmp_path: Path, cache: Path) -> None:
     [
         ({"0.png": b"x"}, "shop.tar: sample '0': has no class; add a file 'cls', or 'class' to its 'json'"),
         ({"0.png": b"x", "0.jpg": b"x", "0.cls": b"a"}, "sample '0': has 2 pictures (png, jpg); keep one"),
-        ({"0.png": b"x", "0.json": b"[1]"}, "sample '0': its json is a list, no object; correct it"),
+        ({"0.png": b"x", "0.json": b"[1]"}, "sample '0': its JSON is a list, no object; correct it"),
         ({"0.png": b"x", "0.json": b"{"}, "sample '0': its json cannot be read ("),
         ({"0.cls": b"a"}, "shop.tar: no pictures; give a set that has some"),
     ],

@@ -209,7 +209,9 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
         self.embedder_sha256_ = before
         self.fitted_params_ = self._params_of_fit()
         if self.embedder is not None and weights_sha256(self.embedder) != before:
-            raise TrainingError("embedder: its weights changed while the classifier was fitted; nothing may train it")
+            raise TrainingError(
+                "embedder: its weights changed while the classifier was fitted; do not train it meanwhile"
+            )
         return self
 
     def predict_proba(self, X: Any) -> Float64:

@@ -118,7 +118,7 @@ def classify_fit(
     parameters = {name: given[own] for name, own in _PARAMETERS.items() if given[own] is not None}
     pictures = _Pictures.of(source, catalog, file_column, class_column, multi_label, max_bad)
     if source is None and catalog is not None:
-        raise InputError("--catalog: needs SOURCE; the run's own data is known")
+        raise InputError("--catalog: needs SOURCE; a run uses its own data")
     if not (source or held_out or unseen) and (file_column or class_column or multi_label or max_bad):
         raise InputError("--file-column, --class-column, --multi-label, --max-bad: need SOURCE, --held-out or --unseen")
     _check_place_and_parameters(out, parameters)

@@ -95,7 +95,7 @@ def doctor(
         from mohs.cli.precision import explain_precision
 
         if max_bad is not None and data is None:
-            raise InputError("--max-bad: needs --data; what the run put up with is known")
+            raise InputError("--max-bad: needs --data; the run knows how many it allows")
         explain_precision(
             run, data, embeddings, labels, max_bad=max_bad or 0, out=out,
             recall=0.1 if recall is None else recall, threshold=threshold,

@@ -96,14 +96,14 @@ def evaluate(
             "needs --embeddings; give it, or leave this out",
         )
         if no_pairs:
-            raise InputError("--no-pairs: needs --embeddings; the report of a run shows its pairs")
+            raise InputError("--no-pairs: needs --embeddings; leave it out for a run, whose report shows its pairs")
         if run is None:
             raise InputError("RUN: missing; give a run folder, or --embeddings FILE and --labels FILE")
         columns = (catalog, file_column, class_column, group_column, multi_label, max_bad)
         if data is None and any(each is not None for each in columns):
             raise InputError(
-                "--catalog, --file-column, --class-column, --group-column, --multi-label, --max-bad: need --data; the "
-                "run's own data is known"
+                "--catalog, --file-column, --class-column, --group-column, --multi-label, --max-bad: need --data; a "
+                "run uses its own data"
             )
         # Pictures are prepared as for the run; which ones there are, the run's settings do not say.
         other = {
@@ -418,7 +418,7 @@ def _print_report(report: EmbeddingReport, num_classes: int, *, verification: bo
         _print_pairs(report.verification)
     sizes = report.gallery_sizes
     print_table(
-        "recall@1 if the gallery had only so many classes",
+        "recall@1 in a gallery of fewer classes",
         ["classes", *(f"{size:,}" for size in sizes.num_classes)],
         [["recall@1", *(f"{value:.3f}" for value in sizes.recall_at_1)]],
     )

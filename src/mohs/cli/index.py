@@ -55,7 +55,7 @@ def build(
 ) -> None:
     """Embed the pictures of a table into a new index. Its other columns, such as a price, become filters."""
     if (embedder is None) == (backbone is None):
-        raise InputError("--embedder, --backbone: give one of them, what makes the vectors")
+        raise InputError("--embedder, --backbone: give one of them: it makes the vectors")
     if backbone is None and (weights is not None or pretrained):
         raise InputError("--weights, --pretrained: are of a --backbone; name it, or leave them out")
     if backbone is not None and (weights is not None) == pretrained:

@@ -93,5 +93,5 @@ def _json_cells(place: str, text: bytes | None) -> dict[str, str]:
     except (ValueError, RecursionError) as error:
         raise InputError(Problem(place, f"its json cannot be read ({reason_of(error)})", "correct it")) from None
     if not isinstance(found, dict):
-        raise InputError(Problem(place, f"its json is a {type(found).__name__}, no object", "correct it"))
+        raise InputError(Problem(place, f"its JSON is a {type(found).__name__}, no object", "correct it"))
     return {name: str(value) for name, value in found.items() if isinstance(value, str | int) and name != "file"}

@@ -67,10 +67,10 @@ def hub_errors(repo: str, place: str) -> Iterator[None]:
     except errors.RemoteEntryNotFoundError as error:
         file = error.response.url.path.rpartition("/")[2]
         raise InputError(
-            Problem(place, f"{repo!r} has no {file}, and nothing else is loaded", "use another repository")
+            Problem(place, f"{repo!r} has no {file}, and no other file is loaded", "use another repository")
         ) from None
     except errors.LocalTokenNotFoundError:
-        raise InputError(Problem(place, "the hub wants to know who you are", "set HF_TOKEN")) from None
+        raise InputError(Problem(place, "the hub asks for a login", "set HF_TOKEN")) from None
     except errors.HfHubHTTPError as error:
         status = error.response.status_code
         fix = "set HF_TOKEN to a token that may do this" if status in (401, 403) else "try again later"

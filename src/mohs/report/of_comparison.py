@@ -242,7 +242,7 @@ def _gallery_plots(rows: Sequence[Row], names: Sequence[str], protocol: Any) -> 
                 bands, figure_id=f"gallery-{key.replace('_', '-')}-{protocol}", title=heading, y_label=what,
                 x_label="classes in the gallery", x_log=True,
             )  # fmt: skip
-            note = "Expected of a gallery of so many of these classes, drawn at random; ranks are those of classes."
+            note = "Expected if the gallery held fewer of these classes, drawn at random. Ranks are those of classes."
             plots.append(Plot(heading, svg, note, has_legend=True))
     return plots
 

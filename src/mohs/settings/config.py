@@ -342,7 +342,7 @@ class TrainingConfig(Section):
     pictures_at_once: Annotated[int, Field(ge=2)] | None = Field(
         None,
         description="pictures that go through the network at a time in a step; its gradient is that of the whole "
-        "batch, in the memory of so many, for one more forward pass; none: all of the batch",
+        "batch, in the memory that this number takes, for one more forward pass; none: all of the batch",
     )
     num_segments: _Count = Field(10, description="times that negatives are mined again, by today's network")
     neighbourhood: _Count | None = Field(
@@ -409,8 +409,9 @@ class TrainingConfig(Section):
     )
     stop_after: _Count | None = Field(
         None,
-        description="early stopping: the run ends after so many segments without a better R@1 on held-out classes "
-        "(data.validation_fraction), and has the weights of its best one; none: it goes on, and has the last weights",
+        description="early stopping: the run ends after this number of segments without a better R@1 on held-out "
+        "classes (data.validation_fraction), and has the weights of its best one; none: it goes on, and has the "
+        "last weights",
     )
     tensorboard: bool = Field(False, description="also write the events for TensorBoard (needs mohs[track])")
 

@@ -106,7 +106,8 @@ def _near_copies(train: Embedded, test: Embedded, items: Index, seed: int) -> Fi
         f"far nearer to one of a training picture than pictures of a class are else{told}",
         why="Nearly the same pictures are on both sides: frames of one recording, a burst, or shifted and compressed "
         "copies. What is measured there is half memory.",
-        fix="Look at some with their nearest training picture; keep what was made together on one side of the split.",
+        fix="Look at some beside their nearest training picture. Keep pictures that were taken together on one side of "
+        "the split.",
         numbers=numbers,
         share=min(1.0, max(share, 0.1)),
     )

@@ -273,7 +273,7 @@ def _rate_is_gone(log: TrainingLog, beside: Beside) -> Finding | None:
         cause="stalled",
         severity="error" if always and (peak == 0 or _does_not_move(log, beside).holds) else "warning",
         what=f"The learning rate is {rates[first:].max():.2g} {where}{before}",
-        why="Steps of such a length change nothing: all that came after was for nothing.",
+        why="Steps of such a length change nothing: training changed nothing from there on.",
         fix="See that the schedule is as long as the training, in the unit in which it is stepped (steps or epochs)."
         if not always
         else f"Give a learning rate: {_USUAL_RATE:g} is usual for Adam. See also that the optimiser holds the "
