@@ -393,8 +393,7 @@ def classify_evaluate(
     """Measure accuracy and calibration on pictures that the classifier was not fitted on."""
     if source is None and (catalog or file_column or class_column or multi_label or max_bad):
         raise InputError(
-            "--catalog, --file-column, --class-column, --multi-label, --max-bad: need SOURCE; the run's own data is "
-            "known"
+            "--catalog, --file-column, --class-column, --multi-label, --max-bad: need SOURCE; a run uses its own data"
         )
     from mohs.classify.measure import measure_classifier
 
