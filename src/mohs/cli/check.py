@@ -32,7 +32,8 @@ def check(
     multi_label: options.MultiLabelOption = None,
     white_level: options.WhiteLevel = None,
     fixes: Annotated[
-        Path | None, typer.Option(help="Write corrections for 'mohs fix' to this CSV, as --multi-label says.")
+        Path | None,
+        typer.Option(help="Write corrections for 'mohs fix' to this CSV; --multi-label decides what they do."),
     ] = None,
     write: Annotated[
         Path | None, typer.Option(help="Write the table to this CSV, without pictures that cannot be read.")

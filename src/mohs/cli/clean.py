@@ -25,10 +25,10 @@ __all__ = ["clean"]
 def clean(
     source: Annotated[str, typer.Argument(help="CSV, Parquet, or folder of class folders.")],
     embedder: Annotated[
-        str | None, typer.Option(help="Run or saved embedder, whose vectors show which labels are likely wrong.")
+        str | None, typer.Option(help="Run or saved embedder; its vectors show which labels are likely wrong.")
     ] = None,
     against: Annotated[
-        str | None, typer.Option(help="An index, whose items the table's new pictures are compared with.")
+        str | None, typer.Option(help="Compare the table's new pictures with the items of this index, too.")
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder for report.html and fixes.csv.")] = Path("clean"),
     catalog: options.Catalog = None,

@@ -43,7 +43,10 @@ _TRIAL_SHARE = 0.25
 def compare(
     source: Annotated[str, typer.Argument(help="CSV, Parquet, folder of class folders, or 'glyphs' (built in).")],
     strategies: Annotated[
-        str | None, typer.Option(help="Names with commas between; 'list' shows them; default: all, hours of work.")
+        str | None,
+        typer.Option(
+            help="Strategies to compare, with commas between; 'list' shows them; default: all (hours of work)."
+        ),
     ] = None,
     seeds: Annotated[
         int, typer.Option(help="Seeds that each strategy is trained with; intervals include their noise.")
@@ -56,20 +59,24 @@ def compare(
         typer.Option(help="What is equal for all runs: pictures, cpu (seconds, by a short probe), or both in turn."),
     ] = "pictures",
     tune: Annotated[
-        int, typer.Option(help="Trials of each strategy, at most, on a part of the training classes, 0 to 12; 0: none.")
+        int,
+        typer.Option(
+            help="Tuning: most settings tried for each strategy, on a part of the training classes, 0 to 12; 0: none."
+        ),
     ] = 0,
     paper: Annotated[
         bool,
         typer.Option(
             "--paper",
-            help="The published protocol: 10 epochs of about 1,000 triplets (or of --pictures); four strategies.",
+            help="Compare by the published protocol: 10 epochs of about 1,000 triplets (or of --pictures), "
+            "four strategies.",
         ),
     ] = False,
-    out: Annotated[Path, typer.Option(help="Folder for cells and report; what is there already is not run again.")] = (
-        Path("mohs-compare")
-    ),
+    out: Annotated[
+        Path, typer.Option(help="Folder for results and report; a run whose result is there is not repeated.")
+    ] = (Path("mohs-compare")),
     config: options.Config = None,
-    preset: Annotated[str | None, typer.Option(help="Settings to begin with: see mohs train.")] = None,
+    preset: Annotated[str | None, typer.Option(help="Preset to begin with; see 'mohs train --help'.")] = None,
     budget: Annotated[
         str | None, typer.Option(help="Network and batch: small or medium (two cores), large (a GPU).")
     ] = None,

@@ -31,7 +31,8 @@ def doctor(
         Path | None, typer.Argument(help="Run folder made by 'mohs train'; the run need not have finished.")
     ] = None,
     log: Annotated[
-        Path | None, typer.Option(help="CSV of a training elsewhere: step or epoch, loss, val_loss, accuracy, …")
+        Path | None,
+        typer.Option(help="CSV log of a training in another library: step or epoch, loss, val_loss, accuracy, …"),
     ] = None,
     loss_name: Annotated[
         str | None,
@@ -45,7 +46,9 @@ def doctor(
     ] = None,
     train_embeddings: Annotated[Path | None, typer.Option(help=".npy of training pictures, same network.")] = None,
     train_labels: Annotated[Path | None, typer.Option(help="Their classes, as --labels.")] = None,
-    query_embeddings: Annotated[Path | None, typer.Option(help=".npy of queries, made as the service does.")] = None,
+    query_embeddings: Annotated[
+        Path | None, typer.Option(help="With --embeddings: .npy of queries, embedded as your service does.")
+    ] = None,
     query_labels: Annotated[Path | None, typer.Option(help="Their classes, as --labels.")] = None,
     pairs: Annotated[
         Path | None,
@@ -62,20 +65,25 @@ def doctor(
         ),
     ] = None,
     fail_on: Annotated[
-        str | None, typer.Option(help="error or warning: exit with 5 if there is such a finding, or a worse one.")
+        str | None,
+        typer.Option(help="Exit with 5 if there is a finding of this severity, error or warning, or a worse one."),
     ] = None,
     precision: Annotated[
-        bool, typer.Option("--precision", help="Why the most confident matches are wrong: RUN, or --embeddings.")
+        bool,
+        typer.Option(
+            "--precision", help="Find why the most confident matches are wrong; give RUN, or --embeddings and --labels."
+        ),
     ] = False,
     data: Annotated[
-        str | None, typer.Option(help="With --precision: other pictures for RUN's embedder, all of them.")
+        str | None,
+        typer.Option(help="With --precision: look at all pictures of this table, not at the test pictures of RUN."),
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="With --precision: folder for the evidence; default RUN/precision.")
     ] = None,
     max_bad: options.MaxBad = None,
     recall: Annotated[
-        float | None, typer.Option(help="With --precision: the recall down to which pairs are looked at; default 0.1.")
+        float | None, typer.Option(help="With --precision: look at the nearest pairs up to this recall; default 0.1.")
     ] = None,
     quiet: options.Quiet = False,
     as_json: options.Json = False,

@@ -36,10 +36,15 @@ def embed(
         ),
     ],
     shards: Annotated[
-        bool, typer.Option("--shards", help="A folder of shards, for a bank larger than memory; goes on after a kill.")
+        bool,
+        typer.Option(
+            "--shards",
+            help="Write a folder of shards, for more vectors than fit in memory; a second run goes on where "
+            "the first stopped.",
+        ),
     ] = False,
-    half: Annotated[bool, typer.Option("--half", help="float16, half the disk; for --shards.")] = False,
-    shard_rows: Annotated[int | None, typer.Option(help="Vectors in a shard; default 65,536. For --shards.")] = None,
+    half: Annotated[bool, typer.Option("--half", help="With --shards: store float16, in half the space.")] = False,
+    shard_rows: Annotated[int | None, typer.Option(help="With --shards: vectors in a shard; default 65,536.")] = None,
     catalog: Catalog = None,
     file_column: FileColumn = None,
     class_column: ClassColumn = None,

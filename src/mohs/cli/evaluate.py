@@ -70,9 +70,15 @@ def evaluate(
         bool, typer.Option("--no-pairs", help="Leave out verification on pairs, which takes some seconds.")
     ] = False,
     exclude_same_group: Annotated[
-        bool, typer.Option("--exclude-same-group", help="A query does not find items of its own group, or session.")
+        bool,
+        typer.Option(
+            "--exclude-same-group",
+            help="Leave out of a query's results the items of its own group, such as its session.",
+        ),
     ] = False,
-    data: Annotated[str | None, typer.Option(help="Measure the run on other pictures, all of them.")] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Measure the run on all pictures of this table, not on its test pictures.")
+    ] = None,
     catalog: options.Catalog = None,
     file_column: options.FileColumn = None,
     class_column: options.ClassColumn = None,

@@ -24,9 +24,7 @@ __all__ = ["index"]
 index = typer.Typer(help="An index to search: build, add, remove, replace, compact, calibrate, export, info, check.")
 
 _Index = Annotated[str, typer.Argument(metavar="INDEX", help="Folder of an index, or s3://bucket/name.")]
-_ExactUpTo = Annotated[
-    int | None, typer.Option(help="Up to this many items the search is exact, beyond it approximate.")
-]
+_ExactUpTo = Annotated[int | None, typer.Option(help="Search exactly up to this many items, approximately beyond.")]
 _Items = Annotated[str, typer.Argument(metavar="TABLE", help="CSV, Parquet or folder with the items.")]
 
 
@@ -36,7 +34,7 @@ def build(
     source: Annotated[str, typer.Argument(metavar="TABLE", help="CSV, Parquet, folder of class folders, or 'glyphs'.")],
     embedder: Annotated[Path | None, typer.Option(help="Run folder, or folder of a saved embedder.")] = None,
     backbone: Annotated[
-        str | None, typer.Option(help="Instead of --embedder: a pretrained timm model, without training.")
+        str | None, typer.Option(help="Use a pretrained timm model, without training, instead of --embedder.")
     ] = None,
     weights: Annotated[Path | None, typer.Option(help="Safetensors file of the --backbone.")] = None,
     pretrained: Annotated[
@@ -144,7 +142,7 @@ def remove(folder: _Index, ids: Annotated[list[str], typer.Argument(metavar="ID.
 
 @index.command()
 def compact(folder: _Index, exact_up_to: _ExactUpTo = None) -> None:
-    """Make an index small and fast again. Changes do so by themselves now and then; it stays usable meanwhile."""
+    """Make an index small and fast again. Changes do so now and then by themselves; searches go on meanwhile."""
     from mohs.index.approximate_search import EXACT_UP_TO
     from mohs.index.index import Index
 
@@ -161,20 +159,23 @@ def calibrate(
     source: Annotated[
         str | None, typer.Argument(metavar="[TABLE]", help="Held-out pictures with classes, none of them trained on.")
     ] = None,
-    run: Annotated[Path | None, typer.Option(help="Instead of a table: the test pictures of this run.")] = None,
+    run: Annotated[Path | None, typer.Option(help="Use the test pictures of this run instead of a table.")] = None,
     false_acceptance: Annotated[
         float | None,
         typer.Option(help="Wanted share of pictures of unknown classes that are given a class; default 0.05."),
     ] = None,
     threshold: Annotated[
         float | None,
-        typer.Option(help='Instead: a distance of your own, from which on the answer is "unknown". It is measured.'),
+        typer.Option(
+            help='Instead of --false-acceptance: your own distance. From it on the answer is "unknown". What '
+            "it reaches is measured."
+        ),
     ] = None,
     max_bad: MaxBad = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Learn when to say "unknown" from held-out pictures, and what a distance is worth."""
+    """Choose from held-out pictures when to say "unknown", and learn the probability that a distance means."""
     if (source is None) == (run is None):
         raise InputError("TABLE, --run: give one of them, the pictures to learn from")
     if max_bad is not None and run is not None:
@@ -254,7 +255,7 @@ def export(
 
 @index.command()
 def check(folder: _Index) -> None:
-    """Look for damage in an index: ids that are there twice, vectors whose length is not 1."""
+    """Look for damage in an index: duplicate ids, vectors whose length is not 1."""
     from mohs.index.index import Index
 
     problems = Index.open(folder).check()

@@ -82,7 +82,9 @@ def mine(
     growth: options.Growth = None,
     cycles: options.Cycles = None,
     scale: Annotated[str, typer.Option(help="range, rank, log-rank or margin.")] = "range",
-    margin: Annotated[float | None, typer.Option(help="With --scale margin: the margin, a Euclidean distance.")] = None,
+    margin: Annotated[
+        float | None, typer.Option(help="With --scale margin: the margin, as a Euclidean distance.")
+    ] = None,
     metric: Annotated[str, typer.Option(help="euclidean, or cosine: rows are divided by their norms.")] = "euclidean",
     positive_rule: Annotated[str, typer.Option(help="random; easy: the nearest of the class; hard: the farthest.")] = (
         "random"
@@ -95,7 +97,10 @@ def mine(
         ),
     ] = None,
     prefer: Annotated[
-        str | None, typer.Option(help="Random positives: class (other pictures first, the default) or catalog.")
+        str | None,
+        typer.Option(
+            help="With random positives: class (other pictures first, the default) or catalog (catalog pictures first)."
+        ),
     ] = None,
     candidates: Annotated[str, typer.Option(help="What may be a negative: all, sample or catalog pictures.")] = "all",
     review_list: Annotated[
@@ -105,14 +110,24 @@ def mine(
         bool, typer.Option("--equal-pictures", help="Let equal pictures of two classes be negatives of each other.")
     ] = False,
     method: Annotated[
-        str, typer.Option(help="exact, sampled, or auto: sampled from 30 billion pairs on (rank, log-rank).")
+        str,
+        typer.Option(
+            help="exact, sampled, or auto (sampled from 30 billion pairs on, if the scale is rank or log-rank)."
+        ),
     ] = "exact",
-    num_sampled: Annotated[int | None, typer.Option(help="Candidates in a sample; default 4096.")] = None,
+    num_sampled: Annotated[
+        int | None, typer.Option(help="With sampled mining: candidates in each random sample; default 4096.")
+    ] = None,
     device: Annotated[
         str | None,
-        typer.Option(help="cpu, cuda, cuda:1, mps: embeds and mines; default: mines on the CPU, embeds on the best."),
+        typer.Option(
+            help="Device that embeds and mines: cpu, cuda, cuda:1 or mps; default: mine on the CPU, embed on a "
+            "GPU if there is one."
+        ),
     ] = None,
-    embedder: Annotated[Path | None, typer.Option(help="Run or embedder folder; default: untrained small one.")] = None,
+    embedder: Annotated[
+        Path | None, typer.Option(help="Run or embedder folder; default: a small untrained network.")
+    ] = None,
     embeddings: Annotated[
         Path | None,
         typer.Option(help=".npy with a row per item, or a folder of 'mohs embed --shards', instead of an embedder."),

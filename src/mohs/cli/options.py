@@ -87,11 +87,16 @@ Catalog = Annotated[str | None, typer.Option(help="Table with one reference pict
 FileColumn = Annotated[str | None, typer.Option(help="Column of file names; default 'file'.")]
 ClassColumn = Annotated[str | None, typer.Option(help="Column of classes; default 'class'.")]
 GroupColumn = Annotated[
-    str | None, typer.Option(help="Column of sessions, cameras or the like; default 'group', if there; '': none.")
+    str | None,
+    typer.Option(
+        help="Column of groups, such as sessions or cameras; default 'group' where the table has it; '' for none."
+    ),
 ]
 MultiLabelOption = Annotated[
     str | None,
-    typer.Option("--multi-label", help="A picture under several classes: error (default), first, drop or merge."),
+    typer.Option(
+        "--multi-label", help="What to do with a picture under several classes: error (default), first, drop or merge."
+    ),
 ]
 WhiteLevel = Annotated[
     float | None, typer.Option(help="Value of white in grey pictures of more than 8 bits; default 65535.")
@@ -99,7 +104,7 @@ WhiteLevel = Annotated[
 MaxBad = Annotated[
     int | None,
     typer.Option(
-        "--max-bad", min=0, help="Set aside and name up to this many pictures that cannot be read; default 0."
+        "--max-bad", min=0, help="Go on if at most this many pictures cannot be read, and name them; default 0."
     ),
 ]
 Seed = Annotated[int | None, typer.Option(help="Decides every random choice; default 0.")]
@@ -108,17 +113,20 @@ Channels = Annotated[int | None, typer.Option(help="1 grey, 3 colour; default 3.
 Curve = Annotated[
     str | None,
     typer.Option(
-        help="constant, linear, sine, tanh, logarithmic, sigmoid or closed-loop; default sigmoid, or constant where an "
-        "in-batch loss is trained."
+        help="How hardness changes: constant, linear, sine, tanh, logarithmic, sigmoid or closed-loop; "
+        "default sigmoid, or constant with an in-batch loss."
     ),
 ]
 Cap = Annotated[
     float | None,
-    typer.Option(help="Largest hardness of the curve, 0 to 1; default 0.85, or 1 where an in-batch loss is trained."),
+    typer.Option(help="Largest hardness of the curve, 0 to 1; default 0.85, or 1 with an in-batch loss."),
 ]
 Growth = Annotated[float | None, typer.Option(help="How steeply tanh, logarithmic and sigmoid rise; default 3.")]
 Cycles = Annotated[int | None, typer.Option(help="Repetitions of the curve; default 1.")]
-ScaleOption = Annotated[str | None, typer.Option("--scale", help="range, rank, log-rank or margin; default log-rank.")]
+ScaleOption = Annotated[
+    str | None,
+    typer.Option("--scale", help="What a hardness means: range, rank, log-rank or margin; default log-rank."),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 Json = Annotated[bool, typer.Option("--json", help="Results as JSON on stdout.")]
 Config = Annotated[Path | None, typer.Option(help="TOML file (or a run's config.json); flags override it.")]

@@ -22,13 +22,13 @@ def search(
     pictures: Annotated[list[str], typer.Argument(metavar="PICTURE...", help="Files to search by.")],
     top: Annotated[int, typer.Option(help="Matches for each picture.")] = 10,
     where: Annotated[
-        str | None, typer.Option(help='Only items for which this holds, such as "price < 100 AND stock > 0".')
+        str | None, typer.Option(help='Find only items for which this holds, such as "price < 100 AND stock > 0".')
     ] = None,
     one_of_a_class: Annotated[
         bool, typer.Option("--one-of-a-class", help="Only the nearest item of each class.")
     ] = False,
     as_one: Annotated[
-        bool, typer.Option("--as-one", help="All pictures are of one thing: one answer for them together.")
+        bool, typer.Option("--as-one", help="The pictures show one thing: answer once for all of them.")
     ] = False,
     html: Annotated[Path | None, typer.Option(help="Write a page with the pictures to this file.")] = None,
     as_json: Json = False,

@@ -29,7 +29,7 @@ def serve(
         str | None, typer.Argument(metavar="[INDEX]", help="Folder of an index, or s3://bucket/name.")
     ] = None,
     run: Annotated[
-        Path | None, typer.Option(metavar="RUN", help="Run folder: look through its triplets instead.")
+        Path | None, typer.Option(metavar="RUN", help="Look through the triplets of this run instead.")
     ] = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on; default: this machine alone.")] = None,
     port: Annotated[int | None, typer.Option(help="Port; default 8000, 0: any that is free.")] = None,

@@ -29,7 +29,7 @@ def train(
     ] = None,
     config: options.Config = None,
     preset: Annotated[
-        str | None, typer.Option(help="Settings to begin with: small, frozen, fine-tune, fine-tune-sgd or photos.")
+        str | None, typer.Option(help="Preset to begin with: small, frozen, fine-tune, fine-tune-sgd or photos.")
     ] = None,
     budget: Annotated[
         str | None, typer.Option(help="Network, batch and length: small or medium (two cores), large (a GPU).")
@@ -44,7 +44,13 @@ def train(
     size: options.Size = None,
     channels: options.Channels = None,
     per_class: Annotated[int | None, typer.Option(help="Keep at most this many pictures of a class.")] = None,
-    split_by: Annotated[str | None, typer.Option(help="class (test on unseen classes) or item.")] = None,
+    split_by: Annotated[
+        str | None,
+        typer.Option(
+            help="Test on classes that are not trained on (class, the default), or on other pictures of those "
+            "that are (item)."
+        ),
+    ] = None,
     test_fraction: Annotated[
         float | None, typer.Option(help="Share of the classes, or pictures, for the test; default 0.2.")
     ] = None,
@@ -68,14 +74,17 @@ def train(
     growth: options.Growth = None,
     cycles: options.Cycles = None,
     scale: options.ScaleOption = None,
-    triplets: Annotated[int | None, typer.Option(help="Length of the plan.")] = None,
+    triplets: Annotated[int | None, typer.Option(help="Length of the plan, in triplets.")] = None,
     stop_after: Annotated[
-        int | None, typer.Option(help="Early stopping: segments without a better R@1 on held-out classes.")
+        int | None,
+        typer.Option(help="Early stopping: end after this many segments without a better R@1 on held-out classes."),
     ] = None,
     batch: Annotated[int | None, typer.Option(help="Triplets per step.")] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="Peak rate of the head and of new networks.")] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="Peak learning rate of the head and of new backbones.")
+    ] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or mps.")] = None,
-    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Also write for TensorBoard.")] = False,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Also write the events for TensorBoard.")] = False,
     seed: options.Seed = None,
     setting: options.Setting = None,
     print_config: Annotated[bool, typer.Option("--print-config", help="Show the settings and exit.")] = False,

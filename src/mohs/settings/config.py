@@ -67,8 +67,8 @@ class DataConfig(Section):
     )
     multi_label: MultiLabel = Field(
         "error",
-        description="a picture listed under several classes: error; first: its first row counts; drop: it is left out; "
-        "merge: its classes are one",
+        description="what to do with a picture listed under several classes; error: stop; first: keep its first "
+        "row; drop: leave the picture out; merge: make its classes one",
     )
     size: Annotated[int, Field(ge=8, le=1024)] = Field(64, description="side of the square network input, pixels")
     channels: Literal[1, 3] = Field(3, description="1 grey, 3 RGB")
@@ -77,7 +77,9 @@ class DataConfig(Section):
         None, description="value of white in grey pictures of more than 8 bits, such as 4095 for 12; none: 65535"
     )
     split_by: Literal["class", "item"] = Field(
-        "class", description="class: test classes are never trained on; item: pictures of a class are divided"
+        "class",
+        description="what the test is on; class: classes that training never sees; item: other pictures of the "
+        "classes that it trains on",
     )
     test_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(
         0.2, description="share of the classes, or pictures, that are for the test"
@@ -89,7 +91,9 @@ class DataConfig(Section):
     )
     per_class: _Count | None = Field(None, description="keep at most this many pictures of a class; none: all")
     max_classes: _Count | None = Field(None, description="keep only this many classes, the first by name; none: all")
-    max_bad_images: Annotated[int, Field(ge=0)] = Field(0, description="unreadable pictures to leave out and report")
+    max_bad_images: Annotated[int, Field(ge=0)] = Field(
+        0, description="most unreadable pictures that are left out and named; more of them are an error"
+    )
     cache: str | None = Field(None, description="folder for decoded pictures; none: the user's cache folder")
 
     @property
@@ -152,8 +156,8 @@ class ModelConfig(Section):
     )
     start: str | None = Field(
         None,
-        description="run, saved embedder or hf-hub:user/name whose weights the network begins with; none: those above, "
-        "or random ones",
+        description="run, saved embedder or hf-hub:user/name whose weights the network begins with; none: see "
+        "model.weights and model.pretrained; without them random ones",
     )
     backbone_options: Mapping[str, str | int | float | bool] = Field(
         default_factory=dict, description="passed to timm.create_model, for example {pad_type = 'same'}"
@@ -204,8 +208,8 @@ class HardnessConfig(Section):
     )
     cap: _Unit | None = Field(
         None,
-        description="largest hardness of the curve, or of the closed loop; none: 0.85, or 1 with auto on in-batch "
-        "losses",
+        description="largest hardness that the curve or the closed loop reaches; none: 0.85, or 1 if curve is "
+        "auto and the loss in-batch",
     )
     growth: Annotated[float, Field(gt=0.0)] = Field(3.0, description="how steeply the curve rises")
     cycles: _Count = Field(1, description="repetitions of the curve within the run")
@@ -216,11 +220,14 @@ class HardnessConfig(Section):
     )
     target_active: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(
         0.5,
-        description="share of active triplets that the closed loop aims for; more are active where negatives would "
-        "have to be easier than the median one, or than where half of this share is violated",
+        description="share of active triplets that the closed loop aims for; more stay active if reaching it "
+        "would need negatives easier than the median one, or ones of which fewer than half this share "
+        "lie nearer than the positive",
     )
     gain: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
-        1.0, description="share of what a segment showed that the closed loop follows at once"
+        1.0,
+        description="how fast the closed loop follows what a segment showed; 1: all of the way at once; 0.5: half "
+        "of it",
     )
 
     def resolved(self, *, in_batch: bool) -> "HardnessConfig":
@@ -273,10 +280,16 @@ class LossConfig(Section):
         description=f"what training lowers: {_LOSS_NAMES}, or a loss class of pytorch-metric-learning",
     )
     margin: Annotated[float, Field(gt=0.0)] = Field(
-        0.2, description="how much farther than positives negatives are to be; contrastive: how far they are pushed"
+        0.2,
+        description="how much farther than the positive a negative must be to have no loss; contrastive: the "
+        "distance to which negatives are pushed",
     )
-    squared: bool = Field(True, description="true: on squared Euclidean distances; false: on plain ones")
-    swap: bool = Field(False, description="the nearer of anchor and positive pushes the negative away")
+    squared: bool = Field(True, description="true: the loss is of squared Euclidean distances; false: of plain ones")
+    swap: bool = Field(
+        False,
+        description="true: the negative's distance is that to the anchor or to the positive, whichever is "
+        "smaller; false: that to the anchor",
+    )
     temperature: Annotated[float, Field(gt=0.0)] | None = Field(
         None, description="divides the similarities in the softmax; none: 0.05 with negatives from a bank, else 0.1"
     )
@@ -292,7 +305,8 @@ class LossConfig(Section):
         default_factory=dict, description="parameters of the miner, for example {epsilon = 0.1}"
     )
     learning_rate: Annotated[float, Field(gt=0.0)] | None = Field(
-        None, description="rate of a loss's own parameters (proxies, class weights); none: that of the head"
+        None,
+        description="learning rate of the loss's own parameters (proxies, class weights); none: training.learning_rate",
     )
 
     @field_validator("name")
@@ -336,7 +350,7 @@ class TrainingConfig(Section):
     """How long, how fast, on what."""
 
     num_triplets: _Count | None = Field(
-        None, description="length of the plan; none: 4 passes over the classes, and at least 20,000"
+        None, description="length of the plan, in triplets; none: 4 passes over the classes, and at least 20,000"
     )
     batch_triplets: Annotated[int, Field(ge=2)] = Field(96, description="triplets per step")
     pictures_at_once: Annotated[int, Field(ge=2)] | None = Field(
@@ -344,17 +358,21 @@ class TrainingConfig(Section):
         description="pictures that go through the network at a time in a step; its gradient is that of the whole "
         "batch, in the memory that this number takes, for one more forward pass; none: all of the batch",
     )
-    num_segments: _Count = Field(10, description="times that negatives are mined again, by today's network")
+    num_segments: _Count = Field(
+        10, description="number of segments; negatives are mined again before each, by the network as it is then"
+    )
     neighbourhood: _Count | None = Field(
         None,
-        description="classes that enter a batch together, one and its mined negatives; 1: at random; "
-        "none: 8, or 1 with a bank (memory.num_negatives)",
+        description="size of a clique, a class and its nearest classes that enter a batch together; 1: batches of "
+        "random classes; none: 8, or 1 with a bank (memory.num_negatives)",
     )
-    neighbourhood_from: _Unit = Field(0.1, description="share of the run before which mined negatives are not used")
+    neighbourhood_from: _Unit = Field(
+        0.1, description="share of the run with random batches at its beginning; mined negatives are used after it"
+    )
     embed_anew: bool = Field(
         False,
-        description="true: embed the pictures of each segment before it is planned; false: take the embeddings that "
-        "they had when training last showed them, at no cost",
+        description="true: embed the pictures of each segment before it is planned; false: reuse, at no cost, the "
+        "embeddings from when training last showed each picture",
     )
     anchors: Literal["any", "sample", "catalog"] = Field(
         "any",
@@ -366,46 +384,54 @@ class TrainingConfig(Section):
     )
     optimizer: Literal["auto", "adamw", "sgd", "muon"] = Field(
         "auto",
-        description="what changes the weights; sgd: with Nesterov momentum; muon: for matrices, with adamw for the "
-        "rest; auto: muon for new networks under in-batch losses, else adamw",
+        description="optimiser; sgd: with Nesterov momentum; muon: for matrices, with adamw for the rest; auto: "
+        "muon for new networks under in-batch losses, else adamw",
     )
     learning_rate: Annotated[float, Field(gt=0.0)] = Field(
-        4e-3, description="peak rate of the head and of new backbones"
+        4e-3, description="peak learning rate of the head and of new backbones"
     )
     momentum: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(0.9, description="share of the last step that sgd keeps")
     weight_decay: Annotated[float, Field(ge=0.0)] = Field(
-        1e-2, description="pull of the weights towards 0; decoupled from the gradient but for sgd"
+        1e-2,
+        description="weight decay, the pull of the weights towards 0; sgd adds it to the gradient, adamw and muon "
+        "apply it apart (decoupled)",
     )
     max_gradient_norm: Annotated[float, Field(ge=0.0)] = Field(
-        0.0, description="longer gradients are shortened to this norm; 0: never"
+        0.0, description="gradient clipping: a gradient with a larger norm is shortened to this one; 0: never"
     )
-    warmup: _Unit = Field(0.05, description="share of the steps with a rising rate; then cosine to 0")
+    warmup: _Unit = Field(
+        0.05,
+        description="warm-up: share of the steps in which the learning rate rises; after it the rate falls to 0 "
+        "along a cosine",
+    )
     augment: _Unit = Field(
-        0.7, description="strength of the random affine changes of training pictures; 1: 10 degrees, 15% in size"
+        0.7, description="random rotation and change of size of training pictures; 1: up to 10 degrees and 15%; 0: none"
     )
     mirror: _Unit = Field(
         0.0,
         description="share of training pictures that are mirrored; leave it 0 where left and right matter (letters)",
     )
     colour: _Unit = Field(
-        0.0, description="strength of the random brightness and contrast of training pictures; 1: up to 40% each"
+        0.0, description="random change of brightness and contrast of training pictures; 1: up to 40% each; 0: none"
     )
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(
-        "auto", description="what computes; auto: a GPU where there is one, else the CPU"
+        "auto", description="device to compute on; auto: a GPU where there is one, else the CPU"
     )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="numbers that training computes in; auto: bfloat16 on CUDA, else float32"
+        "auto", description="number format that training computes in; auto: bfloat16 on CUDA, else float32"
     )
     overlap: bool = Field(
-        False, description="mine the next segment while this one trains, by the network as it was before it"
+        False,
+        description="true: plan the next segment while this one trains, by the network as it was at the start of "
+        "this one",
     )
     checkpoint_s: Annotated[float, Field(gt=0.0)] = Field(
         60.0, description="seconds between checkpoints within a segment; one is written before each segment, too"
     )
     held_out_curve: bool = Field(
         True,
-        description="after each segment, R@1 of held-out classes (data.validation_fraction), or of a few test "
-        "pictures, which decides nothing",
+        description="true: measure R@1 after each segment, on held-out classes (data.validation_fraction); "
+        "without them on up to 200 test pictures, to look at only",
     )
     stop_after: _Count | None = Field(
         None,
@@ -435,7 +461,9 @@ class FinetuneConfig(Section):
         None, description="stages of the backbone that learn, counted from its output; 0: the head alone; none: all"
     )
     unfreeze_at: tuple[_Unit, ...] = Field(
-        (), description="shares of the run at which one more stage, nearest to the output first, begins to learn"
+        (),
+        description="points of the run, as shares of it, at which one more stage begins to learn, the one nearest "
+        "to the output first",
     )
     batch_norm: Literal["auto", "train", "eval"] = Field(
         "auto",
@@ -443,18 +471,22 @@ class FinetuneConfig(Section):
         "auto: eval for pretrained weights, else train",
     )
     layer_decay: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
-        1.0, description="rate of each layer group as a share of the rate of the next one towards the output"
+        1.0,
+        description="layer-wise decay: learning rate of each layer group as a share of that of the next one "
+        "towards the output",
     )
     backbone_rate: Annotated[float, Field(gt=0.0)] = Field(
-        1.0, description="rate of the backbone's last layer group as a share of training.learning_rate, the head's"
+        1.0,
+        description="learning rate of the backbone's last layer group, as a share of the head's "
+        "(training.learning_rate)",
     )
     head: Literal["random", "pca", "rca"] = Field(
         "random",
-        description="a head without hidden layer starts as principal components of the features (pca), or of features "
-        "divided by what they vary by within classes (rca)",
+        description="first weights of a head without hidden layer; pca: principal components of the features; "
+        "rca: the same after dividing the features by their variation within classes",
     )
     trained_share: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
-        1.0, description="the weights at the end are this share of the trained ones, the rest of those at the start"
+        1.0, description="share of the trained weights in the final ones; the rest is those from the start"
     )
 
 
@@ -463,7 +495,7 @@ class ClassificationConfig(Section):
     """A warm-up before metric learning: tell the training classes apart."""
 
     num_pictures: Annotated[int, Field(ge=0)] = Field(0, description="pictures shown in the warm-up; 0: no warm-up")
-    loss: Literal["cross-entropy", "arcface"] = Field("cross-entropy", description="what the warm-up lowers")
+    loss: Literal["cross-entropy", "arcface"] = Field("cross-entropy", description="loss of the warm-up")
     temperature: Annotated[float, Field(gt=0.0)] = Field(0.05, description="divides the cosine similarities")
     margin: Annotated[float, Field(ge=0.0, lt=1.6)] = Field(0.3, description="angle that arcface adds, radians")
     from_catalog: bool = Field(True, description="class weights start at the embeddings of catalog pictures, if any")
@@ -477,12 +509,16 @@ class NegativesConfig(Section):
     """Which negatives are not to be trusted."""
 
     min_distance_ratio: Annotated[float, Field(ge=0.0, le=1.0)] = Field(
-        0.0, description="a negative nearer than this share of the positive's distance is dropped and reviewed; 0: none"
+        0.0,
+        description="a negative nearer than this share of the positive's distance is dropped and listed for "
+        "review; 0: none is dropped",
     )
     skip_nearest: Annotated[int, Field(ge=0)] = Field(
         0, description="number of nearest negatives that are never chosen"
     )
-    drop_duplicates: bool = Field(True, description="equal pictures under two classes are not negatives of each other")
+    drop_duplicates: bool = Field(
+        True, description="true: equal pictures under two classes are not used as negatives of each other"
+    )
     review_list: str | None = Field(
         None, description="CSV of pairs (file, other) that a person found not to be negatives; none: no such list"
     )
@@ -494,17 +530,18 @@ class MemoryConfig(Section):
 
     num_negatives: Annotated[int, Field(ge=0)] | None = Field(
         None,
-        description="negatives from the bank for each picture, at the hardness of the schedule, without showing them; "
-        "0: no bank; none: 8 for infonce and supcon where Muon trains a new network on 8,000 classes or more, else 0",
+        description="number of negatives that each picture gets from the bank, at the hardness of the schedule; "
+        "the network does not see them again; 0: no bank; none: 8 for infonce and supcon where Muon "
+        "trains a new network on 8,000 classes or more, else 0",
     )
     size: Annotated[int, Field(ge=1)] = Field(
         16_384, description="number of items in the bank, those that were shown last"
     )
-    from_progress: _Unit = Field(0.0, description="share of the run before which the bank is not used")
+    from_progress: _Unit = Field(0.0, description="share of the run without the bank, at its beginning")
     momentum: Annotated[float, Field(ge=0.0, lt=1.0)] | None = Field(
         None,
-        description="share of its weights that the encoder which writes the bank keeps at a step; none: "
-        "1 - 10 / number of steps, so that it is a tenth of the run behind",
+        description="momentum of the encoder that fills the bank: the share of its own weights that it keeps at a "
+        "step; none: 1 - 10 / number of steps, so that it is a tenth of the run behind",
     )
 
 
@@ -512,13 +549,14 @@ class MemoryConfig(Section):
 class GuardConfig(Section):
     """What happens when training collapses."""
 
-    enabled: bool = Field(True, description="whether collapse is noticed; NaN and Inf stop the run in any case")
+    enabled: bool = Field(True, description="true: watch for a collapse; NaN and Inf stop the run in any case")
     action: Literal["warn", "lower-hardness", "cut-rate", "roll-back", "stop"] = Field(
         "roll-back",
-        description="what a collapse brings; warn: a warning alone; lower-hardness: half the hardness; cut-rate: 0.3 "
-        "of the rate; roll-back: the last healthy state, at both; stop: the end of the run",
+        description="what happens on a collapse; warn: only a warning; lower-hardness: half the hardness; "
+        "cut-rate: 0.3 of the learning rate; roll-back: the last healthy state, with both of these; "
+        "stop: the run ends",
     )
-    max_actions: _Count = Field(5, description="actions that are taken before the run stops")
+    max_actions: _Count = Field(5, description="actions after which a further collapse stops the run")
 
 
 @final
