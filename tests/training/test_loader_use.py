@@ -15,9 +15,9 @@ PLAN = mohs.TripletPlan.of([0, 2, 4], [1, 3, 5], [2, 4, 0])
 
 @pytest.mark.parametrize("sampler", [mohs.PlanSampler(PLAN, 2), mohs.NeighbourhoodSampler(LABELS, 3)])
 @pytest.mark.parametrize("batch_size", [1, 4])
-@pytest.mark.parametrize("num_workers", [0, 1])
-def test_a_batch_sampler_as_sampler_is_told(sampler: Sampler[list[int]], batch_size: int, num_workers: int) -> None:
-    loader = DataLoader(DATASET, sampler=sampler, batch_size=batch_size, num_workers=num_workers)
+def test_a_batch_sampler_as_sampler_is_told(sampler: Sampler[list[int]], batch_size: int) -> None:
+    # Workers make no difference, samplers are read by the loader; but torch leaves theirs in disorder when it raises.
+    loader = DataLoader(DATASET, sampler=sampler, batch_size=batch_size)
     with pytest.raises(InputError) as refusal:
         next(iter(loader))
     assert refusal.value.problems == (

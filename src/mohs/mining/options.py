@@ -86,7 +86,7 @@ def device_problems(
     if device is None or (isinstance(device, str) and device == "cpu"):
         return []
     if not isinstance(device, str) or not _DEVICES.fullmatch(device):
-        shown = repr(device) if isinstance(device, str) else type(device).__name__
+        shown = repr(device) if isinstance(device, str | int | float) else type(device).__name__
         return [Problem("device", f"{shown} is not one of 'cpu', 'cuda', 'cuda:0' and so on, 'mps'")]
     only_cpu = (
         (method == "sampled", "method", "'sampled' is", "use the method exact"),
