@@ -177,7 +177,7 @@ def test_settings_that_cannot_be_leave_nothing_behind(tmp_path: Path, changes: d
         (one_class, InputError, "1 class ('a'); similarity learning needs at least 2"),
         (not_a_picture, InputError, "class0/0.png': not a picture of a known format"),
         (split_across, InputError, "by class, a class is in one split"),
-        (no_test_items, InputError, "no item is for test; mark some in the column 'split', or leave it out"),
+        (no_test_items, InputError, "the column 'split' marks no item 'test'; mark some, or leave the column out"),
     ],
     ids=lambda value: getattr(value, "__name__", None),
 )

@@ -30,7 +30,7 @@ def test_the_smallest_that_keeps_what_is_asked_for(seed, precision, acceptance):
     asked = {"min_precision": precision, "max_false_acceptance": acceptance}
     if not good:
         beside = "" if acceptance is None else f" that also keeps max_false_acceptance {acceptance:g}"
-        message = f"is kept by no threshold{beside} on these 15 pictures of known and 10 of unseen"
+        message = f"no threshold{beside} reaches {precision:g} on these 15 pictures of known and 10 of unseen"
         with pytest.raises(InputError, match=message):
             choose_threshold(known, correct, unseen, **asked)
         return
@@ -92,7 +92,7 @@ def test_all_can_be_refused_for_false_acceptance():
             [0.5],
             [0.9],
             {"min_precision": 0.9},
-            "min_precision: 0.9 is kept by no threshold on these 1 pictures of known and 1 of unseen classes "
+            "min_precision: no threshold reaches 0.9 on these 1 pictures of known and 1 of unseen classes "
             "(the best is 0.500); ask for less",
         ),
         (
@@ -100,7 +100,7 @@ def test_all_can_be_refused_for_false_acceptance():
             [0.9, 0.4, 0.3],
             [0.95, 0.5],
             {"min_precision": 0.7, "max_false_acceptance": 0.5},
-            "min_precision: 0.7 is kept by no threshold that also keeps max_false_acceptance 0.5 on these 3 pictures "
+            "min_precision: no threshold that also keeps max_false_acceptance 0.5 reaches 0.7 on these 3 pictures "
             "of known and 2 of unseen classes (the best is 0.500); ask for less",
         ),
     ],

@@ -261,7 +261,7 @@ def test_wrong_requests_and_places(run_cli, tmp_path):
         "the budget, and not by every strategy; leave it out",
         ("--set", "loss.temperature=0.2", "--strategies", "default,hardest"): "loss.temperature: 0.2 has no effect on "
         "the loss 'triplet'; leave it out (strategies: hardest)",
-        ("--pictures", "59"): "--pictures: 59 are less than 6 in each of 10 segments; give 60 or more, or lower "
+        ("--pictures", "59"): "--pictures: 59 are too few: each of 10 segments needs 6; give 60 or more, or lower "
         "training.num_segments",
         ("--budget", "huge"): "budget: 'huge' is not one of 'small', 'medium', 'large'",
         ("--paper", "--pictures", "11"): "--pictures: 11 is below 12; use for example 60000",

@@ -258,7 +258,7 @@ PROBLEMS = [
     ),
     (
         "--embeddings x.npy --labels float-labels.npy",
-        ["float-labels.npy: float32 of shape (36,) are no classes; give integers or text, one for each row"],
+        ["float-labels.npy: float32 of shape (36,) cannot be classes; give integers or text, one for each row"],
     ),
     (
         "--embeddings x.npy --labels float.parquet",

@@ -80,9 +80,7 @@ def test_what_it_cannot_go_on_from_is_one_line(run_cli, class_run, picture_set, 
     )
     other = run_cli("train", picture_set, "--from", class_run, "--channels", "3", "--out", tmp_path / "run", "--quiet")
     assert other.code == 2
-    assert other.err[-1] == (
-        f"mohs: data.channels: 3, and 1 in {class_run}, whose weights fit nothing else; leave it out"
-    )
+    assert other.err[-1] == (f"mohs: data.channels: 3, but the weights of {class_run} fit only 1; leave it out")
     head = ("--set", "finetune.head=rca", "--quiet", "--out", tmp_path / "run")
     replaced = run_cli("train", picture_set, "--from", class_run, *head)
     assert replaced.err[-1] == "mohs: finetune.head: 'rca' would replace the head of model.start; leave it out"
@@ -281,7 +279,8 @@ def test_a_run_on_files_that_was_cut_is_taken_up_and_ends_the_same(run_cli, own_
     answer = train(out)
     assert (answer.code, answer.out) == (2, "")
     assert answer.err[-1] == (
-        f"mohs: {out}/items.csv: not the items of {source} today; restore them, or train into another folder"
+        f"mohs: {out}/items.csv: the items of {source} have changed since the run began; restore them, or "
+        "train into another folder"
     )
     source.write_text(rows)
     # ... so are other pictures under the same names, for the test or for training, ...

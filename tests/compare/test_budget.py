@@ -57,7 +57,7 @@ def test_segments_of_all_strategies_go_into_the_steps():
     [
         (
             (59, 192, 10, 100),
-            "--pictures: 59 are less than 6 in each of 10 segments; give 60 or more, or lower training.num_segments",
+            "--pictures: 59 are too few: each of 10 segments needs 6; give 60 or more, or lower training.num_segments",
         ),
         ((600, 192, 10, 2), "2 classes to train on at once; a comparison needs 3 or more"),
         ((600, 4, 10, 100), "training.batch_triplets: 2 is below 3; a step of a comparison shows 6 pictures or more"),

@@ -173,7 +173,9 @@ def test_a_sigmoid_of_a_distance():
     assert found.numbers["auc"] == pytest.approx(pairs.auc()[0])
     assert found.numbers["smallest"] >= 0.5
     assert "σ(d) never crosses 0.5" in found.why
-    assert found.why.endswith("it is a score that is read where it does not fit; the last lines of the network tell.")
+    assert found.why.endswith(
+        "it is a score that is read where it does not fit: look at the last layers of the network."
+    )
     assert found.settings == {"loss.name": "contrastive"}
     # At 0.5 nothing fits, and this is why: one cause is told.
     assert causes(pairs, threshold=0.5) == ["sigmoid-on-distance"]
@@ -207,7 +209,7 @@ def test_a_saturated_sigmoid_says_nothing_about_order():
     found = find_sigmoid_on_distance(pairs, threshold=0.5)
     assert "and their order says nothing" in found.what
     assert found.why.endswith(
-        "it is a network that answers the same whatever it sees; the last lines of the network tell."
+        "it is a network that answers the same whatever it sees: look at the last layers of the network."
     )
     assert found.severity == "error"
     assert causes(pairs) == ["sigmoid-on-distance"]

@@ -125,4 +125,4 @@ def test_sizes_out_of_range(sizes):
     result = evaluate_all_against_all([[0.0], [1.0], [5.0], [6.0]], labels)
     with pytest.raises(InputError) as caught:
         recall_by_gallery_size(result, labels, labels, sizes=sizes)
-    assert str(caught.value) == f"sizes: {sizes} are not in [1, 3], the classes of the gallery"
+    assert str(caught.value) == f"sizes: {sizes} are not in [1, 3], the number of classes in the gallery"

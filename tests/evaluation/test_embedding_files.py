@@ -66,7 +66,7 @@ def test_files_of_embeddings_that_cannot_be_read(tmp_path):
         (
             x,
             tmp_path / "float.npy",
-            f"{tmp_path}/float.npy: float64 of shape (3,) are no classes; give integers or text, one for each row",
+            f"{tmp_path}/float.npy: float64 of shape (3,) cannot be classes; give integers or text, one for each row",
         ),
         (
             x,
@@ -78,7 +78,7 @@ def test_files_of_embeddings_that_cannot_be_read(tmp_path):
         (
             tmp_path / "scalar.npy",
             labels,
-            f"{tmp_path}/scalar.npy: one number; give a table of numbers, [items, dimensions]",
+            f"{tmp_path}/scalar.npy: holds one number; give a table of numbers, [items, dimensions]",
         ),
         (
             tmp_path / "x.npz",

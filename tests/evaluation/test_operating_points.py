@@ -61,7 +61,7 @@ def test_tpr_at_fpr_is_that_of_the_curves_and_lies_in_its_interval():
     for at, point in zip(curves.tpr_at_fpr, found.operating_points, strict=True):
         assert (point.level, point.tpr, point.reason) == (at.fpr, pytest.approx(at.tpr), at.reason)
     assert found.operating_points[2].reason.startswith(
-        "the closest negative pairs that make up a share of 0.0001 count as 1 (15,930 were looked at)"
+        "the negative pairs at a false positive rate of 0.0001 count as 1 (15,930 were looked at)"
     )
     for point in found.operating_points[:2]:
         assert point.tpr_interval[0] < point.tpr < point.tpr_interval[1]

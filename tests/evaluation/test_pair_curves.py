@@ -151,8 +151,7 @@ def test_a_rate_that_the_sample_is_too_small_for_is_not_given():
     assert [at.fpr for at in curves.tpr_at_fpr] == list(FPRS)
     assert [at.tpr is None for at in curves.tpr_at_fpr] == [False, False, False, True, True, True]
     assert curves.tpr_at_fpr[3].reason == (
-        "the closest negative pairs that make up a share of 0.0001 count as 1 (10,000 were looked at); 10 are needed "
-        "to tell"
+        "the negative pairs at a false positive rate of 0.0001 count as 1 (10,000 were looked at); 10 are needed"
     )
     tprs = [at.tpr for at in curves.tpr_at_fpr[:3]]
     assert tprs == sorted(tprs, reverse=True)

@@ -128,7 +128,8 @@ def test_what_cannot_be_measured_is_said():
     drawn_first = evaluate_pairs(np.where(labels[:, None] < 9, 0.0 * x, x), labels, pairs=drawn, num_resamples=20)
     assert drawn_first.top is None
     assert drawn_first.not_measured["top"] == (
-        "weight_P: the closest pair stands for others; look at all pairs that close to rank them"
+        "weight_P: the closest pair has a weight other than 1, so pairs as close may be missing; look at all "
+        "of the closest pairs"
     )
 
 

@@ -62,11 +62,11 @@ def test_another_head_is_new_and_what_differs_is_said(saved: str) -> None:
 @pytest.mark.parametrize(
     ("changed", "channels", "line"),
     [
-        ({"widths": (4, 4)}, 3, r"model.widths: \(4, 4\), and \(4, 8\) in .*run, whose weights fit nothing else"),
-        ({"backbone": "test_resnet"}, 3, "model.backbone: 'test_resnet', and 'small' in "),
-        ({"batch_norm": False}, 3, "model.batch_norm: False, and True in "),
-        ({}, 1, "data.channels: 1, and 3 in .*; leave it out"),
-        ({"weights": "w.safetensors"}, 3, "model.weights, model.start: a network begins with one of them"),
+        ({"widths": (4, 4)}, 3, r"model.widths: \(4, 4\), but the weights of .*run fit only \(4, 8\)"),
+        ({"backbone": "test_resnet"}, 3, r"model.backbone: 'test_resnet', but the weights of .* fit only 'small'"),
+        ({"batch_norm": False}, 3, "model.batch_norm: False, but the weights of .* fit only True"),
+        ({}, 1, "data.channels: 1, but the weights of .* fit only 3; leave it out"),
+        ({"weights": "w.safetensors"}, 3, "model.weights, model.start: only one of them can give the first weights"),
     ],
 )
 def test_what_cannot_be_is_refused(saved: str, changed: dict[str, object], channels: int, line: str) -> None:
@@ -81,7 +81,9 @@ def test_a_vit_of_another_size_is_refused(tmp_path: Path) -> None:
     start = config.model_copy(update={"start": str(tmp_path), "backbone_options": {}})
     assert differences(start, ImagePolicy(size=160)) == [f"starts from {tmp_path}: backbone and head"]
     other = config.model_copy(update={"start": str(tmp_path), "backbone_options": {"img_size": 64}})
-    with pytest.raises(InputError, match=r"model.backbone_options: {'img_size': 64}, and {} in "):
+    with pytest.raises(
+        InputError, match=r"model.backbone_options: {'img_size': 64}, but the weights of .* fit only {}"
+    ):
         Embedder.create(other, ImagePolicy(size=64))
 
 
@@ -159,7 +161,7 @@ def test_an_index_of_weights_from_the_hub_opens_without_it(
             "in22k",
             "model.pretrained: 'in22k' is no tag of 'test_efficientnet'; its tags are r160_in",
         ),
-        ("tf_efficientnet_lite0", "in1k", "has no model 'timm/tf_efficientnet_lite0.in1k', or not for you"),
+        ("tf_efficientnet_lite0", "in1k", "has no model 'timm/tf_efficientnet_lite0.in1k', or you may not read it"),
     ],
 )
 def test_pretrained_weights_that_are_not_there(hub: Hub, backbone: str, tag: str, line: str) -> None:
@@ -172,6 +174,6 @@ def test_a_file_of_settings_loads_no_other_file() -> None:
     config = ModelConfig(backbone="test_efficientnet", backbone_options={"checkpoint_path": "evil.pth"})
     with pytest.raises(
         InputError,
-        match=r"model.backbone_options.checkpoint_path: no option that shapes a network; weights are given by",
+        match=r"model.backbone_options.checkpoint_path: not an option that shapes a network; weights are given by",
     ):
         Embedder.create(config, ImagePolicy(size=32))

@@ -84,9 +84,10 @@ def test_pushed_fetched_and_used_again_without_a_network(hub: Hub, pushed: dict[
     assert fetched.stdout.splitlines() == [
         wanted,
         wanted,
-        f"hf-hub:shop/none: {hub.address} has no model 'shop/none', or not for you; check the name, or set HF_TOKEN",
+        f"hf-hub:shop/none: {hub.address} has no model 'shop/none', or you may not read it; check the name, "
+        "or set HF_TOKEN",
         "hf-hub:shop/rings@v2: 'shop/rings' has no such revision; check what follows the @",
-        "hf-hub:shop/a b: 'shop/a b' is no name of a repository; write user/name",
+        "hf-hub:shop/a b: 'shop/a b' is not the name of a repository; write user/name",
         "hf-hub:shop/pickled: 'shop/pickled' has no model.safetensors, and no other file is loaded; use another "
         "repository",
     ]

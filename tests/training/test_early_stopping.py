@@ -178,8 +178,8 @@ def test_too_few_classes_are_refused_in_a_line(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         train(settings(tmp_path / "run", data={"validation_fraction": 0.05}))
     assert str(caught.value) == (
-        "data.validation_fraction: 0.05 of 96 training classes holds out 5 with two pictures, and R@1 is measured on "
-        "10 or more; raise it, add classes, or leave it out"
+        "data.validation_fraction: 0.05 of 96 training classes holds out 5 with two pictures or more; R@1 needs 10 "
+        "such classes; raise it, add classes, or leave it out"
     )
     with pytest.raises(InputError, match=r"0\.5 of 10 training classes holds out 0 with two pictures"):
         train(settings(tmp_path / "run", data={"validation_fraction": 0.5, "max_classes": 12}))

@@ -182,8 +182,8 @@ def test_the_other_process_ends_and_names_it(tmp_path: Path, gone: int, how: str
     assert ranks[1 - gone].returncode == 5
     lines = [line for line in said.splitlines() if line.startswith("mohs:")]
     assert lines == [
-        f"mohs: processes: rank {gone} is gone ({reason}); see what was said there, then start all processes again, "
-        "a training with --resume"
+        f"mohs: processes: rank {gone} is gone ({reason}); see the output there, then start all processes again "
+        "(a training with --resume)"
     ]
     assert took_s < 60
 
@@ -221,8 +221,8 @@ def test_a_killed_run_ends_and_can_be_taken_up(tmp_path: Path) -> None:
     assert time.monotonic() - began < 60
     assert ranks[1].returncode == 5
     assert said.splitlines() == [
-        "mohs: processes: rank 0 is gone (its connection broke); see what was said there, then start all processes "
-        "again, a training with --resume"
+        "mohs: processes: rank 0 is gone (its connection broke); see the output there, then start all processes "
+        "again (a training with --resume)"
     ]
     assert not (tmp_path / "run" / "run.json").exists()
     ranks = begin(tmp_path, command)

@@ -481,14 +481,14 @@ def test_with_catalog_pictures_for_anchors_none_is_a_negative_in_the_batch(
 
 
 def test_losses_that_cannot_leave_pairs_out_are_refused(twice: Dataset, glyphs: Dataset, tmp_path: Path) -> None:
-    vectors = "which compares with a vector of each class and cannot leave out pairs of pictures"
+    vectors = "which compares with a vector of each class"
     fix = "or take a loss on pairs or triplets, such as infonce"
     arcface = LossConfig(name="arcface")
     with pytest.raises(InputError) as caught:
         train(twice, config_of(arcface))
     assert caught.value.problems == (
-        f"negatives.drop_duplicates: 60 pairs of equal pictures under two classes with the loss 'arcface', {vectors}; "
-        f"join their classes, set it to false, {fix}",
+        f"negatives.drop_duplicates: 60 pairs of equal pictures under two classes cannot be left out with the loss "
+        f"'arcface', {vectors}; join their classes, set it to false, {fix}",
     )
     path = tmp_path / "review.csv"
     files = glyphs.table.files
@@ -496,12 +496,15 @@ def test_losses_that_cannot_leave_pairs_out_are_refused(twice: Dataset, glyphs: 
     negatives = NegativesConfig(review_list=str(path), min_distance_ratio=0.5)
     with pytest.raises(InputError) as caught:
         check_kept_apart(glyphs, config_of(LossConfig(name="NCALoss"), negatives=negatives))
-    whole = "which compares with the whole batch at once and cannot leave out pairs of pictures"
+    whole = "which compares with the whole batch at once"
     assert caught.value.problems == (
-        f"negatives.review_list: 1 pairs with the loss 'NCALoss', {whole}; leave it out, {fix}",
-        f"negatives.min_distance_ratio: 0.5 with the loss 'NCALoss', {whole}; set it to 0, {fix}",
+        f"negatives.review_list: 1 pairs cannot be left out with the loss 'NCALoss', {whole}; leave it out, {fix}",
+        f"negatives.min_distance_ratio: 0.5 cannot leave pairs out with the loss 'NCALoss', {whole}; "
+        f"set it to 0, {fix}",
     )
-    with pytest.raises(InputError, match=r"^training\.anchors: 'catalog' with the loss 'NCALoss', which compares with"):
+    with pytest.raises(
+        InputError, match=r"^training\.anchors: 'catalog' is not possible with the loss 'NCALoss', which compares with"
+    ):
         check_kept_apart(glyphs, config_of(LossConfig(name="NCALoss"), training={"anchors": "catalog"}))
     check_kept_apart(glyphs, config_of(arcface, training={"anchors": "catalog"}))
     check_kept_apart(glyphs, config_of(arcface))

@@ -88,7 +88,7 @@ def test_the_next_plan_begins_with_the_next_iteration() -> None:
                 "use more triplets a batch"
             ],
         ),
-        ({"plan": TripletPlan.of([], [], [])}, ["plan: has no triplets; mine some"]),
+        ({"plan": TripletPlan.of([], [], [])}, ["plan: has no triplets; mine a plan with one or more"]),
     ],
 )
 def test_what_cannot_be_sampled_is_refused(change: dict[str, object], messages: list[str]) -> None:

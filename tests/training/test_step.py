@@ -84,9 +84,7 @@ def test_pieces_are_refused_where_batch_norm_needs_the_whole_batch() -> None:
     model = CONFIG.model.model_copy(update={"batch_norm": True})
     config = CONFIG.model_copy(update={"training": training, "model": model})
     embedder = Embedder.create(config.model, ImagePolicy(16, 1), seed=0)
-    with pytest.raises(
-        InputError, match="pictures_at_once: 8 pictures at a time, but batch norm is of the whole batch"
-    ):
+    with pytest.raises(InputError, match="pictures_at_once: 8 pictures at a time, but its batch norm"):
         Descent(embedder, config, torch.device("cpu"))
     # Where it keeps its statistics, and the head has none, pieces are right.
     kept = config.model_copy(update={"finetune": config.finetune.model_copy(update={"batch_norm": "eval"})})

@@ -97,7 +97,7 @@ def choose_threshold(
             beside = f" that also keeps max_false_acceptance {max_false_acceptance:g}"
         best = float((accepted_right_T[allowed_T] / accepted_T[allowed_T]).max()) if allowed_T.any() else 0.0
         what = (
-            f"{min_precision:g} is kept by no threshold{beside} on these {len(known_K)} pictures of known and "
+            f"no threshold{beside} reaches {min_precision:g} on these {len(known_K)} pictures of known and "
             f"{len(unseen_U)} of unseen classes (the best is {best:.3f})"
         )
         raise InputError(Problem("min_precision", what, "ask for less"))

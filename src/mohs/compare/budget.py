@@ -62,7 +62,7 @@ def whole_budget(num_pictures: int, batch_pictures: int, num_segments: int, *, n
     largest = min(batch_pictures, 2 * num_classes) // _WHOLE * _WHOLE
     if num_pictures // num_segments < _WHOLE:
         raise InputError(
-            f"--pictures: {num_pictures} are less than {_WHOLE} in each of {num_segments} segments; give "
+            f"--pictures: {num_pictures} are too few: each of {num_segments} segments needs {_WHOLE}; give "
             f"{_WHOLE * num_segments} or more, or lower training.num_segments"
         )
     if largest < _WHOLE and 2 * num_classes < _WHOLE:

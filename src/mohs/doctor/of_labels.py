@@ -29,7 +29,7 @@ def find_dominating_class(labels_N: ArrayLike, *, of: str = "pictures") -> Findi
         severity="error" if share >= 0.5 else "warning",
         what=f"{share:.0%} of the {int(count_C.sum()):,} {of} are of the class {name!r}, one of {len(names):,}; they "
         f"count like {effective:.1f} equal classes",
-        why="What draws pictures rather than classes sees little else, and so do means over pictures.",
+        why="Batches that draw pictures, not classes, are mostly of this class, and so are means over pictures.",
         fix="Draw classes first and then pictures, keep a few pictures of each class, and report means over classes.",
         settings={"data.per_class": max(2, int(np.median(count_C)))} if of == "pictures" else {},
         numbers={"share": share, "num_classes": float(len(names)), "effective_classes": effective},

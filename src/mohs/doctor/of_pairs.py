@@ -260,7 +260,7 @@ def find_sigmoid_on_distance(
         why=f"A distance is never negative, so {named} never crosses 0.5. It has no slope where distances are "
         "large: the loss loses its gradient there"
         + (", and steps that were too large have thrown the pictures that far apart." if thrown else ".")
-        + f" Without a sigmoid it is {other}; the last lines of the network tell.",
+        + f" If there is no sigmoid, it is {other}: look at the last layers of the network.",
         fix="Train on the distance itself, without the sigmoid, "
         + ("at a tenth of the learning rate, from fresh weights, " if thrown else "")
         + "and choose the threshold on held-out pairs.",

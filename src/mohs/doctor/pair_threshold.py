@@ -13,7 +13,7 @@ from mohs.randomness import generator
 
 __all__ = ["find_fixed_threshold", "why_no_threshold"]
 
-_PERHAPS_SIGMOID = " Or it is a sigmoid of a distance, which never crosses 0.5: the last lines of the network tell."
+_PERHAPS_SIGMOID = " Or it is a sigmoid of a distance, which never crosses 0.5: look at the last layers of the network."
 
 
 def find_fixed_threshold(

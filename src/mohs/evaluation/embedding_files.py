@@ -69,7 +69,7 @@ def read_embedded(
     except FileNotFoundError:
         raise InputError(Problem(str(labels), "no such file", "check the path")) from None
     if not x_ND.ndim:
-        raise InputError(Problem(str(embeddings), "one number", "give a table of numbers, [items, dimensions]"))
+        raise InputError(Problem(str(embeddings), "holds one number", "give a table of numbers, [items, dimensions]"))
     x_ND = (checked_float32 if x_ND.dtype in (np.float16, np.float32) else checked_embeddings)(x_ND, str(embeddings))
     if len(known[0]) != len(x_ND):
         raise InputError(
@@ -133,7 +133,7 @@ def _read_classes(path: Path, columns: _Columns) -> _Known:
             raise InputError(
                 Problem(
                     str(path),
-                    f"{array.dtype} of shape {array.shape} are no classes",
+                    f"{array.dtype} of shape {array.shape} cannot be classes",
                     "give integers or text, one for each row",
                 )
             )

@@ -73,7 +73,9 @@ def recall_by_gallery_size(
     num_classes = len(np.unique(checked_labels(gallery_labels_G, "gallery_labels_G", result.num_gallery)))
     chosen = gallery_sizes(num_classes) if sizes is None else sorted({int(size) for size in sizes})
     if not chosen or not 1 <= chosen[0] <= chosen[-1] <= num_classes:
-        raise InputError(f"sizes: {list(sizes or ())!r} are not in [1, {num_classes}], the classes of the gallery")
+        raise InputError(
+            f"sizes: {list(sizes or ())!r} are not in [1, {num_classes}], the number of classes in the gallery"
+        )
     wrong_Q = result.num_wrong_classes[result.counted]
     hits_SQ = np.stack([expected_ranks(wrong_Q, num_classes, size)[0] for size in chosen])
     intervals: list[tuple[float, float]] = []

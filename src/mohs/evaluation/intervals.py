@@ -359,7 +359,9 @@ def _checked_values(values_MQ: Sequence[npt.ArrayLike] | Float64, lowest: float)
     if any(values.ndim != 1 or not np.isfinite(values).all() for values in columns):
         raise InputError("values_Q: not a flat array of finite numbers; leave out queries without a value first")
     if len({len(values) for values in columns}) > 1:
-        raise InputError(f"values_MQ: metrics of {len(columns[0])} and of other numbers of queries; give one for each")
+        raise InputError(
+            "values_MQ: the metrics are of different numbers of queries; give each metric one value per query"
+        )
     columns_MQ = np.stack(columns) if columns else np.empty((0, 0))
     highest = np.inf if lowest == -np.inf else 1.0
     wrong = columns_MQ[(columns_MQ < lowest - _ROUNDING) | (columns_MQ > highest + _ROUNDING)]

@@ -76,8 +76,8 @@ class PairScores:
             effective = float(sum_S[last] ** 2 / square_sum_S[last]) if last >= 0 else 0.0
             enough = round(effective, 6) >= _FEWEST_NEGATIVES
             reason = (
-                f"the closest negative pairs that make up a share of {fpr:g} count as {effective:.3g} "
-                f"({len(weight_S):,} were looked at); {_FEWEST_NEGATIVES} are needed to tell"
+                f"the negative pairs at a false positive rate of {fpr:g} count as {effective:.3g} "
+                f"({len(weight_S):,} were looked at); {_FEWEST_NEGATIVES} are needed"
             )
             found.append((effective, "" if enough else reason))
         return found

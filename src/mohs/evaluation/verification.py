@@ -197,5 +197,8 @@ def _top(scores: PairScores, num_ranks: int) -> TopPrecision:
     nearest = scores.value_P[sampled_P].min() if sampled_P.any() else np.inf
     whole = scores.taken(scores.value_P < nearest)
     if not len(whole.value_P):
-        raise InputError("weight_P: the closest pair stands for others; look at all pairs that close to rank them")
+        raise InputError(
+            "weight_P: the closest pair has a weight other than 1, so pairs as close may be missing; look at all "
+            "of the closest pairs"
+        )
     return top_precision(whole.same_P, distance_P=whole.value_P, num_ranks=num_ranks)

@@ -44,17 +44,17 @@ def check_options(options: Mapping[str, str | int | float | bool]) -> None:
     >>> check_options({"img_size": 64, "pad_type": "same"})
     >>> check_options({"checkpoint_path": "x.pth"})
     Traceback (most recent call last):
-    mohs.errors.InputError: model.backbone_options.checkpoint_path: no option that shapes a network; weights are given \
-by model.weights
+    mohs.errors.InputError: model.backbone_options.checkpoint_path: not an option that shapes a network; weights are \
+given by model.weights
     """
     problems = []
     for name, value in options.items():
         place = f"model.backbone_options.{name}"
         if name not in OPTIONS:
             fix = "weights are given by model.weights" if _loads(name) else "leave it out"
-            problems.append(Problem(place, "no option that shapes a network", fix))
+            problems.append(Problem(place, "not an option that shapes a network", fix))
         elif isinstance(value, str) and not _WORD.fullmatch(value):
-            problems.append(Problem(place, f"{value[:80]!r} is no plain word", "write letters, digits, - and _"))
+            problems.append(Problem(place, f"{value[:80]!r} is not a plain word", "write letters, digits, - and _"))
         elif not isinstance(value, str) and not abs(value) <= (limit := _DEEPEST if name == "depth" else _LARGEST):
             problems.append(Problem(place, f"{value!r} is not in [-{limit}, {limit}]", "use a smaller number"))
     if problems:

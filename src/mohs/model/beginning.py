@@ -28,7 +28,9 @@ def load_beginning(backbone: nn.Module, head: nn.Module, config: ModelConfig, po
     """
     given = [f"model.{name}" for name in ("weights", "pretrained", "start") if getattr(config, name) is not None]
     if len(given) > 1:
-        raise InputError(Problem(", ".join(given), "a network begins with one of them", "leave the others out"))
+        raise InputError(
+            Problem(", ".join(given), "only one of them can give the first weights", "leave the others out")
+        )
     if config.weights is not None:
         load_weights(backbone, config.weights)
     elif config.pretrained is not None:
@@ -65,7 +67,7 @@ def _pretrained(config: ModelConfig, channels: int) -> Mapping[str, Tensor]:
     except (RuntimeError, KeyError, ValueError) as error:
         reason = reason_of(error)
         raise InputError(
-            Problem(place, f"the weights of {name!r} do not fit it ({reason})", "leave options out")
+            Problem(place, f"the weights of {name!r} do not fit it ({reason})", "leave model.backbone_options out")
         ) from None
     state: Mapping[str, Tensor] = network.state_dict()
     return state
@@ -138,7 +140,7 @@ def _require_same(config: ModelConfig, policy: ImagePolicy, other: ModelConfig, 
     pairs.append(("data.channels", policy.channels, other_policy.channels))
     require(
         *(
-            Problem(name, f"{own!r}, and {there!r} in {config.start}, whose weights fit nothing else", "leave it out")
+            Problem(name, f"{own!r}, but the weights of {config.start} fit only {there!r}", "leave it out")
             for name, own, there in pairs
             if own != there
         )

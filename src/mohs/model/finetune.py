@@ -226,9 +226,9 @@ def check_pictures_at_once(finetuning: Finetuning, config: RunConfig) -> None:
     """Raise `InputError` if a batch is to go through a network in pieces whose batch norm needs all of it at once."""
     num = config.training.pictures_at_once
     if num is not None and (name := finetuning.learned_statistics()):
-        what = f"{num} pictures at a time, but batch norm is of the whole batch ({name})"
+        what = f"{num} pictures at a time, but its batch norm ({name}) needs the whole batch"
         fix = (
-            "leave it out, or take a network without: model.batch_norm false, and for a pretrained backbone "
+            "leave it out, or take a network without batch norm: model.batch_norm false, and for a pretrained backbone "
             "finetune.batch_norm 'eval'"
         )
         raise InputError(Problem("training.pictures_at_once", what, fix))

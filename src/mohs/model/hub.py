@@ -58,9 +58,9 @@ def hub_errors(repo: str, place: str) -> Iterator[None]:
     try:
         yield
     except errors.HFValidationError:
-        raise InputError(Problem(place, f"{repo!r} is no name of a repository", "write user/name")) from None
+        raise InputError(Problem(place, f"{repo!r} is not the name of a repository", "write user/name")) from None
     except errors.RepositoryNotFoundError:
-        what = f"{constants.ENDPOINT} has no model {repo!r}, or not for you"
+        what = f"{constants.ENDPOINT} has no model {repo!r}, or you may not read it"
         raise InputError(Problem(place, what, "check the name, or set HF_TOKEN")) from None
     except errors.RevisionNotFoundError:
         raise InputError(Problem(place, f"{repo!r} has no such revision", "check what follows the @")) from None

@@ -131,7 +131,7 @@ def _pairs_of_classes(picture_N: NDArray[np.int64], table: Table) -> NDArray[np.
         _, class_G, size_C = np.unique(table.labels[item_G], return_inverse=True, return_counts=True)
         num_pairs += size**2 - int((size_C**2).sum())
         if num_pairs > PAIRS.value():
-            what = f"this picture is there {size:,} times, under {len(size_C):,} classes, as a placeholder is"
+            what = f"this picture occurs {size:,} times, under {len(size_C):,} classes, as a placeholder would"
             fix = f"remove its rows, or set MOHS_MAX_PAIRS={num_pairs} or more if that is meant"
             raise InputError(Problem(table.place(int(item_G[0])), what, fix))
         one, other = np.nonzero(class_G[:, None] != class_G)

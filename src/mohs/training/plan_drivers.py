@@ -70,9 +70,11 @@ class PlanSampler(Sampler[list[int]]):
     def set_plan(self, plan: TripletPlan) -> None:
         """Take another plan, for the next segment. An iteration that is under way goes on with the one before."""
         if not isinstance(plan, TripletPlan):
-            raise InputError(Problem("plan", f"{type(plan).__name__} is no TripletPlan", "mine one"))
+            raise InputError(
+                Problem("plan", f"{type(plan).__name__} is not a TripletPlan", "give one, as mohs.mine returns it")
+            )
         if len(plan) == 0:
-            raise InputError(Problem("plan", "has no triplets", "mine some"))
+            raise InputError(Problem("plan", "has no triplets", "mine a plan with one or more"))
         slices = batch_slices(len(plan), self._batch_triplets)
         smallest = min(piece.stop - piece.start for piece in slices)
         if smallest < self._num_ranks:

@@ -98,8 +98,8 @@ class Heartbeat:
             reason = f"its store does not answer: {(str(error).splitlines() or [''])[0][:160]}"
             if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
                 raise TrainingError(
-                    f"processes: torchrun is gone ({reason}); see what was said there, then start it again, a training "
-                    "with --resume"
+                    f"processes: torchrun is gone ({reason}); see its output, then start it again (a training with "
+                    "--resume)"
                 ) from None
             raise name_ranks([0], reason) from None
         self._store.set_timeout(timedelta(seconds=self._silent_s))
@@ -164,8 +164,8 @@ def name_ranks(ranks: Sequence[int], what: str) -> TrainingError:
     """Return the error for ranks that are gone."""
     names = ("rank " if len(ranks) == 1 else "ranks ") + ", ".join(map(str, ranks))
     return TrainingError(
-        f"processes: {names} {'is' if len(ranks) == 1 else 'are'} gone ({what}); see what was said there, then start "
-        "all processes again, a training with --resume"
+        f"processes: {names} {'is' if len(ranks) == 1 else 'are'} gone ({what}); see the output there, then "
+        "start all processes again (a training with --resume)"
     )
 
 

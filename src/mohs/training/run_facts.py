@@ -34,7 +34,7 @@ def read_facts(folder: Path) -> Mapping[str, Any]:
     # The first ones had no number.
     check_format(folder / FACTS, facts.setdefault("format", _FORMAT), _FORMAT)
     if missing := [name for name in _ALWAYS if name not in facts]:
-        what = f"not what a run writes there ({missing[0]!r} is not in it)"
+        what = f"not a complete run.json ({missing[0]!r} is missing)"
         raise InputError(Problem(str(folder / FACTS), what, "copy the run again"))
     return facts
 

@@ -102,7 +102,10 @@ def check_same_run(folder: Path, data: SplitData, config: RunConfig) -> None:
     # Files are written relative to the run's folder: elsewhere the same items have other bytes.
     if items.read_bytes() != table_bytes(data.dataset.table, folder):
         source = data.dataset.table.source
-        raise InputError(f"{items}: not the items of {source} today; restore them, or train into another folder")
+        raise InputError(
+            f"{items}: the items of {source} have changed since the run began; restore them, or train into another "
+            "folder"
+        )
     pictures = changed_pictures(folder, data.dataset)
     changed = changed_files(folder, config) if pictures is None else [pictures, *changed_files(folder, config)]
     if changed:

@@ -161,7 +161,9 @@ def open_split_data(
     for name, marked_N in (("train", train_N), ("test", test_N)):
         if not marked_N.any():
             raise InputError(
-                Problem(table.source, f"no item is for {name}", "mark some in the column 'split', or leave it out")
+                Problem(
+                    table.source, f"the column 'split' marks no item {name!r}", "mark some, or leave the column out"
+                )
             )
     unseen = not np.isin(table.labels[test_N], table.labels[train_N]).any()
     return SplitData(dataset, train_N, test_N, unseen, not_chosen)
@@ -182,8 +184,8 @@ def with_held_out_classes(table: Table, config: DataConfig, *, seed: int) -> Tab
         if num_pairs >= FEWEST_HELD_OUT:
             return found
     what = (
-        f"{share:g} of {len(training):,} training classes holds out {num_pairs:,} with two pictures, and R@1 is "
-        f"measured on {FEWEST_HELD_OUT} or more"
+        f"{share:g} of {len(training):,} training classes holds out {num_pairs:,} with two pictures or more; R@1 needs "
+        f"{FEWEST_HELD_OUT} such classes"
     )
     raise InputError(Problem("data.validation_fraction", what, "raise it, add classes, or leave it out"))
 

@@ -193,7 +193,7 @@ BUILT_IN = f"use {', '.join(loss.name for loss in loss_records.LOSSES)} or a cla
         (
             {"name": "CircleLoss", "options": {"gamma": 1e39}},
             [
-                "loss: CircleLoss gives inf with a gradient of nan on a small batch; "
+                "loss: CircleLoss is inf on a small batch, its largest gradient nan; "
                 "change loss.options or loss.miner_options"
             ],
         ),

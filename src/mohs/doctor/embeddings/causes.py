@@ -81,8 +81,8 @@ def find_collapsed_embeddings(embedded: Embedded, *, seed: int = 0) -> Finding |
         why="Blank or failed pictures do this, or one picture used for many classes; so does a training that began to "
         "collapse."
         if few
-        else "One answer for every picture is the way out of triplets that cannot be solved, and the end of steps that "
-        "were too large.",
+        else "Training ends at one answer for every picture if its triplets cannot be solved, or if its steps are too "
+        "large.",
         fix=f"To tell them apart, look at the pictures of {some_rows(rows)}; leave out what did not load."
         if few
         else "Begin again from fresh weights: easier negatives at first, a tenth of the learning rate, batch norm, or "

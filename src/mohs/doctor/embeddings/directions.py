@@ -172,7 +172,7 @@ def find_dominating_direction(embedded: Embedded, *, seed: int = 0) -> Finding |
         what=f"{subject} {share:.0%} of the variance, with {ratio:.3g} times the scale of the others. R@1 is "
         f"{before.value:.3f} as it is and {found.after:.3f} with it brought to their scale (gain {found.gain:.3f}, "
         f"{found.low:.3f} to {found.high:.3f})",
-        why="Distances are those of the largest scale; what the other directions know does not count.",
+        why="Distances are those along the largest scale; the other directions hardly count.",
         fix="Divide each column by its standard deviation over the gallery, or whiten, before distances are taken. "
         "Look for a feature or an activation without normalisation.",
         numbers={

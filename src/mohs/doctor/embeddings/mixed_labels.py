@@ -45,7 +45,7 @@ def find_mixed_labels(embedded: Embedded, *, seed: int = 0) -> Finding | None:
     return Finding(
         cause="mixed-labels",
         severity="warning",
-        what=f"{num:,} of {counted:,} rows or more ({num / counted:.1%}) lie amid another class; their own class "
+        what=f"{num:,} of {counted:,} rows or more ({num / counted:.1%}) lie among another class; their own class "
         f"is far: on average {place:.0%} of the other classes are nearer to them (50% for random labels)",
         why="Labels that are mixed up, shifted from some row on, or wrong do this, and R@1 is then too low. So do "
         "pictures that show something else than their class, or several things. Pictures of look-alike classes do not.",

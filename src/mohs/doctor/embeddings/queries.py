@@ -66,8 +66,8 @@ def find_queries_in_gallery(gallery: Embedded, queries: Embedded, *, seed: int =
             else "rows of the gallery, but for rounding"
         )
         + told,
-        why="They are rows of the gallery in few bits or embedded anew, or nearly the same pictures, as of a burst: "
-        "such a query finds its copy, whatever the network knows."
+        why="They are rows of the gallery with fewer digits, or embedded again, or nearly the same pictures, as of a "
+        "burst: such a query finds its copy, whatever the network knows."
         if near
         else "A query that is in the gallery finds itself, whatever the network knows.",
         fix="Take the queries out of the gallery, or give all rows as one set: then none is in its own gallery.",

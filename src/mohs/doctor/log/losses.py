@@ -89,8 +89,8 @@ def find_collapsed(log: TrainingLog, loss: LossFacts, beside: Beside = NOTHING_B
             cause="collapsed",
             severity="error",
             what=_upper("; ".join(part for part in (point.says, rests) if part)),
-            why="One point for every picture is the way out of triplets that cannot be solved, or the end of steps "
-            "that were too large; at it, gradients vanish.",
+            why="Training ends at one point for every picture if its triplets cannot be solved, or if its steps are "
+            "too large. Gradients vanish there.",
             fix="Take easier negatives at first, lower the learning rate to a tenth, or use batch norm; InfoNCE "
             "withstands hard negatives.",
             settings=log.lower_rate() if loss.record is INFONCE else {"loss.name": INFONCE.name},
@@ -112,7 +112,7 @@ def find_collapsed(log: TrainingLog, loss: LossFacts, beside: Beside = NOTHING_B
         cause="collapsed",
         severity="error" if fell else "warning",
         what=_upper(rests + fell),
-        why=f"A network that maps every picture to one point pays this{or_else}.",
+        why=f"A network that maps every picture to one point has this loss{or_else}.",
         fix="To tell, give the embeddings, or log d_ap and d_an. If they are at one point: easier negatives at first, "
         "a tenth of the learning rate, or batch norm.",
         settings=log.lower_rate() if fell else {},
@@ -235,7 +235,7 @@ def _still(log: TrainingLog, name: str, rest: Rest, high: bool) -> Finding | Non
         what=f"{_upper(name)} fell from {rest.first_value:.4g} and is {rest.value:.4g} from {log.unit} "
         f"{log.position[rest.first_row]:g} on, {rest.num_rows} rows long, the same within ±{rest.half_range:.2%}{rate}",
         why="Losses that still learn differ from row to row. Either the learning rate has become 0, or no gradient is "
-        "left, or all that can be learned of ever the same pictures is learned.",
+        "left, or all that these pictures can teach is learned.",
         fix="To tell, log the learning rate and the length of the gradient. A schedule may be shorter than the "
         "training.",
         numbers={

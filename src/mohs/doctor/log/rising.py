@@ -62,7 +62,7 @@ def find_learning_rate(log: TrainingLog, loss: LossFacts, beside: Beside = NOTHI
         severity=severity,
         what=what,
         why="Each step overshoots: it leaves the network worse than one that has learned nothing, often with units "
-        f"that no picture can wake again.{either}",
+        f"that stay at 0 for every picture (dead units).{either}",
         fix="Lower the learning rate to a tenth, let it rise over the first steps, and begin again from fresh weights."
         + (" To tell, log a measure on held-out pictures." if either else ""),
         settings=log.lower_rate(),

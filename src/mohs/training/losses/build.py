@@ -113,21 +113,25 @@ def check_kept_apart(dataset: Dataset, config: RunConfig, loss: Loss | None = No
             compares_with = "what it likes (it takes no apart_MM)"
     if compares_with is None:
         return
-    what = f"with the loss {name}, which compares with {compares_with} and cannot leave out pairs of pictures"
+    what = f"with the loss {name}, which compares with {compares_with}"
     fix = "or take a loss on pairs or triplets, such as infonce"
     negatives, problems = config.negatives, []
     if negatives.drop_duplicates and (num := len(duplicate_pairs(dataset)) // 2):
-        found = f"{num:,} pairs of equal pictures under two classes {what}"
+        found = f"{num:,} pairs of equal pictures under two classes cannot be left out {what}"
         problems.append(Problem("negatives.drop_duplicates", found, f"join their classes, set it to false, {fix}"))
     if negatives.review_list is not None:
         num = len(read_review_list(Path(negatives.review_list), dataset.table.files)) // 2
         if num:
-            problems.append(Problem("negatives.review_list", f"{num:,} pairs {what}", f"leave it out, {fix}"))
+            problems.append(
+                Problem("negatives.review_list", f"{num:,} pairs cannot be left out {what}", f"leave it out, {fix}")
+            )
     if (ratio := negatives.min_distance_ratio) > 0:
-        problems.append(Problem("negatives.min_distance_ratio", f"{ratio:g} {what}", f"set it to 0, {fix}"))
+        problems.append(
+            Problem("negatives.min_distance_ratio", f"{ratio:g} cannot leave pairs out {what}", f"set it to 0, {fix}")
+        )
     # Vectors of classes are no pictures, of the catalog or not.
     if config.training.anchors == "catalog" and compares_with != CLASS_VECTORS:
-        problems.append(Problem("training.anchors", f"'catalog' {what}", f"use 'any', {fix}"))
+        problems.append(Problem("training.anchors", f"'catalog' is not possible {what}", f"use 'any', {fix}"))
     require(*problems)
 
 
@@ -172,7 +176,7 @@ def _try(config: LossConfig) -> None:
         raise InputError(f"{what} cannot be built ({reason}); change loss.options or loss.miner_options") from None
     if not bool(value.isfinite() & gradient.isfinite().all()):
         raise InputError(
-            f"{what} gives {float(value.detach())} with a gradient of {float(gradient.abs().max())} on a small batch; "
+            f"{what} is {float(value.detach())} on a small batch, its largest gradient {float(gradient.abs().max())}; "
             "change loss.options or loss.miner_options"
         )
     learns = isinstance(loss, nn.Module) and any(True for _ in loss.parameters())
