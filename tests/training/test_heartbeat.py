@@ -101,7 +101,7 @@ def test_a_store_that_is_gone_is_named(
     assert process.returncode == 5, said
     [line] = [line for line in said.splitlines() if line.startswith("mohs:")]
     assert line.startswith(f"mohs: processes: {who} is gone (its store does not answer: ")
-    assert line.endswith("again, a training with --resume")
+    assert line.endswith("again (a training with --resume)")
 
 
 def test_a_store_that_takes_the_call_and_never_answers(tmp_path: Path) -> None:
