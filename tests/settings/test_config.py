@@ -147,6 +147,24 @@ def test_limits(section: str, name: str, value: Any) -> None:
     assert caught.value.problems[0].startswith(f"run.toml: {section}.{name}")
 
 
+def test_python_gives_one_line_for_each_wrong_value() -> None:
+    with pytest.raises(InputError) as caught:
+        RunConfig(seed=-1, loss={"margin": -1, "marign": 2}, guard=3)
+    assert caught.value.problems == (
+        "RunConfig: seed: -1 is wrong: input should be greater than or equal to 0",
+        "RunConfig: loss.margin: -1 is wrong: input should be greater than 0",
+        "RunConfig: loss.marign: unknown setting; see 'mohs train --print-config' for the names",
+        "RunConfig: guard: 3 is wrong: input should be a valid dictionary or instance of GuardConfig",
+    )
+    with pytest.raises(InputError) as caught:
+        LossConfig(name="infonze", margin=True)
+    assert [line.partition(" is wrong")[0] for line in caught.value.problems] == [
+        "LossConfig: name: 'infonze'",
+        "LossConfig: margin: True",
+    ]
+    assert caught.value.__cause__ is None
+
+
 def test_settings_are_frozen() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         RunConfig().seed = 3  # type: ignore[misc]

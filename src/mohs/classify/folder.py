@@ -17,7 +17,7 @@ from mohs.classify.calibration import Calibration
 from mohs.errors import InputError, reason_of
 from mohs.evaluation.checked import Array
 from mohs.model.embedder import Embedder
-from mohs.settings.config import setting_problems
+from mohs.settings.section import setting_problems
 from mohs.shown import printable
 from mohs.sums import check_files, check_format, file_sums, read_summed, write_summed
 

@@ -11,7 +11,8 @@ from mohs.checks import path_of
 from mohs.data.images import ImagePolicy
 from mohs.errors import InputError, Problem
 from mohs.model.hub import HUB_PREFIX, hub_embedder
-from mohs.settings.config import ModelConfig, setting_problems
+from mohs.settings.config import ModelConfig
+from mohs.settings.section import setting_problems
 from mohs.sums import check_files, check_format, file_sums, read_summed, write_summed
 
 __all__ = [

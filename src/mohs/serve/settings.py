@@ -7,7 +7,7 @@ from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from mohs.errors import InputError, Problem
-from mohs.settings.config import setting_problems
+from mohs.settings.section import setting_problems
 
 __all__ = ["ServeSettings", "read_settings"]
 

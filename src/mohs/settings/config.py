@@ -25,7 +25,7 @@ from mohs.hardness.curves import Curve
 from mohs.hardness.scales import Scale, rule_of
 from mohs.sequence import usual_length
 from mohs.settings.loss_records import LOSSES, LossRecord, find_record
-from mohs.settings.section import Section
+from mohs.settings.section import Section, setting_problems
 from mohs.settings.toml import flat_settings, read_settings_file, write_toml
 
 __all__ = [
@@ -45,7 +45,6 @@ __all__ = [
     "override_config",
     "parse_config",
     "parse_settings",
-    "setting_problems",
 ]
 
 _Unit: TypeAlias = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -709,21 +708,6 @@ def parse_config(values: Mapping[str, Any], *, source: str) -> RunConfig:
         ),
     )
     return config
-
-
-def setting_problems(error: ValidationError, *, source: str) -> list[Problem]:
-    """Return a problem for each setting that pydantic refused; its place is the setting, its file `source`."""
-    problems = []
-    for item in error.errors():
-        place = ".".join(map(str, item["loc"]))
-        if item["type"] == "extra_forbidden":
-            fix = "see 'mohs train --print-config' for the names"
-            problems.append(Problem(place, "unknown setting", fix, file=source))
-        else:
-            message = item["msg"].removeprefix("Value error, ")
-            rule = message[:1].lower() + message[1:]
-            problems.append(Problem(place, f"{item['input']!r:.100} is wrong: {rule}", file=source))
-    return problems
 
 
 def load_config(path: str | Path) -> RunConfig:
