@@ -144,7 +144,7 @@ def test_bad_pictures_are_set_aside_as_many_as_allowed(shop, run_cli):
         ),
         (
             ("index", "build", "j", "shop.csv", "--embedder", "network", "--pretrained"),
-            "--weights, --pretrained: are of a --backbone; name it, or leave them out",
+            "--weights, --pretrained: need --backbone; name it, or leave them out",
         ),
         (
             ("index", "build", "j", "shop.csv", "--backbone", "small", "--pretrained"),
@@ -152,7 +152,7 @@ def test_bad_pictures_are_set_aside_as_many_as_allowed(shop, run_cli):
         ),
         (
             ("index", "build", "j", "shop.csv", "--embedder", "network", "--size", "32"),
-            "--size: is of a --backbone; an embedder has its own",
+            "--size: needs --backbone; leave it out, an embedder has a size of its own",
         ),
         (
             ("embed", "network", "shop.csv", "--out", "x.txt"),

@@ -44,8 +44,8 @@ def test_fix_tells_of_new_classes_and_of_rows_without_effect(run_cli, tmp_path) 
     assert answer.code == 0
     assert answer.err[:4] == [
         "joined 0 classes to others, relabelled 2 pictures, left out 0",
-        f"passed over: 1 row of {fixes}, there before",
-        f"left alone: 1 row of {fixes}, for a class that is the same",
+        f"skipped: 1 row of {fixes}, given twice",
+        f"left alone: 1 row of {fixes}, whose new class is the old one",
         f"warning: classes that {path} did not have: 1 ('wacth', like 'watch'); correct 'to' in {fixes} if a name is "
         "mistyped",
     ]

@@ -73,9 +73,9 @@ def _tell(applied: Applied, listing: Table, fixes: Path, out: Path) -> None:
     if applied.num_looked:
         say(f"left alone: {applied.num_looked:,} rows that say 'look'; write 'relabel' or 'drop' where you agree")
     if applied.num_repeated:
-        say(f"passed over: {_rows(applied.num_repeated)} of {fixes}, there before")
+        say(f"skipped: {_rows(applied.num_repeated)} of {fixes}, given twice")
     if applied.num_unchanged:
-        say(f"left alone: {_rows(applied.num_unchanged)} of {fixes}, for a class that is the same")
+        say(f"left alone: {_rows(applied.num_unchanged)} of {fixes}, whose new class is the old one")
     if applied.new_classes:
         known = sorted(set(listing.labels.tolist()))
         named = ", ".join(_like_known(name, known) for name in applied.new_classes[:5])

@@ -55,11 +55,11 @@ def build(
     if (embedder is None) == (backbone is None):
         raise InputError("--embedder, --backbone: give one of them: it makes the vectors")
     if backbone is None and (weights is not None or pretrained):
-        raise InputError("--weights, --pretrained: are of a --backbone; name it, or leave them out")
+        raise InputError("--weights, --pretrained: need --backbone; name it, or leave them out")
     if backbone is not None and (weights is not None) == pretrained:
         raise InputError("--backbone: needs weights; give --pretrained, or --weights FILE, one of them")
     if backbone is None and size is not None:
-        raise InputError("--size: is of a --backbone; an embedder has its own")
+        raise InputError("--size: needs --backbone; leave it out, an embedder has a size of its own")
     check_engine(engine, address, actors)
     _require_new(folder)
     from mohs.data.quarantine import Reading
@@ -150,7 +150,7 @@ def compact(folder: _Index, exact_up_to: _ExactUpTo = None) -> None:
     with naming_flags({"exact_up_to": "--exact-up-to"}):
         opened.compact(exact_up_to=EXACT_UP_TO if exact_up_to is None else exact_up_to)
     _say_approximation(opened)
-    say(f"{folder}: compact; what was replaced within two minutes stays on the disk until it is compacted again")
+    say(f"{folder}: compacted; versions replaced in the last two minutes stay on the disk until the next compaction")
 
 
 @index.command()
@@ -179,7 +179,7 @@ def calibrate(
     if (source is None) == (run is None):
         raise InputError("TABLE, --run: give one of them, the pictures to learn from")
     if max_bad is not None and run is not None:
-        raise InputError("--max-bad: is of a TABLE; a run has its own; leave it out")
+        raise InputError("--max-bad: needs TABLE; the run knows how many it allows")
     from mohs.index.index import Index
 
     opened = Index.open(folder)

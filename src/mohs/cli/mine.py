@@ -490,10 +490,10 @@ def _tell(facts: dict[str, Any]) -> None:
     if facts["num_equal_picture_pairs"]:
         say(
             f"equal pictures under two classes, no negatives of each other: {facts['num_equal_picture_pairs']:,} "
-            "pairs, each way counted (--equal-pictures allows them)"
+            "pairs, counted both ways (--equal-pictures allows them)"
         )
     if reviewed := facts["num_excluded_pairs"] - facts["num_equal_picture_pairs"]:
-        say(f"pairs kept apart by the review list: {reviewed:,}, each way counted")
+        say(f"pairs kept apart by the review list: {reviewed:,}, counted both ways")
     if facts["method"] == "sampled":
         say(
             f"ranks sampled: standard deviation of their fraction at most {facts['rank_error_sd_max']:.4f}; "
@@ -599,7 +599,7 @@ def _excluded_pairs(asked: _Asked, inputs: _Inputs) -> tuple[NDArray[np.int64] |
 
     files, equal_P2 = inputs.table.files, np.empty((0, 2), dtype=np.int64)
     if "://" in inputs.table.source and not asked.equal_pictures:
-        say("warning: equal pictures under two classes are not looked for where they are not on this machine's disks")
+        say("warning: no search for equal pictures under two classes: the pictures are not on this machine's disks")
     elif not asked.equal_pictures:
         dataset = inputs.dataset
         equal_P2 = duplicate_file_pairs(inputs.table) if dataset is None else duplicate_pairs(dataset)
