@@ -63,7 +63,7 @@ def test_changes_and_calibration(shop, run_cli):
     assert added.err[1:] == ["added 24; 48 items are in the index"]
     assert run_cli("index", "remove", "i", "23-0.png", "23-1.png").err == ["removed 2; 46 items are left"]
     assert run_cli("index", "replace", "i", "held.csv").err[1:] == ["replaced or added 24; 48 items are in the index"]
-    assert run_cli("index", "compact", "i").err[0].startswith("i: compact; ")
+    assert run_cli("index", "compact", "i").err[0].startswith("i: compacted; ")
     assert run_cli("index", "check", "i").err == ["i: sound"]
     learned = run_cli("index", "calibrate", "i", "held.csv", "--false-acceptance", "0.1")
     assert learned.code == 0
