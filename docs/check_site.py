@@ -25,7 +25,7 @@ SEARCHES = {
     "early stopping": "how-long.html",
     "unknown": "search.html",
     "collapse": "collapse.html",
-    "torchrun": "several-machines.html",
+    "torchrun": "many-machines.html",
     "learning_rate": "settings.html",
     "onnx": "export.html",
 }

@@ -55,3 +55,12 @@ def test_links_that_lead_nowhere_and_pictures_without_text_are_told(tmp_path: Pa
         "index.html: guides/b.html: leads nowhere",
         "index.html: guides/a.html#there: no such place in that page",
     ]
+
+
+def test_the_pages_that_a_search_must_find_are_there() -> None:
+    # The browser that searches runs by `make docs-check` alone; a page that gets another name is noticed here.
+    text = (ROOT / "docs" / "check_site.py").read_text(encoding="utf-8")
+    wanted = re.findall(r'^    "[^"]+": "([\w-]+)\.html",$', text, flags=re.MULTILINE)
+    assert len(wanted) >= 6
+    names = {page.stem for page in (ROOT / "docs").rglob("*.md")}
+    assert set(wanted) <= names
