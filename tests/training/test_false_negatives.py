@@ -105,7 +105,7 @@ def test_a_picture_under_many_classes_is_fast_and_under_thousands_refused(
     with pytest.raises(InputError) as caught:
         duplicate_pairs(placeholders(40_000))
     assert time.process_time() - began < 5
-    assert str(caught.value).startswith("table: '0.png': this picture is there 40,000 times, under 20,000 classes")
+    assert str(caught.value).startswith("table: '0.png': this picture occurs 40,000 times, under 20,000 classes")
     monkeypatch.setenv("MOHS_MAX_PAIRS", "998000")
     assert len(duplicate_pairs(placeholders(1000))) == 998_000
 

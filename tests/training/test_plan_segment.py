@@ -99,9 +99,11 @@ def test_processes_mine_for_a_part_of_the_anchors_each_and_have_one_plan(
     monkeypatch.setattr(module, "mine_exact", counted)
     (segment,) = all_segments(glyphs, config)
 
+    # Made here: the ranks are threads, and torch's generator, which draws the weights, is one for all of them.
+    embedders = [Embedder.create(config.model, ImagePolicy(16, 1), seed=0) for _ in range(3)]
+
     def plan(peers: Peers) -> bytes:
-        embedder = Embedder.create(config.model, ImagePolicy(16, 1), seed=0)
-        made = Planner(glyphs, config, peers).plan(segment, embedder).plan
+        made = Planner(glyphs, config, peers).plan(segment, embedders[peers.rank]).plan
         return made.to_arrow().schema.metadata[b"mohs.sha256"]
 
     [wanted] = together(1, plan)
