@@ -14,13 +14,13 @@ from collections.abc import Iterator, Mapping
 from functools import cached_property
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any, Final, final
+from typing import Any, final
 from urllib.parse import urlsplit
 
 from mohs.artefacts import atomic_folder
 from mohs.data.cache import default_cache_dir
 from mohs.errors import InputError, MohsError, Problem, ResourceError, reason_of
-from mohs.index.places import EMBEDDER, Stamp
+from mohs.index.places import ABOUT, EMBEDDER, Stamp
 from mohs.lock import only_writer
 from mohs.model.embedder import Embedder
 from mohs.model.saved import SETTINGS, WEIGHTS
@@ -28,7 +28,6 @@ from mohs.sums import parse_summed, summed_text
 
 __all__ = ["BucketPlace"]
 
-_ABOUT: Final = "index.json"
 # LanceDB and pyarrow encode other characters in ways of their own.
 _ADDRESS = re.compile(r"s3://([a-z0-9][a-z0-9.-]*)/([\w.-]+(?:/[\w.-]+)*)/?", re.ASCII)
 # What is there answers within these; what is not is told in seconds.
@@ -143,7 +142,7 @@ class BucketPlace:
         """Raise `InputError` if there are objects under this address."""
         from pyarrow.fs import FileSelector
 
-        if self.has_file(_ABOUT):
+        if self.has_file(ABOUT):
             raise InputError(Problem("folder", f"{self.uri} exists already", "give another, or remove it"))
         with self.reaching():
             found = self._system.get_file_info(FileSelector(self._path, allow_not_found=True))

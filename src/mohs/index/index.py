@@ -23,7 +23,7 @@ from mohs.index.answers import Answer
 from mohs.index.approximate_search import EXACT_UP_TO, Approximation, build_approximation
 from mohs.index.calibration import Calibration, calibrate
 from mohs.index.exact_search import Vectors
-from mohs.index.places import EMBEDDER, Place, Stamp, place_of
+from mohs.index.places import ABOUT, EMBEDDER, Place, Stamp, place_of
 from mohs.index.rows import EmbeddedItems, NewItem, item_ids, item_rows, other_columns, picture_rows
 from mohs.index.snapshot import Snapshot
 from mohs.index.store import FIXED_COLUMNS, Store
@@ -33,7 +33,7 @@ from mohs.sums import check_format, json_sum
 __all__ = ["Index"]
 
 _FORMAT = 1
-_ABOUT, _CALIBRATION, _APPROXIMATION = "index.json", "calibration.json", "approximation.json"
+_CALIBRATION, _APPROXIMATION = "calibration.json", "approximation.json"
 _LEAST_EXACT = 20
 # Of an item beside its vector, about: most of it is the thumbnail.
 _ROW_BYTES = 4_000
@@ -113,7 +113,7 @@ class Index:
             work.save_embedder(network)
             _approximate(work, Store.create(work, batches, schema), exact_up_to)
             record = {"format": _FORMAT, "embedder": embedder_hash(network), "id_column": id_column}
-            work.write(_ABOUT, record)
+            work.write(ABOUT, record)
         return cls.open(folder)
 
     @classmethod
@@ -124,7 +124,7 @@ class Index:
         `ResourceError` if the address cannot be reached.
         """
         place = place_of(folder)
-        if not place.has_file(_ABOUT):
+        if not place.has_file(ABOUT):
             raise InputError(Problem(place.uri, "not an index (no index.json)", "make one with 'mohs index build'"))
         about = _about(place)
         embedder = Embedder.from_pretrained(place.embedder_folder())
@@ -426,7 +426,7 @@ class Index:
 
 def _about(place: Place) -> dict[str, Any]:
     """Return what index.json says; raise `InputError` if it is missing, of another format or damaged."""
-    file, about = place.named(_ABOUT), place.read(_ABOUT)
+    file, about = place.named(ABOUT), place.read(ABOUT)
     check_format(file, about.get("format"), _FORMAT)
     missing = {"embedder", "id_column"} - about.keys()
     if missing:

@@ -17,8 +17,10 @@ from mohs.lock import only_writer
 from mohs.model.embedder import Embedder
 from mohs.sums import read_summed, write_summed
 
-__all__ = ["EMBEDDER", "FolderPlace", "Place", "Stamp", "is_address", "place_of"]
+__all__ = ["ABOUT", "EMBEDDER", "FolderPlace", "Place", "Stamp", "is_address", "place_of"]
 
+ABOUT = "index.json"
+"""The file that makes a place an index: what it is of."""
 EMBEDDER = "embedder"
 """The folder of the embedder in an index."""
 

@@ -8,8 +8,9 @@ from typing import final
 
 from mohs.errors import MohsError, reason_of
 from mohs.index.index import Index, embedder_hash
-from mohs.index.places import Place, Stamp, place_of
+from mohs.index.places import ABOUT, EMBEDDER, Place, Stamp, place_of
 from mohs.index.snapshot import Snapshot
+from mohs.model.saved import WEIGHTS
 from mohs.serve.metrics import Metrics
 
 __all__ = ["Edition", "Editions"]
@@ -92,7 +93,7 @@ class Editions:
 
     def _place_stamp(self) -> tuple[Stamp, ...]:
         """Return what changes if the folder is replaced, not if items are added."""
-        return tuple(self._place.stamp(name) for name in ("index.json", "embedder/model.safetensors"))
+        return tuple(self._place.stamp(name) for name in (ABOUT, f"{EMBEDDER}/{WEIGHTS}"))
 
     def _tell(self) -> None:
         self._metrics.items.set(len(self.current.snapshot))
