@@ -2,6 +2,8 @@ import numpy as np
 import pytest
 
 from mohs.doctor.findings import Diagnosis, Finding
+from mohs.evaluation.pair_calibration import ReliabilityBin
+from mohs.evaluation.pair_scores import ScoreHistogram
 from mohs.report.parts import (
     Band,
     Confusion,
@@ -12,7 +14,6 @@ from mohs.report.parts import (
     Judgement,
     MinedTriplet,
     Pairs,
-    Reliability,
     Report,
     TextTable,
 )
@@ -93,10 +94,10 @@ def pairs():
         ),
         precision_recall=[Band("run", recall, precision, precision - 0.03, np.minimum(precision + 0.03, 1))],
         roc=[Band("run", rate, rate**0.2, rate**0.25, rate**0.15)],
-        edges=np.linspace(-1, 1, 41),
-        same_E=np.full(40, 1 / 40),
-        different_E=np.r_[np.full(20, 1 / 20), np.zeros(20)],
-        reliability=Reliability(bins, bins**1.1, bins**1.2, bins**1.0, np.full(10, 100)),
+        histogram=ScoreHistogram(
+            "distance", np.linspace(-1, 1, 41), np.full(40, 1 / 40), np.r_[np.full(20, 1 / 20), np.zeros(20)]
+        ),
+        reliability=[ReliabilityBin(p - 0.05, p + 0.05, 100, 0.1, p, p**1.1, (p**1.2, p)) for p in bins],
     )
 
 
@@ -138,13 +139,16 @@ def report():
             Judgement("note", "Recall@1 of the first two runs differs by less than its interval."),
             Judgement("bad", "ten sigmoids: 61% of the triplets were inactive at the end; ask for more hardness."),
         ],
-        table_header=["run", "recall@1", "95% interval", "mAP", "triplet accuracy", "note"],
-        table_rows=[
-            ["pixels", "0.112", "0.101 – 0.124", "0.081", "0.71", "baseline without a model"],
-            ["one sigmoid", "0.351", "0.333 – 0.370", "0.290", "0.93", "as published"],
-            ["ten sigmoids", "0.402", "0.384 – 0.421", "0.331", "0.94", "as published"],
-            ["in-batch InfoNCE", "0.548", "0.529 – 0.566", "0.470", "0.97", "same number of pictures"],
-        ],
+        results=TextTable(
+            ["run", "recall@1", "95% interval", "mAP", "triplet accuracy", "note"],
+            [
+                ["pixels", "0.112", "0.101 – 0.124", "0.081", "0.71", "baseline without a model"],
+                ["one sigmoid", "0.351", "0.333 – 0.370", "0.290", "0.93", "as published"],
+                ["ten sigmoids", "0.402", "0.384 – 0.421", "0.331", "0.94", "as published"],
+                ["in-batch InfoNCE", "0.548", "0.529 – 0.566", "0.470", "0.97", "same number of pictures"],
+            ],
+            "Results on held-out data",
+        ),
         highlight=3,
         strategies=strategies,
         examples_best=[example(1, [True] * 6), example(2, [True, True, False, True, False, False])],

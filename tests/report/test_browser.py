@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 
 from mohs.report.page import write_report
+from mohs.report.parts import TextTable
 
 from .browser import address_of, needs_chromium, opened, violations
 
@@ -66,9 +67,8 @@ def test_on_paper_it_is_light_and_whole_whatever_the_screen(tmp_path, report):
     path = tmp_path / "report.html"
     header = ["run", *(f"column {i}" for i in range(1, 13))]
     cells = ["one", *(f"-0.{i:03d} [-0.{i:03d}, +0.{i:03d}]" for i in range(237, 249))]
-    wide = dataclasses.replace(
-        report, table_header=header, table_rows=[cells], table_aside=[9, 10, 11, 12], highlight=0
-    )
+    table = TextTable(header, [cells], "Results on held-out data", aside=[9, 10, 11, 12])
+    wide = dataclasses.replace(report, results=table, highlight=0)
     write_report(path, wide)
     with opened(address_of(path), colour_scheme="dark") as seen:
         page = seen.page

@@ -13,6 +13,7 @@ from PIL import Image
 
 from mohs.doctor.findings import Diagnosis, Finding
 from mohs.errors import InputError
+from mohs.evaluation.pair_scores import ScoreHistogram
 from mohs.report.page import write_report
 from mohs.report.parts import (
     Band,
@@ -239,9 +240,7 @@ def test_every_label_is_escaped(write):
         title=evil,
         summary=[(evil, evil)],
         verdicts=[Judgement("bad", evil)],
-        table_header=[evil, evil],
-        table_rows=[[evil, evil]],
-        table_caption=evil,
+        results=TextTable([evil, evil], [[evil, evil]], evil),
         highlight=0,
         highlight_mark=evil,
         strategies=[DrawnRun(evil, [segment, {"event": "step", "triplets": 1, "loss": 0.5}])],
@@ -257,9 +256,7 @@ def test_every_label_is_escaped(write):
             thresholds=TextTable([evil], [[evil]], evil),
             precision_recall=[Band(evil, np.ones(2), np.ones(2))],
             roc=[Band(evil, np.ones(2), np.ones(2))],
-            edges=np.arange(3.0),
-            same_E=np.ones(2) / 2,
-            different_E=np.ones(2) / 2,
+            histogram=ScoreHistogram("distance", np.arange(3.0), np.ones(2) / 2, np.ones(2) / 2),
         ),
         gallery=[Band(evil, np.ones(2), np.ones(2))],
         confusions=[Confusion(evil, evil, 1, 2, picture, picture)],
@@ -283,15 +280,15 @@ def test_results_after_the_only_match_are_not_called_wrong(write, report):
 
 def test_columns_aside_stand_in_a_second_table_and_captions_outside_both(write):
     rows = [["a", "0.5", "0.25"], ["b", "0.4", "0.35"]]
-    html = write(small(table_header=["run", "R@1", "mAP"], table_rows=rows, table_caption="What", table_aside=[2]))
+    html = write(small(results=TextTable(["run", "R@1", "mAP"], rows, "What", aside=[2])))
     page = Page(html)
     assert "1 more columns: mAP run mAP a 0.25 b 0.35" in page.words
     assert page.words.index("0.4") < page.words.index("more columns")
     assert "<caption" not in html
     assert html.index(">What.</p>") < html.index('class="scroll"')
     assert [table["aria-labelledby"] for table in page.all("table")] == ["table-results"] * 2
-    with pytest.raises(InputError, match=r"table_rows: aside \[3\] are not columns from 1 to 1"):
-        write(small(table_header=["run", "R@1"], table_rows=[["a", "1"]], table_aside=[3]))
+    with pytest.raises(InputError, match=r"results: aside \[3\] are not columns from 1 to 1"):
+        write(small(results=TextTable(["run", "R@1"], [["a", "1"]], "", aside=[3])))
 
 
 def test_a_line_that_jumps_has_its_sentence(write):
@@ -390,7 +387,7 @@ def test_unmeasured_time_is_a_dash(write):
 
 def test_only_columns_of_numbers_stand_right(write):
     rows = [["a", "0.5 ± 0.1", "12 (of 20)", "x"], ["b", "–", "-3", "1"]]
-    page = Page(write(small(table_header=["run", "m", "n", "text"], table_rows=rows)))
+    page = Page(write(small(results=TextTable(["run", "m", "n", "text"], rows, ""))))
     assert [attributes.get("class") for attributes in page.all("td")] == ["right", "right", None] * 2
 
 
@@ -405,15 +402,14 @@ def test_all_problems_are_told_together(write):
     with pytest.raises(InputError) as caught:
         write(
             small(
-                table_header=["a", "b"],
-                table_rows=[["x"]],
+                results=TextTable(["a", "b"], [["x"]], ""),
                 highlight=1,
                 verdicts=[Judgement("great", "all")],
                 strategies=[DrawnRun("run", [broken])],
             )
         )
     assert caught.value.problems == (
-        "table_rows: row 0 has 1 cells and the header 2; give one for each column",
+        "results: row 0 has 1 cells and the header 2; give one for each column",
         "highlight: 1 is not in [0, 1), the rows of the table",
         "verdicts: level 'great' of 'all' is not one of 'result', 'good', 'note', 'bad'",
         "strategy 'run': segment 4: triplet_index, hardness_asked and hardness_achieved have lengths [2, 1, 2]; "

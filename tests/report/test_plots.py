@@ -7,7 +7,7 @@ import pytest
 
 from mohs.report.page import write_report
 from mohs.report.parts import Band
-from mohs.report.plots import Line, hardness_plot, line_plot
+from mohs.report.plots import hardness_plot, line_plot
 from mohs.report.result_plots import band_plot
 
 
@@ -66,8 +66,9 @@ def test_ticks_of_every_figure_of_a_page_are_plain_and_apart(tmp_path, report):
 
 def test_up_is_up_and_later_is_right():
     x = np.arange(20.0)
-    line = Line("run", 2, x, x**2)
-    points = path_points(line_plot([line], figure_id="f", title="t", y_label="y"), "var(--series-2)")
+    none = Band("none", x[:0], x[:0])
+    curves = [none, none, Band("run", x, x**2)]
+    points = path_points(line_plot(curves, figure_id="f", title="t", y_label="y"), "var(--series-2)")
     assert len(points) == 20
     assert (np.diff(points[:, 0]) > 0).all()
     assert (np.diff(points[:, 1]) < 0).all()  # SVG counts downwards
@@ -76,7 +77,7 @@ def test_up_is_up_and_later_is_right():
 def test_long_curves_are_drawn_as_means_of_stretches():
     x = np.arange(15_001.0)
     noisy = np.where(x % 2 == 0, 1.0, -1.0) + x
-    svg = line_plot([Line("run", 0, x, noisy)], figure_id="f", title="t", y_label="y")
+    svg = line_plot([Band("run", x, noisy)], figure_id="f", title="t", y_label="y")
     points = path_points(svg, "var(--series-0)")
     assert len(points) == 150
     slope = np.diff(points[:, 1]) / np.diff(points[:, 0])
@@ -93,14 +94,14 @@ def test_hardness_has_a_dot_for_each_triplet_and_a_line():
 
 def test_titles_are_escaped_and_settings_are_given_back():
     before = dict(mpl.rcParams)
-    svg = line_plot([Line("<a>", 0, np.ones(1), np.ones(1))], figure_id="f", title="<b>", y_label="y")
+    svg = line_plot([Band("<a>", np.ones(1), np.ones(1))], figure_id="f", title="<b>", y_label="y")
     assert "<a>" not in svg
     assert "&lt;b&gt;" in svg
     assert dict(mpl.rcParams) == before
 
 
 def test_the_ids_of_two_figures_differ():
-    line = Line("run", 0, np.arange(3.0), np.arange(3.0))
+    line = Band("run", np.arange(3.0), np.arange(3.0))
     a, b = (
         set(re.findall(r'\bid="([^"]+)"', line_plot([line], figure_id=name, title="t", y_label="y"))) for name in "ab"
     )

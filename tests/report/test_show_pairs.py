@@ -51,10 +51,12 @@ def test_curves_lie_in_their_bands_and_histograms_add_up(found):
         assert inside.sum() > 20
         # A percentile interval need not hold the whole sample's value everywhere, but nearly.
         assert ((band.low <= band.y + 1e-9) & (band.y <= band.high + 1e-9))[inside].mean() > 0.9
-    assert part.same_E.sum() == pytest.approx(1)
-    assert part.different_E.sum() == pytest.approx(1)
-    assert part.same_E @ part.edges[1:] < part.different_E @ part.edges[1:]  # pairs of one class are closer
-    assert len(part.reliability.predicted) == len(part.reliability.low) > 2
+    positive, negative, edges = part.histogram.positive, part.histogram.negative, part.histogram.edges
+    assert positive.sum() == pytest.approx(1)
+    assert negative.sum() == pytest.approx(1)
+    assert positive @ edges[1:] < negative @ edges[1:]  # pairs of one class are closer
+    assert len(part.reliability) > 2
+    assert all(each.interval[0] <= each.frequency <= each.interval[1] for each in part.reliability)
 
 
 def test_what_was_not_measured_is_said(found):

@@ -9,6 +9,7 @@ from PIL import Image
 from mohs.compare.table import HEADER
 from mohs.report.of_comparison import ASIDE
 from mohs.report.page import write_report
+from mohs.report.parts import TextTable
 
 from .browser import address_of, needs_chromium, opened
 
@@ -24,9 +25,9 @@ def wide_row():
 
 def test_nothing_is_wider_than_the_screen(tmp_path, report, wide_row):
     header, cells = wide_row
-    wide = dataclasses.replace(report, table_header=["run", *header], table_rows=[["one", *cells]], highlight=0)
+    table = TextTable(["run", *header], [["one", *cells]], "A caption of many words " * 9, aside=[3, 4])
     path = tmp_path / "report.html"
-    write_report(path, dataclasses.replace(wide, table_aside=[3, 4], table_caption="A caption of many words " * 9))
+    write_report(path, dataclasses.replace(report, results=table, highlight=0))
     with opened(address_of(path)) as seen:
         for width in (1400, 1024, 390):
             seen.page.set_viewport_size({"width": width, "height": 900})
@@ -47,9 +48,9 @@ def test_the_columns_of_a_comparison_fit_a_desk(tmp_path, report):
     cells += ["0.501"] * 7 + ["0.95", "100%", "24,960", "2,403", "123.4", "123.4", "0 of 5", "0 of 5"]
     row = [*cells, "rate 0.012 (edge), loss.temperature 0.1"]
     rows = [[f"online multi-similarity with Muon {i}", *row] for i in range(2)]
-    wide = dataclasses.replace(report, table_header=["", *HEADER[1:]], table_rows=rows, highlight=0)
     path = tmp_path / "report.html"
-    write_report(path, dataclasses.replace(wide, table_aside=ASIDE))
+    table = TextTable(["", *HEADER[1:]], rows, "Results on held-out data", ASIDE)
+    write_report(path, dataclasses.replace(report, results=table, highlight=0))
     with opened(address_of(path)) as seen:
         seen.page.locator("section[aria-labelledby=results] summary").click()
         for width in (1400, 1024):

@@ -120,7 +120,7 @@ def _names() -> dict[str, str]:
 def _write_page(path: Path, table: Table, data: DataConfig, fixes: Sequence[LabelFix], notes: Sequence[str]) -> None:
     from mohs.artefacts import atomic_path
     from mohs.data.images import ImagePolicy, decode_all
-    from mohs.report.of_cleaning import cleaning_page
+    from mohs.report.of_pictures import cleaning_page
 
     place = {file: table.path(i) for i, file in enumerate(table.files)}
     policy = ImagePolicy(size=96)

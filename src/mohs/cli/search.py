@@ -46,7 +46,7 @@ def search(
     names = [" + ".join(pictures)] if as_one else list(pictures)
     if html is not None:
         from mohs.artefacts import write_text
-        from mohs.report.of_search import search_page
+        from mohs.report.of_pictures import search_page
 
         write_text(html, search_page(names, [pictures] if as_one else [[each] for each in pictures], answers))
         say(f"page: {html}")

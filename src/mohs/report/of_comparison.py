@@ -16,7 +16,7 @@ from mohs.compare.summary import PROTOCOLS, Difference, Row, optimisers, schedul
 from mohs.compare.table import HEADER, intervals_of, pair_rows, table_rows, what_is_equal
 from mohs.report.page import write_report
 from mohs.report.parts import Band, DrawnRun, Judgement, Plot, Report, TextTable
-from mohs.report.plots import Line, interval_plot, line_plot
+from mohs.report.plots import interval_plot, line_plot
 from mohs.report.result_plots import band_plot
 from mohs.runs import versions
 from mohs.settings.config import override_config
@@ -79,17 +79,17 @@ def write_comparison_report(
         ],
         verdicts=[verdict for each in measured for verdict in _verdicts(each, results)]
         + _trained_on(bool(facts["catalog_queries_are_trained_on"])),
-        table_header=["", *HEADER[1:]],
-        table_rows=table_rows(rows),
-        table_caption=(
+        results=TextTable(
+            ["", *HEADER[1:]],
+            table_rows(rows),
             f"Means over seeds, at {what_is_equal(comparison)}. {intervals_of(comparison.num_seeds)} A difference is "
             "paired query by query. Unseen: test classes were not trained on. Catalog: held-out pictures of training "
             "classes against one training picture of each. R@10 to TPR are on unseen classes; seconds are wall time "
-            "and CPU s processor time of training, with embedding and mining."
+            "and CPU s processor time of training, with embedding and mining.",
+            ASIDE,
         ),
         more_tables=([TextTable(["", *PAPER_HEADER[1:]], paper_rows(rows), PAPER_CAPTION)] if paper else [])
         + [table for each in measured for table in _more_tables(each, results, whole=each is not first)],
-        table_aside=ASIDE,
         highlight=names.index("default") if "default" in names else None,
         comparison=plots,
         strategies=[DrawnRun(name, _events(comparison, name, found)) for name, found in arrays.items()],
@@ -255,16 +255,15 @@ def _look_plots(comparison: Comparison, arrays: Mapping[str, Mapping[str, NDArra
         ("look_triplets", "Triplet accuracy over training", "On random triplets of training pictures."),
     )
     for key, heading, note in wanted:
-        lines = []
-        for series, (name, found) in enumerate(arrays.items()):
-            if f"curve_{key}" in found:
-                # A look comes after each segment; segments are of near-equal length.
-                y = found[f"curve_{key}"]
-                end = comparison.budget_of(name).num_pictures / _pictures_per_triplet(comparison, name)
-                lines.append(Line(name, series, np.arange(1, len(y) + 1) * end / len(y), y))
-        if lines:
+        curves = []
+        for name, found in arrays.items():
+            # A look comes after each segment; segments are of near-equal length.
+            y = found.get(f"curve_{key}", np.empty(0))
+            end = comparison.budget_of(name).num_pictures / _pictures_per_triplet(comparison, name)
+            curves.append(Band(name, np.arange(1, len(y) + 1) * end / max(1, len(y)), y))
+        if any(len(curve.y) for curve in curves):
             svg = line_plot(
-                lines, figure_id=key.replace("_", "-"), title=heading, y_label="accuracy", y_limits=(-0.03, 1.03)
+                curves, figure_id=key.replace("_", "-"), title=heading, y_label="accuracy", y_limits=(-0.03, 1.03)
             )
             plots.append(Plot(heading, svg, note, has_legend=True))
     return plots

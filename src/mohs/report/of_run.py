@@ -14,11 +14,12 @@ from mohs.errors import at_most_20
 from mohs.evaluation.gallery_size import recall_by_gallery_size
 from mohs.evaluation.intervals import Interval, class_difference_interval
 from mohs.evaluation.operating_points import OperatingPoint
+from mohs.evaluation.pair_calibration import ReliabilityBin
 from mohs.evaluation.summary import EmbeddingReport, verified
 from mohs.evaluation.verification import VerificationResult
 from mohs.report.of_run_pictures import confusions, embedding_map, examples, find, mined_triplets
 from mohs.report.page import write_report
-from mohs.report.parts import Band, DrawnRun, Judgement, Pairs, Reliability, Report, TextTable
+from mohs.report.parts import Band, DrawnRun, Judgement, Pairs, Report, TextTable
 from mohs.report.words import METRIC_HEADER, metric_row, of_100, search_sentences
 from mohs.runs import BASELINES, Evaluation, Run, versions
 from mohs.settings.toml import flat_settings
@@ -67,9 +68,7 @@ def pairs_part(name: str, found: VerificationResult) -> Pairs:
         thresholds=_thresholds(found),
         precision_recall=[precision_recall],
         roc=[roc],
-        edges=found.histogram.edges,
-        same_E=found.histogram.positive,
-        different_E=found.histogram.negative,
+        histogram=found.histogram,
         reliability=_reliability(found),
     )
 
@@ -165,18 +164,9 @@ def _points(found: VerificationResult, wanted: str) -> list[OperatingPoint]:
     return [point for point in found.intervals.operating_points if point.wanted == wanted]
 
 
-def _reliability(found: VerificationResult) -> Reliability | None:
+def _reliability(found: VerificationResult) -> list[ReliabilityBin]:
     calibration = found.calibration.get("isotonic") or found.calibration.get("Platt")
-    if calibration is None:
-        return None
-    bins = [each for each in calibration.reliability if each.interval is not None]
-    return Reliability(
-        predicted=np.array([each.mean_probability for each in bins], dtype=np.float64),
-        observed=np.array([each.frequency for each in bins], dtype=np.float64),
-        low=np.array([each.interval[0] for each in bins if each.interval], dtype=np.float64),
-        high=np.array([each.interval[1] for each in bins if each.interval], dtype=np.float64),
-        num_pairs=np.array([each.num_cases for each in bins], dtype=np.int64),
-    )
+    return [] if calibration is None else [each for each in calibration.reliability if each.num_cases]
 
 
 def _pair_interval(interval: Interval | None, digits: int = 3) -> str:
@@ -215,15 +205,15 @@ def write_run_report(
         title=head.title,
         summary=[*head.summary, ("pictures read", str(data.reading).removeprefix("pictures: "))],
         verdicts=[*_verdicts(evaluation, run.events()), *verdicts, *_set_aside(data)],
-        table_header=["", *METRIC_HEADER],
-        table_rows=[[name, *metric_row(measured)] for name, measured in rows.items()],
-        table_caption=(
+        results=TextTable(
+            ["", *METRIC_HEADER],
+            [[name, *metric_row(measured)] for name, measured in rows.items()],
             f"Results on {protocol}: share of queries with a picture of their class among the 1, 5, 10, 50 nearest. "
             "R@1 has its 95% interval over queries and, among the other columns, by class, where each class counts "
             "the same. mAP is mean average precision; catalog and triplets are accuracies of the nearest catalog "
-            "picture and of random triplets. Spread is that of the embeddings: 0 collapsed, 1 even."
+            "picture and of random triplets. Spread is that of the embeddings: 0 collapsed, 1 even.",
+            _ASIDE,
         ),
-        table_aside=_ASIDE,
         highlight=list(rows).index(highlight),
         highlight_mark="shown below",
         strategies=[DrawnRun(name, each.events()) for name, (each, _) in runs.items()],

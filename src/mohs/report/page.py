@@ -1,19 +1,19 @@
 """One self-contained HTML page about one or more training runs."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, final
 
-import jinja2
 import numpy as np
 import numpy.typing as npt
 
 from mohs.artefacts import atomic_path
 from mohs.doctor.findings import settings_diff
 from mohs.errors import InputError
-from mohs.report.parts import Band, DrawnRun, EmbeddingMap, MinedTriplet, Pairs, Report, TextTable
-from mohs.report.pictures import data_uris, thumbnail_uris
-from mohs.report.plots import DASHES, NUM_COLOURS, Line, hardness_plot, line_plot
+from mohs.report.parts import Band, DrawnRun, EmbeddingMap, MinedTriplet, Pairs, Plot, Report, TextTable
+from mohs.report.plots import DASHES, NUM_COLOURS, hardness_plot, line_plot
+from mohs.report.rendering import data_uris, rendered, thumbnail_uris
 from mohs.report.result_plots import band_plot, distance_plot, reliability_plot
 
 __all__ = ["write_report"]
@@ -40,34 +40,25 @@ def write_report(path: str | Path, report: Report) -> None:
     '<!doctype html>'
     """
     _check(report)
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("mohs.report"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    pictures = _Pictures(report)
-    html = environment.get_template("report.html.j2").render(
-        report=report,
-        uri=pictures.uri,
-        legend=[
+    values = {
+        "report": report,
+        "uri": _Pictures(report).uri,
+        "legend": [
             {"name": strategy.name, "series": i % NUM_COLOURS, "dashes": " ".join(map(str, DASHES[i % len(DASHES)]))}
             for i, strategy in enumerate(report.strategies)
         ],
-        hardness_plots=_hardness_plots(report.strategies),
-        line_plots=[*_held_out_plot(report.strategies), *_line_plots(report.strategies)],
-        times=_times(report.strategies),
-        results=TextTable(report.table_header, report.table_rows, report.table_caption, report.table_aside),
-        numeric=_numeric_columns,
-        pair_plots=[] if report.pairs is None else _pair_plots(report.pairs),
-        gallery_plot=_gallery_plot(report),
-        gallery_table=_gallery_table(report),
-        settings_diff=settings_diff,
-        map_points=[] if report.embedding_map is None else _map_points(report.embedding_map),
-        mined_groups=_mined_groups(report.mined),
-    )
-    data = html.encode("utf-8")
+        "hardness_plots": _hardness_plots(report.strategies),
+        "line_plots": [*_held_out_plot(report.strategies), *_line_plots(report.strategies)],
+        "times": _times(report.strategies),
+        "numeric": _numeric_columns,
+        "pair_plots": [] if report.pairs is None else _pair_plots(report.pairs),
+        "gallery_plot": _gallery_plot(report),
+        "gallery_table": _gallery_table(report),
+        "settings_diff": settings_diff,
+        "map_points": [] if report.embedding_map is None else _map_points(report.embedding_map),
+        "mined_groups": _mined_groups(report.mined),
+    }
+    data = rendered("report.html.j2", values).encode("utf-8")
     if len(data) > _MAX_BYTES:
         raise InputError(f"report: {len(data):,} bytes; the limit is {_MAX_BYTES:,}, show fewer strategies or examples")
     with atomic_path(path) as temporary:
@@ -92,7 +83,7 @@ class _Pictures:
 
 
 def _check(report: Report) -> None:
-    tables = [("table_rows", TextTable(report.table_header, report.table_rows, "", report.table_aside))]
+    tables = [("results", report.results)]
     tables += [(f"more_tables {i}", table) for i, table in enumerate(report.more_tables)]
     if report.pairs is not None:
         tables += [("pairs.facts", report.pairs.facts), ("pairs.thresholds", report.pairs.thresholds)]
@@ -107,8 +98,9 @@ def _check(report: Report) -> None:
         for name, table in tables
         if not all(0 < column < len(table.header) for column in table.aside)
     ]
-    if report.highlight is not None and not 0 <= report.highlight < len(report.table_rows):
-        problems.append(f"highlight: {report.highlight} is not in [0, {len(report.table_rows)}), the rows of the table")
+    num_rows = len(report.results.rows)
+    if report.highlight is not None and not 0 <= report.highlight < num_rows:
+        problems.append(f"highlight: {report.highlight} is not in [0, {num_rows}), the rows of the table")
     problems += [
         f"verdicts: level {verdict.level!r} of {verdict.text!r} is not one of 'result', 'good', 'note', 'bad'"
         for verdict in report.verdicts
@@ -174,7 +166,14 @@ def _is_spiky(asked: npt.NDArray[np.float64]) -> bool:
     return len(asked) > 8 and int(turns.sum()) > len(asked) / 4
 
 
-def _line_plots(strategies: Sequence[DrawnRun]) -> list[dict[str, Any]]:
+def _curve(strategy: DrawnRun, kind: str, key: str) -> Band:
+    """Return what the events of a kind say of `key` over the triplets seen; an empty curve if they say nothing."""
+    events = [event for event in _of_kind(strategy, kind) if event.get(key) is not None]
+    x, y = (np.array([event[name] for event in events], dtype=np.float64) for name in ("triplets", key))
+    return Band(strategy.name, x, y)
+
+
+def _line_plots(strategies: Sequence[DrawnRun]) -> list[Plot]:
     wanted: list[tuple[str, str, str, tuple[float, float] | None, str]] = [
         ("loss", "Loss", "loss", None, "Losses of different kinds have different scales: compare shapes, not heights."),
         (
@@ -195,31 +194,25 @@ def _line_plots(strategies: Sequence[DrawnRun]) -> list[dict[str, Any]]:
     ]
     plots = []
     for key, heading, y_label, y_limits, note in wanted:
-        lines = []
-        for series, strategy in enumerate(strategies):
-            events = [event for event in _of_kind(strategy, "step") if event.get(key) is not None]
-            if events:
-                x, y = (np.array([event[name] for event in events], dtype=np.float64) for name in ("triplets", key))
-                lines.append(Line(strategy.name, series, x, y))
-        if lines:
+        curves = [_curve(strategy, "step", key) for strategy in strategies]
+        if any(len(curve.x) for curve in curves):
             figure_id = key.replace("_", "-")
             svg = line_plot(
-                lines, figure_id=figure_id, title=f"{heading} against time", y_label=y_label, y_limits=y_limits
+                curves, figure_id=figure_id, title=f"{heading} against time", y_label=y_label, y_limits=y_limits
             )
-            plots.append({"heading": heading, "svg": svg, "note": note})
+            plots.append(Plot(heading, svg, note))
     return plots
 
 
-def _held_out_plot(strategies: Sequence[DrawnRun]) -> list[dict[str, Any]]:
+def _held_out_plot(strategies: Sequence[DrawnRun]) -> list[Plot]:
     """Return the plot of R@1 on held-out pictures over the run, in a list; an empty one if no run has any."""
     bands, of, kept = [], set(), []
     for strategy in strategies:
-        points = _of_kind(strategy, "held-out")
-        x, y = (np.array([event[name] for event in points], dtype=np.float64) for name in ("triplets", "recall"))
-        low, high = None, None
+        points, curve = _of_kind(strategy, "held-out"), _curve(strategy, "held-out", "recall")
         if points and all("low" in event and "high" in event for event in points):  # older runs have none
             low, high = (np.array([event[name] for event in points], dtype=np.float64) for name in ("low", "high"))
-        bands.append(Band(strategy.name, x, y, low, high))
+            curve = replace(curve, low=low, high=high)
+        bands.append(curve)
         of |= {event.get("of", "test") for event in points}
         kept += [(strategy.name, event) for event in _of_kind(strategy, "early-stopping")]
     if not of:
@@ -239,7 +232,7 @@ def _held_out_plot(strategies: Sequence[DrawnRun]) -> list[dict[str, Any]]:
         x_label="triplets seen",
         y_label="R@1",
     )
-    return [{"heading": "Learning curve", "svg": svg, "note": note}]
+    return [Plot("Learning curve", svg, note)]
 
 
 def _times(strategies: Sequence[DrawnRun]) -> list[dict[str, Any]]:
@@ -277,48 +270,39 @@ def _numeric_columns(table: TextTable) -> list[bool]:
     ]
 
 
-def _pair_plots(pairs: Pairs) -> list[dict[str, Any]]:
+def _pair_plots(pairs: Pairs) -> list[Plot]:
+    precision_recall = band_plot(
+        pairs.precision_recall,
+        figure_id="pr",
+        title="Precision against recall",
+        x_label="recall",
+        y_label="precision",
+    )
+    roc = band_plot(
+        pairs.roc,
+        figure_id="roc",
+        title="True positive rate against false positive rate",
+        x_label="false positive rate",
+        y_label="true positive rate",
+        x_log=True,
+        diagonal=True,
+    )
     plots = [
-        {
-            "heading": "Precision and recall",
-            "svg": band_plot(
-                pairs.precision_recall,
-                figure_id="pr",
-                title="Precision against recall",
-                x_label="recall",
-                y_label="precision",
-            ),
-            "note": "A dip at the left means that the surest matches are wrong: see what the doctor says of precision.",
-        },
-        {
-            "heading": "ROC",
-            "svg": band_plot(
-                pairs.roc,
-                figure_id="roc",
-                title="True positive rate against false positive rate",
-                x_label="false positive rate",
-                y_label="true positive rate",
-                x_log=True,
-                diagonal=True,
-            ),
-            "note": "The rates that matter are small, so the axis is logarithmic. The thin curve is chance.",
-        },
-        {
-            "heading": "Distances",
-            "svg": distance_plot(
-                pairs.edges, pairs.same_E, pairs.different_E, figure_id="distances", title="Histograms of distance"
-            ),
-            "note": "Filled: pairs of one class. Line: pairs of two. Where they overlap, no threshold is right.",
-        },
+        Plot(
+            "Precision and recall",
+            precision_recall,
+            "A dip at the left means that the surest matches are wrong: see what the doctor says of precision.",
+        ),
+        Plot("ROC", roc, "The rates that matter are small, so the axis is logarithmic. The thin curve is chance."),
+        Plot(
+            "Distances",
+            distance_plot(pairs.histogram),
+            "Filled: pairs of one class. Line: pairs of two. Where they overlap, no threshold is right.",
+        ),
     ]
-    if pairs.reliability is not None:
-        plots.append(
-            {
-                "heading": "Reliability",
-                "svg": reliability_plot(pairs.reliability, figure_id="reliability", title="Observed and predicted"),
-                "note": "Distance as a probability, on pairs it was not fitted on; true where it is on the diagonal.",
-            }
-        )
+    if pairs.reliability:
+        note = "Distance as a probability, on pairs it was not fitted on; true where it is on the diagonal."
+        plots.append(Plot("Reliability", reliability_plot(pairs.reliability), note))
     return plots
 
 

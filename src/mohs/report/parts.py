@@ -9,6 +9,8 @@ import numpy.typing as npt
 from markupsafe import Markup
 
 from mohs.doctor.findings import Diagnosis
+from mohs.evaluation.pair_calibration import ReliabilityBin
+from mohs.evaluation.pair_scores import ScoreHistogram
 
 __all__ = [
     "Band",
@@ -21,7 +23,6 @@ __all__ = [
     "MinedTriplet",
     "Pairs",
     "Plot",
-    "Reliability",
     "Report",
     "TextTable",
 ]
@@ -166,18 +167,6 @@ class TextTable:
 
 @final
 @dataclass(frozen=True, eq=False)
-class Reliability:
-    """How often pairs of a predicted probability are of one class: all [B], one value a bin, `num_pairs` of them."""
-
-    predicted: npt.NDArray[np.float64]
-    observed: npt.NDArray[np.float64]
-    low: npt.NDArray[np.float64]
-    high: npt.NDArray[np.float64]
-    num_pairs: npt.NDArray[np.int64]
-
-
-@final
-@dataclass(frozen=True, eq=False)
 class Pairs:
     """Same or different: what the distance of two pictures says.
 
@@ -187,10 +176,8 @@ class Pairs:
         thresholds: what each threshold gives.
         precision_recall: curves of precision over recall.
         roc: curves of the true positive rate over the false positive rate.
-        edges: [E + 1] bounds of distance.
-        same_E: share of the pairs of one class in each bin, sums to 1.
-        different_E: the same for pairs of two classes.
-        reliability: of the calibrated probability, if it was calibrated.
+        histogram: of the distances of both kinds.
+        reliability: filled bins of the calibrated probability; none if it was not calibrated.
     """
 
     note: str
@@ -198,10 +185,8 @@ class Pairs:
     thresholds: TextTable
     precision_recall: Sequence[Band]
     roc: Sequence[Band]
-    edges: npt.NDArray[np.float64]
-    same_E: npt.NDArray[np.float64]
-    different_E: npt.NDArray[np.float64]
-    reliability: Reliability | None = None
+    histogram: ScoreHistogram
+    reliability: Sequence[ReliabilityBin] = ()
 
 
 @final
@@ -260,10 +245,7 @@ class Report:
         title: the heading of the page.
         summary: facts in pairs (what, value), such as ("classes", "5,200").
         verdicts: sentences of judgement, most important first.
-        table_header: names of the columns of the table of results; the first column names the row.
-        table_rows: the rows, already formatted, each as long as the header.
-        table_caption: what the table measures, on what, with which intervals.
-        table_aside: columns, by number, that stand in a second table which the reader opens.
+        results: the table of results; its caption says on what they are, and with which intervals.
         more_tables: below it.
         highlight: index of the row to mark, or None.
         highlight_mark: the word it is marked with.
@@ -286,10 +268,7 @@ class Report:
     title: str
     summary: Sequence[tuple[str, str]] = ()
     verdicts: Sequence[Judgement] = ()
-    table_header: Sequence[str] = ()
-    table_rows: Sequence[Sequence[str]] = ()
-    table_caption: str = "Results on held-out data"
-    table_aside: Sequence[int] = ()
+    results: TextTable = TextTable((), (), "")
     more_tables: Sequence[TextTable] = ()
     highlight: int | None = None
     highlight_mark: str = "default"

@@ -8,9 +8,8 @@ import contextlib
 import io
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, final
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -25,13 +24,13 @@ from mohs.artefacts import atomic_path
 from mohs.checks import path_of
 from mohs.errors import InputError
 from mohs.plan import TripletPlan
+from mohs.report.parts import Band
 
 __all__ = [
     "DASHES",
     "INK",
     "NUM_COLOURS",
     "SERIES",
-    "Line",
     "check_picture_place",
     "hardness_plot",
     "interval_plot",
@@ -164,27 +163,16 @@ def svg_of(figure: Figure, figure_id: str, title: str, facts: str) -> Markup:
 _MAX_LINE_POINTS = 150
 
 
-@final
-@dataclass(frozen=True)
-class Line:
-    """One curve: x [P] and y [P], drawn in the colour and dashes of series number `series`."""
-
-    name: str
-    series: int
-    x: npt.NDArray[np.float64]
-    y: npt.NDArray[np.float64]
-
-
 def line_plot(
-    lines: Sequence[Line], *, figure_id: str, title: str, y_label: str, y_limits: tuple[float, float] | None = None
+    curves: Sequence[Band], *, figure_id: str, title: str, y_label: str, y_limits: tuple[float, float] | None = None
 ) -> Markup:
-    """Return an SVG of curves over the triplets seen.
+    """Return an SVG of curves over the triplets seen, each in the colour and dashes of its place; empty ones have none.
 
     A curve of more than 150 points is drawn as the means of 150 even stretches of it. The SVG's description tells the
     first and the last value of each curve.
 
     Args:
-        lines: the curves.
+        curves: the curves; their intervals are not drawn.
         figure_id: starts every id in the SVG, unique in the page; letters, digits and hyphens.
         title: accessible name of the SVG.
         y_label: what is drawn, with its unit.
@@ -193,17 +181,19 @@ def line_plot(
     with svg_style():
         figure, axes = new_axes("triplets seen", y_label)
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-        for line in lines:
-            x, y = _stretch_means(line.x, line.y)
+        for series, curve in enumerate(curves):
+            if not len(curve.x):
+                continue
+            x, y = _stretch_means(curve.x, curve.y)
             # A single point has no length to draw.
             marker = "o" if len(x) == 1 else None
-            (drawn,) = axes.plot(x, y, color=SERIES[line.series % NUM_COLOURS], marker=marker, markersize=4)
-            dashes = DASHES[line.series % len(DASHES)]
+            (drawn,) = axes.plot(x, y, color=SERIES[series % NUM_COLOURS], marker=marker, markersize=4)
+            dashes = DASHES[series % len(DASHES)]
             if dashes:
                 drawn.set_dashes(dashes)
         if y_limits is not None:
             axes.set_ylim(*y_limits)
-        facts = "; ".join(f"{line.name}: from {line.y[0]:.3g} to {line.y[-1]:.3g}" for line in lines)
+        facts = "; ".join(f"{each.name}: from {each.y[0]:.3g} to {each.y[-1]:.3g}" for each in curves if len(each.y))
         return svg_of(figure, figure_id, title, facts)
 
 

@@ -6,7 +6,9 @@ import numpy as np
 import numpy.typing as npt
 from markupsafe import Markup
 
-from mohs.report.parts import Band, Reliability
+from mohs.evaluation.pair_calibration import ReliabilityBin
+from mohs.evaluation.pair_scores import ScoreHistogram
+from mohs.report.parts import Band
 from mohs.report.plots import DASHES, INK, NUM_COLOURS, SERIES, log_x_axis, new_axes, svg_of, svg_style
 
 __all__ = ["band_plot", "distance_plot", "reliability_plot"]
@@ -53,34 +55,32 @@ def band_plot(
         return svg_of(figure, figure_id, title, "; ".join(facts))
 
 
-def distance_plot(
-    edges: npt.NDArray[np.float64],
-    same_E: npt.NDArray[np.float64],
-    different_E: npt.NDArray[np.float64],
-    *,
-    figure_id: str,
-    title: str,
-) -> Markup:
+def distance_plot(histogram: ScoreHistogram) -> Markup:
     """Return an SVG of two histograms over distance: pairs of one class, filled, and of two classes, as a line."""
     with svg_style():
         figure, axes = new_axes("distance", "share of the pairs")
-        axes.stairs(same_E, edges, fill=True, color=SERIES[0], alpha=0.35)
-        axes.stairs(different_E, edges, color=SERIES[1], linewidth=1.6)
+        axes.stairs(histogram.positive, histogram.edges, fill=True, color=SERIES[0], alpha=0.35)
+        axes.stairs(histogram.negative, histogram.edges, color=SERIES[1], linewidth=1.6)
         axes.set_ylim(bottom=0)
-        overlap = float(np.minimum(same_E, different_E).sum())
-        return svg_of(figure, figure_id, title, f"The two histograms share {overlap:.1%} of their area.")
+        overlap = float(np.minimum(histogram.positive, histogram.negative).sum())
+        facts = f"The two histograms share {overlap:.1%} of their area."
+        return svg_of(figure, "distances", "Histograms of distance", facts)
 
 
-def reliability_plot(reliability: Reliability, *, figure_id: str, title: str) -> Markup:
+def reliability_plot(bins: Sequence[ReliabilityBin]) -> Markup:
     """Return an SVG of the observed share over the predicted probability, with intervals, and the diagonal."""
+    predicted, observed = (
+        np.array([getattr(each, name) for each in bins], dtype=np.float64) for name in ("mean_probability", "frequency")
+    )
+    low, high = np.array([each.interval for each in bins], dtype=np.float64).T
     with svg_style():
         figure, axes = new_axes("predicted probability of one class", "observed share")
         axes.plot([0, 1], [0, 1], color=INK, linewidth=0.7, alpha=0.5)
         axes.errorbar(
-            reliability.predicted,
-            reliability.observed,
+            predicted,
+            observed,
             # Rounding can put a bound a last digit on the wrong side, which matplotlib refuses.
-            yerr=np.maximum([reliability.observed - reliability.low, reliability.high - reliability.observed], 0.0),
+            yerr=np.maximum([observed - low, high - observed], 0.0),
             fmt="o-",
             color=SERIES[0],
             markersize=4,
@@ -88,8 +88,9 @@ def reliability_plot(reliability: Reliability, *, figure_id: str, title: str) ->
         )
         axes.set_xlim(-0.03, 1.03)
         axes.set_ylim(-0.03, 1.03)
-        off = np.average(np.abs(reliability.predicted - reliability.observed), weights=reliability.num_pairs)
-        return svg_of(figure, figure_id, title, f"Observed and predicted differ by {off:.3f} on average.")
+        off = np.average(np.abs(predicted - observed), weights=[each.num_cases for each in bins])
+        facts = f"Observed and predicted differ by {off:.3f} on average."
+        return svg_of(figure, "reliability", "Observed and predicted", facts)
 
 
 def _evenly(x: npt.NDArray[np.float64], inside: npt.NDArray[np.bool_] | None) -> npt.NDArray[np.int64]:

@@ -1,22 +1,42 @@
-"""Pictures inside the page: small PNGs as `data:` addresses."""
+"""HTML of a template, with pictures inside: small PNGs as `data:` addresses."""
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+import jinja2
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
 from mohs.errors import InputError
 
-__all__ = ["data_uris", "thumbnail_uris"]
+__all__ = ["data_uris", "png_uri", "rendered", "thumbnail_uris"]
 
 # Tried in order. 96 is sharp at the drawn size of 72 on most screens.
 _SIZES = (96, 72, 48, 32)
 _BUDGET_CHARACTERS = 1_700_000
 _THUMBNAILS_BUDGET_CHARACTERS = 600_000
+
+
+def rendered(template: str, values: Mapping[str, Any]) -> str:
+    """Return the HTML of a template, to which `style` is the text of the style sheet; every value is escaped."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("mohs.report"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    style = (Path(__file__).parent / "templates" / "style.css").read_text(encoding="utf-8")
+    return environment.get_template(template).render(values, style=style)
+
+
+def png_uri(png: bytes) -> str:
+    """Return the address that holds a PNG."""
+    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
 
 
 def data_uris(pictures: Sequence[npt.NDArray[np.uint8]]) -> list[str]:
@@ -73,4 +93,4 @@ def _data_uri(image: Image.Image, size: int) -> str:
     small.thumbnail((size, size), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
     small.save(buffer, format="PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+    return png_uri(buffer.getvalue())
