@@ -20,8 +20,8 @@ from mohs.data.quarantine import Reading
 from mohs.data.reading import read_table
 from mohs.data.table import BUILT_IN, Table, require_classes
 from mohs.doctor.precision.attribution import CAUSES
+from mohs.doctor.precision.evidence import TripletMargin
 from mohs.doctor.precision.precision import AS_IT_IS, WITHOUT_ALL, PrecisionDiagnosis, diagnose_precision
-from mohs.doctor.precision.scores import TripletMargin
 from mohs.doctor.precision.sheet import SheetPair, contact_sheet, spread_pairs
 from mohs.doctor.precision.suggestions import ItemFix
 from mohs.doctor.precision.top_curve import plot_curves

@@ -12,8 +12,8 @@ from mohs.data.equal_pictures import find_near_duplicates, picture_numbers
 from mohs.data.fixes import LabelFix, Suggestion
 from mohs.data.stored_pictures import Pictures
 from mohs.data.table import Table
+from mohs.doctor.precision.evidence import picture_information
 from mohs.doctor.precision.labels import label_doubt
-from mohs.doctor.precision.low_information import picture_information
 from mohs.evaluation.exact_neighbours import nearest_items
 
 __all__ = ["CLEAN_CAUSES", "CleanCause", "Issue", "find_issues", "issue_fixes"]

@@ -5,11 +5,15 @@ import pytest
 from PIL import Image
 
 from mohs.data.equal_pictures import picture_difference, picture_numbers, small_pictures
-from mohs.doctor.precision.class_merges import join_classes, twins_by_number
-from mohs.doctor.precision.hubs import occurrence
+from mohs.doctor.precision.evidence import (
+    TripletMargin,
+    check_margin,
+    join_classes,
+    occurrence,
+    picture_information,
+    twins_by_number,
+)
 from mohs.doctor.precision.labels import class_fit, label_doubt
-from mohs.doctor.precision.low_information import picture_information
-from mohs.doctor.precision.scores import TripletMargin, check_margin
 from mohs.doctor.precision.sheet import SheetPair, contact_sheet, spread_pairs
 from mohs.doctor.precision.top_curve import top_curve
 from mohs.doctor.precision.top_pairs import TopPairs, find_top_pairs

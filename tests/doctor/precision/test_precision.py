@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from mohs.doctor.precision.attribution import CAUSES
+from mohs.doctor.precision.evidence import TripletMargin
 from mohs.doctor.precision.precision import AS_IT_IS, WITHOUT_ALL, diagnose_precision
-from mohs.doctor.precision.scores import TripletMargin
 from mohs.errors import InputError
 
 NUM_CLASSES, PER_CLASS, DIM, SIZE = 60, 4, 32, 16

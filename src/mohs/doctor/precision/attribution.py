@@ -9,11 +9,16 @@ import numpy.typing as npt
 
 from mohs.data.equal_pictures import picture_difference, picture_numbers
 from mohs.doctor.embeddings.split_classes import find_split_classes
-from mohs.doctor.precision.class_merges import join_classes, twins_by_number
-from mohs.doctor.precision.hubs import Occurrence, occurrence
+from mohs.doctor.precision.evidence import (
+    Occurrence,
+    PictureInformation,
+    join_classes,
+    occurrence,
+    picture_information,
+    random_similarities,
+    twins_by_number,
+)
 from mohs.doctor.precision.labels import LabelDoubt, label_doubt
-from mohs.doctor.precision.low_information import PictureInformation, picture_information
-from mohs.doctor.precision.scores import random_similarities
 from mohs.doctor.precision.top_pairs import TopPairs
 from mohs.evaluation.checked import Bools, Float32, Float64, Index
 from mohs.evaluation.exact_neighbours import nearest_items

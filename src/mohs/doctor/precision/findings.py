@@ -7,7 +7,7 @@ import numpy as np
 
 from mohs.doctor.findings import Finding, Severity
 from mohs.doctor.precision.attribution import Attribution, Cause
-from mohs.doctor.precision.scores import MarginCheck, TripletMargin
+from mohs.doctor.precision.evidence import MarginCheck, TripletMargin
 from mohs.doctor.precision.suggestions import ItemFix
 from mohs.doctor.precision.top_curve import RECALLS, TopCurve, top_curve
 from mohs.doctor.precision.top_pairs import TopPairs, find_top_pairs

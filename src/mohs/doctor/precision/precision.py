@@ -10,8 +10,8 @@ import numpy.typing as npt
 from mohs.distances import check_embeddings, unit_rows
 from mohs.doctor.findings import Diagnosis, Finding, ranked
 from mohs.doctor.precision.attribution import CAUSES, PICTURE_CAUSES, Attribution, Cause, attribute
+from mohs.doctor.precision.evidence import TripletMargin, check_margin
 from mohs.doctor.precision.findings import cause_finding, dip_finding, margin_finding, norm_finding
-from mohs.doctor.precision.scores import TripletMargin, check_margin
 from mohs.doctor.precision.suggestions import ItemFix, suggest_fixes
 from mohs.doctor.precision.top_curve import TopCurve, top_curve
 from mohs.doctor.precision.top_pairs import TopPairs, find_top_pairs
