@@ -7,12 +7,13 @@ every shard that is finished; a shard that it does not name is not there yet. nu
 
 import mmap
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
-from typing import Any, Final, Protocol, final, runtime_checkable
+from typing import Any, Final, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -102,33 +103,46 @@ class ShardLayout:
         ]
 
 
-@runtime_checkable
-class RowsInPieces(Protocol):
-    """Rows that are too many for memory, wherever they are; `rows[index]` gives some, for slices and index arrays."""
+class RowsInPieces(ABC):
+    """Rows that are too many for memory, wherever they are, in shards as `layout` says."""
 
-    @property
-    def layout(self) -> ShardLayout:
-        """How they lie in shards."""
+    layout: ShardLayout
+
+    @abstractmethod
+    def __getitem__(self, index: slice | NDArray[np.int64]) -> NDArray[Any]:
+        """Return rows as stored, in memory: of a slice without a step, or of indices in any order."""
+
+    def __len__(self) -> int:
+        return self.layout.num_rows
 
     @property
     def shape(self) -> tuple[int, ...]:
         """N and the shape of a row."""
+        return self.layout.num_rows, *self.layout.row_shape
 
     @property
     def dtype(self) -> np.dtype[Any]:
         """As stored."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: Any, /) -> NDArray[Any]: ...
+        return np.dtype(self.layout.dtype)
 
     def pieces(self, rows_per_piece: int) -> Iterator[tuple[int, int]]:
         """See `ShardLayout.pieces`."""
+        return self.layout.pieces(rows_per_piece)
+
+    def _taken(self, index: NDArray[np.int64], shard: Callable[[int], NDArray[Any]]) -> NDArray[Any]:
+        """Return rows of indices in any order, out of shards by their number: each is asked for once."""
+        found = np.empty((len(index), *self.layout.row_shape), dtype=self.dtype)
+        order = np.argsort(index, kind="stable")
+        shard_R = index[order] // self.layout.rows_per_shard
+        for number in np.unique(shard_R).tolist():
+            at = order[np.searchsorted(shard_R, number) : np.searchsorted(shard_R, number, side="right")]
+            found[at] = shard(number)[index[at] - self.layout.span(number)[0]]
+        return found
 
 
 @final
 @dataclass(frozen=True, eq=False)
-class Shards:
+class Shards(RowsInPieces):
     """Rows in the shards of a folder; see `open_shards`. `shards[index]` are rows, for slices and arrays of indices.
 
     Attributes:
@@ -142,21 +156,8 @@ class Shards:
     about: Mapping[str, Any]
     _offset: dict[int, int] = field(default_factory=dict, repr=False)  # where rows begin in a file, once it was checked
 
-    def __len__(self) -> int:
-        return self.layout.num_rows
-
     def __repr__(self) -> str:
         return f"Shards({str(self.folder)!r}, {self.dtype}{list(self.shape)}, {self.layout.num_shards} shards)"
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """N and the shape of a row."""
-        return self.layout.num_rows, *self.layout.row_shape
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """As stored."""
-        return np.dtype(self.layout.dtype)
 
     @property
     def nbytes(self) -> int:
@@ -169,15 +170,8 @@ class Shards:
             start, stop, step = index.indices(len(self))
             assert step == 1
             return self.read(start, max(start, stop))
-        rows = np.asarray(index)
-        found = np.empty((len(rows), *self.layout.row_shape), dtype=self.dtype)
-        order = np.argsort(rows, kind="stable")
-        shard_R = rows[order] // self.layout.rows_per_shard
-        for number in np.unique(shard_R).tolist():
-            at = order[np.searchsorted(shard_R, number) : np.searchsorted(shard_R, number, side="right")]
-            # Mapped for as long as it takes: pages that were read are not kept in this process.
-            found[at] = self._rows(number)[rows[at] - self.layout.span(number)[0]]
-        return found
+        # Mapped for as long as it takes: pages that were read are not kept in this process.
+        return self._taken(np.asarray(index), self._rows)
 
     def read(self, start: int, stop: int) -> NDArray[Any]:
         """Return rows start … stop − 1 as stored, read from their files (not mapped)."""
@@ -193,10 +187,6 @@ class Shards:
                 _read_whole(file, found[at - start : upto - start].data.cast("B"))
             at = upto
         return found
-
-    def pieces(self, rows_per_piece: int) -> Iterator[tuple[int, int]]:
-        """See `ShardLayout.pieces`."""
-        return self.layout.pieces(rows_per_piece)
 
     def _path(self, number: int) -> Path:
         return self.folder / self.layout.file_name(number)

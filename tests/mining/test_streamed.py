@@ -17,7 +17,7 @@ from mining_cases import KINDS, assert_agrees, cases, random_bank, random_labels
 from mohs.errors import InputError
 from mohs.hardness.scales import SCALES
 from mohs.mining import mine, questions, rank_search, stored, stream, streamed, streamed_kernels
-from mohs.shards import ShardLayout, Shards, open_shards, write_shards
+from mohs.shards import RowsInPieces, ShardLayout, Shards, open_shards, write_shards
 
 mine_module = importlib.import_module("mohs.mining.mine")  # mohs.mining has a function of this name, too
 
@@ -160,15 +160,11 @@ def test_what_cannot_be_mined_is_refused_in_a_line(tmp_path: Path):
 
 
 @final
-class InParts:
+class InParts(RowsInPieces):
     """Shards of which every other piece is looked at by itself, as if on another machine, and what it found merged."""
 
     def __init__(self, shards: Shards) -> None:
-        self.layout, self.shape, self.dtype, self.pieces = shards.layout, shards.shape, shards.dtype, shards.pieces
-        self._shards = shards
-
-    def __len__(self) -> int:
-        return len(self._shards)
+        self.layout, self._shards = shards.layout, shards
 
     def __getitem__(self, index):
         return self._shards[index]

@@ -6,7 +6,7 @@ for. `mohs.mine` takes either for a bank, and gives the plan of the same bank in
 
 import copy
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, final
@@ -28,7 +28,7 @@ __all__ = ["ClusterBank", "MiningActor", "StoreRows"]
 
 @final
 @dataclass(frozen=True, eq=False)
-class StoreRows:
+class StoreRows(RowsInPieces):
     """Rows in shards in the object store; see `mohs.shards.Shards`.
 
     Attributes:
@@ -39,34 +39,12 @@ class StoreRows:
     references: Sequence[Any]
     layout: ShardLayout
 
-    def __len__(self) -> int:
-        return self.layout.num_rows
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """N and D."""
-        return self.layout.num_rows, *self.layout.row_shape
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """As stored."""
-        return np.dtype(self.layout.dtype)
-
     def __getitem__(self, index: slice | NDArray[np.int64]) -> NDArray[Any]:
         """Return rows, in memory: of a slice without a step, or of indices in any order."""
         import ray
 
         rows = np.arange(*index.indices(len(self))) if isinstance(index, slice) else np.asarray(index)
-        found = np.empty((len(rows), *self.layout.row_shape), dtype=self.dtype)
-        shard_R = rows // self.layout.rows_per_shard
-        for number in np.unique(shard_R).tolist():
-            at = np.flatnonzero(shard_R == number)
-            found[at] = ray.get(self.references[number])[rows[at] - self.layout.span(number)[0]]
-        return found
-
-    def pieces(self, rows_per_piece: int) -> Iterator[tuple[int, int]]:
-        """Yield (start, stop) of pieces of at most so many rows, in order; none of them crosses a shard."""
-        return self.layout.pieces(rows_per_piece)
+        return self._taken(rows, lambda number: ray.get(self.references[number]))
 
 
 @final
@@ -110,43 +88,22 @@ class MiningActor:
 
 
 @final
-class ClusterBank:
+class ClusterBank(RowsInPieces):
     """Rows for `mohs.mine`, looked at by actors: rows in shards that bring their own way of being asked."""
 
     def __init__(self, ray: Any, rows: RowsInPieces, num_actors: int) -> None:
         self._ray = ray
         self._rows = rows
         self._num_actors = num_actors
+        self.layout = rows.layout
         self.crew: Crew | None = None
-
-    def __len__(self) -> int:
-        return len(self._rows)
 
     def __str__(self) -> str:
         """Return what mining has cost."""
         return "nothing" if self.crew is None else f"{len(self.crew.actors)} actors, {self.crew.cost}"
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """N and D."""
-        return self._rows.shape
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """As stored."""
-        return self._rows.dtype
-
-    @property
-    def layout(self) -> ShardLayout:
-        """How rows lie in shards."""
-        return self._rows.layout
-
     def __getitem__(self, index: slice | NDArray[np.int64]) -> NDArray[Any]:
         return self._rows[index]
-
-    def pieces(self, rows_per_piece: int) -> Iterator[tuple[int, int]]:
-        """See `mohs.shards.Shards.pieces`."""
-        return self._rows.pieces(rows_per_piece)
 
     def scan(self, problem: MiningProblem) -> "_ClusterScan":
         """Return who asks the actors; see `mohs.mining.stream.ScanSource`."""
