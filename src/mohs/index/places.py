@@ -8,14 +8,17 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias, final
+from typing import TYPE_CHECKING, Any, TypeAlias, Union, final
 
 from mohs.artefacts import atomic_folder, disk_named, file_stamp, require_disk
 from mohs.checks import path_of
-from mohs.errors import InputError, MohsError, Problem, reason_of
+from mohs.errors import InputError, Problem, reason_of
 from mohs.lock import only_writer
 from mohs.model.embedder import Embedder
 from mohs.sums import read_summed, write_summed
+
+if TYPE_CHECKING:
+    from mohs.index.bucket import BucketPlace  # which takes names from here
 
 __all__ = ["ABOUT", "EMBEDDER", "FolderPlace", "Place", "Stamp", "is_address", "place_of"]
 
@@ -30,69 +33,8 @@ Stamp: TypeAlias = tuple[int | str, ...] | None
 # Of two letters at least: C:/ is a disk. `Path` makes one slash of two.
 _ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://?")
 
-
-class Place(Protocol):
-    """Where an index lies, or is to lie."""
-
-    @property
-    def uri(self) -> str:
-        """The place as LanceDB and messages have it."""
-
-    @property
-    def storage_options(self) -> dict[str, str] | None:
-        """What LanceDB has to know to reach it."""
-
-    @property
-    def folder(self) -> Path | str:
-        """The place as the user gave it."""
-
-    def has_file(self, name: str) -> bool:
-        """Return whether there is a file of this name."""
-
-    def has_folder(self, name: str) -> bool:
-        """Return whether there is a folder of this name."""
-
-    def stamp(self, name: str) -> Stamp:
-        """Return what changes when the file is written or replaced."""
-
-    def named(self, name: str) -> str:
-        """Return a file's place, for a message."""
-
-    def read(self, name: str) -> dict[str, Any]:
-        """Return the values of a JSON file; raise `InputError` if it is missing or damaged (`mohs.sums`)."""
-
-    def write(self, name: str, values: Mapping[str, Any]) -> None:
-        """Write a JSON file, whole or not at all."""
-
-    def remove(self, name: str) -> None:
-        """Remove a file, if there is one."""
-
-    def save_embedder(self, network: Embedder) -> None:
-        """Write a copy of an embedder into the index."""
-
-    def embedder_folder(self) -> Path:
-        """Return a folder of this machine with the embedder."""
-
-    def require_new(self) -> None:
-        """Raise `InputError` if there is something here already."""
-
-    def require_room(self, num_bytes: int) -> None:
-        """Raise `ResourceError` if the disk has not so much room for an index."""
-
-    def new(self) -> AbstractContextManager["Place"]:
-        """Yield where a new index is written; it is here when the block ends, and nothing is if it raises."""
-
-    def changing(self, doing: str, wait_s: float) -> AbstractContextManager[bool]:
-        """Have errors of the block told in a line; yield whether no other process can change the index meanwhile."""
-
-    def reaching(self) -> AbstractContextManager[None]:
-        """Have a place that cannot be reached told in a line, whatever the block raises for it."""
-
-    def unreadable(self, error: Exception) -> MohsError:
-        """Return the line for what LanceDB could not read."""
-
-    def is_lost(self, error: Exception) -> bool:
-        """Return whether LanceDB raised an error since this place is no longer to be reached."""
+Place: TypeAlias = Union["FolderPlace", "BucketPlace"]
+"""Where an index lies, or is to lie: `folder` as the user gave it, `uri` as LanceDB and messages have it."""
 
 
 def is_address(where: str | Path) -> bool:
