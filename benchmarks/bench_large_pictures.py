@@ -25,8 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mohs.data.dataset import Dataset
-from mohs.data.read_ahead import ReadAhead
-from mohs.data.stored_pictures import Pictures, StoredPictures, block_sums, rows_per_block
+from mohs.data.stored_pictures import Pictures, ReadAhead, StoredPictures, block_sums, rows_per_block
 from mohs.data.table import Table
 from mohs.model.embedder import Embedder
 from mohs.settings.config import DataConfig, MemoryConfig, RunConfig, TrainingConfig

@@ -47,7 +47,7 @@ _LARGEST: Final = 2**63 - 1
 """Of a whole number: numpy and the others below take no larger one."""
 
 
-def require(*problems: Problem | None) -> None:
+def require(*problems: str | None) -> None:
     """Raise `InputError` with all the problems that there are; None stands for no problem."""
     found = [problem for problem in problems if problem is not None]
     if found:

@@ -255,8 +255,7 @@ def open_shards(folder: str | Path, *, check: bool = True) -> Shards:
             shards._checked_offset(number)
         except InputError as error:
             problems.extend(error.problems)
-    if problems:
-        raise InputError(*at_most_20(problems))
+    require(*at_most_20(problems))
     if check:
         check_files(path, values)
     return shards

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mohs.artefacts import json_text, sha256_file, write_json
-from mohs.checks import is_whole
+from mohs.checks import is_whole, require
 from mohs.errors import InputError, Problem, at_most_20
 
 __all__ = [
@@ -145,8 +145,7 @@ def check_files(path: Path, values: Mapping[str, Any], *, may_lack: Callable[[st
                 problems.append(Problem(str(file), "no such file", f"copy it beside {path.name} again"))
         elif sha256_file(file) != expected:
             problems.append(_damaged(file, f"SHA-256 is not the one in {path.name}").problems[0])
-    if problems:
-        raise InputError(*at_most_20(problems))
+    require(*at_most_20(problems))
 
 
 def arrays_sum(header: bytes, arrays: Mapping[str, NDArray[Any]]) -> str:

@@ -1,4 +1,7 @@
-"""Pictures that stay in their file: the same as in memory, compared with their sums when they are first asked for."""
+"""Pictures that stay in their file: the same as in memory, compared with their sums when they are first asked for.
+
+Those that are read before they are asked for are the same ones, in the same order, and few of them held.
+"""
 
 import pickle
 import threading
@@ -15,7 +18,7 @@ from mohs.data.cache import load_pictures
 from mohs.data.dataset import Dataset
 from mohs.data.equal_pictures import picture_numbers
 from mohs.data.images import ImagePolicy
-from mohs.data.stored_pictures import StoredPictures, block_sums
+from mohs.data.stored_pictures import ReadAhead, StoredPictures, block_sums, read_in_turn
 from mohs.data.table import Table
 from mohs.errors import InputError, ResourceError
 from mohs.evaluation.pixels import pixel_embeddings
@@ -179,3 +182,69 @@ def test_a_run_learns_from_them_what_it_learns_from_memory(
     assert sum(map(len, read_by["pictures"])) >= 2 * 60
     others = [row_K for name, rows in read_by.items() if name != "pictures" for row_K in rows]
     assert all(np.array_equal(row_K, np.arange(40)) for row_K in others)
+
+
+BATCHES = [np.array(items, dtype=np.int64) for items in ([3, 1, 1], [22], [0, 5, 7], [], [9, 8])]
+
+
+@pytest.fixture
+def apart(tmp_path: Path) -> StoredPictures:
+    return stored(tmp_path, WHOLE)
+
+
+@pytest.fixture
+def readers(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, list[int]]]:
+    """Which thread read which rows of the file."""
+    found: list[tuple[str, list[int]]] = []
+    read = StoredPictures._read
+
+    def noted(self: StoredPictures, row_K: np.ndarray) -> np.ndarray:
+        found.append((threading.current_thread().name.partition("_")[0], row_K.tolist()))
+        return read(self, row_K)
+
+    monkeypatch.setattr(StoredPictures, "_read", noted)
+    return found
+
+
+@pytest.mark.parametrize("kind", ["in memory", "in its file"])
+def test_batches_come_as_they_were_asked_for(apart: StoredPictures, kind: str) -> None:
+    found = list(read_in_turn(apart if kind == "in its file" else WHOLE, BATCHES))
+    assert len(found) == len(BATCHES)
+    for read, items in zip(found, BATCHES, strict=True):
+        assert np.array_equal(read, WHOLE[items])
+
+
+def test_a_batch_is_read_once_by_the_thread(apart: StoredPictures, readers: list[tuple[str, list[int]]]) -> None:
+    assert len(list(read_in_turn(apart, BATCHES))) == 5
+    assert readers == [("pictures", items.tolist()) for items in BATCHES]
+
+
+def test_only_the_next_batch_is_read_before_it_is_asked_for(
+    apart: StoredPictures, readers: list[tuple[str, list[int]]]
+) -> None:
+    batches = read_in_turn(apart, BATCHES)
+    next(batches)
+    batches.close()  # waits for the thread
+    assert len(readers) <= 2
+
+
+def test_what_was_announced_and_is_not_asked_for_is_given_up(apart: StoredPictures) -> None:
+    ahead = ReadAhead(apart)
+    for items in BATCHES[:3]:
+        ahead.announce(items)
+    assert np.array_equal(ahead.take(BATCHES[2]), WHOLE[BATCHES[2]])
+    assert np.array_equal(ahead.take(BATCHES[0]), WHOLE[BATCHES[0]])  # never announced again
+    ahead.announce(BATCHES[0])
+    ahead.close()
+    assert np.array_equal(ahead.take(BATCHES[1]), WHOLE[BATCHES[1]])
+    ahead.announce(BATCHES[1])  # to nobody
+
+
+def test_damage_is_told_where_the_pictures_are_asked_for(apart: StoredPictures) -> None:
+    content = bytearray(apart.path.read_bytes())
+    content[-1] ^= 1
+    apart.path.write_bytes(content)
+    ahead = ReadAhead(apart)
+    ahead.announce(np.array([0]))
+    with pytest.raises(ResourceError, match="not as they were written"):
+        ahead.take(np.array([0]))

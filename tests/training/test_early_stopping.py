@@ -161,7 +161,7 @@ def test_a_class_that_is_held_out_leaves_the_test_by_item_too() -> None:
 
 
 def test_groups_stay_whole() -> None:
-    from mohs.data.hold_out import hold_out_classes
+    from mohs.data.split import hold_out_classes
     from mohs.data.table import Table
 
     labels = np.array([f"c{i // 2}" for i in range(80)])

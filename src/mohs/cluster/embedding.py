@@ -8,6 +8,7 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
+from mohs.checks import require
 from mohs.cluster.crew import Crew, Done, timed
 from mohs.cluster.mining import StoreRows
 from mohs.cluster.remote_tables import picture_addresses, read_bytes
@@ -79,8 +80,7 @@ class EmbeddingActor:
                     problems += [f"{place}: {line}" for line in error.problems]
             if not problems:
                 parts.append(self._embedder.embed(np.stack(pixels)))
-        if problems:
-            raise InputError(*at_most_20(problems))
+        require(*at_most_20(problems))
         return np.concatenate(parts).astype(self._dtype), thumbnails, num_bytes
 
 

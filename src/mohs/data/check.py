@@ -3,20 +3,19 @@
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from os import cpu_count
 from typing import final
 
 import numpy as np
 
-from mohs.artefacts import sha256_file
-from mohs.data.equal_pictures import find_near_duplicates
+from mohs.checks import require
+from mohs.data.equal_pictures import file_numbers, find_near_duplicates
 from mohs.data.images import Decoded, ImagePolicy, decode_all, picture_warnings
 from mohs.data.names import file_name_warning
 from mohs.data.quarantine import BadPicture, bad_picture
 from mohs.data.table import Table
-from mohs.errors import InputError, at_most_20
+from mohs.errors import at_most_20
 from mohs.randomness import generator
 
 __all__ = ["CheckResult", "check_table"]
@@ -63,8 +62,7 @@ class CheckResult:
 
     def raise_problems(self) -> None:
         """Raise `InputError` with the problems, if there are any."""
-        if self.problems:
-            raise InputError(*self.problems)
+        require(*self.problems)
 
 
 def check_table(
@@ -209,18 +207,12 @@ def _near_duplicates(table: Table, found: _Pictures) -> str:
 
 
 def _find_duplicates(table: Table, missing: set[int]) -> list[tuple[int, ...]]:
-    # Only files of one size can be equal; most need not be read again.
-    of_size: dict[int, list[int]] = defaultdict(list)
-    for i in range(len(table)):
-        if i not in missing:
-            of_size[table.path(i).stat().st_size].append(i)
-    of_hash: dict[str, list[int]] = defaultdict(list)
-    for positions in of_size.values():
-        if len(positions) > 1:
-            for i in positions:
-                with suppress(OSError):  # it is named as a picture that cannot be read
-                    of_hash[sha256_file(table.path(i))].append(i)
-    return sorted(tuple(positions) for positions in of_hash.values() if len(positions) > 1)
+    """Return the positions of files of equal bytes, a group each."""
+    there = [i for i in range(len(table)) if i not in missing]
+    same: dict[int, list[int]] = defaultdict(list)
+    for i, number in zip(there, file_numbers([table.path(i) for i in there]).tolist(), strict=True):
+        same[number].append(i)
+    return [tuple(positions) for positions in same.values() if len(positions) > 1]
 
 
 def _outer_spaces(table: Table) -> list[str]:

@@ -95,13 +95,17 @@ def small_pictures(pictures_NHWC: npt.NDArray[np.uint8]) -> _Pictures:
         )
     small: npt.NDArray[np.floating[Any]] = pictures.transpose(0, 3, 1, 2).astype(np.float32) / 255
     for axis in (2, 3):
-        size = small.shape[axis]
-        if size > SMALL:
-            edges = np.arange(SMALL + 1) * size // SMALL
-            shape = [1, 1, 1, 1]
-            shape[axis] = SMALL
-            small = np.add.reduceat(small, edges[:-1], axis=axis) / np.diff(edges).reshape(shape)
+        if small.shape[axis] > SMALL:
+            small = _cell_means(small, axis, SMALL)
     return small.astype(np.float32)
+
+
+def _cell_means(values: npt.NDArray[Any], axis: int, num_cells: int) -> npt.NDArray[np.floating[Any]]:
+    """Return the means in so many cells along an axis, cell i from ⌊i·n/num⌋ of n on; one without a pixel has that."""
+    edges = np.arange(num_cells) * values.shape[axis] // num_cells
+    num_C = np.diff(edges, append=values.shape[axis]).clip(1)
+    means: npt.NDArray[np.floating[Any]] = np.add.reduceat(values, edges, axis=axis)
+    return means / num_C.reshape([-1 if each == axis else 1 for each in range(values.ndim)])
 
 
 def picture_difference(
@@ -332,13 +336,8 @@ def _rows(pictures_NHWC: Pictures, items: Index) -> npt.NDArray[np.float32]:
     rows = np.empty((len(items), _SIDE * _SIDE), dtype=np.float32)
     for start in range(0, len(items), 1024):
         small = small_pictures(np.asarray(pictures_NHWC[items[start : start + 1024]])).mean(axis=1)
-        for axis in (1, 2):
-            edges = np.arange(_SIDE) * small.shape[axis] // _SIDE
-            counts = np.diff(edges, append=small.shape[axis]).clip(1)
-            shape = [1, 1, 1]
-            shape[axis] = _SIDE
-            small = np.add.reduceat(small, edges, axis=axis) / counts.reshape(shape)
-        rows[start : start + 1024] = small.reshape(len(small), -1)
+        cells = _cell_means(_cell_means(small, 1, _SIDE), 2, _SIDE)
+        rows[start : start + 1024] = cells.reshape(len(small), -1)
     rows -= rows.mean(axis=1, keepdims=True)
     rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), np.float32(1e-6))
     return rows

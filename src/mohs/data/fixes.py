@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeAlias, final, get_args
 import numpy as np
 
 from mohs.artefacts import atomic_path
+from mohs.checks import require
 from mohs.data.multi_label import MultiLabel, file_keys, one_row_each, resolve_labels, rows_of_several_classes
 from mohs.data.names import same_name_groups
 from mohs.data.rows import read_rows
@@ -96,8 +97,7 @@ def read_fixes(path: str | Path) -> list[LabelFix]:
         raise InputError(Problem(str(path), "no such file", "give the fixes.csv of 'mohs doctor --precision'"))
     columns, rows = read_rows(path)
     problems = [f"{path}: no column {name!r}; keep the columns of fixes.csv" for name in _NEEDED if name not in columns]
-    if problems:
-        raise InputError(*problems)
+    require(*problems)
     fixes = []
     for place, row in enumerate(rows):
         cells = {field.name: columns[name][place] for field, name in _fields() if name in columns}
@@ -108,8 +108,7 @@ def read_fixes(path: str | Path) -> list[LabelFix]:
         elif suggestion in ("merge classes", "relabel") and not cells["to"].strip():
             problems.append(f"{path}: row {row}: column 'to' is empty; name the class, or make the suggestion 'look'")
         fixes.append(LabelFix(**{**cells, "suggestion": suggestion}))  # type: ignore[arg-type]
-    if problems:
-        raise InputError(*at_most_20(problems))
+    require(*at_most_20(problems))
     return fixes
 
 
@@ -146,8 +145,7 @@ def apply_fixes(table: Table, fixes: Sequence[LabelFix], *, source: str = "fixes
         f"{' and '.join(repr(new[i]) for i in rows)}; drop one of the rows, or merge the classes"
         for rows in rows_of_several_classes(file_keys(fixed), new)
     ]
-    if left:
-        raise InputError(*at_most_20(left))
+    require(*at_most_20(left))
     applied = one_row_each(fixed, "error")[0]
     remaining = set(applied.labels.tolist())
     return Applied(
@@ -195,8 +193,7 @@ def _changes(table: Table, asked: Sequence[LabelFix], source: str) -> tuple[dict
             what = f"file {fix.file!r} is to become {relabelled[own[0]]!r} and {fix.to!r}; keep one"
         problems += [f"{source}: {what}"] if what else []
     problems += _circles(source, {label: to for label, to in merged.items() if label != to})
-    if problems:
-        raise InputError(*at_most_20(problems))
+    require(*at_most_20(problems))
     return merged, relabelled, dropped
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from mohs.checks import require
 from mohs.errors import InputError, Problem, at_most_20
 
 __all__ = ["is_picture_name", "picture_formats", "read_class_folders", "why_not_read"]
@@ -135,8 +136,7 @@ def read_class_folders(folder: Path) -> tuple[list[str], list[str], str]:
                 others.append(child)
         if len(files) == num_before:
             bare.append(entry.name)
-    if problems:
-        raise InputError(*at_most_20(problems))
+    require(*at_most_20(problems))
     found = _passed_over(folder, others, len(files) + len(others)) if others else ""
     if bare and files:
         one = len(bare) == 1

@@ -120,8 +120,7 @@ def one_class_each(table: Table, multi_label: MultiLabel) -> Table:
     if multi_label == "error":
         places = table.places or (table.source,) * len(table)
         problems += repeat_problems(pictures, labels, table.roles.tolist(), places, table.files).values()
-    if problems:
-        raise InputError(*at_most_20(problems))
+    require(*at_most_20(problems))
     new, found = one_row_each(table, multi_label)
     if not len(new):
         raise InputError(

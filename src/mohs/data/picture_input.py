@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from mohs.checks import plain_array
+from mohs.checks import plain_array, require
 from mohs.data.images import ImagePolicy, decode_bytes, decode_image, prepare_image
 from mohs.errors import InputError
 
@@ -35,8 +35,7 @@ def prepare_pictures(pictures: Sequence[Any], policy: ImagePolicy, *, first: int
         except InputError as error:
             named = isinstance(picture, str | Path)
             problems += error.problems if named else [f"pictures[{first + i}]: {line}" for line in error.problems]
-    if problems:
-        raise InputError(*problems)
+    require(*problems)
     return prepared
 
 

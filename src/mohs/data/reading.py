@@ -165,8 +165,7 @@ def _choose_columns(path: Path, columns: list[str], wanted: _Columns, *, is_cata
         for name, flag in named.items()
         if name not in columns
     ]
-    if problems:
-        raise InputError(*problems)
+    require(*problems)
     return replace(wanted, group=group)
 
 
@@ -186,8 +185,7 @@ def _check_cells(
         for name, values in cells.items()
         if len(values) != len(rows)
     ]
-    if problems:
-        raise InputError(*problems)
+    require(*problems)
     labels, roles, splits = cells[wanted.label], cells["role"], cells["split"]
     for name in filter(None, (wanted.label, wanted.group)):
         sizes = list(map(len, cells[name]))

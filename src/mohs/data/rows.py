@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mohs.bounds import CELL_BYTES, ROWS
+from mohs.checks import require
 from mohs.errors import InputError, Problem, at_most_20, reason_of
 from mohs.shown import from_csv_cell
 
@@ -71,8 +72,7 @@ def _read_csv(path: Path) -> tuple[dict[str, list[str]], Sequence[int]]:
     if not header:
         problems.append(f"{path}: empty file; write a header with 'file,class' and a row for each picture")
     problems += _repeated(path, header)
-    if problems:
-        raise InputError(*at_most_20(problems))
+    require(*at_most_20(problems))
     ROWS.check(str(path), len(rows))
     columns = {name: [cells[i] for cells in records] for i, name in enumerate(header)}
     _refuse_nul(path, columns, rows)
@@ -108,8 +108,7 @@ def _refuse_nul(path: Path, columns: Mapping[str, Sequence[str]], rows: Sequence
         for row, cell in zip(rows, cells, strict=False)  # a column that is not read has no cells
         if "\0" in cell
     ]
-    if problems:
-        raise InputError(*at_most_20(problems))
+    require(*at_most_20(problems))
 
 
 def _without_comments(lines: Sequence[str]) -> list[str]:

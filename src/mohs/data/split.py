@@ -1,4 +1,4 @@
-"""Which items are for training and which for testing, and how to take a few items of each class.
+"""Which items are for training, for testing, or held out from both; and how to take a few items of each class.
 
 A split by class is an open set, one by item a closed set. Either keeps groups whole: sessions, cameras, product
 families, whose pictures know each other.
@@ -18,7 +18,14 @@ from mohs.data.table import SPLITS, Table
 from mohs.errors import DataWarning, InputError, Problem, at_most_20
 from mohs.randomness import generator
 
-__all__ = ["assign_splits", "classes_by_group", "limit_per_class", "split_by_class", "split_by_item"]
+__all__ = [
+    "assign_splits",
+    "classes_by_group",
+    "hold_out_classes",
+    "limit_per_class",
+    "split_by_class",
+    "split_by_item",
+]
 
 
 def split_by_class(
@@ -45,27 +52,19 @@ def split_by_class(
     names, class_of_item = np.unique(labels, return_inverse=True)
     sizes = [max(1, round(share * len(names))) for share in shares.values()]
     if sum(sizes) >= len(names):
-        raise InputError(
-            Problem(
-                "fractions",
-                f"{dict(fractions)} of {len(names)} classes leave none for 'train'",
-                "lower them or add classes",
-            )
-        )
+        what = f"{dict(fractions)} of {len(names)} classes leave none for 'train'"
+        raise InputError(Problem("fractions", what, "lower them or add classes"))
     order = generator(seed, purpose).permutation(len(names))
     set_of_class = np.arange(len(names)) if groups is None else classes_by_group(class_of_item, groups)
     # In the order of their first classes; without groups each class is a set, and the first ones are taken.
     left = list(dict.fromkeys(set_of_class[order].tolist()))
     size_of = np.bincount(set_of_class, minlength=len(names)).tolist()
     if len(left) <= len(sizes):
-        raise InputError(
-            Problem(
-                "groups",
-                f"they join {len(names)} classes into {len(left)} {'set' if len(left) == 1 else 'sets'} of classes "
-                f"that share groups, too few for {len(sizes) + 1} splits",
-                "split by item, or read no groups (--group-column '')",
-            )
+        what = (
+            f"they join {len(names)} classes into {len(left)} {'set' if len(left) == 1 else 'sets'} of classes that "
+            f"share groups, too few for {len(sizes) + 1} splits"
         )
+        raise InputError(Problem("groups", what, "split by item, or read no groups (--group-column '')"))
     split_of_class = np.full(len(names), "train", dtype="<U10")
     for place, (name, size) in enumerate(zip(shares, sizes, strict=True)):
         taken = _nearest_to(size, left, size_of, num_kept=len(sizes) - place)
@@ -271,8 +270,7 @@ def _check_open_set(table: Table, splits: np.ndarray) -> None:
         "change the table, or split by item"
         for label, names in sorted(shared.items())
     ]
-    if problems:
-        raise InputError(*at_most_20(problems))
+    require(*at_most_20(problems))
     counts = {name: sum(split == name for split in split_of.values()) for name in sorted(set(split_of.values()))}
     problems = [
         f"{table.source}: {count} class in {name}, of {len(split_of)}; each side needs at least 2: "
@@ -280,8 +278,7 @@ def _check_open_set(table: Table, splits: np.ndarray) -> None:
         for name, count in counts.items()
         if count < 2
     ]
-    if problems:
-        raise InputError(*problems)
+    require(*problems)
 
 
 def classes_by_group(class_of_item: np.ndarray, groups: np.ndarray) -> np.ndarray:
@@ -353,14 +350,11 @@ def split_groups_by_item(
                 taken += len(items)
         if not taken:
             num_groups = len(set(groups[groups != ""].tolist()))
-            raise InputError(
-                Problem(
-                    "groups",
-                    f"none of {num_groups:,} groups can be for {split!r}: each holds all pictures of a class, or a "
-                    "catalog picture, or is far larger than the share",
-                    "split by class, or read no groups (--group-column '')",
-                )
+            what = (
+                f"none of {num_groups:,} groups can be for {split!r}: each holds all pictures of a class, or a catalog "
+                "picture, or is far larger than the share"
             )
+            raise InputError(Problem("groups", what, "split by class, or read no groups (--group-column '')"))
     return splits
 
 
@@ -372,3 +366,26 @@ def groups_on_two_sides(groups: np.ndarray, splits: np.ndarray) -> list[str]:
     """
     count = Counter(name for name, _ in set(zip(groups.tolist(), splits.tolist(), strict=True)) if name)
     return sorted(name for name, num_splits in count.items() if num_splits > 1)
+
+
+def hold_out_classes(table: Table, fraction: float, *, seed: int) -> Table:
+    """Return the table with a share of its training classes marked "validation", with all their pictures.
+
+    Each item has a split before (`assign_splits`). Pictures that such a class has in the test, as by item, leave it.
+    Groups stay whole. Raises `InputError` if the share leaves no training class.
+
+    >>> table = Table(tuple("abcd"), np.array(list("wxyz")), np.full(4, "sample"), np.full(4, "train"))
+    >>> hold_out_classes(table, 0.5, seed=0).splits.tolist().count("validation")
+    2
+    """
+    of_training = np.flatnonzero(np.isin(table.labels, np.unique(table.labels[table.splits == "train"])))
+    chosen = split_by_class(
+        table.labels[of_training],
+        {"validation": fraction},
+        seed=seed,
+        groups=None if table.groups is None else table.groups[of_training],
+        purpose="held-out classes",
+    )
+    splits = table.splits.astype("<U10")
+    splits[of_training[chosen == "validation"]] = "validation"
+    return table.with_splits(splits)

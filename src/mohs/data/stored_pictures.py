@@ -3,22 +3,26 @@
 The file is a .npy of uint8 [N, H, W, C]. Of each 16 MiB of pictures, a *block*, the SHA-256 is known; a block is read
 whole and compared when the first of its pictures is asked for. So opening costs nothing, nothing grows with N but an
 index, and a damaged picture is never returned.
+
+Pictures that are announced are read by a thread before they are asked for: the disk works while the network does.
 """
 
+import contextlib
 import hashlib
 import os
+from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol, final
+from typing import Any, Protocol, TypeAlias, final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mohs.errors import ResourceError
 
-__all__ = ["Pictures", "StoredPictures", "block_sums", "rows_per_block"]
+__all__ = ["Pictures", "ReadAhead", "StoredPictures", "block_sums", "read_in_turn", "rows_per_block"]
 
 _BLOCK_BYTES = 2**24
 
@@ -54,12 +58,8 @@ def rows_per_block(row_bytes: int) -> int:
 
 def block_sums(path: Path, offset: int, num_rows: int, row_bytes: int) -> list[str]:
     """Return the SHA-256 of each block of pictures in a file; threads share the work, as hashing lets others run."""
-    step = rows_per_block(row_bytes) * row_bytes
-    starts = range(0, num_rows * row_bytes, step)
-    file = _OpenFile(path)
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        sizes = (min(step, num_rows * row_bytes - start) for start in starts)
-        return list(pool.map(lambda start, size: _sum(file, offset + start, size), starts, sizes))
+    num_blocks = -(-num_rows // rows_per_block(row_bytes))
+    return _sums(_OpenFile(path), offset, num_rows, row_bytes, range(num_blocks))
 
 
 @final
@@ -159,20 +159,15 @@ class StoredPictures:
         new = [block for block in blocks if block not in self._checked]
         if not new:
             return
-        step = rows_per_block(self._row_bytes)
-        ends = [min((block + 1) * step, self.stored_shape[0]) for block in new]
-        starts = [self.offset + block * step * self._row_bytes for block in new]
-        sizes = [(end - block * step) * self._row_bytes for block, end in zip(new, ends, strict=True)]
-        file = self._file
-        assert file is not None
-        with ThreadPoolExecutor(min(len(new), os.cpu_count() or 1)) as pool:
-            found = list(pool.map(lambda start, size: _sum(file, start, size), starts, sizes))
+        assert self._file is not None
+        found = _sums(self._file, self.offset, self.stored_shape[0], self._row_bytes, new)
         for block, sum_now in zip(new, found, strict=True):
             if sum_now != self.sums[block]:
                 # Without its notes the file is not used again.
                 self.path.with_suffix(".json").unlink(missing_ok=True)
+                first = block * rows_per_block(self._row_bytes)
                 raise ResourceError(
-                    f"{self.path}: decoded pictures from number {block * step} on are not as they were written; "
+                    f"{self.path}: decoded pictures from number {first} on are not as they were written; "
                     "start again, and they are decoded anew"
                 )
         self._checked.update(new)
@@ -209,7 +204,70 @@ class _OpenFile:
             part, offset = part[num_read:], offset + num_read
 
 
-def _sum(file: _OpenFile, offset: int, num_bytes: int) -> str:
-    block = np.empty(num_bytes, dtype=np.uint8)
-    file.read(offset, block)
-    return hashlib.sha256(block.data).hexdigest()
+def _sums(file: _OpenFile, offset: int, num_rows: int, row_bytes: int, blocks: Sequence[int]) -> list[str]:
+    """Return the SHA-256 of these blocks of pictures, of which the first begins at `offset`."""
+    step = rows_per_block(row_bytes)
+
+    def sum_of(number: int) -> str:
+        block = np.empty(row_bytes * min(step, num_rows - number * step), dtype=np.uint8)
+        file.read(offset + number * step * row_bytes, block)
+        return hashlib.sha256(block.data).hexdigest()
+
+    with ThreadPoolExecutor(min(max(1, len(blocks)), os.cpu_count() or 1)) as pool:
+        return list(pool.map(sum_of, blocks))
+
+
+_Items: TypeAlias = NDArray[np.int64]
+
+
+@final
+class ReadAhead:
+    """Pictures, of which the next ones are announced; what comes back is the same with and without that.
+
+    Only pictures that stay in their file are read ahead. Memory holds those that were announced and not yet taken.
+
+    >>> pictures = ReadAhead(np.zeros((9, 2, 2, 3), dtype=np.uint8))
+    >>> pictures.announce(np.array([3, 1]))
+    >>> pictures.take(np.array([3, 1])).shape
+    (2, 2, 2, 3)
+    """
+
+    def __init__(self, pictures: Pictures) -> None:
+        self._pictures = pictures
+        self._threads = ThreadPoolExecutor(1, "pictures") if isinstance(pictures, StoredPictures) else None
+        self._waiting: deque[tuple[_Items, Future[NDArray[np.uint8]]]] = deque()
+
+    def announce(self, item_K: _Items) -> None:
+        """Begin to read pictures that will be asked for, after those that were announced before."""
+        if self._threads is not None:
+            self._waiting.append((item_K, self._threads.submit(self._pictures.__getitem__, item_K)))
+
+    def take(self, item_K: _Items) -> NDArray[np.uint8]:
+        """Return pictures, uint8 [K, H, W, C]. What was announced before them and is not asked for is given up.
+
+        Raises what indexing them raises.
+        """
+        while self._waiting:
+            announced_K, found = self._waiting.popleft()
+            if np.array_equal(announced_K, item_K):
+                return found.result()
+            found.cancel()
+        return np.asarray(self._pictures[item_K])
+
+    def close(self) -> None:
+        """Give up what was announced, and end the thread; pictures can be asked for, but not announced, after it."""
+        if self._threads is not None:
+            self._threads.shutdown(cancel_futures=True)
+            self._threads = None
+            self._waiting.clear()
+
+
+def read_in_turn(pictures: Pictures, batches: Sequence[_Items]) -> Iterator[NDArray[np.uint8]]:
+    """Yield the pictures of each batch, while those of the next one are read."""
+    with contextlib.closing(ReadAhead(pictures)) as ahead:
+        for number, item_K in enumerate(batches):
+            if number == 0:
+                ahead.announce(item_K)
+            if number + 1 < len(batches):
+                ahead.announce(batches[number + 1])
+            yield ahead.take(item_K)

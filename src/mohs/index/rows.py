@@ -95,8 +95,7 @@ def picture_rows(
         if unknown:
             what = f"columns {', '.join(map(repr, unknown))} are not in the index"
             problems.append(Problem(place, what, f"its other columns are {', '.join(map(repr, others)) or 'none'}"))
-    if problems:
-        raise InputError(*at_most_20(problems))
+    require(*at_most_20(problems))
     pictures = [item.picture for item in items]
     cells: dict[str, list[Any]] = {
         "id": [item.id for item in items],
@@ -144,8 +143,7 @@ def item_ids(table: Table, columns: Mapping[str, pa.Array], id_column: str | Non
         elif item in seen:
             problems.append(f"{table.place(i)}: id {item!r} is that of {table.place(seen[item])}; ids are of one item")
         seen.setdefault(item, i)
-    if problems:
-        raise InputError(*at_most_20(problems))
+    require(*at_most_20(problems))
     return ids
 
 

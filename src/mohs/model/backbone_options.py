@@ -8,7 +8,8 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-from mohs.errors import InputError, Problem
+from mohs.checks import require
+from mohs.errors import Problem
 
 __all__ = ["OPTIONS", "check_options"]
 
@@ -57,8 +58,7 @@ given by model.weights
             problems.append(Problem(place, f"{value[:80]!r} is not a plain word", "write letters, digits, - and _"))
         elif not isinstance(value, str) and not abs(value) <= (limit := _DEEPEST if name == "depth" else _LARGEST):
             problems.append(Problem(place, f"{value!r} is not in [-{limit}, {limit}]", "use a smaller number"))
-    if problems:
-        raise InputError(*problems)
+    require(*problems)
 
 
 def _loads(name: str) -> bool:

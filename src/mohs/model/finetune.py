@@ -27,6 +27,7 @@ from typing import Any, final
 
 from torch import nn
 
+from mohs.checks import require
 from mohs.errors import InputError, Problem
 from mohs.model.backbones import SmallNetwork
 from mohs.model.embedder import Embedder
@@ -322,8 +323,7 @@ def _begin(layers: _Layers, config: FinetuneConfig) -> dict[str, float]:
             f"finetune.layer_decay: {config.layer_decay} has no effect, since {layers.backbone!r} is one layer group; "
             "leave it at 1.0 and use finetune.backbone_rate"
         )
-    if problems:
-        raise InputError(*problems)
+    require(*problems)
     begin = {name: math.inf if name in frozen else 0.0 for name in layers.names}
     for share, part in zip(config.unfreeze_at, waiting, strict=False):
         begin |= dict.fromkeys(part, share)

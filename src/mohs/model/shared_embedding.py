@@ -6,8 +6,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from mohs.data.read_ahead import read_in_turn
-from mohs.data.stored_pictures import Pictures
+from mohs.data.stored_pictures import Pictures, read_in_turn
 from mohs.model.embedder import BATCH, Embedder
 from mohs.peers import ALONE, Peers, exchange_rows, own_rows
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from mohs.artefacts import atomic_path, sha256_file
+from mohs.checks import require
 from mohs.errors import InputError
 from mohs.sums import check_format, read_summed, write_summed
 
@@ -95,8 +96,7 @@ def load_checkpoint(folder: Path) -> Checkpoint | None:
         else:
             tensors: Mapping[str, Tensor | Any] = torch.load(tensors_file, map_location="cpu", weights_only=True)
             return Checkpoint(record["step"], tensors, record["values"], tuple(problems))
-    if problems:
-        raise InputError(*problems)
+    require(*problems)
     return None
 
 

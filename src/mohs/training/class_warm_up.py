@@ -10,10 +10,11 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
+from mohs.checks import require
 from mohs.data.augment import augment_batch
 from mohs.data.dataset import Dataset
-from mohs.data.read_ahead import read_in_turn
-from mohs.errors import InputError, TrainingError
+from mohs.data.stored_pictures import read_in_turn
+from mohs.errors import TrainingError
 from mohs.model.embedder import Embedder
 from mohs.model.shared_embedding import embed_items
 from mohs.randomness import torch_seeded
@@ -122,8 +123,7 @@ def _check_known(known: Mapping[int, ArrayLike], num_classes: int, embedding_dim
             problems.append(f"known: class {class_number}: shape {vector.shape} is not ({embedding_dim},)")
         elif not np.isfinite(vector).all() or not vector.any():
             problems.append(f"known: class {class_number}: NaN, Inf or nothing but 0; give an embedding")
-    if problems:
-        raise InputError(*problems)
+    require(*problems)
 
 
 def warm_up(

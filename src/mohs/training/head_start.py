@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mohs.data.dataset import Dataset
-from mohs.data.read_ahead import read_in_turn
-from mohs.data.stored_pictures import Pictures
+from mohs.data.stored_pictures import Pictures, read_in_turn
 from mohs.errors import InputError, Problem
 from mohs.model.beginning import takes_head
 from mohs.model.embedder import Embedder

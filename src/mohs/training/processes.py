@@ -19,6 +19,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from mohs.checks import require
 from mohs.errors import InputError, MohsError, Problem, TrainingError
 from mohs.shown import printable
 
@@ -361,6 +362,5 @@ def _read_environment() -> tuple[int, int]:
         problems.append("MASTER_ADDR: not set; give the address of the machine of rank 0, or use torchrun")
     if not problems and int(found["RANK"]) >= int(found["WORLD_SIZE"]):
         problems.append(f"RANK: {found['RANK']} is not below WORLD_SIZE, {found['WORLD_SIZE']}; ranks count from 0")
-    if problems:
-        raise InputError(*problems)
+    require(*problems)
     return int(found["RANK"]), int(found["WORLD_SIZE"])

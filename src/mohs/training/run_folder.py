@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mohs.artefacts import remove_left_over, write_json
+from mohs.checks import require
 from mohs.data.quarantine import write_quarantine
 from mohs.data.table import BUILT_IN, table_bytes, write_table
 from mohs.errors import InputError
@@ -94,8 +95,7 @@ def check_same_run(folder: Path, data: SplitData, config: RunConfig) -> None:
         for name, value in own.items()
         if name != "out" and other.get(name) != value
     ]
-    if problems:
-        raise InputError(*problems)
+    require(*problems)
     items = folder / "items.csv"
     if not items.is_file() or (folder / "run.json").is_file():
         return

@@ -15,10 +15,9 @@ import numpy as np
 from mohs.artefacts import fingerprint, read_json, sha256_file, write_json
 from mohs.data.dataset import Dataset
 from mohs.data.equal_pictures import picture_digest
-from mohs.data.hold_out import hold_out_classes
 from mohs.data.quarantine import Reading
 from mohs.data.rows import read_rows
-from mohs.data.split import assign_splits, limit_per_class
+from mohs.data.split import assign_splits, hold_out_classes, limit_per_class
 from mohs.data.table import Table, require_classes
 from mohs.errors import InputError, Problem
 from mohs.mining.roles import anchor_items, num_without_catalog, without_catalog

@@ -17,7 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 from mohs.data.augment import AugmentPolicy, augment_batch
 from mohs.data.dataset import Dataset
-from mohs.data.read_ahead import ReadAhead
+from mohs.data.stored_pictures import ReadAhead
 from mohs.errors import TrainingError
 from mohs.model.embedder import Embedder
 from mohs.model.finetune import Finetuning, check_pictures_at_once

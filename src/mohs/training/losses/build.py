@@ -87,8 +87,7 @@ def check_loss(config: LossConfig, *, margin_is_mined: bool = True) -> None:
     problems += _without_effect(config, record.reads | ({"margin", "squared"} if margin_is_mined else frozenset()))
     if "miner" in record.reads:
         problems += _miner_problems(config)
-    if problems:
-        raise InputError(*problems)
+    require(*problems)
     if loss is not None or config.miner is not None:
         _try(config)
 
