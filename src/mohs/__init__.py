@@ -34,9 +34,9 @@ if TYPE_CHECKING:
     from mohs.settings.config import TrainingConfig as TrainingConfig
     from mohs.settings.config import load_config as load_config
     from mohs.shards import open_shards as open_shards
-    from mohs.training.clique_sampler import NeighbourhoodSampler as NeighbourhoodSampler
-    from mohs.training.plan_drivers import PlanMiner as PlanMiner
-    from mohs.training.plan_drivers import PlanSampler as PlanSampler
+    from mohs.training.other_loops import NeighbourhoodSampler as NeighbourhoodSampler
+    from mohs.training.other_loops import PlanMiner as PlanMiner
+    from mohs.training.other_loops import PlanSampler as PlanSampler
     from mohs.triplet_lists import create_data as create_data
 
 __version__ = "0.1.0"
@@ -54,9 +54,9 @@ _HOME = {
     "LossConfig": "mohs.settings.config",
     "ModelConfig": "mohs.settings.config",
     "MohsError": "mohs.errors",
-    "NeighbourhoodSampler": "mohs.training.clique_sampler",
-    "PlanMiner": "mohs.training.plan_drivers",
-    "PlanSampler": "mohs.training.plan_drivers",
+    "NeighbourhoodSampler": "mohs.training.other_loops",
+    "PlanMiner": "mohs.training.other_loops",
+    "PlanSampler": "mohs.training.other_loops",
     "Run": "mohs.runs",
     "RunConfig": "mohs.settings.config",
     "TrainingConfig": "mohs.settings.config",

@@ -27,17 +27,24 @@ from mohs.settings.config import RunConfig, load_run_config
 from mohs.shown import html_table
 from mohs.sums import write_summed
 from mohs.training.checkpoint import load_checkpoint
-from mohs.training.early_stopping import check_early_stopping
 from mohs.training.events import Listener, TensorBoard, read_run_events, require_tensorboard
 from mohs.training.false_negatives import passed_over, read_review_rows
 from mohs.training.head_start import check_finetuning
-from mohs.training.held_out import choose_held_out
+from mohs.training.held_out import check_early_stopping, choose_held_out
 from mohs.training.loop import FitResult, Folder, fit
 from mohs.training.losses.build import check_kept_apart, check_loss
 from mohs.training.negative_bank import check_negative_bank
 from mohs.training.processes import Processes, choose_device, processes
-from mohs.training.run_facts import check_run_files, is_plan, read_facts, write_facts
-from mohs.training.run_folder import begin_folder, check_same_run, held_run_folder, with_run_folder
+from mohs.training.run_folder import (
+    begin_folder,
+    check_run_files,
+    check_same_run,
+    held_run_folder,
+    is_plan,
+    read_facts,
+    with_run_folder,
+    write_facts,
+)
 from mohs.training.run_inputs import SplitData, changed_pictures, forewarnings, open_split_data, trained_classes
 
 __all__ = ["BASELINES", "Evaluation", "Run", "evaluate", "train", "train_on", "versions"]

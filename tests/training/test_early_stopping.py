@@ -15,9 +15,8 @@ from mohs.errors import InputError
 from mohs.model.embedder import Embedder
 from mohs.runs import Run, train
 from mohs.settings.config import DataConfig, GuardConfig, ModelConfig, RunConfig, TrainingConfig
-from mohs.training.early_stopping import copied_weights
 from mohs.training.events import EarlyStoppingEvent, Event
-from mohs.training.held_out import HeldOut, choose_held_out
+from mohs.training.held_out import HeldOut, choose_held_out, copied_weights
 from mohs.training.loop import fit
 from mohs.training.run_inputs import SplitData, open_split_data, with_held_out_classes
 

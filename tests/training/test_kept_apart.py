@@ -27,7 +27,8 @@ from mohs.settings.config import (
     RunConfig,
     TrainingConfig,
 )
-from mohs.training import clique_batches, plan_segment
+from mohs.training import cliques as composed
+from mohs.training import plan_segment
 from mohs.training import step as steps
 from mohs.training.cliques import Clique, find_cliques
 from mohs.training.closed_loop import SegmentBank, measure_gaps
@@ -353,7 +354,7 @@ def test_forbidden_pairs_are_in_no_clique(twice: Dataset, monkeypatch: pytest.Mo
 
     def compose(bank: SegmentBank, *given: Any, **how: Any) -> Any:
         banks.append(bank)
-        return clique_batches.compose_batches(bank, *given, **how)
+        return composed.compose_batches(bank, *given, **how)
 
     def find(*given: Any) -> Any:
         cliques, distrusted = find_cliques(*given)
@@ -361,7 +362,7 @@ def test_forbidden_pairs_are_in_no_clique(twice: Dataset, monkeypatch: pytest.Mo
         return cliques, distrusted
 
     monkeypatch.setattr(plan_segment, "compose_batches", compose)
-    monkeypatch.setattr(clique_batches, "find_cliques", find)
+    monkeypatch.setattr(composed, "find_cliques", find)
     train(twice, config_of(training={"neighbourhood": 12, "batch_triplets": 12}))
     assert len(found) == 2
     for cliques, bank in found:

@@ -104,8 +104,9 @@ def _cell_means(values: npt.NDArray[Any], axis: int, num_cells: int) -> npt.NDAr
     """Return the means in so many cells along an axis, cell i from ⌊i·n/num⌋ of n on; one without a pixel has that."""
     edges = np.arange(num_cells) * values.shape[axis] // num_cells
     num_C = np.diff(edges, append=values.shape[axis]).clip(1)
-    means: npt.NDArray[np.floating[Any]] = np.add.reduceat(values, edges, axis=axis)
-    return means / num_C.reshape([-1 if each == axis else 1 for each in range(values.ndim)])
+    shape = [-1 if each == axis else 1 for each in range(values.ndim)]
+    means: npt.NDArray[np.floating[Any]] = np.add.reduceat(values, edges, axis=axis) / num_C.reshape(shape)
+    return means
 
 
 def picture_difference(

@@ -15,7 +15,7 @@ from mohs.errors import InputError, Problem
 from mohs.plan import POSITIVE_ORIGINS, TripletPlan
 from mohs.settings.config import RunConfig, load_config
 from mohs.training.events import read_run_events
-from mohs.training.run_facts import FACTS, check_run_files
+from mohs.training.run_folder import FACTS, check_run_files
 from mohs.training.run_inputs import changed_pictures, open_split_data
 
 __all__ = ["Order", "RunPlans", "read_run_plans"]

@@ -1,7 +1,8 @@
-"""The held-out curve: R@1 of pictures that training does not see, after each segment.
+"""Pictures that training does not see: R@1 of them after each segment, and when a run ends for it.
 
-They are of held-out classes where a run has some (`data.validation_fraction`, or "validation" in the table): these may
-stop it early (`mohs.training.early_stopping`). Else they are a few test pictures, to be looked at and nothing else: no
+They are of held-out classes where a run has some (`data.validation_fraction`, or "validation" in the table). These are
+neither trained on nor tested, so that they may decide: by early stopping a run ends when they are found no better any
+more, with the weights of its best moment. Else they are a few test pictures, to be looked at and nothing else: no
 weights, no rate and no moment to stop are chosen by those, or the test would not be a test.
 """
 
@@ -10,7 +11,9 @@ from typing import Literal, final
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
+from mohs.errors import InputError, Problem
 from mohs.evaluation.exact_neighbours import nearest_by_class
 from mohs.evaluation.ranks import tie_limit
 from mohs.model.embedder import Embedder
@@ -18,7 +21,7 @@ from mohs.randomness import generator
 from mohs.settings.config import RunConfig
 from mohs.training.run_inputs import FEWEST_HELD_OUT, SplitData
 
-__all__ = ["HeldOut", "choose_held_out"]
+__all__ = ["Best", "HeldOut", "check_early_stopping", "choose_held_out", "copied_weights"]
 
 _MOST_TEST_CLASSES, _FEWEST_TEST_CLASSES = 200, 32
 _SHARE = 0.2
@@ -106,3 +109,53 @@ def _first_of_class(
     """Return of each class among the items the one of lowest priority number, ascending by class."""
     order = items[np.lexsort((priority_N[items], class_N[items]))]
     return order[np.unique(class_N[order], return_index=True)[1]]
+
+
+@final
+@dataclass
+class Best:
+    """The best measurement so far: R@1, triplets before it, measurements since, whether the run was stopped for them.
+
+    It is saved under these names.
+
+    >>> best = Best()
+    >>> [best.take(recall, triplets) for recall, triplets in ((0.2, 0), (0.4, 100), (0.4, 200), (0.3, 300))]
+    [True, True, False, False]
+    >>> best
+    Best(recall=0.4, triplets=100, num_since=2, stopped=False)
+    """
+
+    recall: float | None = None
+    triplets: int = 0
+    num_since: int = 0
+    stopped: bool = False
+
+    def take(self, recall: float, triplets: int, *, counts: bool = True) -> bool:
+        """Take note of a measurement, and return whether it is better than all before; an equal one is not.
+
+        One that is no better and `counts` brings the end nearer.
+        """
+        if self.recall is not None and not recall > self.recall:
+            self.num_since += counts
+            return False
+        self.recall, self.triplets, self.num_since = recall, triplets, 0
+        return True
+
+
+def copied_weights(embedder: Embedder) -> dict[str, Tensor]:
+    """Return the weights and statistics of a network as they are now, on the CPU."""
+    return {name: value.detach().to("cpu", copy=True) for name, value in embedder.state_dict().items()}
+
+
+def check_early_stopping(config: RunConfig, held_out: HeldOut | None) -> None:
+    """Raise `InputError` if a run is to be stopped by classes that it has not, or that its test is measured on."""
+    stop_after = config.training.stop_after
+    if stop_after is None or (held_out is not None and held_out.of == "validation"):
+        return
+    raise InputError(
+        Problem(
+            "training.stop_after",
+            f"{stop_after}, and no classes are held out to measure on; the test must not decide when to stop",
+            "give data.validation_fraction, for example 0.1, or leave it out",
+        )
+    )

@@ -3,9 +3,8 @@
 import numpy as np
 
 from mohs.evaluation.intervals import class_interval
-from mohs.training.early_stopping import copied_weights
 from mohs.training.events import EarlyStoppingEvent, HeldOutEvent
-from mohs.training.held_out import HeldOut
+from mohs.training.held_out import HeldOut, copied_weights
 from mohs.training.state import RunState
 
 __all__ = ["look_at_held_out", "take_best"]

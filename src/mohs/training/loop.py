@@ -14,12 +14,11 @@ from mohs.model.embedder import Embedder
 from mohs.plan import TripletPlan
 from mohs.settings.config import RunConfig
 from mohs.training.class_warm_up import warm_up
-from mohs.training.early_stopping import check_early_stopping
 from mohs.training.events import GuardEvent, Listener, SegmentEvent
 from mohs.training.false_negatives import append_review
 from mohs.training.guard import StepHealth, Verdict
 from mohs.training.head_start import blend_weights, start_head
-from mohs.training.held_out import HeldOut
+from mohs.training.held_out import HeldOut, check_early_stopping
 from mohs.training.interruption import Interruption
 from mohs.training.look_at_held_out import look_at_held_out, take_best
 from mohs.training.losses.build import build_loss, check_kept_apart

@@ -23,7 +23,7 @@ from mohs.peers import Peers
 from mohs.plan import TripletPlan
 from mohs.randomness import generator
 from mohs.settings.config import RunConfig
-from mohs.training.clique_batches import compose_batches, mine_rows
+from mohs.training.cliques import compose_batches, mine_rows
 from mohs.training.closed_loop import Control, HardnessController, SegmentBank, measure_gaps
 from mohs.training.false_negatives import Dropped, distrusted_pairs
 from mohs.training.guard import BankHealth, bank_recall

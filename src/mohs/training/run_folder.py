@@ -1,23 +1,37 @@
-"""The folder of a run: which one, who may write there, what it begins with, and whether it holds this very run."""
+"""The folder of a run: which one, who may write there, what it begins with, and whether it holds this very run.
+
+When the run has finished, `run.json` holds what it counted, and the SHA-256 of the files of its folder.
+"""
 
 import contextlib
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from mohs.artefacts import remove_left_over, write_json
 from mohs.checks import require
 from mohs.data.quarantine import write_quarantine
 from mohs.data.table import BUILT_IN, table_bytes, write_table
-from mohs.errors import InputError
+from mohs.errors import InputError, Problem
 from mohs.lock import LOCK_NAME, only_writer
 from mohs.model.hub import HUB_PREFIX
 from mohs.settings.config import RunConfig, load_config
 from mohs.settings.toml import flat_settings
+from mohs.sums import check_files, check_format, file_sums, read_summed, write_summed
 from mohs.training.run_inputs import SplitData, changed_files, changed_pictures, save_inputs
 
-__all__ = ["begin_folder", "check_same_run", "held_run_folder", "with_run_folder"]
+__all__ = [
+    "FACTS",
+    "begin_folder",
+    "check_run_files",
+    "check_same_run",
+    "held_run_folder",
+    "is_plan",
+    "read_facts",
+    "with_run_folder",
+    "write_facts",
+]
 
 
 def with_run_folder(config: RunConfig, *, resume: bool = False) -> RunConfig:
@@ -128,3 +142,43 @@ def _independent(config: RunConfig) -> RunConfig:
         if path is not None and (name != "source" or path != BUILT_IN) and not path.startswith(HUB_PREFIX):
             changed[section] = own.model_copy(update={name: str(Path(path).resolve())})
     return config.model_copy(update=changed)
+
+
+FACTS: Final = "run.json"
+
+_FACTS_FORMAT = 1
+_PLAN_FOLDER = "plans/"
+_FACTS_ALWAYS = ("data_fingerprint", "num_items", "num_triplets")
+# The embedder's own JSON has the sum of its weights.
+_SUMMED = (
+    "config.json", "items.csv", "inputs.json", "quarantine.csv", "trained_before.json", "events.jsonl",
+    "embedder/embedder.json",
+)  # fmt: skip
+
+
+def write_facts(folder: Path, facts: Mapping[str, Any]) -> None:
+    """Write run.json, whose presence says that the run finished: all its other files are there, and hashed in it."""
+    plans = [file.relative_to(folder).as_posix() for file in sorted((folder / _PLAN_FOLDER).glob("*.parquet"))]
+    names = [name for name in (*_SUMMED, *plans) if (folder / name).is_file()]
+    write_summed(folder / FACTS, {"format": _FACTS_FORMAT, **facts, "files": file_sums(folder, names)})
+
+
+def read_facts(folder: Path) -> Mapping[str, Any]:
+    """Return what run.json says; raise `InputError` if it is missing, damaged, of a newer format, or another file."""
+    facts = read_summed(folder / FACTS)
+    # The first ones had no number.
+    check_format(folder / FACTS, facts.setdefault("format", _FACTS_FORMAT), _FACTS_FORMAT)
+    if missing := [name for name in _FACTS_ALWAYS if name not in facts]:
+        what = f"not a complete run.json ({missing[0]!r} is missing)"
+        raise InputError(Problem(str(folder / FACTS), what, "copy the run again"))
+    return facts
+
+
+def check_run_files(folder: Path, *, may_lack: Callable[[str], bool] = lambda _: False) -> None:
+    """Raise `InputError` naming each file of a finished run that is not as the run left it, or that it may not lack."""
+    check_files(folder / FACTS, read_facts(folder), may_lack=may_lack)
+
+
+def is_plan(name: str) -> bool:
+    """Return whether a file of a run, by its name in run.json, is a plan: big, and not needed to use the run."""
+    return name.startswith(_PLAN_FOLDER)

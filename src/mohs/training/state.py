@@ -21,10 +21,10 @@ from mohs.plan import TripletPlan
 from mohs.settings.config import RunConfig
 from mohs.training.checkpoint import Checkpoint, save_checkpoint
 from mohs.training.closed_loop import Control, HardnessController
-from mohs.training.early_stopping import Best, copied_weights
 from mohs.training.events import Event, Listener, as_record
 from mohs.training.false_negatives import Dropped, cut_review, review_bytes
 from mohs.training.guard import BankHealth, CollapseGuard
+from mohs.training.held_out import Best, copied_weights
 from mohs.training.last_seen import Seen
 from mohs.training.losses.protocol import Loss
 from mohs.training.negative_bank import NegativeBank

@@ -21,7 +21,7 @@ from mohs.model.embedder import Embedder
 from mohs.plan import TripletPlan
 from mohs.settings.config import RunConfig, load_run_config
 from mohs.training.events import read_run_events
-from mohs.training.run_facts import FACTS, check_run_files
+from mohs.training.run_folder import FACTS, check_run_files
 from mohs.training.run_inputs import SplitData, changed_pictures, open_split_data
 
 __all__ = ["RunEvidence"]

@@ -1,4 +1,4 @@
-"""A plan driven by torch and pytorch-metric-learning: nothing lost, nothing added, the order as told."""
+"""Samplers and the miner in other loops: nothing lost, nothing added, the order as told, and misuse named."""
 
 import numpy as np
 import pytest
@@ -6,12 +6,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from pytorch_metric_learning.losses import ContrastiveLoss, CrossBatchMemory, MultipleLosses, TripletMarginLoss
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler, TensorDataset
 
+import mohs
 from mohs.errors import InputError
 from mohs.plan import TripletPlan
 from mohs.training.losses.plan_losses import TripletLoss
-from mohs.training.plan_drivers import PlanMiner, PlanSampler
+from mohs.training.other_loops import PlanMiner, PlanSampler
 from mohs.training.plan_segment import batch_slices
 
 CLASS_N = np.arange(60) // 2
@@ -170,3 +171,94 @@ def test_a_memory_bank_is_refused() -> None:
     x, labels = torch.eye(6), torch.tensor([0, 1, 0, 1, 2, 2])
     with pytest.raises(InputError, match=r"^ref_emb: a plan's triplets lie within the batch; leave ref_emb out$"):
         CrossBatchMemory(TripletMarginLoss(), embedding_size=6, miner=PlanMiner())(x, labels)
+
+
+LABEL_N = np.repeat(np.arange(40), 3)
+# Classes 0 … 39 on a line, in fives far apart from each other.
+PLACE = np.arange(40) % 5 + 100.0 * (np.arange(40) // 5)
+BANK = (PLACE[LABEL_N] + 0.01 * np.tile(np.arange(3), 40))[:, None].astype(np.float32)
+
+
+def test_a_pass_shows_every_class_once_with_a_positive() -> None:
+    sampler = mohs.NeighbourhoodSampler(LABEL_N, 8, size=5, seed=3)
+    for number, bank in ((0, None), (1, BANK), (5, BANK)):
+        sampler.set_pass(number, bank)
+        batches = list(sampler)
+        assert len(batches) == len(sampler) == 5
+        assert batches == list(sampler)
+        anchors = np.concatenate([np.array(batch).reshape(2, -1)[0] for batch in batches])
+        positives = np.concatenate([np.array(batch).reshape(2, -1)[1] for batch in batches])
+        assert sorted(LABEL_N[anchors].tolist()) == list(range(40))
+        np.testing.assert_array_equal(LABEL_N[anchors], LABEL_N[positives])
+        assert (anchors != positives).all()
+
+
+def test_near_classes_are_together_only_with_embeddings() -> None:
+    sampler = mohs.NeighbourhoodSampler(LABEL_N, 5, size=5)
+    num_fives = []
+    for bank in (None, BANK):
+        sampler.set_pass(1, bank)
+        num_fives.append(sum(len(set((LABEL_N[batch] // 5).tolist())) == 1 for batch in sampler))
+    assert num_fives == [0, 8]
+
+
+def test_passes_and_seeds_differ() -> None:
+    sampler, other = (mohs.NeighbourhoodSampler(LABEL_N, 8, seed=seed) for seed in (0, 1))
+    first = list(sampler)
+    sampler.set_pass(1)
+    assert list(sampler) != first != list(other)
+
+
+def test_in_a_loader() -> None:
+    dataset = TensorDataset(torch.arange(120), torch.from_numpy(LABEL_N))
+    loader = DataLoader(dataset, batch_sampler=mohs.NeighbourhoodSampler(LABEL_N, 8))
+    seen = torch.cat([classes for _, classes in loader])
+    assert torch.bincount(seen).tolist() == [2] * 40
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"batch_classes": 1}, "batch_classes: 1 is not a whole number of at least 2"),
+        ({"size": 0}, "size: 0 is not a whole number of at least 1"),
+        ({"hardness": 1.5}, "hardness: 1.5 is not a number in [0, 1]"),
+        ({"labels_N": ["a", "a"]}, "labels_N: 1 class; give items of two classes or more"),
+        ({"labels_N": []}, "labels_N: shape (0,) is not [N] with N >= 1; give one label per item"),
+    ],
+)
+def test_wrong_numbers(change: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError) as error:
+        mohs.NeighbourhoodSampler(**{"labels_N": LABEL_N, "batch_classes": 8, **change})  # type: ignore[arg-type]
+    assert str(error.value) == message
+
+
+def test_a_bank_of_other_items() -> None:
+    with pytest.raises(InputError, match=r"^embeddings_ND: 3 rows for 120 labels; give one row per item$"):
+        mohs.NeighbourhoodSampler(LABEL_N, 8).set_pass(0, BANK[:3])
+
+
+PAIR_LABELS = np.repeat(np.arange(6), 2)
+PAIRS = TensorDataset(torch.arange(12), torch.from_numpy(PAIR_LABELS))
+THREE = mohs.TripletPlan.of([0, 2, 4], [1, 3, 5], [2, 4, 0])
+
+
+@pytest.mark.parametrize("sampler", [mohs.PlanSampler(THREE, 2), mohs.NeighbourhoodSampler(PAIR_LABELS, 3)])
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_a_batch_sampler_as_sampler_is_told(sampler: Sampler[list[int]], batch_size: int) -> None:
+    # Workers make no difference, samplers are read by the loader; but torch leaves theirs in disorder when it raises.
+    loader = DataLoader(PAIRS, sampler=sampler, batch_size=batch_size)
+    with pytest.raises(InputError) as refusal:
+        next(iter(loader))
+    assert refusal.value.problems == (
+        f"sampler: {type(sampler).__name__} yields batches, and was given as the sampler of single items; give it as "
+        "batch_sampler: DataLoader(dataset, batch_sampler=...), without batch_size and shuffle",
+    )
+
+
+@pytest.mark.parametrize("sampler", [mohs.PlanSampler(THREE, 2), mohs.NeighbourhoodSampler(PAIR_LABELS, 3)])
+def test_every_right_use_goes_on(sampler: Sampler[list[int]]) -> None:
+    whole = list(sampler)
+    assert [items.tolist() for items, _ in DataLoader(PAIRS, batch_sampler=sampler)] == whole
+    # Without batches of its own a loader passes on what the sampler yields.
+    assert [items.tolist() for items, _ in DataLoader(PAIRS, sampler=sampler, batch_size=None)] == whole
+    assert next(iter(BatchSampler(range(3), 2, drop_last=False))) == [0, 1]
