@@ -12,6 +12,7 @@ from mohs.compare.budget import Budget, common_segments, whole_budget
 from mohs.compare.cells import Comparison
 from mohs.compare.metrics import measure
 from mohs.compare.strategies import STRATEGIES, all_strategies, find_strategies
+from mohs.compare.summary import SCHEDULES
 from mohs.compare.training import (
     Choice,
     check_strategies,
@@ -217,7 +218,7 @@ def test_the_plain_loops_have_nothing_of_ours(small):
 
 def test_plain_loops_are_compared_where_they_are_others():
     plain = [name for name in STRATEGIES if name.startswith("plain ")]
-    loops = [name for name in ONLINE if not name.endswith(" with Muon")]
+    loops = [name for name in ONLINE if " with Muon" not in name]
     assert [name.removeprefix("plain ") for name in plain] == [name.removeprefix("online ") for name in loops]
     usual = [name for name in STRATEGIES if name not in (*plain, "default with Muon")]
     for settings in ({}, {"finetune.head": "random", "finetune.trained_share": 1.0, "training.mirror": 0.5}):
@@ -230,11 +231,74 @@ def test_plain_loops_are_compared_where_they_are_others():
 
 
 def test_every_library_loop_has_a_twin_with_muon():
-    loops = [strategy for strategy in STRATEGIES.values() if strategy.online and not strategy.is_plain]
+    loops = [strategy for strategy in STRATEGIES.values() if strategy.is_baseline]
     assert len(loops) == 16
     for one, two in zip(loops[:8], loops[8:], strict=True):
         assert replace(one, name=two.name, description=two.description, online_optimizer="muon") == two
         assert two.name == f"{one.name} with Muon"
+
+
+def test_every_library_loop_with_muon_has_a_twin_on_cliques_which_is_no_baseline():
+    muon = [
+        strategy for strategy in STRATEGIES.values() if strategy.is_baseline and strategy.online_optimizer == "muon"
+    ]
+    for one in muon:
+        two = STRATEGIES[f"{one.name} on cliques"]
+        assert replace(one, name=two.name, description=two.description, online_cliques=True) == two
+        assert not two.is_baseline
+        assert (two.name, one.name) in SCHEDULES
+    assert sum(strategy.online_cliques for strategy in STRATEGIES.values()) == len(muon) == 8
+
+
+def test_a_loop_on_cliques_shows_every_class_once_a_pass_and_near_ones_together_from_the_second_on(small, monkeypatch):
+    dataset = small.data.train
+    num_classes = int(dataset.labels_id.max()) + 1
+    shown = []
+    plain = online_module.Descent.embed
+
+    def embed(descent, pictures):
+        # Classes 2k and 2k + 1 are the same point, so that they are each other's nearest.
+        labels = dataset.labels_id[shown[-1]] // 2
+        angle = torch.tensor(labels * (2 * np.pi / num_classes), dtype=torch.float32)[:, None]
+        found = plain(descent, pictures)
+        point = torch.cat([angle.cos(), angle.sin(), torch.zeros(len(angle), found.shape[1] - 2)], dim=1)
+        return point + 0.0 * found
+
+    def augmented(pictures, items, *rest):
+        shown.append(items)
+        return pictures
+
+    monkeypatch.setattr(online_module.Descent, "embed", embed)
+    monkeypatch.setattr(online_module, "_augmented", augmented)
+    num_pairs = 18
+    per_pass = -(-num_classes // num_pairs)
+    trained(small, "online supcon with Muon on cliques", Budget(3 * per_pass * 2 * num_pairs, 2 * num_pairs))
+    passes = [np.concatenate(shown[at : at + per_pass]) for at in range(0, 3 * per_pass, per_pass)]
+    assert num_classes % num_pairs, "the last batch is to be filled up"
+    for items in passes:
+        pairs = dataset.labels_id[items].reshape(-1, 2)
+        assert (pairs[:, 0] == pairs[:, 1]).all()
+        assert sorted(pairs[:num_classes, 0].tolist()) == list(range(num_classes))
+        assert pairs[num_classes:].tolist() == pairs[: len(pairs) - num_classes].tolist()
+    assert not np.array_equal(passes[1], passes[2])
+
+    def share_met(items):
+        batches = [set((dataset.labels_id[part] // 2)[::2].tolist()) for part in np.split(items, per_pass)]
+        return sum(len(batch) for batch in batches) / (per_pass * num_pairs)
+
+    # Where both of a pair meet, a batch has half as many points as classes.
+    assert share_met(passes[0]) > 0.7
+    assert share_met(passes[1]) < 0.62
+    assert share_met(passes[2]) < 0.62
+
+
+def test_semi_siamese_has_all_of_the_bank_for_negatives(small):
+    config = strategy_config(STRATEGIES["semi-siamese"], small.settings, small.budget, Choice(), num_classes=2, seed=0)
+    assert config.num_bank_negatives >= config.memory.size
+    assert config.clique_size == 1
+    pairs = strategy_config(STRATEGIES["momentum pairs"], small.settings, small.budget, Choice(), num_classes=2, seed=0)
+    assert config == pairs.model_copy(update={"memory": config.memory})
+    assert config.memory == pairs.memory.model_copy(update={"num_negatives": config.num_bank_negatives})
 
 
 def test_muon_has_the_matrices_of_the_network_and_nothing_of_the_loss(small, monkeypatch):

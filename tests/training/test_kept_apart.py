@@ -415,7 +415,8 @@ def test_a_loss_with_the_bank_and_pairs_apart_is_the_sum_without_them() -> None:
     apart_MM = random_apart(5, class_M)
     counts = torch.rand(8, 5, generator=torch.Generator().manual_seed(1)) > 0.4
     same_MM = class_M[:, None] == class_M
-    whole = float(momentum_pairs(x, keys, same_MM, columns, counts, 0.3, apart_MM=apart_MM))
+    outside = torch.einsum("md,mkd->mk", x, columns)
+    whole = float(momentum_pairs(x, keys, same_MM, outside, counts, 0.3, apart_MM=apart_MM))
     terms = []
     for i in range(8):
         others = [keys[j] for j in range(8) if j != i and not apart_MM[i, j]]

@@ -72,7 +72,8 @@ def whole_loss(
 ) -> Tensor:
     nearest, counts, _ = columns_at(x, bank, allowed, num, hardness_M=torch.ones(len(x)))
     classes = torch.tensor(class_M)
-    return momentum_pairs(x, keys, classes[:, None] == classes, bank[nearest], counts, temperature)
+    outside = torch.einsum("md,mkd->mk", x, bank[nearest])
+    return momentum_pairs(x, keys, classes[:, None] == classes, outside, counts, temperature)
 
 
 @pytest.mark.parametrize("temperature", [0.05, 0.1, 1.0])
@@ -172,6 +173,16 @@ def test_columns_at_a_hardness_are_those_of_the_ranks_written_out(seed: int, ski
         first = max(round(len(near) ** (1 - float(hardness[row]))) - 1, skipped) if near else 0
         first = max(0, min(first, len(near) - 4))
         assert found[row][counts[row]].tolist() == near[first : first + 4]
+
+
+def test_where_as_many_are_asked_for_as_there_are_all_columns_count_whatever_the_hardness() -> None:
+    x, bank = unit(0, 6), unit(1, 30)
+    allowed = torch.rand(6, 30, generator=torch.Generator().manual_seed(0)) > 0.5
+    for hardness in (0.0, 0.5, 1.0):
+        found, counts, _ = columns_at(x, bank, allowed, 10**9, hardness_M=torch.full((6,), hardness), skipped=2)
+        assert [sorted(found[row][counts[row]].tolist()) for row in range(6)] == [
+            allowed[row].nonzero()[:, 0].tolist() for row in range(6)
+        ]
 
 
 def test_harder_columns_are_nearer() -> None:

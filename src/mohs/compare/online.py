@@ -7,10 +7,11 @@
         loss = loss_function(embeddings, labels, miner(embeddings, labels))
         loss.backward(); optimizer.step(); scheduler.step()
 
-Nothing of Mohs decides which pictures meet, what is lost or how it is lowered. The network, the augmentation, what of a
-pretrained network learns and the shape of the learning rate over time are those of the other strategies; so are the
-head at the start and the blend of weights at the end, but for the plain ones. Muon is that of runs of Mohs, with the
-same parameters: matrices are its own, biases, norms and what a loss learns are left to AdamW.
+Nothing of Mohs decides which pictures meet, what is lost or how it is lowered, but where a strategy says so: on cliques
+(`online_cliques`) the batches are those of `mohs.NeighbourhoodSampler`, by what training has seen last. The network,
+the augmentation, what of a pretrained network learns and the shape of the learning rate over time are those of the
+other strategies; so are the head at the start and the blend of weights at the end, but for the plain ones. Muon is that
+of runs of Mohs, with the same parameters: matrices are its own, biases, norms and what a loss learns are left to AdamW.
 """
 
 import contextlib
@@ -36,6 +37,8 @@ from mohs.errors import InputError, TrainingError
 from mohs.model.embedder import Embedder
 from mohs.randomness import generator, torch_seeded
 from mohs.settings.config import RunConfig
+from mohs.training.clique_sampler import NeighbourhoodSampler
+from mohs.training.last_seen import LastSeen
 from mohs.training.losses.in_batch import active_fraction
 from mohs.training.optimizers import MuonWithAdamW, Optimizer
 from mohs.training.processes import choose_device
@@ -96,7 +99,9 @@ def train_online(
     loss_function.to(device)
     build = partial(_optimizer, strategy.online_optimizer, learning_rate=config.training.learning_rate)
     descent = Descent(embedder, config, device, loss=loss_function, loss_rate=_OWN_RATE, weight_decay=0.0, build=build)
-    for step, items in enumerate(_batches(dataset, batch_pictures, num_steps, seed=config.seed)):
+    seen = LastSeen(len(dataset), embedder.embedding_dim)
+    make = partial(_cliques, seen=seen) if strategy.online_cliques else _batches
+    for step, items in enumerate(make(dataset, batch_pictures, num_steps, seed=config.seed)):
         descent.begin(step / num_steps)
         pictures = _augmented(embedder.to_input(dataset.pictures[items]), items, config, step)
         labels = torch.from_numpy(dataset.labels_id[items]).to(device)
@@ -107,6 +112,7 @@ def train_online(
         rate = config.training.learning_rate * rate_factor(step, num_steps, config.training)
         descent.step(value, rate=rate, num_rows=len(items), broken=partial(_broken, at=f"step {step} of {num_steps}"))
         x_BD = embeddings.detach()
+        seen.write(items, x_BD)
         spread = float(x_BD.var(0, correction=0).sum().sqrt())
         active = active_fraction(x_BD[::2], x_BD[1::2], labels[::2])
         listen(OnlineStep((step + 1) * batch_pictures, float(value.detach()), spread, float(active)))
@@ -161,6 +167,30 @@ def _batches(dataset: Dataset, batch: int, num_steps: int, *, seed: int) -> Iter
         items = iter(sampler)
     for _ in range(num_steps):
         yield np.fromiter(itertools.islice(items, batch), dtype=np.int64, count=batch)
+
+
+def _cliques(dataset: Dataset, batch: int, num_steps: int, *, seed: int, seen: LastSeen) -> Iterator[NDArray[np.int64]]:
+    """Yield batches as `_batches` does, that hold cliques of near classes from the second pass over the classes on.
+
+    A pass is composed by `seen` as it is when the pass begins; an item that was not shown yet counts as the first one
+    of its class that was. Its last batch is filled up with the pairs that it began with.
+    """
+    sampler = NeighbourhoodSampler(dataset.labels, batch // 2, seed=seed)
+    steps = iter(range(num_steps))
+    for number in itertools.count():
+        if number:
+            known = seen.of(np.arange(len(dataset)))
+            shown_M = np.flatnonzero(known.known_M)
+            first_C = shown_M[np.unique(dataset.labels_id[shown_M], return_index=True)[1]]  # every class was shown
+            known.x_MD[~known.known_M] = known.x_MD[first_C[dataset.labels_id[~known.known_M]]]
+            sampler.set_pass(number, known.x_MD)
+        pairs_K2 = np.concatenate([np.array(items).reshape(2, -1).T for items in sampler])
+        num_batches = -(-len(pairs_K2) // (batch // 2))
+        whole_K2 = np.resize(pairs_K2, (num_batches * (batch // 2), 2))
+        for items_B in whole_K2.reshape(num_batches, batch):
+            if next(steps, None) is None:
+                return
+            yield items_B
 
 
 @contextlib.contextmanager

@@ -67,6 +67,7 @@ class Strategy:
         settings: of a run, "section.name" to value, on top of those of the comparison.
         online: the loss of a library loop, instead of a run of Mohs.
         online_optimizer: what lowers it: torch's Adam, or the Muon of runs of Mohs (`mohs.training.optimizers`).
+        online_cliques: whether its batches are cliques of near classes, as of Mohs, instead of random classes.
         random_negatives: negatives are drawn evenly, instead of mined.
     """
 
@@ -76,6 +77,7 @@ class Strategy:
     settings: Mapping[str, Any] = field(default_factory=dict)
     online: OnlineLoss | None = None
     online_optimizer: OnlineOptimizer = "adam"
+    online_cliques: bool = False
     random_negatives: bool = False
 
     @property
@@ -83,12 +85,21 @@ class Strategy:
         """Whether it is a loop of the library without a start of the head or a blend of weights."""
         return self.online is not None and self.settings == _PLAIN
 
+    @property
+    def is_baseline(self) -> bool:
+        """Whether it is a loop of the library with the library's batches, and the start and blend of the others."""
+        return self.online is not None and not self.is_plain and not self.online_cliques
+
 
 _MARGIN = Parameter("loss.margin", (0.2, 0.1, 0.5))
 _TEMPERATURE = Parameter("loss.temperature", (0.1, 0.05, 0.2))
 
 # The guard would correct what these are to show, so it only watches.
 _PUBLISHED = {"loss.name": "triplet", "guard.action": "warn"}
+
+
+# A row has as many negatives as its bank holds, if that is fewer.
+_ALL_OF_A_BANK = 10**9
 
 
 def _plan(name: str, description: str, settings: Mapping[str, Any]) -> Strategy:
@@ -106,6 +117,15 @@ def _with_muon(strategy: Strategy) -> Strategy:
         name=f"{strategy.name} with Muon",
         description=f"{strategy.name} with the optimiser of the default: what the loss adds to that.",
         online_optimizer="muon",
+    )
+
+
+def _on_cliques(strategy: Strategy) -> Strategy:
+    return replace(
+        strategy,
+        name=f"{strategy.name} on cliques",
+        description=f"{strategy.name} on the batches of NeighbourhoodSampler: what hardness adds to that loss.",
+        online_cliques=True,
     )
 
 
@@ -150,6 +170,12 @@ _OURS = (
         "The same loss with the nearest of what was shown lately, on random batches, whatever the number of classes.",
         _TEMPERATURE,
         {"memory.num_negatives": 8},
+    ),
+    Strategy(
+        "semi-siamese",
+        "Semi-Siamese training: as momentum pairs, but all that was shown lately are negatives, not the nearest of it.",
+        _TEMPERATURE,
+        {"memory.num_negatives": _ALL_OF_A_BANK},
     ),
     _ADAMW,
     _MUON,
@@ -225,7 +251,9 @@ _LOOPS = (
     ),
 )  # fmt: skip
 
-_ALL = (*_OURS, *_LOOPS, *map(_with_muon, _LOOPS), *map(_plain, _LOOPS))
+_MUON_LOOPS = tuple(map(_with_muon, _LOOPS))
+
+_ALL = (*_OURS, *_LOOPS, *_MUON_LOOPS, *map(_on_cliques, _MUON_LOOPS), *map(_plain, _LOOPS))
 
 STRATEGIES: Mapping[str, Strategy] = {strategy.name: strategy for strategy in _ALL}
 """All strategies by name."""
@@ -241,7 +269,7 @@ def all_strategies(settings: Mapping[str, Any]) -> list[Strategy]:
     with the optimiser that it has there anyway.
 
     >>> len(all_strategies({})), len(all_strategies({"finetune.trained_share": 0.6}))
-    (30, 38)
+    (39, 47)
     """
     same = {"adamw": _ADAMW, "muon": _MUON}.get(override_config(None, (), settings).optimizer)
     plain = all(settings.get(name, value) == value for name, value in _PLAIN.items())

@@ -148,6 +148,8 @@ SCHEDULES = (
     ("sigmoid", "constant"),
     ("cyclic sigmoid", "constant"),
     ("linear", "constant"),
+    ("momentum pairs", "semi-siamese"),
+    *((name, name.removesuffix(" on cliques")) for name, strategy in STRATEGIES.items() if strategy.online_cliques),
 )
 """Strategies with a schedule of hardness, each beside one with the same loss and without it."""
 
@@ -175,7 +177,7 @@ def summarise(
         return {protocol: max(some, key=lambda name: recall(name, protocol)) for protocol in PROTOCOLS if some}
 
     loops = [name for name in names if name in STRATEGIES and STRATEGIES[name].online is not None]
-    best = best_of([name for name in loops if not STRATEGIES[name].is_plain])
+    best = best_of([name for name in loops if STRATEGIES[name].is_baseline])
     best_plain = best_of([name for name in loops if STRATEGIES[name].is_plain])
 
     def differences(name: str, to: Mapping[ProtocolName, str]) -> dict[ProtocolName, Difference]:
@@ -239,7 +241,7 @@ def optimisers(
     strategy is missing are left out.
     """
     default = override_config(None, (), comparison.settings).optimizer
-    loops = [strategy for strategy in STRATEGIES.values() if strategy.online and not strategy.is_plain]
+    loops = [strategy for strategy in STRATEGIES.values() if strategy.is_baseline]
     muon = {strategy.online: strategy.name for strategy in loops if strategy.online_optimizer == "muon"}
     adam = {strategy.online: strategy.name for strategy in loops if strategy.online_optimizer == "adam"}
     pairs = [("default", "default with AdamW")] if default == "muon" else [("default with Muon", "default")]

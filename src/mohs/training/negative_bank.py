@@ -167,11 +167,15 @@ class NegativeBank:
             embedding_MD, bank_CD, torch.from_numpy(allowed_MC).to(device), self._num_negatives,
             hardness_M=hardness.to(device), skipped=self._skipped, reach_M=reach_M,
         )  # fmt: skip
+        if column_MK.shape[1] == len(bank_CD):  # picked out for each row, all of it would be gigabytes
+            outside_MK = embedding_MD @ bank_CD.T
+        else:
+            outside_MK = torch.einsum("md,mkd->mk", embedding_MD, bank_CD[column_MK])
         value = momentum_pairs(
             embedding_MD,
             key_MD,
             torch.from_numpy(class_M[:, None] == class_M).to(device),
-            bank_CD[column_MK],
+            outside_MK,
             counts_MK,
             self._temperature,
             apart_MM=None if apart is None else apart.all_MM,
@@ -246,9 +250,9 @@ def columns_at(
     """Return for each row its columns at a hardness, int64[M, K], nearest first, and which of them count, bool[M, K].
 
     Of the C columns that are allowed to a row, max(C^(1 − h) − 1, `skipped`) are passed over (rounded, but so that K
-    are left), and the next K count. K is `num`, or the number of columns if that is smaller; a row with fewer allowed
-    ones has some that do not count. Columns more similar than `reach_M` are not allowed either; the third value says
-    how many these are.
+    are left), and the next K count. K is `num`, or the number of columns if that is smaller: then they come in their
+    own order. A row with fewer allowed ones has some that do not count. Columns more similar than `reach_M` are not
+    allowed either; the third value says how many these are.
 
     >>> row, bank = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.6, 0.8], [0.0, 1.0], [1.0, 0.0]])
     >>> allowed = torch.tensor([[True, True, False]])
@@ -264,6 +268,8 @@ def columns_at(
     most = min(num, len(bank_CD))
     if most == 0:
         return allowed_MC.new_zeros((len(embedding_MD), 0), dtype=torch.int64), allowed_MC[:, :0], num_near
+    if most == len(bank_CD):
+        return torch.arange(most, device=score_MC.device).expand(score_MC.shape), score_MC > _NO_COLUMN / 2, num_near
     first_M = torch.full_like(hardness_M, skipped, dtype=torch.int64)
     if bool((hardness_M < 1).any()) or skipped:
         num_M = (score_MC > _NO_COLUMN / 2).sum(dim=1)
@@ -278,7 +284,7 @@ def momentum_pairs(
     embedding_MD: Tensor,
     key_MD: Tensor,
     same_MM: Tensor,
-    column_MKD: Tensor,
+    outside_MK: Tensor,
     counts_MK: Tensor,
     temperature: float,
     *,
@@ -287,21 +293,19 @@ def momentum_pairs(
     """Return the mean over rows of the loss at the top; no gradient goes into keys and columns.
 
     `same_MM` says which pictures of the batch are of one class, `counts_MK` which columns count, `apart_MM` which
-    pictures of the batch are kept apart. Rows, keys and columns are unit vectors.
+    pictures of the batch are kept apart. Rows and keys are unit vectors, `outside_MK` the similarities to the columns.
 
     >>> row = torch.eye(2).repeat(2, 1)  # two classes, each shown twice
     >>> same = torch.tensor([0, 1, 0, 1])[:, None] == torch.tensor([0, 1, 0, 1])
-    >>> none = torch.zeros(4, 0, 2), torch.zeros(4, 0, dtype=torch.bool)
+    >>> none = torch.zeros(4, 0), torch.zeros(4, 0, dtype=torch.bool)
     >>> round(float(momentum_pairs(row, row, same, *none, 1.0)), 4)  # ln(e + 2) - 1
     0.5514
     """
     own_MM = torch.eye(len(embedding_MD), dtype=torch.bool, device=embedding_MD.device)
     inside_MM = embedding_MD @ key_MD.T / temperature
-    outside_MK = torch.einsum("md,mkd->mk", embedding_MD, column_MKD) / temperature
     left_out_MM = own_MM if apart_MM is None else own_MM | apart_MM
-    everything = torch.cat(
-        [inside_MM.masked_fill(left_out_MM, _NO_COLUMN), outside_MK.masked_fill(~counts_MK, _NO_COLUMN)], dim=1
-    )
+    outside_MK = (outside_MK / temperature).masked_fill(~counts_MK, _NO_COLUMN)
+    everything = torch.cat([inside_MM.masked_fill(left_out_MM, _NO_COLUMN), outside_MK], dim=1)
     positive_MM = (same_MM & ~own_MM).to(inside_MM.dtype)
     at_positives_M = (inside_MM * positive_MM).sum(dim=1) / positive_MM.sum(dim=1)
     return (everything.logsumexp(dim=1) - at_positives_M).mean()
