@@ -37,10 +37,10 @@ from mohs.errors import InputError, TrainingError
 from mohs.model.embedder import Embedder
 from mohs.randomness import generator, torch_seeded
 from mohs.settings.config import RunConfig
-from mohs.training.clique_sampler import NeighbourhoodSampler
 from mohs.training.last_seen import LastSeen
 from mohs.training.losses.in_batch import active_fraction
 from mohs.training.optimizers import MuonWithAdamW, Optimizer
+from mohs.training.other_loops import NeighbourhoodSampler
 from mohs.training.processes import choose_device
 from mohs.training.step import Descent, rate_factor, training_policy
 
