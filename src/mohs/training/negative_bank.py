@@ -46,6 +46,7 @@ from mohs.training.kept_apart import Apart, by_first_item, own_positive_distance
 __all__ = ["BankLoss", "NegativeBank", "check_negative_bank", "columns_at", "momentum_pairs"]
 
 _NOTHING = -1
+_BLOCK = 32
 _NO_COLUMN = -1e9
 """Similarity / temperature of a pair that is not to count; finite, so that a row without any column has a gradient."""
 
@@ -127,13 +128,15 @@ class NegativeBank:
         self._item_S = np.full(num_places, _NOTHING)
         self._next = 0
 
-    def columns(self, item_M: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return the places of the bank that a batch of the items `item_M` may have for negatives, but for its classes.
+    def columns(self, item_M: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Return which places of the bank a batch of the items `item_M` may have for negatives, but for its classes.
 
         There are items there, which may be negatives, and they are none of the batch.
         """
+        in_batch_N = np.zeros(len(self._class_N), dtype=bool)
+        in_batch_N[item_M] = True
         filled_S = self._item_S != _NOTHING
-        return np.flatnonzero(filled_S & self._negative_N[self._item_S] & ~np.isin(self._item_S, item_M))
+        return filled_S & (self._negative_N & ~in_batch_N)[self._item_S]
 
     def loss(
         self,
@@ -149,28 +152,28 @@ class NegativeBank:
         `embedding_MD` and `key_MD` are the network's and the encoder's embeddings of the items `item_M`, anchors and
         then positives; `hardness_M` is 1 for all if it is not given; `apart` are pairs among them that are kept apart.
         """
-        place_C = self.columns(item_M)
-        column_C = self._item_S[place_C]
         device = embedding_MD.device
         class_M = self._class_N[item_M]
-        other_class_MC = class_M[:, None] != self._class_N[column_C]
-        allowed_MC = other_class_MC
-        if len(self._distrusted_P2):
-            allowed_MC = other_class_MC & ~pairs_between(self._distrusted_P2, item_M, column_C)
-        bank_CD = self._key_SD[torch.from_numpy(place_C).to(self._key_SD.device)].to(device)
+        column_S = self.columns(item_M)
+        own_P2 = self._own_class(class_M, column_S)
+        apart_P2 = self._distrusted(item_M, column_S)
+        # Of the pairs that are not to be, few among millions, a list is a tenth of the work that a table of all would be.
+        out_P2 = np.concatenate([own_P2, apart_P2])
+        bank_SD = self._key_SD.to(device)
         reach_M = None
         if self._ratio > 0:
             positive_M = own_positive_distance(item_M, embedding_MD, len(item_M) // 2)
             reach_M = 1.0 - (self._ratio * positive_M).square() / 2  # the similarity of unit vectors at that distance
         hardness = torch.ones(len(item_M)) if hardness_M is None else torch.from_numpy(hardness_M)
         column_MK, counts_MK, num_near = columns_at(
-            embedding_MD, bank_CD, torch.from_numpy(allowed_MC).to(device), self._num_negatives,
+            embedding_MD, bank_SD, self._num_negatives,
+            out_C=torch.from_numpy(np.flatnonzero(~column_S)).to(device), out_P2=torch.from_numpy(out_P2).to(device),
             hardness_M=hardness.to(device), skipped=self._skipped, reach_M=reach_M,
         )  # fmt: skip
-        if column_MK.shape[1] == len(bank_CD):  # picked out for each row, all of it would be gigabytes
-            outside_MK = embedding_MD @ bank_CD.T
+        if column_MK.shape[1] == len(bank_SD):  # picked out for each row, all of it would be gigabytes
+            outside_MK = embedding_MD @ bank_SD.T
         else:
-            outside_MK = torch.einsum("md,mkd->mk", embedding_MD, bank_CD[column_MK])
+            outside_MK = torch.einsum("md,mkd->mk", embedding_MD, bank_SD[column_MK])
         value = momentum_pairs(
             embedding_MD,
             key_MD,
@@ -184,9 +187,26 @@ class NegativeBank:
         num_others_M = np.full(len(item_M), len(item_M) - 1)
         if apart is not None:
             num_others_M -= apart.fixed_MM.sum(dim=1).cpu().numpy()
-        num_columns_M = np.minimum(allowed_MC.sum(axis=1), self._num_negatives)
-        num_kept_apart = int(other_class_MC.sum()) - int(allowed_MC.sum()) + num_near
+        num_out_M = np.bincount(out_P2[:, 0], minlength=len(item_M))
+        num_columns_M = np.minimum(int(column_S.sum()) - num_out_M, self._num_negatives)
+        num_kept_apart = len(apart_P2) + num_near
         return BankLoss(value, float(np.log(num_others_M + num_columns_M).mean()), num_kept_apart)
+
+    def _own_class(self, class_M: NDArray[np.int64], column_S: NDArray[np.bool_]) -> NDArray[np.int64]:
+        """Return the pairs (row, column) of one class, int64[P, 2]; columns of the batch's classes are few."""
+        in_batch = np.zeros(int(self._class_N.max()) + 1, dtype=bool)
+        in_batch[class_M] = True
+        few_C = np.flatnonzero(column_S & in_batch[self._class_N[self._item_S]])
+        row_P, at_P = np.nonzero(class_M[:, None] == self._class_N[self._item_S[few_C]])
+        return np.stack([row_P, few_C[at_P]], axis=1)
+
+    def _distrusted(self, item_M: NDArray[np.int64], column_S: NDArray[np.bool_]) -> NDArray[np.int64]:
+        """Return the pairs (row, column) of two classes that are distrusted, int64[P, 2]."""
+        if not len(self._distrusted_P2):
+            return np.empty((0, 2), np.int64)
+        row_P, place_P = np.nonzero(pairs_between(self._distrusted_P2, item_M, self._item_S))
+        others_P = self._class_N[item_M[row_P]] != self._class_N[self._item_S[place_P]]
+        return np.stack([row_P, place_P], axis=1)[column_S[place_P] & others_P]
 
     @torch.no_grad()
     def follow(self, embedder: Embedder) -> None:
@@ -240,34 +260,36 @@ class NegativeBank:
 def columns_at(
     embedding_MD: Tensor,
     bank_CD: Tensor,
-    allowed_MC: Tensor,
     num: int,
     *,
+    out_C: Tensor,
+    out_P2: Tensor,
     hardness_M: Tensor,
     skipped: int = 0,
     reach_M: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, int]:
     """Return for each row its columns at a hardness, int64[M, K], nearest first, and which of them count, bool[M, K].
 
-    Of the C columns that are allowed to a row, max(C^(1 − h) − 1, `skipped`) are passed over (rounded, but so that K
-    are left), and the next K count. K is `num`, or the number of columns if that is smaller: then they come in their
-    own order. A row with fewer allowed ones has some that do not count. Columns more similar than `reach_M` are not
-    allowed either; the third value says how many these are.
+    Columns in `out_C` are nobody's, pairs (row, column) in `out_P2` are not to be. Of the C columns that are left to a
+    row, max(C^(1 − h) − 1, `skipped`) are passed over (rounded, but so that K are left), and the next K count. K is
+    `num`, or the number of columns if that is smaller: then they come in their own order. A row to which fewer are left
+    has some that do not count. Columns more similar than `reach_M` are not to be either; the third value says how many
+    these are.
 
     >>> row, bank = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.6, 0.8], [0.0, 1.0], [1.0, 0.0]])
-    >>> allowed = torch.tensor([[True, True, False]])
-    >>> [columns_at(row, bank, allowed, 1, hardness_M=torch.tensor([h]))[0].tolist() for h in (1.0, 0.0)]
+    >>> out = {"out_C": torch.tensor([2]), "out_P2": torch.empty(0, 2, dtype=torch.int64)}
+    >>> [columns_at(row, bank, 1, **out, hardness_M=torch.tensor([h]))[0].tolist() for h in (1.0, 0.0)]
     [[[0]], [[1]]]
     """
-    score_MC = (embedding_MD @ bank_CD.T).masked_fill_(~allowed_MC, _NO_COLUMN)
+    score_MC = embedding_MD @ bank_CD.T
+    score_MC[:, out_C] = _NO_COLUMN
+    score_MC[out_P2[:, 0], out_P2[:, 1]] = _NO_COLUMN
     num_near = 0
     if reach_M is not None:
         near_MC = score_MC > reach_M[:, None]
         num_near = int(near_MC.sum())
         score_MC.masked_fill_(near_MC, _NO_COLUMN)
     most = min(num, len(bank_CD))
-    if most == 0:
-        return allowed_MC.new_zeros((len(embedding_MD), 0), dtype=torch.int64), allowed_MC[:, :0], num_near
     if most == len(bank_CD):
         return torch.arange(most, device=score_MC.device).expand(score_MC.shape), score_MC > _NO_COLUMN / 2, num_near
     first_M = torch.full_like(hardness_M, skipped, dtype=torch.int64)
@@ -275,9 +297,28 @@ def columns_at(
         num_M = (score_MC > _NO_COLUMN / 2).sum(dim=1)
         by_hardness_M = (num_M ** (1.0 - hardness_M)).round().to(torch.int64) - 1
         first_M = torch.minimum(first_M.maximum(by_hardness_M), num_M - most).clamp(min=0)
-    nearest = score_MC.topk(int(first_M.max()) + most, dim=1)
+    value_MK, column_MK = _largest(score_MC, int(first_M.max()) + most)
     window_MK = first_M[:, None] + torch.arange(most, device=first_M.device)
-    return nearest.indices.gather(1, window_MK), nearest.values.gather(1, window_MK) > _NO_COLUMN / 2, num_near
+    return column_MK.gather(1, window_MK), value_MK.gather(1, window_MK) > _NO_COLUMN / 2, num_near
+
+
+def _largest(score_MC: Tensor, num: int) -> tuple[Tensor, Tensor]:
+    """Return the `num` largest values of each row, largest first, and their columns, both [M, `num`].
+
+    They lie in the `num` blocks with the largest maxima, and in what is left over of the last block. So of few, only
+    those blocks are sorted, which takes a third of the time.
+    """
+    num_blocks = score_MC.shape[1] // _BLOCK
+    if num_blocks <= 4 * num:
+        return tuple(score_MC.topk(num, dim=1))
+    whole = num_blocks * _BLOCK
+    largest_MB = score_MC[:, :whole].unflatten(1, (num_blocks, _BLOCK)).amax(dim=2)
+    block_MB = largest_MB.topk(num, dim=1, sorted=False).indices
+    inside = torch.arange(_BLOCK, device=score_MC.device)
+    rest = torch.arange(whole, score_MC.shape[1], device=score_MC.device).expand(len(score_MC), -1)
+    at_MA = torch.cat([(block_MB[:, :, None] * _BLOCK + inside).flatten(1), rest], dim=1)
+    found = score_MC.gather(1, at_MA).topk(num, dim=1)
+    return found.values, at_MA.gather(1, found.indices)
 
 
 def momentum_pairs(
