@@ -380,8 +380,8 @@ def test_the_bank_of_negatives_keeps_to_the_same_rules(twice: Dataset, monkeypat
     inside: list[Tensor | None] = []
     plain_columns, plain_loss = memory.columns_at, memory.momentum_pairs
 
-    def watched_columns(x: Tensor, bank: Tensor, allowed: Tensor, num: int, **how: Any) -> Any:
-        found = plain_columns(x, bank, allowed, num, **how)
+    def watched_columns(x: Tensor, bank: Tensor, num: int, **how: Any) -> Any:
+        found = plain_columns(x, bank, num, **how)
         columns.append((x, bank, found[0], found[1]))
         return found
 

@@ -67,13 +67,19 @@ def brute_force(
     return sum(losses) / len(losses)
 
 
+def outside(allowed: Tensor) -> dict[str, Tensor]:
+    """Return what `columns_at` is told of pairs that are not allowed: a column that is nobody's, and pairs."""
+    nobodys = (~allowed.any(dim=0)).nonzero()[:, 0]
+    return {"out_C": nobodys, "out_P2": (~allowed).nonzero()}
+
+
 def whole_loss(
     x: Tensor, keys: Tensor, class_M: list[int], bank: Tensor, allowed: Tensor, num: int, temperature: float
 ) -> Tensor:
-    nearest, counts, _ = columns_at(x, bank, allowed, num, hardness_M=torch.ones(len(x)))
+    nearest, counts, _ = columns_at(x, bank, num, **outside(allowed), hardness_M=torch.ones(len(x)))
     classes = torch.tensor(class_M)
-    outside = torch.einsum("md,mkd->mk", x, bank[nearest])
-    return momentum_pairs(x, keys, classes[:, None] == classes, outside, counts, temperature)
+    similarity = torch.einsum("md,mkd->mk", x, bank[nearest])
+    return momentum_pairs(x, keys, classes[:, None] == classes, similarity, counts, temperature)
 
 
 @pytest.mark.parametrize("temperature", [0.05, 0.1, 1.0])
@@ -129,7 +135,7 @@ def test_only_items_of_other_classes_that_are_known_trusted_and_not_in_the_batch
     known = np.array([1, 2, 3, 6, 7, 8, 9])
     memory.write(known, bank[known])
     items = np.array([0, 3, 5, 1, 4, 6])  # anchors, then positives
-    columns = memory.columns(items)  # there is room for all, so an item has its own place
+    columns = np.flatnonzero(memory.columns(items))  # there is room for all, so an item has its own place
     assert columns.tolist() == [2, 7, 8, 9]
     allowed = [
         [class_N[i] != class_N[c] and [i, c] not in pairs.tolist() for c in columns.tolist()] for i in items.tolist()
@@ -167,7 +173,7 @@ def test_columns_at_a_hardness_are_those_of_the_ranks_written_out(seed: int, ski
     allowed[3, 2:] = False  # two or less are left
     hardness = torch.rand(12, generator=torch.Generator().manual_seed(seed + 5))
     hardness[:3] = torch.tensor([1.0, 0.0, 0.5])
-    found, counts, _ = columns_at(x, bank, allowed, 4, hardness_M=hardness, skipped=skipped)
+    found, counts, _ = columns_at(x, bank, 4, **outside(allowed), hardness_M=hardness, skipped=skipped)
     for row in range(12):
         near = [c for c in (x[row] @ bank.T).argsort(descending=True).tolist() if allowed[row, c]]
         first = max(round(len(near) ** (1 - float(hardness[row]))) - 1, skipped) if near else 0
@@ -179,17 +185,30 @@ def test_where_as_many_are_asked_for_as_there_are_all_columns_count_whatever_the
     x, bank = unit(0, 6), unit(1, 30)
     allowed = torch.rand(6, 30, generator=torch.Generator().manual_seed(0)) > 0.5
     for hardness in (0.0, 0.5, 1.0):
-        found, counts, _ = columns_at(x, bank, allowed, 10**9, hardness_M=torch.full((6,), hardness), skipped=2)
+        found, counts, _ = columns_at(
+            x, bank, 10**9, **outside(allowed), hardness_M=torch.full((6,), hardness), skipped=2
+        )
         assert [sorted(found[row][counts[row]].tolist()) for row in range(6)] == [
             allowed[row].nonzero()[:, 0].tolist() for row in range(6)
         ]
+
+
+@pytest.mark.parametrize("num_columns", [31, 32, 700, 1000, 1024])
+@pytest.mark.parametrize("num", [1, 5])
+def test_the_largest_are_those_of_all_in_their_order(num_columns: int, num: int) -> None:
+    score = torch.rand(9, num_columns, generator=torch.Generator().manual_seed(num_columns))
+    score[0] = score[0].sort().values  # the largest are in the last block, or in what is left over of it
+    score[1] = score[1].sort(descending=True).values
+    values, columns = module._largest(score, num)
+    assert torch.equal(values, score.sort(dim=1, descending=True).values[:, :num])
+    assert torch.equal(score.gather(1, columns), values)
 
 
 def test_harder_columns_are_nearer() -> None:
     x, bank, everything = unit(0, 6), unit(1, 500), torch.ones(6, 500, dtype=torch.bool)
     means = []
     for hardness in (0.0, 0.3, 0.6, 1.0):
-        found, _, _ = columns_at(x, bank, everything, 5, hardness_M=torch.full((6,), hardness))
+        found, _, _ = columns_at(x, bank, 5, **outside(everything), hardness_M=torch.full((6,), hardness))
         means.append(float(torch.einsum("md,mkd->mk", x, bank[found]).mean()))
     assert means == sorted(means)
     assert means[0] < 0 < means[-1]
@@ -221,12 +240,12 @@ def held(memory: NegativeBank) -> dict[int, Tensor]:
 
 def test_what_was_shown_last_is_in_the_bank() -> None:
     memory, _ = new_memory(list(range(40)), size=12)
-    assert memory.columns(np.array([0])).tolist() == []
+    assert not memory.columns(np.array([0])).any()
     for step in range(10):
         memory.write(np.arange(4 * step, 4 * step + 4), unit(step, 4).float())
     assert set(held(memory)) == set(range(28, 40))
-    assert len(memory.columns(np.array([0, 1, 2, 3]))) == 12
-    assert len(memory.columns(np.array([0, 1, 38, 39]))) == 10  # none of the batch
+    assert memory.columns(np.array([0, 1, 2, 3])).sum() == 12
+    assert memory.columns(np.array([0, 1, 38, 39])).sum() == 10  # none of the batch
     torch.testing.assert_close(held(memory)[33], unit(8, 4).float()[1])
     small, _ = new_memory(list(range(40)), size=3)
     small.write(np.arange(8), unit(0, 8).float())
@@ -344,7 +363,7 @@ def test_a_bank_with_room_for_all_items_holds_them_all() -> None:
     memory.write(np.arange(6), unit(0, 6).float())
     for seed in range(20):
         memory.write(random.permutation(6)[:2], unit(seed, 2).float())
-        assert len(memory.columns(np.array([], dtype=np.int64))) == 6
+        assert memory.columns(np.array([], dtype=np.int64)).sum() == 6
 
 
 def go(dataset: Dataset, hardness: HardnessConfig | None = None, **memory: Any) -> tuple[Embedder, list[StepEvent]]:

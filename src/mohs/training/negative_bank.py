@@ -157,7 +157,7 @@ class NegativeBank:
         column_S = self.columns(item_M)
         own_P2 = self._own_class(class_M, column_S)
         apart_P2 = self._distrusted(item_M, column_S)
-        # Of the pairs that are not to be, few among millions, a list is a tenth of the work that a table of all would be.
+        # They are few among millions of pairs: tables of all took as long as the search.
         out_P2 = np.concatenate([own_P2, apart_P2])
         bank_SD = self._key_SD.to(device)
         reach_M = None
