@@ -47,5 +47,8 @@ def torch_seeded(seed: int, purpose: str, step: int = 0) -> Iterator[None]:
     import torch
 
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-        torch.manual_seed(derived_seed(seed, purpose, step))
+        # torch.manual_seed would do the same, and write down the stack for each kind of device, eight times a step.
+        torch.default_generator.manual_seed(derived_seed(seed, purpose, step))
+        if torch.cuda.is_available():
+            torch.cuda.manual_seed_all(derived_seed(seed, purpose, step))
         yield

@@ -135,8 +135,8 @@ class NegativeBank:
         """
         in_batch_N = np.zeros(len(self._class_N), dtype=bool)
         in_batch_N[item_M] = True
-        filled_S = self._item_S != _NOTHING
-        return filled_S & (self._negative_N & ~in_batch_N)[self._item_S]
+        may_be_N: NDArray[np.bool_] = self._negative_N & ~in_batch_N
+        return np.where(self._item_S == _NOTHING, False, may_be_N[self._item_S])
 
     def loss(
         self,
@@ -206,7 +206,8 @@ class NegativeBank:
             return np.empty((0, 2), np.int64)
         row_P, place_P = np.nonzero(pairs_between(self._distrusted_P2, item_M, self._item_S))
         others_P = self._class_N[item_M[row_P]] != self._class_N[self._item_S[place_P]]
-        return np.stack([row_P, place_P], axis=1)[column_S[place_P] & others_P]
+        counts_P = column_S[place_P] & others_P
+        return np.stack([row_P[counts_P], place_P[counts_P]], axis=1)
 
     @torch.no_grad()
     def follow(self, embedder: Embedder) -> None:
@@ -310,9 +311,10 @@ def _largest(score_MC: Tensor, num: int) -> tuple[Tensor, Tensor]:
     """
     num_blocks = score_MC.shape[1] // _BLOCK
     if num_blocks <= 4 * num:
-        return tuple(score_MC.topk(num, dim=1))
+        found = score_MC.topk(num, dim=1)
+        return found.values, found.indices
     whole = num_blocks * _BLOCK
-    largest_MB = score_MC[:, :whole].unflatten(1, (num_blocks, _BLOCK)).amax(dim=2)
+    largest_MB = score_MC[:, :whole].reshape(len(score_MC), num_blocks, _BLOCK).amax(dim=2)
     block_MB = largest_MB.topk(num, dim=1, sorted=False).indices
     inside = torch.arange(_BLOCK, device=score_MC.device)
     rest = torch.arange(whole, score_MC.shape[1], device=score_MC.device).expand(len(score_MC), -1)
