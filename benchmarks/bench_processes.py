@@ -23,8 +23,7 @@ import numpy as np
 from mohs.data.images import ImagePolicy
 from mohs.evaluation.retrieval import evaluate_retrieval
 from mohs.mining import compile_kernels, mine
-from mohs.model.embedder import Embedder
-from mohs.model.shared_embedding import embed_items
+from mohs.model.embedder import Embedder, embed_items
 from mohs.peers import Peers
 from mohs.randomness import generator
 from mohs.settings.config import ModelConfig

@@ -20,8 +20,7 @@ from mohs.data.table import require_classes
 from mohs.errors import DataWarning, InputError, ResourceError
 from mohs.evaluation.pixels import pixel_embeddings
 from mohs.evaluation.summary import EmbeddingReport, SearchProtocol, SearchSet, measure
-from mohs.model.embedder import Embedder
-from mohs.model.shared_embedding import embed_items
+from mohs.model.embedder import Embedder, embed_items
 from mohs.peers import ALONE, Peers
 from mohs.settings.config import RunConfig, load_run_config
 from mohs.shown import html_table

@@ -21,8 +21,7 @@ from mohs.errors import InputError
 from mohs.hardness.curves import cyclic, schedule, sigmoid
 from mohs.mining import choose_positives, mine
 from mohs.mining.roles import anchor_items, num_without_catalog, without_catalog
-from mohs.model.embedder import Embedder
-from mohs.model.shared_embedding import embed_items
+from mohs.model.embedder import Embedder, embed_items
 from mohs.plan import TripletPlan
 from mohs.randomness import check_seed, derived_seed
 from mohs.sequence import anchor_sequence, length_warning

@@ -10,7 +10,7 @@ import torch
 from mohs.data.dataset import Dataset
 from mohs.data.images import ImagePolicy
 from mohs.data.table import Table
-from mohs.export.shard_folder import write_shard_folder
+from mohs.export.vector_files import write_shard_folder
 from mohs.model.embedder import Embedder
 from mohs.peers import Peers
 from mohs.settings.config import ModelConfig

@@ -9,8 +9,7 @@ import pytest
 import torch
 
 from mohs.data.images import ImagePolicy
-from mohs.model.embedder import Embedder
-from mohs.model.shared_embedding import embed_items
+from mohs.model.embedder import Embedder, embed_items
 from mohs.peers import ALONE, Peers
 from mohs.settings.config import ModelConfig
 

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from mohs.data.images import ImagePolicy
 from mohs.errors import InputError
-from mohs.model.backbone_options import check_options
+from mohs.model.backbones import check_options
 from mohs.model.embedder import Embedder
 from mohs.settings.config import ModelConfig
 

@@ -12,7 +12,7 @@ import pytest
 
 import mohs
 from mohs.cluster import embedding
-from mohs.cluster.indexing import build_on_cluster
+from mohs.cluster.embedding import build_on_cluster
 from mohs.cluster.mining import ClusterBank, StoreRows
 from mohs.cluster.remote_tables import read_remote_table
 from mohs.errors import InputError

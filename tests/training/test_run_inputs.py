@@ -10,7 +10,7 @@ from PIL import Image
 from mohs.data.dataset import Dataset, open_dataset
 from mohs.data.images import ImagePolicy
 from mohs.settings.config import ModelConfig, NegativesConfig, RunConfig
-from mohs.training.run_inputs import RunInputs, changed_files, changed_pictures
+from mohs.training.run_inputs import changed_files, changed_pictures, save_inputs
 
 NUM = 9
 
@@ -34,7 +34,7 @@ def spoil(file: Path) -> None:
 
 def test_nothing_has_changed(folder: Path, tmp_path: Path) -> None:
     assert changed_pictures(tmp_path, opened(folder)) is None  # no fingerprints: a run of an older version
-    RunInputs.of(opened(folder), RunConfig()).save(tmp_path)
+    save_inputs(tmp_path, opened(folder), RunConfig())
     assert changed_pictures(tmp_path, opened(folder)) is None
     for file in folder.rglob("*.bmp"):
         os.utime(file, (1, 1))  # other times: another cache file, the same pictures
@@ -44,7 +44,7 @@ def test_nothing_has_changed(folder: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("num", [1, 5, 7, NUM])
 def test_changed_pictures_are_counted_and_named(folder: Path, tmp_path: Path, num: int) -> None:
-    RunInputs.of(opened(folder), RunConfig()).save(tmp_path)
+    save_inputs(tmp_path, opened(folder), RunConfig())
     files = opened(folder).table.files
     for file in files[:num]:
         spoil(folder / file)
@@ -57,7 +57,7 @@ def test_changed_pictures_are_counted_and_named(folder: Path, tmp_path: Path, nu
 
 
 def test_size_and_time_may_be_those_of_before(folder: Path, tmp_path: Path) -> None:
-    RunInputs.of(opened(folder), RunConfig()).save(tmp_path)
+    save_inputs(tmp_path, opened(folder), RunConfig())
     file = folder / opened(folder).table.files[4]
     before = file.stat()
     spoil(file)
@@ -71,7 +71,7 @@ def test_size_and_time_may_be_those_of_before(folder: Path, tmp_path: Path) -> N
 
 def test_one_pixel_is_enough(folder: Path, tmp_path: Path) -> None:
     dataset = opened(folder)
-    RunInputs.of(dataset, RunConfig()).save(tmp_path)
+    save_inputs(tmp_path, dataset, RunConfig())
     for place in ((0, 0, 0, 0), (4, 11, 11, 0), (NUM - 1, 5, 7, 0)):
         pictures = np.array(dataset.pictures)
         pictures[place] ^= 1
@@ -85,7 +85,7 @@ def test_weights_and_review_list(folder: Path, tmp_path: Path) -> None:
     weights.write_bytes(b"1")
     review.write_text("file,other\n")
     config = RunConfig(model=ModelConfig(weights=str(weights)), negatives=NegativesConfig(review_list=str(review)))
-    RunInputs.of(opened(folder), config).save(tmp_path)
+    save_inputs(tmp_path, opened(folder), config)
     assert changed_files(tmp_path, config) == []
     weights.write_bytes(b"2")
     review.unlink()

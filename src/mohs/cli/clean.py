@@ -92,7 +92,7 @@ def _among_themselves(table: Table, embedder: str | None, *, quiet: bool) -> tup
     sound = table.take(np.setdiff1d(np.arange(len(table)), [each.index for each in loaded.bad]))
     x_ND = None
     if network is not None:
-        from mohs.model.shared_embedding import embed_items
+        from mohs.model.embedder import embed_items
 
         with counting_progress("embedding", quiet=quiet) as progress:
             x_ND = embed_items(network, loaded.pictures, progress=progress)

@@ -70,8 +70,7 @@ def embed(
     check_engine(engine, address, actors)
     from mohs.artefacts import require_disk
     from mohs.data.dataset import open_dataset
-    from mohs.model.embedder import Embedder
-    from mohs.model.shared_embedding import embed_items
+    from mohs.model.embedder import Embedder, embed_items
     from mohs.training.processes import choose_device
 
     network = Embedder.from_pretrained(embedder)
@@ -127,7 +126,7 @@ def _embed_shards(
     out: Path, network: Embedder, dataset: Dataset, peers: Peers, rows_per_shard: int, *, half: bool, quiet: bool
 ) -> None:
     """Write a bank in shards, and say how much of it was there."""
-    from mohs.export.shard_folder import write_shard_folder
+    from mohs.export.vector_files import write_shard_folder
 
     with counting_progress("embedding", quiet=quiet) as progress:
         written = write_shard_folder(

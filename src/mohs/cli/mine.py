@@ -541,7 +541,7 @@ class _Inputs:
         """Return the vectors, [N, D]; embeds the pictures if no file holds them, each process a part."""
         if self.vectors_ND is not None:
             return self.vectors_ND
-        from mohs.model.shared_embedding import embed_items
+        from mohs.model.embedder import embed_items
 
         with counting_progress("embedding", quiet=quiet) as progress:
             return embed_items(self.embedder, self.dataset.pictures, peers=peers, progress=progress)
@@ -641,7 +641,7 @@ def _open(asked: _Asked, policy: ImagePolicy, *, quiet: bool) -> Dataset:
 def _read_with_vectors(asked: _Asked, path: Path) -> _Inputs:
     from mohs.data.multi_label import file_keys, one_class_each
     from mohs.data.table import BUILT_IN, require_classes
-    from mohs.export.shard_folder import require_files_of
+    from mohs.export.vector_files import require_files_of
     from mohs.shards import Shards
 
     data = asked.data

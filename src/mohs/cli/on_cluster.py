@@ -111,8 +111,7 @@ def index_on_cluster(
 ) -> Index:
     """Build an index by actors, and say what it cost."""
     from mohs.cluster.crew import cluster
-    from mohs.cluster.embedding import embedding_crew
-    from mohs.cluster.indexing import build_on_cluster
+    from mohs.cluster.embedding import build_on_cluster, embedding_crew
     from mohs.model.embedder import Embedder
 
     network = Embedder.from_pretrained(embedder)
@@ -136,7 +135,7 @@ def cluster_bank(
     """Return a bank that actors mine: of a folder of shards or, without one, of what actors embed."""
     from mohs.cluster import embedding
     from mohs.cluster.mining import ClusterBank
-    from mohs.export.shard_folder import require_files_of
+    from mohs.export.vector_files import require_files_of
     from mohs.shards import is_shards, open_shards
 
     num_actors = num_actors_of(ray, actors)

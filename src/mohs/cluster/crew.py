@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, final
 
-from mohs.errors import InputError, MohsError, Problem, ResourceError
+from mohs.errors import InputError, MohsError, Problem, ResourceError, reason_of
 
 __all__ = ["Cost", "Crew", "Done", "cluster", "timed"]
 
@@ -70,7 +70,7 @@ def cluster(address: str | None) -> Iterator[Any]:
             # Without an address Ray would join what RAY_ADDRESS or the last 'ray start' says.
             ray.init(address=address or "local", log_to_driver=False, include_dashboard=False, logging_level="error")
         except Exception as error:  # of several kinds, and bare where a node starts too slowly
-            reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+            reason = reason_of(error)
             if address is None:
                 raise InputError(Problem("--engine", f"Ray does not start here ({reason})", "try again")) from None
             fix = "start one with 'ray start --head', or leave --address out"
@@ -150,7 +150,7 @@ class Crew:
                 raise error.cause from None
             raise
         except self._ray.exceptions.RayError as error:  # also what Ray says where memory was short
-            reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+            reason = reason_of(error)
             fix = "give actors more memory, or fewer of them to a machine"
             raise ResourceError(f"{what}: its actor died {_MOST_TRIES_AGAIN + 1} times ({reason}); {fix}") from None
         self.processes.add(done.process)

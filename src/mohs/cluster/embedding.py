@@ -1,7 +1,11 @@
-"""Pictures embedded by actors: each reads its pictures where it runs."""
+"""Pictures embedded by actors: each reads its pictures where it runs.
+
+The vectors go into a folder, memory or the object store, or into an index, which one process writes: the driver.
+"""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, final
 
@@ -11,20 +15,24 @@ from numpy.typing import NDArray
 from mohs.checks import require
 from mohs.cluster.crew import Crew, Done, timed
 from mohs.cluster.mining import StoreRows
-from mohs.cluster.remote_tables import picture_addresses, read_bytes
+from mohs.cluster.remote_tables import local_copy, picture_addresses, read_bytes
 from mohs.data.images import ImagePolicy, decode_bytes
+from mohs.data.reading import read_table
 from mohs.data.table import Table
 from mohs.errors import InputError, at_most_20
-from mohs.export.shard_folder import about_vectors
-from mohs.index.rows import THUMBNAIL, thumbnail_png
+from mohs.export.vector_files import about_vectors
+from mohs.index.index import Index
+from mohs.index.rows import ITEMS_AT_ONCE, THUMBNAIL, EmbeddedItems, thumbnail_png
 from mohs.model.embedder import BATCH, Embedder
 from mohs.shards import ShardLayout, shard_writer
 
 __all__ = [
     "EmbeddingActor",
+    "build_on_cluster",
     "embed_into_folder",
     "embed_into_memory",
     "embed_into_store",
+    "embedded_by",
     "embedding_crew",
     "even_layout",
 ]
@@ -92,7 +100,7 @@ def embed_into_folder(
     layout: ShardLayout,
     progress: Callable[[int, int], None] | None = None,
 ) -> int:
-    """Write shards as `mohs.export.shard_folder.write_shard_folder` does; return how many were there already."""
+    """Write shards as `mohs.export.vector_files.write_shard_folder` does; return how many were there already."""
     with shard_writer(folder, layout, about_vectors(embedder, table)) as writer:
         _embed(crew, table, layout, writer.missing, writer.write, progress)
     return writer.num_there
@@ -154,3 +162,44 @@ def _embed(
         take(numbers[task], x_RD)
         if progress is not None:
             progress(layout.num_shards - len(numbers) + count, layout.num_shards)
+
+
+def build_on_cluster(
+    crew: Crew,
+    folder: str | Path,
+    source: str,
+    embedder: Embedder,
+    *,
+    id_column: str | None = None,
+    exact_up_to: int,
+    progress: Callable[[int, int], None] | None = None,
+) -> Index:
+    """Return the new index of a table on any file system, item for item that of `Index.build`.
+
+    Paths of pictures are addresses there. Raises what `Index.build` raises, and `InputError` for a table that cannot be
+    opened.
+    """
+    with local_copy(source) as path:
+        table = read_table(path)
+        addresses = picture_addresses(replace(table, source=source))
+        return Index.build(
+            folder, table, embedder,
+            id_column=id_column, exact_up_to=exact_up_to, embedded=embedded_by(crew, table, addresses),
+            progress=progress,
+        )  # fmt: skip
+
+
+def embedded_by(crew: Crew, table: Table, addresses: list[str]) -> Iterator[EmbeddedItems]:
+    """Yield the items of a table in order, as actors have embedded them; what is done too early waits."""
+    starts = range(0, len(table), ITEMS_AT_ONCE)
+    rows = [list(range(start, min(start + ITEMS_AT_ONCE, len(table)))) for start in starts]
+    tasks = [(addresses[part[0] : part[-1] + 1], [table.place(i) for i in part]) for part in rows]
+    early: dict[int, Any] = {}
+    following = 0
+    for number, found in crew.share("embed_with_thumbnails", tasks):
+        early[number] = found
+        while following in early:
+            x_BD, thumbnails = early.pop(following)
+            part = rows[following]
+            yield EmbeddedItems(part, [addresses[i] for i in part], x_BD, thumbnails, part[-1] + 1)
+            following += 1

@@ -1,6 +1,5 @@
 """Corrections of a table: classes to join, labels to change, pictures to leave out; as CSV, for a person to edit."""
 
-import csv
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import Field, dataclass, fields, replace
@@ -10,11 +9,10 @@ from typing import Any, Literal, TypeAlias, final, get_args
 
 import numpy as np
 
-from mohs.artefacts import atomic_path
 from mohs.checks import require
 from mohs.data.multi_label import MultiLabel, file_keys, one_row_each, resolve_labels, rows_of_several_classes
 from mohs.data.names import same_name_groups
-from mohs.data.rows import read_rows
+from mohs.data.rows import read_rows, write_rows
 from mohs.data.table import Table
 from mohs.errors import InputError, Problem, at_most_20
 from mohs.shown import csv_cell
@@ -80,10 +78,7 @@ _NEEDED = ("file", "class", "suggestion", "to")
 
 def write_fixes(fixes: Sequence[LabelFix], path: str | Path) -> None:
     """Write corrections as CSV, atomically."""
-    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(_COLUMNS)
-        writer.writerows([csv_cell(getattr(fix, field.name)) for field in fields(LabelFix)] for fix in fixes)
+    write_rows(path, _COLUMNS, ([csv_cell(getattr(fix, field.name)) for field in fields(LabelFix)] for fix in fixes))
 
 
 def read_fixes(path: str | Path) -> list[LabelFix]:

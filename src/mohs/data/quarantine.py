@@ -1,12 +1,11 @@
 """Pictures that are set aside since they cannot be read: each with its reason, and counted, so that none is lost."""
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, final
 
-from mohs.artefacts import atomic_path
+from mohs.data.rows import write_rows
 from mohs.data.table import Table
 from mohs.errors import BadImagesError, InputError, at_most_20
 from mohs.shown import csv_cell
@@ -95,7 +94,4 @@ class Reading:
 
 def write_quarantine(path: Path, bad: Sequence[BadPicture]) -> None:
     """Write a CSV of bad pictures, atomically: path, row, reason, stage, in the form of `csv_cell`."""
-    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(_COLUMNS)
-        writer.writerows(tuple(csv_cell(getattr(each, name)) for name in _COLUMNS) for each in bad)
+    write_rows(path, _COLUMNS, ([csv_cell(getattr(each, name)) for name in _COLUMNS] for each in bad))

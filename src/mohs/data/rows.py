@@ -1,17 +1,18 @@
-"""The cells of a CSV or Parquet file, as text."""
+"""The cells of a CSV or Parquet file, as text, and how a CSV is written."""
 
 import csv
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mohs.artefacts import atomic_path
 from mohs.bounds import CELL_BYTES, ROWS
 from mohs.checks import require
 from mohs.errors import InputError, Problem, at_most_20, reason_of
 from mohs.shown import from_csv_cell
 
-__all__ = ["decimal_points", "read_rows"]
+__all__ = ["decimal_points", "read_rows", "write_rows"]
 
 _ROWS_AT_ONCE = 2**16
 _THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+(\.\d*)?")
@@ -34,6 +35,14 @@ def read_rows(path: Path) -> tuple[dict[str, list[str]], Sequence[int]]:
     """
     is_parquet = path.suffix.lower() in (".parquet", ".pq")
     return _read_parquet(path) if is_parquet else _read_csv(path)
+
+
+def write_rows(path: str | Path, header: Sequence[str], rows: Iterable[Iterable[Any]]) -> None:
+    """Write a header and rows of cells as CSV, atomically; the lines end in CRLF, as RFC 4180 says."""
+    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(header)
+        writer.writerows(rows)
 
 
 def _read_csv(path: Path) -> tuple[dict[str, list[str]], Sequence[int]]:

@@ -88,7 +88,7 @@ class Index:
             exact_up_to: of more items the index is approximate, and its recall is measured; at least 20.
             max_bad_images: up to so many items whose pictures cannot be read are left out.
             set_aside: called with each of them.
-            embedded: the items in order, by whoever reads and embeds their pictures (`mohs.cluster.indexing`); None:
+            embedded: the items in order, by whoever reads and embeds their pictures (`mohs.cluster.embedding`); None:
                 this process does.
             progress: called with the number of items done, and of all.
 

@@ -1,10 +1,16 @@
-"""The small built-in convolutional network: trains on two cores at thousands of pictures a second."""
+"""Networks from a picture to features: the small built-in one, and timm's with the options that they may have.
+
+The small one trains on two cores at thousands of pictures a second. No option of timm's may read a file or an address:
+configurations come from strangers, with saved embedders, and timm passes what it does not know on, so that a list of
+what is refused would be short of something with every version. There is a list of what is allowed.
+"""
 
 import difflib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import final
+from typing import Final, final
 
 import torch
 from safetensors import SafetensorError
@@ -12,12 +18,21 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from mohs.bounds import STAGES
+from mohs.checks import require
 from mohs.errors import InputError, Problem, reason_of
-from mohs.model.backbone_options import check_options
 from mohs.settings.config import ModelConfig
 
-__all__ = ["Backbone", "SmallNetwork", "build_backbone", "load_weights", "timm_name"]
-
+__all__ = [
+    "OPTIONS",
+    "Backbone",
+    "SmallNetwork",
+    "build_backbone",
+    "check_options",
+    "classifier_prefixes",
+    "load_weights",
+    "require_timm_model",
+    "timm_name",
+]
 
 _GRID = 4
 
@@ -78,10 +93,7 @@ def build_backbone(config: ModelConfig, *, channels: int, size: int) -> Backbone
         return Backbone(small, small.num_features, *_statistics(config, channels, mean, std))
     import timm
 
-    if not timm.is_model(config.backbone):
-        close = difflib.get_close_matches(config.backbone, ["small", *timm.list_models()], n=3)
-        hint = f"did you mean {' or '.join(map(repr, close))}?" if close else "timm.list_models() lists the names"
-        raise InputError(Problem("model.backbone", f"{config.backbone!r} is neither 'small' nor a timm model", hint))
+    require_timm_model("model.backbone", config.backbone, "is neither 'small' nor a timm model", others=("small",))
     check_options(config.backbone_options)
     try:
         network = timm.create_model(
@@ -102,6 +114,16 @@ def build_backbone(config: ModelConfig, *, channels: int, size: int) -> Backbone
         mean, std = (sum(mean) / len(mean),), (sum(std) / len(std),)
     num_features = _measure_features(network, config.backbone, channels, size)
     return Backbone(network, num_features, *_statistics(config, channels, mean, std))
+
+
+def require_timm_model(place: str, name: str, what: str, *, others: Sequence[str] = ()) -> None:
+    """Raise `InputError` at a place, with close names, if timm has no model of this name."""
+    import timm
+
+    if not timm.is_model(name):
+        close = difflib.get_close_matches(name, [*others, *timm.list_models()], n=3)
+        hint = f"did you mean {' or '.join(map(repr, close))}?" if close else "timm.list_models() lists the names"
+        raise InputError(Problem(place, f"{name!r} {what}", hint))
 
 
 def timm_name(config: ModelConfig) -> str:
@@ -163,7 +185,7 @@ def load_weights(network: nn.Module, path: str | Path) -> None:
     except (SafetensorError, OSError) as error:
         raise InputError(Problem("model.weights", f"{path}: not a safetensors file ({error})")) from None
     own: Mapping[str, Tensor] = network.state_dict()
-    classifier = _classifier_prefixes(network)
+    classifier = classifier_prefixes(network)
     state = {name: value for name, value in state.items() if not name.startswith(classifier)}
     # Files from before batch norm counted its batches lack this counter, and nothing depends on it.
     required = {name for name in own if not name.endswith("num_batches_tracked")}
@@ -185,10 +207,10 @@ def load_weights(network: nn.Module, path: str | Path) -> None:
     network.load_state_dict({**own, **cast})
 
 
-def _classifier_prefixes(network: nn.Module) -> tuple[str, ...]:
-    settings = getattr(network, "pretrained_cfg", {})
-    names = settings.get("classifier", ())
-    return tuple(f"{name}." for name in ((names,) if isinstance(names, str) else names or ()))
+def classifier_prefixes(network: nn.Module) -> tuple[str, ...]:
+    """Return what the names of the parameters of a network's classifier begin with."""
+    names = getattr(network, "pretrained_cfg", {}).get("classifier") or ()
+    return tuple(f"{name}." for name in ((names,) if isinstance(names, str) else names))
 
 
 def _statistics(
@@ -207,3 +229,55 @@ def _statistics(
             Problem("model.std", f"{min(chosen[1])} is not positive", "give the spread of pictures in [0, 1]")
         )
     return chosen[0], chosen[1]
+
+
+OPTIONS: Final = frozenset(
+    {
+        # What is left out at random in training.
+        "attn_drop_rate", "drop_block_rate", "drop_path_rate", "drop_rate", "head_drop_rate", "patch_drop_rate",
+        "pos_drop_rate", "proj_drop_rate",
+        # What the input is, and how it is cut up.
+        "act_layer", "aa_layer", "always_partition", "dynamic_img_pad", "dynamic_img_size", "img_size", "in_22k",
+        "pad_type", "patch_size", "strict_img_size", "stem_type", "stem_width", "window_size",
+        # What a transformer is made of.
+        "class_token", "embed_norm", "fc_norm", "final_norm", "init_values", "mlp_layer", "mlp_ratio",
+        "no_embed_class", "norm_layer", "num_heads", "pos_embed", "pre_norm", "qk_norm", "qkv_bias", "reg_tokens",
+        "rope_type", "scale_attn_norm", "scale_mlp_norm", "use_abs_pos", "use_rel_pos_bias", "use_rot_pos_emb",
+        # How large a network is, and what leaves it.
+        "base_width", "bn_eps", "bn_momentum", "cardinality", "conv_bias", "depth", "embed_dim", "fix_group_size",
+        "global_pool", "group_size", "head_hidden_size", "head_norm_first", "layer_scale_init_value", "num_features",
+        "output_stride", "se_layer", "use_grn", "zero_init_last",
+    }
+)  # fmt: skip
+"""Names of options that shape a network. Their values are numbers, truth values or one plain word."""
+
+_WORD: Final = re.compile(r"[A-Za-z0-9_-]{0,40}")
+_LARGEST: Final = 8_192
+# Blocks are made one by one, each in milliseconds, before their number can be seen in anything else.
+_DEEPEST: Final = 256
+
+
+def check_options(options: Mapping[str, str | int | float | bool]) -> None:
+    """Raise `InputError` for options that are not in `OPTIONS`, and values that are no number or plain word.
+
+    >>> check_options({"img_size": 64, "pad_type": "same"})
+    >>> check_options({"checkpoint_path": "x.pth"})
+    Traceback (most recent call last):
+    mohs.errors.InputError: model.backbone_options.checkpoint_path: not an option that shapes a network; weights are \
+given by model.weights
+    """
+    problems = []
+    for name, value in options.items():
+        place = f"model.backbone_options.{name}"
+        if name not in OPTIONS:
+            fix = "weights are given by model.weights" if _loads(name) else "leave it out"
+            problems.append(Problem(place, "not an option that shapes a network", fix))
+        elif isinstance(value, str) and not _WORD.fullmatch(value):
+            problems.append(Problem(place, f"{value[:80]!r} is not a plain word", "write letters, digits, - and _"))
+        elif not isinstance(value, str) and not abs(value) <= (limit := _DEEPEST if name == "depth" else _LARGEST):
+            problems.append(Problem(place, f"{value!r} is not in [-{limit}, {limit}]", "use a smaller number"))
+    require(*problems)
+
+
+def _loads(name: str) -> bool:
+    return "pretrain" in name or "checkpoint" in name or "cache" in name or "weight" in name

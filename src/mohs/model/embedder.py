@@ -1,5 +1,6 @@
-"""The embedder: backbone, head, unit length; saved as two readable files."""
+"""The embedder: backbone, head, unit length; saved as two readable files, and shared among processes that embed."""
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, final
@@ -16,7 +17,7 @@ from mohs.bounds import PARAMETERS
 from mohs.checks import plain_array, require, wrong_whole
 from mohs.data.images import ImagePolicy
 from mohs.data.picture_input import prepare_pictures
-from mohs.data.stored_pictures import Pictures, StoredPictures
+from mohs.data.stored_pictures import Pictures, StoredPictures, read_in_turn
 from mohs.errors import InputError, Problem, reason_of
 from mohs.model.backbones import build_backbone
 from mohs.model.beginning import load_beginning
@@ -27,10 +28,11 @@ from mohs.model.saved import (
     weights_file,
     write_embedder_settings,
 )
+from mohs.peers import ALONE, Peers, exchange_rows, own_rows
 from mohs.randomness import torch_seeded
 from mohs.settings.config import ModelConfig
 
-__all__ = ["BATCH", "Embedder"]
+__all__ = ["BATCH", "Embedder", "embed_items"]
 
 BATCH: Final = 256
 """Pictures per forward pass. The last digits depend on it, so processes and actors begin at multiples of it."""
@@ -231,3 +233,43 @@ def _check_shapes(file: Path, outline: Embedder) -> None:
 
 def _no_weights(file: Path, reason: str) -> InputError:
     return InputError(Problem(str(file), f"does not hold this network's weights ({reason})"))
+
+
+_AT_ONCE_BYTES = 2**26
+"""Of pictures that are read from their file at once; twice as many are held."""
+
+_ITEMS_A_REPORT = 2 * BATCH
+
+
+def embed_items(
+    embedder: Embedder,
+    pictures: Pictures,
+    items_M: NDArray[np.int64] | None = None,
+    *,
+    peers: Peers = ALONE,
+    progress: Callable[[int, int], None] | None = None,
+) -> NDArray[np.float32]:
+    """Return the embeddings of items, float32 [M, D], byte for byte as one process gives them on as many threads.
+
+    Args:
+        embedder: equal on all processes.
+        pictures: uint8 [N, H, W, C] by its policy, often a memory map, of which some 64 MB are read at a time. Those
+            that stay in their file are read while the ones before them are embedded.
+        items_M: which of them; None: all.
+        peers: processes that call this together with the same arguments.
+        progress: called with (items done, items in all) of this process's part.
+    """
+    num_items = len(pictures) if items_M is None else len(items_M)
+    own = own_rows(peers, num_items, BATCH)
+    x_MD = np.empty((num_items, embedder.embedding_dim), dtype=np.float32)
+    at_once = BATCH * max(1, _AT_ONCE_BYTES // (BATCH * max(1, math.prod(pictures.shape[1:]))))
+    if progress is not None:
+        at_once = min(at_once, _ITEMS_A_REPORT)
+    pieces = [slice(start, min(start + at_once, own.stop)) for start in range(own.start, own.stop, at_once)]
+    items = [np.arange(piece.start, piece.stop) if items_M is None else items_M[piece] for piece in pieces]
+    for piece, read in zip(pieces, read_in_turn(pictures, items), strict=True):
+        x_MD[piece] = embedder.embed(read, batch_size=BATCH)
+        if progress is not None:
+            progress(piece.stop - own.start, own.stop - own.start)
+    exchange_rows(peers, np.arange(own.start, own.stop), x_MD)
+    return x_MD

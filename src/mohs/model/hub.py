@@ -50,45 +50,47 @@ def hub_embedder(name: str) -> Path:
 @contextlib.contextmanager
 def hub_errors(repo: str, place: str) -> Iterator[None]:
     """Let errors of the hub be one line at `place`; its log is kept back meanwhile."""
-    from huggingface_hub import constants, errors
-
     log = logging.getLogger("huggingface_hub")
     level = log.level
     log.setLevel(logging.ERROR)
     try:
         yield
-    except errors.HFValidationError:
-        raise InputError(Problem(place, f"{repo!r} is not the name of a repository", "write user/name")) from None
-    except errors.RepositoryNotFoundError:
-        what = f"{constants.ENDPOINT} has no model {repo!r}, or you may not read it"
-        raise InputError(Problem(place, what, "check the name, or set HF_TOKEN")) from None
-    except errors.RevisionNotFoundError:
-        raise InputError(Problem(place, f"{repo!r} has no such revision", "check what follows the @")) from None
-    except errors.RemoteEntryNotFoundError as error:
-        file = error.response.url.path.rpartition("/")[2]
-        raise InputError(
-            Problem(place, f"{repo!r} has no {file}, and no other file is loaded", "use another repository")
-        ) from None
-    except errors.LocalTokenNotFoundError:
-        raise InputError(Problem(place, "the hub asks for a login", "set HF_TOKEN")) from None
-    except errors.HfHubHTTPError as error:
-        status = error.response.status_code
-        fix = "set HF_TOKEN to a token that may do this" if status in (401, 403) else "try again later"
-        raise InputError(Problem(place, f"{constants.ENDPOINT} answers {status} for {repo!r}", fix)) from None
-    except errors.LocalEntryNotFoundError:
-        why = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else f"{constants.ENDPOINT} cannot be reached"
-        raise InputError(
-            Problem(place, f"{why}, and {repo!r} is not in the cache", "connect, or set HF_ENDPOINT to a mirror")
-        ) from None
-    except RuntimeError as error:  # of a file whose upload was cut short
-        raise InputError(Problem(place, reason_of(error), "try again")) from None
     except Exception as error:
-        if not _is_no_connection(error):
+        told = _told(error, repo)
+        if told is None:
             raise
-        why = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else f"{constants.ENDPOINT} cannot be reached"
-        raise InputError(Problem(place, why, "connect, or set HF_ENDPOINT to a mirror")) from None
+        raise InputError(Problem(place, *told)) from None
     finally:
         log.setLevel(level)
+
+
+def _told(error: Exception, repo: str) -> tuple[str, str] | None:
+    """Return what an error of the hub means and what to do about it; None for one that is none of the hub's."""
+    from huggingface_hub import constants, errors
+
+    away = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else f"{constants.ENDPOINT} cannot be reached"
+    match error:
+        case errors.HFValidationError():
+            return f"{repo!r} is not the name of a repository", "write user/name"
+        case errors.RepositoryNotFoundError():
+            what = f"{constants.ENDPOINT} has no model {repo!r}, or you may not read it"
+            return what, "check the name, or set HF_TOKEN"
+        case errors.RevisionNotFoundError():
+            return f"{repo!r} has no such revision", "check what follows the @"
+        case errors.RemoteEntryNotFoundError():
+            file = error.response.url.path.rpartition("/")[2]
+            return f"{repo!r} has no {file}, and no other file is loaded", "use another repository"
+        case errors.LocalTokenNotFoundError():
+            return "the hub asks for a login", "set HF_TOKEN"
+        case errors.HfHubHTTPError():
+            status = error.response.status_code
+            fix = "set HF_TOKEN to a token that may do this" if status in (401, 403) else "try again later"
+            return f"{constants.ENDPOINT} answers {status} for {repo!r}", fix
+        case errors.LocalEntryNotFoundError():
+            return f"{away}, and {repo!r} is not in the cache", "connect, or set HF_ENDPOINT to a mirror"
+        case RuntimeError():  # of a file whose upload was cut short
+            return reason_of(error), "try again"
+    return (away, "connect, or set HF_ENDPOINT to a mirror") if _is_no_connection(error) else None
 
 
 def _is_no_connection(error: Exception) -> bool:

@@ -1,6 +1,5 @@
 """Weights in the pickles that are passed around, as a safetensors file for a backbone, every shape checked."""
 
-import difflib
 import json
 import subprocess
 import sys
@@ -8,7 +7,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, final
+from typing import Literal, final
 
 from safetensors import safe_open
 from safetensors.torch import save
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from mohs.artefacts import atomic_path
 from mohs.errors import InputError, Problem
+from mohs.model.backbones import classifier_prefixes, require_timm_model
 
 __all__ = ["Imported", "import_weights"]
 
@@ -90,13 +90,9 @@ def _wanted(backbone: str) -> tuple[Mapping[str, Tensor], tuple[str, ...]]:
     """Return the tensors of a backbone with its classifier, counters left out, and the names of the classifier."""
     import timm
 
-    if not timm.is_model(backbone):
-        close = difflib.get_close_matches(backbone, timm.list_models(), n=3)
-        hint = f"did you mean {' or '.join(map(repr, close))}?" if close else "timm.list_models() lists the names"
-        raise InputError(Problem("backbone", f"{backbone!r} is no timm model", hint))
+    require_timm_model("backbone", backbone, "is no timm model")
     network = timm.create_model(backbone, pretrained=False)
-    names: Any = network.pretrained_cfg.get("classifier") or ()
-    prefixes = tuple(f"{name}." for name in ((names,) if isinstance(names, str) else names))
+    prefixes = classifier_prefixes(network)
     state = {name: value for name, value in network.state_dict().items() if not name.endswith(_COUNTER)}
     return state, tuple(name for name in state if prefixes and name.startswith(prefixes))
 

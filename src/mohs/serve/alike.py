@@ -2,7 +2,6 @@
 
 import asyncio
 import base64
-import io
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Annotated, Any, Final, final
@@ -10,10 +9,10 @@ from typing import Annotated, Any, Final, final
 import numpy as np
 from fastapi import FastAPI, Query, Request
 from numpy.typing import NDArray
-from PIL import Image
 
 from mohs.data.images import MAX_PIXELS, decode_all, decode_untrusted
 from mohs.errors import InputError
+from mohs.index.rows import thumbnail_png
 from mohs.model.occlusion import Occlusion, occlusion
 from mohs.serve.batching import QueueFullError
 from mohs.serve.editions import Edition, Editions
@@ -101,10 +100,8 @@ def _in_small_batches(embed: Callable[..., NDArray[np.float32]]) -> Callable[[ND
 
 
 def _told(picture_HWC: NDArray[np.uint8], found: Occlusion) -> AlikePicture:
-    buffer = io.BytesIO()
-    Image.fromarray(picture_HWC.squeeze()).save(buffer, format="PNG")
     return AlikePicture(
-        picture="data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii"),
+        picture="data:image/png;base64," + base64.b64encode(thumbnail_png(picture_HWC)).decode("ascii"),
         cost=found.cost_GG.tolist(),
         marked_cost=found.marked_cost,
         random_cost=found.random_cost,

@@ -75,7 +75,7 @@ def add_routes(
         """Add an item, of a new class too, by its picture."""
         values = _cells(cells)
         data = await read_picture(request)
-        with queries.place():
+        with queries.queue.place():
             async with changing, asyncio.timeout(settings.inference_s):
                 edition = await editions.refresh()
                 if edition.snapshot.place(id) is not None:
@@ -88,7 +88,7 @@ def add_routes(
     @app.delete("/items/{id:path}", dependencies=[Depends(allowed)], responses=_DENIED, tags=["items"])
     async def remove_item(id: str) -> Stored:  # noqa: A002
         """Take an item out."""
-        with queries.place():
+        with queries.queue.place():
             async with changing, asyncio.timeout(settings.inference_s):
                 edition = await editions.refresh()
                 if edition.snapshot.place(id) is None:

@@ -2,9 +2,8 @@
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar, final
 
@@ -48,13 +47,13 @@ class SearchOptions:
 
 @final
 class Queries:
-    """Answers queries, each from one edition: the newest when it began."""
+    """Answers queries, each from one edition: the newest when it began. `queue` has the places of all under way."""
 
     def __init__(self, editions: Editions, settings: ServeSettings, metrics: Metrics) -> None:
         self._editions = editions
         self._settings = settings
         self._metrics = metrics
-        self._places = QueuePlaces(settings.max_queue, metrics)
+        self.queue = QueuePlaces(settings.max_queue, metrics)
         self._batcher = Batcher(_embed_and_search, settings.max_batch, metrics)
         self._pool = ThreadPoolExecutor(2, thread_name_prefix="decode-and-search")
 
@@ -73,9 +72,7 @@ class Queries:
                 return self._told(edition, query, answer)
             return await self.in_thread(self._search, edition, query, x_D, options)
 
-        with self._places.place():
-            async with asyncio.timeout(self._settings.inference_s):
-                return await self.in_newest(ask)
+        return await self._asked(ask)
 
     async def by_id(self, item: str, options: SearchOptions) -> Found:
         """Return what is found for an item's own picture; raise `NoItemError` if there is none of this id."""
@@ -87,7 +84,11 @@ class Queries:
             x_D = await self.in_thread(edition.snapshot.vector, place)
             return await self.in_thread(self._search, edition, item, x_D, options)
 
-        with self._places.place():
+        return await self._asked(ask)
+
+    async def _asked(self, ask: Callable[[Edition], Awaitable[Found]]) -> Found:
+        """Return what `ask` finds in the newest edition, in time and in a place of the queue."""
+        with self.queue.place():
             async with asyncio.timeout(self._settings.inference_s):
                 return await self.in_newest(ask)
 
@@ -117,12 +118,6 @@ class Queries:
         """End the threads."""
         self._batcher.close()
         self._pool.shutdown(wait=False, cancel_futures=True)
-
-    @contextmanager
-    def place(self) -> Iterator[None]:
-        """Hold a place in the queue; raise `QueueFullError` if there is none."""
-        with self._places.place():
-            yield
 
     def _search(self, edition: Edition, query: str, x_D: NDArray[np.float32], options: SearchOptions) -> Found:
         if options.where is not None:

@@ -1,7 +1,7 @@
 """What a run planned: its triplets in the order in which they were trained on, and the pictures that they are of."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Literal, TypeAlias, final
@@ -167,20 +167,10 @@ def read_run_plans(folder: str | Path, *, progress: Callable[[int, int], None] |
 
 
 def _joined(plans: list[TripletPlan]) -> TripletPlan:
-    def column(name: str) -> NDArray[np.generic]:
-        return np.concatenate([getattr(plan, name) for plan in plans])
-
-    return TripletPlan.of(
-        column("anchor"),
-        column("positive"),
-        column("negative"),
-        hardness=column("hardness"),
-        achieved_hardness=column("achieved_hardness"),
-        anchor_positive_distance=column("anchor_positive_distance"),
-        anchor_negative_distance=column("anchor_negative_distance"),
-        positive_origin=column("positive_origin"),
-        header=plans[0].header,
-    )
+    """Return the triplets of plans in a row, under the header of the first."""
+    names = [one.name for one in fields(TripletPlan) if one.name != "header"]
+    columns = {name: np.concatenate([getattr(plan, name) for plan in plans]) for name in names}
+    return TripletPlan(**columns, header=plans[0].header)
 
 
 def _active_fractions(events: Path, num_triplets: int) -> NDArray[np.float64]:

@@ -15,8 +15,7 @@ from mohs.data.augment import augment_batch
 from mohs.data.dataset import Dataset
 from mohs.data.stored_pictures import read_in_turn
 from mohs.errors import TrainingError
-from mohs.model.embedder import Embedder
-from mohs.model.shared_embedding import embed_items
+from mohs.model.embedder import Embedder, embed_items
 from mohs.randomness import torch_seeded
 from mohs.sequence import anchor_sequence
 from mohs.settings.config import ClassificationConfig, RunConfig

@@ -187,24 +187,19 @@ _READ: Final[Mapping[str, Mapping[str, _Rule]]] = {
 
 Event: TypeAlias = StepEvent | SegmentEvent | HeldOutEvent | EarlyStoppingEvent | GuardEvent | ClassificationEvent
 Listener: TypeAlias = Callable[[Event], None]
+_KINDS: Final[Mapping[type[Event], str]] = {
+    StepEvent: "step",
+    SegmentEvent: "segment",
+    HeldOutEvent: "held-out",
+    EarlyStoppingEvent: "early-stopping",
+    GuardEvent: "guard",
+    ClassificationEvent: "classification",
+}
 
 
 def as_record(event: Event) -> tuple[str, dict[str, Any]]:
     """Return the name and the values of an event, as written to events.jsonl."""
-    match event:
-        case StepEvent():
-            name = "step"
-        case SegmentEvent():
-            name = "segment"
-        case HeldOutEvent():
-            name = "held-out"
-        case EarlyStoppingEvent():
-            name = "early-stopping"
-        case GuardEvent():
-            name = "guard"
-        case ClassificationEvent():
-            name = "classification"
-    return name, asdict(event)
+    return _KINDS[type(event)], asdict(event)
 
 
 _MAX_PICTURES = 2048

@@ -17,8 +17,7 @@ from mohs.evaluation.collapse import spread as spread_of
 from mohs.hardness.curves import schedule
 from mohs.mining import mine
 from mohs.mining.roles import choose_roles
-from mohs.model.embedder import Embedder
-from mohs.model.shared_embedding import embed_items
+from mohs.model.embedder import Embedder, embed_items
 from mohs.peers import Peers
 from mohs.plan import TripletPlan
 from mohs.randomness import generator

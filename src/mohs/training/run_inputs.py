@@ -5,10 +5,10 @@ Fingerprints are of the pictures as they are decoded, since these are what the n
 or touched has not changed.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import final
+from typing import Any, final
 
 import numpy as np
 
@@ -27,7 +27,6 @@ from mohs.settings.config import DataConfig, RunConfig
 
 __all__ = [
     "FEWEST_HELD_OUT",
-    "RunInputs",
     "SplitData",
     "changed_files",
     "changed_pictures",
@@ -205,43 +204,17 @@ def forewarnings(config: RunConfig, num_classes: int) -> list[str]:
     return [line for line in lines if line is not None]
 
 
-@final
-@dataclass(frozen=True)
-class RunInputs:
-    """Fingerprints: 16 hex digits of each picture, in the order of items.csv; SHA-256 of other files, by setting."""
-
-    pictures: tuple[str, ...]
-    files: Mapping[str, str]
-
-    @classmethod
-    def of(cls, dataset: Dataset, config: RunConfig) -> "RunInputs":
-        """Return the fingerprints of what a run reads now: every picture (about 1 s a GB), weights, review list."""
-        return cls(_picture_digests(dataset), _file_digests(config))
-
-    def save(self, folder: Path) -> None:
-        """Write them to inputs.json in a run folder."""
-        write_json(folder / _FILE, {"pictures": "".join(self.pictures), "files": dict(self.files)})
-
-    @classmethod
-    def load(cls, folder: Path) -> "RunInputs | None":
-        """Return those of a run folder; None if it has none, as runs of older versions."""
-        if not (folder / _FILE).is_file():
-            return None
-        found = read_json(folder / _FILE)
-        digits, all_digits = 2 * _DIGEST_BYTES, str(found["pictures"])
-        pictures = tuple(all_digits[i : i + digits] for i in range(0, len(all_digits), digits))
-        return cls(pictures, dict(found["files"]))
-
-
 def changed_pictures(folder: Path, dataset: Dataset) -> str | None:
     """Return a line if pictures are not those that the run in this folder read; None if all are as they were.
 
     The items of `dataset` must be those of items.csv, in its order. A run without fingerprints has nothing to compare.
     """
-    before = RunInputs.load(folder)
+    before = _inputs(folder)
     if before is None:
         return None
-    pairs = zip(before.pictures, _picture_digests(dataset), strict=True)
+    digits, all_digits = 2 * _DIGEST_BYTES, str(before["pictures"])
+    old_digests = [all_digits[i : i + digits] for i in range(0, len(all_digits), digits)]
+    pairs = zip(old_digests, _picture_digests(dataset), strict=True)
     changed = [i for i, (old, new) in enumerate(pairs) if old != new]
     if not changed:
         return None
@@ -256,11 +229,11 @@ def changed_pictures(folder: Path, dataset: Dataset) -> str | None:
 
 def changed_files(folder: Path, config: RunConfig) -> list[str]:
     """Return a line for each other file that is not as the run in this folder read it."""
-    before = RunInputs.load(folder)
+    before = _inputs(folder)
     now, paths = _file_digests(config), _paths(config)
     return [
         f"{name}: {paths.get(name)} {'has changed since the run read it' if name in now else 'is not there any more'}"
-        for name, digest in ({} if before is None else before.files).items()
+        for name, digest in ({} if before is None else dict(before["files"])).items()
         if now.get(name) != digest
     ]
 
@@ -282,10 +255,20 @@ def classes_before(config: RunConfig) -> set[str]:
 
 
 def save_inputs(folder: Path, dataset: Dataset, config: RunConfig) -> None:
-    """Write what a run reads, and the classes that it knew before it began, since the run it starts from may go."""
-    RunInputs.of(dataset, config).save(folder)
+    """Write fingerprints of what a run reads, and the classes that it knew before it began.
+
+    The fingerprints are 16 hex digits of each picture (about 1 s a GB), in the order of items.csv, and the SHA-256 of
+    other files, weights and review list, by setting. The run that it starts from may go, so its classes are kept.
+    """
+    pictures = "".join(_picture_digests(dataset))
+    write_json(folder / _FILE, {"pictures": pictures, "files": _file_digests(config)})
     if before := classes_before(config):
         write_json(folder / _BEFORE, sorted(before))
+
+
+def _inputs(folder: Path) -> dict[str, Any] | None:
+    """Return the fingerprints in a run folder; None if it has none, as runs of older versions."""
+    return dict(read_json(folder / _FILE)) if (folder / _FILE).is_file() else None
 
 
 def _picture_digests(dataset: Dataset) -> tuple[str, ...]:
