@@ -210,13 +210,11 @@ def item_indices(place: str, values: ArrayLike, num_items: int) -> NDArray[np.in
         )
     outside = np.flatnonzero((array < 0) | (array >= num_items))
     if outside.size:
-        raise InputError(
-            Problem(
-                place,
-                f"{array[outside[0]]} at position {outside[0]} is not an item index in [0, {num_items}) "
-                f"({outside.size} such values)",
-            )
+        what = (
+            f"{array[outside[0]]} at position {outside[0]} is not an item index in [0, {num_items}) "
+            f"({outside.size} such values)"
         )
+        raise InputError(Problem(place, what))
     return array.astype(np.int64)
 
 

@@ -97,7 +97,7 @@ def test_global_random_state_is_neither_read_nor_changed() -> None:
 
 def test_no_change_returns_the_input() -> None:
     pictures = blob()
-    assert augment_batch(pictures, AugmentPolicy.none(), seed=0, step=0) is pictures
+    assert augment_batch(pictures, AugmentPolicy.of_strength(0), seed=0, step=0) is pictures
     assert augment_batch(pictures[:0], AugmentPolicy(), seed=0, step=0).shape == (0, 1, 32, 32)
 
 

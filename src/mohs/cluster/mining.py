@@ -19,7 +19,7 @@ from mohs.mining.frame import Frame
 from mohs.mining.problem import Index, MiningProblem
 from mohs.mining.questions import Queries, Question
 from mohs.mining.stored import StoredBank
-from mohs.mining.stream import Reach, frame_from, pieces_of, reach_of, stream
+from mohs.mining.stream import Reach, candidate_mask, frame_from, pieces_of, reach_of, stream
 from mohs.mining.threads import Progress, one_blas_thread
 from mohs.shards import RowsInPieces, ShardLayout
 
@@ -119,28 +119,19 @@ class _ClusterScan:
     def __init__(self, ray: Any, crew: Crew, problem: MiningProblem) -> None:
         self._ray, self._crew = ray, crew
         self._divides = problem.bank_ND.divides  # not of the actors: they are asked again, by another metric
-        self._is_candidate_N = None
-        num_items = len(problem.bank_ND)
-        if len(problem.candidates_M) < num_items:
-            is_candidate_N = np.zeros(num_items, dtype=bool)
-            is_candidate_N[problem.candidates_M] = True
-            self._is_candidate_N = ray.put(is_candidate_N)
+        is_candidate_N = candidate_mask(problem)
+        self._is_candidate_N = None if is_candidate_N is None else ray.put(is_candidate_N)
         pieces = pieces_of(problem.bank_ND)
         # One for each actor: what a task answers of many anchors, counts, is sent and may be 64 MB.
         num_tasks = min(len(pieces), len(crew.actors))
         cuts = [number * len(pieces) // num_tasks for number in range(num_tasks + 1)]
         self._tasks = [pieces[first:last] for first, last in pairwise(cuts)]
         frame = frame_from(self._reaches(None), None)
-        self._frame = frame_from(self._reaches(frame), frame)
-
-    @property
-    def frame(self) -> Frame:
-        """See `Scan`."""
-        return self._frame
+        self.frame = frame_from(self._reaches(frame), frame)
 
     def ask(self, queries: Queries, questions: Sequence[Question], tick: Progress | None) -> None:
         """See `Scan`."""
-        shared = [self._ray.put(value) for value in (self._frame, _compact(queries), list(questions))]
+        shared = [self._ray.put(value) for value in (self.frame, _compact(queries), list(questions))]
         tasks = [(self._divides, pieces, self._is_candidate_N, *shared) for pieces in self._tasks]
         for count, (_, answers) in enumerate(self._crew.share("look", tasks), 1):
             for question, answer in zip(questions, answers, strict=True):

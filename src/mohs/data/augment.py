@@ -26,7 +26,7 @@ class AugmentPolicy:
     `num_draws` is the number of draws for a batch: one of B pictures is divided at random into that many groups (B, if
     B is smaller), and the pictures of a group change alike.
 
-    >>> AugmentPolicy.none().is_identity
+    >>> AugmentPolicy.of_strength(0).is_identity
     True
     """
 
@@ -60,11 +60,6 @@ class AugmentPolicy:
             None if rises else Problem("scale", rule, "use for example (0.85, 1.15)"),
             wrong_whole("num_draws", self.num_draws, example=16),
         )
-
-    @classmethod
-    def none(cls) -> "AugmentPolicy":
-        """Return the policy that changes nothing."""
-        return cls(rotation_degrees=0.0, translate=0.0, scale=(1.0, 1.0), shear_degrees=0.0)
 
     @classmethod
     def of_strength(cls, strength: float) -> "AugmentPolicy":
@@ -120,13 +115,8 @@ def augment_batch(
         or pictures_BCHW.shape[1] not in (1, 3)
         or not (is_uint8 or pictures_BCHW.is_floating_point())
     ):
-        raise InputError(
-            Problem(
-                "pictures_BCHW",
-                f"{pictures_BCHW.dtype}{list(pictures_BCHW.shape)} is not [B, 1 or 3, H, W] of uint8 or floats",
-                "put channels second",
-            )
-        )
+        what = f"{pictures_BCHW.dtype}{list(pictures_BCHW.shape)} is not [B, 1 or 3, H, W] of uint8 or floats"
+        raise InputError(Problem("pictures_BCHW", what, "put channels second"))
     if policy.is_identity or pictures_BCHW.numel() == 0:
         return pictures_BCHW
     # Not every device interpolates in half precision.

@@ -9,7 +9,6 @@ from typing import final
 
 import numpy as np
 
-from mohs.checks import require
 from mohs.data.equal_pictures import file_numbers, find_near_duplicates
 from mohs.data.images import Decoded, ImagePolicy, decode_all, picture_warnings
 from mohs.data.names import file_name_warning
@@ -59,10 +58,6 @@ class CheckResult:
     def problems(self) -> tuple[str, ...]:
         """All problems, those of pictures first."""
         return (*at_most_20([each.message for each in self.bad]), *self.table_problems)
-
-    def raise_problems(self) -> None:
-        """Raise `InputError` with the problems, if there are any."""
-        require(*self.problems)
 
 
 def check_table(

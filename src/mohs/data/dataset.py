@@ -38,13 +38,8 @@ class Dataset:
     def __post_init__(self) -> None:
         found = self.pictures.shape
         if self.pictures.dtype != np.uint8 or len(found) != 4 or found[0] != len(self.table) or found[3] not in (1, 3):
-            raise InputError(
-                Problem(
-                    "pictures",
-                    f"{self.pictures.dtype}{found} is not uint8 [{len(self.table)}, H, W, 1 or 3]",
-                    "give one picture an item, channels last",
-                )
-            )
+            what = f"{self.pictures.dtype}{found} is not uint8 [{len(self.table)}, H, W, 1 or 3]"
+            raise InputError(Problem("pictures", what, "give one picture an item, channels last"))
 
     def __len__(self) -> int:
         return len(self.table)

@@ -88,11 +88,8 @@ def small_pictures(pictures_NHWC: npt.NDArray[np.uint8]) -> _Pictures:
     """
     pictures = np.asarray(pictures_NHWC)
     if pictures.ndim != 4 or pictures.dtype != np.uint8 or 0 in pictures.shape[1:]:
-        raise InputError(
-            Problem(
-                "pictures_NHWC", f"{pictures.dtype}{pictures.shape} is not uint8 [N, H, W, C]", "give such pictures"
-            )
-        )
+        what = f"{pictures.dtype}{pictures.shape} is not uint8 [N, H, W, C]"
+        raise InputError(Problem("pictures_NHWC", what, "give such pictures"))
     small: npt.NDArray[np.floating[Any]] = pictures.transpose(0, 3, 1, 2).astype(np.float32) / 255
     for axis in (2, 3):
         if small.shape[axis] > SMALL:

@@ -2,10 +2,10 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import Field, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from os.path import normpath
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, final, get_args
+from typing import Literal, TypeAlias, final, get_args
 
 import numpy as np
 
@@ -95,7 +95,8 @@ def read_fixes(path: str | Path) -> list[LabelFix]:
     require(*problems)
     fixes = []
     for place, row in enumerate(rows):
-        cells = {field.name: columns[name][place] for field, name in _fields() if name in columns}
+        named = zip(fields(LabelFix), _COLUMNS, strict=True)
+        cells = {field.name: columns[name][place] for field, name in named if name in columns}
         suggestion = cells["suggestion"].strip() or "look"
         if suggestion not in get_args(Suggestion):
             known = ", ".join(map(repr, get_args(Suggestion)))
@@ -221,10 +222,6 @@ def listing_fixes(table: Table, multi_label: MultiLabel) -> list[LabelFix]:
                 file, other = (table.files[labels.index(name)] for name in (label, to))
                 fixes.append(LabelFix(file, label, "look", to, "similar-names", other, to))
     return fixes
-
-
-def _fields() -> list[tuple[Field[Any], str]]:
-    return list(zip(fields(LabelFix), _COLUMNS, strict=True))
 
 
 def _circles(source: str, merged: dict[str, str]) -> list[str]:

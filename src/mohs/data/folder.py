@@ -144,13 +144,8 @@ def read_class_folders(folder: Path) -> tuple[list[str], list[str], str]:
         found = "; ".join(filter(None, [found, line + (f" and {len(bare) - 3} more" if len(bare) > 3 else "")]))
     if not files:
         seen = f"; {found}" if found else ""
-        raise InputError(
-            Problem(
-                str(folder),
-                "no pictures (jpg, png, webp, tif and others)",
-                f"put those of each class in a sub-folder named after it{seen}",
-            )
-        )
+        what = "no pictures (jpg, png, webp, tif and others)"
+        raise InputError(Problem(str(folder), what, f"put those of each class in a sub-folder named after it{seen}"))
     return files, labels, f"{folder}: {found}" if found else ""
 
 

@@ -155,11 +155,8 @@ def as_indices(indices: Sequence[int] | np.ndarray, num_items: int) -> np.ndarra
     if rows.ndim != 1 or rows.dtype.kind not in "iu":
         raise InputError(Problem("indices", f"{rows.dtype}{rows.shape} is not int [K]", "give item positions"))
     if rows.min() < 0 or rows.max() >= num_items:
-        raise InputError(
-            Problem(
-                "indices", f"{int(rows.min())} to {int(rows.max())} for {num_items} items", f"stay in [0, {num_items})"
-            )
-        )
+        what = f"{int(rows.min())} to {int(rows.max())} for {num_items} items"
+        raise InputError(Problem("indices", what, f"stay in [0, {num_items})"))
     return rows.astype(np.int64)
 
 
@@ -190,14 +187,11 @@ def require_classes(table: Table, minimum: int = 2) -> None:
     names = sorted(set(table.labels.tolist()))
     if len(names) < minimum:
         shown = ", ".join(map(repr, names)) or "none"
-        raise InputError(
-            Problem(
-                table.source,
-                f"{len(names)} {'class' if len(names) == 1 else 'classes'} ({shown}); similarity learning needs at "
-                f"least {minimum}",
-                "add pictures of other classes",
-            )
+        what = (
+            f"{len(names)} {'class' if len(names) == 1 else 'classes'} ({shown}); similarity learning needs at "
+            f"least {minimum}"
         )
+        raise InputError(Problem(table.source, what, "add pictures of other classes"))
 
 
 def write_table(table: Table, path: str | Path) -> None:

@@ -139,22 +139,14 @@ def _export(
                 write(_UnitVectors(embedder).eval(), example, temporary)
         except Exception as error:  # torch's exporters raise many kinds, none of them public
             reason = reason_of(error)
-            raise InputError(
-                Problem(
-                    str(path), f"{embedder.config.backbone!r} cannot be exported ({reason})", "use another backbone"
-                )
-            ) from None
+            what = f"{embedder.config.backbone!r} cannot be exported ({reason})"
+            raise InputError(Problem(str(path), what, "use another backbone")) from None
         vectors_of = run(temporary)
         found = [(vectors_of(block), wanted) for block, wanted in _batches(pictures_NHWC, expected_ND)]
         difference = max(float(np.abs(vectors - wanted).max()) for vectors, wanted in found)
         if not difference <= MAX_DIFFERENCE:
-            raise InputError(
-                Problem(
-                    str(path),
-                    f"{runtime} gives other vectors, by {difference:.2g}, over {MAX_DIFFERENCE:g}; it was not kept",
-                    "use another version of it",
-                )
-            )
+            what = f"{runtime} gives other vectors, by {difference:.2g}, over {MAX_DIFFERENCE:g}; it was not kept"
+            raise InputError(Problem(str(path), what, "use another version of it"))
         checked = {"runtime": runtime, "num_pictures": len(pictures_NHWC), "largest_difference": difference}
         about = describe(embedder) | {"file": path.name, "sha256": sha256_file(temporary), "checked": checked}
         write_json(description, about)

@@ -398,13 +398,8 @@ class Index:
         ids = item_ids(table, columns, _about(self._place)["id_column"])
         unknown = [name for name in columns if name not in schema.names]
         if unknown:
-            raise InputError(
-                Problem(
-                    table.source,
-                    f"columns {', '.join(map(repr, unknown))} are not in the index",
-                    f"its columns are {', '.join(map(repr, self.columns()))}",
-                )
-            )
+            what = f"columns {', '.join(map(repr, unknown))} are not in the index"
+            raise InputError(Problem(table.source, what, f"its columns are {', '.join(map(repr, self.columns()))}"))
         cells = {}
         for field in schema:
             if field.name in columns:

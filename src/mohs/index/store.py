@@ -68,13 +68,13 @@ class Store:
     A reader keeps the version that it was opened at (`newest` gives one), so that what is read together is of one
     version, whoever writes meanwhile. Changes wait for each other (`mohs.lock`), in a bucket LanceDB has them take
     turns. They tidy up now and then: small fragments become one, and versions that newer ones have replaced for two
-    minutes are cleaned up; what still reads such a version is told so.
+    minutes are cleaned up; what still reads such a version is told so. `version` is the number of the one that is read.
     """
 
     def __init__(self, table: Any, place: Place) -> None:
         self._table = table
         self._place = place
-        self._version = int(table.version)
+        self.version = int(table.version)
 
     @classmethod
     def create(cls, where: Path | Place, batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> "Store":
@@ -113,15 +113,10 @@ class Store:
             ) from None
         return cls(table, place)
 
-    @property
-    def version(self) -> int:
-        """The number of the version that is read."""
-        return self._version
-
     def newest(self) -> "Store":
         """Return the newest version on disk: this very store, if there is none since."""
         table = self._writer()
-        return self if int(table.version) == self._version else Store(table, self._place)
+        return self if int(table.version) == self.version else Store(table, self._place)
 
     @property
     def schema(self) -> pa.Schema:
@@ -172,7 +167,7 @@ class Store:
             if self._place.is_lost(error):
                 raise self._place.unreadable(error) from None
             if self._is_cleaned_up():
-                what, fix = f"version {self._version} is cleaned up, there are newer ones", "read the newest"
+                what, fix = f"version {self.version} is cleaned up, there are newer ones", "read the newest"
                 raise InputError(Problem(self._place.uri, what, fix)) from None
             if where is None:
                 raise self._place.unreadable(error) from None
@@ -274,7 +269,7 @@ class Store:
 
     def _is_cleaned_up(self) -> bool:
         try:
-            return all(each["version"] != self._version for each in self._writer().list_versions())
+            return all(each["version"] != self.version for each in self._writer().list_versions())
         except (MohsError, ValueError, RuntimeError, OSError):
             return False
 
@@ -343,14 +338,10 @@ def _id_in(ids: Sequence[str]) -> str:
 
 
 def _connect(place: Place) -> Any:
-    return _lancedb().connect(place.uri, storage_options=place.storage_options)
-
-
-def _lancedb() -> Any:
     # A compaction that another change came before is no news; LanceDB would write a line for it.
     os.environ.setdefault("LANCEDB_LOG", "warn,lance::dataset::optimize=error")
     try:
         import lancedb
     except ImportError:
         raise InputError("mohs[search]: an index needs LanceDB; pip install 'mohs[search]'") from None
-    return lancedb
+    return lancedb.connect(place.uri, storage_options=place.storage_options)

@@ -21,7 +21,10 @@ from mohs.mining.stored import StoredBank
 from mohs.mining.streamed_kernels import Tile, mark_items
 from mohs.mining.threads import Progress, for_each
 
-__all__ = ["PIECE_BYTES", "LocalScan", "Reach", "Scan", "ScanSource", "frame_from", "pieces_of", "reach_of", "stream"]
+__all__ = [
+    "PIECE_BYTES", "LocalScan", "Reach", "Scan", "ScanSource", "candidate_mask", "frame_from", "pieces_of", "reach_of",
+    "stream",
+]  # fmt: skip
 
 _ROWS = 512  # queries in a block
 PIECE_BYTES = 2**24
@@ -63,26 +66,26 @@ class LocalScan:
     """The shards of one machine, streamed by one process."""
 
     def __init__(self, problem: MiningProblem, threads: int) -> None:
-        num_items = len(problem.bank_ND)
         self._bank = problem.bank_ND
         self._threads = threads
-        self._is_candidate_N = None
-        if len(problem.candidates_M) < num_items:
-            self._is_candidate_N = np.zeros(num_items, dtype=bool)
-            self._is_candidate_N[problem.candidates_M] = True
+        self._is_candidate_N = candidate_mask(problem)
         self._pieces = pieces_of(self._bank)
         # Read twice: for the middle, and for how far rows reach from it.
         frame = frame_from([reach_of(self._bank, self._pieces, None)], None)
-        self._frame = frame_from([reach_of(self._bank, self._pieces, frame)], frame)
-
-    @property
-    def frame(self) -> Frame:
-        """See `Scan`."""
-        return self._frame
+        self.frame = frame_from([reach_of(self._bank, self._pieces, frame)], frame)
 
     def ask(self, queries: Queries, questions: Sequence[Question], tick: Progress | None) -> None:
         """See `Scan`."""
-        stream(self._bank, self._pieces, self._is_candidate_N, self._frame, queries, questions, self._threads, tick)
+        stream(self._bank, self._pieces, self._is_candidate_N, self.frame, queries, questions, self._threads, tick)
+
+
+def candidate_mask(problem: MiningProblem) -> NDArray[np.bool_] | None:
+    """Return which items are candidates, bool[N]; None for all."""
+    if len(problem.candidates_M) == len(problem.bank_ND):
+        return None
+    is_candidate_N = np.zeros(len(problem.bank_ND), dtype=bool)
+    is_candidate_N[problem.candidates_M] = True
+    return is_candidate_N
 
 
 def pieces_of(bank: StoredBank) -> list[tuple[int, int]]:

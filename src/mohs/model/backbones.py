@@ -103,11 +103,8 @@ def build_backbone(config: ModelConfig, *, channels: int, size: int) -> Backbone
         raise
     except Exception as error:  # a model's own code raises almost anything on values that it was not made for
         reason = reason_of(error)
-        raise InputError(
-            Problem(
-                "model.backbone_options", f"{dict(config.backbone_options)} does not fit {config.backbone!r} ({reason})"
-            )
-        ) from None
+        what = f"{dict(config.backbone_options)} does not fit {config.backbone!r} ({reason})"
+        raise InputError(Problem("model.backbone_options", what)) from None
     settings = network.pretrained_cfg
     mean, std = tuple(settings["mean"]), tuple(settings["std"])
     if channels == 1:
@@ -152,21 +149,12 @@ def _measure_features(network: nn.Module, name: str, channels: int, size: int) -
             shape = network(torch.zeros(1, channels, size, size)).shape
     except (RuntimeError, AssertionError, ValueError, IndexError) as error:
         reason = reason_of(error)
-        raise InputError(
-            Problem(
-                "model.backbone",
-                f"{name!r} does not take pictures of {size} x {size} ({reason})",
-                "use the size it was made for (--size 224 is common)",
-            )
-        ) from None
+        what = f"{name!r} does not take pictures of {size} x {size} ({reason})"
+        fix = "use the size it was made for (--size 224 is common)"
+        raise InputError(Problem("model.backbone", what, fix)) from None
     if len(shape) != 2:
-        raise InputError(
-            Problem(
-                "model.backbone",
-                f"{name!r} gives {tuple(shape)} for a picture, not one vector",
-                "use another timm model",
-            )
-        )
+        what = f"{name!r} gives {tuple(shape)} for a picture, not one vector"
+        raise InputError(Problem("model.backbone", what, "use another timm model"))
     network.train()
     return int(shape[1])
 

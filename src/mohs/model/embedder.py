@@ -129,13 +129,8 @@ class Embedder(nn.Module):
         if isinstance(pictures, np.ndarray | StoredPictures) and (
             pictures.shape[1:] != expected or pictures.dtype != np.uint8
         ):
-            raise InputError(
-                Problem(
-                    "pictures",
-                    f"{pictures.dtype}{pictures.shape} is not uint8[N, H, W, C] with H, W, C = {expected}",
-                    "prepare them with decode_image",
-                )
-            )
+            what = f"{pictures.dtype}{pictures.shape} is not uint8[N, H, W, C] with H, W, C = {expected}"
+            raise InputError(Problem("pictures", what, "prepare them with decode_image"))
         embeddings_ND = np.empty((num_pictures, dim), dtype=np.float32)
         was_training = self.training
         self.eval()

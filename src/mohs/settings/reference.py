@@ -145,7 +145,8 @@ def _facts(name: str) -> SettingFacts:
     reading = [record for record in LOSSES if section == "loss" and last in record.reads]
     matters = when_it_matters(name)
     if reading and not matters:
-        matters = [f"with loss.name {listed(reading, last='or')}" + _or_library(last)]
+        library = ", or a class of pytorch-metric-learning" if any(each.library_class for each in reading) else ""
+        matters = [f"with loss.name {listed(reading, last='or')}{library}"]
     presets = {preset: preset_settings(preset) for preset in get_args(Preset)}
     return SettingFacts(
         name=name,
@@ -155,11 +156,6 @@ def _facts(name: str) -> SettingFacts:
         matters=tuple(matters),
         presets=tuple(f"{preset} {toml_value(taken[name])}" for preset, taken in presets.items() if name in taken),
     )
-
-
-def _or_library(last: str) -> str:
-    of_library = any(record.library_class and last in record.reads for record in LOSSES)
-    return ", or a class of pytorch-metric-learning" if of_library else ""
 
 
 def _values(schema: Mapping[str, Any]) -> str:

@@ -215,13 +215,9 @@ _BANK_SCALARS = ("recall", "spread", "effective_rank", "anchor_positive_distance
 def require_tensorboard() -> None:
     """Raise `InputError` if TensorBoard is not installed."""
     if importlib.util.find_spec("tensorboard") is None:
-        raise InputError(
-            Problem(
-                "training.tensorboard",
-                "the package tensorboard is not installed",
-                "install it with pip install 'mohs[track]', or leave the setting out",
-            )
-        )
+        what = "the package tensorboard is not installed"
+        fix = "install it with pip install 'mohs[track]', or leave the setting out"
+        raise InputError(Problem("training.tensorboard", what, fix))
 
 
 @final

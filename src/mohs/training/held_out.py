@@ -152,10 +152,6 @@ def check_early_stopping(config: RunConfig, held_out: HeldOut | None) -> None:
     stop_after = config.training.stop_after
     if stop_after is None or (held_out is not None and held_out.of == "validation"):
         return
-    raise InputError(
-        Problem(
-            "training.stop_after",
-            f"{stop_after}, and no classes are held out to measure on; the test must not decide when to stop",
-            "give data.validation_fraction, for example 0.1, or leave it out",
-        )
-    )
+    what = f"{stop_after}, and no classes are held out to measure on; the test must not decide when to stop"
+    fix = "give data.validation_fraction, for example 0.1, or leave it out"
+    raise InputError(Problem("training.stop_after", what, fix))

@@ -134,27 +134,23 @@ def shorten_gradient(optimizer: "Optimizer", max_norm: float) -> float:
 class MuonWithAdamW:
     """Muon on weights of two dimensions and more, AdamW on the rest, behind one list of groups.
 
-    One rate serves both, see `Muon`. Parameters of a group whose "matrices" is False are AdamW's, whatever their shape.
+    One rate serves both, see `Muon`. `param_groups` are the groups as they were given, each with its "lr". Parameters
+    of a group whose "matrices" is False are AdamW's, whatever their shape.
     """
 
     def __init__(self, groups: list[dict[str, Any]], *, learning_rate: float) -> None:
-        self._groups = [{"lr": learning_rate, **group} for group in groups]
+        self.param_groups = [{"lr": learning_rate, **group} for group in groups]
         # By place in the state: an optimiser, and for each of its groups the one whose rate it follows.
         self._inner: dict[str, tuple[torch.optim.Optimizer, list[dict[str, Any]]]] = {}
         for place, kind in enumerate((Muon, torch.optim.AdamW)):
             own, follow = [], []
-            for group in self._groups:
+            for group in self.param_groups:
                 matrices = group.get("matrices", True)
                 if chosen := [p for p in group["params"] if (matrices and p.ndim >= 2) == (kind is Muon)]:
                     own.append({"params": chosen, "weight_decay": group.get("weight_decay", 0.0)})
                     follow.append(group)
             if own:
                 self._inner[str(place)] = kind(own, lr=learning_rate), follow
-
-    @property
-    def param_groups(self) -> list[dict[str, Any]]:
-        """The groups as they were given, each with its "lr"."""
-        return self._groups
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget all gradients."""

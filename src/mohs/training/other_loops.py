@@ -116,14 +116,11 @@ class PlanSampler(_BatchSampler):
         slices = batch_slices(len(plan), self._batch_triplets)
         smallest = min(piece.stop - piece.start for piece in slices)
         if smallest < self._num_ranks:
-            raise InputError(
-                Problem(
-                    "batch_triplets",
-                    f"{self._batch_triplets} gives batches of {smallest} triplets from a plan of {len(plan)}, fewer "
-                    f"than {self._num_ranks} processes",
-                    "use more triplets a batch",
-                )
+            what = (
+                f"{self._batch_triplets} gives batches of {smallest} triplets from a plan of {len(plan)}, fewer "
+                f"than {self._num_ranks} processes"
             )
+            raise InputError(Problem("batch_triplets", what, "use more triplets a batch"))
         self._plan = plan
         self._slices = [self._own(piece) for piece in slices]
 
@@ -197,14 +194,11 @@ class PlanMiner(BaseMiner):  # type: ignore[misc]  # the library is untyped
         if bool(wrong.any()):
             row = int(wrong.nonzero()[0])
             classes = [labels[part[row]].item() for part in (anchor, positive, negative)]
-            raise InputError(
-                Problem(
-                    "labels",
-                    f"triplet {row} has the classes {classes[0]}, {classes[1]} and {classes[2]}, not a, a and b: the "
-                    "batch is not in plan order",
-                    fix,
-                )
+            what = (
+                f"triplet {row} has the classes {classes[0]}, {classes[1]} and {classes[2]}, not a, a and b: the "
+                "batch is not in plan order"
             )
+            raise InputError(Problem("labels", what, fix))
         return anchor, positive, negative
 
 

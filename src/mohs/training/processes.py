@@ -339,13 +339,9 @@ def _take_own_gpu() -> None:
     """Make "cuda" mean this process's own GPU, the LOCAL_RANK-th of the machine: NCCL refuses two ranks on one."""
     text, available = os.environ.get("LOCAL_RANK", "0"), torch.cuda.device_count()
     if not text.isdecimal() or int(text) >= available:
-        raise InputError(
-            Problem(
-                "LOCAL_RANK",
-                f"{text!r} is not a GPU of this machine, which has {available}",
-                "start one process for each GPU with torchrun (--nproc-per-node), or use --device cpu",
-            )
-        )
+        what = f"{text!r} is not a GPU of this machine, which has {available}"
+        fix = "start one process for each GPU with torchrun (--nproc-per-node), or use --device cpu"
+        raise InputError(Problem("LOCAL_RANK", what, fix))
     torch.cuda.set_device(int(text))
 
 

@@ -90,13 +90,8 @@ class SplitData:
         seen = bool((train_C[test_C > 0] > 0).any())
         count = int(test_C[train_C > 0 if seen else test_C > 1].sum())
         if not count:
-            raise InputError(
-                Problem(
-                    table.source,
-                    "every test class has one picture, so no query has another to find",
-                    "add pictures, or a catalog",
-                )
-            )
+            what = "every test class has one picture, so no query has another to find"
+            raise InputError(Problem(table.source, what, "add pictures, or a catalog"))
         return count
 
     def anchors_note(self, config: RunConfig) -> str | None:
@@ -142,13 +137,8 @@ def open_split_data(
         return SplitData(dataset, none, every, True, not_chosen)
     unsplit = not (dataset.table.splits != "").any()
     if unsplit and config.split_by == "item" and np.bincount(dataset.labels_id).max() < 2:
-        raise InputError(
-            Problem(
-                dataset.table.source,
-                "every class has one picture, so by item none is left for the test",
-                "add pictures, or a catalog",
-            )
-        )
+        what = "every class has one picture, so by item none is left for the test"
+        raise InputError(Problem(dataset.table.source, what, "add pictures, or a catalog"))
     table = assign_splits(dataset.table, config.split_by, config.test_fraction, seed=seed)
     if config.validation_fraction:
         table = with_held_out_classes(table, config, seed=seed)
@@ -158,11 +148,8 @@ def open_split_data(
         test_N = table.splits == "validation"
     for name, marked_N in (("train", train_N), ("test", test_N)):
         if not marked_N.any():
-            raise InputError(
-                Problem(
-                    table.source, f"the column 'split' marks no item {name!r}", "mark some, or leave the column out"
-                )
-            )
+            what = f"the column 'split' marks no item {name!r}"
+            raise InputError(Problem(table.source, what, "mark some, or leave the column out"))
     unseen = not np.isin(table.labels[test_N], table.labels[train_N]).any()
     return SplitData(dataset, train_N, test_N, unseen, not_chosen)
 

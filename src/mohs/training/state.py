@@ -288,14 +288,11 @@ def restore_run(run: RunState, checkpoint: Checkpoint, folder: Folder) -> None:
     """Take the run up where a checkpoint left it; every process reads, the first one cuts what came after."""
     values, place = checkpoint.values, checkpoint.values["segment"]
     if fingerprint(run.planner.distrusted_P2) != values["distrusted"]:
-        raise InputError(
-            Problem(
-                "negatives",
-                "the pairs that may not be anchor and negative are not those that the run began with: equal "
-                f"pictures or the review list ({run.config.negatives.review_list}) have changed",
-                "restore them, or train into another folder",
-            )
+        what = (
+            "the pairs that may not be anchor and negative are not those that the run began with: equal "
+            f"pictures or the review list ({run.config.negatives.review_list}) have changed"
         )
+        raise InputError(Problem("negatives", what, "restore them, or train into another folder"))
     if torch.get_num_threads() != values["num_threads"]:
         warnings.warn(
             f"training: the run was begun with {values['num_threads']} threads and goes on with "

@@ -180,13 +180,8 @@ def _try(config: LossConfig) -> None:
         )
     learns = isinstance(loss, nn.Module) and any(True for _ in loss.parameters())
     if config.learning_rate is not None and not learns:
-        raise InputError(
-            Problem(
-                "loss.learning_rate",
-                f"{config.learning_rate} has no effect on the loss {config.name!r}, which has no parameters",
-                "leave it out",
-            )
-        )
+        what = f"{config.learning_rate} has no effect on the loss {config.name!r}, which has no parameters"
+        raise InputError(Problem("loss.learning_rate", what, "leave it out"))
 
 
 def _build(config: LossConfig, num_classes: int | None, embedding_dim: int | None, seed: int) -> Loss:
@@ -200,12 +195,7 @@ def _build(config: LossConfig, num_classes: int | None, embedding_dim: int | Non
 def _library_loss(config: LossConfig, num_classes: int | None, embedding_dim: int | None, seed: int) -> nn.Module:
     loss = find_loss(config.name)
     if loss.needs_data and (num_classes is None or embedding_dim is None):
-        raise InputError(
-            Problem(
-                "num_classes, embedding_dim",
-                f"the loss {config.name!r} has parameters for each class",
-                "give build_loss both",
-            )
-        )
+        what = f"the loss {config.name!r} has parameters for each class"
+        raise InputError(Problem("num_classes, embedding_dim", what, "give build_loss both"))
     with torch_seeded(seed, "loss parameters"):
         return loss.build(config.options, num_classes=num_classes or 0, embedding_dim=embedding_dim or 0)

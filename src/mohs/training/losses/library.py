@@ -195,13 +195,8 @@ def _find(
     if name in classes:
         return classes[name]
     usable = [*own, *(known for known in classes if known not in refused)]
-    raise InputError(
-        Problem(
-            setting,
-            f"{name!r} is unknown{_did_you_mean(name, usable)}",
-            f"use {', '.join(own)} or a class of pytorch_metric_learning.{library}",
-        )
-    )
+    what = f"{name!r} is unknown{_did_you_mean(name, usable)}"
+    raise InputError(Problem(setting, what, f"use {', '.join(own)} or a class of pytorch_metric_learning.{library}"))
 
 
 def close_matches(name: str, known: Iterable[str]) -> list[str]:
