@@ -56,7 +56,7 @@ class Switches:
     clique_until: float = 1.0
     share: float = 1.0  # of the classes of a pass that are put in cliques, at most
     curve: str = "constant"  # of hardness: linear, sigmoid, cyclic (four sigmoids), reversed (falls from `cap` to 0)
-    cap: float = 1.0  # largest hardness, on the scale log-rank: M free classes, M^(1 - h) - 1 nearest passed over
+    cap: float = 1.0  # largest hardness, on the scale log-rank: of M classes or keys M^(1 - h) - 1 are passed over
     piece: int = 0  # classes that are composed at once; 0: a whole pass
     skip: int = 0  # nearest classes that are passed over
     aware: float = 0.0  # pass over classes more similar than this share of the similarity of the class's own two
@@ -66,6 +66,12 @@ class Switches:
     pairs_live: int = 0  # 1: pictures of a batch are compared as the network sees them, not with keys
     live: float = 0.0  # with keys: weight of the loss within the batch beside the one with keys
     queue: int = 0  # keys of earlier steps that are negatives, too
+    focus: float = 0.0  # classes of a pass are drawn with weights (loss when they were shown last) ** focus; 0: all
+    focus_from: float = 0.3
+    focus_share: float = 0.5  # of the classes, shown in such a pass
+    aug: float = 0.7  # strength of the changes of pictures
+    key_aug: float = -1.0  # of what the key encoder sees; -1: it sees the pictures of the network
+    both: int = 0  # 1: near are keys to the mean of a row and its positive, not to the row
     near: int = 0  # of the queue, only so many keys count for a row: those most similar to it; 0: all
     key_mode: str = "train"  # of batch norm in the key encoder
     loss: str = "infonce"  # decoupled; hard: weights exp(beta s) on negatives; xbm, ntxent: the library's, a queue
@@ -110,6 +116,7 @@ class Passes:
         self.own_similarity_C = np.zeros(num_classes, np.float32)
         self.spent_s = 0.0
         self.groups: list[list[int]] = []  # of the form metis
+        self.loss_C = np.full(num_classes, np.nan)
 
     def saw(self, classes: NDArray[np.int64], first_BD: Tensor, second_BD: Tensor) -> None:
         """Take note of the embeddings of a step."""
@@ -130,6 +137,10 @@ class Passes:
             left = self._waiting
             if not self._of_pass:
                 order = self._random.permutation(len(self.vector_CD))
+                if s.focus and progress >= s.focus_from:
+                    weight = np.where(np.isnan(self.loss_C), np.nanmax(self.loss_C), self.loss_C)
+                    key = s.focus * np.log(weight + 1e-3) + self._random.gumbel(size=len(order))
+                    order = self._random.permutation(np.argsort(-key)[: round(s.focus_share * len(order))])
                 self._of_pass = np.array_split(order, max(1, round(len(order) / (s.piece or len(order)))))
             fresh = self._compose(self._of_pass.pop(0), progress)
             if left:
@@ -170,7 +181,7 @@ class Passes:
 
 
 def scores_loss(s: Switches, scores_MK: Tensor, own_MK: Tensor, positive_M: Tensor, progress: float) -> Tensor:
-    """Return the loss of similarities to keys, of which those in `own_MK` (one's own class) count only as positive."""
+    """Return the loss of each row of similarities to keys, of which those in `own_MK` (one's own class) count only as positive."""
     t = s.temperature * (s.last_temperature / s.temperature) ** progress if s.last_temperature else s.temperature
     at_positive = scores_MK.gather(1, positive_M[:, None])[:, 0] / t
     negative_MK = (scores_MK / t).masked_fill(own_MK, -torch.inf)
@@ -179,8 +190,8 @@ def scores_loss(s: Switches, scores_MK: Tensor, own_MK: Tensor, positive_M: Tens
         weight_MK = torch.log_softmax(weight_MK, 1) + (~own_MK).sum(1, keepdim=True).log()
         negative_MK = negative_MK + weight_MK
     if s.loss == "decoupled":
-        return (negative_MK.logsumexp(1) - at_positive).mean()
-    return (torch.cat([negative_MK, at_positive[:, None]], 1).logsumexp(1) - at_positive).mean()
+        return negative_MK.logsumexp(1) - at_positive
+    return torch.cat([negative_MK, at_positive[:, None]], 1).logsumexp(1) - at_positive
 
 
 @final
@@ -226,12 +237,16 @@ class Keys:
         """Return keys of a batch."""
         return self._network(pictures)  # type: ignore[no-any-return]
 
-    def compare(self, e_MD: Tensor, class_M: Tensor) -> tuple[Tensor, Tensor]:
+    def compare(self, e_MD: Tensor, class_M: Tensor, hardness: float) -> tuple[Tensor, Tensor]:
         """Return similarities to keys of the queue, and where a key is of the row's own class."""
         if not 0 < self._s.near < len(self.queue_QD):
             return e_MD @ self.queue_QD.T, class_M[:, None] == self.class_Q[None, :]
         with torch.no_grad():
-            near_MK = (e_MD @ self.queue_QD.T).topk(self._s.near, dim=1, sorted=False).indices
+            by_MD = e_MD
+            if self._s.both:
+                by_MD = functional.normalize(e_MD + e_MD.roll(len(e_MD) // 2, 0), dim=1)
+            first = min(round(len(self.queue_QD) ** (1.0 - hardness)) - 1, len(self.queue_QD) - self._s.near)
+            near_MK = (by_MD @ self.queue_QD.T).topk(first + self._s.near, dim=1).indices[:, first:]
         score_MK = torch.einsum("md,mkd->mk", e_MD, self.queue_QD[near_MK])
         return score_MK, class_M[:, None] == self.class_Q[near_MK]
 
@@ -254,7 +269,8 @@ def train(s: Switches, pictures_2C: NDArray[np.uint8], *, seed: int) -> tuple[Em
     """Return the embedder after `s.pictures` pictures, and the CPU seconds that composing batches took."""
     num_classes = pictures_2C.shape[1]
     embedder = Embedder.create(ModelConfig(hidden_dim=s.hidden), ImagePolicy(size=32, channels=1), seed=seed)
-    policy = AugmentPolicy(**{**asdict(AugmentPolicy.of_strength(0.7)), "num_draws": 8})
+    policy = AugmentPolicy(**{**asdict(AugmentPolicy.of_strength(s.aug)), "num_draws": 8})
+    key_policy = AugmentPolicy(**{**asdict(AugmentPolicy.of_strength(max(s.key_aug, 0.0))), "num_draws": 8})
     by_muon = [p for p in embedder.parameters() if s.optimizer == "muon" and p.ndim >= 2]
     rest = [p for p in embedder.parameters() if all(p is not q for q in by_muon)]
     optimizers: list[tuple[torch.optim.Optimizer, float]] = [(torch.optim.AdamW(rest, weight_decay=1e-2), s.rate)]
@@ -302,19 +318,28 @@ def train(s: Switches, pictures_2C: NDArray[np.uint8], *, seed: int) -> tuple[Em
             )
             value = mined.loss(*e_MD.split(s.pairs), seen_ND.reshape(*negative_PK.shape, -1))
         elif keys is not None:
-            key_MD = keys.write(shown) if s.key else e_MD.detach()
+            for_keys = shown
+            if s.key_aug >= 0:
+                for_keys = torch.cat([embedder.to_input(pictures_2C[w, chosen][..., None]) for w in (which, 1 - which)])
+                if s.key_aug > 0:
+                    for_keys = augment_batch(for_keys, key_policy, seed=seed, step=-1 - step)
+            key_MD = keys.write(for_keys) if s.key else e_MD.detach()
             own_MK, score_MK = own_MM, e_MD @ (e_MD if s.pairs_live else key_MD).T
             if len(keys.queue_QD):
-                queued_MK, queued_own_MK = keys.compare(e_MD, class_M)
+                queued_MK, queued_own_MK = keys.compare(e_MD, class_M, s.cap * CURVES[s.curve](progress))
                 score_MK, own_MK = torch.cat([score_MK, queued_MK], 1), torch.cat([own_MK, queued_own_MK], 1)
-            value = scores_loss(s, score_MK, own_MK, positive_M, progress)
+            row_M = scores_loss(s, score_MK, own_MK, positive_M, progress)
+            passes.loss_C[chosen] = row_M.detach().view(2, -1).mean(0).numpy()
+            value = row_M.mean()
             if s.live:
-                value = value + s.live * scores_loss(s, e_MD @ e_MD.T, own_MM, positive_M, progress)
+                value = value + s.live * scores_loss(s, e_MD @ e_MD.T, own_MM, positive_M, progress).mean()
             keys.push(key_MD, class_M)
         elif library is not None:
             value = library(e_MD, class_M)
         else:
-            value = scores_loss(s, e_MD @ e_MD.T, own_MM, positive_M, progress)
+            row_M = scores_loss(s, e_MD @ e_MD.T, own_MM, positive_M, progress)
+            passes.loss_C[chosen] = row_M.detach().view(2, -1).mean(0).numpy()
+            value = row_M.mean()
         factor = rate_factor(step, num_steps, TrainingConfig())
         for optimizer, rate in optimizers:
             for group in optimizer.param_groups:
