@@ -181,7 +181,7 @@ class Passes:
 
 
 def scores_loss(s: Switches, scores_MK: Tensor, own_MK: Tensor, positive_M: Tensor, progress: float) -> Tensor:
-    """Return the loss of each row of similarities to keys, of which those in `own_MK` (one's own class) count only as positive."""
+    """Return the loss of each row of similarities; keys of its own class, in `own_MK`, count only as positive."""
     t = s.temperature * (s.last_temperature / s.temperature) ** progress if s.last_temperature else s.temperature
     at_positive = scores_MK.gather(1, positive_M[:, None])[:, 0] / t
     negative_MK = (scores_MK / t).masked_fill(own_MK, -torch.inf)
