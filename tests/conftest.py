@@ -22,6 +22,8 @@ from mohs.cli import main, progress
 from mohs.data import glyphs
 from mohs.data.dataset import Dataset
 
+from .forked import ForkServer
+
 # As the command line does: threads that spin make the suite slow beside any other program.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
@@ -117,6 +119,14 @@ def together() -> Callable[[int, Callable[[Together], Any]], list[Any]]:
             return list(pool.map(begin, range(num_ranks)))
 
     return work_together
+
+
+@pytest.fixture(scope="session")
+def fork_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkServer]:
+    """Begins processes that have imported torch and Mohs."""
+    server = ForkServer(tmp_path_factory.mktemp("said"))
+    yield server
+    server.end()
 
 
 @pytest.fixture

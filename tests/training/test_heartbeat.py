@@ -6,7 +6,9 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -31,25 +33,6 @@ except TrainingError as error:
 """
 
 
-def begin(folder: Path, command: list[str], num_ranks: int = 2, port: int | None = None) -> list[subprocess.Popen[str]]:
-    """Begin processes by hand, as on several machines: nobody but themselves looks after them."""
-    if port is None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(num_ranks)}
-    return [
-        subprocess.Popen(
-            [sys.executable, *command],
-            env={**os.environ, **place, "RANK": str(rank), "OMP_NUM_THREADS": "1"},
-            cwd=folder,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(num_ranks)
-    ]
-
-
 LEAVES = """
 import os, time
 from datetime import timedelta
@@ -61,15 +44,14 @@ os._exit(1)
 """
 
 
-def test_one_that_leaves_while_the_others_join_is_named(tmp_path: Path) -> None:
+def test_one_that_leaves_while_the_others_join_is_named(tmp_path: Path, fork_server: Any) -> None:
     (tmp_path / "script.py").write_text(SCRIPT)
     # Rank 0 keeps the store that all meet at, and is gone before there is a group.
     (tmp_path / "leaves.py").write_text(LEAVES)
     (tmp_path / "chooses.py").write_text(
-        "import os, sys; name = 'leaves.py' if os.environ['RANK'] == '0' else 'script.py';"
-        "os.execv(sys.executable, [sys.executable, name, *sys.argv[1:]])"
+        "import os, runpy; runpy.run_path('leaves.py' if os.environ['RANK'] == '0' else 'script.py')"
     )
-    ranks = begin(tmp_path, ["chooses.py", "10", "30"])
+    ranks = fork_server.begin_ranks(2, ["chooses.py", "10", "30"], tmp_path)
     _, said = ranks[1].communicate(timeout=60)
     ranks[0].communicate(timeout=60)
     assert ranks[1].returncode == 5, said
@@ -93,10 +75,11 @@ except TrainingError as error:
 
 @pytest.mark.parametrize(("variable", "who"), [("False", "rank 0"), ("True", "torchrun")])
 def test_a_store_that_is_gone_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str, who: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fork_server: Any, variable: str, who: str
 ) -> None:
     monkeypatch.setenv("TORCHELASTIC_USE_AGENT_STORE", variable)
-    [process] = begin(tmp_path, ["-c", BEGINS_ALONE, "1", "30"], num_ranks=1)
+    (tmp_path / "alone.py").write_text(BEGINS_ALONE)
+    [process] = fork_server.begin_ranks(1, ["alone.py", "1", "30"], tmp_path)
     [said] = end([process])
     assert process.returncode == 5, said
     [line] = [line for line in said.splitlines() if line.startswith("mohs:")]
@@ -104,11 +87,12 @@ def test_a_store_that_is_gone_is_named(
     assert line.endswith("again (a training with --resume)")
 
 
-def test_a_store_that_takes_the_call_and_never_answers(tmp_path: Path) -> None:
+def test_a_store_that_takes_the_call_and_never_answers(tmp_path: Path, fork_server: Any) -> None:
+    (tmp_path / "alone.py").write_text(BEGINS_ALONE)
     with socket.socket() as stopped:
         stopped.bind(("127.0.0.1", 0))
         stopped.listen()  # as the system does for a process that is stopped
-        [process] = begin(tmp_path, ["-c", BEGINS_ALONE, "2", "6"], num_ranks=1, port=stopped.getsockname()[1])
+        [process] = fork_server.begin_ranks(1, ["alone.py", "2", "6"], tmp_path, port=stopped.getsockname()[1])
         [said] = end([process])
     assert process.returncode == 5, said
     assert "mohs: processes: rank 0 is gone (silent for 2 s)" in said
@@ -146,16 +130,16 @@ def test_a_thread_that_is_with_the_store_is_waited_for(monkeypatch: pytest.Monke
     assert calls == ["begun", "ended"]
 
 
-def wait_for(folder: Path, pattern: str, ranks: list[subprocess.Popen[str]]) -> None:
+def wait_for(folder: Path, pattern: str, ranks: Sequence[Any]) -> None:
     until = time.monotonic() + 300
     while not list(folder.glob(pattern)):
         assert time.monotonic() < until
         for process in ranks:
-            assert process.poll() is None, process.stderr and process.stderr.read()
+            assert process.poll() is None, process.communicate(timeout=60)[1]
         time.sleep(0.02)
 
 
-def end(ranks: list[subprocess.Popen[str]]) -> list[str]:
+def end(ranks: Sequence[Any]) -> list[str]:
     """Return what each process says until its end; none is left running."""
     try:
         return [process.communicate(timeout=300)[1] for process in ranks]
@@ -168,8 +152,11 @@ def end(ranks: list[subprocess.Popen[str]]) -> list[str]:
 @pytest.mark.parametrize(
     ("how", "silent_s", "reason"), [("SIGKILL", 40, "its connection broke"), ("SIGSTOP", 4, "silent for 4 s")]
 )
-def test_the_other_process_ends_and_names_it(tmp_path: Path, gone: int, how: str, silent_s: int, reason: str) -> None:
-    ranks = begin(tmp_path, ["-c", SCRIPT, str(silent_s), "120"])
+def test_the_other_process_ends_and_names_it(
+    tmp_path: Path, fork_server: Any, gone: int, how: str, silent_s: int, reason: str
+) -> None:
+    (tmp_path / "script.py").write_text(SCRIPT)
+    ranks = fork_server.begin_ranks(2, ["script.py", str(silent_s), "120"], tmp_path)
     wait_for(tmp_path, "began-0", ranks)
     began = time.monotonic()
     ranks[gone].send_signal(getattr(signal, how))
@@ -188,8 +175,9 @@ def test_the_other_process_ends_and_names_it(tmp_path: Path, gone: int, how: str
     assert took_s < 60
 
 
-def test_of_three_processes_the_dead_one_is_named(tmp_path: Path) -> None:
-    ranks = begin(tmp_path, ["-c", SCRIPT, "40", "120"], num_ranks=3)
+def test_of_three_processes_the_dead_one_is_named(tmp_path: Path, fork_server: Any) -> None:
+    (tmp_path / "script.py").write_text(SCRIPT)
+    ranks = fork_server.begin_ranks(3, ["script.py", "40", "120"], tmp_path)
     wait_for(tmp_path, "began-0", ranks)
     ranks[2].kill()
     said = end(ranks)
@@ -198,12 +186,30 @@ def test_of_three_processes_the_dead_one_is_named(tmp_path: Path) -> None:
         assert "mohs: processes: rank 2 is gone" in lines
 
 
-def test_a_process_that_never_comes(tmp_path: Path) -> None:
-    [first, second] = begin(tmp_path, ["-c", SCRIPT, "40", "3"])
+def test_a_process_that_never_comes(tmp_path: Path, fork_server: Any) -> None:
+    (tmp_path / "script.py").write_text(SCRIPT)
+    [first, second] = fork_server.begin_ranks(2, ["script.py", "40", "3"], tmp_path)
     second.kill()
     [said, _] = end([first, second])
     assert first.returncode == 5
     assert "rank 0 did not meet all 2 processes at 127.0.0.1:" in said
+
+
+def begin_programs(folder: Path, command: list[str]) -> list[subprocess.Popen[str]]:
+    """Begin two programs of their own: what torch's C++ says is decided before torch is loaded."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": "2"}
+    return [
+        subprocess.Popen(
+            [sys.executable, *command],
+            env={**os.environ, **place, "RANK": str(rank), "OMP_NUM_THREADS": "1"},
+            cwd=folder,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
 
 
 def test_a_killed_run_ends_and_can_be_taken_up(tmp_path: Path) -> None:
@@ -213,7 +219,7 @@ def test_a_killed_run_ends_and_can_be_taken_up(tmp_path: Path) -> None:
         "--batch", "8", "--device", "cpu", "--quiet", "--set", "data.max_classes=60", "--set", "model.widths=[8, 16]",
         "--set", "training.num_segments=3", "--set", "training.checkpoint_s=0.01", "--set", "training.overlap=true",
     ]  # fmt: skip
-    ranks = begin(tmp_path, command)
+    ranks = begin_programs(tmp_path, command)
     wait_for(tmp_path, "run/checkpoints/step-*.json", ranks)
     ranks[0].kill()
     began = time.monotonic()
@@ -225,7 +231,7 @@ def test_a_killed_run_ends_and_can_be_taken_up(tmp_path: Path) -> None:
         "again (a training with --resume)"
     ]
     assert not (tmp_path / "run" / "run.json").exists()
-    ranks = begin(tmp_path, command)
+    ranks = begin_programs(tmp_path, command)
     assert end(ranks)[1] == ""
     assert [process.returncode for process in ranks] == [0, 0]
     assert (tmp_path / "run" / "run.json").exists()

@@ -1,8 +1,7 @@
 """Two processes on one batch: the same plan, the same rows, and the gradient of the whole batch."""
 
-import subprocess
-import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -159,32 +158,26 @@ with processes(torch.device("cpu")) as peers:
 """
 
 
-def test_all_processes_stop_early_together_with_the_same_weights(tmp_path: Path) -> None:
-    script = tmp_path / "stopped.py"
-    script.write_text(STOPPED)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
-    done = subprocess.run([*command, str(tmp_path)], capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
+def run_together(server: Any, num_ranks: int, code: str, folder: Path, *arguments: object) -> None:
+    """Run a script in so many processes; that torchrun begins them too, the guide to many machines shows."""
+    (folder / "script.py").write_text(code)
+    ranks = server.begin_ranks(num_ranks, ["script.py", *map(str, arguments)], folder)
+    said = [process.communicate(timeout=300)[1][-3000:] for process in ranks]
+    assert [process.returncode for process in ranks] == [0] * num_ranks, said
+
+
+def test_all_processes_stop_early_together_with_the_same_weights(tmp_path: Path, fork_server: Any) -> None:
+    run_together(fork_server, 2, STOPPED, tmp_path, tmp_path)
     (first, ended), (second, ended_too) = (torch.load(tmp_path / f"rank{rank}.pt") for rank in range(2))
     assert ended == ended_too == (30, 10, 0.6, True)
     for name, value in first.items():
         assert torch.equal(value, second[name]), name
 
 
-def test_one_process_and_two_have_the_gradient_of_the_whole_batch(tmp_path: Path) -> None:
-    script = tmp_path / "script.py"
-    script.write_text(SCRIPT)
+def test_one_process_and_two_have_the_gradient_of_the_whole_batch(tmp_path: Path, fork_server: Any) -> None:
     num_rows = 21  # not the same number for each
     for num_ranks in (1, 2):
-        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(num_ranks)]
-        done = subprocess.run(
-            [*command, str(script), str(num_rows), str(tmp_path / "rank")],
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr[-3000:]
+        run_together(fork_server, num_ranks, SCRIPT, tmp_path, num_rows, tmp_path / "rank")
     alone, *divided = (torch.load(tmp_path / f"rank-{name}.pt") for name in ("0-of-1", "0-of-2", "1-of-2"))
     for gradient in divided:
         for name, one in alone.items():
@@ -192,12 +185,8 @@ def test_one_process_and_two_have_the_gradient_of_the_whole_batch(tmp_path: Path
             assert error < 1e-12, (name, error)
 
 
-def test_a_run_of_two_processes_with_overlap_and_memory_is_that_of_one(tmp_path: Path) -> None:
-    script = tmp_path / "run.py"
-    script.write_text(RUN)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
-    done = subprocess.run([*command, str(tmp_path)], capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
+def test_a_run_of_two_processes_with_overlap_and_memory_is_that_of_one(tmp_path: Path, fork_server: Any) -> None:
+    run_together(fork_server, 2, RUN, tmp_path, tmp_path)
     names = ("alone", "rank0", "rank1")
     (one, losses, apart, _), (first, losses_of_first, apart_of_first, bank), (second, *_, bank_of_second) = (
         torch.load(tmp_path / name / "end.pt") for name in names
