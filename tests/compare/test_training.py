@@ -54,7 +54,7 @@ def test_the_online_baselines_learn(small, name):
         new_embedder(strategy_config(STRATEGIES[name], small.settings, small.budget, Choice(), num_classes=2, seed=0)),
         small.data,
     )
-    found, _ = trained(small, name, Budget(4800, 60))
+    found, _ = trained(small, name, Budget(2400, 60))
     end = measure(found.embedder, small.data)
     assert end.metrics.seen_recall_1 > start.metrics.seen_recall_1
     assert end.metrics.train_triplets > start.metrics.train_triplets
