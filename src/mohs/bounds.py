@@ -2,8 +2,10 @@
 
 A bound is read from the environment, never from a file: what comes from a stranger must not lift it.
 
-    >>> ROWS.problem("plan.parquet", 60_000_000)
-    'plan.parquet: 60,000,000 rows are more than 10,000,000; if that is meant, set MOHS_MAX_ROWS=60000000'
+    >>> ROWS.check("plan.parquet", 60_000_000)
+    Traceback (most recent call last):
+    mohs.errors.InputError: plan.parquet: 60,000,000 rows are more than 10,000,000; if that is meant, set \
+    MOHS_MAX_ROWS=60000000
 """
 
 import os
@@ -33,19 +35,12 @@ class Bound:
             raise InputError(Problem(self.variable, f"{text!r} is not a whole number above 0", "unset it"))
         return int(text)
 
-    def problem(self, place: str, found: int) -> Problem | None:
-        """Return what is wrong with so many at a place: that they are more than is allowed."""
-        allowed = self.value()
-        if found <= allowed:
-            return None
-        what = f"{found:,} {self.what} are more than {allowed:,}"
-        return Problem(place, what, f"if that is meant, set {self.variable}={found}")
-
     def check(self, place: str, found: int) -> None:
         """Raise `InputError` if so many at a place are more than is allowed."""
-        problem = self.problem(place, found)
-        if problem is not None:
-            raise InputError(problem)
+        allowed = self.value()
+        if found > allowed:
+            what = f"{found:,} {self.what} are more than {allowed:,}"
+            raise InputError(Problem(place, what, f"if that is meant, set {self.variable}={found}"))
 
 
 ROWS: Final = Bound("MOHS_MAX_ROWS", 10_000_000, "rows")

@@ -74,7 +74,7 @@ def test_one_vector_and_all(both):
 def test_an_index_becomes_approximate_and_exact_again(shop, embedder, table_of, tmp_path):
     index = Index.build(tmp_path / "i", shop / "shop.csv", embedder, id_column="article", exact_up_to=20)
     found = index.approximation
-    assert found == Approximation.of_record(index.info()["approximation"])
+    assert found == Approximation(**index.info()["approximation"])
     assert (found.num_items, found.num_queries) == (60, 60)
     index.remove(["A070"])
     index.replace(table_of("two.csv", [16, 17]))

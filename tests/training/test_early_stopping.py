@@ -201,7 +201,7 @@ def test_the_test_may_not_decide_when_to_stop(tmp_path: Path, glyphs: Dataset) -
 
 def test_what_a_table_marks_as_validation_may_stop_a_run(glyphs: Dataset) -> None:
     splits = np.array([("validation", "test", "train")[min(label // 11, 2)] for label in glyphs.labels_id])
-    dataset = replace(glyphs, table=glyphs.table.with_splits(splits))
+    dataset = replace(glyphs, table=replace(glyphs.table, splits=splits))
     data = SplitData(dataset, splits == "train", splits == "test", unseen_classes=True)
     found = choose_held_out(data, settings(data={"validation_fraction": 0.0}, stop_after=3))
     assert found is not None

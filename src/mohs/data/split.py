@@ -7,6 +7,7 @@ families, whose pictures know each other.
 import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -168,7 +169,7 @@ def assign_splits(table: Table, by: Literal["class", "item"], test_fraction: flo
         _check_open_set(table, splits)
     if table.groups is not None:
         _warn_of_groups(table, splits, by, None if has_splits else test_fraction)
-    return table.with_splits(splits)
+    return replace(table, splits=splits)
 
 
 def _warn_of_groups(table: Table, splits: np.ndarray, by: Literal["class", "item"], wanted: float | None) -> None:
@@ -388,4 +389,4 @@ def hold_out_classes(table: Table, fraction: float, *, seed: int) -> Table:
     )
     splits = table.splits.astype("<U10")
     splits[of_training[chosen == "validation"]] = "validation"
-    return table.with_splits(splits)
+    return replace(table, splits=splits)

@@ -136,10 +136,6 @@ class Table:
             groups=None if self.groups is None else self.groups[rows],
         )
 
-    def with_splits(self, splits: np.ndarray) -> "Table":
-        """Return the same items with other splits (str [N])."""
-        return replace(self, splits=splits)
-
 
 def as_indices(indices: Sequence[int] | np.ndarray, num_items: int) -> np.ndarray:
     """Return int64 [K] from indices or from a bool [N] mask; raise `InputError` if they do not fit `num_items`."""

@@ -1,9 +1,8 @@
 """Search among more items than a query is compared with one by one: an index of the store, whose recall is measured."""
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from math import sqrt
-from typing import Any, final
+from typing import final
 
 import numpy as np
 import pyarrow as pa
@@ -41,15 +40,6 @@ class Approximation:
     num_probes: int
     recall: float
     num_queries: int
-
-    def as_record(self) -> dict[str, Any]:
-        """Return the numbers as JSON values."""
-        return asdict(self)
-
-    @classmethod
-    def of_record(cls, record: Mapping[str, Any]) -> "Approximation":
-        """Return what `as_record` wrote."""
-        return cls(**record)
 
 
 def items_of(rows: pa.Table) -> Vectors:

@@ -42,11 +42,6 @@ class OperatingCurve:
     recall: tuple[float, ...]
     false_acceptance: tuple[float, ...]
 
-    @classmethod
-    def of_record(cls, record: Mapping[str, Any]) -> "OperatingCurve":
-        """Return the curve of a JSON object with these four lists."""
-        return cls(**{name: tuple(values) for name, values in record.items()})
-
 
 def operating_curve(
     distance_P: NDArray[np.floating], right_P: NDArray[np.bool_], distance_Q: NDArray[np.floating]
@@ -134,7 +129,8 @@ class Calibration:
         """Return what `as_record` wrote; raise `InputError` at a place for anything else."""
         try:
             low, high = record["false_acceptance_interval"]
-            curve = None if record.get("curve") is None else OperatingCurve.of_record(record["curve"])
+            lists = record.get("curve")
+            curve = None if lists is None else OperatingCurve(**{name: tuple(values) for name, values in lists.items()})
             return cls(**{**record, "false_acceptance_interval": (low, high), "curve": curve})
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise InputError(Problem(place, f"not a calibration ({error!r})", "calibrate again")) from None

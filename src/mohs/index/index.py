@@ -5,7 +5,7 @@ A little long, since it is one class, the public one, each method with its rule 
 
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, final
 
@@ -157,7 +157,7 @@ class Index:
         if not self._place.has_file(_APPROXIMATION):
             return None
         try:
-            return Approximation.of_record(self._place.read(_APPROXIMATION))
+            return Approximation(**self._place.read(_APPROXIMATION))
         except TypeError:
             file = self._place.named(_APPROXIMATION)
             raise InputError(Problem(file, "not what an index writes there", "mend it: mohs index compact")) from None
@@ -353,7 +353,7 @@ class Index:
             "version": found.version,
             "embedder": embedder_hash(self.embedder),
             "calibration": None if calibration is None else calibration.as_record(),
-            "approximation": None if approximation is None else approximation.as_record(),
+            "approximation": None if approximation is None else asdict(approximation),
         }
 
     def check(self) -> list[str]:
@@ -432,7 +432,7 @@ def _about(place: Place) -> dict[str, Any]:
 def _approximate(place: Place, store: Store, exact_up_to: int) -> None:
     """Make the index in a place approximate if it has more items than are compared one by one, and exact if not."""
     if len(store) > exact_up_to:
-        place.write(_APPROXIMATION, build_approximation(store).as_record())
+        place.write(_APPROXIMATION, asdict(build_approximation(store)))
     else:
         place.remove(_APPROXIMATION)
 

@@ -34,18 +34,16 @@ Anchors: TypeAlias = Literal["any", "sample", "catalog"]
 @final
 @dataclass(frozen=True, eq=False)
 class Roles:
-    """T anchors with their positives, and who may be a negative.
+    """T anchors with their positives.
 
     Attributes:
         anchors_T, positives_T: items, int64[T].
         origin_T: where positives come from, uint8[T] into `mohs.plan.POSITIVE_ORIGINS`.
-        negative_N: True for items that may be negatives, bool[N]; None: all may.
     """
 
     anchors_T: NDArray[np.int64]
     positives_T: NDArray[np.int64]
     origin_T: NDArray[np.uint8]
-    negative_N: NDArray[np.bool_] | None
 
 
 def choose_roles(
@@ -65,14 +63,14 @@ def choose_roles(
 
     >>> labels, catalog = np.array(["a", "a", "b", "b"]), np.array([True, False, True, False])
     >>> roles = choose_roles(labels, catalog, 4, anchors="catalog", seed=0)
-    >>> sorted(roles.anchors_T.tolist()), sorted(roles.positives_T.tolist()), roles.negative_N.tolist()
-    ([0, 0, 2, 2], [1, 1, 3, 3], [False, True, False, True])
+    >>> sorted(roles.anchors_T.tolist()), sorted(roles.positives_T.tolist())
+    ([0, 0, 2, 2], [1, 1, 3, 3])
     """
     items = anchor_items(labels_N, catalog_N, anchors, name=name)
     anchors_T = items[anchor_sequence(labels_N[items], num_triplets, seed=seed)]
     first: Literal["class", "catalog"] = prefer if anchors == "any" else "catalog" if anchors == "sample" else "class"
     positives_T, origin_T = choose_positives(labels_N, anchors_T, seed=seed, catalog_N=catalog_N, prefer=first)
-    return Roles(anchors_T, positives_T, origin_T, ~catalog_N if anchors == "catalog" else None)
+    return Roles(anchors_T, positives_T, origin_T)
 
 
 def anchor_items(

@@ -39,11 +39,6 @@ class SearchOptions:
     where: str | None = None
     one_of_a_class: bool = False
 
-    @property
-    def over_all(self) -> bool:
-        """Whether every item may be an answer."""
-        return self.where is None and not self.one_of_a_class
-
 
 @final
 class Queries:
@@ -153,7 +148,7 @@ def _embed_and_search(edition: Edition, queries: Sequence[_Query]) -> list[tuple
     """
     x_BD = edition.index.embedder.embed(np.stack([query.picture_HWC for query in queries]))
     answers: list[Answer | None] = [None] * len(queries)
-    plain = [i for i, query in enumerate(queries) if query.options.over_all]
+    plain = [i for i, query in enumerate(queries) if query.options.where is None and not query.options.one_of_a_class]
     for num in {queries[i].options.num_matches for i in plain}:
         these = [i for i in plain if queries[i].options.num_matches == num]
         found_here = edition.snapshot.search(x_BD[these], num_matches=num, thumbnails=False)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from mohs.artefacts import fingerprint
 from mohs.data.dataset import Dataset
 from mohs.errors import InputError, Problem
-from mohs.plan import POSITIVE_ORIGINS, TripletPlan
+from mohs.plan import TripletPlan
 from mohs.settings.config import RunConfig, load_config
 from mohs.training.events import read_run_events
 from mohs.training.run_folder import FACTS, check_run_files
@@ -89,10 +89,6 @@ class RunPlans:
         """Return a training item as the network saw it, before augmentation, uint8 [H, W, C]."""
         picture: NDArray[np.uint8] = np.asarray(self.dataset.pictures[int(self.item_M[item])])
         return picture
-
-    def positive_origin(self, row: int) -> str:
-        """Return where the positive of a triplet comes from."""
-        return POSITIVE_ORIGINS[int(self.plan.positive_origin[row])]
 
     @property
     def distances_tell_active(self) -> bool:

@@ -14,6 +14,7 @@ from fastapi import Path as InPath
 from PIL import Image
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from mohs.plan import POSITIVE_ORIGINS
 from mohs.serve.feedback import ReviewList, ReviewPicture, Verdict
 from mohs.serve.messages import Failure, Told
 from mohs.serve.metrics import Metrics
@@ -250,7 +251,7 @@ def _shown(plans: RunPlans, row: int, verdicts: dict[frozenset[str], Verdict]) -
         anchor=anchor,
         positive=positive,
         negative=negative,
-        positive_origin=plans.positive_origin(row),
+        positive_origin=POSITIVE_ORIGINS[int(plan.positive_origin[row])],
         anchor_positive_distance=float(plan.anchor_positive_distance[row]),
         anchor_negative_distance=float(plan.anchor_negative_distance[row]),
         asked_hardness=float(plan.hardness[row]),
