@@ -64,14 +64,24 @@ def nothing_waits_for_the_disk() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def glyphs_drawn_once() -> Iterator[None]:
-    """Drawing the built-in set takes seconds: whoever asks for it by its module gets a copy of the first drawing."""
+    """Drawing the built-in set takes seconds: done once, and once in each size for who asks by its module."""
     with pytest.MonkeyPatch.context() as patch:
-        drawn_once = functools.cache(glyphs.draw_glyphs)
+        all_faces, draw_all, drawn = glyphs._find_faces(), glyphs._draw_all, {}
+
+        def once(faces: dict[str, Path], progress: Callable[[int, int], None] | None) -> dict[Any, np.ndarray]:
+            if faces != all_faces:  # a test of drawing, for itself
+                return draw_all(faces, progress)
+            if not drawn:
+                drawn.update(draw_all(faces, progress))
+            return dict(drawn)
+
+        patch.setattr(glyphs, "_draw_all", once)
+        drawn_in_size = functools.cache(glyphs.draw_glyphs)
 
         @functools.wraps(glyphs.draw_glyphs)
         def copy(*how: Any, **more: Any) -> Dataset:
-            drawn = drawn_once(*how, **more)
-            return Dataset(drawn.table, drawn.pictures.copy())
+            dataset = drawn_in_size(*how, **more)
+            return Dataset(dataset.table, dataset.pictures.copy())
 
         patch.setattr(glyphs, "draw_glyphs", copy)
         yield

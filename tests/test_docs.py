@@ -8,15 +8,12 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 from PIL import Image
 
 from mohs.cli import main
-from mohs.data import glyphs
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -58,23 +55,6 @@ def run_line(line: str, kept: str | None = None) -> None:
     with pytest.raises(SystemExit) as stop:
         main([*words[1:], *(["--quiet"] if words[1] in ("train", "evaluate", "mine", "check") else [])])
     assert stop.value.code == 0, line
-
-
-@pytest.fixture(scope="module", autouse=True)
-def drawn_once() -> Iterator[None]:
-    """Most pages begin with `mohs glyphs`: characters are drawn for the first of them alone."""
-    drawn: dict[tuple[Path, ...], dict[tuple[str, int], np.ndarray]] = {}
-    draw_all = glyphs._draw_all
-
-    def once(faces: dict[str, Path], progress: Callable[[int, int], None] | None) -> dict[tuple[str, int], np.ndarray]:
-        key = tuple(faces.values())
-        if key not in drawn:
-            drawn[key] = draw_all(faces, progress)
-        return dict(drawn[key])
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(glyphs, "_draw_all", once)
-        yield
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
