@@ -7,7 +7,7 @@ weights, no rate and no moment to stop are chosen by those, or the test would no
 """
 
 from dataclasses import dataclass
-from typing import Literal, final
+from typing import TYPE_CHECKING, Literal, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,13 +15,26 @@ from torch import Tensor
 
 from mohs.errors import InputError, Problem
 from mohs.evaluation.exact_neighbours import nearest_by_class
+from mohs.evaluation.intervals import class_interval
 from mohs.evaluation.ranks import tie_limit
 from mohs.model.embedder import Embedder
 from mohs.randomness import generator
 from mohs.settings.config import RunConfig
+from mohs.training.events import EarlyStoppingEvent, HeldOutEvent
 from mohs.training.run_inputs import FEWEST_HELD_OUT, SplitData
 
-__all__ = ["Best", "HeldOut", "check_early_stopping", "choose_held_out", "copied_weights"]
+if TYPE_CHECKING:
+    from mohs.training.state import RunState  # which keeps the best moment of a run
+
+__all__ = [
+    "Best",
+    "HeldOut",
+    "check_early_stopping",
+    "choose_held_out",
+    "copied_weights",
+    "look_at_held_out",
+    "take_best",
+]
 
 _MOST_TEST_CLASSES, _FEWEST_TEST_CLASSES = 200, 32
 _SHARE = 0.2
@@ -155,3 +168,51 @@ def check_early_stopping(config: RunConfig, held_out: HeldOut | None) -> None:
     what = f"{stop_after}, and no classes are held out to measure on; the test must not decide when to stop"
     fix = "give data.validation_fraction, for example 0.1, or leave it out"
     raise InputError(Problem("training.stop_after", what, fix))
+
+
+def look_at_held_out(run: "RunState", held_out: HeldOut | None, *, counts: bool = True) -> None:
+    """Tell how well held-out pictures are found by the network as it is, and end the run if it is to be stopped."""
+    if held_out is None:
+        return
+    stop_after, recall = run.config.training.stop_after, 0.0
+    if run.peers.is_first:
+        with run.stepper.descent.autocast():
+            hits_C = held_out.hits(run.embedder)
+        recall = float(hits_C.mean())
+        low, high = class_interval(hits_C, np.arange(len(hits_C)))
+        run.emit(
+            HeldOutEvent(
+                triplets=run.tally.triplets,
+                recall=recall,
+                num_queries=len(hits_C),
+                hits="".join("1" if hit else "0" for hit in hits_C.tolist()),
+                on_seen_classes=held_out.matches_trained,
+                of=held_out.of,
+                low=low,
+                high=high,
+            )
+        )
+    if stop_after is None:
+        return
+    if run.best.take(run.peers.from_first(recall), run.tally.triplets, counts=counts):
+        run.best_weights = copied_weights(run.embedder)
+    if run.best.num_since >= stop_after and run.waiting:
+        run.best.stopped = True
+        run.waiting.clear()
+        run.ahead = None  # made already: a segment ends when it is
+
+
+def take_best(run: "RunState") -> None:
+    """Make the network what it was when held-out classes were found best, and tell it."""
+    assert run.best_weights is not None
+    assert run.best.recall is not None
+    run.embedder.load_state_dict(run.best_weights)
+    run.emit(
+        EarlyStoppingEvent(
+            triplets=run.tally.triplets,
+            num_triplets=run.config.training.length,
+            best_triplets=run.best.triplets,
+            best_recall=run.best.recall,
+            stopped=run.best.stopped,
+        )
+    )

@@ -18,9 +18,8 @@ from mohs.training.events import GuardEvent, Listener, SegmentEvent
 from mohs.training.false_negatives import append_review
 from mohs.training.guard import StepHealth, Verdict
 from mohs.training.head_start import blend_weights, start_head
-from mohs.training.held_out import HeldOut, check_early_stopping
+from mohs.training.held_out import HeldOut, check_early_stopping, look_at_held_out, take_best
 from mohs.training.interruption import Interruption
-from mohs.training.look_at_held_out import look_at_held_out, take_best
 from mohs.training.losses.build import build_loss, check_kept_apart
 from mohs.training.losses.protocol import Loss
 from mohs.training.negative_bank import check_negative_bank
