@@ -102,12 +102,11 @@ def _among_themselves(table: Table, embedder: str | None, *, quiet: bool) -> tup
 
 
 def _against(table: Table, against: str, *, quiet: bool) -> tuple[list[LabelFix], list[str]]:
-    from mohs.doctor.arrivals import check_arrivals
+    from mohs.doctor.clean import check_arrivals
     from mohs.index.index import Index
 
     with counting_progress("comparing", quiet=quiet) as progress:
-        found = check_arrivals(table, Index.open(against), progress=progress)
-    return list(found.fixes), list(found.notes)
+        return check_arrivals(table, Index.open(against), progress=progress)
 
 
 def _names() -> dict[str, str]:

@@ -4,11 +4,8 @@ from functools import cache, partial
 
 import numpy as np
 
-from mohs.doctor import of_labels
-from mohs.doctor.embeddings import causes, queries, two_sets
+from mohs.doctor.embeddings import causes, labels, queries, two_sets
 from mohs.doctor.embeddings.directions import find_domain_gap, find_dominating_direction
-from mohs.doctor.embeddings.label_order import find_chance, find_shifted_labels
-from mohs.doctor.embeddings.mixed_labels import find_mixed_labels
 from mohs.doctor.embeddings.split_classes import find_split_ids
 from mohs.doctor.findings import Check, Finding, unavailable, unless
 from mohs.evaluation.embedded import Embedded
@@ -42,9 +39,9 @@ def checks_of_embeddings(
         checks = [
             Check("failed-pictures", partial(causes.find_failed_pictures, shown)),
             *checks_of_one_set(sound_rows(shown), seed=seed),
-            Check("single-class", partial(of_labels.find_single_class, shown.labels)),
-            Check("one-class-dominates", partial(of_labels.find_dominating_class, shown.labels)),
-            Check("too-few-positives", partial(of_labels.find_few_positives, shown.labels, of=of), answered),
+            Check("single-class", partial(labels.find_single_class, shown.labels)),
+            Check("one-class-dominates", partial(labels.find_dominating_class, shown.labels)),
+            Check("too-few-positives", partial(labels.find_few_positives, shown.labels, of=of), answered),
         ]
     return [*checks, *_of_train_and_test(train, test, seed), *_of_queries(test, asked, seed)]
 
@@ -55,12 +52,12 @@ def checks_of_one_set(rows: Embedded, *, seed: int) -> list[Check]:
     gap = cache(partial(find_domain_gap, rows, seed=seed))
     direction = cache(partial(find_dominating_direction, rows, seed=seed))
     drowned = cache(lambda: _one_of(gap(), direction()))
-    order = cache(partial(find_shifted_labels, rows, seed=seed))
+    order = cache(partial(labels.find_shifted_labels, rows, seed=seed))
     unnormalised = cache(partial(causes.find_unnormalised, rows, seed=seed))
     swapped = cache(partial(causes.find_swapped_embeddings, rows, seed=seed))
     # Whatever is equal everywhere has collapsed, and labels of other rows say nothing about these.
     alone, known = unless(collapsed), unless(collapsed, order)
-    chance = cache(partial(find_chance, rows, seed=seed))
+    chance = cache(partial(labels.find_chance, rows, seed=seed))
     told = unless(collapsed, order, swapped, gap, direction)
     return [
         Check("collapsed", collapsed),
@@ -72,7 +69,7 @@ def checks_of_one_set(rows: Embedded, *, seed: int) -> list[Check]:
         Check("one-dimension-dominates", known(lambda: drowned() if drowned() is direction() else None)),
         Check("narrow-cone", alone(partial(causes.find_narrow_cone, rows, seed=seed))),
         Check("perhaps-one-class", unless(collapsed, order, gap, direction)(partial(find_split_ids, rows))),
-        Check("mixed-labels", told(unless(chance)(partial(find_mixed_labels, rows, seed=seed)))),
+        Check("mixed-labels", told(unless(chance)(partial(labels.find_mixed_labels, rows, seed=seed)))),
         Check("at-chance", told(chance)),
     ]
 

@@ -7,8 +7,8 @@ import numpy as np
 
 from mohs.data.dataset import Dataset
 from mohs.data.equal_pictures import find_near_duplicates, picture_numbers
+from mohs.doctor.embeddings.labels import find_dominating_class
 from mohs.doctor.findings import Finding
-from mohs.doctor.of_labels import find_dominating_class
 from mohs.doctor.of_triplets import (
     find_dead_triplets,
     find_false_negatives,

@@ -5,11 +5,11 @@ from functools import cache, partial
 
 from mohs.doctor.embeddings.causes import find_failed_pictures, find_swapped_embeddings
 from mohs.doctor.embeddings.checks import checks_of_one_set, sound_rows
+from mohs.doctor.embeddings.labels import find_dominating_class, find_few_positives
 from mohs.doctor.embeddings.two_sets import find_batch_norm, find_harm, find_shared_classes
 from mohs.doctor.findings import Check, Diagnosis, combined, examine, unavailable
 from mohs.doctor.log.losses import find_collapsed, find_not_finite, find_stalled
 from mohs.doctor.log.signals import find_nothing_active
-from mohs.doctor.of_labels import find_dominating_class, find_few_positives
 from mohs.doctor.run import causes
 from mohs.doctor.run.evidence import RunEvidence
 from mohs.doctor.run.held_out import find_fall, find_rise
