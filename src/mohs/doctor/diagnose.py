@@ -14,12 +14,10 @@ from mohs.doctor.log import losses, rising, signals
 from mohs.doctor.log.evidence import Beside, rose
 from mohs.doctor.log.stuck_values import LossFacts
 from mohs.doctor.log.training_log import TrainingLog, read_training_log
-from mohs.doctor.of_pairs import ReportedPairs, read_reported_pairs
 from mohs.doctor.of_triplets import find_easy_selection
-from mohs.doctor.pair_threshold import find_fixed_threshold, why_no_threshold
+from mohs.doctor.reported_pairs import OneMeans, ReportedPairs, check_one_means, read_reported_pairs
 from mohs.doctor.run.checks import diagnose_run
 from mohs.doctor.run.evidence import RunEvidence
-from mohs.doctor.same_column import OneMeans, check_one_means
 from mohs.errors import InputError, Problem
 from mohs.evaluation.collapse import at_one_point
 from mohs.evaluation.embedded import Embedded
@@ -131,8 +129,8 @@ def _of_pairs(material: Material) -> list[Check]:
         Check("swapped", lambda: of_pairs.find_swapped_scores(pairs), no_direction),
         Check(
             "fixed-threshold",
-            lambda: None if sigmoid else find_fixed_threshold(pairs, threshold=threshold, reported=reported),
-            why_no_threshold(pairs) if no_threshold else "",
+            lambda: None if sigmoid else of_pairs.find_fixed_threshold(pairs, threshold=threshold, reported=reported),
+            of_pairs.why_no_threshold(pairs) if no_threshold else "",
         ),
     ]
 

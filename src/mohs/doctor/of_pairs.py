@@ -1,173 +1,30 @@
-"""Causes that scores of pairs show: the wrong way round, all the same, at chance, a sigmoid on a distance."""
+"""Causes that scores of pairs show: the wrong way round, all the same, at chance, a sigmoid, a threshold off."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal, TypeAlias, final
+from typing import Any, final
 
 import numpy as np
 
-from mohs.data.rows import decimal_points, read_rows
 from mohs.doctor.findings import Finding
-from mohs.doctor.same_column import OneMeans, read_same_column, told_by_distances
-from mohs.errors import InputError, Problem, at_most_20
+from mohs.doctor.reported_pairs import ReportedPairs
 from mohs.evaluation.checked import Bools, Float64
+from mohs.evaluation.intervals import wilson_interval
+from mohs.randomness import generator
 
 __all__ = [
-    "ReportedPairs", "ScoreKind", "find_constant_scores", "find_scores_at_chance", "find_sigmoid_on_distance",
-    "find_swapped_scores", "read_reported_pairs",
+    "find_constant_scores", "find_fixed_threshold", "find_scores_at_chance", "find_sigmoid_on_distance",
+    "find_swapped_scores", "why_no_threshold",
 ]  # fmt: skip
 
-ScoreKind: TypeAlias = Literal["distance", "similarity", "score"]
-
-_VALUE_NAMES: dict[ScoreKind, tuple[str, ...]] = {
-    "distance": ("distance", "dist", "d", "l2", "euclidean"),
-    "similarity": ("similarity", "sim", "cosine", "cos"),
-    "score": ("score", "output", "prediction", "pred", "y_pred", "probability"),
-}
 # Of accuracy where half of the pairs are of one class; elsewhere as a share of what one answer for all leaves open.
-USELESS, BETTER = 0.02, 0.05
-AS_REPORTED = 0.01
+_USELESS, _BETTER = 0.02, 0.05
+_AS_REPORTED = 0.01
 _FLAT = 1e-3
 _AT_CHANCE = 0.65
 # Of scores at the end of a sigmoid of distances near 0.
 _NEAR_EDGE, _AT_EDGE = 0.02, 0.01
-DEFAULT_THRESHOLD = 0.5
-
-
-@final
-@dataclass(frozen=True, eq=False)
-class ReportedPairs:
-    """P pairs: a number for each, float64[P], and whether both pictures are of one class, bool[P].
-
-    `kind` says what the number is: a distance (smaller for the same), a similarity (larger for the same), or a score of
-    which that is not known. `reading` is the line that says how a column that may be either way round was read.
-    """
-
-    source: str
-    value: Float64
-    same: Bools
-    kind: ScoreKind = "score"
-    reading: str = ""
-
-    def __post_init__(self) -> None:
-        if self.value.shape != self.same.shape or self.value.ndim != 1:
-            raise InputError(
-                Problem(self.source, f"{self.value.shape} values for {self.same.shape} pairs", "give one each")
-            )
-        if not np.isfinite(self.value).all():
-            row = int(np.flatnonzero(~np.isfinite(self.value))[0])
-            problem = f"pair {row}: {self.value[row]} is not a finite number"
-            raise InputError(Problem(self.source, problem, "leave it out"))
-        num_same, num_other = int(self.same.sum()), int((~self.same).sum())
-        if min(num_same, num_other) < 10:
-            problem = f"{num_same} pairs of one class and {num_other} of two"
-            raise InputError(Problem(self.source, problem, "give at least 10 of each"))
-
-    def auc(self) -> tuple[float, float]:
-        """Return the probability that a pair of one class scores below one of two (ties count half), and its error.
-
-        1 is a perfect distance, 0 a perfect similarity. The standard error is Hanley and McNeil's (1982), with Q₁ and
-        Q₂ from the AUC.
-        """
-        from sklearn.metrics import roc_auc_score
-
-        auc = float(roc_auc_score(~self.same, self.value))
-        num_same, num_other = int(self.same.sum()), int((~self.same).sum())
-        q1, q2 = auc / (2 - auc), 2 * auc**2 / (1 + auc)
-        variance = auc * (1 - auc) + (num_other - 1) * (q1 - auc**2) + (num_same - 1) * (q2 - auc**2)
-        return auc, math.sqrt(max(variance, 1.0 / 12.0) / (num_same * num_other))
-
-    @property
-    def sign(self) -> float:
-        """1 if smaller is the same, −1 if larger is; of a score, whichever is better."""
-        return 1.0 if self.kind == "distance" or (self.kind == "score" and self.auc()[0] >= 0.5) else -1.0
-
-    def accuracy_at(self, threshold: float) -> float:
-        """Return the share of pairs that are right at a threshold."""
-        return float(((self.sign * self.value < self.sign * threshold) == self.same).mean())
-
-    @property
-    def constant(self) -> bool:
-        """Whether all scores are the same, within a millionth of the largest."""
-        return bool(np.ptp(self.value) <= 1e-6 * np.abs(self.value).max())
-
-    @property
-    def one_answer(self) -> float:
-        """Accuracy of one answer for all pairs."""
-        num_same = int(self.same.sum())
-        return max(num_same, len(self.same) - num_same) / len(self.same)
-
-    @property
-    def open_share(self) -> float:
-        """What that leaves open, as a share of what it leaves where half of the pairs are of one class."""
-        return 2 * (1 - self.one_answer)
-
-
-def _kind(name: str) -> ScoreKind | None:
-    """Return what a column of that name holds: by the whole name, else by its last word ("cosine distance")."""
-    plain = name.strip().lower().replace(" ", "_").replace("-", "_")
-    for part in (plain, plain.rpartition("_")[2]):
-        for kind, names in _VALUE_NAMES.items():
-            if part in names and (part == plain or kind != "score"):
-                return kind
-    return None
-
-
-def read_reported_pairs(path: str | Path, *, one_means: OneMeans | None = None) -> ReportedPairs:
-    """Return the pairs of a CSV with a column `same` and one of `distance`, `similarity` or `score`.
-
-    The names and cells of `read_same_column` are taken. In a column such as `label`, `y` or `target` 1 may be either:
-    it is read as the same if distances or similarities say so (`told_by_distances`; `ReportedPairs.reading` then holds
-    the line to show), or as `one_means` says.
-
-    Raises `InputError`, a line for each problem, if it is no CSV, if a column is missing or there twice, if a cell is
-    not a number (or none of those that say the same or different), if nothing says what 1 means, or if there are fewer
-    than 10 pairs of one class or of two.
-    """
-    path = Path(path)
-    if path.suffix.lower() in (".parquet", ".pq"):
-        raise InputError(f"{path}: pairs are a CSV file; write them as CSV")
-    try:
-        cells, rows = read_rows(path)
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; check the path") from None
-    except IsADirectoryError:
-        raise InputError(f"{path}: a folder; give a CSV file") from None
-    value_columns = [(kind, name) for name in cells if (kind := _kind(name)) is not None]
-    problems: list[str] = []
-    column = None
-    try:
-        column = read_same_column(path, cells, rows, one_means=one_means)
-    except InputError as error:
-        problems += error.problems
-    if len(value_columns) != 1:
-        problems.append(
-            f"{path}: {len(value_columns)} columns hold scores; name one 'distance', 'similarity' or 'score'"
-        )
-        raise InputError(*at_most_20(problems))
-    kind, value_column = value_columns[0]
-    values = []
-    for row, cell in zip(rows, decimal_points(cells[value_column]), strict=True):
-        try:
-            values.append(float(cell))
-        except ValueError:
-            values.append(math.nan)
-        if not math.isfinite(values[-1]):
-            problems.append(
-                f"{path}: row {row}: column {value_column!r}: {cell!r} is not a finite number; leave the row out"
-            )
-    if problems or column is None:
-        raise InputError(*at_most_20(problems))
-    value_P, reading = np.array(values, dtype=np.float64), ""
-    if column.one_means is not None:
-        return ReportedPairs(str(path), value_P, column.same(column.one_means), kind)
-    if kind == "score":
-        raise column.ask(f", and {value_column!r} has no direction that would tell")
-    same = ReportedPairs(str(path), value_P, column.same("same"), kind).same  # refused if there are too few
-    same, reading = told_by_distances(column, value_P if kind == "distance" else -value_P)
-    return ReportedPairs(str(path), value_P, same, kind, reading)
+_DEFAULT_THRESHOLD = 0.5
 
 
 def find_swapped_scores(pairs: ReportedPairs) -> Finding | None:
@@ -232,12 +89,12 @@ def find_sigmoid_on_distance(
     if not (thrown or edge):
         return None
     one_answer, open_share = pairs.one_answer, pairs.open_share
-    if reported is not None and reported > one_answer + BETTER * open_share:
+    if reported is not None and reported > one_answer + _BETTER * open_share:
         return None
     no_order = abs(auc - 0.5) <= 3 * error
-    fixed = pairs.accuracy_at(DEFAULT_THRESHOLD if threshold is None else threshold)
-    known = threshold is not None or (reported is not None and abs(reported - fixed) <= AS_REPORTED)
-    if fixed > one_answer + USELESS * open_share if known else not no_order:
+    fixed = pairs.accuracy_at(_DEFAULT_THRESHOLD if threshold is None else threshold)
+    known = threshold is not None or (reported is not None and abs(reported - fixed) <= _AS_REPORTED)
+    if fixed > one_answer + _USELESS * open_share if known else not no_order:
         return None
     prior = float((~pairs.same).mean())
     named = "σ(d)" if upper else "σ(−d)"
@@ -307,3 +164,113 @@ def find_scores_at_chance(pairs: ReportedPairs) -> Finding | None:
         numbers={"auc": right, "low": low, "high": high},
         share=0.4,
     )
+
+
+_PERHAPS_SIGMOID = " Or it is a sigmoid of a distance, which never crosses 0.5: look at the last layers of the network."
+
+
+def find_fixed_threshold(
+    pairs: ReportedPairs, *, threshold: float | None = None, reported: float | None = None
+) -> Finding | None:
+    """Find an accuracy read at a threshold that does not fit the scores.
+
+    The accuracy at `threshold` is below that at the best one by 0.05 or more, at the lower end of its 95% interval,
+    where half of the pairs are of one class; else by a tenth of what one answer for all leaves open. The best threshold
+    is chosen on four fifths of the pairs and measured on the others, five times, so that it does not flatter. It is an
+    error if the accuracy at `threshold` is hardly above that of one answer for all (by 0.02, or 4% of what that leaves
+    open), or if it is what the training reported; but no error if the training reported better.
+
+    Args:
+        pairs: scores of any kind; a score without a direction is taken the way in which it is better.
+        threshold: the one in use; None if it is not known: 0.5 if `reported` is what accuracy is there.
+        reported: an accuracy that the training wrote down.
+    """
+    read = _read_at(pairs, _DEFAULT_THRESHOLD if threshold is None else threshold)
+    if read is None or read.low < read.fixed + _BETTER * pairs.open_share:
+        return None
+    was_reported = reported is not None and abs(reported - read.fixed) <= _AS_REPORTED
+    if threshold is None and not was_reported:
+        return None
+    prior, low, high = pairs.one_answer, float(pairs.value.min()), float(pairs.value.max())
+    said = "" if reported is None else f" (the training reported {reported:.3f})"
+    contradicted = reported is not None and reported > read.fixed + _BETTER * pairs.open_share
+    useless = read.fixed <= prior + _USELESS * pairs.open_share
+    numbers = {
+        "accuracy": read.fixed, "threshold": read.threshold, "best_accuracy": read.best_accuracy,
+        "best_threshold": read.best, "low": read.low, "high": read.high, "one_answer": prior,
+    }  # fmt: skip
+    return Finding(
+        cause="fixed-threshold",
+        severity="error" if (useless and not contradicted) or was_reported else "warning",
+        what=f"Read at {read.threshold:g}, accuracy is {read.fixed:.3f}{said if was_reported or contradicted else ''}; "
+        f"at {read.best:.4g} it is {read.best_accuracy:.3f} ({read.low:.3f} to {read.high:.3f}); one answer for all "
+        f"gives {prior:.3f}",
+        why=f"A {pairs.kind} has no natural threshold: {read.threshold:g} is "
+        + ("in the middle of a probability, not" if read.threshold == _DEFAULT_THRESHOLD else "not in the middle")
+        + f" of these numbers ({low:.3g} to {high:.3g})."
+        + (" Or the training read at another threshold than is given here." if contradicted else "")
+        + (_PERHAPS_SIGMOID if pairs.kind == "score" and not (low < 0.5 < high) and low >= 0.0 and high <= 1.0 else ""),
+        fix=f"Choose the threshold on held-out pairs (here {read.best:.4g}), or report AUC or recall@k, which need "
+        "none.",
+        numbers=numbers,
+        share=min(1.0, (read.best_accuracy - read.fixed) / max(read.best_accuracy - 0.5, 1e-9)),
+    )
+
+
+def why_no_threshold(pairs: ReportedPairs) -> str:
+    """Return why a threshold that is not known cannot be judged, with the accuracy at 0.5 and at the best one."""
+    read = _read_at(pairs, _DEFAULT_THRESHOLD)
+    numbers = ""
+    if read is not None:
+        numbers = (
+            f": accuracy is {read.fixed:.3f} at {read.threshold:g} and {read.best_accuracy:.3f} at {read.best:.4g}, "
+            "the best"
+        )
+    return f"the threshold in use is not known{numbers}; give it"
+
+
+@final
+@dataclass(frozen=True)
+class _Reading:
+    """Accuracies at a threshold and at the best one, with the 95% interval of the latter."""
+
+    threshold: float
+    fixed: float
+    best: float
+    best_accuracy: float
+    low: float
+    high: float
+
+
+def _read_at(pairs: ReportedPairs, threshold: float) -> _Reading | None:
+    """Return the accuracies; None if the scores say nothing, or say it the wrong way round."""
+    auc, error = pairs.auc()
+    sign = pairs.sign
+    if (auc if sign > 0 else 1.0 - auc) <= 0.5 + 3 * error:
+        return None
+    value, num = sign * pairs.value, len(pairs.value)
+    correct, chosen = 0, []
+    fold = generator(0, "folds of pairs").permutation(num) % 5
+    for k in range(5):
+        best = _best_threshold(value[fold != k], pairs.same[fold != k])
+        chosen.append(best)
+        correct += int(((value[fold == k] < best) == pairs.same[fold == k]).sum())
+    low, high = wilson_interval(correct, num)
+    best = sign * float(np.median(chosen))
+    return _Reading(threshold, pairs.accuracy_at(threshold), best, correct / num, low, high)
+
+
+def _best_threshold(value: Float64, same: Bools) -> float:
+    """Return the threshold t with the most right answers of "same if value < t": midway between two values."""
+    order = np.argsort(value, kind="stable")
+    ordered, same_ordered = value[order], same[order]
+    # right[i]: the first i are called the same.
+    right = np.concatenate([[0], np.cumsum(same_ordered)]) + (~same_ordered).sum()
+    right = right - np.concatenate([[0], np.cumsum(~same_ordered)])
+    cut = np.concatenate([[True], ordered[1:] > ordered[:-1], [True]])
+    i = int(np.argmax(np.where(cut, right, -1)))
+    if i == 0:
+        return float(ordered[0]) - 1e-12 * max(1.0, abs(float(ordered[0])))
+    if i == len(ordered):
+        return float(np.nextafter(ordered[-1], np.inf))
+    return float((ordered[i - 1] + ordered[i]) / 2)

@@ -1,4 +1,4 @@
-"""Embeddings with their classes, and whether the nearest of each is of its class (R@1) beside what a guess has."""
+"""Embeddings with their classes; whether the nearest of each is of its class (R@1), and what a change does to that."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,10 +13,11 @@ from mohs.evaluation import same_picture
 from mohs.evaluation.checked import Array, Bools, Float64, Index, checked_embeddings
 from mohs.evaluation.collapse import Spread, spread
 from mohs.evaluation.exact_neighbours import nearest_by_class
+from mohs.evaluation.intervals import difference_and_interval
 from mohs.evaluation.ranks import tie_limit
 from mohs.randomness import generator
 
-__all__ = ["MAX_ITEMS", "Embedded", "Recall", "hits_at_1", "of_one_length", "recall_at_1"]
+__all__ = ["MAX_ITEMS", "Embedded", "Gain", "Recall", "gain_of", "hits_at_1", "of_one_length", "recall_at_1"]
 
 MAX_ITEMS = 4096
 """Items of a sample: whole classes are drawn until there are so many."""
@@ -207,3 +208,35 @@ def recall_at_1(
     place = np.searchsorted(names, queries.labels[counted])
     chance = float(((count_C[place] - same_items) / (len(gallery) - same_items)).mean())
     return Recall(float(hits[counted].mean()), chance, int(counted.sum()), hits, counted)
+
+
+@final
+@dataclass(frozen=True)
+class Gain:
+    """What a change does to R@1 of the same queries.
+
+    Attributes:
+        before, after: R@1 of the queries that count.
+        gain: mean of the paired differences, after less before.
+        low, high: its 95% interval over classes.
+        num: queries that count.
+    """
+
+    before: float
+    after: float
+    gain: float
+    low: float
+    high: float
+    num: int
+
+    def numbers(self, before: str, after: str, gain: str = "gain") -> dict[str, float]:
+        """Return what a finding keeps of it, under these names; `gain` with the ends of its interval."""
+        return {before: self.before, after: self.after, gain: self.gain, "low": self.low, "high": self.high}
+
+
+def gain_of(before: Recall, after_hits_Q: Bools, queries: Embedded) -> Gain:
+    """Return what a change does to R@1, from the hits (bool [Q]) after it."""
+    counted = before.counted
+    after = after_hits_Q[counted].astype(np.float64)
+    gain, low, high = difference_and_interval(after - before.hits[counted], queries.labels[counted])
+    return Gain(before.value, float(after.mean()), gain, low, high, before.num)

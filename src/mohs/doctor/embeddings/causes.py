@@ -3,12 +3,11 @@
 import numpy as np
 
 from mohs.doctor.embeddings.directions import find_domain_gap, find_dominating_direction
-from mohs.doctor.embeddings.gain import gain_of
 from mohs.doctor.findings import Finding
 from mohs.errors import InputError
 from mohs.evaluation.checked import Index
 from mohs.evaluation.collapse import at_one_point
-from mohs.evaluation.embedded import MAX_ITEMS, Embedded, hits_at_1
+from mohs.evaluation.embedded import MAX_ITEMS, Embedded, gain_of, hits_at_1
 from mohs.evaluation.exact_neighbours import nearest_by_class
 from mohs.evaluation.same_picture import EQUAL, failed_rows, some_rows
 from mohs.evaluation.triplets import sample_triplets

@@ -9,10 +9,9 @@ from typing import final
 
 import numpy as np
 
-from mohs.doctor.embeddings.gain import Gain, gain_of
 from mohs.doctor.findings import Finding
 from mohs.evaluation.checked import Bools, Float64, Index
-from mohs.evaluation.embedded import Embedded, Recall
+from mohs.evaluation.embedded import Embedded, Gain, Recall, gain_of
 from mohs.evaluation.same_picture import some_rows
 from mohs.randomness import derived_seed
 

@@ -4,14 +4,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from mohs.doctor.embeddings.directions import kinds_of_pictures
-from mohs.doctor.embeddings.gain import gain_of
 from mohs.doctor.findings import Finding
-from mohs.evaluation.checked import Index
+from mohs.evaluation.checked import Bools, Index
 from mohs.evaluation.collapse import at_one_point
-from mohs.evaluation.embedded import MAX_ITEMS, Embedded, hits_at_1, of_one_length, recall_at_1
+from mohs.evaluation.embedded import MAX_ITEMS, Embedded, gain_of, hits_at_1, of_one_length, recall_at_1
 from mohs.evaluation.same_picture import equal_partner, near_copies, some_rows
 
-__all__ = ["find_batch_norm", "find_equal_test_items", "find_harm", "find_other_lengths", "find_shared_classes"]
+__all__ = ["find_batch_norm", "find_equal_test_items", "find_harm", "find_other_lengths", "find_shared_classes", "leak"]
 
 _UNIT = 1e-2
 _BATCH_NORM = 0.1
@@ -68,15 +67,26 @@ def find_equal_test_items(train: Embedded, test: Embedded, *, seed: int = 0) -> 
     share = float(equal.mean())
     if share < 0.005:
         return _near_copies(train, part, items, seed)
+    return leak(
+        equal,
+        f"{int(equal.sum()):,} of {len(part):,} test embeddings ({share:.1%}) are equal to one of a training picture, "
+        "but for rounding",
+        why="The same pictures are on both sides: what is measured there is memory, and R@1 may be off by as much.",
+        fix="Take the copies out of the test, or split again by class; then measure again.",
+    )
+
+
+def leak(equal_T: Bools, what: str, *, why: str, fix: str) -> Finding:
+    """Return that test pictures are training pictures too, those marked; an error from 5% of them on."""
+    share = float(equal_T.mean())
     return Finding(
         cause="train-test-leak",
         severity="error" if share >= 0.05 else "warning",
-        what=f"{int(equal.sum()):,} of {len(part):,} test embeddings ({share:.1%}) are equal to one of a training "
-        "picture, but for rounding",
-        why="The same pictures are on both sides: what is measured there is memory, and R@1 may be off by as much.",
-        fix="Take the copies out of the test, or split again by class; then measure again.",
+        what=what,
+        why=why,
+        fix=fix,
         settings={"data.split_by": "class"},
-        numbers={"share": share, "num_equal": float(equal.sum()), "num_test": float(len(part))},
+        numbers={"share": share, "num_equal": float(equal_T.sum()), "num_test": float(len(equal_T))},
         share=min(1.0, max(share, 0.1)),
     )
 

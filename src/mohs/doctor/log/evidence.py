@@ -14,7 +14,7 @@ import numpy as np
 from mohs.doctor.log.rest import end_mean, finite, finite_tail, number_noise
 from mohs.doctor.log.stuck_values import LossFacts
 from mohs.doctor.log.training_log import Column, TrainingLog
-from mohs.doctor.of_pairs import ReportedPairs
+from mohs.doctor.reported_pairs import ReportedPairs
 from mohs.evaluation.collapse import at_one_point
 from mohs.evaluation.embedded import Embedded, Recall, recall_at_1
 

@@ -12,7 +12,6 @@ from mohs.doctor.log.losses import find_collapsed, find_not_finite, find_stalled
 from mohs.doctor.log.signals import find_nothing_active
 from mohs.doctor.run import causes
 from mohs.doctor.run.evidence import RunEvidence
-from mohs.doctor.run.held_out import find_fall, find_rise
 
 __all__ = ["diagnose_run"]
 
@@ -40,8 +39,8 @@ def _of_log(run: RunEvidence) -> list[Check]:
     return [
         Check("unfinished", partial(causes.find_unfinished, run)),
         *of_steps,
-        Check("overfitting", partial(find_fall, curve), no_curve),
-        Check("train-longer", partial(find_rise, curve), no_curve),
+        Check("overfitting", partial(causes.find_fall, curve), no_curve),
+        Check("train-longer", partial(causes.find_rise, curve), no_curve),
         Check("hardest-negatives", partial(causes.find_hard_triplets, run), few or no_plans),
         Check("learning-rate-too-high", partial(causes.find_early_collapse, run), few),
         Check("learning-rate-too-high", partial(causes.find_damage, run)),
