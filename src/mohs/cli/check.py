@@ -24,7 +24,7 @@ __all__ = ["check"]
 
 
 def check(
-    source: Annotated[str, typer.Argument(help="CSV, Parquet, or folder of class folders.")],
+    source: options.TableOfFiles,
     catalog: options.Catalog = None,
     file_column: options.FileColumn = None,
     class_column: options.ClassColumn = None,
@@ -106,10 +106,9 @@ def _write_clean(table: Table, result: CheckResult, path: Path) -> None:
 
 def _with_one_class_each(listing: Table, data: DataConfig) -> tuple[Table, tuple[str, ...]]:
     """Return the table, and what stands against it; pictures are looked at even if they are under several classes."""
-    from mohs.data.multi_label import file_keys, one_class_each
+    from mohs.data.multi_label import first_rows, one_class_each
 
     try:
         return one_class_each(listing, data.multi_label), ()
     except InputError as error:
-        first = {key: row for row, key in reversed(list(enumerate(file_keys(listing))))}
-        return listing.take(sorted(first.values())), error.problems
+        return listing.take(sorted(first_rows(listing).values())), error.problems

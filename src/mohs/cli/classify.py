@@ -11,9 +11,9 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, cast, final
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, cast
 
 import typer
 
@@ -31,10 +31,10 @@ if TYPE_CHECKING:
     from mohs.classify.measure import Measurement
     from mohs.classify.thresholds import Threshold
     from mohs.data.dataset import Dataset
-    from mohs.data.images import ImagePolicy
     from mohs.data.quarantine import Reading
     from mohs.model.embedder import Embedder
     from mohs.runs import Run
+    from mohs.settings.config import DataConfig
     from mohs.training.run_inputs import SplitData
 
 __all__ = ["classify"]
@@ -116,7 +116,7 @@ def classify_fit(
     from mohs.classify.thresholds import check_wanted
 
     parameters = {name: given[own] for name, own in _PARAMETERS.items() if given[own] is not None}
-    pictures = _Pictures.of(source, catalog, file_column, class_column, multi_label, max_bad)
+    pictures = _pictures(given)
     if source is None and catalog is not None:
         raise InputError("--catalog: needs SOURCE; a run uses its own data")
     if not (source or held_out or unseen) and (file_column or class_column or multi_label or max_bad):
@@ -135,8 +135,8 @@ def classify_fit(
         raise InputError("--unseen: needs --max-false-acceptance or --min-precision, for which it is used")
     sources = {
         "fitted": None if source is None else pictures,
-        "held out": None if held_out is None else replace(pictures, source=held_out, catalog=None),
-        "unseen": None if unseen is None else replace(pictures, source=unseen, catalog=None),
+        "held out": None if held_out is None else pictures.model_copy(update={"source": held_out, "catalog": None}),
+        "unseen": None if unseen is None else pictures.model_copy(update={"source": unseen, "catalog": None}),
     }
     _fit(run, sources, parameters, wanted if names else None, out, quiet=quiet, as_json=as_json)
 
@@ -155,7 +155,7 @@ def _check_place_and_parameters(out: Path, parameters: Mapping[str, Any]) -> Non
 
 def _fit(
     folder: Path,
-    sources: Mapping[str, _Pictures | None],
+    sources: Mapping[str, DataConfig | None],
     parameters: Mapping[str, Any],
     wanted: Mapping[str, float | None] | None,
     out: Path,
@@ -183,10 +183,10 @@ def _fit(
         if source is None:
             fitted, unseen = _own_items(cast("Run", run), progress)
         else:
-            fitted, unseen = source.open(embedder.policy, progress), None
+            fitted, unseen = source.open(embedder.policy, progress=progress), None
         require_classes(fitted.table)
         held_out, other = (
-            None if pictures is None else pictures.open(embedder.policy, progress)
+            None if pictures is None else pictures.open(embedder.policy, progress=progress)
             for pictures in (sources["held out"], sources["unseen"])
         )
         held_out = None if held_out is None else _samples(held_out)
@@ -391,18 +391,19 @@ def classify_evaluate(
     as_json: options.Json = False,
 ) -> None:
     """Measure accuracy and calibration on pictures that the classifier was not fitted on."""
+    given = locals()
     if source is None and (catalog or file_column or class_column or multi_label or max_bad):
         raise InputError(
             "--catalog, --file-column, --class-column, --multi-label, --max-bad: need SOURCE; a run uses its own data"
         )
     from mohs.classify.measure import measure_classifier
 
-    pictures = _Pictures.of(source, catalog, file_column, class_column, multi_label, max_bad)
+    pictures = _pictures(given)
     classifier, embedder = _load(folder)
     facts = classifier.facts_
     with decoding_progress(quiet=quiet) as progress:
         is_own = source is None
-        dataset = _test_items(folder, facts, progress) if is_own else pictures.open(embedder.policy, progress)
+        dataset = _test_items(folder, facts, progress) if is_own else pictures.open(embedder.policy, progress=progress)
     reading = _reading([dataset])
     dataset = _samples(dataset)
     tell_pictures(reading, quiet=quiet or as_json)
@@ -499,52 +500,15 @@ def _warn(classifier: Classifier) -> None:
         say(f"warning: {classifier.calibration_.warning}")
 
 
-@final
-@dataclass(frozen=True)
-class _Pictures:
-    """A table or folder as given on the command line."""
+def _pictures(given: Mapping[str, Any]) -> DataConfig:
+    """Return what options say of pictures, with their defaults; without a source it is replaced, or not read."""
+    from mohs.data.multi_label import MULTI_LABEL
 
-    source: str
-    catalog: str | None
-    file_column: str
-    class_column: str
-    multi_label: Any
-    max_bad: int
-
-    @classmethod
-    def of(
-        cls,
-        source: str | None,
-        catalog: str | None,
-        file_column: str | None,
-        class_column: str | None,
-        multi_label: str | None,
-        max_bad: int | None,
-    ) -> _Pictures:
-        """Return what options say, with their defaults; without a source it is to be replaced, or not opened."""
-        from mohs.data.multi_label import MULTI_LABEL
-
-        if multi_label is not None and multi_label not in MULTI_LABEL:
-            known = ", ".join(map(repr, MULTI_LABEL))
-            raise InputError(Problem("--multi-label", f"{multi_label!r} is not one of {known}", "change it"))
-        return cls(
-            source or "", catalog, file_column or "file", class_column or "class", multi_label or "error", max_bad or 0
-        )
-
-    def open(self, policy: ImagePolicy, progress: _Progress) -> Dataset:
-        """Return its items, decoded by `policy`."""
-        from mohs.data.dataset import open_dataset
-
-        return open_dataset(
-            self.source,
-            catalog=self.catalog,
-            policy=policy,
-            file_column=self.file_column,
-            class_column=self.class_column,
-            multi_label=self.multi_label,
-            max_bad_images=self.max_bad,
-            progress=progress,
-        )
+    if given["multi_label"] not in (None, *MULTI_LABEL):
+        known = ", ".join(map(repr, MULTI_LABEL))
+        raise InputError(Problem("--multi-label", f"{given['multi_label']!r} is not one of {known}", "change it"))
+    names = ("source", "catalog", "file_column", "class_column", "multi_label", "max_bad")
+    return options.read_settings(None, {name: given[name] for name in names}).config.data
 
 
 def _interval(interval: tuple[float, float] | None) -> str:

@@ -23,7 +23,7 @@ __all__ = ["clean"]
 
 
 def clean(
-    source: Annotated[str, typer.Argument(help="CSV, Parquet, or folder of class folders.")],
+    source: options.TableOfFiles,
     embedder: Annotated[
         str | None, typer.Option(help="Run or saved embedder; its vectors show which labels are likely wrong.")
     ] = None,
@@ -46,6 +46,7 @@ def clean(
         raise InputError(f"--out: {out} is a file; name a folder")
     data = options.read_settings(None, locals() | {"out": None}).config.data
     from mohs.data.fixes import listing_fixes, write_fixes
+    from mohs.data.multi_label import first_rows
     from mohs.data.table import BUILT_IN
 
     if data.source == BUILT_IN:
@@ -53,7 +54,7 @@ def clean(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DataWarning)  # `mohs check` tells them
         listing = data.read_listing()
-    table = _each_file_once(listing)
+    table = listing.take(sorted(first_rows(listing).values()))
     fixes = listing_fixes(listing, "error")
     if against is None:
         found, notes = _among_themselves(table, embedder, quiet=quiet)
@@ -63,13 +64,6 @@ def clean(
     write_fixes(fixes, out / "fixes.csv")
     _write_page(out / "report.html", table, data, fixes, notes)
     _tell(table, fixes, notes, out, as_json=as_json)
-
-
-def _each_file_once(listing: Table) -> Table:
-    from mohs.data.multi_label import file_keys
-
-    first = {key: row for row, key in reversed(list(enumerate(file_keys(listing))))}
-    return listing.take(sorted(first.values()))
 
 
 def _among_themselves(table: Table, embedder: str | None, *, quiet: bool) -> tuple[list[LabelFix], list[str]]:
@@ -117,7 +111,7 @@ def _names() -> dict[str, str]:
 
 
 def _write_page(path: Path, table: Table, data: DataConfig, fixes: Sequence[LabelFix], notes: Sequence[str]) -> None:
-    from mohs.artefacts import atomic_path
+    from mohs.artefacts import write_text
     from mohs.data.images import ImagePolicy, decode_all
     from mohs.report.of_pictures import cleaning_page
 
@@ -129,8 +123,7 @@ def _write_page(path: Path, table: Table, data: DataConfig, fixes: Sequence[Labe
 
     lines = [f"{len(table):,} pictures of {table.num_classes:,} classes; {len(fixes):,} to look at.", *notes]
     page = cleaning_page(f"To be mended: {data.source}", lines, fixes, _names(), picture_of)
-    with atomic_path(path) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+    write_text(path, page)
 
 
 def _tell(table: Table, fixes: Sequence[LabelFix], notes: Sequence[str], out: Path, *, as_json: bool) -> None:

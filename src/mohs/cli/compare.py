@@ -41,7 +41,7 @@ _TRIAL_SHARE = 0.25
 
 
 def compare(
-    source: Annotated[str, typer.Argument(help="CSV, Parquet, folder of class folders, or 'glyphs' (built in).")],
+    source: options.SourceArgument,
     strategies: Annotated[
         str | None,
         typer.Option(
@@ -91,8 +91,8 @@ def compare(
     rotations: Annotated[
         bool, typer.Option("--rotations", help="Each picture turned by 0, 90, 180, 270 degrees is a class of its own.")
     ] = False,
-    backbone: Annotated[str | None, typer.Option(help="small, or a timm model.")] = None,
-    weights: Annotated[str | None, typer.Option(help="safetensors file for the backbone.")] = None,
+    backbone: options.Backbone = None,
+    weights: options.Weights = None,
     setting: options.Setting = None,
     quiet: options.Quiet = False,
     as_json: options.Json = False,
@@ -363,18 +363,11 @@ def _checked(asked: _Asked, config: RunConfig) -> list[Strategy]:
 
 def _require_own(out: Path) -> None:
     """Raise `InputError` if the folder holds anything but a comparison."""
-    from mohs.artefacts import read_json
     from mohs.lock import LOCK_NAME
 
     if out.is_dir() and not any(entry.name != LOCK_NAME for entry in out.iterdir()):
         return
-    own = False
-    if (out / _MARK).is_file():
-        try:
-            own = "finished" in read_json(out / _MARK)
-        except InputError:
-            own = False
-    if out.exists() and not own:
+    if out.exists() and not options.is_marked(out / _MARK):
         raise InputError(f"--out: {out} exists and is not a comparison; give another folder, or remove it")
 
 

@@ -13,6 +13,7 @@ import typer
 
 from mohs.cli import options
 from mohs.cli.console import print_json, print_lines, print_table, require_folder_place, say
+from mohs.cli.options import is_marked
 from mohs.cli.progress import training_progress
 from mohs.errors import InputError
 
@@ -187,18 +188,7 @@ def _make_room(out: Path) -> None:
     """Remove an older demo, finished or not; refuse a folder that is anything else."""
     if not out.exists():
         return
-    if _is_demo(out):
+    if is_marked(out / _MARK):
         shutil.rmtree(out)
     elif not out.is_dir() or any(out.iterdir()):
         raise InputError(f"--out: {out} exists and is not a demo; give another folder, or remove it")
-
-
-def _is_demo(folder: Path) -> bool:
-    from mohs.artefacts import read_json
-
-    if not (folder / _MARK).is_file():
-        return False
-    try:
-        return "finished" in read_json(folder / _MARK)
-    except InputError:
-        return False

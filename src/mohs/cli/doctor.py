@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from inspect import signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, cast
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -119,23 +120,9 @@ def doctor(
 
     require(None if fail_on is None else wrong_choice("--fail-on", fail_on, tuple(_FAIL_ON)))
     flags = {name: options.flag_of(name) for name in parameters}
+    taken = parameters.keys() & signature(diagnose).parameters  # under the same names
     with options.naming_flags(flags), working("looking for causes", quiet=quiet):
-        diagnosis = diagnose(
-            run,
-            log=log,
-            loss_name=loss_name,
-            margin=margin,
-            batch=batch,
-            embeddings=embeddings,
-            labels=labels,
-            train_embeddings=train_embeddings,
-            train_labels=train_labels,
-            query_embeddings=query_embeddings,
-            query_labels=query_labels,
-            pairs=pairs,
-            threshold=threshold,
-            one_means=cast(Any, one_means),
-        )
+        diagnosis = diagnose(**{name: parameters[name] for name in taken})
     if as_json:
         print_json(diagnosis.as_record())
     else:

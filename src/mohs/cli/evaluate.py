@@ -10,12 +10,11 @@ from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mohs.cli import options
-from mohs.cli.class_table import write_class_table
 from mohs.cli.console import (
     among_processes,
     held_run,
@@ -32,7 +31,6 @@ from mohs.errors import DataWarning, InputError, Problem
 from mohs.peers import Peers
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
     from mohs.doctor.findings import Diagnosis
@@ -41,9 +39,6 @@ if TYPE_CHECKING:
     from mohs.evaluation.verification import VerificationResult
     from mohs.runs import Evaluation, Run
     from mohs.training.run_inputs import SplitData
-
-    # The file of each item; None if not known.
-    _Files: TypeAlias = Sequence[str] | NDArray[np.str_] | None
 
 __all__ = ["evaluate"]
 
@@ -194,6 +189,7 @@ def _evaluate_run(
     """Measure a run on its test items (or on other data) and write metrics.json and report.html."""
     import numpy as np
 
+    from mohs.evaluation.classes import write_class_table
     from mohs.report.words import METRIC_HEADER, metric_row, queries_counted, search_sentences
     from mohs.runs import Run, evaluate
     from mohs.training.run_inputs import open_split_data
@@ -364,6 +360,7 @@ def _evaluate_embeddings(
     import numpy as np
 
     from mohs.artefacts import write_json
+    from mohs.evaluation.classes import write_class_table
     from mohs.evaluation.summary import evaluate_embeddings
 
     items, queries = _read_embeddings(files, query_files, columns, exclude_same_group=exclude_same_group)

@@ -9,7 +9,7 @@ import typer
 
 from mohs.cli.console import print_json, print_lines, print_table, require_file_place, require_folder_place, say
 from mohs.cli.on_cluster import Actors, Address, Engine, check_engine, index_on_cluster
-from mohs.cli.options import Json, MaxBad, Quiet, naming_flags
+from mohs.cli.options import Catalog, Json, MaxBad, Quiet, naming_flags
 from mohs.cli.pictures_read import QUARANTINE, tell_pictures
 from mohs.cli.progress import counting_progress, decoding_progress
 from mohs.errors import InputError
@@ -42,7 +42,7 @@ def build(
     ] = False,
     size: Annotated[int | None, typer.Option(help="With --backbone: side of its input, pixels; default 224.")] = None,
     id_column: Annotated[str | None, typer.Option(help="Column that names each item; default: its file.")] = None,
-    catalog: Annotated[str | None, typer.Option(help="Table with one reference picture per class.")] = None,
+    catalog: Catalog = None,
     exact_up_to: _ExactUpTo = None,
     max_bad: MaxBad = None,
     engine: Engine = None,

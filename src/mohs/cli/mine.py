@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, final
 
@@ -47,17 +47,11 @@ if TYPE_CHECKING:
 __all__ = ["mine"]
 
 # What mining calls its arguments, and what the command line does.
+_SAME = ("candidates", "device", "margin", "method", "metric", "num_sampled", "positive_rule", "scale")
 _FLAGS = {
-    "candidates": "--candidates",
-    "device": "--device",
+    **{name: options.flag_of(name) for name in _SAME},
     "excluded_pairs": "--review-list",
-    "margin": "--margin",
-    "method": "--method",
-    "metric": "--metric",
     "num_negatives": "--negatives",
-    "num_sampled": "--num-sampled",
-    "positive_rule": "--positive-rule",
-    "scale": "--scale",
 }
 _SAMPLED = 4096
 _PLAN_ROW_BYTES, _CSV_ROW_BYTES = 41, 80
@@ -144,34 +138,20 @@ def mine(
     """Mine a triplet for each anchor over the whole table, at scheduled hardness."""
     if (size is not None or channels is not None) and (embedder is not None or embeddings is not None):
         raise InputError("--size, --channels: decided already by --embedder or --embeddings; leave them out")
+    given = locals()
     # The margin, the device and the file of the plan are not those of a run.
-    config = options.read_settings(
-        None, locals() | dict.fromkeys(("margin", "device", "out", "engine", "address", "actors"))
-    ).config
-    asked = _Asked(
-        data=config.data,
-        hardness=config.hardness,
-        margin=margin,
-        num_anchors=triplets,
-        num_negatives=negatives,
-        positive_rule=positive_rule,
-        anchors=config.training.anchors,
-        prefer=prefer,
-        metric=metric,
-        candidates=candidates,
-        review_list=review_list,
-        equal_pictures=equal_pictures,
-        method=method,
-        num_sampled=num_sampled,
-        device=device,
-        embedder=embedder,
-        embeddings=embeddings,
-        engine=engine,
-        actors=actors,
-        out=out,
-        csv=csv,
-        seed=config.seed,
-    )
+    not_of_a_run = ("margin", "device", "out", "engine", "address", "actors")
+    config = options.read_settings(None, given | dict.fromkeys(not_of_a_run)).config
+    of_run: dict[str, Any] = {
+        "data": config.data,
+        "hardness": config.hardness,
+        "anchors": config.training.anchors,
+        "seed": config.seed,
+        "num_anchors": triplets,
+        "num_negatives": negatives,
+    }
+    own = {field.name: given[field.name] for field in fields(_Asked) if field.name not in of_run}
+    asked = _Asked(**of_run, **own)
     check_engine(engine, address, actors)
     _check(asked)
     if engine is not None:
@@ -639,7 +619,7 @@ def _open(asked: _Asked, policy: ImagePolicy, *, quiet: bool) -> Dataset:
 
 
 def _read_with_vectors(asked: _Asked, path: Path) -> _Inputs:
-    from mohs.data.multi_label import file_keys, one_class_each
+    from mohs.data.multi_label import file_keys, first_rows, one_class_each
     from mohs.data.table import BUILT_IN, require_classes
     from mohs.export.vector_files import require_files_of
     from mohs.shards import Shards
@@ -662,7 +642,7 @@ def _read_with_vectors(asked: _Asked, path: Path) -> _Inputs:
             )
             raise InputError(f"{what}; embed the table with one row for each picture")
         # A vector for each row of the table: those of its rows that stay.
-        row_of = {key: row for row, key in reversed(list(enumerate(file_keys(listing))))}
+        row_of = first_rows(listing)
         vectors = vectors[[row_of[key] for key in file_keys(table)]]
     elif isinstance(vectors, Shards):
         require_files_of(table, vectors)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "SETTINGS",
+    "Backbone",
     "Cap",
     "Catalog",
     "Channels",
@@ -37,8 +38,11 @@ __all__ = [
     "Settings",
     "Size",
     "SourceArgument",
+    "TableOfFiles",
+    "Weights",
     "WhiteLevel",
     "flag_of",
+    "is_marked",
     "naming_flags",
     "read_settings",
 ]
@@ -83,6 +87,9 @@ SETTINGS = {
 """Parameters of commands that are settings, and the setting that each is; the order is that of messages."""
 
 SourceArgument = Annotated[str, typer.Argument(help="CSV, Parquet, folder of class folders, or 'glyphs' (built in).")]
+TableOfFiles = Annotated[str, typer.Argument(help="CSV, Parquet, or folder of class folders.")]
+Backbone = Annotated[str | None, typer.Option(help="small, or a timm model.")]
+Weights = Annotated[str | None, typer.Option(help="safetensors file for the backbone.")]
 Catalog = Annotated[str | None, typer.Option(help="Table with one reference picture per class.")]
 FileColumn = Annotated[str | None, typer.Option(help="Column of file names; default 'file'.")]
 ClassColumn = Annotated[str | None, typer.Option(help="Column of classes; default 'class'.")]
@@ -208,6 +215,16 @@ def flag_of(parameter: str) -> str:
     ('--one-means', 'RUN')
     """
     return parameter.upper() if parameter in ("run", "source") else f"--{parameter.rstrip('_').replace('_', '-')}"
+
+
+def is_marked(file: Path) -> bool:
+    """Return whether a JSON file says if what is in its folder is finished: then the folder is the command's own."""
+    from mohs.artefacts import read_json
+
+    try:
+        return file.is_file() and "finished" in read_json(file)
+    except InputError:
+        return False
 
 
 @contextmanager

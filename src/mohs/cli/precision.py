@@ -1,6 +1,5 @@
 """`mohs doctor --precision`: wrong confident matches, with their evidence; imported where it is asked for."""
 
-import csv
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from mohs.data.fixes import LabelFix, write_fixes
 from mohs.data.images import ImagePolicy, open_picture
 from mohs.data.quarantine import Reading
 from mohs.data.reading import read_table
+from mohs.data.rows import write_rows
 from mohs.data.table import BUILT_IN, Table, require_classes
 from mohs.doctor.precision.attribution import CAUSES
 from mohs.doctor.precision.evidence import TripletMargin
@@ -196,15 +196,12 @@ def _write(result: PrecisionDiagnosis, material: _Material, out: Path) -> dict[s
 
 
 def _write_pairs(result: PrecisionDiagnosis, table: Table, path: Path) -> None:
-    pairs = result.pairs
-    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["file", "class", "other", "other_class", "similarity", "cause"])
-        for row in np.flatnonzero(~pairs.same_P[: result.num_top]).tolist():
-            one, other = int(pairs.first_P[row]), int(pairs.second_P[row])
-            names = (table.files[one], table.labels[one], table.files[other], table.labels[other])
-            cells = [csv_cell(name) for name in names]
-            writer.writerow([*cells, f"{pairs.similarity_P[row]:.6f}", CAUSES[result.attribution.cause_P[row]]])
+    pairs, rows = result.pairs, []
+    for row in np.flatnonzero(~pairs.same_P[: result.num_top]).tolist():
+        one, other = int(pairs.first_P[row]), int(pairs.second_P[row])
+        names = (table.files[one], table.labels[one], table.files[other], table.labels[other])
+        rows.append([*map(csv_cell, names), f"{pairs.similarity_P[row]:.6f}", CAUSES[result.attribution.cause_P[row]]])
+    write_rows(path, ["file", "class", "other", "other_class", "similarity", "cause"], rows)
 
 
 def _label_fix(fix: ItemFix, result: PrecisionDiagnosis, table: Table) -> LabelFix:

@@ -57,8 +57,8 @@ def train(
     validation_fraction: Annotated[
         float | None, typer.Option(help="Share of the training classes to hold out and measure on; default 0.")
     ] = None,
-    backbone: Annotated[str | None, typer.Option(help="small, or a timm model.")] = None,
-    weights: Annotated[str | None, typer.Option(help="safetensors file for the backbone.")] = None,
+    backbone: options.Backbone = None,
+    weights: options.Weights = None,
     pretrained: Annotated[
         bool, typer.Option("--pretrained", help="timm's weights of the backbone, from the Hugging Face hub.")
     ] = False,

@@ -109,6 +109,11 @@ def file_keys(table: Table) -> list[str]:
     return [os.path.normpath(os.path.join(root, file)) for file in table.files]  # noqa: PTH118 - a tenth of the time
 
 
+def first_rows(table: Table) -> dict[str, int]:
+    """Return the first row of each file, by its `file_keys`."""
+    return {key: row for row, key in reversed(list(enumerate(file_keys(table))))}
+
+
 def one_class_each(table: Table, multi_label: MultiLabel) -> Table:
     """Return the table with one row for each file: see `read_table`. Warns of what was done, in one line."""
     require(wrong_choice("multi_label", multi_label, MULTI_LABEL))

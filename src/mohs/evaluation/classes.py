@@ -1,18 +1,24 @@
-"""Results class by class: which classes are found, and which are taken for each other."""
+"""Results class by class: which classes are found, and which are taken for each other; and their table."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeAlias, final
 
 import numpy as np
 import numpy.typing as npt
 
+from mohs.data.rows import write_rows
 from mohs.evaluation.checked import Array, Index, checked_labels
 from mohs.evaluation.retrieval import RetrievalResult
+from mohs.shown import csv_cell
 
-__all__ = ["ClassResult", "ConfusablePair", "Label", "class_results", "confusable_pairs"]
+__all__ = ["ClassResult", "ConfusablePair", "Files", "Label", "class_results", "confusable_pairs", "write_class_table"]
 
 Label: TypeAlias = str | int
+
+Files: TypeAlias = Sequence[str] | npt.NDArray[np.str_] | None
+"""The file of each item; None if not known."""
 
 
 @final
@@ -167,3 +173,19 @@ def _confusions(
     for key, at, count in zip(keys.tolist(), first.tolist(), counts.tolist(), strict=True):
         code, found = divmod(key, len(found_C))
         yield code, found_C[found].item(), count, (int(misses[at]), int(wrong_M[at]))
+
+
+def write_class_table(path: Path, classes: Sequence[ClassResult], query_files: Files, gallery_files: Files) -> None:
+    """Write a CSV with a row for each class; examples are files where they are known, else 0-based row numbers."""
+    header = ["class", "queries", "recall@1", "average_precision", "confused_with", "times", "query", "found"]
+    rows = []
+    for each in classes:
+        means = ["" if mean is None else f"{mean:.6g}" for mean in (each.recall_at_1, each.average_precision)]
+        confused_with = "" if each.confused_with is None else each.confused_with
+        shown: list[Any] = ["", ""]
+        if each.example is not None:
+            places = zip((query_files, gallery_files), each.example, strict=True)
+            shown = [item if files is None else files[item] for files, item in places]
+        cells = [each.label, each.num_queries, *means, confused_with, each.num_confused, *shown]
+        rows.append([csv_cell(cell) for cell in cells])
+    write_rows(path, header, rows)

@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from mohs.cli import progress as shown
-from mohs.cli.time_left import TimeLeft, in_time
+from mohs.cli.progress import TimeLeft, in_time
 
 
 def reports(first_s: float, step_s: float, total: int, begin: int = 0) -> list[tuple[int, float]]:
