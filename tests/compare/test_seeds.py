@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
+from scipy import stats
 
-from mohs.compare import seeds as seeds_module
-from mohs.compare.seeds import seeds_and_classes_interval
+from mohs.compare.summary import seeds_and_classes_interval
 from mohs.evaluation.intervals import class_difference_interval
 
 NUM_PER_CLASS = 2
@@ -79,7 +79,7 @@ def test_many_classes_and_a_few_seeds_are_welchs_interval():
     variances = one_S.var(ddof=1) / 3, two_S.var(ddof=1) / 5
     freedom = sum(variances) ** 2 / (variances[0] ** 2 / 2 + variances[1] ** 2 / 4)
     assert 2 < freedom < 3
-    reach = seeds_module.stats.t.ppf(0.975, freedom) * np.sqrt(sum(variances))
+    reach = stats.t.ppf(0.975, freedom) * np.sqrt(sum(variances))
     mean = one_S.mean() - two_S.mean()
     assert found == pytest.approx((mean - reach, mean + reach), abs=1e-5)
 

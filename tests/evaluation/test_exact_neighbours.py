@@ -3,42 +3,35 @@ import pytest
 
 from mohs.errors import InputError
 from mohs.evaluation import exact_neighbours as module
-from mohs.evaluation.exact_neighbours import nearest_items, nearest_pairs
+from mohs.evaluation.exact_neighbours import nearest_items, nearest_negatives
 
 
-def every_pair(x, labels, among):
-    """(distance, i, j) of all pairs of a kind, closest first."""
+def every_negative(x, labels):
+    """[i, j] of all pairs of two classes, closest first."""
     rows = []
     for i in range(len(x)):
         for j in range(i + 1, len(x)):
-            if among == "all" or (labels[i] == labels[j]) == (among == "positive"):
+            if labels[i] != labels[j]:
                 difference = x[i].astype(np.float64) - x[j].astype(np.float64)
                 rows.append((float(np.float32(np.sqrt((difference**2).sum()))), i, j))
-    return sorted(rows)
+    return [[i, j] for _, i, j in sorted(rows)]
 
 
-@pytest.mark.parametrize("among", ["all", "positive", "negative"])
 @pytest.mark.parametrize("tile", [7, 64])
-def test_they_are_the_closest_of_all(monkeypatch, among, tile):
+def test_they_are_the_closest_of_all(monkeypatch, tile):
     monkeypatch.setattr(module, "_TILE", tile)
     for seed in range(6):
         random = np.random.default_rng(seed)
         x = random.normal(size=(60, 3)).astype(np.float32) + 100 * (seed % 2)
         labels = random.integers(0, 6, 60)
-        expected = every_pair(x, labels, among)[:40]
-        found = nearest_pairs(x, 40, labels_N=labels, among=among)
-        assert list(zip(found.distance_P, found.first_P, found.second_P, strict=True)) == expected
-        assert found.same_P.tolist() == [labels[i] == labels[j] for _, i, j in expected]
-        assert found.distance_P.dtype == np.float32
+        assert nearest_negatives(x, labels, 40).tolist() == every_negative(x, labels)[:40]
 
 
 def test_ties_break_on_the_indices_and_there_are_never_more_pairs_than_there_are():
     x = np.repeat(np.float32([[0.0], [1.0], [3.0]]), 4, axis=0)
-    found = nearest_pairs(x, 1000)
-    assert len(found.distance_P) == 66
-    rows = list(zip(found.distance_P.tolist(), found.first_P.tolist(), found.second_P.tolist(), strict=True))
-    assert rows == every_pair(x, None, "all")
-    assert not found.same_P.any()
+    found = nearest_negatives(x, np.arange(12), 1000)
+    assert len(found) == 66
+    assert found.tolist() == every_negative(x, np.arange(12))
 
 
 def test_small_distances_far_from_zero_are_told_apart():
@@ -46,53 +39,36 @@ def test_small_distances_far_from_zero_are_told_apart():
     random = np.random.default_rng(0)
     x = 1e4 + 1e-3 * random.normal(size=(300, 4))
     expected = sorted((np.linalg.norm(x[i] - x[j]), i, j) for i in range(300) for j in range(i + 1, 300))[:20]
-    found = nearest_pairs(x, 20)
-    assert list(zip(found.first_P, found.second_P, strict=True)) == [(i, j) for _, i, j in expected]
+    assert nearest_negatives(x, np.arange(300), 20).tolist() == [[i, j] for _, i, j in expected]
 
 
 def test_a_collapsed_bank_costs_no_more(monkeypatch):
     sizes = []
     exact = module.exact_distance
     monkeypatch.setattr(module, "exact_distance", lambda a, b: (sizes.append(len(a)), exact(a, b))[1])
-    found = nearest_pairs(np.ones((3000, 8)), 500)
-    assert (found.distance_P == 0).all()
-    assert len(found.distance_P) == 500
+    assert len(nearest_negatives(np.ones((3000, 8)), np.arange(3000), 500)) == 500
     assert sum(sizes) <= 500 + 500 // 8 + 64
 
 
 @pytest.mark.parametrize(
-    ("x", "arguments", "message"),
+    ("x", "labels", "message"),
     [
-        ([[0.0]], {}, "embeddings_ND: no pair among 1 items"),
-        (
-            [[0.0], [1.0]],
-            {"labels_N": [0, 1], "among": "positive"},
-            "embeddings_ND: no positive pair among 2 items",
-        ),
-        (
-            [[0.0], [1.0]],
-            {"among": "negative"},
-            "labels_N: none, but among='negative' needs them; give one label for each row",
-        ),
-        (
-            [[0.0], [1.0]],
-            {"among": "near"},
-            "among: 'near' is not one of 'all', 'positive', 'negative'",
-        ),
+        ([[0.0]], [0], "embeddings_ND: no negative pair among 1 items"),
+        ([[0.0], [1.0]], [0, 0], "embeddings_ND: no negative pair among 2 items"),
         (
             [[0.0], [np.nan]],
-            {},
+            [0, 1],
             "embeddings_ND: row 1 holds NaN, Inf or is longer than 1e+18 (1 of 2 rows do); "
             "every embedding must be finite",
         ),
     ],
 )
-def test_messages(x, arguments, message):
+def test_messages(x, labels, message):
     with pytest.raises(InputError) as caught:
-        nearest_pairs(x, 5, **arguments)
+        nearest_negatives(x, labels, 5)
     assert str(caught.value) == message
     with pytest.raises(InputError, match="num_pairs: 0 is not a whole number of at least 1; use for example 1000"):
-        nearest_pairs([[0.0], [1.0]], 0)
+        nearest_negatives([[0.0], [1.0]], [0, 1], 0)
 
 
 def test_nearest_items_equal_brute_force():

@@ -17,7 +17,7 @@ from mohs.classify.thresholds import choose_threshold
 from mohs.errors import InputError
 from mohs.evaluation.collapse import spread
 from mohs.evaluation.embedded import Embedded
-from mohs.evaluation.exact_neighbours import nearest_pairs
+from mohs.evaluation.exact_neighbours import nearest_negatives
 from mohs.evaluation.intervals import class_interval
 from mohs.evaluation.pair_calibration import reliability_table
 from mohs.evaluation.pair_scores import pair_scores
@@ -180,7 +180,7 @@ EMBEDDINGS: dict[str, Callable[[Any], Any]] = {
     "evaluate_embeddings": lambda x: evaluate_embeddings(x, Y, verification=False).retrieval.recall,
     "evaluate_all_against_all": lambda x: evaluate_all_against_all(x, Y).recall,
     "evaluate_retrieval": lambda x: evaluate_retrieval(x, Y, X, Y, left_out=LeftOut(np.arange(N))).recall,
-    "nearest_pairs": lambda x: nearest_pairs(x, 3, labels_N=Y).first_P.tolist(),
+    "nearest_negatives": lambda x: nearest_negatives(x, Y, 3).tolist(),
     "triplet_accuracy": lambda x: triplet_accuracy(x, Y, num_triplets=50).accuracy,
     "triplet_accuracy_of": lambda x: triplet_accuracy_of(x, [0], [1], [N - 1]).accuracy,
     "evaluate_pairs": lambda x: evaluate_pairs(x, Y).curves.auc,
@@ -219,7 +219,7 @@ NUMBERS: dict[str, Callable[[Any], Any]] = {
 # Where an input is fine, and what it means is another matter than for the rest.
 ALONE = ("anchor_sequence", "choose_positives", "sample_pairs", "sample_triplets", "NeighbourhoodSampler")
 FINE = {
-    *((name, "one row short") for name in ("spread", "nearest_pairs", "Classifier.predict", "triplet_accuracy_of")),
+    *((name, "one row short") for name in ("spread", "Classifier.predict", "triplet_accuracy_of")),
     *((name, "one row short") for name in ALONE),
     ("NeighbourhoodSampler.set_pass", "None"),  # no embeddings: random batches
     ("evaluate_embeddings, groups", "None"),

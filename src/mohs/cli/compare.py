@@ -202,7 +202,7 @@ def _compare(asked: _Asked, settings: options.Settings, *, quiet: bool, as_json:
     measured = _measured(comparison, results, trials, equal=asked.equal, segments=segments, quiet=quiet)
     tables = [comparison_markdown(each.comparison, each.cells, results, each.rows) for each in measured]
     if asked.paper:
-        from mohs.compare.published import paper_markdown
+        from mohs.compare.table import paper_markdown
 
         tables.append(paper_markdown(measured[0].rows))
     write_text(results.folder / "table.md", "\n".join(tables))
@@ -245,7 +245,7 @@ def _record(
     if len(measured) > 1:
         record["strategies_at_equal_cpu"] = [row.as_record() for row in measured[1].rows]
     if asked.paper:
-        from mohs.compare.published import PUBLISHED_TOP_50
+        from mohs.compare.table import PUBLISHED_TOP_50
 
         record["published_top_50"] = dict(PUBLISHED_TOP_50)
     return record
@@ -324,7 +324,7 @@ def _print_tables(measured: Sequence[MeasuredComparison], asked: _Asked) -> None
         seeds = f"{asked.num_seeds} {'seed' if asked.num_seeds == 1 else 'seeds'}"
         print_table(f"{alike}, {seeds}", SHORT, short_rows(each.rows), strong=strong)
     if asked.paper:
-        from mohs.compare.published import PAPER_HEADER, paper_rows
+        from mohs.compare.table import PAPER_HEADER, paper_rows
 
         print_table("the published protocol", PAPER_HEADER, paper_rows(measured[0].rows))
 

@@ -72,6 +72,14 @@ class Comparison:
         """Return the budget of a strategy."""
         return self.own_budgets.get(name, self.budget)
 
+    def training_of(
+        self, strategy: Strategy, choice: Choice, budget: Budget | None = None, *, seed: int = 0
+    ) -> tuple[RunConfig, float]:
+        """Return the settings that a strategy is trained with, and its parameter's value; by default on its budget."""
+        budget, num_classes = budget or self.budget_of(strategy.name), self.data.num_classes
+        config = strategy_config(strategy, self.settings, budget, choice, num_classes=num_classes, seed=seed)
+        return config, parameter_value(strategy, self.settings, choice, num_classes=num_classes)
+
 
 @final
 @dataclass(frozen=True, kw_only=True)
@@ -181,10 +189,7 @@ def run_cells(
         for strategy in comparison.strategies:
             choice = (choices or {}).get(strategy.name, Choice())
             budget = comparison.budget_of(strategy.name)
-            config = strategy_config(
-                strategy, comparison.settings, budget, choice, num_classes=comparison.data.num_classes, seed=seed
-            )
-            value = parameter_value(strategy, comparison.settings, choice, num_classes=comparison.data.num_classes)
+            config, value = comparison.training_of(strategy, choice, seed=seed)
             what = (strategy.name, strategy.parameter.name, value, asdict(budget))
             hashed = made_by(config, pictures, *what, *(["look"] if comparison.look else []))
             cell = there(strategy.name, seed, hashed)

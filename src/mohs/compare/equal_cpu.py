@@ -10,7 +10,7 @@ from mohs.compare.budget import Budget
 from mohs.compare.cells import Comparison
 from mohs.compare.row_files import append_row, read_rows
 from mohs.compare.strategies import Strategy
-from mohs.compare.training import Choice, made_by, strategy_config, train_strategy
+from mohs.compare.training import Choice, made_by, train_strategy
 
 __all__ = ["Probe", "cpu_budgets", "scaled_steps"]
 
@@ -54,9 +54,7 @@ def cpu_budgets(
         nonlocal warm
         budget = Budget(steps * comparison.budget.batch_pictures, comparison.budget.batch_pictures)
         choice = (choices or {}).get(strategy.name, Choice())
-        config = strategy_config(
-            strategy, comparison.settings, budget, choice, num_classes=comparison.data.num_classes, seed=0
-        )
+        config, _ = comparison.training_of(strategy, choice, budget)
         hashed = made_by(config, pictures, strategy.name, "probe", asdict(budget))
         probe = known.get((strategy.name, hashed))
         if probe is None:

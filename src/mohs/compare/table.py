@@ -1,7 +1,8 @@
-"""The table of a comparison, for a terminal and as Markdown."""
+"""The tables of a comparison, for a terminal and as Markdown; one stands beside what was published."""
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Final
 
 import numpy as np
 
@@ -10,12 +11,17 @@ from mohs.compare.summary import Difference, Differences, Row, optimisers, sched
 
 __all__ = [
     "HEADER",
+    "PAPER_CAPTION",
+    "PAPER_HEADER",
+    "PUBLISHED_TOP_50",
     "SHORT",
     "comparison_markdown",
     "intervals_of",
     "markdown",
     "pair_rows",
     "pairs_markdown",
+    "paper_markdown",
+    "paper_rows",
     "rows_markdown",
     "short_rows",
     "table_rows",
@@ -158,3 +164,34 @@ def _difference(found: Difference | None) -> str:
         return "-"
     low, high = found.interval
     return f"{found.mean:+.3f} [{low:+.3f}, {high:+.3f}]"
+
+
+PUBLISHED_TOP_50: Final[Mapping[str, float]] = MappingProxyType(
+    {"easiest": 0.11, "hardest": 0.17, "sigmoid": 0.47, "cyclic sigmoid": 0.44}
+)
+"""Top-50 accuracy on test queries, by strategy."""
+
+PAPER_HEADER: Final = ("strategy", "published Top-50", "Top-50", "random training triplets", "mined triplets")
+
+PAPER_CAPTION: Final = (
+    "The published protocol. Published figures are of other pictures: compare their order, not their height. Triplets: "
+    "the share with the positive nearer than the negative, at the end."
+)
+
+
+def paper_rows(rows: Sequence[Row]) -> list[list[str]]:
+    """Return the cells of the table, a list for each row, as `PAPER_HEADER` says; "-" where there is no figure."""
+    return [
+        [
+            row.strategy,
+            f"{PUBLISHED_TOP_50[row.strategy]:.2f}" if row.strategy in PUBLISHED_TOP_50 else "-",
+            *(_share(row.means[name]) for name in ("unseen_top_50", "train_triplets", "mined_triplets")),
+        ]
+        for row in rows
+    ]
+
+
+def paper_markdown(rows: Sequence[Row]) -> str:
+    """Return the table as Markdown, below its caption."""
+    table = [PAPER_HEADER, ["---"] + ["---:"] * (len(PAPER_HEADER) - 1), *paper_rows(rows)]
+    return f"{PAPER_CAPTION}\n\n{rows_markdown(table)}"

@@ -18,7 +18,7 @@ from mohs.compare.budget import Budget
 from mohs.compare.cells import Comparison
 from mohs.compare.protocols import validation_parts
 from mohs.compare.row_files import append_row, read_rows
-from mohs.compare.training import Choice, made_by, parameter_value, strategy_config, train_strategy
+from mohs.compare.training import Choice, made_by, train_strategy
 from mohs.errors import InputError
 from mohs.evaluation.retrieval import evaluate_all_against_all
 
@@ -115,10 +115,7 @@ def tune(
     for strategy in comparison.strategies:
         trials: list[Trial] = []
         while len(trials) < num_trials and (choice := next_choice(trials)) is not None:
-            config = strategy_config(
-                strategy, comparison.settings, budget, choice, num_classes=comparison.data.num_classes, seed=0
-            )
-            value = parameter_value(strategy, comparison.settings, choice, num_classes=comparison.data.num_classes)
+            config, value = comparison.training_of(strategy, choice, budget)
             hashed = made_by(config, pictures, strategy.name, value, asdict(budget))
             trial = known.get((strategy.name, len(trials), hashed))
             if trial is None:

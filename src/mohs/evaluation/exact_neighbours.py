@@ -1,13 +1,11 @@
-"""What is nearest: to each query, of its class and of another one, and the closest pairs of all."""
+"""What is nearest: to each query, of its class and of another one, and the closest pairs of two."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Literal, TypeAlias, final
 
 import numpy as np
 import numpy.typing as npt
 
-from mohs.checks import require, wrong_choice, wrong_whole
+from mohs.checks import require, wrong_whole
 from mohs.distances import exact_distance, unit_rows
 from mohs.errors import InputError
 from mohs.evaluation.checked import (
@@ -24,9 +22,7 @@ from mohs.evaluation.checked import (
 from mohs.evaluation.ranks import tie_limit
 from mohs.neighbour_search import nearest_rows
 
-__all__ = ["Among", "NearestPairs", "nearest", "nearest_by_class", "nearest_items", "nearest_pairs", "paired_distances"]
-
-Among: TypeAlias = Literal["all", "positive", "negative"]
+__all__ = ["nearest", "nearest_by_class", "nearest_items", "nearest_negatives", "paired_distances"]
 
 # A tile of 1,024 x 1,024 float32 is 4 MB. Fixed, so that results never depend on the machine.
 _TILE = 1024
@@ -172,71 +168,37 @@ def _square_blocks(queries_QD: Float64, gallery_GD: Float64) -> Iterator[tuple[s
         yield block, square_BG
 
 
-@final
-@dataclass(frozen=True, eq=False)
-class NearestPairs:
-    """Pairs of items, closest first.
+def nearest_negatives(
+    embeddings_ND: npt.ArrayLike, labels_N: npt.ArrayLike, num_pairs: int, *, query_N: Bools | None = None
+) -> Index:
+    """Return the `num_pairs` pairs of items of two classes that are closest, int64 [P, 2]; fewer if fewer are.
 
-    Attributes:
-        first_P: item indices, int64 [P], the smaller of each pair.
-        second_P: the other items, int64 [P].
-        distance_P: Euclidean, float32 [P], ascending.
-        same_P: bool [P], whether the pair is of one class; all False without labels.
-    """
-
-    first_P: Index
-    second_P: Index
-    distance_P: Float32
-    same_P: Bools
-
-
-def nearest_pairs(
-    embeddings_ND: npt.ArrayLike,
-    num_pairs: int,
-    *,
-    labels_N: npt.ArrayLike | None = None,
-    among: Among = "all",
-    query_N: Bools | None = None,
-) -> NearestPairs:
-    """Return the `num_pairs` pairs of items that are closest to one another, out of all N(N − 1)/2; fewer if fewer are.
-
-    They are ordered by (distance, smaller index, larger index). Candidates, an eighth more than asked for, come from
-    float32 products of the centred rows, tile by tile (4 MB); the exact distance (float64, rounded to float32)
-    orders them. A pair can be missed only if products are off by more than the distance to the last candidate, which
-    takes that eighth of pairs to lie within rounding of each other.
+    They are ordered by (distance, smaller index, larger index), the smaller index first. Candidates, an eighth more
+    than asked for, come from float32 products of the centred rows, tile by tile (4 MB); the exact distance (float64,
+    rounded to float32) orders them. A pair can be missed only if products are off by more than the distance to the last
+    candidate, which takes that eighth of pairs to lie within rounding of each other.
 
     Args:
         embeddings_ND: numbers [N, D].
-        num_pairs: at least 1.
         labels_N: integers or strings [N].
-        among: "all" pairs, or "positive" (of one class) or "negative" ones only, which need labels.
+        num_pairs: at least 1.
         query_N: bool [N]: only pairs of an item that is marked and one that is not.
 
     Raises:
-        InputError: fewer than two items, no such pair, or a parameter out of range.
+        InputError: no such pair, or a parameter out of range.
 
-    >>> found = nearest_pairs([[0.0], [5.0], [1.0]], 2)
-    >>> found.first_P.tolist(), found.second_P.tolist(), found.distance_P.tolist()
-    ([0, 1], [2, 2], [1.0, 4.0])
+    >>> nearest_negatives([[0.0], [5.0], [1.0]], ["a", "b", "c"], 2).tolist()
+    [[0, 2], [1, 2]]
     """
     x_ND = checked_embeddings(embeddings_ND, "embeddings_ND")
-    require(
-        wrong_whole("num_pairs", num_pairs, example=1000), wrong_choice("among", among, ("all", "positive", "negative"))
-    )
-    if labels_N is None:
-        if among != "all":
-            raise InputError(f"labels_N: none, but among={among!r} needs them; give one label for each row")
-        class_N = np.arange(len(x_ND))
-    else:
-        [class_N] = class_codes(checked_labels(labels_N, "labels_N", len(x_ND)))
-    candidates = _candidates(x_ND, class_N, num_pairs + num_pairs // 8 + 64, among, query_N)
+    require(wrong_whole("num_pairs", num_pairs, example=1000))
+    [class_N] = class_codes(checked_labels(labels_N, "labels_N", len(x_ND)))
+    candidates = _candidates(x_ND, class_N, num_pairs + num_pairs // 8 + 64, query_N)
     if not len(candidates):
-        raise InputError(f"embeddings_ND: no {'' if among == 'all' else among + ' '}pair among {len(x_ND)} items")
+        raise InputError(f"embeddings_ND: no negative pair among {len(x_ND)} items")
     first_P, second_P = candidates // len(x_ND), candidates % len(x_ND)
-    distance_P = paired_distances(x_ND, first_P, second_P)
-    order = np.lexsort((candidates, distance_P))[:num_pairs]
-    first_P, second_P = first_P[order], second_P[order]
-    return NearestPairs(first_P, second_P, distance_P[order], class_N[first_P] == class_N[second_P])
+    order = np.lexsort((candidates, paired_distances(x_ND, first_P, second_P)))[:num_pairs]
+    return np.stack([first_P[order], second_P[order]], axis=1)
 
 
 def paired_distances(x_ND: Float64, first_P: Index, second_P: Index) -> Float32:
@@ -252,8 +214,8 @@ def paired_distances(x_ND: Float64, first_P: Index, second_P: Index) -> Float32:
     return distance_P
 
 
-def _candidates(x_ND: Float64, class_N: Index, num_kept: int, among: Among, query_N: Bools | None) -> Index:
-    """Return the codes i·N + j, i < j, of the closest pairs by float32 products."""
+def _candidates(x_ND: Float64, class_N: Index, num_kept: int, query_N: Bools | None) -> Index:
+    """Return the codes i·N + j, i < j, of the closest pairs of two classes by float32 products."""
     num_items = len(x_ND)
     # Centred and scaled, rounding is relative to the spread of the embeddings, and squares stay in range.
     centred_ND = x_ND - x_ND.mean(axis=0)
@@ -278,11 +240,9 @@ def _candidates(x_ND: Float64, class_N: Index, num_kept: int, among: Among, quer
             np.matmul(left_NE[rows], right_NE[columns].T, out=tile.reshape(num_rows, num_columns))
             flat = np.flatnonzero(tile < limit)
             first, second = flat // num_columns + top, flat % num_columns + left
-            wanted = first < second
+            wanted = (first < second) & (class_N[first] != class_N[second])
             if query_N is not None:
                 wanted &= query_N[first] != query_N[second]
-            if among != "all":
-                wanted &= (class_N[first] == class_N[second]) == (among == "positive")
             kept_code = np.concatenate([kept_code, (first * num_items + second)[wanted]])
             kept_value = np.concatenate([kept_value, tile[flat[wanted]]])
             if len(kept_code) > 2 * num_kept:

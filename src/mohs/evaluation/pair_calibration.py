@@ -11,8 +11,8 @@ from sklearn.linear_model import LogisticRegression
 from mohs.checks import numbers, require, truths, wrong_choice, wrong_number, wrong_whole
 from mohs.errors import InputError
 from mohs.evaluation.checked import Bools, Float64, Index
-from mohs.evaluation.intervals import fold_of_class, pairs_of_fold, wilson_interval
-from mohs.evaluation.pair_scores import PairScores, ScoreKind
+from mohs.evaluation.intervals import wilson_interval
+from mohs.evaluation.pair_scores import PairScores, ScoreKind, folds_of
 
 __all__ = [
     "CalibrationMethod",
@@ -218,12 +218,11 @@ def calibrate_pairs(
     *,
     prevalence: float = 0.5,
     num_folds: int = 5,
-    num_bins: int = 15,
     seed: int = 0,
 ) -> PairCalibration:
     """Return the calibration of pair scores, cross-fitted over classes.
 
-    For each fold of classes (`class_folds`) the map is fitted on the pairs without a class of the fold, and gives the
+    For each fold of classes (`folds_of`) the map is fitted on the pairs without a class of the fold, and gives the
     probabilities of the fold's own pairs; reliability, ECE and Brier score are of these. Kinds are weighed so that
     positive pairs have the share `prevalence`, on each side.
 
@@ -233,7 +232,6 @@ def calibrate_pairs(
         method: "isotonic" or "Platt", see `fit_probability`.
         prevalence: in (0, 1): how many of the pairs that you will ask about are of one class.
         num_folds: at least 2; each needs two classes with a positive pair.
-        num_bins: of the reliability table.
         seed: of the folds.
 
     Raises:
@@ -243,21 +241,14 @@ def calibrate_pairs(
         wrong_choice("method", method, ("isotonic", "Platt")),
         wrong_number("prevalence", prevalence, above=0, below=1, example=0.5),
     )
-    fold_C = fold_of_class(class_2P, scores.same_P, num_folds, seed=seed)
     probabilities, outcomes, weights = [], [], []
-    for fold in range(num_folds):
-        others_P, own_P = pairs_of_fold(class_2P, fold_C, fold)
-        own, others = scores.taken(own_P), scores.taken(others_P)
-        if own.same_P.all():
-            raise InputError(
-                f"num_folds: fold {fold} of {num_folds} has no negative pair; use fewer folds or more negative pairs"
-            )
+    for others, own in folds_of(scores, class_2P, num_folds, seed=seed):
         probabilities.append(fit_probability(others, method, prevalence=prevalence)(own.value_P))
         outcomes.append(own.same_P)
         weights.append(own.weights_at(prevalence))
     p_P, weight_P = np.concatenate(probabilities), np.concatenate(weights)
     same_P: Bools = np.concatenate(outcomes)
-    table = reliability_table(p_P, same_P, num_bins=num_bins, weight_N=weight_P)
+    table = reliability_table(p_P, same_P, weight_N=weight_P)
     return PairCalibration(
         probability=fit_probability(scores, method, prevalence=prevalence),
         reliability=table,

@@ -1,6 +1,6 @@
 """How close two items are: a distance or a similarity, said by name, so that the two cannot be taken for each other."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, final
 
@@ -9,9 +9,10 @@ import numpy.typing as npt
 
 from mohs.checks import numbers, plain_array, require, wrong_whole
 from mohs.errors import InputError
-from mohs.evaluation.checked import Bools, Float64
+from mohs.evaluation.checked import Bools, Float64, Index
+from mohs.evaluation.intervals import fold_of_class, pairs_of_fold
 
-__all__ = ["PairScores", "ScoreHistogram", "ScoreKind", "pair_scores", "score_histogram"]
+__all__ = ["PairScores", "ScoreHistogram", "ScoreKind", "folds_of", "pair_scores", "score_histogram"]
 
 
 ScoreKind: TypeAlias = Literal["distance", "similarity"]
@@ -50,8 +51,8 @@ class PairScores:
         """The share of positive pairs, by weight."""
         return float(self.weight_P[self.same_P].sum() / self.weight_P.sum())
 
-    def taken(self, which_P: Bools) -> "PairScores":
-        """Return the pairs where a mask is true."""
+    def taken(self, which_P: Bools | Index) -> "PairScores":
+        """Return the pairs where a mask is true, or those of these places."""
         return PairScores(self.value_P[which_P], self.kind, self.same_P[which_P], self.weight_P[which_P])
 
     def weights_at(self, prevalence: float) -> Float64:
@@ -181,6 +182,24 @@ class ScoreHistogram:
             "positive": self.positive.tolist(),
             "negative": self.negative.tolist(),
         }
+
+
+def folds_of(
+    scores: PairScores, class_2P: Index, num_folds: int, *, seed: int
+) -> Iterator[tuple[PairScores, PairScores]]:
+    """Yield for each fold of the classes (`fold_of_class`) the pairs without a class of it, and its own pairs.
+
+    Raises `InputError` for too few classes for the folds, and for a fold without negative pairs.
+    """
+    fold_C = fold_of_class(class_2P, scores.same_P, num_folds, seed=seed)
+    for fold in range(num_folds):
+        others_P, own_P = pairs_of_fold(class_2P, fold_C, fold)
+        own = scores.taken(own_P)
+        if own.same_P.all():
+            raise InputError(
+                f"num_folds: fold {fold} of {num_folds} has no negative pair; use fewer folds or more negative pairs"
+            )
+        yield scores.taken(others_P), own
 
 
 def score_histogram(scores: PairScores, *, num_bins: int = 60) -> ScoreHistogram:

@@ -22,7 +22,7 @@ from mohs.evaluation.checked import (
     checked_embeddings,
     class_codes,
 )
-from mohs.evaluation.exact_neighbours import nearest_pairs, paired_distances
+from mohs.evaluation.exact_neighbours import nearest_negatives, paired_distances
 from mohs.randomness import generator
 
 __all__ = ["Pairs", "cross_pairs", "pair_distances", "sample_pairs"]
@@ -77,7 +77,7 @@ def sample_pairs(
     - **Positives**: of each class the same number at most, uniformly from its pairs; the number is the largest, up to
       `max_positives_per_class`, with which there are at most `max_positives` in all (if even one from each class is too
       many, from that many classes drawn uniformly). So large classes do not decide alone.
-    - **Negatives**: the `num_nearest` closest of all negative pairs (`nearest_pairs`; needs the embeddings), and
+    - **Negatives**: the `num_nearest` closest of all negative pairs (`nearest_negatives`; needs the embeddings), and
       `num_negatives` uniformly from all others.
 
     The weights are such that those of the positives add up to the number of all positive pairs, that each of the
@@ -249,8 +249,7 @@ def _nearest_negatives(
 ) -> Index:
     if embeddings_ND is None:
         raise InputError(_NO_EMBEDDINGS)
-    found = nearest_pairs(embeddings_ND, num_nearest, labels_N=labels_N, among="negative", query_N=query_N)
-    return np.stack([found.first_P, found.second_P], axis=1)
+    return nearest_negatives(embeddings_ND, labels_N, num_nearest, query_N=query_N)
 
 
 def _num_pairs(count_C: Index) -> tuple[int, int]:

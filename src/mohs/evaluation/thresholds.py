@@ -7,11 +7,10 @@ from typing import Any, Literal, TypeAlias, final
 import numpy as np
 
 from mohs.checks import require, wrong_number
-from mohs.errors import InputError
-from mohs.evaluation.checked import Bools, Float64, Index
-from mohs.evaluation.intervals import Interval, fold_of_class, pairs_of_fold, share_interval
+from mohs.evaluation.checked import Index
+from mohs.evaluation.intervals import Interval, share_interval
 from mohs.evaluation.pair_noise import AcceptedShares, PairNoise
-from mohs.evaluation.pair_scores import PairScores
+from mohs.evaluation.pair_scores import PairScores, folds_of
 from mohs.evaluation.ranked_pairs import RankedPairs, Rates
 from mohs.randomness import generator
 
@@ -162,7 +161,7 @@ def best_threshold(
 
     The protocol is that of Labeled Faces in the Wild (Huang et al. 2007): for each of 10 folds the threshold is chosen
     on the pairs of the other nine and measured on the fold's own; mean and standard error are over the folds. Here
-    folds are of classes (`class_folds`), so no class is on both sides, and pairs between folds are not measured on.
+    folds are of classes (`folds_of`), so no class is on both sides, and pairs between folds are not measured on.
     Kinds are weighed so that positive pairs have the share `prevalence` on each side: accuracy is
     π·TPR + (1 − π)·(1 − FPR), whatever the number of pairs of each kind.
 
@@ -180,45 +179,39 @@ def best_threshold(
         InputError: too few classes for the folds, a fold without negative pairs, or a parameter out of range.
     """
     require(wrong_number("prevalence", prevalence, above=0, below=1, example=0.5))
-    fold_C = fold_of_class(class_2P, scores.same_P, num_folds, seed=seed)
     order_P = np.argsort(-scores.closeness, kind="stable")
-    class_2P = class_2P[:, order_P]
-    closeness_P, same_P, weight_P = scores.closeness[order_P], scores.same_P[order_P], scores.weight_P[order_P]
+    class_2P, scores = class_2P[:, order_P], scores.taken(order_P)
     accuracies, thresholds, num_measured = [], [], 0
-    for fold in range(num_folds):
-        others_P, own_P = pairs_of_fold(class_2P, fold_C, fold)
-        if same_P[own_P].all():
-            raise InputError(
-                f"num_folds: fold {fold} of {num_folds} has no negative pair; use fewer folds or more negative pairs"
-            )
-        chosen = _most_accurate(closeness_P[others_P], same_P[others_P], weight_P[others_P], prevalence)
-        accepted = closeness_P[own_P] >= chosen
-        accuracies.append(_accuracy(accepted, same_P[own_P], weight_P[own_P], prevalence))
+    for others, own in folds_of(scores, class_2P, num_folds, seed=seed):
+        chosen = _most_accurate(others, prevalence)
+        accuracies.append(_accuracy(own, chosen, prevalence))
         thresholds.append(scores.in_units(chosen))
-        num_measured += int(own_P.sum())
+        num_measured += len(own.same_P)
     accuracy = float(np.mean(accuracies))
     error = float(np.std(accuracies, ddof=1) / np.sqrt(num_folds))
-    num_classes = len(np.unique(class_2P[0, same_P]))
+    num_classes = len(np.unique(class_2P[0, scores.same_P]))
     return BestThreshold(
         accuracy=accuracy,
         standard_error=error,
         interval=share_interval(accuracy, error**2, num_classes, freedom=num_folds - 1, prior=_PRIOR_CLASSES),
-        threshold=scores.in_units(_most_accurate(closeness_P, same_P, weight_P, prevalence)),
+        threshold=scores.in_units(_most_accurate(scores, prevalence)),
         prevalence=prevalence,
         fold_accuracy=tuple(accuracies),
         fold_threshold=tuple(thresholds),
-        num_left_out=len(same_P) - num_measured,
+        num_left_out=len(scores.same_P) - num_measured,
     )
 
 
-def _accuracy(accepted_P: Bools, same_P: Bools, weight_P: Float64, prevalence: float) -> float:
+def _accuracy(scores: PairScores, closeness: float, prevalence: float) -> float:
+    accepted_P, same_P, weight_P = scores.closeness >= closeness, scores.same_P, scores.weight_P
     tpr = float(weight_P[accepted_P & same_P].sum() / weight_P[same_P].sum())
     fpr = float(weight_P[accepted_P & ~same_P].sum() / weight_P[~same_P].sum())
     return prevalence * tpr + (1 - prevalence) * (1 - fpr)
 
 
-def _most_accurate(closeness_P: Float64, same_P: Bools, weight_P: Float64, prevalence: float) -> float:
+def _most_accurate(scores: PairScores, prevalence: float) -> float:
     """Return the closeness of best accuracy; pairs come closest first."""
+    closeness_P, same_P, weight_P = scores.closeness, scores.same_P, scores.weight_P
     # Accepting the first pairs up to a tie's end; up to −1: none.
     last_U = np.append(np.flatnonzero(np.diff(closeness_P)), len(closeness_P) - 1)
     tpr_U = np.cumsum(weight_P * same_P)[last_U] / weight_P[same_P].sum()

@@ -89,7 +89,7 @@ def top_precision(
 ) -> TopPrecision:
     """Return the precision of the closest pairs, and how far it dips; give one of `distance_P` and `similarity_P`.
 
-    Give all of the closest pairs there are (`nearest_pairs`), not a sample of them. For r = 1, 2, … accepted pairs,
+    Give all of the closest pairs there are, not a sample of them. For r = 1, 2, … accepted pairs,
     precision is the share of positive ones among the r closest; pairs of the same score come in together, so that the
     order of a file decides nothing. The ranks are those up to `num_ranks`, and the end of the tie that it cuts.
 

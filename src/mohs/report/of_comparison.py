@@ -10,10 +10,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mohs.compare.cells import BASELINES, Cell, Comparison, Results, read_arrays
-from mohs.compare.published import PAPER_CAPTION, PAPER_HEADER, paper_rows
 from mohs.compare.strategies import STRATEGIES
 from mohs.compare.summary import PROTOCOLS, Difference, Row, optimisers, schedules
-from mohs.compare.table import HEADER, intervals_of, pair_rows, table_rows, what_is_equal
+from mohs.compare.table import (
+    HEADER,
+    PAPER_CAPTION,
+    PAPER_HEADER,
+    intervals_of,
+    pair_rows,
+    paper_rows,
+    table_rows,
+    what_is_equal,
+)
 from mohs.report.page import write_report
 from mohs.report.parts import Band, DrawnRun, Judgement, Plot, Report, TextTable
 from mohs.report.plots import interval_plot, line_plot
