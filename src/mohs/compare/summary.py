@@ -327,10 +327,8 @@ def _finite(value: float) -> float | None:
     return value if np.isfinite(value) else None
 
 
-def seeds_and_classes_interval(
-    sides: Sequence[NDArray[np.float64]], labels_Q: npt.ArrayLike, *, confidence: float = 0.95
-) -> Interval:
-    """Return (low, high) of the mean of one side's hits, or of the difference of two, over seeds and classes.
+def seeds_and_classes_interval(sides: Sequence[NDArray[np.float64]], labels_Q: npt.ArrayLike) -> Interval:
+    """Return the 95% interval of the mean of one side's hits, or of the difference of two, over seeds and classes.
 
     A side is a float array [S, Q], a row for each seed; of two, the mean of the second is taken from that of the first.
     Queries and classes are the same for both (paired), seeds are not: a number that two strategies share as their seed
@@ -357,10 +355,10 @@ def seeds_and_classes_interval(
     means_Q = [hits_SQ.mean(axis=0) for hits_SQ in sides]
     if len(sides) == 2:
         mean = float(means_Q[0].mean() - means_Q[1].mean())
-        low, high = class_difference_interval(means_Q[0] - means_Q[1], labels_Q, confidence=confidence)
+        low, high = class_difference_interval(means_Q[0] - means_Q[1], labels_Q)
     else:
         mean = float(means_Q[0].mean())
-        low, high = class_interval(means_Q[0], labels_Q, confidence=confidence)
+        low, high = class_interval(means_Q[0], labels_Q)
     repeated = [hits_SQ for hits_SQ in sides if len(hits_SQ) > 1]
     if not repeated:
         return low, high
@@ -370,7 +368,7 @@ def seeds_and_classes_interval(
     if variance == 0:
         return low, high
     freedom = v.sum() ** 2 / (v**2 / (num_seeds - 1)).sum()
-    reach = float(stats.t.ppf((1 + confidence) / 2, freedom) * np.sqrt(variance))
+    reach = float(stats.t.ppf(0.975, freedom) * np.sqrt(variance))
     return mean - float(np.hypot(mean - low, reach)), mean + float(np.hypot(high - mean, reach))
 
 

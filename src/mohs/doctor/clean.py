@@ -14,7 +14,7 @@ from mohs.data.fixes import LabelFix, Suggestion
 from mohs.data.images import decode_images, open_picture
 from mohs.data.stored_pictures import Pictures
 from mohs.data.table import Table
-from mohs.doctor.precision.evidence import picture_information
+from mohs.doctor.precision.evidence import low_information
 from mohs.doctor.precision.labels import label_doubt
 from mohs.evaluation.exact_neighbours import nearest_items
 from mohs.index.answers import Answer
@@ -124,7 +124,7 @@ def find_issues(
         notes.append("wrong labels: not looked for; give an embedder")
     else:
         issues += [each for each in _doubted(labels_N, number_N, x_ND, seed) if each.item not in copied]
-    why_N = picture_information(pictures_NHWC).why_N
+    why_N = low_information(pictures_NHWC)
     issues += [Issue(item, str(why_N[item])) for item in np.flatnonzero(why_N != "").tolist()]  # type: ignore[arg-type]
     order = {cause: place for place, cause in enumerate(CLEAN_CAUSES)}
     return sorted(issues, key=lambda each: (order[each.cause], each.item)), notes

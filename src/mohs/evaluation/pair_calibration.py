@@ -167,11 +167,6 @@ class ScoreToProbability:
         shifted: Float64 = factor * p / (factor * p + 1 - p)
         return shifted
 
-    def as_record(self) -> dict[str, Any]:
-        """Return the numbers as JSON values."""
-        record = asdict(self)
-        return record | {"score_K": self.score_K.tolist(), "probability_K": self.probability_K.tolist()}
-
 
 @final
 @dataclass(frozen=True, eq=False)

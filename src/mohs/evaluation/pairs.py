@@ -56,11 +56,6 @@ class Pairs:
         same: Bools = self.class_N[self.first_P] == self.class_N[self.second_P]
         return same
 
-    @property
-    def prevalence(self) -> float:
-        """The share of positive pairs in the population: by weight."""
-        return float(self.weight_P[self.same].sum() / self.weight_P.sum())
-
 
 def sample_pairs(
     labels_N: npt.ArrayLike,

@@ -65,14 +65,14 @@ def finite(values_T: Float64) -> Float64:
     return values_T[np.isfinite(values_T)]
 
 
-def finite_tail(values_T: Float64, share: float, *, at_least: int = 3) -> Float64:
-    """Return the last `share` of the finite numbers, `at_least` so many if there are as many.
+def finite_tail(values_T: Float64, share: float) -> Float64:
+    """Return the last `share` of the finite numbers, three at least if there are as many.
 
     >>> finite_tail(np.array([1.0, np.nan, 2.0, 3.0, 4.0]), 0.5).tolist()
     [2.0, 3.0, 4.0]
     """
     known = finite(values_T)
-    return known[len(known) - min(len(known), max(at_least, round(share * len(known)))) :]
+    return known[len(known) - min(len(known), max(3, round(share * len(known)))) :]
 
 
 def end_mean(values_T: Float64 | None) -> float | None:

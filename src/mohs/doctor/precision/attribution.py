@@ -11,10 +11,9 @@ from mohs.data.equal_pictures import picture_difference, picture_numbers
 from mohs.doctor.embeddings.split_classes import find_split_classes
 from mohs.doctor.precision.evidence import (
     Occurrence,
-    PictureInformation,
     join_classes,
+    low_information,
     occurrence,
-    picture_information,
     random_similarities,
     twins_by_number,
 )
@@ -75,7 +74,7 @@ class Attribution:
         occurrence: how often items are neighbours; its `hubs` are hub_N.
         split_2S: classes that are perhaps one (`find_split_classes`), in `same_C`'s classes, int64 [2, S].
         hub_N: bool [N].
-        information: what the pictures show; none without pictures.
+        poor_why_N: why a picture shows too little (`low_information`), "" if it does not; none without pictures.
         random_R: similarities of random pairs of different classes, ascending, float64 [R].
     """
 
@@ -92,7 +91,7 @@ class Attribution:
     occurrence: Occurrence
     split_2S: Index
     hub_N: Bools
-    information: PictureInformation | None
+    poor_why_N: npt.NDArray[np.str_] | None
     random_R: Float64
 
     def of(self, cause: Cause) -> Bools:
@@ -110,7 +109,6 @@ def attribute(
     pictures_NHWC: npt.NDArray[np.uint8] | None = None,
     longer_side: Callable[[int], int] | None = None,
     query_N: Bools | None = None,
-    seed: int = 0,
 ) -> Attribution:
     """Return the cause of each pair: of a false match the first of these that holds.
 
@@ -135,20 +133,19 @@ def attribute(
         pictures_NHWC: uint8; without them 1 to 4 are not looked for.
         longer_side: gives the longer side of an item's file in pixels, 0 if unknown; None: "tiny" is not looked for.
         query_N: as for `find_top_pairs`.
-        seed: of random pairs and simulated label errors.
     """
     num_items = len(class_N)
     picture_N = None if pictures_NHWC is None else picture_numbers(pictures_NHWC)
     number_N = np.arange(num_items) if picture_N is None else picture_N
     top = pairs.take(np.arange(num_top))
-    information = None if pictures_NHWC is None else _information(top, pictures_NHWC, longer_side)
-    poor_N = np.zeros(num_items, dtype=bool) if information is None else information.why_N != ""
+    why_N = None if pictures_NHWC is None else _low_information(top, pictures_NHWC, longer_side)
+    poor_N = np.zeros(num_items, dtype=bool) if why_N is None else why_N != ""
     # That two blank pictures are equal says nothing about their classes.
     number_N = np.where(poor_N, num_items + np.arange(num_items), number_N)
     joined_C = join_classes(class_N, number_N, *twins_by_number(class_N, number_N))
     joined_N = joined_C[class_N]
     neighbours_NK = nearest_items(x_ND, NUM_NEIGHBOURS)
-    doubt = label_doubt(x_ND, joined_N, neighbours_NK, picture_N=number_N, seed=seed)
+    doubt = label_doubt(x_ND, joined_N, neighbours_NK, picture_N=number_N)
     same_C = joined_C
     if pictures_NHWC is not None:
         same_C = _join_by_likeness(top, class_N, number_N, joined_C, pictures_NHWC, poor_N)
@@ -180,8 +177,8 @@ def attribute(
         occurrence=seen,
         split_2S=_split_classes(x_ND, same_N),
         hub_N=seen.hubs(),
-        information=information,
-        random_R=random_similarities(x_ND, class_N, seed=seed),
+        poor_why_N=why_N,
+        random_R=random_similarities(x_ND, class_N),
     )
     return replace(found, cause_P=_causes(pairs, found, class_N, number_N, poor_N, has_gallery=query_N is not None))
 
@@ -194,15 +191,15 @@ def _split_classes(x_ND: Float32, class_N: Index) -> Index:
     return pairs_2S
 
 
-def _information(
+def _low_information(
     top: TopPairs, pictures_NHWC: npt.NDArray[np.uint8], longer_side: Callable[[int], int] | None
-) -> PictureInformation:
-    """Return what pictures show; of those of the top, with the sizes of their files."""
+) -> npt.NDArray[np.str_]:
+    """Return which pictures show too little; of those of the top, with the sizes of their files."""
     side_N = np.zeros(len(pictures_NHWC), dtype=np.int64)
     if longer_side is not None:
         in_top = np.unique(np.concatenate([top.first_P, top.second_P]))
         side_N[in_top] = [longer_side(item) for item in in_top.tolist()]
-    return picture_information(pictures_NHWC, longer_side_N=side_N)
+    return low_information(pictures_NHWC, longer_side_N=side_N)
 
 
 def _causes(

@@ -139,8 +139,8 @@ def cause_finding(
 
 
 def _details(cause: Cause, found: Attribution) -> str:
-    if cause == "low-information" and found.information is not None:
-        kinds, counts = np.unique(found.information.why_N, return_counts=True)
+    if cause == "low-information" and found.poor_why_N is not None:
+        kinds, counts = np.unique(found.poor_why_N, return_counts=True)
         return " (" + ", ".join(f"{n:,} {kind}" for kind, n in zip(kinds, counts, strict=True) if kind) + " in all)"
     if cause == "label-errors":
         doubt = found.doubt

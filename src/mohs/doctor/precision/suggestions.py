@@ -195,9 +195,9 @@ def _pictures(top: TopPairs, found: Attribution, query_N: Bools | None) -> list[
         for item, row, number in zip(queries.tolist(), first.tolist(), count.tolist(), strict=True):
             other, similarity = int(leaks.second_P[row]), float(leaks.similarity_P[row])
             fixes.append(ItemFix(item, "drop", None, "same-picture", number, other, similarity, 0.0))
-    if found.information is not None:
+    if found.poor_why_N is not None:
         for item, number in items_of("low-information"):
-            if why := found.information.why_N[item]:
+            if why := found.poor_why_N[item]:
                 suggestion: Suggestion = "drop" if why == "blank" else "look"
                 fixes.append(ItemFix(item, suggestion, None, "low-information", number))
     fixes += [ItemFix(item, "look", None, "hubs", number) for item, number in items_of("hubs") if found.hub_N[item]]
