@@ -33,6 +33,7 @@ from mohs.training.run_inputs import open_split_data
 
 NUM_SPLITS, NUM_QUERIES = 2, 10
 SWITCHES = ("strategy", "rate", "parameter", "pictures", "batch")
+OWN = ("model.backbone_options", "model.mean", "model.std")
 FIRST_SEED = 100  # of the halves; tuning in the benchmark halves the same classes with seed 0
 
 
@@ -42,10 +43,10 @@ def first(dataset: Dataset, count: int) -> np.ndarray:
     return take_per_class(table.labels, count, seed=0, roles=table.roles, keys=table.files)
 
 
-def halves(source: Path) -> Iterator[ComparisonData]:
+def halves(source: Path, size: int) -> Iterator[ComparisonData]:
     """Yield the four comparisons within the training classes."""
     chosen = bench_strategies.SETS["caltech30"]
-    config = chosen.data.model_copy(update={"source": str(source), "split_by": "class"})
+    config = chosen.data.model_copy(update={"source": str(source), "split_by": "class", "size": size})
     split = open_split_data(config, seed=0)
     known = split.dataset.take(split.train_N)
     per_class = chosen.per_class
@@ -65,15 +66,22 @@ def halves(source: Path) -> Iterator[ComparisonData]:
             )  # fmt: skip
 
 
-def figures(data: ComparisonData, switches: Mapping[str, Any], weights: Path, seed: int) -> list[float]:
+def network(backbone: str, weights: Path, size: int) -> dict[str, Any]:
+    """Return the settings of the benchmark's network, or of another backbone, with pictures of a size."""
+    settings = {**bench_strategies.SETS["caltech30"].settings, "model.weights": str(weights), "data.size": size}
+    if backbone != settings["model.backbone"]:  # padding, mean and spread were those of the benchmark's weights
+        settings = {name: value for name, value in settings.items() if name not in OWN} | {"model.backbone": backbone}
+    return settings
+
+
+def figures(data: ComparisonData, switches: Mapping[str, Any], network: Mapping[str, Any], seed: int) -> list[float]:
     """Return R@1 and mAP@R of unseen classes and R@1 in the catalog after one run."""
     [strategy] = find_strategies([switches.get("strategy", "default")])
     changed = {name: value for name, value in switches.items() if "." in name}
     strategy = replace(strategy, settings={**strategy.settings, **changed})
-    settings = {**bench_strategies.SETS["caltech30"].settings, "model.weights": str(weights)}
     budget = Budget(switches.get("pictures", 960), batch_pictures=switches.get("batch", 48))
     choice = Choice(switches.get("rate", 1.0), switches.get("parameter", 0))
-    config = strategy_config(strategy, settings, budget, choice, num_classes=data.num_classes, seed=seed)
+    config = strategy_config(strategy, network, budget, choice, num_classes=data.num_classes, seed=seed)
     trained = train_strategy(strategy, data.train, config, budget, choice)
     if trained.stopped:
         raise TrainingError(trained.stopped)
@@ -86,14 +94,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--caltech30", type=Path, required=True, help="images.csv, or folder of class folders")
     parser.add_argument("--weights", type=Path, required=True)
+    parser.add_argument("--backbone", default="mobilenetv2_100", help="timm's name of what the weights are of")
+    parser.add_argument("--size", type=int, default=96, help="side of a picture in pixels")
     parser.add_argument("idea", nargs="*", help="switches, name=value")
     arguments = parser.parse_args()
-    switches, weights = parse_settings(arguments.idea), arguments.weights
+    switches = parse_settings(arguments.idea)
     # Rate, pictures and batch have switches of their own, and these settings would be overwritten.
     decided = ("training.learning_rate", "training.num_triplets", "training.batch_triplets")
     if wrong := [name for name in switches if name in decided or ("." not in name and name not in SWITCHES)]:
         parser.error(f"{', '.join(wrong)}: not a switch; use {', '.join(SWITCHES)} or another setting, section.name")
-    rows = [figures(data, switches, weights, seed) for seed, data in enumerate(halves(arguments.caltech30))]
+    settings = network(arguments.backbone, arguments.weights, arguments.size)
+    runs = enumerate(halves(arguments.caltech30, arguments.size))
+    rows = [figures(data, switches, settings, seed) for seed, data in runs]
     means = " | ".join(f"{mean:.3f}" for mean in np.mean(rows, 0))
     print(f"| `{' '.join(arguments.idea) or '(none)'}` | {means} |")
 
