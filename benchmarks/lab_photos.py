@@ -26,7 +26,7 @@ from mohs.compare.protocols import ComparisonData
 from mohs.compare.strategies import find_strategies
 from mohs.compare.training import Choice, strategy_config, train_strategy
 from mohs.data.dataset import Dataset
-from mohs.data.split import split_by_class, take_per_class
+from mohs.data.split import limit_per_class, split_by_class
 from mohs.errors import TrainingError
 from mohs.settings.config import parse_settings
 from mohs.training.run_inputs import open_split_data
@@ -39,8 +39,7 @@ FIRST_SEED = 100  # of the halves; tuning in the benchmark halves the same class
 
 def first(dataset: Dataset, count: int) -> np.ndarray:
     """Return as many items of each class, int64, as the benchmark takes them."""
-    table = dataset.table
-    return take_per_class(table.labels, count, seed=0, roles=table.roles, keys=table.files)
+    return limit_per_class(dataset, count, seed=0)
 
 
 def halves(source: Path, size: int) -> Iterator[ComparisonData]:

@@ -1,6 +1,8 @@
 """The benchmark of mining runs, small, and its report puts its figures where they belong; golden runs see a change."""
 
+import ast
 import importlib
+import importlib.util
 import json
 import re
 import subprocess
@@ -19,6 +21,17 @@ from mohs.mining.threads import num_threads
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "performance.md"
 FIGURES = ROOT / "benchmarks" / "mining.json"
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "benchmarks").glob("*.py")), ids=lambda file: file.stem)
+def test_what_a_benchmark_takes_from_mohs_is_there(file):
+    """A benchmark runs rarely: a name that has moved is found out here, without the packages that some need."""
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module is not None and node.module.split(".")[0] == "mohs":
+            module = importlib.import_module(node.module)
+            for alias in node.names:
+                there = hasattr(module, alias.name) or importlib.util.find_spec(f"{node.module}.{alias.name}")
+                assert there, f"{file.name}: {node.module} has no {alias.name}"
 
 
 @pytest.fixture(scope="module")
