@@ -12,13 +12,12 @@ import pytest
 from PIL import Image
 
 from mohs.cli import main
-from mohs.cli.class_table import write_class_table
 from mohs.cli.console import print_lines, print_table, say
 from mohs.data.fixes import LabelFix, read_fixes, write_fixes
 from mohs.data.reading import read_listing
 from mohs.data.table import Table, write_table
 from mohs.errors import InputError
-from mohs.evaluation.classes import ClassResult
+from mohs.evaluation.classes import ClassResult, write_class_table
 from mohs.plan import TripletPlan
 from mohs.settings.config import load_run_config
 from mohs.shown import csv_cell, from_csv_cell, printable
