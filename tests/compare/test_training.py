@@ -1,5 +1,6 @@
 """Each strategy shows what it says, by the budget."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -409,6 +410,15 @@ def test_what_some_strategy_cannot_take_is_said_before_any_trains(small):
         check_strategies(strategies, {**small.settings, "classification.num_pictures": 96}, small.budget)
     with pytest.raises(InputError, match=r"none\.csv"):
         check_strategies(strategies, {**small.settings, "negatives.review_list": "none.csv"}, small.budget)
+
+
+def test_many_strategies_that_cannot_take_something_are_counted(small):
+    settings = {**small.settings, "training.num_triplets": 10, "memory.num_negatives": 8}
+    with pytest.raises(InputError) as caught:
+        check_strategies(list(STRATEGIES.values()), settings, Budget(10**24, 192))
+    [first, *_] = [problem for problem in caught.value.problems if "below 2**63" in problem]
+    assert re.search(r"\(strategies: default, default without .* and \d+ others\)$", first)
+    assert len(first) < 400
 
 
 def test_the_active_share_of_a_library_loop_falls_as_it_learns(small):

@@ -175,10 +175,17 @@ def check_strategies(
 
         raise InputError(
             *(
-                problem if len(names) == num_takers(problem) else f"{problem} (strategies: {', '.join(names)})"
+                problem if len(names) == num_takers(problem) else f"{problem} (strategies: {_some(names)})"
                 for problem, names in named.items()
             )
         )
+
+
+def _some(names: Sequence[str]) -> str:
+    """Return names in a line: all of them, or of more than twelve the first ten and how many others there are."""
+    if len(names) <= 12:
+        return ", ".join(names)
+    return f"{', '.join(names[:10])} and {len(names) - 10} others"
 
 
 def made_by(config: RunConfig, pictures: str, *more: Any) -> str:
