@@ -111,6 +111,8 @@ class ForkServer:
         """Begin `python COMMAND`, where it is a file and its arguments, or -m, a module and its arguments."""
         self._begun += 1
         out, err = (self._folder / f"{self._begun}.{stream}" for stream in ("out", "err"))
+        for file in (out, err):
+            file.touch()  # a process that is killed at once has said nothing
         environment = {**os.environ, "OMP_NUM_THREADS": "1", **variables}
         pid = self.ask(command=command, folder=str(folder), environment=environment, out=str(out), err=str(err))
         return Fork(self, pid, out, err)
