@@ -47,8 +47,11 @@ def torch_seeded(seed: int, purpose: str, step: int = 0) -> Iterator[None]:
     import torch
 
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-        # torch.manual_seed would do the same, and write down the stack for each kind of device, eight times a step.
-        torch.default_generator.manual_seed(derived_seed(seed, purpose, step))
+        # torch.manual_seed does the same, and for each kind of device that is not there writes down the stack: .6 ms.
+        derived = derived_seed(seed, purpose, step)
+        torch.default_generator.manual_seed(derived)
         if torch.cuda.is_available():
-            torch.cuda.manual_seed_all(derived_seed(seed, purpose, step))
+            torch.cuda.manual_seed_all(derived)
+        if torch.backends.mps.is_available():
+            torch.mps.manual_seed(derived)
         yield

@@ -99,9 +99,12 @@ def train_online(
     loss_function.to(device)
     build = partial(_optimizer, strategy.online_optimizer, learning_rate=config.training.learning_rate)
     descent = Descent(embedder, config, device, loss=loss_function, loss_rate=_OWN_RATE, weight_decay=0.0, build=build)
-    seen = LastSeen(len(dataset), embedder.embedding_dim)
-    make = partial(_cliques, seen=seen) if strategy.online_cliques else _batches
-    for step, items in enumerate(make(dataset, batch_pictures, num_steps, seed=config.seed)):
+    seen = LastSeen(len(dataset), embedder.embedding_dim) if strategy.online_cliques else None
+    if seen is None:
+        batches = _batches(dataset, batch_pictures, num_steps, seed=config.seed)
+    else:
+        batches = itertools.islice(_cliques(dataset, batch_pictures, seen, seed=config.seed), num_steps)
+    for step, items in enumerate(batches):
         descent.begin(step / num_steps)
         pictures = _augmented(embedder.to_input(dataset.pictures[items]), items, config, step)
         labels = torch.from_numpy(dataset.labels_id[items]).to(device)
@@ -112,7 +115,8 @@ def train_online(
         rate = config.training.learning_rate * rate_factor(step, num_steps, config.training)
         descent.step(value, rate=rate, num_rows=len(items), broken=partial(_broken, at=f"step {step} of {num_steps}"))
         x_BD = embeddings.detach()
-        seen.write(items, x_BD)
+        if seen is not None:
+            seen.write(items, x_BD)
         spread = float(x_BD.var(0, correction=0).sum().sqrt())
         active = active_fraction(x_BD[::2], x_BD[1::2], labels[::2])
         listen(OnlineStep((step + 1) * batch_pictures, float(value.detach()), spread, float(active)))
@@ -169,14 +173,13 @@ def _batches(dataset: Dataset, batch: int, num_steps: int, *, seed: int) -> Iter
         yield np.fromiter(itertools.islice(items, batch), dtype=np.int64, count=batch)
 
 
-def _cliques(dataset: Dataset, batch: int, num_steps: int, *, seed: int, seen: LastSeen) -> Iterator[NDArray[np.int64]]:
-    """Yield batches as `_batches` does, that hold cliques of near classes from the second pass over the classes on.
+def _cliques(dataset: Dataset, batch: int, seen: LastSeen, *, seed: int) -> Iterator[NDArray[np.int64]]:
+    """Yield without end batches like those of `_batches`, of cliques of near classes from the second pass on.
 
     A pass is composed by `seen` as it is when the pass begins; an item that was not shown yet counts as the first one
     of its class that was. Its last batch is filled up with the pairs that it began with.
     """
     sampler = NeighbourhoodSampler(dataset.labels, batch // 2, seed=seed)
-    steps = iter(range(num_steps))
     for number in itertools.count():
         if number:
             known = seen.of(np.arange(len(dataset)))
@@ -187,10 +190,7 @@ def _cliques(dataset: Dataset, batch: int, num_steps: int, *, seed: int, seen: L
         pairs_K2 = np.concatenate([np.array(items).reshape(2, -1).T for items in sampler])
         num_batches = -(-len(pairs_K2) // (batch // 2))
         whole_K2 = np.resize(pairs_K2, (num_batches * (batch // 2), 2))
-        for items_B in whole_K2.reshape(num_batches, batch):
-            if next(steps, None) is None:
-                return
-            yield items_B
+        yield from whole_K2.reshape(num_batches, batch)
 
 
 @contextlib.contextmanager

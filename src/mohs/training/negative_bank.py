@@ -47,6 +47,7 @@ __all__ = ["BankLoss", "NegativeBank", "check_negative_bank", "columns_at", "mom
 
 _NOTHING = -1
 _BLOCK = 32
+"""Columns whose maximum is taken at once, see `_largest`."""
 _NO_COLUMN = -1e9
 """Similarity / temperature of a pair that is not to count; finite, so that a row without any column has a gradient."""
 
