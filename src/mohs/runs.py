@@ -38,6 +38,7 @@ from mohs.training.run_folder import (
     begin_folder,
     check_run_files,
     check_same_run,
+    disk_bytes,
     held_run_folder,
     is_plan,
     read_facts,
@@ -206,7 +207,7 @@ def train_on(
         embedder = Embedder.create(config.network, config.data.policy, seed=config.seed)
         check_finetuning(embedder, config)
         if peers.is_first:
-            require_disk(folder, _disk_bytes(embedder, config), "a training")
+            require_disk(folder, disk_bytes(embedder, config), "a training")
         if config.negatives.review_list is not None:
             rows = read_review_rows(Path(config.negatives.review_list))
             if peers.is_first and (line := passed_over(rows, data.dataset.table.files)):
@@ -377,15 +378,6 @@ def versions() -> dict[str, str]:
     """Return the versions of Python and of the packages that decide a result."""
     packages = ("mohs", "torch", "torchvision", "timm", "numpy", "numba", "pytorch-metric-learning", "pillow")
     return {"python": platform.python_version()} | {name: version(name) for name in packages}
-
-
-def _disk_bytes(embedder: Embedder, config: RunConfig) -> int:
-    """Return about what a run leaves on disk while it trains: checkpoints, plans and the log of steps."""
-    weights: int = sum(value.numel() * value.element_size() for value in embedder.state_dict().values())
-    # Three checkpoints, two kept and one being written, of weights and up to two moments of the optimiser.
-    per_checkpoint = 3 if config.training.stop_after is None else 4  # and of the best weights
-    num_steps = config.training.length // config.training.batch_triplets + 1
-    return 3 * per_checkpoint * weights + 41 * config.training.length + 400 * num_steps
 
 
 def _facts(data: SplitData, result: FitResult, *, total_s: float) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from mohs.data.quarantine import write_quarantine
 from mohs.data.table import BUILT_IN, table_bytes, write_table
 from mohs.errors import InputError, Problem
 from mohs.lock import LOCK_NAME, only_writer
+from mohs.model.embedder import Embedder
 from mohs.model.hub import HUB_PREFIX
 from mohs.settings.config import RunConfig, load_config
 from mohs.settings.toml import flat_settings
@@ -26,6 +27,7 @@ __all__ = [
     "begin_folder",
     "check_run_files",
     "check_same_run",
+    "disk_bytes",
     "held_run_folder",
     "is_plan",
     "read_facts",
@@ -59,6 +61,15 @@ def with_run_folder(config: RunConfig, *, resume: bool = False) -> RunConfig:
             )
         raise InputError(f"out: {folder} exists already; give another folder with --out, or remove it")
     return config
+
+
+def disk_bytes(embedder: Embedder, config: RunConfig) -> int:
+    """Return about what a run leaves on disk while it trains: checkpoints, plans and the log of steps."""
+    weights: int = sum(value.numel() * value.element_size() for value in embedder.state_dict().values())
+    # Three checkpoints, two kept and one being written, of weights and up to two moments of the optimiser.
+    per_checkpoint = 3 if config.training.stop_after is None else 4  # and of the best weights
+    num_steps = config.training.length // config.training.batch_triplets + 1
+    return 3 * per_checkpoint * weights + 41 * config.training.length + 400 * num_steps
 
 
 @contextlib.contextmanager
