@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 
-.PHONY: setup demo test fuzz lint type docs docs-check settings-reference bench bench-mining bench-resume bench-collapse bench-evaluation bench-finetune bench-strategies bench-export bench-35k bench-processes test-api test-scale scale bench-bank lock audit attack clean
+.PHONY: setup demo test pytest fuzz lint type docs docs-check settings-reference bench bench-mining bench-resume bench-collapse bench-evaluation bench-finetune bench-strategies bench-export bench-35k bench-processes test-api test-scale scale bench-bank lock audit attack clean
 
 setup: $(READY)
 
@@ -45,11 +45,18 @@ FUZZ_S ?= 300
 fuzz: setup
 	MOHS_FUZZ_VARIANTS=210 MOHS_FUZZ_S=$(FUZZ_S) $(BIN)/pytest -s --timeout 0 tests/robustness/test_malformed.py tests/robustness/test_fuzz.py
 
-# Two processes, each with whole files: a file's fixtures are made once. Made-up inputs have 60 s of CPU for each of five
-# readers (tests/robustness/test_fuzz.py); MOHS_FUZZ_S=1 make test is five minutes of CPU shorter.
+# Types beside the tests, since they take one core for a minute. Made-up inputs have 60 s of CPU for each of five readers
+# (tests/robustness/test_fuzz.py); MOHS_FUZZ_S=1 make test is five minutes of CPU shorter.
 test: export MOHS_FUZZ_S ?= 60
-test: lint type
-	$(BIN)/pytest --numprocesses 2 --dist loadfile
+test: lint
+	$(MAKE) --jobs 2 type pytest
+
+# Three processes on two cores, since tests wait for others, each with whole files: a file's fixtures are made once. Each
+# has one thread for its arithmetic: of two they spent a fifth of the CPU in waiting for each other.
+TEST_PROCESSES ?= 3
+pytest: export OMP_NUM_THREADS ?= 1
+pytest: setup
+	$(BIN)/pytest --numprocesses $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 
 # Whether the services answer as their OpenAPI documents say: requests are made up by schemathesis, which uvx fetches.
 # Two minutes. MORE="--examples 1000" asks longer.
@@ -59,13 +66,15 @@ test-api: setup
 # Embedding and mining on a Ray cluster, tables and an index in a bucket of an S3 server on loopback. Five minutes, after the
 # environment.
 test-scale: scale
-	build/scale/bin/python -m pytest tests/scale
+	build/scale/bin/python -m pytest --numprocesses 2 --dist loadfile tests/scale
 
 # Ray, s3fs and moto's server are fetched into an environment of their own, beside what the lock file names.
-scale: setup
+scale: build/scale/.ready
+build/scale/.ready: $(READY)
 	$(BIN)/uv venv --quiet --allow-existing --python $(BIN)/python build/scale
 	VIRTUAL_ENV=$(CURDIR)/build/scale $(BIN)/uv pip sync --quiet --require-hashes requirements.lock
 	VIRTUAL_ENV=$(CURDIR)/build/scale $(BIN)/uv pip install --quiet --editable '.[ray]' 'moto[server]>=5' 's3fs>=2024.6'
+	@touch $@
 
 # A bank of 10,000,000 vectors on disk, mined with bounded memory; 1.3 GB of disk. See benchmarks/bench_bank.py.
 bench-bank: setup
