@@ -39,21 +39,21 @@ lint: setup
 type: setup
 	$(BIN)/mypy
 
-# 210 malformed variants of everything that Mohs saves, and made-up inputs for 300 s of CPU for each of five readers and 30
+# 210 malformed variants of everything that Mohs saves, and made-up inputs for 300 s for each of five readers and 30
 # for each of four others. FUZZ_S=3600 tries an hour each.
 FUZZ_S ?= 300
 fuzz: setup
 	MOHS_FUZZ_VARIANTS=210 MOHS_FUZZ_S=$(FUZZ_S) $(BIN)/pytest -s --timeout 0 tests/robustness/test_malformed.py tests/robustness/test_fuzz.py
 
-# Types beside the tests, since they take one core for a minute. Made-up inputs have 60 s of CPU for each of five readers
-# (tests/robustness/test_fuzz.py); MOHS_FUZZ_S=1 make test is five minutes of CPU shorter.
+# Types beside the tests, since they take one core for a minute. Made-up inputs have 60 s for each of five readers
+# (tests/robustness/test_fuzz.py); with MOHS_FUZZ_S=1 they have one.
 test: export MOHS_FUZZ_S ?= 60
 test: lint
 	$(MAKE) --jobs 2 type pytest
 
-# Three processes on two cores, since tests wait for others, each with whole files: a file's fixtures are made once. Each
-# has one thread for its arithmetic: of two they spent a fifth of the CPU in waiting for each other.
-TEST_PROCESSES ?= 3
+# Each process has whole files: a file's fixtures are made once. It has one thread for its arithmetic: of two in each, on two
+# cores, they spent a fifth of the CPU in waiting for each other.
+TEST_PROCESSES ?= 2
 pytest: export OMP_NUM_THREADS ?= 1
 pytest: setup
 	$(BIN)/pytest --numprocesses $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
