@@ -74,6 +74,10 @@ class Switches:
     both: int = 0  # 1: near are keys to the mean of a row and its positive, not to the row
     near: int = 0  # of the queue, only so many keys count for a row: those most similar to it; 0: all
     key_mode: str = "train"  # of batch norm in the key encoder
+    mix: int = 0  # made-up negatives of a row, each between two of its near keys
+    mix_row: int = 0  # made-up negatives of a row, each between it and one of its near keys
+    gap: float = 0.0  # similarity by which the positive has to be above the negatives
+    consistent: float = 0.0  # weight of: a row sees the near keys as the key of its positive does
     loss: str = "infonce"  # decoupled; hard: weights exp(beta s) on negatives; xbm, ntxent: the library's, a queue
     beta: float = 0.5
     negatives: int = 0  # triplets with so many mined negatives each, which are shown, instead of a loss in the batch
@@ -183,7 +187,7 @@ class Passes:
 def scores_loss(s: Switches, scores_MK: Tensor, own_MK: Tensor, positive_M: Tensor, progress: float) -> Tensor:
     """Return the loss of each row of similarities; keys of its own class, in `own_MK`, count only as positive."""
     t = s.temperature * (s.last_temperature / s.temperature) ** progress if s.last_temperature else s.temperature
-    at_positive = scores_MK.gather(1, positive_M[:, None])[:, 0] / t
+    at_positive = (scores_MK.gather(1, positive_M[:, None])[:, 0] - s.gap) / t
     negative_MK = (scores_MK / t).masked_fill(own_MK, -torch.inf)
     if s.loss == "hard":
         weight_MK = (s.beta * scores_MK.detach() / t).masked_fill(own_MK, -torch.inf)
@@ -231,13 +235,15 @@ class Keys:
         self._network = copy.deepcopy(embedder).train(s.key_mode == "train")
         self.queue_QD = torch.zeros(0, 0)
         self.class_Q = torch.zeros(0, dtype=torch.int64)
+        self._random = torch.Generator().manual_seed(0)
+        self.inconsistent = torch.zeros(())
 
     @torch.no_grad()
     def write(self, pictures: Tensor) -> Tensor:
         """Return keys of a batch."""
         return self._network(pictures)  # type: ignore[no-any-return]
 
-    def compare(self, e_MD: Tensor, class_M: Tensor, hardness: float) -> tuple[Tensor, Tensor]:
+    def compare(self, e_MD: Tensor, key_MD: Tensor, class_M: Tensor, hardness: float) -> tuple[Tensor, Tensor]:
         """Return similarities to keys of the queue, and where a key is of the row's own class."""
         if not 0 < self._s.near < len(self.queue_QD):
             return e_MD @ self.queue_QD.T, class_M[:, None] == self.class_Q[None, :]
@@ -247,8 +253,28 @@ class Keys:
                 by_MD = functional.normalize(e_MD + e_MD.roll(len(e_MD) // 2, 0), dim=1)
             first = min(round(len(self.queue_QD) ** (1.0 - hardness)) - 1, len(self.queue_QD) - self._s.near)
             near_MK = (by_MD @ self.queue_QD.T).topk(first + self._s.near, dim=1).indices[:, first:]
-        score_MK = torch.einsum("md,mkd->mk", e_MD, self.queue_QD[near_MK])
-        return score_MK, class_M[:, None] == self.class_Q[near_MK]
+        near_MKD = self.queue_QD[near_MK]
+        score_MK = torch.einsum("md,mkd->mk", e_MD, near_MKD)
+        own_MK = class_M[:, None] == self.class_Q[near_MK]
+        if self._s.consistent:
+            with torch.no_grad():
+                theirs_MK = torch.einsum("md,mkd->mk", key_MD.roll(len(e_MD) // 2, 0), near_MKD)
+                theirs_MK = (theirs_MK / self._s.temperature).masked_fill(own_MK, -1e9).softmax(1)
+            ours_MK = (score_MK / self._s.temperature).masked_fill(own_MK, -1e9).log_softmax(1)
+            self.inconsistent = functional.kl_div(ours_MK, theirs_MK, reduction="batchmean")
+        made, made_own = [score_MK], [own_MK]
+        num_rows, num_near = near_MK.shape
+        rows = torch.arange(num_rows)[:, None]
+        for num, with_row in ((self._s.mix, False), (self._s.mix_row, True)):
+            if num:
+                first_MN = torch.randint(num_near, (num_rows, num), generator=self._random)
+                second_MN = torch.randint(num_near, (num_rows, num), generator=self._random)
+                share_MN1 = torch.rand(num_rows, num, 1, generator=self._random) * (0.5 if with_row else 1.0)
+                other_MND = e_MD.detach()[:, None] if with_row else near_MKD[rows, second_MN]
+                mixed_MND = share_MN1 * other_MND + (1 - share_MN1) * near_MKD[rows, first_MN]
+                made.append(torch.einsum("md,mnd->mn", e_MD, functional.normalize(mixed_MND, dim=2)))
+                made_own.append(own_MK.gather(1, first_MN) | own_MK.gather(1, second_MN))
+        return torch.cat(made, 1), torch.cat(made_own, 1)
 
     def push(self, key_MD: Tensor, class_M: Tensor) -> None:
         """Put the keys of a step at the end of the queue."""
@@ -326,11 +352,11 @@ def train(s: Switches, pictures_2C: NDArray[np.uint8], *, seed: int) -> tuple[Em
             key_MD = keys.write(for_keys) if s.key else e_MD.detach()
             own_MK, score_MK = own_MM, e_MD @ (e_MD if s.pairs_live else key_MD).T
             if len(keys.queue_QD):
-                queued_MK, queued_own_MK = keys.compare(e_MD, class_M, s.cap * CURVES[s.curve](progress))
+                queued_MK, queued_own_MK = keys.compare(e_MD, key_MD, class_M, s.cap * CURVES[s.curve](progress))
                 score_MK, own_MK = torch.cat([score_MK, queued_MK], 1), torch.cat([own_MK, queued_own_MK], 1)
             row_M = scores_loss(s, score_MK, own_MK, positive_M, progress)
             passes.loss_C[chosen] = row_M.detach().view(2, -1).mean(0).numpy()
-            value = row_M.mean()
+            value = row_M.mean() + s.consistent * keys.inconsistent
             if s.live:
                 value = value + s.live * scores_loss(s, e_MD @ e_MD.T, own_MM, positive_M, progress).mean()
             keys.push(key_MD, class_M)
