@@ -66,7 +66,7 @@ test-api: setup
 # Embedding and mining on a Ray cluster, tables and an index in a bucket of an S3 server on loopback. Five minutes, after the
 # environment.
 test-scale: scale
-	build/scale/bin/python -m pytest --numprocesses 2 --dist loadfile tests/scale
+	build/scale/bin/python -m pytest tests/scale
 
 # Ray, s3fs and moto's server are fetched into an environment of their own, beside what the lock file names.
 scale: build/scale/.ready
