@@ -33,6 +33,7 @@ settings.load_profile("any machine")
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 NUM_CLASSES = 12
+PICTURES_PER_CLASS = 3
 
 LONGEST = ("robustness/test_fuzz.py", "test_docs.py", "training/test_heartbeat.py", "training/test_resume.py")
 """Files that take minutes: what begins last would have one process work while the others have nothing left."""
@@ -41,9 +42,6 @@ LONGEST = ("robustness/test_fuzz.py", "test_docs.py", "training/test_heartbeat.p
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the longest files first; the order in a file stays."""
     items.sort(key=lambda item: next((i for i, name in enumerate(LONGEST) if f"tests/{name}::" in item.nodeid), 9))
-
-
-PICTURES_PER_CLASS = 3
 
 
 @final
