@@ -383,12 +383,18 @@ def test_the_comparison_decides_the_first_value_of_a_parameter(small):
     assert parameter_value(default, small.settings, Choice(), num_classes=2) == 0.1
     # A parameter of the library is not a setting.
     assert parameter_value(supcon, settings, Choice(), num_classes=2) == 0.1
-    # With so many classes there is a bank, and what is usual for it comes first.
-    many = [parameter_value(default, small.settings, Choice(parameter=i), num_classes=10**6) for i in range(3)]
-    assert many == [0.05, 0.1, 0.2]
     low = {**settings, "loss.temperature": 0.05}
     assert [parameter_value(default, low, Choice(parameter=i), num_classes=2) for i in range(3)] == [0.05, 0.1, 0.2]
     assert strategy_config(default, settings, small.budget, Choice(), num_classes=2, seed=0).loss.temperature == 0.33
+
+
+@pytest.mark.parametrize("name", ["default", "default without scheduled hardness", "hardest", "online supcon"])
+def test_pictures_change_alike_for_all_strategies(small, name):
+    for num_classes, strength in ((2, 0.7), (8_000, 0.4)):
+        config = strategy_config(
+            STRATEGIES[name], small.settings, small.budget, Choice(), num_classes=num_classes, seed=0
+        )
+        assert config.for_classes(2).training.augment == strength  # whatever the number of classes that tuning has
 
 
 def test_what_some_strategy_cannot_take_is_said_before_any_trains(small):

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from mohs.data.augment import AugmentPolicy
 from mohs.errors import InputError
 from mohs.hardness import curves
 from mohs.settings.config import (
@@ -24,6 +25,7 @@ from mohs.settings.config import (
     parse_config,
 )
 from mohs.settings.loss_records import LOSSES
+from mohs.training.step import training_policy
 
 # TOML files are UTF-8, which has no surrogates.
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
@@ -254,24 +256,21 @@ def test_in_batch_losses_show_two_pictures_a_triplet() -> None:
 
 
 @pytest.mark.parametrize(
-    ("values", "num_classes", "temperature"),
+    ("values", "num_classes", "strength"),
     [
-        ({}, 7_999, 0.1),
-        ({}, 8_000, 0.05),
-        ({"memory": {"num_negatives": 8}}, 2, 0.05),
-        ({"memory": {"num_negatives": 0}}, 10**6, 0.1),
-        ({"loss": {"temperature": 0.2}}, 10**6, 0.2),
-        ({"loss": {"temperature": 0.2}}, 2, 0.2),
-        ({"loss": {"name": "selective-triplet"}}, 10**6, 0.1),
+        ({}, 7_999, 0.7),
+        ({}, 8_000, 0.4),
+        ({"memory": {"num_negatives": 0}}, 8_000, 0.4),
+        ({"loss": {"name": "triplet"}}, 8_000, 0.4),
+        ({"model": {"weights": "some.safetensors"}}, 10**6, 0.7),
+        ({"training": {"augment": 0.2}}, 10**6, 0.2),
+        ({"training": {"augment": 0.2}}, 2, 0.2),
     ],
 )
-def test_the_temperature_is_that_of_the_bank_or_of_the_batch_or_as_given(
-    values: dict[str, Any], num_classes: int, temperature: float
+def test_pictures_change_less_where_a_new_network_learns_many_classes(
+    values: dict[str, Any], num_classes: int, strength: float
 ) -> None:
     decided = parse_config(values, source="test").for_classes(num_classes)
-    assert decided.loss.temperature == decided.loss.softmax_temperature == temperature
-    assert decided.for_classes(2).loss.temperature == temperature  # once decided, it stays
-
-
-def test_a_loss_without_a_temperature_is_given_none() -> None:
-    assert RunConfig(loss=LossConfig(name="triplet")).for_classes(10**6).loss.temperature is None
+    assert decided.training.augment == decided.training.augment_strength == strength
+    assert decided.for_classes(2).training.augment == strength  # once decided, it stays
+    assert training_policy(decided.training) == AugmentPolicy.of_strength(strength)

@@ -385,9 +385,9 @@ def test_the_bank_of_negatives_keeps_to_the_same_rules(twice: Dataset, monkeypat
         columns.append((x, bank, found[0], found[1]))
         return found
 
-    def watched_loss(*given: Any, apart_MM: Tensor | None = None) -> Tensor:
+    def watched_loss(*given: Any, apart_MM: Tensor | None = None, **how: Any) -> Tensor:
         inside.append(apart_MM)
-        return plain_loss(*given, apart_MM=apart_MM)
+        return plain_loss(*given, apart_MM=apart_MM, **how)
 
     monkeypatch.setattr(memory, "columns_at", watched_columns)
     monkeypatch.setattr(memory, "momentum_pairs", watched_loss)
@@ -416,7 +416,7 @@ def test_a_loss_with_the_bank_and_pairs_apart_is_the_sum_without_them() -> None:
     counts = torch.rand(8, 5, generator=torch.Generator().manual_seed(1)) > 0.4
     same_MM = class_M[:, None] == class_M
     outside = torch.einsum("md,mkd->mk", x, columns)
-    whole = float(momentum_pairs(x, keys, same_MM, outside, counts, 0.3, apart_MM=apart_MM))
+    whole = float(momentum_pairs(x, keys, same_MM, outside, counts, 0.3, num_inside=8, apart_MM=apart_MM))
     terms = []
     for i in range(8):
         others = [keys[j] for j in range(8) if j != i and not apart_MM[i, j]]

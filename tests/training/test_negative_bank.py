@@ -31,6 +31,7 @@ from mohs.training.events import Event, SegmentEvent, StepEvent
 from mohs.training.loop import fit
 from mohs.training.losses.build import build_loss
 from mohs.training.negative_bank import NegativeBank, check_negative_bank, columns_at, momentum_pairs
+from mohs.training.step import Descent
 
 MODEL = ModelConfig(widths=(4, 8), hidden_dim=16, embedding_dim=8)
 NO_PAIRS = np.empty((0, 2), dtype=np.int64)
@@ -54,16 +55,28 @@ def new_memory(
 
 
 def brute_force(
-    x_MD: Tensor, key_MD: Tensor, class_M: list[int], bank_CD: Tensor, allowed: list[list[bool]], num: int, t: float
+    x_MD: Tensor,
+    key_MD: Tensor,
+    class_M: list[int],
+    bank_CD: Tensor,
+    allowed: list[list[bool]],
+    num: int,
+    t: float,
+    *,
+    other_views: bool = False,
 ) -> float:
     """The loss of the top of the module, term by term, with the nearest allowed columns."""
     losses = []
     for i in range(len(x_MD)):
-        others = [j for j in range(len(x_MD)) if j != i]
-        near = sorted((float(x_MD[i] @ bank_CD[c]) for c in range(len(bank_CD)) if allowed[i][c]), reverse=True)[:num]
-        total = sum(math.exp(float(x_MD[i] @ key_MD[j]) / t) for j in others) + sum(math.exp(s / t) for s in near)
-        positives = [j for j in others if class_M[j] == class_M[i]]
-        losses.append(math.log(total) - sum(float(x_MD[i] @ key_MD[p]) / t for p in positives) / len(positives))
+        strangers = [float(x_MD[i] @ key_MD[j]) for j in range(len(x_MD)) if class_M[j] != class_M[i]]
+        columns = [float(x_MD[i] @ bank_CD[c]) for c in range(len(bank_CD)) if allowed[i][c]]
+        against = sorted(strangers, reverse=True)[:num] + sorted(columns, reverse=True)[:num]
+        positives = [j for j in range(len(x_MD)) if class_M[j] == class_M[i] and (other_views or j != i)]
+        terms = []
+        for p in positives:
+            own = float(x_MD[i] @ key_MD[p])
+            terms.append(math.log(1 + sum(math.exp((s - own) / t) for s in against)))
+        losses.append(sum(terms) / len(terms))
     return sum(losses) / len(losses)
 
 
@@ -74,30 +87,34 @@ def outside(allowed: Tensor) -> dict[str, Tensor]:
 
 
 def whole_loss(
-    x: Tensor, keys: Tensor, class_M: list[int], bank: Tensor, allowed: Tensor, num: int, temperature: float
+    x: Tensor, keys: Tensor, class_M: list[int], bank: Tensor, allowed: Tensor, num: int, temperature: float, **how: Any
 ) -> Tensor:
     nearest, counts, _ = columns_at(x, bank, num, **outside(allowed), hardness_M=torch.ones(len(x)))
     classes = torch.tensor(class_M)
     similarity = torch.einsum("md,mkd->mk", x, bank[nearest])
-    return momentum_pairs(x, keys, classes[:, None] == classes, similarity, counts, temperature)
+    same_MM = classes[:, None] == classes
+    return momentum_pairs(x, keys, same_MM, similarity, counts, temperature, **{"num_inside": num, **how})
 
 
+@pytest.mark.parametrize("other_views", [False, True])
 @pytest.mark.parametrize("temperature", [0.05, 0.1, 1.0])
 @pytest.mark.parametrize("num", [1, 3, 7, 20])
-def test_the_loss_is_the_sum_over_the_batch_and_the_nearest_columns(temperature: float, num: int) -> None:
+def test_the_loss_is_the_sum_over_the_nearest_of_the_batch_and_the_columns(
+    temperature: float, num: int, other_views: bool
+) -> None:
     x, keys, bank = unit(num, 10), unit(num + 50, 10), unit(num + 100, 7)
     class_M = [0, 1, 2, 3, 0, 0, 1, 2, 3, 0]  # class 0 is in the batch twice
     allowed = torch.rand(10, 7, generator=torch.Generator().manual_seed(num)) > 0.4
     allowed[3] = False
-    found = float(whole_loss(x, keys, class_M, bank, allowed, num, temperature))
-    expected = brute_force(x, keys, class_M, bank, allowed.tolist(), num, temperature)
+    found = float(whole_loss(x, keys, class_M, bank, allowed, num, temperature, other_views=other_views))
+    expected = brute_force(x, keys, class_M, bank, allowed.tolist(), num, temperature, other_views=other_views)
     assert found == pytest.approx(expected, rel=1e-9)
 
 
 def test_without_columns_and_with_the_network_as_its_own_encoder_it_is_supcon() -> None:
     x, class_M = unit(3, 8), [0, 1, 2, 3, 0, 1, 2, 3]
     none = torch.zeros(8, 0, dtype=torch.bool)
-    found = whole_loss(x, x, class_M, unit(4, 0), none, 5, 0.1)
+    found = whole_loss(x, x, class_M, unit(4, 0), none, 5, 0.1, num_inside=8)
     assert float(found) == pytest.approx(float(SupConLoss(temperature=0.1)(x, torch.tensor(class_M))), rel=1e-9)
 
 
@@ -117,6 +134,16 @@ def test_a_row_is_drawn_to_its_positive_and_pushed_from_its_columns() -> None:
     there = x.clone()
     there[0] = nn.functional.normalize(x[0] + 0.01 * keys[2], dim=0)
     assert float(whole_loss(there, keys[[1, 0, 3, 2]], class_M, bank, everything, 3, 0.1)) > swapped
+
+
+def test_with_other_views_a_row_is_drawn_to_its_own_key() -> None:
+    x, keys, bank = unit(0, 4).requires_grad_(), unit(1, 4), unit(2, 9)
+    pulls = {}
+    for other_views in (False, True):
+        given = (x, keys, [0, 1, 0, 1], bank, torch.ones(4, 9, dtype=torch.bool), 2, 1.0)
+        (gradient,) = torch.autograd.grad(whole_loss(*given, other_views=other_views), x)
+        pulls[other_views] = -(gradient * keys).sum(dim=1)
+    assert bool((pulls[True] > pulls[False]).all())
 
 
 def test_only_the_network_learns_from_it() -> None:
@@ -147,7 +174,7 @@ def test_only_items_of_other_classes_that_are_known_trusted_and_not_in_the_batch
     class_M = [class_N[i] for i in items.tolist()]
     assert float(found.loss) == pytest.approx(brute_force(x, keys, class_M, bank[columns], allowed, 2, 0.1), rel=1e-5)
     assert found.num_kept_apart == 3  # (0, 9), (5, 8) and (5, 9)
-    assert found.collapsed_loss == pytest.approx(np.mean([math.log(5 + min(2, sum(row))) for row in allowed]))
+    assert found.collapsed_loss == pytest.approx(np.mean([math.log(1 + 2 + min(2, sum(row))) for row in allowed]))
 
 
 def test_columns_nearer_than_a_share_of_the_positive_are_passed_over() -> None:
@@ -366,14 +393,18 @@ def test_a_bank_with_room_for_all_items_holds_them_all() -> None:
         assert memory.columns(np.array([], dtype=np.int64)).sum() == 6
 
 
-def go(dataset: Dataset, hardness: HardnessConfig | None = None, **memory: Any) -> tuple[Embedder, list[StepEvent]]:
+def go(
+    dataset: Dataset, hardness: HardnessConfig | None = None, augment: float | None = None, **memory: Any
+) -> tuple[Embedder, list[StepEvent]]:
     config = RunConfig(
         hardness=hardness or HardnessConfig(),
         data=DataConfig(size=16, channels=1),
         model=MODEL,
         # Temperature and batches are the same with a bank and without one.
         loss=LossConfig(temperature=0.1),
-        training=TrainingConfig(num_triplets=96, batch_triplets=12, num_segments=2, device="cpu", neighbourhood=1),
+        training=TrainingConfig(
+            num_triplets=96, batch_triplets=12, num_segments=2, device="cpu", neighbourhood=1, augment=augment
+        ),
         memory=MemoryConfig(**memory),
     )
     embedder, events = Embedder.create(MODEL, ImagePolicy(16, 1)), list[Event]()
@@ -392,19 +423,57 @@ def test_the_bank_is_used_from_its_share_of_the_run_on(glyphs: Dataset) -> None:
     assert [event.loss for event in plain[:4]] == [event.loss for event in half[:4]]
     batch = math.log(2 * 12 - 1)
     assert [event.collapsed_loss for event in half[:4]] == pytest.approx([batch] * 4)
-    assert half[4].collapsed_loss == pytest.approx(batch)  # the bank is empty yet
+    assert half[4].collapsed_loss == pytest.approx(batch)  # the bank is empty yet, and has room for the batch
     for event in half[5:]:
         assert batch < event.collapsed_loss <= math.log(2 * 12 - 1 + 50)
 
 
+@pytest.mark.parametrize("augment", [0.0, 0.4])
+def test_the_encoder_sees_the_pictures_changed_in_another_way(
+    glyphs: Dataset, monkeypatch: pytest.MonkeyPatch, augment: float
+) -> None:
+    shown: list[Tensor] = []
+    seen: list[Tensor] = []
+    told: list[bool] = []
+    embed, encode, loss = Descent.embed, NegativeBank.encode, NegativeBank.loss
+
+    def watched_embed(self: Descent, x: Tensor) -> Tensor:
+        shown.append(x.clone())
+        return embed(self, x)
+
+    def watched_encode(self: NegativeBank, x: Tensor) -> Tensor:
+        seen.append(x.clone())
+        return encode(self, x)
+
+    def watched_loss(self: NegativeBank, *given: Any, other_views: bool, **how: Any) -> Any:
+        told.append(other_views)
+        return loss(self, *given, other_views=other_views, **how)
+
+    monkeypatch.setattr(Descent, "embed", watched_embed)
+    monkeypatch.setattr(NegativeBank, "encode", watched_encode)
+    monkeypatch.setattr(NegativeBank, "loss", watched_loss)
+    go(glyphs, augment=augment)
+    without_bank = shown.copy()
+    shown.clear()
+    go(glyphs, augment=augment, num_negatives=5)
+    assert len(without_bank) == len(shown) == len(seen) == len(told) == 8
+    for plain, x, x_of_keys in zip(without_bank, shown, seen, strict=True):
+        assert torch.equal(plain, x)  # what the network is shown does not depend on the bank
+        differ_M = (x != x_of_keys).flatten(1).any(dim=1)
+        assert bool(differ_M.all() if augment else not differ_M.any())
+    assert told == [augment > 0] * 8
+
+
 def test_a_collapsed_network_pays_the_collapsed_loss() -> None:
-    memory, _ = new_memory(list(range(12)), num_negatives=6)
-    point = unit(0, 1).float()
-    memory.write(np.arange(12), point.expand(12, 8))
-    items = np.array([0, 1, 2, 0, 1, 2])
-    found = memory.loss(point.expand(6, 8), point.expand(6, 8), items)
-    assert float(found.loss) == pytest.approx(found.collapsed_loss, rel=1e-5)
-    assert found.collapsed_loss == pytest.approx(math.log(5 + 6))
+    for num, inside in ((6, 4), (3, 3)):
+        memory, _ = new_memory(list(range(12)), num_negatives=num)
+        point = unit(0, 1).float()
+        memory.write(np.arange(12), point.expand(12, 8))
+        items = np.array([0, 1, 2, 0, 1, 2])
+        for other_views in (False, True):
+            found = memory.loss(point.expand(6, 8), point.expand(6, 8), items, other_views=other_views)
+            assert float(found.loss) == pytest.approx(found.collapsed_loss, rel=1e-5)
+            assert found.collapsed_loss == pytest.approx(math.log(1 + inside + num))
 
 
 def test_the_encoder_sees_no_more_pictures_at_once_than_the_network(torch_as_it_was: None) -> None:

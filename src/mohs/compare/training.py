@@ -112,10 +112,10 @@ def strategy_config(
     merged["training.num_triplets"] = budget.num_pictures // shown
     merged["training.batch_triplets"] = budget.batch_pictures // shown
     config = override_config(None, (), merged)
-    # Tuning trains on fewer classes; whether there is a bank must not change with that.
-    return override_config(
-        None, (), {**merged, "memory.num_negatives": config.for_classes(num_classes).num_bank_negatives}
-    )
+    # Tuning trains on fewer classes; whether there is a bank and how far pictures change must not change with that.
+    decided = config.for_classes(num_classes)
+    fixed = {"memory.num_negatives": decided.num_bank_negatives, "training.augment": decided.training.augment}
+    return override_config(None, (), {**merged, **fixed})
 
 
 def parameter_value(strategy: Strategy, settings: Mapping[str, Any], choice: Choice, *, num_classes: int) -> float:

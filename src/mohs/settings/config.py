@@ -135,8 +135,9 @@ USUAL_CLIQUE = 8
 USUAL_BANK_NEGATIVES = 8
 """Negatives from the bank, where there is one and nothing says how many; with 8 to 128 R@1 is the same."""
 
-USUAL_TEMPERATURE, USUAL_BANK_TEMPERATURE = 0.1, 0.05
-"""Of the softmax over a batch, and of the one over a bank, where nothing says which (lab book)."""
+USUAL_AUGMENT, USUAL_AUGMENT_OF_MANY = 0.7, 0.4
+"""How far training pictures change where nothing says it: usually, and where a new network learns as many classes as a
+bank is usual for. Among so many some differ by less than a picture changes (lab book)."""
 
 FEWEST_CLASSES_OF_BANK = 8_000
 """Training classes from which on a bank is usual: with fewer it gains nothing that its time would not (lab book)."""
@@ -289,9 +290,7 @@ class LossConfig(Section):
         description="true: the negative's distance is that to the anchor or to the positive, whichever is "
         "smaller; false: that to the anchor",
     )
-    temperature: Annotated[float, Field(gt=0.0)] | None = Field(
-        None, description="divides the similarities in the softmax; none: 0.05 with negatives from a bank, else 0.1"
-    )
+    temperature: Annotated[float, Field(gt=0.0)] = Field(0.1, description="divides the similarities in the softmax")
     options: Mapping[str, str | int | float | bool] = Field(
         default_factory=dict, description="parameters of a loss of pytorch-metric-learning, for example {gamma = 80}"
     )
@@ -322,11 +321,6 @@ class LossConfig(Section):
     def record(self) -> LossRecord:
         """What is known of the loss of this name."""
         return find_record(self.name)
-
-    @property
-    def softmax_temperature(self) -> float:
-        """The temperature; where none is given, the usual one of a batch (`RunConfig.for_classes` gives a bank's)."""
-        return USUAL_TEMPERATURE if self.temperature is None else self.temperature
 
     @property
     def extends_to_bank(self) -> bool:
@@ -403,8 +397,10 @@ class TrainingConfig(Section):
         description="warm-up: share of the steps in which the learning rate rises; after it the rate falls to 0 "
         "along a cosine",
     )
-    augment: _Unit = Field(
-        0.7, description="random rotation and change of size of training pictures; 1: up to 10 degrees and 15%; 0: none"
+    augment: _Unit | None = Field(
+        None,
+        description="random rotation and change of size of training pictures; 1: up to 10 degrees and 15%; 0: no "
+        "change; none: 0.4 where a new network learns 8,000 classes or more, else 0.7",
     )
     mirror: _Unit = Field(
         0.0,
@@ -439,6 +435,11 @@ class TrainingConfig(Section):
         "last weights",
     )
     tensorboard: bool = Field(False, description="also write the events for TensorBoard (needs mohs[track])")
+
+    @property
+    def augment_strength(self) -> float:
+        """How far pictures change; where it is not given, the usual (`RunConfig.for_classes` gives that of many)."""
+        return USUAL_AUGMENT if self.augment is None else self.augment
 
     @property
     def length(self) -> int:
@@ -647,24 +648,26 @@ class RunConfig(Section):
     def for_classes(self, num_classes: int) -> "RunConfig":
         """Return the settings of a run on a number of training classes, with what depends on it decided.
 
-        That is, where none is given, its length, its bank, and the temperature that suits the bank or the batch.
+        That is, where none is given, its length, how far its pictures change, and its bank.
 
         >>> config = RunConfig().for_classes(25_102)
-        >>> config.training.num_triplets, config.memory.num_negatives, config.loss.temperature
-        (100408, 8, 0.05)
+        >>> config.training.num_triplets, config.training.augment, config.memory.num_negatives
+        (100408, 0.4, 8)
         """
         changed: dict[str, Any] = {}
+        many = num_classes >= FEWEST_CLASSES_OF_BANK
+        training: dict[str, Any] = {}
         if self.training.num_triplets is None:
-            changed["training"] = self.training.model_copy(update={"num_triplets": usual_length(num_classes)})
+            training["num_triplets"] = usual_length(num_classes)
+        if self.training.augment is None:
+            of_many = many and self.model.beginning is None
+            training["augment"] = USUAL_AUGMENT_OF_MANY if of_many else USUAL_AUGMENT
+        if training:
+            changed["training"] = self.training.model_copy(update=training)
         if self.memory.num_negatives is None:
-            num = USUAL_BANK_NEGATIVES if self.may_have_bank and num_classes >= FEWEST_CLASSES_OF_BANK else 0
+            num = USUAL_BANK_NEGATIVES if self.may_have_bank and many else 0
             changed["memory"] = self.memory.model_copy(update={"num_negatives": num})
-        config = self.model_copy(update=changed)
-        if config.loss.temperature is None and "temperature" in config.loss.record.reads:
-            usual = USUAL_BANK_TEMPERATURE if config.num_bank_negatives else USUAL_TEMPERATURE
-            loss = config.loss.model_copy(update={"temperature": usual})
-            config = config.model_copy(update={"loss": loss})
-        return config
+        return self.model_copy(update=changed)
 
     @property
     def may_have_bank(self) -> bool:

@@ -10,21 +10,24 @@ hundred steps ago teaches nothing. So
   the run, if nothing is said;
 - **it sees the positive and the other pictures of the batch, too**: only so do positive and negatives of a row lie in
   one space;
-- **only what was shown lately counts**, and of that **only the nearest**: a sum over a whole bank is one over thousands
-  that are far away, and these push as much as the few that matter.
+- **it sees them changed in another way** than the network, where training changes pictures: then a row's own picture is
+  one more positive, and costs no picture more;
+- **only what was shown lately counts**, and of bank and batch **only the nearest**: a sum over all is one over
+  thousands that are far away, and these push as much as the few that matter.
 
 With e the network's embeddings of a batch, k the encoder's, s_ia = e_i · k_a and t the temperature, a row i pays
 
-    −mean over its positives p of s_ip / t  +  ln(Σ_a exp(s_ia / t) + Σ_j exp(s_ij / t))
+    mean over its positives p of ln(1 + Σ_a exp((s_ia − s_ip) / t) + Σ_j exp((s_ij − s_ip) / t))
 
-a: all other pictures of the batch; j: K items of the bank, at the hardness h that the schedule has for the row. On the
-scale log-rank, of C columns that may be its negatives, the C^(1 − h) − 1 most similar ones are passed over, and the
-next K count; at h = 1, as in the default, these are the nearest. Neither a nor j are items that are kept apart from i
-(`mohs.training.kept_apart`); j are no items of its class or of the batch.
+p: the other pictures of its class in the batch, and its own one if the encoder saw it changed in another way; a: the K
+pictures of other classes in the batch that are most similar to it; j: K items of the bank, at the hardness h that the
+schedule has for the row. On the scale log-rank, of C columns that may be its negatives, the C^(1 − h) − 1 most similar
+ones are passed over, and the next K count; at h = 1, as in the default, these are the nearest. Neither a nor j are
+items that are kept apart from i (`mohs.training.kept_apart`); j are no items of its class or of the batch.
 
-Sources: He et al., "Momentum Contrast" (2020), section 3.2, for encoder and queue; Du et al., "Semi-Siamese Training
-for Shallow Face Learning" (2020), section 3, for positives from it. That only the nearest count is ours, and is what
-made it pay (docs/lab-book.md). Unlike in a queue, no item is there twice.
+Sources: He et al., "Momentum Contrast" (2020), section 3.2, for encoder, queue and the own picture as a positive; Du et
+al., "Semi-Siamese Training for Shallow Face Learning" (2020), section 3, for positives from it. That only the nearest
+count is ours, and is what made it pay (docs/lab-book.md). Unlike in a queue, no item is there twice.
 """
 
 from collections.abc import Mapping
@@ -35,7 +38,7 @@ from typing import Any, final
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from mohs.errors import InputError, Problem
 from mohs.model.embedder import Embedder
@@ -117,7 +120,7 @@ class NegativeBank:
         self._num_negatives = config.num_bank_negatives
         self._momentum = config.bank_momentum
         self._skipped = config.negatives.skip_nearest
-        self._temperature = config.loss.softmax_temperature
+        self._temperature = config.loss.temperature
         self._at_once = config.training.pictures_at_once
         self._class_N = class_N
         self._distrusted_P2 = by_first_item(distrusted_P2)
@@ -147,11 +150,13 @@ class NegativeBank:
         *,
         hardness_M: NDArray[np.float32] | None = None,
         apart: Apart | None = None,
+        other_views: bool = False,
     ) -> BankLoss:
         """Return the loss of a batch, see the top.
 
         `embedding_MD` and `key_MD` are the network's and the encoder's embeddings of the items `item_M`, anchors and
         then positives; `hardness_M` is 1 for all if it is not given; `apart` are pairs among them that are kept apart.
+        `other_views` says that the encoder saw the pictures changed in another way.
         """
         device = embedding_MD.device
         class_M = self._class_N[item_M]
@@ -175,23 +180,25 @@ class NegativeBank:
             outside_MK = embedding_MD @ bank_SD.T
         else:
             outside_MK = torch.einsum("md,mkd->mk", embedding_MD, bank_SD[column_MK])
+        same_MM = class_M[:, None] == class_M
         value = momentum_pairs(
             embedding_MD,
             key_MD,
-            torch.from_numpy(class_M[:, None] == class_M).to(device),
+            torch.from_numpy(same_MM).to(device),
             outside_MK,
             counts_MK,
             self._temperature,
+            num_inside=self._num_negatives,
             apart_MM=None if apart is None else apart.all_MM,
+            other_views=other_views,
         )
         # Where all is the same, no column is nearer than a positive, and as many count as there may.
-        num_others_M = np.full(len(item_M), len(item_M) - 1)
-        if apart is not None:
-            num_others_M -= apart.fixed_MM.sum(dim=1).cpu().numpy()
+        fixed_MM = np.zeros_like(same_MM) if apart is None else apart.fixed_MM.cpu().numpy()
+        num_inside_M = np.minimum((~same_MM & ~fixed_MM).sum(axis=1), self._num_negatives)
         num_out_M = np.bincount(out_P2[:, 0], minlength=len(item_M))
         num_columns_M = np.minimum(int(column_S.sum()) - num_out_M, self._num_negatives)
         num_kept_apart = len(apart_P2) + num_near
-        return BankLoss(value, float(np.log(num_others_M + num_columns_M).mean()), num_kept_apart)
+        return BankLoss(value, float(np.log1p(num_inside_M + num_columns_M).mean()), num_kept_apart)
 
     def _own_class(self, class_M: NDArray[np.int64], column_S: NDArray[np.bool_]) -> NDArray[np.int64]:
         """Return the pairs (row, column) of one class, int64[P, 2]; columns of the batch's classes are few."""
@@ -332,24 +339,33 @@ def momentum_pairs(
     counts_MK: Tensor,
     temperature: float,
     *,
+    num_inside: int,
     apart_MM: Tensor | None = None,
+    other_views: bool = False,
 ) -> Tensor:
     """Return the mean over rows of the loss at the top; no gradient goes into keys and columns.
 
     `same_MM` says which pictures of the batch are of one class, `counts_MK` which columns count, `apart_MM` which
-    pictures of the batch are kept apart. Rows and keys are unit vectors, `outside_MK` the similarities to the columns.
+    pictures of the batch are kept apart. Of the others, the `num_inside` most similar ones count. With `other_views` a
+    row's own key is a positive. Rows and keys are unit vectors, `outside_MK` the similarities to the columns.
 
     >>> row = torch.eye(2).repeat(2, 1)  # two classes, each shown twice
     >>> same = torch.tensor([0, 1, 0, 1])[:, None] == torch.tensor([0, 1, 0, 1])
     >>> none = torch.zeros(4, 0), torch.zeros(4, 0, dtype=torch.bool)
-    >>> round(float(momentum_pairs(row, row, same, *none, 1.0)), 4)  # ln(e + 2) - 1
+    >>> round(float(momentum_pairs(row, row, same, *none, 1.0, num_inside=9)), 4)  # ln(1 + 2 / e)
     0.5514
+    >>> round(float(momentum_pairs(row, row, same, *none, 1.0, num_inside=1)), 4)  # ln(1 + 1 / e)
+    0.3133
     """
-    own_MM = torch.eye(len(embedding_MD), dtype=torch.bool, device=embedding_MD.device)
-    inside_MM = embedding_MD @ key_MD.T / temperature
-    left_out_MM = own_MM if apart_MM is None else own_MM | apart_MM
+    score_MM = embedding_MD @ key_MD.T / temperature
+    no_negative_MM = same_MM if apart_MM is None else same_MM | apart_MM
+    inside_MM = score_MM.masked_fill(no_negative_MM, _NO_COLUMN)
+    if num_inside < len(inside_MM):
+        inside_MM = inside_MM.topk(num_inside, dim=1).values
     outside_MK = (outside_MK / temperature).masked_fill(~counts_MK, _NO_COLUMN)
-    everything = torch.cat([inside_MM.masked_fill(left_out_MM, _NO_COLUMN), outside_MK], dim=1)
-    positive_MM = (same_MM & ~own_MM).to(inside_MM.dtype)
-    at_positives_M = (inside_MM * positive_MM).sum(dim=1) / positive_MM.sum(dim=1)
-    return (everything.logsumexp(dim=1) - at_positives_M).mean()
+    against_M1 = torch.cat([inside_MM, outside_MK], dim=1).logsumexp(dim=1, keepdim=True)
+    positive_MM = same_MM.to(score_MM.dtype)
+    if not other_views:
+        positive_MM = positive_MM - torch.eye(len(positive_MM), dtype=positive_MM.dtype, device=positive_MM.device)
+    lost_MM = nn.functional.softplus(against_M1 - score_MM)
+    return ((lost_MM * positive_MM).sum(dim=1) / positive_MM.sum(dim=1)).mean()

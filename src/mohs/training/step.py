@@ -50,7 +50,7 @@ def training_policy(training: TrainingConfig, *, num_draws: int = AugmentPolicy.
     """
     colour = _FULL_COLOUR * training.colour
     return replace(
-        AugmentPolicy.of_strength(training.augment),
+        AugmentPolicy.of_strength(training.augment_strength),
         horizontal_flip=training.mirror,
         brightness=colour,
         contrast=colour,
@@ -241,7 +241,9 @@ class Stepper:
         began = time.perf_counter()
         rate = self._config.training.learning_rate * self.pace.rate_scale * self._rate_factor()
         rows = self._peers.share(len(batch))
-        x, num_parts = self._pictures(batch, rows)
+        num_parts = 2 if self._config.loss.in_batch else 3
+        pictures = self._embedder.to_input(self._pictures_of.take(self._shown(batch, rows)))
+        x = self._changed(pictures, batch, rows, num_parts)
         # Dropout is the network's only use of torch's generator; the run's seed and step decide it.
         with torch_seeded(self._config.seed, "dropout", self.step):
             embeddings = self.descent.embed(x)
@@ -249,8 +251,9 @@ class Stepper:
         items = np.concatenate([batch.anchor, batch.positive, *([batch.negative] if num_parts == 3 else [])])
         key_MD = None
         if self.negative_bank is not None and self._progress >= self._config.memory.from_progress:
+            seen = self._changed(pictures, batch, rows, num_parts, for_keys=True)
             with self.descent.autocast():
-                keys = self.negative_bank.encode(x).chunk(num_parts)
+                keys = self.negative_bank.encode(seen).chunk(num_parts)
             key_MD = torch.cat([self._peers.gather_rows(part, len(batch)) for part in keys])
         value, collapsed_loss, num_kept_apart = self._lost(parts, items, batch.hardness, key_MD)
         norm = self.descent.step(value.loss, rate=rate, num_rows=len(batch), broken=self.broken)
@@ -297,6 +300,7 @@ class Stepper:
                 item_M,
                 hardness_M=np.tile(hardness_B, len(parts)),
                 apart=apart,
+                other_views=not self._augment.is_identity,
             )
             value = LossValue(found.loss, value.active_fraction)
             collapsed_loss = found.collapsed_loss
@@ -372,32 +376,43 @@ class Stepper:
         rise = min(1.0, (self.step - self.pace.ramp_from + 1) / num_warmup) if self.pace.ramp_from else 1.0
         return rise * rate_factor(self.step, self.pace.num_steps, self._config.training)
 
-    def _pictures(self, batch: TripletPlan, rows: slice) -> tuple[Tensor, int]:
-        """Return these rows' pictures, anchors first, augmented, and how many parts of a batch they are."""
-        num_parts = 2 if self._config.loss.in_batch else 3
-        x = self._embedder.to_input(self._pictures_of.take(self._shown(batch, rows)))
+    def _changed(
+        self, x_BCHW: Tensor, batch: TripletPlan, rows: slice, num_parts: int, *, for_keys: bool = False
+    ) -> Tensor:
+        """Return these rows' pictures, anchors first, changed at random: once for the network, once for the keys."""
         seed = self._config.seed
         if not self._augment.is_identity:
             # A call for each part: within one call an anchor and its positive might share a draw, and two views of one
             # picture would be the same.
             views = [
                 augment_batch(
-                    part, self._augment, seed=seed, step=self.step * num_parts + i, first=rows.start, of=len(batch)
+                    part,
+                    self._augment,
+                    seed=seed,
+                    step=_draw(self.step * num_parts + i, for_keys),
+                    first=rows.start,
+                    of=len(batch),
                 )
-                for i, part in enumerate(x.chunk(num_parts))
+                for i, part in enumerate(x_BCHW.chunk(num_parts))
             ]
-            x = torch.cat(views)
+            x_BCHW = torch.cat(views)
         if not self._augment.warps:
             # A positive that is the anchor itself must still differ from it.
             augmented_B = batch.positive_origin == _AUGMENTATION
             here = np.flatnonzero(augmented_B[rows])
             if len(here):
-                place = torch.from_numpy(len(x) // num_parts + here)
-                before = int(augmented_B[: rows.start].sum())
-                x[place] = augment_batch(
-                    x[place], self._second_view, seed=seed, step=self.step, first=before, of=int(augmented_B.sum())
+                place = torch.from_numpy(len(x_BCHW) // num_parts + here)
+                before, num = int(augmented_B[: rows.start].sum()), int(augmented_B.sum())
+                x_BCHW = x_BCHW.clone()
+                x_BCHW[place] = augment_batch(
+                    x_BCHW[place],
+                    self._second_view,
+                    seed=seed,
+                    step=_draw(self.step, for_keys),
+                    first=before,
+                    of=num,
                 )
-        return x, num_parts
+        return x_BCHW
 
     def _shown(self, batch: TripletPlan, rows: slice) -> NDArray[np.int64]:
         """Return the items of these rows, anchors first."""
@@ -415,6 +430,11 @@ def rate_factor(step: int, num_steps: int, training: TrainingConfig) -> float:
     if step < num_warmup:
         return (step + 1) / num_warmup
     return 0.5 * (1.0 + math.cos(math.pi * (step - num_warmup) / max(1, num_steps - num_warmup)))
+
+
+def _draw(step: int, for_keys: bool) -> int:
+    """Return the step of a draw: those for keys are negative, so that they are no other's."""
+    return -1 - step if for_keys else step
 
 
 def _mean_distance(a_BD: Tensor, b_BD: Tensor) -> float:

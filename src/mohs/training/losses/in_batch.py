@@ -284,7 +284,7 @@ def _semi_hard(config: LossConfig, seed: int) -> InBatchLoss:  # noqa: ARG001
 def _infonce(config: LossConfig, seed: int) -> InBatchLoss:
     # With one positive per anchor SupCon is InfoNCE (NT-Xent), term by term, in a B x B matrix; the library's
     # NTXentLoss builds one of pairs x negatives, which costs more than the network here.
-    return InBatchLoss(SupConLoss(temperature=config.softmax_temperature), build_miner(config), seed=seed)
+    return InBatchLoss(SupConLoss(temperature=config.temperature), build_miner(config), seed=seed)
 
 
 IN_BATCH_LOSSES: Final[Mapping[LossRecord, Callable[[LossConfig, int], InBatchLoss]]] = {

@@ -193,7 +193,7 @@ class ContrastiveLoss(PlanLoss):
 PLAN_LOSSES: Final[Mapping[LossRecord, Callable[[LossConfig], Loss]]] = {
     TRIPLET: lambda config: TripletLoss(margin=config.margin, squared=config.squared, swap=config.swap),
     SOFT_TRIPLET: lambda config: TripletLoss(margin=config.margin, squared=config.squared, soft=True, swap=config.swap),
-    SELECTIVE_TRIPLET: lambda config: SelectiveTripletLoss(temperature=config.softmax_temperature),
+    SELECTIVE_TRIPLET: lambda config: SelectiveTripletLoss(temperature=config.temperature),
     CONTRASTIVE: lambda config: ContrastiveLoss(margin=config.margin),
 }
 """How the settings build each of them."""
