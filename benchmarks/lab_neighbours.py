@@ -8,10 +8,12 @@
 Two faces of each training character are shown in pairs; every pass shows each class once. Printed is one line of JSON a
 run: R@1 of the third face in a catalog of all training characters ("seen"), and of unseen characters among those
 ("unseen"), CPU seconds of training, and of them those of composing batches. What was found: docs/lab-book.md.
+Long, since each idea is a few lines of the one loop that all of them share.
 """
 
 import argparse
 import copy
+import itertools
 import json
 import time
 from dataclasses import asdict, dataclass, fields, replace
@@ -31,6 +33,7 @@ import mohs
 from mohs.data.augment import AugmentPolicy, augment_batch
 from mohs.data.images import ImagePolicy
 from mohs.model.embedder import Embedder
+from mohs.randomness import torch_seeded
 from mohs.settings.config import ModelConfig, TrainingConfig
 from mohs.training.optimizers import Muon
 from mohs.training.step import rate_factor
@@ -72,6 +75,14 @@ class Switches:
     aug: float = 0.7  # strength of the changes of pictures
     key_aug: float = -1.0  # of what the key encoder sees; -1: it sees the pictures of the network
     both: int = 0  # 1: near are keys to the mean of a row and its positive, not to the row
+    own: float = 0.0  # with key_aug: weight of the loss whose positive is the key of the row's own picture
+    inside: int = 0  # of the batch, only so many keys count for a row: those most similar to it; 0: all
+    side: int = 0  # of the queue, only keys of the face of the row's positive (1) or of its own face (2) count
+    proto: int = 0  # 1: the queue holds the mean of a class's two keys; 2: that is the positive, too
+    predictor: int = 0  # layers between the network and what is compared with keys, left out afterwards
+    proxies: int = 0  # so many class vectors that learn, the nearest, in a loss of their own beside that with keys
+    mix_pair: float = 0.0  # share of pictures into which the other picture of their class is mixed
+    last_key: float = 0.0  # 0: the momentum stays; else it goes there with progress
     near: int = 0  # of the queue, only so many keys count for a row: those most similar to it; 0: all
     key_mode: str = "train"  # of batch norm in the key encoder
     mix: int = 0  # made-up negatives of a row, each between two of its near keys
@@ -199,6 +210,45 @@ def scores_loss(s: Switches, scores_MK: Tensor, own_MK: Tensor, positive_M: Tens
 
 
 @final
+class Proxies:
+    """A vector for each class: it begins at the mean of its keys, and learns by a softmax over the nearest ones."""
+
+    def __init__(self, s: Switches, num_classes: int) -> None:
+        self._s = s
+        self._vector_CD = torch.zeros(num_classes, 128)
+        self._row_R = torch.zeros(0, dtype=torch.int64)
+        self._leaf_RD = torch.zeros(0, 128)
+
+    def loss(self, e_MD: Tensor, class_M: Tensor, key_MD: Tensor) -> Tensor:
+        """Return the loss of a batch; `step` then moves the vectors that had a part in it."""
+        num = len(class_M) // 2
+        mean_PD = functional.normalize(key_MD[:num] + key_MD[num:], dim=1)
+        new_P = self._vector_CD[class_M[:num]].abs().sum(1) == 0
+        self._vector_CD[class_M[:num][new_P]] = mean_PD[new_P]
+        with torch.no_grad():
+            score_MC = e_MD @ self._vector_CD.T
+            score_MC.scatter_(1, class_M[:, None], -9.0)
+            near_MK = score_MC.topk(self._s.proxies, dim=1).indices
+        self._row_R = torch.unique(torch.cat([class_M, near_MK.reshape(-1)]))
+        self._leaf_RD = self._vector_CD[self._row_R].clone().requires_grad_()
+        unit_RD = functional.normalize(self._leaf_RD, dim=1, eps=1e-6)
+        positive_MD = unit_RD[torch.searchsorted(self._row_R, class_M)]
+        negative_MKD = unit_RD[torch.searchsorted(self._row_R, near_MK)]
+        at_positive_M1 = (e_MD * positive_MD).sum(1, keepdim=True) / self._s.temperature
+        at_negative_MK = torch.einsum("md,mkd->mk", e_MD, negative_MKD) / self._s.temperature
+        return (torch.cat([at_negative_MK, at_positive_M1], 1).logsumexp(1) - at_positive_M1[:, 0]).mean()
+
+    @torch.no_grad()
+    def step(self, factor: float) -> None:
+        """Move the vectors of the last loss by 0.02 times `factor`, on the mean; what was never shown stays 0."""
+        assert self._leaf_RD.grad is not None
+        gradient_RD = self._leaf_RD.grad / self._leaf_RD.grad.norm(dim=1).mean().clamp_min(1e-9)
+        known_R1 = (self._leaf_RD.abs().sum(1, keepdim=True) > 0).float()
+        moved_RD = self._leaf_RD - 0.02 * factor * gradient_RD * known_R1
+        self._vector_CD[self._row_R] = functional.normalize(moved_RD, dim=1, eps=1e-6) * known_R1
+
+
+@final
 class MinedTriplets:
     """Triplets with k negatives each, at a hardness that is led to a share of violated ones, as in the closed loop."""
 
@@ -235,6 +285,7 @@ class Keys:
         self._network = copy.deepcopy(embedder).train(s.key_mode == "train")
         self.queue_QD = torch.zeros(0, 0)
         self.class_Q = torch.zeros(0, dtype=torch.int64)
+        self.face_Q = torch.zeros(0, dtype=torch.int64)
         self._random = torch.Generator().manual_seed(0)
         self.inconsistent = torch.zeros(())
 
@@ -243,7 +294,9 @@ class Keys:
         """Return keys of a batch."""
         return self._network(pictures)  # type: ignore[no-any-return]
 
-    def compare(self, e_MD: Tensor, key_MD: Tensor, class_M: Tensor, hardness: float) -> tuple[Tensor, Tensor]:
+    def compare(
+        self, e_MD: Tensor, key_MD: Tensor, class_M: Tensor, face_M: Tensor, hardness: float
+    ) -> tuple[Tensor, Tensor]:
         """Return similarities to keys of the queue, and where a key is of the row's own class."""
         if not 0 < self._s.near < len(self.queue_QD):
             return e_MD @ self.queue_QD.T, class_M[:, None] == self.class_Q[None, :]
@@ -252,7 +305,10 @@ class Keys:
             if self._s.both:
                 by_MD = functional.normalize(e_MD + e_MD.roll(len(e_MD) // 2, 0), dim=1)
             first = min(round(len(self.queue_QD) ** (1.0 - hardness)) - 1, len(self.queue_QD) - self._s.near)
-            near_MK = (by_MD @ self.queue_QD.T).topk(first + self._s.near, dim=1).indices[:, first:]
+            all_MQ = by_MD @ self.queue_QD.T
+            if self._s.side:
+                all_MQ[(face_M[:, None] == self.face_Q) == (self._s.side == 1)] = -9.0
+            near_MK = all_MQ.topk(first + self._s.near, dim=1).indices[:, first:]
         near_MKD = self.queue_QD[near_MK]
         score_MK = torch.einsum("md,mkd->mk", e_MD, near_MKD)
         own_MK = class_M[:, None] == self.class_Q[near_MK]
@@ -276,19 +332,36 @@ class Keys:
                 made_own.append(own_MK.gather(1, first_MN) | own_MK.gather(1, second_MN))
         return torch.cat(made, 1), torch.cat(made_own, 1)
 
-    def push(self, key_MD: Tensor, class_M: Tensor) -> None:
+    def push(self, key_MD: Tensor, class_M: Tensor, face_M: Tensor) -> None:
         """Put the keys of a step at the end of the queue."""
         if self._s.queue:
             self.queue_QD = torch.cat([self.queue_QD, key_MD] if len(self.queue_QD) else [key_MD])[-self._s.queue :]
             self.class_Q = torch.cat([self.class_Q, class_M])[-self._s.queue :]
+            self.face_Q = torch.cat([self.face_Q, face_M])[-self._s.queue :]
 
     @torch.no_grad()
-    def follow(self, embedder: Embedder) -> None:
+    def follow(self, embedder: Embedder, progress: float) -> None:
         """Move the key encoder a little towards the network."""
+        share = 1 - self._s.key
+        if self._s.last_key:
+            share *= ((1 - self._s.last_key) / share) ** progress
         for own, live in zip(self._network.parameters(), embedder.parameters(), strict=True):
-            own.lerp_(live, 1 - self._s.key)
+            own.lerp_(live, share)
         for own, live in zip(self._network.buffers(), embedder.buffers(), strict=True):
             own.copy_(live)
+
+
+def build_predictor(num_layers: int, dim: int) -> torch.nn.Sequential | None:
+    """Return what is added to embeddings before they are compared with keys, 0 at first; None for no layers."""
+    if not num_layers:
+        return None
+    widths = [dim] + [256] * (num_layers - 1)
+    layers: list[torch.nn.Module] = []
+    for one, other in itertools.pairwise(widths):
+        layers += [torch.nn.Linear(one, other), torch.nn.ReLU()]
+    last = torch.nn.Linear(widths[-1], dim, bias=False)
+    torch.nn.init.zeros_(last.weight)
+    return torch.nn.Sequential(*layers, last)
 
 
 def train(s: Switches, pictures_2C: NDArray[np.uint8], *, seed: int) -> tuple[Embedder, float]:
@@ -297,8 +370,13 @@ def train(s: Switches, pictures_2C: NDArray[np.uint8], *, seed: int) -> tuple[Em
     embedder = Embedder.create(ModelConfig(hidden_dim=s.hidden), ImagePolicy(size=32, channels=1), seed=seed)
     policy = AugmentPolicy(**{**asdict(AugmentPolicy.of_strength(s.aug)), "num_draws": 8})
     key_policy = AugmentPolicy(**{**asdict(AugmentPolicy.of_strength(max(s.key_aug, 0.0))), "num_draws": 8})
-    by_muon = [p for p in embedder.parameters() if s.optimizer == "muon" and p.ndim >= 2]
-    rest = [p for p in embedder.parameters() if all(p is not q for q in by_muon)]
+    learning: list[torch.nn.Parameter] = list(embedder.parameters())
+    with torch_seeded(seed, "predictor"):
+        predictor = build_predictor(s.predictor, 128)
+    if predictor is not None:
+        learning += predictor.parameters()
+    by_muon = [p for p in learning if s.optimizer == "muon" and p.ndim >= 2]
+    rest = [p for p in learning if all(p is not q for q in by_muon)]
     optimizers: list[tuple[torch.optim.Optimizer, float]] = [(torch.optim.AdamW(rest, weight_decay=1e-2), s.rate)]
     if by_muon:
         optimizers.append((Muon(by_muon, momentum=0.8, weight_decay=4e-2), s.rate / 4))
@@ -314,6 +392,7 @@ def train(s: Switches, pictures_2C: NDArray[np.uint8], *, seed: int) -> tuple[Em
         passes.groups = communities(teacher.embed(np.ascontiguousarray(pictures_2C[0][..., None])), s.clique)
         passes.spent_s += time.process_time() - began
     mined = MinedTriplets(s) if s.negatives else None
+    proxies = Proxies(s, num_classes) if s.proxies else None
     keys = Keys(s, embedder) if (s.key or s.queue) and library is None else None
     random = np.random.default_rng(seed + 1)
     own = torch.arange(s.pairs).repeat(2)
@@ -332,7 +411,12 @@ def train(s: Switches, pictures_2C: NDArray[np.uint8], *, seed: int) -> tuple[Em
                 for i, w in enumerate((which, 1 - which))
             ]
         )
+        if s.mix_pair:
+            mixed_M = random.random(2 * s.pairs) < s.mix_pair
+            share_M = torch.from_numpy(np.where(mixed_M, 0.5 * random.random(2 * s.pairs), 0.0).astype(np.float32))
+            shown = torch.lerp(shown, shown.roll(s.pairs, 0), share_M[:, None, None, None])
         class_M = torch.from_numpy(np.concatenate([chosen, chosen]))
+        face_M = torch.from_numpy(np.concatenate([which, 1 - which]))
         e_MD = embedder(shown)
         passes.saw(chosen, *e_MD.detach().split(s.pairs))
         if mined is not None:
@@ -350,16 +434,33 @@ def train(s: Switches, pictures_2C: NDArray[np.uint8], *, seed: int) -> tuple[Em
                 if s.key_aug > 0:
                     for_keys = augment_batch(for_keys, key_policy, seed=seed, step=-1 - step)
             key_MD = keys.write(for_keys) if s.key else e_MD.detach()
-            own_MK, score_MK = own_MM, e_MD @ (e_MD if s.pairs_live else key_MD).T
+            live_MD = e_MD
+            if predictor is not None:
+                e_MD = functional.normalize(e_MD + predictor(e_MD), dim=1)
+            mean_PD = functional.normalize(key_MD[: s.pairs] + key_MD[s.pairs :], dim=1)
+            compared_MD = e_MD if s.pairs_live else mean_PD.repeat(2, 1) if s.proto == 2 else key_MD
+            own_MK, score_MK = own_MM, e_MD @ compared_MD.T
+            if s.inside:
+                nearest_MK = score_MK.detach().masked_fill(own_MM, -torch.inf).topk(s.inside, dim=1).values
+                own_MK = own_MM | (score_MK < nearest_MK[:, -1:])
             if len(keys.queue_QD):
-                queued_MK, queued_own_MK = keys.compare(e_MD, key_MD, class_M, s.cap * CURVES[s.curve](progress))
+                hardness = s.cap * CURVES[s.curve](progress)
+                queued_MK, queued_own_MK = keys.compare(e_MD, key_MD, class_M, face_M, hardness)
                 score_MK, own_MK = torch.cat([score_MK, queued_MK], 1), torch.cat([own_MK, queued_own_MK], 1)
             row_M = scores_loss(s, score_MK, own_MK, positive_M, progress)
             passes.loss_C[chosen] = row_M.detach().view(2, -1).mean(0).numpy()
             value = row_M.mean() + s.consistent * keys.inconsistent
             if s.live:
                 value = value + s.live * scores_loss(s, e_MD @ e_MD.T, own_MM, positive_M, progress).mean()
-            keys.push(key_MD, class_M)
+            if s.own:
+                at_own_MK = score_MK.scatter(1, positive_M[:, None], (e_MD * key_MD).sum(1, keepdim=True))
+                value = value + s.own * scores_loss(s, at_own_MK, own_MK, positive_M, progress).mean()
+            if proxies is not None:
+                value = value + proxies.loss(live_MD, class_M, key_MD)
+            if s.proto:
+                keys.push(mean_PD, class_M[: s.pairs], face_M[: s.pairs])
+            else:
+                keys.push(key_MD, class_M, face_M)
         elif library is not None:
             value = library(e_MD, class_M)
         else:
@@ -375,7 +476,9 @@ def train(s: Switches, pictures_2C: NDArray[np.uint8], *, seed: int) -> tuple[Em
         for optimizer, _ in optimizers:
             optimizer.step()
         if s.key and keys is not None:
-            keys.follow(embedder)
+            keys.follow(embedder, progress)
+        if proxies is not None:
+            proxies.step(factor)
     return embedder.eval(), passes.spent_s
 
 

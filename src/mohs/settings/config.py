@@ -530,9 +530,9 @@ class MemoryConfig(Section):
 
     num_negatives: Annotated[int, Field(ge=0)] | None = Field(
         None,
-        description="number of negatives that each picture gets from the bank, at the hardness of the schedule; "
-        "the network does not see them again; 0: no bank; none: 8 for infonce and supcon where Muon "
-        "trains a new network on 8,000 classes or more, else 0",
+        description="number of negatives that each picture gets from the bank, at the hardness of the schedule, "
+        "without seeing them again; and from its batch, the nearest; 0: no bank; none: 8 for infonce and supcon where "
+        "Muon trains a new network on 8,000 classes or more, else 0",
     )
     size: Annotated[int, Field(ge=1)] = Field(
         16_384, description="number of items in the bank, those that were shown last"
@@ -541,7 +541,7 @@ class MemoryConfig(Section):
     momentum: Annotated[float, Field(ge=0.0, lt=1.0)] | None = Field(
         None,
         description="momentum of the encoder that fills the bank: the share of its own weights that it keeps at a "
-        "step; none: 1 - 10 / number of steps, so that it is a tenth of the run behind",
+        "step; none: 1 - 10 / number of steps, a tenth of the run behind, and 0.99 from 1,000 steps on",
     )
 
 
@@ -611,16 +611,17 @@ class RunConfig(Section):
 
     @property
     def bank_momentum(self) -> float:
-        """The momentum that `memory.momentum` means: of a run of S steps 1 − 10 / S, so that it is S / 10 steps behind.
+        """The momentum that `memory.momentum` means: of a run of S steps min(1 − 10 / S, 0.99).
 
-        S is the number of triplets over that of a batch; a run has a few steps more, for segments end with a batch.
+        So the encoder is S / 10 steps behind, and at most 100. S is the number of triplets over that of a batch; a run
+        has a few steps more, for segments end with a batch.
 
-        >>> RunConfig(training=TrainingConfig(num_triplets=96_000)).bank_momentum
-        0.99
+        >>> [RunConfig(training=TrainingConfig(num_triplets=n)).bank_momentum for n in (9_600, 960_000)]
+        [0.9, 0.99]
         """
         if self.memory.momentum is not None:
             return self.memory.momentum
-        return max(0.0, 1.0 - 10.0 * self.training.batch_triplets / self.training.length)
+        return min(0.99, max(0.0, 1.0 - 10.0 * self.training.batch_triplets / self.training.length))
 
     @property
     def clique_size(self) -> int:

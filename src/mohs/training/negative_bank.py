@@ -7,7 +7,7 @@ hundred steps ago teaches nothing. So
 
 - **a momentum encoder** writes it: weights w' ← m·w' + (1 − m)·w after each step, w being the network's. It moves
   slowly, so that embeddings written at different steps fit each other, 1 / (1 − m) steps behind the network: a tenth of
-  the run, if nothing is said;
+  the run and at most 100, if nothing is said;
 - **it sees the positive and the other pictures of the batch, too**: only so do positive and negatives of a row lie in
   one space;
 - **it sees them changed in another way** than the network, where training changes pictures: then a row's own picture is
