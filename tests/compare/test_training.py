@@ -378,13 +378,13 @@ def test_every_strategy_begins_and_ends_as_the_settings_say(small, monkeypatch):
 def test_the_comparison_decides_the_first_value_of_a_parameter(small):
     settings = {**small.settings, "loss.temperature": 0.33}
     default, supcon = STRATEGIES["default"], STRATEGIES["online supcon"]
-    assert parameter_value(default, settings, Choice(), num_classes=2) == 0.33
-    assert parameter_value(default, settings, Choice(parameter=1), num_classes=2) == 0.1
-    assert parameter_value(default, small.settings, Choice(), num_classes=2) == 0.1
+    assert parameter_value(default, settings, Choice()) == 0.33
+    assert parameter_value(default, settings, Choice(parameter=1)) == 0.1
+    assert parameter_value(default, small.settings, Choice()) == 0.1
     # A parameter of the library is not a setting.
-    assert parameter_value(supcon, settings, Choice(), num_classes=2) == 0.1
+    assert parameter_value(supcon, settings, Choice()) == 0.1
     low = {**settings, "loss.temperature": 0.05}
-    assert [parameter_value(default, low, Choice(parameter=i), num_classes=2) for i in range(3)] == [0.05, 0.1, 0.2]
+    assert [parameter_value(default, low, Choice(parameter=i)) for i in range(3)] == [0.05, 0.1, 0.2]
     assert strategy_config(default, settings, small.budget, Choice(), num_classes=2, seed=0).loss.temperature == 0.33
 
 

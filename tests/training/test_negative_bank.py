@@ -400,8 +400,6 @@ def go(
         hardness=hardness or HardnessConfig(),
         data=DataConfig(size=16, channels=1),
         model=MODEL,
-        # Temperature and batches are the same with a bank and without one.
-        loss=LossConfig(temperature=0.1),
         training=TrainingConfig(
             num_triplets=96, batch_triplets=12, num_segments=2, device="cpu", neighbourhood=1, augment=augment
         ),

@@ -78,7 +78,7 @@ class Comparison:
         """Return the settings that a strategy is trained with, and its parameter's value; by default on its budget."""
         budget, num_classes = budget or self.budget_of(strategy.name), self.data.num_classes
         config = strategy_config(strategy, self.settings, budget, choice, num_classes=num_classes, seed=seed)
-        return config, parameter_value(strategy, self.settings, choice, num_classes=num_classes)
+        return config, parameter_value(strategy, self.settings, choice)
 
 
 @final

@@ -101,7 +101,7 @@ def strategy_config(
     base = override_config(None, (), settings)
     tuned = {"training.learning_rate": base.training.learning_rate * choice.rate_factor}
     if strategy.online is None:
-        tuned[strategy.parameter.name] = parameter_value(strategy, settings, choice, num_classes=num_classes)
+        tuned[strategy.parameter.name] = parameter_value(strategy, settings, choice)
     merged = {**settings, **strategy.settings, **tuned, "seed": seed}
     if strategy.online is not None:
         # The head of a library loop is that of a run with its optimiser.
@@ -118,15 +118,15 @@ def strategy_config(
     return override_config(None, (), {**merged, **fixed})
 
 
-def parameter_value(strategy: Strategy, settings: Mapping[str, Any], choice: Choice, *, num_classes: int) -> float:
+def parameter_value(strategy: Strategy, settings: Mapping[str, Any], choice: Choice) -> float:
     """Return the value of the strategy's parameter.
 
-    Of a run of Mohs the first one is what the run would have untuned, by the comparison's settings and the number of
-    training classes; the others are the strategy's without it.
+    Of a run of Mohs the first one is what the run would have untuned, by the comparison's settings; the others are the
+    strategy's without it.
     """
     values = strategy.parameter.values
     if strategy.online is None:
-        untuned = override_config(None, (), {**settings, **strategy.settings}).for_classes(num_classes)
+        untuned = override_config(None, (), {**settings, **strategy.settings})
         own = float(flat_settings(untuned.model_dump())[strategy.parameter.name])
         values = (own, *(value for value in values if value != own))
     return values[choice.parameter]
