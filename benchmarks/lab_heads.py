@@ -22,7 +22,7 @@ from mohs.distances import unit_rows
 from mohs.evaluation.retrieval import evaluate_all_against_all
 from mohs.model.embedder import Embedder
 from mohs.settings.config import override_config
-from mohs.training.head_start import within_class_whitening
+from mohs.training.whitening import within_class_whitening
 
 Rows = NDArray[np.float64]
 _BATCH = 50

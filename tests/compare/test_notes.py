@@ -39,7 +39,8 @@ def test_what_no_library_loop_reads_has_none():
 def test_what_plain_strategies_have_of_their_own_has_no_effect():
     values = {"finetune.head": "pca", "model.hidden_dim": 0, "finetune.trained_share": 0.5}
     assert notes_of(values, ["plain supcon", "plain arcface"]) == [
-        f"warning: {name} has no effect here; the plain strategies have a new head and blend no weights"
+        f"warning: {name} has no effect here; the plain strategies change nothing before the first "
+        "step or after the last"
         for name in ("finetune.head: 'pca'", "finetune.trained_share: 0.5")
     ]
     assert notes_of(values, ["plain supcon", "online supcon"]) == []

@@ -375,6 +375,19 @@ def test_every_strategy_begins_and_ends_as_the_settings_say(small, monkeypatch):
             torch.testing.assert_close(blended, 0.75 * start + 0.25 * end, rtol=0, atol=1e-6)
 
 
+def test_a_whitening_that_is_asked_for_is_done_for_every_strategy_but_the_plain_ones(small):
+    budget = Budget(96, 48)
+    for name, wanted in (("random", True), ("online supcon", True), ("plain supcon", False)):
+        ends = {}
+        for whiten in (True, False, None):
+            settings = {**small.settings, "training.whiten": whiten}
+            config = strategy_config(STRATEGIES[name], settings, budget, Choice(), num_classes=2, seed=0)
+            found = train_strategy(STRATEGIES[name], small.data.train, config, budget, Choice())
+            ends[whiten] = found.embedder.embed(small.data.test.pictures)
+        np.testing.assert_array_equal(ends[None], ends[False])
+        assert np.allclose(ends[True], ends[False], atol=1e-2) is not wanted
+
+
 def test_the_comparison_decides_the_first_value_of_a_parameter(small):
     settings = {**small.settings, "loss.temperature": 0.33}
     default, supcon = STRATEGIES["default"], STRATEGIES["online supcon"]

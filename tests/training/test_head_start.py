@@ -17,9 +17,10 @@ from mohs.model.embedder import Embedder
 from mohs.settings.config import DataConfig, FinetuneConfig, ModelConfig, RunConfig, TrainingConfig
 from mohs.training.checkpoint import load_checkpoint
 from mohs.training.events import Event, StepEvent
-from mohs.training.head_start import _head, _whole_classes, blend_weights, start_head
+from mohs.training.head_start import _head, blend_weights, start_head
 from mohs.training.loop import Folder, fit
 from mohs.training.processes import Processes
+from mohs.training.whitening import whole_classes
 
 POLICY = ImagePolicy(16, 1)
 MODEL = ModelConfig(widths=(8, 16), hidden_dim=0, embedding_dim=16)
@@ -97,12 +98,12 @@ def test_rca_passes_over_what_pictures_of_a_class_differ_by() -> None:
 
 def test_of_many_pictures_whole_classes_are_taken() -> None:
     class_N = np.random.default_rng(0).permutation(np.repeat(np.arange(500), 2))
-    taken = _whole_classes(class_N, 101, np.random.default_rng(1))
+    taken = whole_classes(class_N, 101, np.random.default_rng(1))
     assert len(np.unique(taken)) == 101
     assert sorted(np.unique(class_N[taken], return_counts=True)[1]) == [1, *[2] * 50]
-    other = _whole_classes(class_N, 101, np.random.default_rng(2))
+    other = whole_classes(class_N, 101, np.random.default_rng(2))
     assert not np.array_equal(taken, other)
-    assert np.array_equal(_whole_classes(class_N, 5000, np.random.default_rng(1)), np.arange(1000))
+    assert np.array_equal(whole_classes(class_N, 5000, np.random.default_rng(1)), np.arange(1000))
 
 
 def test_with_fewer_pictures_than_dimensions_what_they_lack_is_kept_too(glyphs: Dataset) -> None:

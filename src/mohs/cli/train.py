@@ -211,6 +211,8 @@ def _before(config: RunConfig, data: SplitData, *, lengths: bool) -> list[str]:
                 f"negatives: all of the batch, and {decided.num_bank_negatives} of the {decided.memory.size:,} "
                 "pictures that were shown last (memory.num_negatives)"
             )
+        if decided.whitens:
+            lines.append("after the last step: embeddings are whitened within classes (training.whiten)")
         if num_counted < num_queries:
             lines.append(
                 f"test: {num_queries:,} queries, of which {num_counted:,} count; the others have no other picture of "

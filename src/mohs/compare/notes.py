@@ -16,6 +16,7 @@ __all__ = ["budget_notes", "comparison_notes"]
 _READ_ONLINE = (
     "data.", "model.", "finetune.", "training.learning_rate", "training.warmup", "training.augment", "training.mirror",
     "training.colour", "training.device", "training.precision", "training.max_gradient_norm", "training.batch_triplets",
+    "training.whiten",
 )  # fmt: skip
 
 
@@ -54,7 +55,7 @@ def comparison_notes(
             if name not in reasons and not name.startswith(_READ_ONLINE)
         }
     reasons |= {
-        name: "the plain strategies have a new head and blend no weights"
+        name: "the plain strategies change nothing before the first step or after the last"
         for name in changed
         if all(strategy.is_plain and name in strategy.settings for strategy in strategies)
     }

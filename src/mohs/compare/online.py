@@ -10,8 +10,9 @@
 Nothing of Mohs decides which pictures meet, what is lost or how it is lowered, but where a strategy says so: on cliques
 (`online_cliques`) the batches are those of `mohs.NeighbourhoodSampler`, by what training has seen last. The network,
 the augmentation, what of a pretrained network learns and the shape of the learning rate over time are those of the
-other strategies; so are the head at the start and the blend of weights at the end, but for the plain ones. Muon is that
-of runs of Mohs, with the same parameters: matrices are its own, biases, norms and what a loss learns are left to AdamW.
+other strategies. So are the head at the start, and at the end the blend of weights and a whitening that is asked for,
+but for the plain ones. Muon is that of runs of Mohs, with the same parameters: matrices are its own, biases, norms and
+what a loss learns are left to AdamW.
 """
 
 import contextlib

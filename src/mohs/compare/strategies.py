@@ -51,8 +51,8 @@ class Parameter:
     values: tuple[float, ...]
 
 
-# What a user's loop on a pretrained network has: a new head, and the weights that training ends with.
-_PLAIN: Mapping[str, Any] = {"finetune.head": "random", "finetune.trained_share": 1.0}
+# What a user's own loop has: a new head, and the weights that training ends with.
+_PLAIN: Mapping[str, Any] = {"finetune.head": "random", "finetune.trained_share": 1.0, "training.whiten": False}
 
 
 @final
@@ -82,12 +82,12 @@ class Strategy:
 
     @property
     def is_plain(self) -> bool:
-        """Whether it is a loop of the library without a start of the head or a blend of weights."""
+        """Whether it is a loop of the library that changes nothing before the first step or after the last."""
         return self.online is not None and self.settings == _PLAIN
 
     @property
     def is_baseline(self) -> bool:
-        """Whether it is a loop of the library with the library's batches, and the start and blend of the others."""
+        """Whether it is a loop of the library with the library's batches, and the start and end of the others."""
         return self.online is not None and not self.is_plain and not self.online_cliques
 
 
@@ -133,7 +133,8 @@ def _plain(strategy: Strategy) -> Strategy:
     return replace(
         strategy,
         name=f"plain {strategy.online}",
-        description=f"{strategy.name} with a new head and no blend of weights, where the settings have them.",
+        description=f"{strategy.name} with a new head, no blend of weights and no whitening, where the settings have "
+        "them.",
         settings=_PLAIN,
     )
 
@@ -265,8 +266,8 @@ PAPER = ("easiest", "hardest", "sigmoid", "cyclic sigmoid")
 def all_strategies(settings: Mapping[str, Any]) -> list[Strategy]:
     """Return every strategy that `settings`, "section.name" to value, make different from the others.
 
-    Left out are the plain ones where they would be the online ones again (no head of ours, no blend), and the default
-    with the optimiser that it has there anyway.
+    Left out are the plain ones where they would be the online ones again (no head of ours, no blend, no whitening),
+    and the default with the optimiser that it has there anyway.
 
     >>> len(all_strategies({})), len(all_strategies({"finetune.trained_share": 0.6}))
     (39, 47)

@@ -34,6 +34,7 @@ from mohs.training.negative_bank import check_negative_bank
 from mohs.training.plan_segment import batch_slices
 from mohs.training.processes import Processes, choose_device
 from mohs.training.step import Stepper
+from mohs.training.whitening import whiten_head
 
 __all__ = [
     "Choice",
@@ -254,6 +255,9 @@ def train_strategy(
                 value = strategy.parameter.values[choice.parameter]
                 train_online(embedder, dataset, config, strategy, parameter=value, budget=budget, listen=record.online)
             blend_weights(embedder, start, config.finetune.trained_share)
+            # The usual one belongs to a bank, which these have none of; what the comparison asks for is for all.
+            if config.training.whiten:
+                whiten_head(embedder, dataset, Processes(), seed=config.seed)
     except TrainingError as error:
         stopped = str(error)
     train_s = time.perf_counter() - began - record.looked_s

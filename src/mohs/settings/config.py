@@ -409,6 +409,11 @@ class TrainingConfig(Section):
     colour: _Unit = Field(
         0.0, description="random change of brightness and contrast of training pictures; 1: up to 40% each; 0: none"
     )
+    whiten: bool | None = Field(
+        None,
+        description="after the last step, make directions count less in which embeddings of one class vary; it is done "
+        "in the head's last layer; none: true with a bank (memory.num_negatives), else false",
+    )
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(
         "auto", description="device to compute on; auto: a GPU where there is one, else the CPU"
     )
@@ -632,6 +637,14 @@ class RunConfig(Section):
         if self.training.neighbourhood is not None:
             return self.training.neighbourhood
         return 1 if self.num_bank_negatives else USUAL_CLIQUE
+
+    @property
+    def whitens(self) -> bool:
+        """Whether the head is whitened after the last step: as `training.whiten` says, or else where there is a bank.
+
+        There it gains a point of R@1, and costs nothing later (docs/lab-book.md).
+        """
+        return self.num_bank_negatives > 0 if self.training.whiten is None else self.training.whiten
 
     @property
     def trains_on_mined(self) -> bool:

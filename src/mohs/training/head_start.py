@@ -22,10 +22,10 @@ from mohs.model.finetune import Finetuning, check_pictures_at_once
 from mohs.randomness import generator
 from mohs.settings.config import RunConfig
 from mohs.training.processes import Processes
+from mohs.training.whitening import MAX_PICTURES, whole_classes, within_class_whitening
 
-__all__ = ["blend_weights", "check_finetuning", "start_head", "within_class_whitening"]
+__all__ = ["blend_weights", "check_finetuning", "start_head"]
 
-_MAX_PICTURES = 20_000
 _BATCH = 64
 
 
@@ -56,7 +56,7 @@ def start_head(
     layer = _only_layer(embedder, way)
     found = None
     if peers.is_first:
-        chosen = _whole_classes(dataset.labels_id, _MAX_PICTURES, generator(seed, "pictures for the head"))
+        chosen = whole_classes(dataset.labels_id, MAX_PICTURES, generator(seed, "pictures for the head"))
         features_NF = _features(embedder, dataset.pictures, chosen)
         class_N = dataset.labels_id[chosen] if way == "rca" else np.arange(len(chosen))
         found = _head(features_NF, class_N, layer.out_features, generator(seed, "directions for the head"))
@@ -124,42 +124,6 @@ def _head(
     norm = np.linalg.norm(row_DF)
     row_DF = row_DF @ whitening_FF
     return mean_F, row_DF * (norm / np.linalg.norm(row_DF))
-
-
-def _whole_classes(class_N: NDArray[np.int64], at_most: int, random: np.random.Generator) -> NDArray[np.int64]:
-    """Return items of classes drawn one after another, int64 [N'], in order; only of the last one some may be left out.
-
-    Items drawn alone would seldom have another one of their class beside them.
-    """
-    place_C = random.permutation(int(class_N.max()) + 1)
-    return np.sort(np.argsort(place_C[class_N], kind="stable")[:at_most])
-
-
-def within_class_whitening(features_NF: NDArray[np.float64], class_N: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return W^(−1/2), symmetric, float64 [F, F], or the identity where pictures of a class do not differ.
-
-    W is the sum over pictures of (f − m)(f − m)ᵀ, m being the mean of the picture's class, divided by the mean of its
-    eigenvalues, plus 1 on the diagonal: directions in which pictures of a class do not differ keep their length.
-
-    Args:
-        features_NF: float64 [N, F].
-        class_N: int64 [N].
-
-    >>> within_class_whitening(np.array([[0.0, 0.0], [2.0, 0.0]]), np.array([0, 0])).round(3)
-    array([[0.577, 0.   ],
-           [0.   , 1.   ]])
-    """
-    _, class_N, count_C = np.unique(class_N, return_inverse=True, return_counts=True)
-    sum_CF = np.zeros((len(count_C), features_NF.shape[1]))
-    np.add.at(sum_CF, class_N, features_NF)
-    within_NF = features_NF - (sum_CF / count_C[:, None])[class_N]
-    scatter_FF = within_NF.T @ within_NF
-    mean_variance = np.trace(scatter_FF) / len(scatter_FF)
-    if mean_variance <= 1e-12 * np.square(features_NF).sum():
-        return np.eye(len(scatter_FF))
-    variance_F, vector_FF = np.linalg.eigh(scatter_FF / mean_variance + np.eye(len(scatter_FF)))
-    whitening_FF: NDArray[np.float64] = (vector_FF / np.sqrt(variance_F)) @ vector_FF.T
-    return whitening_FF
 
 
 def blend_weights(network: nn.Module, start: Mapping[str, Tensor], share: float) -> None:

@@ -27,6 +27,7 @@ from mohs.training.plan_segment import Segment, batch_slices
 from mohs.training.processes import Processes, choose_device
 from mohs.training.shared_batch_norm import share_batch_norms
 from mohs.training.state import Folder, InSegment, RunState, restore_run, save_run
+from mohs.training.whitening import whiten_head
 
 __all__ = ["FitResult", "Folder", "act_on", "fit", "remember"]
 
@@ -242,6 +243,8 @@ def fit(
         take_best(run)
     if run.start is not None:
         blend_weights(embedder, run.start, config.finetune.trained_share)
+    if config.whitens:
+        whiten_head(embedder, dataset, peers, seed=config.seed)
     embedder.eval()
     return FitResult(
         tuple(run.plans),
