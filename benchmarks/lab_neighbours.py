@@ -51,6 +51,9 @@ class Switches:
     temperature: float = 0.1
     last_temperature: float = 0.0  # 0: it stays; else it goes there with progress
     hidden: int = 256
+    dim: int = 128
+    mu: float = 0.8  # momentum of Muon
+    decay: float = 0.04  # weight decay of Muon
     form: str = "clique"  # chain, walk, metis: communities of a fixed teacher, which `teacher` pictures taught
     teacher: int = 100_000
     clique: int = 1  # classes that enter a batch together; 1: random batches
@@ -215,9 +218,9 @@ class Proxies:
 
     def __init__(self, s: Switches, num_classes: int) -> None:
         self._s = s
-        self._vector_CD = torch.zeros(num_classes, 128)
+        self._vector_CD = torch.zeros(num_classes, s.dim)
         self._row_R = torch.zeros(0, dtype=torch.int64)
-        self._leaf_RD = torch.zeros(0, 128)
+        self._leaf_RD = torch.zeros(0, s.dim)
 
     def loss(self, e_MD: Tensor, class_M: Tensor, key_MD: Tensor) -> Tensor:
         """Return the loss of a batch; `step` then moves the vectors that had a part in it."""
@@ -367,25 +370,27 @@ def build_predictor(num_layers: int, dim: int) -> torch.nn.Sequential | None:
 def train(s: Switches, pictures_2C: NDArray[np.uint8], *, seed: int) -> tuple[Embedder, float]:
     """Return the embedder after `s.pictures` pictures, and the CPU seconds that composing batches took."""
     num_classes = pictures_2C.shape[1]
-    embedder = Embedder.create(ModelConfig(hidden_dim=s.hidden), ImagePolicy(size=32, channels=1), seed=seed)
+    embedder = Embedder.create(
+        ModelConfig(hidden_dim=s.hidden, embedding_dim=s.dim), ImagePolicy(size=32, channels=1), seed=seed
+    )
     policy = AugmentPolicy(**{**asdict(AugmentPolicy.of_strength(s.aug)), "num_draws": 8})
     key_policy = AugmentPolicy(**{**asdict(AugmentPolicy.of_strength(max(s.key_aug, 0.0))), "num_draws": 8})
     learning: list[torch.nn.Parameter] = list(embedder.parameters())
     with torch_seeded(seed, "predictor"):
-        predictor = build_predictor(s.predictor, 128)
+        predictor = build_predictor(s.predictor, s.dim)
     if predictor is not None:
         learning += predictor.parameters()
     by_muon = [p for p in learning if s.optimizer == "muon" and p.ndim >= 2]
     rest = [p for p in learning if all(p is not q for q in by_muon)]
     optimizers: list[tuple[torch.optim.Optimizer, float]] = [(torch.optim.AdamW(rest, weight_decay=1e-2), s.rate)]
     if by_muon:
-        optimizers.append((Muon(by_muon, momentum=0.8, weight_decay=4e-2), s.rate / 4))
+        optimizers.append((Muon(by_muon, momentum=s.mu, weight_decay=s.decay), s.rate / 4))
     library = None
     if s.loss in ("xbm", "ntxent"):
         inner = losses.SupConLoss(s.temperature) if s.loss == "ntxent" else losses.ContrastiveLoss(0.0, 0.5)
-        library = losses.CrossBatchMemory(inner, 128, memory_size=s.queue)
+        library = losses.CrossBatchMemory(inner, s.dim, memory_size=s.queue)
     num_steps = s.pictures // ((2 + s.negatives) * s.pairs)
-    passes = Passes(s, num_classes, 128, seed)
+    passes = Passes(s, num_classes, s.dim, seed)
     if s.form == "metis":
         teacher = train(replace(s, form="clique", clique=1, pictures=s.teacher), pictures_2C, seed=seed)[0]
         began = time.process_time()
