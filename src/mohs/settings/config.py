@@ -640,11 +640,12 @@ class RunConfig(Section):
 
     @property
     def whitens(self) -> bool:
-        """Whether the head is whitened after the last step: as `training.whiten` says, or else where there is a bank.
+        """Whether the head is whitened after the last step: as `training.whiten` says, or else where a bank is used.
 
         There it gains a point of R@1, and costs nothing later (docs/lab-book.md).
         """
-        return self.num_bank_negatives > 0 if self.training.whiten is None else self.training.whiten
+        uses_bank = self.num_bank_negatives > 0 and self.memory.from_progress < 1.0
+        return uses_bank if self.training.whiten is None else self.training.whiten
 
     @property
     def trains_on_mined(self) -> bool:
