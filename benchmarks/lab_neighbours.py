@@ -51,7 +51,7 @@ class Switches:
     temperature: float = 0.1
     last_temperature: float = 0.0  # 0: it stays; else it goes there with progress
     hidden: int = 256
-    dim: int = 128
+    dim: int = 128  # numbers in an embedding
     mu: float = 0.8  # momentum of Muon
     decay: float = 0.04  # weight decay of Muon
     form: str = "clique"  # chain, walk, metis: communities of a fixed teacher, which `teacher` pictures taught

@@ -52,6 +52,16 @@ def test_train_says_what_it_did(run_cli, picture_set, tmp_path):
     assert {path.name for path in (tmp_path / "run").iterdir()} == names
 
 
+def test_train_says_that_it_whitens(run_cli, picture_set, tmp_path):
+    line = "after the last step: embeddings are whitened within classes (training.whiten)"
+    for number, (settings, wanted) in enumerate(
+        [(["memory.num_negatives=4"], True), (["memory.num_negatives=4", "training.whiten=false"], False), ([], False)]
+    ):
+        chosen = [part for setting in settings for part in ("--set", setting)]
+        answer = run_cli("train", picture_set, *SMALL, *chosen, "--out", tmp_path / str(number))
+        assert (answer.code, answer.err.count(line)) == (0, int(wanted)), answer.err
+
+
 def test_it_goes_on_from_a_run_with_other_pictures(run_cli, class_run, own_picture_set, tmp_path):
     command = ("train", own_picture_set / "images.csv", "--triplets", "24", "--batch", "8", "--test-fraction", "0.2")
     answer = run_cli(*command, "--from", class_run, "--size", "24", "--seed", "1", "--quiet", "--out", tmp_path / "run")

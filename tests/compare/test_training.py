@@ -24,7 +24,9 @@ from mohs.compare.training import (
     train_strategy,
 )
 from mohs.errors import InputError
+from mohs.settings.config import RunConfig
 from mohs.settings.presets import preset_settings
+from mohs.settings.toml import flat_settings
 from mohs.training.step import rate_factor
 
 ONLINE = [name for name in STRATEGIES if name.startswith("online ")]
@@ -222,9 +224,10 @@ def test_plain_loops_are_compared_where_they_are_others():
     loops = [name for name in ONLINE if " with Muon" not in name]
     assert [name.removeprefix("plain ") for name in plain] == [name.removeprefix("online ") for name in loops]
     usual = [name for name in STRATEGIES if name not in (*plain, "default with Muon")]
-    for settings in ({}, {"finetune.head": "random", "finetune.trained_share": 1.0, "training.mirror": 0.5}):
+    as_dumped = flat_settings(RunConfig().model_dump(mode="json"))
+    for settings in ({}, {"finetune.head": "random", "finetune.trained_share": 1.0, "training.mirror": 0.5}, as_dumped):
         assert [strategy.name for strategy in all_strategies(settings)] == usual
-    for settings in ({"finetune.head": "pca"}, {"finetune.trained_share": 0.9}):
+    for settings in ({"finetune.head": "pca"}, {"finetune.trained_share": 0.9}, {**as_dumped, "training.whiten": True}):
         assert [strategy.name for strategy in all_strategies(settings)] == usual + plain
     # Pretrained networks learn by AdamW: there Muon is what is to be compared.
     photos = [strategy.name for strategy in all_strategies(preset_settings("photos"))]

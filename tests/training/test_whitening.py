@@ -75,6 +75,17 @@ def test_a_head_stays_where_no_class_has_two_pictures(glyphs: Dataset) -> None:
     np.testing.assert_array_equal(embedder.embed(glyphs.pictures), before_ND)
 
 
+def test_a_head_stays_where_embeddings_are_not_finite(glyphs: Dataset) -> None:
+    embedder = Embedder.create(MODEL, POLICY, seed=0)
+    with torch.no_grad():
+        embedder.head[-1].weight[0] = 3e38  # type: ignore[index] # finite, and what it gives is not
+    assert np.isnan(embedder.embed(glyphs.pictures)).any()
+    before = [value.clone() for value in embedder.head.state_dict().values()]
+    whiten_head(embedder, glyphs, Processes(), seed=0)
+    for one, other in zip(before, embedder.head.state_dict().values(), strict=True):
+        assert torch.equal(one, other)
+
+
 def test_of_many_pictures_whole_classes_are_taken(glyphs: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(whitening, "MAX_PICTURES", 40)
     seen: list[np.ndarray] = []

@@ -273,7 +273,8 @@ def all_strategies(settings: Mapping[str, Any]) -> list[Strategy]:
     (39, 47)
     """
     same = {"adamw": _ADAMW, "muon": _MUON}.get(override_config(None, (), settings).optimizer)
-    plain = all(settings.get(name, value) == value for name, value in _PLAIN.items())
+    # None is what is usual, and for a loop of the library that is what the plain ones have.
+    plain = all(settings.get(name) in (None, value) for name, value in _PLAIN.items())
     return [strategy for strategy in _ALL if strategy is not same and not (plain and strategy.is_plain)]
 
 

@@ -25,7 +25,8 @@ def whiten_head(embedder: Embedder, dataset: Dataset, peers: Processes, *, seed:
 
     so the new layer is W^(−1/2) A and W^(−1/2) b, and using the network costs what it did. W^(−1/2) [D, D] is
     `within_class_whitening` of the embeddings e of training pictures, unchanged ones; of more than 20,000 so many are
-    taken, class after class as `seed` draws them. Where no class has two pictures the head stays as it is.
+    taken, class after class as `seed` draws them. Where no class has two pictures, or an embedding is
+    not finite, the head stays as it is.
 
     Within-class covariance normalisation (Hatch, Kajarekar and Stolcke, "Within-class covariance normalization for
     SVM-based speaker recognition", 2006); the mean eigenvalue that is added to each is ours. The first process
@@ -53,7 +54,7 @@ def whole_classes(class_N: NDArray[np.int64], at_most: int, random: np.random.Ge
 
 
 def within_class_whitening(features_NF: NDArray[np.float64], class_N: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return W^(−1/2), symmetric, float64 [F, F], or the identity where pictures of a class do not differ.
+    """Return W^(−1/2), symmetric, float64 [F, F], or the identity where pictures of a class do not differ or are NaN.
 
     W is the sum over pictures of (f − m)(f − m)ᵀ, m being the mean of the picture's class, divided by the mean of its
     eigenvalues, plus 1 on the diagonal: directions in which pictures of a class do not differ keep their length.
@@ -72,7 +73,8 @@ def within_class_whitening(features_NF: NDArray[np.float64], class_N: NDArray[np
     within_NF = features_NF - (sum_CF / count_C[:, None])[class_N]
     scatter_FF = within_NF.T @ within_NF
     mean_variance = np.trace(scatter_FF) / len(scatter_FF)
-    if mean_variance <= 1e-12 * np.square(features_NF).sum():
+    # With NaN in the features it is NaN, and above nothing.
+    if not mean_variance > 1e-12 * np.square(features_NF).sum():
         return np.eye(len(scatter_FF))
     variance_F, vector_FF = np.linalg.eigh(scatter_FF / mean_variance + np.eye(len(scatter_FF)))
     whitening_FF: NDArray[np.float64] = (vector_FF / np.sqrt(variance_F)) @ vector_FF.T
