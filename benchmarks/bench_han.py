@@ -31,6 +31,7 @@ from mohs.data.dataset import Dataset
 from mohs.data.table import Table
 from mohs.model.embedder import Embedder
 from mohs.neighbour_search import nearest_rows
+from mohs.settings.config import parse_settings
 
 NUM_UNSEEN = 8_000
 USUAL = ("default", "default without scheduled hardness")
@@ -68,9 +69,7 @@ def run(arguments: argparse.Namespace) -> None:
     trained, unseen = pictures[:, : arguments.classes], pictures[:, -NUM_UNSEEN:]
     dataset = training_set(trained[:2])
     settings: dict[str, Any] = {"data.size": 32, "data.channels": 1}
-    for text in arguments.set:
-        name, _, value = text.partition("=")
-        settings[name] = json.loads(value)
+    settings |= parse_settings(arguments.set)
     budget, choice = Budget(arguments.pictures, 2 * arguments.batch), Choice(arguments.rate, arguments.parameter)
     tuned = [f"{name}={getattr(arguments, name)}" for name in TUNED if getattr(arguments, name) != TUNED[name]]
     done = {row_key(row) for row in read_rows(arguments.out)}
@@ -217,7 +216,7 @@ def main() -> None:
     )
     parser.add_argument("--strategies", nargs="+", default=USUAL)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--set", nargs="*", default=[], help="settings of all strategies, name=value in JSON")
+    parser.add_argument("--set", nargs="*", default=[], help="settings of all strategies, as in 'mohs train --set'")
     parser.add_argument("--out", type=Path, help="append the lines to this file, and leave out what stands there")
     parser.add_argument("--table", action="store_true", help="train nothing; print what is in --out")
     parser.add_argument("--figure", type=Path, help="train nothing; draw what is in --out, SVG or PNG")

@@ -31,7 +31,7 @@ from mohs.compare.summary import summarise
 from mohs.compare.table import comparison_markdown
 from mohs.compare.training import check_strategies
 from mohs.compare.tuning import best_trial, is_at_edge, tune
-from mohs.settings.config import DataConfig
+from mohs.settings.config import DataConfig, parse_settings
 from mohs.settings.presets import preset_settings
 
 
@@ -107,6 +107,7 @@ def main() -> int:
     parser.add_argument("--classes", type=int, help="only so many classes of each set, for a quick look")
     parser.add_argument("--tune", type=int, default=8, help="trials of each strategy, at most; 0: defaults")
     parser.add_argument("--tune-share", type=float, default=0.25, help="pictures of a trial, as a share of a cell's")
+    parser.add_argument("--set", nargs="*", default=[], help="settings of all strategies, as in 'mohs train --set'")
     parser.add_argument("--out", type=Path, default=Path("build/strategies"))
     arguments = parser.parse_args()
     named = None
@@ -128,7 +129,7 @@ def main() -> int:
         budget = chosen.budget
         if arguments.pictures is not None:
             budget = replace(budget, num_pictures=arguments.pictures)
-        settings = dict(chosen.settings)
+        settings = {**chosen.settings, **parse_settings(arguments.set)}
         if name == "caltech30":
             settings["model.weights"] = str(arguments.weights)
         strategies = named or tuple(all_strategies(settings))

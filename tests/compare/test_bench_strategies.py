@@ -57,3 +57,15 @@ def test_tables_are_written_and_missing_sets_are_named(bench, monkeypatch, tmp_p
     text = (tmp_path / "strategies.md").read_text()
     assert "## emoji" in text
     assert "NO OMNIGLOT" not in text
+
+    # With another setting a cell is another one.
+    given = []
+
+    def caught(strategy, dataset, config, *_, **__):
+        given.append((strategy.name, config.training.whiten))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cells_module, "train_strategy", caught)
+    with pytest.raises(KeyboardInterrupt):
+        run(bench, monkeypatch, *arguments, "--tune", 0, "--sets", "glyphs", "--set", "training.whiten=true")
+    assert given == [("default", True)]
