@@ -1,9 +1,10 @@
-"""What hardness is worth on tens of thousands of classes: strategies on Han characters, as mohs trains them.
+r"""What hardness is worth on tens of thousands of classes: strategies on Han characters, as mohs trains them.
 
     python benchmarks/han.py han
     python benchmarks/bench_han.py --han han
     python benchmarks/bench_han.py --han han --pictures 1200000 --seeds 0 1 2 --out rows.jsonl
-    python benchmarks/bench_han.py --han han --classes 4000 --batch 48 --pictures 200000
+    python benchmarks/bench_han.py --han han --pictures 100000 --classes 1000 4000 --batch 48 96 --out rows.jsonl \
+        --strategies "momentum pairs" "default without scheduled hardness"
     python benchmarks/bench_han.py --out rows.jsonl --table
     python benchmarks/bench_han.py --out rows.jsonl --figure gain.svg
 
@@ -17,6 +18,7 @@ over random batches, by number of classes and batch.
 import argparse
 import json
 from collections import defaultdict
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -63,27 +65,27 @@ def measure(embedder: Embedder, pictures_3C: NDArray[np.uint8]) -> NDArray[np.bo
 def run(arguments: argparse.Namespace) -> None:
     """Train and measure what is not in the file yet."""
     pictures = np.load(arguments.han / "pictures.npy")
-    if arguments.classes + NUM_UNSEEN > pictures.shape[1]:
+    if max(arguments.classes) + NUM_UNSEEN > pictures.shape[1]:
         raise SystemExit(f"bench_han: {pictures.shape[1]} characters are too few; draw more with han.py")
-    # Unseen characters are the last ones, so that they are the same for any number of classes.
-    trained, unseen = pictures[:, : arguments.classes], pictures[:, -NUM_UNSEEN:]
-    dataset = training_set(trained[:2])
-    settings: dict[str, Any] = {"data.size": 32, "data.channels": 1}
-    settings |= parse_settings(arguments.set)
-    budget, choice = Budget(arguments.pictures, 2 * arguments.batch), Choice(arguments.rate, arguments.parameter)
+    strategies, choice = find_strategies(arguments.strategies), Choice(arguments.rate, arguments.parameter)
+    settings: dict[str, Any] = {"data.size": 32, "data.channels": 1} | parse_settings(arguments.set)
     tuned = [f"{name}={getattr(arguments, name)}" for name in TUNED if getattr(arguments, name) != TUNED[name]]
     done = {row_key(row) for row in read_rows(arguments.out)}
-    for seed in arguments.seeds:
-        for strategy in find_strategies(arguments.strategies):
+    for classes in arguments.classes:
+        # Unseen characters are the last ones, so that they are the same for any number of classes.
+        trained, unseen = pictures[:, :classes], pictures[:, -NUM_UNSEEN:]
+        dataset = training_set(trained[:2])
+        for batch, seed, strategy in product(arguments.batch, arguments.seeds, strategies):
+            budget = Budget(arguments.pictures, 2 * batch)
             row: dict[str, Any] = {
-                "classes": arguments.classes,
+                "classes": classes,
                 "pictures": arguments.pictures,
-                "batch": arguments.batch,
+                "batch": batch,
                 "strategy": strategy.name,
                 "set": [*arguments.set, *tuned],
                 "seed": seed,
             }
-            config = strategy_config(strategy, settings, budget, choice, num_classes=arguments.classes, seed=seed)
+            config = strategy_config(strategy, settings, budget, choice, num_classes=classes, seed=seed)
             # A row of other defaults or packages is another row.
             row["made_by"] = made_by(config, "han", strategy.name, choice.parameter)
             if row_key(row) in done:
@@ -202,9 +204,9 @@ def main() -> None:
     """Run, or print or draw what was run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--han", type=Path, help="the folder that han.py wrote")
-    parser.add_argument("--classes", type=int, default=32_000)
+    parser.add_argument("--classes", type=int, nargs="+", default=[32_000])
     parser.add_argument("--pictures", type=int, default=400_000)
-    parser.add_argument("--batch", type=int, default=96, help="pairs in a batch")
+    parser.add_argument("--batch", type=int, nargs="+", default=[96], help="pairs in a batch")
     parser.add_argument(
         "--rate", type=float, default=TUNED["rate"], help="of the learning rate, as a share of the usual one"
     )

@@ -3,8 +3,10 @@
 import importlib
 import math
 import sys
+from itertools import product
 from pathlib import Path
 
+import numpy as np
 import pytest
 from scipy.stats import t as student
 
@@ -62,3 +64,20 @@ def test_the_same_rows_give_the_same_figure(bench, tmp_path):
     assert drawn == (tmp_path / "b.svg").read_text()
     for words in ("48 pairs a batch", "96 pairs a batch", "1,000", "4,000", "unseen classes"):
         assert words in drawn
+
+
+def test_classes_batches_and_seeds_are_run_each_with_each_and_once(bench, monkeypatch, tmp_path):
+    pictures = np.random.default_rng(0).integers(0, 256, (3, 12, 32, 32), dtype=np.uint8)
+    np.save(tmp_path / "pictures.npy", pictures)
+    monkeypatch.setattr(bench, "NUM_UNSEEN", 4)
+    arguments = (
+        "--han", tmp_path, "--classes", 8, 6, "--batch", 4, 2, "--seeds", 0, 1, "--pictures", 16, "--out",
+        tmp_path / "rows.jsonl", "--strategies", "default", "--set", "training.whiten=true",
+    )  # fmt: skip
+    monkeypatch.setattr(sys, "argv", ["bench_han.py", *map(str, arguments)])
+    bench.main()
+    rows = bench.read_rows(tmp_path / "rows.jsonl")
+    assert [(row["classes"], row["batch"], row["seed"]) for row in rows] == list(product((8, 6), (4, 2), (0, 1)))
+    assert {(row["stopped"], *row["set"]) for row in rows} == {("", "training.whiten=true")}
+    bench.main()  # all is there
+    assert bench.read_rows(tmp_path / "rows.jsonl") == rows
