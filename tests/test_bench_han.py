@@ -81,3 +81,20 @@ def test_classes_batches_and_seeds_are_run_each_with_each_and_once(bench, monkey
     assert {(row["stopped"], *row["set"]) for row in rows} == {("", "training.whiten=true")}
     bench.main()  # all is there
     assert bench.read_rows(tmp_path / "rows.jsonl") == rows
+
+
+def test_a_setting_reaches_the_run(bench, monkeypatch, tmp_path):
+    np.save(tmp_path / "pictures.npy", np.zeros((3, 12, 32, 32), dtype=np.uint8))
+    monkeypatch.setattr(bench, "NUM_UNSEEN", 4)
+    arguments = ("--han", tmp_path, "--classes", 8, "--strategies", "default", "--set", "training.whiten=true")
+    monkeypatch.setattr(sys, "argv", ["bench_han.py", *map(str, arguments)])
+    given = []
+
+    def caught(strategy, dataset, config, *_):
+        given.append(config.training.whiten)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(bench, "train_strategy", caught)
+    with pytest.raises(KeyboardInterrupt):
+        bench.main()
+    assert given == [True]

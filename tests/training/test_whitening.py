@@ -105,25 +105,25 @@ def test_of_many_pictures_whole_classes_are_taken(glyphs: Dataset, monkeypatch: 
 
 
 @pytest.mark.parametrize(
-    ("loss", "memory", "whiten", "wanted"),
+    ("loss", "memory", "from_progress", "whiten", "wanted"),
     [
-        ("infonce", 4, None, True),
-        ("infonce", 4, False, False),
-        ("infonce", 0, None, False),
-        ("infonce", -4, None, False),  # a bank that no step uses
-        ("infonce", 0, True, True),
-        ("triplet", 0, None, False),
-        ("triplet", 0, True, True),
+        ("infonce", 4, 0.0, None, True),
+        ("infonce", 4, 0.0, False, False),
+        ("infonce", 0, 0.0, None, False),
+        ("infonce", 4, 1.0, None, False),  # a bank that no step uses
+        ("infonce", 0, 0.0, True, True),
+        ("triplet", 0, 0.0, None, False),
+        ("triplet", 0, 0.0, True, True),
     ],
 )
 def test_a_run_ends_with_it_where_there_is_a_bank_or_it_is_asked_for(
-    loss: Any, memory: int, whiten: bool | None, wanted: bool, glyphs: Dataset
+    loss: Any, memory: int, from_progress: float, whiten: bool | None, wanted: bool, glyphs: Dataset
 ) -> None:
     ends = {}
     for given in (whiten, False):
         config = RunConfig(
             loss=LossConfig(name=loss),
-            memory=MemoryConfig(num_negatives=abs(memory), size=64, from_progress=float(memory < 0)),
+            memory=MemoryConfig(num_negatives=memory, size=64, from_progress=from_progress),
             training=TrainingConfig(num_triplets=64, batch_triplets=16, num_segments=2, whiten=given),
         )
         embedder = Embedder.create(MODEL, POLICY, seed=0)

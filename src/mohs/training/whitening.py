@@ -25,8 +25,8 @@ def whiten_head(embedder: Embedder, dataset: Dataset, peers: Processes, *, seed:
 
     so the new layer is W^(−1/2) A and W^(−1/2) b, and using the network costs what it did. W^(−1/2) [D, D] is
     `within_class_whitening` of the embeddings e of training pictures, unchanged ones; of more than 20,000 so many are
-    taken, class after class as `seed` draws them. Where no class has two pictures, or an embedding is
-    not finite, the head stays as it is.
+    taken, class after class as `seed` draws them. Where no class has two pictures, or an embedding is not finite, the
+    head stays as it is.
 
     Within-class covariance normalisation (Hatch, Kajarekar and Stolcke, "Within-class covariance normalization for
     SVM-based speaker recognition", 2006); the mean eigenvalue that is added to each is ours. The first process
